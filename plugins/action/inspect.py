@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Controller action: prints what the hosts have, in Docker's words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import PREDEFINED
+from ansible_collections.cnm.fabric.plugins.plugin_utils.views import (
+    inspect_document,
+    live_model,
+    network_table,
+    sandbox_table,
+)
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """The action behind M(cnm.fabric.inspect)."""
+
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _validation, arguments = self.validate_argument_spec(
+            argument_spec={
+                "probes": {"type": "str", "default": "fabric_probe"},
+                "quiet": {"type": "bool", "default": False},
+            }
+        )
+        variables = task_vars or {}
+        models: dict[str, Mapping[str, Any]] = {}
+        drift: dict[str, list[dict[str, Any]]] = {}
+        for host in variables["ansible_play_hosts"]:
+            probe = variables["hostvars"][host].get(arguments["probes"]) or {}
+            model = probe.get("kept", {}).get("model")
+            if model:
+                models[host] = live_model(model, probe.get("drift", ()))
+            if probe.get("drift"):
+                drift[host] = probe["drift"]
+        networks = {
+            host: [inspect_document(document) for document in model["networks"]] for host, model in models.items()
+        }
+        if not arguments["quiet"]:
+            self._show(models, networks, drift)
+        return {**result, "changed": False, "networks": networks, "drift": drift}
+
+    def _show(
+        self,
+        models: Mapping[str, Mapping[str, Any]],
+        networks: Mapping[str, list[dict[str, Any]]],
+        drift: Mapping[str, list[dict[str, Any]]],
+    ) -> None:
+        if not models:
+            self._display.display("No host has networks of this project yet: run cnm.fabric.site first.")
+            return
+        declared = [
+            document
+            for _host, documents in sorted(networks.items())
+            for document in documents
+            if document["Name"] not in PREDEFINED
+        ]
+        for text in (network_table(models), sandbox_table(models), json.dumps(declared, indent=4)):
+            self._display.display(f"{text}\n")
+        for host, operations in sorted(drift.items()):
+            for operation in operations:
+                text = f"{host} is not as planned: {operation['kind']} {operation['name']} (a run would {operation['action']} it)"
+                self._display.warning(text)

@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Controller action: passes hosts outside the topology over, and tells the module whose project it is."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import project_of, reason_to_skip
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """The action behind M(cnm.fabric.probe)."""
+
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        reason = reason_to_skip(variables)
+        if reason:
+            return {**result, "skipped": True, "skip_reason": reason}
+        arguments = {**self._task.args, "project": self._project(variables)}
+        answer: dict[str, Any] = self._execute_module("cnm.fabric.probe", module_args=arguments, task_vars=variables)
+        answer.pop("invocation", None)
+        return {**result, **answer}
+
+    def _project(self, variables: dict[str, Any]) -> str:
+        templated = {"cnm_project": self._templar.template(variables.get("cnm_project"))}
+        return project_of(templated, self._task.args)

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Controller action: derives a host's checks from its plan and shows what became of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Optional
+
+from ansible import constants
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import reason_to_skip
+from ansible_collections.cnm.fabric.plugins.plugin_utils.verification import checks_of
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """The action behind M(cnm.fabric.verify)."""
+
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        host = variables["inventory_hostname"]
+        reason = reason_to_skip(variables)
+        if reason:
+            return {**result, "skipped": True, "skip_reason": reason}
+        planned = variables.get("fabric_plan") or {}
+        mine = planned.get("hosts", {}).get(host)
+        if mine is None or "refused" in mine:
+            why = " ".join(mine["refused"]) if mine else "run cnm.fabric.probe and cnm.fabric.plan before"
+            return {**result, "failed": True, "msg": f"there is no plan to verify this host against: {why}"}
+        plan = json.loads((Path(planned["directory"]) / f"{host}.json").read_text(encoding="utf-8"))
+        checks = checks_of(plan["model"], int(self._task.args.get("pairs", 1000)))
+        arguments = {**self._task.args, "checks": json.dumps(checks)}
+        answer: dict[str, Any] = self._execute_module("cnm.fabric.verify", module_args=arguments, task_vars=variables)
+        answer.pop("invocation", None)
+        self._show(host, checks, answer)
+        return {**result, **answer}
+
+    def _show(self, host: str, checks: list[dict[str, Any]], answer: dict[str, Any]) -> None:
+        """One line a sandbox: what was tried, and what of it missed."""
+        missed: dict[str, list[dict[str, Any]]] = {}
+        for miss in answer.get("misses", ()):
+            missed.setdefault(miss["sandbox"], []).append(miss)
+        for check in checks:
+            name = check["sandbox"]
+            tried = f"{len(check['reach'])} reached, {len(check['refuse'])} refused, {len(check['names'])} names"
+            if name not in missed:
+                self._display.display(f"  {host} {name}: ok ({tried})", color=constants.COLOR_OK)
+            for miss in missed.get(name, ()):
+                text = f"  {host} {name}: MISS {miss['check']} {miss['target']}: wanted {miss['wanted']}, found {miss['found']}"
+                self._display.display(text, color=constants.COLOR_ERROR)

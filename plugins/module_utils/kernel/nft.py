@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""nftables transactions, through libnftables in the process or, where a host lacks it, through the program ``nft``.
+
+Both act on the network namespace of the calling thread.  A transaction is nft's own language; the kernel applies all
+of it or nothing.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+from collections.abc import Callable
+from typing import Any, Optional, Protocol
+
+RunCommand = Callable[..., tuple[int, str, str]]
+"""AnsibleModule.run_command: arguments, ``data=`` for its input → (return code, output, errors)."""
+
+_STATELESS = 1 << 1
+
+
+class NftError(Exception):
+    """nft refused a command; the message is its own first complaint."""
+
+
+class Nft(Protocol):
+    """One way to speak to nftables."""
+
+    def run(self, commands: str) -> str:
+        """Run one transaction in the thread's namespace and return what it prints; NftError if it is refused."""
+
+
+def _first_complaint(text: str, commands: str) -> str:
+    lines = [line for line in text.strip().splitlines() if line.strip()]
+    complaint = next((line.split("Error:", 1)[1].strip() for line in lines if "Error:" in line), "refused")
+    quoted = next((line.strip() for line in lines if "Error:" not in line and "^" not in line), commands[:200])
+    return f"{complaint} (in: {quoted})"
+
+
+class Library:
+    """libnftables by ctypes.  A context belongs to the namespace it was made in, so each transaction makes its own."""
+
+    def __init__(self) -> None:
+        """Raise OSError if the library is not there."""
+        library: Any = ctypes.CDLL("libnftables.so.1")
+        library.nft_ctx_new.restype = ctypes.c_void_p
+        library.nft_ctx_new.argtypes = [ctypes.c_uint32]
+        for name in ("nft_ctx_free", "nft_ctx_buffer_output", "nft_ctx_buffer_error"):
+            getattr(library, name).argtypes = [ctypes.c_void_p]
+        for name in ("nft_ctx_get_output_buffer", "nft_ctx_get_error_buffer"):
+            getattr(library, name).argtypes = [ctypes.c_void_p]
+            getattr(library, name).restype = ctypes.c_char_p
+        library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
+        library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+        self._library = library
+
+    def run(self, commands: str) -> str:
+        library = self._library
+        context = library.nft_ctx_new(0)
+        try:
+            library.nft_ctx_output_set_flags(context, _STATELESS)
+            library.nft_ctx_buffer_output(context)
+            library.nft_ctx_buffer_error(context)
+            failed = library.nft_run_cmd_from_buffer(context, commands.encode())
+            if failed:
+                error = library.nft_ctx_get_error_buffer(context).decode(errors="replace")
+                raise NftError(_first_complaint(error, commands))
+            return str(library.nft_ctx_get_output_buffer(context).decode(errors="replace"))
+        finally:
+            library.nft_ctx_free(context)
+
+
+class Program:
+    """The program ``nft``, fed on its standard input."""
+
+    def __init__(self, run_command: RunCommand) -> None:
+        """Raise FileNotFoundError if there is no such program."""
+        path = shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin")
+        if path is None:
+            raise FileNotFoundError("nft")
+        self._path = path
+        self._run_command = run_command
+
+    def run(self, commands: str) -> str:
+        code, output, errors = self._run_command([self._path, "-s", "-f", "-"], data=commands)
+        if code:
+            raise NftError(_first_complaint(errors, commands))
+        return output
+
+
+def find(run_command: RunCommand) -> Optional[Nft]:
+    """The best way this host has to speak to nftables, or None."""
+    try:
+        return Library()
+    except OSError:
+        pass
+    try:
+        return Program(run_command)
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Files of ours in directories that may hold others' too.  The mark is a comment in the first line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..kernel.host import Host
+from ..plan import File, Key, role_of
+from ..state import RUN, remove_empty, write_atomically
+from .base import Difference, Found, Kind, Operation
+
+ETC_NETNS = Path("/etc/netns")
+_NO_COMMENTS = ("hostname",)
+
+
+def _mark_in(text: str, project: str) -> str:
+    first = text.partition("\n")[0]
+    return (role_of(first[2:], project) or "") if first.startswith("# ") else ""
+
+
+class FileKind(Kind[File]):
+    """``/etc/netns/<sandbox>`` and the files of names under ``/run/cnm``."""
+
+    name = "file"
+    stages = (70,)
+
+    def observe(self, host: Host, wanted: Sequence[File]) -> dict[Key, Found[File]]:
+        wanted_by = {item.directory: item for item in wanted}
+        places = {str(path) for path in ETC_NETNS.glob("*") if path.is_dir()} | {str(RUN / host.project / "names")}
+        result: dict[Key, Found[File]] = {}
+        for directory in sorted(places | set(wanted_by)):
+            found = self._read(host.project, directory)
+            want = wanted_by.get(directory)
+            if found.role:
+                result[found.key] = Found(found)
+            elif want is not None and (taken := sorted(set(found.files) & set(want.files))):
+                foreign = File(f"{directory}/{taken[0]}")
+                result[want.key] = Found(foreign, ours=False, stale=False)
+            elif want is not None and Path(directory).is_dir():
+                result[want.key] = Found(File(directory, ""), stale=False)
+        return result
+
+    @staticmethod
+    def _read(project: str, directory: str) -> File:
+        """The files in a directory: ours if one is marked, else all of them with no role."""
+        texts, role = {}, ""
+        path = Path(directory)
+        for entry in sorted(path.iterdir()) if path.is_dir() else []:
+            if not entry.is_file() or entry.name.endswith(".new"):
+                continue
+            text = entry.read_text(encoding="utf-8", errors="replace")
+            role = _mark_in(text, project) or role
+            texts[entry.name] = text
+        if not role:
+            return File(directory, "", texts)
+        ours = {name: text for name, text in texts.items() if name in _NO_COMMENTS or _mark_in(text, project)}
+        return File(directory, role, ours)
+
+    def differences(self, wanted: File, found: File) -> list[Difference]:
+        result = [] if wanted.role == found.role else [Difference("role", wanted.role, found.role)]
+        for name in sorted(set(wanted.files) | set(found.files)):
+            want, have = wanted.files.get(name), found.files.get(name)
+            if want != have:
+                result.append(Difference(name, want, have))
+        return result
+
+    def create(self, host: Host, resources: Sequence[File]) -> None:
+        for item in resources:
+            directory = Path(item.directory)
+            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+            # Unmarkable files last: a run killed in between has left the mark.
+            for name in sorted(item.files, key=lambda name: (name in _NO_COMMENTS, name)):
+                write_atomically(directory / name, item.files[name])
+
+    def change(self, host: Host, operations: Sequence[Operation[File]]) -> None:
+        for operation in operations:
+            wanted = operation.resource
+            gone = [item.attribute for item in operation.differences if item.attribute != "role" and item.wanted is None]
+            changed = {item.attribute for item in operation.differences if item.wanted is not None} - {"role"}
+            files = {name: wanted.files[name] for name in changed}
+            self.create(host, [File(wanted.directory, wanted.role, files)])
+            for name in gone:
+                (Path(wanted.directory) / name).unlink(missing_ok=True)
+
+    def delete(self, host: Host, resources: Sequence[File]) -> None:
+        for item in resources:
+            directory = Path(item.directory)
+            # The marked ones last, for the same reason.
+            for name in sorted(item.files, key=lambda name: (name not in _NO_COMMENTS, name)):
+                (directory / name).unlink(missing_ok=True)
+            remove_empty(directory, directory.parent)

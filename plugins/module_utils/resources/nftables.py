@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""nftables tables.
+
+A table is compared by what nft prints of it: the wanted one is loaded into a throw-away namespace and printed by the
+same nft, so that spelling, order and version make no difference, and a rule the kernel would refuse is known before
+anything changes.  The mark is the table's comment.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Optional, Union
+
+from ..kernel import namespaces
+from ..kernel.host import Host
+from ..kernel.nft import Nft, NftError
+from ..plan import Chain, Collection, Key, Nftables, mark, role_of
+from .base import Difference, Found, Kind, Operation
+
+FAMILY = "inet"
+
+_COMMENT = re.compile(r'^\tcomment "(.*)"$')
+_BLOCK = re.compile(r"^\t(set|map|chain) (\S+) \{$")
+_ELEMENTS = re.compile(r"elements = \{(.*?)\}", re.DOTALL)
+
+
+class MissingNft(Exception):
+    """The host cannot speak nftables; the message says what to install."""
+
+
+def table_name(project: str) -> str:
+    """``cnm`` for the project named default, ``cnm_<project>`` for another."""
+    return "cnm" if project == "default" else "cnm_" + project.replace("-", "_")
+
+
+def parse(text: str, project: str, namespace: str, user_chains: frozenset[str]) -> Optional[Nftables]:
+    """The table that ``nft list table`` printed, its statements as nft words them; None if it printed none."""
+    lines = text.splitlines()
+    if not lines or not lines[0].startswith("table "):
+        return None
+    _table, family, name, _brace = lines[0].split()
+    comment, blocks, body = "", [], []
+    for line in lines[1:]:
+        if match := _COMMENT.match(line):
+            comment = match[1]
+        elif match := _BLOCK.match(line):
+            body = []
+            blocks.append((match[1], match[2], body))
+        elif line == "\t}":
+            body = []
+        else:
+            body.append(line.strip())
+    return Nftables(
+        namespace,
+        family,
+        name,
+        role_of(comment, project) or "",
+        tuple(_collection(block, lines_of) for noun, block, lines_of in blocks if noun != "chain"),
+        tuple(_chain(block, lines_of, block in user_chains) for noun, block, lines_of in blocks if noun == "chain"),
+    )
+
+
+def _collection(name: str, lines: Sequence[str]) -> Collection:
+    text = "\n".join(lines)
+    match = _ELEMENTS.search(text)
+    elements = sorted(item.strip() for item in match[1].split(",")) if match else []
+    declaration = _ELEMENTS.sub("", text)
+    return Collection(name, "; ".join(line.strip() for line in declaration.splitlines() if line.strip()), tuple(elements))
+
+
+def _chain(name: str, lines: Sequence[str], user: bool) -> Chain:
+    hook = lines[0] if lines and lines[0].startswith("type ") else ""
+    rules = () if user else tuple(lines[1:] if hook else lines)
+    return Chain(name, hook, rules, user)
+
+
+def _declare(table: Nftables, project: str) -> list[str]:
+    """The commands that make whatever of the table is missing, and nothing twice."""
+    place = f"{table.family} {table.name}"
+    commands = [f'add table {place} {{ comment "{mark(project, table.role)}"; }}']
+    for item in table.collections:
+        commands.append(f"add {item.noun} {place} {item.name} {{ {item.declaration} }}")
+    for chain in table.chains:
+        hook = f" {{ {chain.hook}; }}" if chain.hook else ""
+        commands.append(f"add chain {place} {chain.name}{hook}")
+    return commands
+
+
+def _fill(table: Nftables, collections: Sequence[Collection], chains: Sequence[Chain]) -> list[str]:
+    place = f"{table.family} {table.name}"
+    commands = []
+    for item in collections:
+        if item.elements:
+            commands.append(f"add element {place} {item.name} {{ {', '.join(item.elements)} }}")
+    for chain in chains:
+        commands += [f"add rule {place} {chain.name} {rule}" for rule in chain.rules]
+    return commands
+
+
+def script(table: Nftables, project: str) -> str:
+    """The whole table as one transaction on an empty namespace."""
+    return "\n".join([*_declare(table, project), *_fill(table, table.collections, table.chains)]) + "\n"
+
+
+def transaction(wanted: Nftables, normal: Nftables, found: Nftables, project: str) -> str:
+    """What turns the table found into the wanted one; ``normal`` is the wanted one as nft prints it.
+
+    Only the chains and sets that differ are emptied and filled again, all in one commit.
+    """
+    place = f"{wanted.family} {wanted.name}"
+    found_chains = {chain.name: chain for chain in found.chains}
+    found_sets = {item.name: item for item in found.collections}
+    reshaped = {c.name for c in normal.chains if c.name in found_chains and c.hook != found_chains[c.name].hook}
+    reshaped_sets = {
+        i.name for i in normal.collections if i.name in found_sets and i.declaration != found_sets[i.name].declaration
+    }
+    stale_chains = set(found_chains) - {chain.name for chain in normal.chains}
+    stale_sets = set(found_sets) - {item.name for item in normal.collections}
+    changed = {c.name for c in normal.chains if c != found_chains.get(c.name)} | _users_of(found, reshaped_sets)
+    changed_sets = {i.name for i in normal.collections if i != found_sets.get(i.name)}
+
+    commands = [f"flush chain {place} {name}" for name in sorted((changed | stale_chains) & set(found_chains))]
+    commands += [f"delete chain {place} {name}" for name in sorted(reshaped | stale_chains)]
+    commands += [f"delete {found_sets[n].noun} {place} {n}" for n in sorted(reshaped_sets | stale_sets)]
+    commands += [f"flush {found_sets[n].noun} {place} {n}" for n in sorted(changed_sets & set(found_sets) - reshaped_sets)]
+    commands += _declare(wanted, project)
+    commands += _fill(
+        wanted,
+        [item for item in wanted.collections if item.name in changed_sets],
+        [chain for chain in wanted.chains if chain.name in changed and not chain.user],
+    )
+    return "\n".join(commands) + "\n"
+
+
+def _users_of(table: Nftables, names: set[str]) -> set[str]:
+    """Chains with a rule that names one of those sets."""
+    return {
+        chain.name
+        for chain in table.chains
+        if any(re.search(rf"@{re.escape(name)}\b", rule) for rule in chain.rules for name in names)
+    }
+
+
+class NftablesKind(Kind[Nftables]):
+    """What ``nft list table`` shows."""
+
+    name = "nftables"
+    stages = (0, 65)
+
+    def __init__(self) -> None:
+        self._normal: dict[str, Nftables] = {}
+        self._project = ""
+
+    def stage(self, resource: Nftables) -> int:
+        return self.stages[0] if not resource.namespace else self.stages[1]
+
+    def observe(self, host: Host, wanted: Sequence[Nftables]) -> dict[Key, Found[Nftables]]:
+        result: dict[Key, Found[Nftables]] = {}
+        nft = host.nft
+        if nft is None:
+            return result
+        wanted_by = {item.key: item for item in wanted}
+        own_name = table_name(host.project)
+        places = {(item.namespace, item.name) for item in wanted} | {("", own_name)}
+        places |= {(name, own_name) for name in host.own_namespaces}
+        for namespace, name in sorted(places):
+            if namespace and namespace not in host.own_namespaces:
+                continue
+            want = wanted_by.get(("nftables", namespace, FAMILY, name))
+            found = self._list(host, nft, namespace, name, want)
+            if found is not None:
+                marked = bool(found.role)
+                if marked or want is not None:
+                    result[found.key] = Found(found, ours=marked or bool(namespace), stale=marked)
+        return result
+
+    @staticmethod
+    def _list(host: Host, nft: Nft, namespace: str, name: str, want: Optional[Nftables]) -> Optional[Nftables]:
+        try:
+            text = host.run_in(namespace, nft.run, f"list table {FAMILY} {name}")
+        except NftError:
+            return None
+        user = frozenset(chain.name for chain in want.chains if chain.user) if want else frozenset()
+        return parse(text, host.project, namespace, user)
+
+    def prepare(self, host: Host, wanted: Sequence[Nftables]) -> None:
+        """Learn how nft prints each wanted table; NftError if the kernel would refuse one."""
+        self._project = host.project
+        nft = host.nft
+        if nft is None:
+            return
+        for item in wanted:
+            anywhere = replace(item, namespace="")
+            text = script(anywhere, host.project)
+            if text not in self._normal:
+                printed = namespaces.run_in_new(_load_and_list, nft, text, item.family, item.name)
+                user = frozenset(chain.name for chain in item.chains if chain.user)
+                parsed = parse(printed, host.project, "", user)
+                if parsed is not None:
+                    self._normal[text] = parsed
+
+    def _normal_of(self, wanted: Nftables) -> Nftables:
+        normal = self._normal[script(replace(wanted, namespace=""), self._project)]
+        return replace(normal, namespace=wanted.namespace)
+
+    def differences(self, wanted: Nftables, found: Nftables) -> list[Difference]:
+        normal = self._normal_of(wanted)
+        result = [] if normal.role == found.role else [Difference("role", normal.role, found.role)]
+        result += _compare_parts("set", normal.collections, found.collections)
+        result += _compare_parts("chain", normal.chains, found.chains)
+        return result
+
+    def create(self, host: Host, resources: Sequence[Nftables]) -> None:
+        for item in resources:
+            host.run_in(item.namespace, _nft(host).run, script(item, host.project))
+
+    def change(self, host: Host, operations: Sequence[Operation[Nftables]]) -> None:
+        for operation in operations:
+            wanted, found = operation.resource, operation.found
+            if found is not None:
+                text = transaction(wanted, self._normal_of(wanted), found, host.project)
+                host.run_in(wanted.namespace, _nft(host).run, text)
+
+    def delete(self, host: Host, resources: Sequence[Nftables]) -> None:
+        for item in resources:
+            host.run_in(item.namespace, _nft(host).run, f"delete table {item.family} {item.name}\n")
+
+
+def _contents(part: Union[Chain, Collection, None]) -> Optional[list[str]]:
+    if part is None:
+        return None
+    if isinstance(part, Chain):
+        return [*([part.hook] if part.hook else []), *part.rules]
+    return [part.declaration, *part.elements]
+
+
+def _compare_parts(
+    noun: str, wanted: Sequence[Union[Chain, Collection]], found: Sequence[Union[Chain, Collection]]
+) -> list[Difference]:
+    want, have = {part.name: part for part in wanted}, {part.name: part for part in found}
+    return [
+        Difference(f"{noun} {name}", _contents(want.get(name)), _contents(have.get(name)))
+        for name in sorted(set(want) | set(have))
+        if want.get(name) != have.get(name)
+    ]
+
+
+def _nft(host: Host) -> Nft:
+    if host.nft is None:
+        raise MissingNft("this host has neither libnftables nor the program nft: install the package nftables")
+    return host.nft
+
+
+def _load_and_list(nft: Nft, text: str, family: str, name: str) -> str:
+    nft.run(text)
+    return nft.run(f"list table {family} {name}")

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""All kinds of resources.  The imports are static: only what is imported travels to a host."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .address import AddressKind
+from .base import Kind
+from .file import FileKind
+from .link import LinkKind
+from .namespace import NamespaceKind
+from .nftables import NftablesKind
+from .resolver import ResolverKind
+from .route import RouteKind
+from .sysctl import SysctlKind
+
+
+def kinds() -> list[Kind[Any]]:
+    """One of each, for one run, in the order they are observed: what owns comes before what is owned."""
+    return [
+        NamespaceKind(),
+        LinkKind(),
+        AddressKind(),
+        RouteKind(),
+        SysctlKind(),
+        NftablesKind(),
+        FileKind(),
+        ResolverKind(),
+    ]

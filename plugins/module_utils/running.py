@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""A run on one host: lock, read the plan, let the engine work, keep the plan."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from . import engine, probing, verifying
+from .kernel.host import Host
+from .kernel.netlink import NetlinkError
+from .kernel.nft import NftError, RunCommand
+from .plan import Plan, PlanError, content_digest
+from .resources.nftables import MissingNft
+from .resources.resolver import ResolverError
+from .state import RUN, Locked, State, locked
+
+
+class Refused(Exception):
+    """The run stops; the message says what to do about it."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a host."""
+
+    project: str
+    plan: Optional[str] = None
+    digest: Optional[str] = None
+    revision: int = 0
+    absent: bool = False
+    check: bool = False
+    lock_timeout: float = 60.0
+
+
+@contextlib.contextmanager
+def _in_words(work: str) -> Iterator[None]:
+    """Whatever goes wrong on a host becomes a sentence."""
+    if os.geteuid() != 0:
+        raise Refused(f"{work} needs root on the host: set ansible_become: true or connect as root")
+    try:
+        yield
+    except (engine.EngineError, PlanError, MissingNft, ResolverError, Locked) as error:
+        raise Refused(str(error)) from error
+    except NftError as error:
+        raise Refused(f"nftables refused a transaction: {error}") from error
+    except NetlinkError as error:
+        raise Refused(f"the kernel refused: {error}") from error
+    except OSError as error:
+        raise Refused(f"a system call failed: {error}") from error
+
+
+def converge(request: Request, run_command: RunCommand) -> dict[str, Any]:
+    """Carry the request out; returns the module's result.  Raises Refused, with a sentence, for whatever goes wrong."""
+    with _in_words("changing networks"), _lock(request), Host(request.project, run_command) as host:
+        return _converge(request, host)
+
+
+def probe(project: str, live: bool, run_command: RunCommand) -> dict[str, Any]:
+    """Read the host; ``live`` adds the kept plan's model and what differs from it.  Raises Refused."""
+    with _in_words("reading networks"), Host(project, run_command) as host:
+        result = probing.probe(host, live)
+        kept = State(project).kept
+        if live:
+            plan = Plan.from_json(kept["plan"]) if kept else None
+            drift = engine.Engine(host).compare(plan.resources) if plan else []
+            result["drift"] = engine.report(drift)
+        return result
+
+
+@contextlib.contextmanager
+def _lock(request: Request) -> Iterator[None]:
+    if request.check and not RUN.is_dir():
+        # Nothing of ours is there to be changed by another run, and a check leaves no directory behind.
+        yield
+        return
+    with locked(f"project {request.project}", request.lock_timeout, last_out=request.absent):
+        yield
+
+
+def _converge(request: Request, host: Host) -> dict[str, Any]:
+    state = State(request.project)
+    if request.absent:
+        operations = engine.Engine(host).converge((), request.check)
+        result = _result(operations)
+        if not request.check:
+            result["changed"] = bool(operations) or bool(state.kept)
+            state.drop()
+        return result
+    text, digest = _plan_text(request, state.kept)
+    plan = Plan.from_json(text)
+    if plan.project != request.project:
+        raise Refused(f"the plan is for project {plan.project}, the call for {request.project}")
+    operations = engine.Engine(host).converge(plan.resources, request.check)
+    if not request.check:
+        state.keep(text, digest, request.revision)
+    return {**_result(operations), "digest": digest}
+
+
+def _plan_text(request: Request, kept: dict[str, Any]) -> tuple[str, str]:
+    newest = int(kept.get("revision", 0))
+    if request.revision < newest:
+        raise Refused(
+            f"this host already has a newer plan (revision {newest}) than the one that came (revision "
+            f"{request.revision}): another controller has been here. Run again, so that the plan is made anew."
+        )
+    if request.plan is None:
+        if not kept or kept.get("digest") != request.digest:
+            raise Refused("this host has no plan of that digest: send the plan itself")
+        return str(kept["plan"]), str(kept["digest"])
+    digest = content_digest(request.plan)
+    if request.digest is not None and digest != request.digest:
+        raise Refused("the plan that came is not the one that was made: its digest differs")
+    return request.plan, digest
+
+
+def _result(operations: Any) -> dict[str, Any]:
+    return {
+        "changed": bool(operations),
+        "operations": engine.report(operations),
+        "diff": engine.diff(operations),
+    }
+
+
+def verify(checks: Sequence[Mapping[str, Any]], run_command: RunCommand) -> dict[str, Any]:
+    """Prove the data plane; see `verifying.verify`.  Raises Refused."""
+    with _in_words("verifying networks"), Host("", run_command) as host:
+        return verifying.verify(host, checks)

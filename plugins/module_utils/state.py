@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What a host keeps: its last plan, the values it had before us, and the lock.  Losing it loses no network."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Optional
+
+LIB = Path("/var/lib/cnm")
+RUN = Path("/run/cnm")
+
+
+class Locked(Exception):
+    """Another run holds the host; the message says who and since when."""
+
+
+def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
+    """Replace a file's content in one step, so that no reader sees half of it."""
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        os.fchmod(stream.fileno(), mode)
+        stream.write(text)
+    os.replace(temporary, path)
+
+
+def remove_empty(*directories: Path) -> None:
+    """Remove those of the directories that are empty, in the order given."""
+    for directory in directories:
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def projects() -> list[str]:
+    """Names of the projects that keep a plan on this host."""
+    return sorted(path.parent.name for path in LIB.glob("*/plan.json"))
+
+
+class State:
+    """One project's files: ``/var/lib/cnm/<project>`` for what outlives a reboot, ``/run/cnm/<project>`` for the rest."""
+
+    def __init__(self, project: str) -> None:
+        self.lib = LIB / project
+        self.run = RUN / project
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """The last plan as ``{"revision": 7, "digest": "…", "plan": "<json>"}``; empty if there is none."""
+        return _load(self.lib / "plan.json")
+
+    def keep(self, plan: str, digest: str, revision: int) -> None:
+        """Remember a plan that has been put in place."""
+        self.lib.mkdir(mode=0o755, parents=True, exist_ok=True)
+        envelope = {"revision": revision, "digest": digest, "plan": plan}
+        write_atomically(self.lib / "plan.json", json.dumps(envelope), 0o600)
+
+    def drop(self) -> None:
+        """Forget the plan and what was before, and leave no directory behind."""
+        for name in ("plan.json", "before.json"):
+            (self.lib / name).unlink(missing_ok=True)
+        remove_empty(self.run / "names", self.run / "resolvers", self.run, self.lib, LIB)
+
+    @property
+    def before(self) -> dict[str, str]:
+        """The host's own values of the sysctls we set, by name."""
+        return {str(name): str(value) for name, value in _load(self.lib / "before.json").items()}
+
+    def remember_before(self, values: dict[str, str]) -> None:
+        """Replace the record of former values; an empty one leaves no file."""
+        path = self.lib / "before.json"
+        if values:
+            self.lib.mkdir(mode=0o755, parents=True, exist_ok=True)
+            write_atomically(path, json.dumps(values, sort_keys=True))
+        else:
+            path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def locked(holder: str, wait: float, last_out: bool = False) -> Iterator[None]:
+    """Hold the host's lock.  Waits at most ``wait`` seconds, then raises Locked.
+
+    ``last_out`` removes the lock's file and directory afterwards if nothing of any project is left there.
+    """
+    RUN.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path = RUN / "lock"
+    stream = _acquire(path, time.monotonic() + wait)
+    try:
+        stream.truncate(0)
+        stream.seek(0)
+        json.dump({"holder": holder, "pid": os.getpid(), "since": time.strftime("%H:%M:%S UTC", time.gmtime())}, stream)
+        stream.flush()
+        yield
+    finally:
+        if last_out and [entry.name for entry in RUN.iterdir()] == ["lock"]:
+            path.unlink(missing_ok=True)
+            remove_empty(RUN)
+        stream.close()
+
+
+def _acquire(path: Path, deadline: float) -> Any:
+    while True:
+        stream = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - it is the lock
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < deadline:
+                stream.close()
+                time.sleep(0.1)
+                continue
+            raise Locked(_who_holds(stream)) from None
+        # The file may have been removed by a teardown between open and lock.
+        if _same_file(stream.fileno(), path):
+            return stream
+        stream.close()
+
+
+def _same_file(descriptor: int, path: Path) -> bool:
+    try:
+        return os.fstat(descriptor).st_ino == path.stat().st_ino
+    except FileNotFoundError:
+        return False
+
+
+def _who_holds(stream: Any) -> str:
+    stream.seek(0)
+    try:
+        who: Optional[dict[str, Any]] = json.loads(stream.read())
+    except ValueError:
+        who = None
+    stream.close()
+    if not who:
+        return "another run works on this host; run again when it is done"
+    return (
+        f"another run works on this host: {who['holder']}, process {who['pid']}, since {who['since']}; "
+        "run again when it is done"
+    )

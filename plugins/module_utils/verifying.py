@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Proof from inside the sandboxes: real echo requests and real DNS questions, all of a sandbox at once."""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from .kernel.host import Host
+
+_RESOLVER = ("127.0.0.11", 53)
+_IDENTIFIER = 0x636E
+_ATTEMPTS = 3
+_ROUND_SECONDS = 1.0
+_SILENCE_SECONDS = 0.5
+
+
+def _checksum(data: bytes) -> int:
+    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total >> 16) + (total & 0xFFFF)
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
+def _echo_request(sequence: int) -> bytes:
+    header = struct.pack("!BBHHH", 8, 0, 0, _IDENTIFIER, sequence)
+    return struct.pack("!BBHHH", 8, 0, _checksum(header), _IDENTIFIER, sequence)
+
+
+def _collect(opened: socket.socket, seconds: float, take: Callable[[bytes, Any], None], done: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + seconds
+    while not done() and (left := deadline - time.monotonic()) > 0:
+        if select.select([opened], [], [], left)[0]:
+            data, address = opened.recvfrom(4096)
+            take(data, address)
+
+
+def answering(targets: Sequence[str], silent: Sequence[str]) -> set[str]:
+    """Which of the addresses answer an echo request sent from the thread's namespace.
+
+    ``silent`` are those not expected to: they get one try and half a second.
+    """
+    replied: set[str] = set()
+
+    def take(data: bytes, address: Any) -> None:
+        kind, _code, _sum, identifier, _sequence = struct.unpack_from("!BBHHH", data, (data[0] & 15) * 4)
+        if kind == 0 and identifier == _IDENTIFIER:
+            replied.add(address[0])
+
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as opened:
+        for attempt in range(_ATTEMPTS):
+            waiting = [target for target in targets if target not in replied]
+            for target in [*waiting, *(silent if attempt == 0 else ())]:
+                try:
+                    opened.sendto(_echo_request(attempt), (target, 0))
+                except OSError:
+                    continue  # no route is as good as no answer
+            if attempt == 0 and silent:
+                _collect(opened, _SILENCE_SECONDS, take, lambda: False)
+            _collect(opened, _ROUND_SECONDS, take, lambda: replied.issuperset(targets))
+            if replied.issuperset(targets):
+                break
+    return replied
+
+
+def _question(identifier: int, name: str) -> bytes:
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    return struct.pack("!6H", identifier, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!2H", 1, 1)
+
+
+def _skip_name(data: bytes, offset: int) -> int:
+    while data[offset]:
+        if data[offset] & 0xC0:
+            return offset + 2
+        offset += data[offset] + 1
+    return offset + 1
+
+
+def _addresses(data: bytes) -> list[str]:
+    """The A records of a DNS answer (RFC 1035 §4.1)."""
+    questions, answers = struct.unpack_from("!2H", data, 4)
+    offset = 12
+    for _number in range(questions):
+        offset = _skip_name(data, offset) + 4
+    result = []
+    for _number in range(answers):
+        offset = _skip_name(data, offset)
+        kind, _class, _ttl, length = struct.unpack_from("!2HIH", data, offset)
+        offset += 10
+        if kind == 1 and length == 4:
+            result.append(socket.inet_ntoa(data[offset : offset + 4]))
+        offset += length
+    return sorted(result)
+
+
+def resolving(names: Sequence[str]) -> dict[str, list[str]]:
+    """What each name resolves to at the thread's namespace's resolver; a name without an answer is left out."""
+    found: dict[str, list[str]] = {}
+    by_identifier = dict(enumerate(names, start=1))
+
+    def take(data: bytes, _address: Any) -> None:
+        name = by_identifier.get(struct.unpack_from("!H", data)[0])
+        if name is not None:
+            found[name] = _addresses(data)
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+        for _attempt in range(_ATTEMPTS):
+            for identifier, name in by_identifier.items():
+                if name not in found:
+                    opened.sendto(_question(identifier, name), _RESOLVER)
+            _collect(opened, _ROUND_SECONDS, take, lambda: len(found) == len(by_identifier))
+            if len(found) == len(by_identifier):
+                break
+    return found
+
+
+def _misses(check: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What one sandbox's check finds wrong; runs in its namespace."""
+    replied = answering(check["reach"], check["refuse"])
+    misses = [_miss("reach", target, "an answer", "none") for target in check["reach"] if target not in replied]
+    misses += [_miss("refuse", target, "no answer", "one") for target in check["refuse"] if target in replied]
+    if check["names"]:
+        found = resolving(sorted(check["names"]))
+        for name, wanted in sorted(check["names"].items()):
+            if found.get(name) != wanted:
+                misses.append(_miss("resolve", name, ", ".join(wanted), ", ".join(found.get(name, ())) or "no answer"))
+    return misses
+
+
+def _miss(check: str, target: str, wanted: str, found: str) -> dict[str, Any]:
+    return {"check": check, "target": target, "wanted": wanted, "found": found}
+
+
+def verify(host: Host, checks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Run the checks of all sandboxes; returns how many were made and every miss with its sandbox."""
+    misses = []
+    counts = {"reach": 0, "refuse": 0, "names": 0}
+    for check in checks:
+        for kind in counts:
+            counts[kind] += len(check[kind])
+        try:
+            found = host.run_in(check["sandbox"], _misses, check)
+        except FileNotFoundError:
+            found = [_miss("sandbox", check["sandbox"], "a namespace", "none")]
+        except OSError as error:
+            found = [_miss("sandbox", check["sandbox"], "answers", str(error))]
+        misses += [{"sandbox": check["sandbox"], **miss} for miss in found]
+    return {"counts": counts, "misses": misses}

@@ -1,0 +1,144 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: converge
+short_description: Bring a host to its plan
+version_added: 0.1.0
+description:
+  - Brings one host to the plan that M(cnm.fabric.plan) made for it. One call does all of the host's networks.
+  - Observes what is there, does only what differs, and observes again. What the project no longer declares is removed.
+  - Used by the playbook C(cnm.fabric.site); there is little reason to call it elsewhere.
+author:
+  - cnm.fabric contributors (@cnm-fabric)
+options:
+  project:
+    description: Whose objects these are, as in C(cnm_project).
+    type: str
+    default: default
+  plan:
+    description:
+      - The host's plan as JSON text. The action of the same name fills it in from what M(cnm.fabric.plan) wrote.
+      - Without it the host's own last plan is used, if it has the O(digest).
+    type: str
+  digest:
+    description: SHA-256 of the plan. The host refuses a text that does not have it.
+    type: str
+  revision:
+    description: Age of the plan in the lease store's count. A host refuses a plan older than its own.
+    type: int
+    default: 0
+  state:
+    description:
+      - V(present) puts the plan in place.
+      - V(absent) removes everything that is the project's, and only that, and puts back what was before.
+    type: str
+    choices: [present, absent]
+    default: present
+  lock_timeout:
+    description: Seconds to wait for another run on this host to end.
+    type: int
+    default: 60
+requirements:
+  - nftables and dnsmasq on the host, which the role P(cnm.fabric.host#role) installs
+attributes:
+  check_mode:
+    description: Can run in check mode and predict the operations without doing them.
+    support: full
+  diff_mode:
+    description: Returns what differs, object by object.
+    support: full
+  idempotent:
+    description: A second run does nothing.
+    support: full
+seealso:
+  - module: cnm.fabric.plan
+  - module: cnm.fabric.probe
+"""
+
+EXAMPLES = r"""
+- name: Bring every host to the plan made before
+  cnm.fabric.converge:
+
+- name: Remove all that is ours
+  cnm.fabric.converge:
+    state: absent
+"""
+
+RETURN = r"""
+operations:
+  description: What was done, or in check mode would be done, sorted; empty when the host already was as planned.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    action:
+      description: One of create, change, replace, delete.
+      type: str
+      returned: always
+      sample: create
+    kind:
+      description: What kind of object.
+      type: str
+      returned: always
+      sample: link
+    name:
+      description: Its name, with its namespace in front if that is not the host's.
+      type: str
+      returned: always
+      sample: c1/eth0
+    differences:
+      description: For a change, each attribute with what was found and what is wanted.
+      type: list
+      elements: dict
+      returned: for change and replace
+digest:
+  description: SHA-256 of the plan the host keeps now.
+  returned: when O(state=present)
+  type: str
+  sample: 4fc82b26aecb47d2868c4efbe3581732a3e7cbcc6c2efb32062c08170a05eeb8
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import running
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "project": {"type": "str", "default": "default"},
+            # Not a secret: large, and of no use in a log.
+            "plan": {"type": "str", "no_log": True},
+            "digest": {"type": "str"},
+            "revision": {"type": "int", "default": 0},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "lock_timeout": {"type": "int", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    arguments: dict[str, Any] = module.params
+    try:
+        result = running.converge(
+            running.Request(
+                project=arguments["project"],
+                plan=arguments["plan"],
+                digest=arguments["digest"],
+                revision=arguments["revision"],
+                absent=arguments["state"] == "absent",
+                check=module.check_mode,
+                lock_timeout=arguments["lock_timeout"],
+            ),
+            module.run_command,
+        )
+    except running.Refused as refusal:
+        module.fail_json(msg=str(refusal))
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

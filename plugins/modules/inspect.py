@@ -1,0 +1,57 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: inspect
+short_description: Show networks in Docker's words
+version_added: 0.1.0
+description:
+  - Prints a table like C(docker network ls), a table of the sandboxes, and the JSON of C(docker network inspect) for the
+    networks that are declared, from what M(cnm.fabric.probe) read with O(cnm.fabric.probe#module:live=true).
+  - An action on the controller, to be run once a play.
+author:
+  - cnm.fabric contributors (@cnm-fabric)
+options:
+  probes:
+    description: Name of the variable in which M(cnm.fabric.probe) was registered.
+    type: str
+    default: fabric_probe
+  quiet:
+    description: Return the documents without printing them.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: Changes nothing, so it does the same in check mode.
+    support: full
+  diff_mode:
+    description: Changes nothing, so there is nothing to show.
+    support: none
+  idempotent:
+    description: Changes nothing.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Read the hosts and what they have
+  cnm.fabric.probe:
+    live: true
+  register: fabric_probe
+
+- name: Show their networks
+  cnm.fabric.inspect:
+  run_once: true
+"""
+
+RETURN = r"""
+networks:
+  description: For each host, the documents of C(docker network inspect), key for key.
+  returned: always
+  type: dict
+drift:
+  description: For each host that is not as its plan says, the operations that would bring it back.
+  returned: always
+  type: dict
+"""

@@ -1,0 +1,65 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: plan
+short_description: Turn the inventory's variables into a plan for each host
+version_added: 0.1.0
+description:
+  - Reads the C(cnm_) variables of all hosts of the topology, validates them, allocates addresses, and writes each
+    host's plan to a private directory on the controller, where M(cnm.fabric.converge) finds it.
+  - An action on the controller. Run it once a play, after M(cnm.fabric.probe), with C(run_once=true) in a play of
+    strategy linear without C(serial).
+  - Every mistake in the variables is reported at once, before any host is touched.
+author:
+  - cnm.fabric contributors (@cnm-fabric)
+options:
+  probes:
+    description: Name of the variable in which M(cnm.fabric.probe) was registered.
+    type: str
+    default: fabric_probe
+  scope:
+    description:
+      - V(topology) plans all hosts and is run once.
+      - V(host) plans the host of the task from its own variables alone, for networks of local scope.
+    type: str
+    choices: [topology, host]
+    default: topology
+attributes:
+  check_mode:
+    description: Plans all the same, but does not write to the lease store.
+    support: full
+  diff_mode:
+    description: Plans only; what would change is shown by M(cnm.fabric.converge).
+    support: none
+  idempotent:
+    description: The same inventory and hosts give the same plans.
+    support: full
+seealso:
+  - module: cnm.fabric.probe
+  - module: cnm.fabric.converge
+"""
+
+EXAMPLES = r"""
+- name: Read the hosts
+  cnm.fabric.probe:
+  register: fabric_probe
+
+- name: Plan all of them at once
+  cnm.fabric.plan:
+  run_once: true
+  register: fabric_plan
+"""
+
+RETURN = r"""
+directory:
+  description: Where the plans are, a file a host, readable by the user alone; removed when the run ends.
+  returned: success
+  type: str
+hosts:
+  description: For each host that was probed, its plan's digest and revision, or why it has none.
+  returned: success
+  type: dict
+"""

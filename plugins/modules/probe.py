@@ -1,0 +1,103 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: probe
+short_description: Read what the planner must know of a host
+version_added: 0.1.0
+description:
+  - Reads a host's routes, resolvers and forwarding, which programs it lacks, and the plan it keeps. Changes nothing.
+  - Hosts outside the topology (C(cnm_hosts)) are skipped without being connected to.
+author:
+  - cnm.fabric contributors (@cnm-fabric)
+options:
+  project:
+    description: Whose objects count as ours. The action of the same name takes it from C(cnm_project).
+    type: str
+    default: default
+  live:
+    description: Also return the kept plan's networks and sandboxes, and what of them is not as planned.
+    type: bool
+    default: false
+attributes:
+  check_mode:
+    description: Reads only, so it does the same in check mode.
+    support: full
+  diff_mode:
+    description: Changes nothing, so there is nothing to show.
+    support: none
+  idempotent:
+    description: Changes nothing.
+    support: full
+seealso:
+  - module: cnm.fabric.plan
+"""
+
+EXAMPLES = r"""
+- name: Read the hosts
+  cnm.fabric.probe:
+"""
+
+RETURN = r"""
+routes:
+  description: Routes of the host that are not the project's.
+  returned: always
+  type: list
+  elements: dict
+resolvers:
+  description: The host's upstream resolvers, search domains and options; a stub on the loopback is looked through.
+  returned: always
+  type: dict
+forwarding_before:
+  description: Whether the host forwarded IPv4 before the project asked it to.
+  returned: always
+  type: bool
+has_table:
+  description: Whether the project's nftables table is there.
+  returned: always
+  type: bool
+missing:
+  description: Programs a plan would need and the host lacks.
+  returned: always
+  type: list
+  elements: str
+distribution:
+  description: ID and ID_LIKE of os-release.
+  returned: always
+  type: list
+  elements: str
+kept:
+  description: Revision, digest and leases of the plan the host keeps.
+  returned: always
+  type: dict
+drift:
+  description: Operations that would bring the host back to its kept plan.
+  returned: when O(live=true)
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import running
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "project": {"type": "str", "default": "default"},
+            "live": {"type": "bool", "default": False},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = running.probe(module.params["project"], module.params["live"], module.run_command)
+    except running.Refused as refusal:
+        module.fail_json(msg=str(refusal))
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: verify
+short_description: Prove that the networks do what is declared
+version_added: 0.1.0
+description:
+  - From inside every sandbox of the host, pings whom it must reach and whom it must not, and asks its resolver for the
+    names it must know. Fails on any miss and names each.
+  - The action of the same name derives the checks from what M(cnm.fabric.plan) planned.
+author:
+  - cnm.fabric contributors (@cnm-fabric)
+options:
+  checks:
+    description: The checks as JSON text. The action of the same name fills them in.
+    type: str
+  pairs:
+    description: The most pairs of sandboxes to try each way on a host; of more a fixed sample is taken.
+    type: int
+    default: 1000
+attributes:
+  check_mode:
+    description: Changes nothing, so it does the same in check mode.
+    support: full
+  diff_mode:
+    description: Changes nothing, so there is nothing to show.
+    support: none
+  idempotent:
+    description: Changes nothing.
+    support: full
+seealso:
+  - module: cnm.fabric.plan
+"""
+
+EXAMPLES = r"""
+- name: Prove the data plane of every host
+  cnm.fabric.verify:
+"""
+
+RETURN = r"""
+counts:
+  description: How many checks of each kind were made.
+  returned: always
+  type: dict
+  sample: {reach: 4, refuse: 0, names: 2}
+misses:
+  description: Every check that failed, with what was wanted and what was found.
+  returned: always
+  type: list
+  elements: dict
+"""
+
+import json
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import running
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "checks": {"type": "str"},
+            "pairs": {"type": "int", "default": 1000},
+        },
+        supports_check_mode=True,
+    )
+    checks = json.loads(module.params["checks"] or "[]")
+    try:
+        result = running.verify(checks, module.run_command)
+    except running.Refused as refusal:
+        module.fail_json(msg=str(refusal))
+    if result["misses"]:
+        lines = [
+            "{sandbox}: {check} {target}: wanted {wanted}, found {found}".format(**miss) for miss in result["misses"]
+        ]
+        module.fail_json(msg=f"{len(lines)} of what is declared does not hold: " + "; ".join(lines), **result)
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Rules for addresses: subnets, gateways, single addresses, MAC addresses; text in, canonical objects out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Optional, Union
+
+from .mistakes import Place
+from .topology import IpamConfig
+
+Address = Union[IPv4Address, IPv6Address]
+Subnet = Union[IPv4Network, IPv6Network]
+
+_SUBNET = re.compile(r"[0-9A-Fa-f:.]+/[0-9]{1,3}")
+_MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
+_LONGEST_PREFIX = 30
+
+_UNUSABLE = (
+    (IPv4Network("0.0.0.0/8"), "0.0.0.0/8 means “this network” and carries no hosts"),
+    (IPv4Network("127.0.0.0/8"), "127.0.0.0/8 never leaves a host's loopback"),
+    (IPv4Network("224.0.0.0/4"), "224.0.0.0/4 is multicast"),
+    (IPv4Network("240.0.0.0/4"), "240.0.0.0/4 is reserved"),
+)
+
+
+def read_address(text: str, place: Place, family: int = 4) -> Optional[Address]:
+    """One address without prefix length, of the family 4 or 6 (0: either); None if it is wrong, which is noted."""
+    example = "fd00::2" if family == 6 else "10.0.0.2"
+    if "/" in text:
+        place.wrong("An address has no prefix length here.", f"Write `{text.split('/')[0][:45]}`.", text)
+        return None
+    try:
+        address = ip_address(text if "%" not in text else "")
+    except ValueError:
+        place.wrong("This is not an IP address.", f"Write an address like `{example}`.", text)
+        return None
+    if family and address.version != family:
+        remedy = f"Write an IPv{family} address like `{example}`."
+        place.wrong(f"This is an IPv{address.version} address.", remedy, text)
+        return None
+    return address
+
+
+def read_subnet(text: str, place: Place) -> Optional[Subnet]:
+    """A subnet that hosts can have addresses in; None if it is wrong, which is noted."""
+    prefix = read_prefix(text, place)
+    if not isinstance(prefix, IPv4Network):
+        return prefix
+    for block, reason in _UNUSABLE:
+        if prefix.overlaps(block):
+            place.wrong(f"No network can have this subnet: {reason}.", "Choose one like `10.0.0.0/24`.", text)
+            return None
+    if prefix.prefixlen > _LONGEST_PREFIX:
+        place.wrong(
+            f"A /{prefix.prefixlen} is too small: a network needs its network and broadcast address, one for the "
+            "gateway and one for a sandbox.",
+            "Use a prefix length of 30 or less.",
+            text,
+        )
+        return None
+    return prefix
+
+
+def read_prefix(text: str, place: Place) -> Optional[Subnet]:
+    """A prefix with no bits set behind its length."""
+    try:
+        if not _SUBNET.fullmatch(text):
+            raise ValueError
+        loose = ip_network(text, strict=False)
+    except ValueError:
+        place.wrong("This is not a subnet.", _write_prefix(text), text)
+        return None
+    if str(ip_network(loose)) != str(loose) or ip_address(text.split("/")[0]) != loose.network_address:
+        place.wrong(f"The subnet has bits set behind its prefix length {loose.prefixlen}.", f"Write `{loose}`.", text)
+        return None
+    return loose
+
+
+def _write_prefix(text: str) -> str:
+    try:
+        return f"Write address and prefix length, for example `{ip_network(f'{ip_address(text)}/24', strict=False)}`."
+    except ValueError:
+        return "Write address and prefix length, for example `10.0.0.0/24`."
+
+
+def why_not(address: Address, subnet: Subnet) -> str:
+    """Why the address can not be one of the subnet's hosts, as a sentence; empty if it can."""
+    if address not in subnet:
+        return f"The address is not in the subnet {subnet}."
+    if address == subnet.network_address:
+        return f"The address is the network address of {subnet}."
+    if address.version == 4 and address == subnet.broadcast_address:
+        return f"The address is the broadcast address of {subnet}."
+    return ""
+
+
+def some_host(subnet: Subnet, taken: Iterable[Optional[str]] = ()) -> str:
+    """An address of the subnet to name in a remedy: the second host, or the next one that is free."""
+    used = set(taken)
+    first = int(subnet.network_address) + 1
+    for number in (*range(first + 1, first + 64), first):
+        address = type(subnet.network_address)(number)
+        if not why_not(address, subnet) and str(address) not in used:
+            return str(address)
+    return str(subnet[1])
+
+
+@cache
+def network_of(text: str) -> Subnet:
+    """A subnet of the topology, which is right already, as an object."""
+    return ip_network(text)
+
+
+@cache
+def gateway_of(config: IpamConfig) -> Optional[str]:
+    """The gateway: the one that is given, else, as in Docker, the first free address of ``ip_range`` or the subnet.
+
+    None only if nothing is free.
+    """
+    if config.gateway:
+        return config.gateway
+    subnet = network_of(config.subnet)
+    taken = {ip_address(address) for _name, address in config.aux_addresses}
+    for address in ip_network(config.ip_range or config.subnet):
+        if address not in taken and not why_not(address, subnet):
+            return str(address)
+    return None
+
+
+def read_mac(text: str, place: Place) -> Optional[str]:
+    """A unicast MAC address in lower case with colons; None if it is wrong, which is noted."""
+    mac = text.lower().replace("-", ":")
+    if not _MAC.fullmatch(mac):
+        place.wrong("This is not a MAC address.", 'Write six pairs of hex digits, like "02:42:0a:00:00:02".', text)
+        return None
+    if int(mac[:2], 16) & 1:
+        place.wrong(
+            "This is a multicast MAC address: the first pair is odd.",
+            f'Make the first pair even, like "02{mac[2:]}".',
+            text,
+        )
+        return None
+    if mac == "00:00:00:00:00:00":
+        place.wrong("This MAC address is all zero.", 'Write one like "02:42:0a:00:00:02", or leave it out.', text)
+        return None
+    return mac

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What is wrong with the variables, as data, and the one exception that carries all of it.
+
+A `Place` is a spot in somebody's variables (``cnm_sandboxes.c1.networks.ps-bridge.ipv4_address``) where a mistake can
+be noted; readers pass it down as they descend: ``place / "ipam" / "config" / 0``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Optional, Union
+
+_LONGEST = 60
+_SECRET = re.compile(r"secret|passw|passphrase|token|credential|private", re.IGNORECASE)
+_USERINFO = re.compile(r"(?<=://)[^/\s]*@")
+_HOSTS_SHOWN = 2
+_LARGEST = 2**64
+
+HIDDEN = "(not shown)"
+
+
+@dataclass(frozen=True, order=True)
+class Mistake:
+    """One thing to put right: where it stands, the rule it breaks, what to write instead, and on which hosts.
+
+    ``value`` is what was found, as text for people: shortened, and never a secret; empty if it says nothing.
+    """
+
+    path: str
+    problem: str
+    remedy: str = ""
+    hosts: tuple[str, ...] = ()
+    value: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.path} (on {name_hosts(self.hosts)})" if self.hosts else self.path
+        parts = (("value:", self.value), ("problem:", self.problem), ("remedy:", self.remedy))
+        return "\n".join([where, *(f"  {label:<9}{text}" for label, text in parts if text)])
+
+
+class DeclarationError(Exception):
+    """The variables are wrong: ``mistakes`` has every mistake of every host, sorted."""
+
+    def __init__(self, mistakes: Iterable[Mistake]) -> None:
+        self.mistakes = tuple(sorted(mistakes))
+        super().__init__(self.mistakes)
+
+    def __str__(self) -> str:
+        count = len(self.mistakes)
+        head = f"The cnm_ variables have {count} mistake{'s' if count != 1 else ''}; no host was changed."
+        return "\n\n".join([head, *(str(mistake) for mistake in self.mistakes)])
+
+
+class NothingDeclared(DeclarationError):
+    """No host of the topology declares anything: most likely the wrong inventory."""
+
+    def __init__(self, hosts: Iterable[str]) -> None:
+        super().__init__(
+            [
+                Mistake(
+                    path="cnm_networks, cnm_sandboxes, cnm_services",
+                    problem="There is no cnm_ declaration on any host of the topology. Is it the right inventory (-i)?",
+                    remedy="Declare networks and sandboxes in group_vars or host_vars. To remove everything that is "
+                    "ours, write `cnm_networks: {}`, or run the playbook cnm.fabric.teardown.",
+                    hosts=tuple(sorted(hosts)),
+                )
+            ]
+        )
+
+
+class Place:
+    """A spot in the variables; mistakes noted at it, or below it, go to one list."""
+
+    __slots__ = ("_above", "_key", "notes")
+
+    def __init__(self, key: Union[str, int], notes: list[Mistake], above: Optional[Place] = None) -> None:
+        self._key = key
+        self._above = above
+        self.notes = notes
+
+    def __truediv__(self, key: Union[str, int]) -> Place:
+        """The spot below: a key of a mapping, or an index of a list."""
+        return Place(key, self.notes, self)
+
+    @property
+    def path(self) -> str:
+        """The spot's path in text; the first key is taken as it is, so it may be a path itself."""
+        if self._above is None:
+            return str(self._key)
+        above = self._above.path
+        if isinstance(self._key, int):
+            return f"{above}[{self._key}]"
+        return f"{above}.{word(self._key)}" if above else word(self._key)
+
+    def wrong(self, problem: str, remedy: str = "", value: Any = None) -> None:
+        """Note a mistake; ``value`` is shown, unless the spot's name says that it is secret."""
+        shown = HIDDEN if value is not None and secret(self.path) else show(value)
+        self.notes.append(Mistake(self.path, problem, remedy, (), shown))
+
+
+def secret(path: str) -> bool:
+    """Whether what stands at a path, or under a key, is not for everybody's eyes."""
+    return _SECRET.search(path) is not None
+
+
+def gather(found: Iterable[tuple[str, Mistake]]) -> tuple[Mistake, ...]:
+    """(host, mistake) pairs → sorted mistakes, each with all the hosts it was found on."""
+    hosts: dict[Mistake, set[str]] = {}
+    for host, mistake in found:
+        hosts.setdefault(replace(mistake, hosts=()), set()).update((host, *mistake.hosts))
+    return tuple(sorted(replace(mistake, hosts=tuple(sorted(names))) for mistake, names in hosts.items()))
+
+
+def name_hosts(hosts: Sequence[str]) -> str:
+    """``node1``, ``node1 and node2``, ``node1, node2 and 5 more``."""
+    if len(hosts) <= _HOSTS_SHOWN + 1:
+        return " and ".join(part for part in (", ".join(hosts[:-1]), *hosts[-1:]) if part)
+    return f"{', '.join(hosts[:_HOSTS_SHOWN])} and {len(hosts) - _HOSTS_SHOWN} more"
+
+
+def word(text: str) -> str:
+    """A name as it can be printed in one line: as it is, or shortened and escaped."""
+    short = text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return short if short.isprintable() and short else repr(short)
+
+
+def show(value: Any) -> str:
+    """A value for people: one short line, in YAML's words; nothing of mappings and lists."""
+    if value is None or isinstance(value, (dict, list)):
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return word(_USERINFO.sub("…@", value))
+    if isinstance(value, int) and abs(value) >= _LARGEST:
+        return "a very large number"
+    return word(repr(value))

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""One entry of ``cnm_sandboxes``: plain data of the right structure → `Sandbox`, still without its host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Optional
+
+from .addresses import read_address, read_mac
+from .mistakes import Place
+from .names import DNS_NAME, HOSTNAME, LINK, OBJECT, RESOLVER_OPTION, SEARCH_DOMAIN, Rule, name
+from .topology import Endpoint, Pairs, Sandbox
+from .values import at, pairs, texts
+
+_OWN_RESOLVER = "127.0.0.11"
+_MODES = ((Endpoint("host"),), (Endpoint("none"),))
+
+
+def read_sandbox(key: str, value: Mapping[str, Any], place: Place) -> Sandbox:
+    """Read what a sandbox says; every mistake is noted at its place.
+
+    ``networks: [host]`` and ``networks: [none]`` are the ``network_mode`` of that name.
+    """
+    name(key, OBJECT, place)
+    mode = value.get("network_mode")
+    if mode and value.get("networks"):
+        (place / "network_mode").wrong("Both network_mode and networks are given.", "Keep one of them.", mode)
+    endpoints = _endpoints(value.get("networks"), place / "networks")
+    if endpoints in _MODES:
+        mode, endpoints = endpoints[0].network, ()
+    hostname = value.get("hostname")
+    dns = place / "dns"
+    return Sandbox(
+        name=key,
+        host="",
+        endpoints=endpoints,
+        network_mode=mode,
+        hostname=name(hostname, HOSTNAME, place / "hostname") if hostname is not None else None,
+        dns=tuple(_resolvers(value.get("dns"), dns)),
+        dns_search=_names(value.get("dns_search"), SEARCH_DOMAIN, place / "dns_search"),
+        dns_opt=_names(value.get("dns_opt"), RESOLVER_OPTION, place / "dns_opt"),
+        extra_hosts=_extra_hosts(value.get("extra_hosts"), place / "extra_hosts"),
+        sysctls=pairs(value.get("sysctls"), place / "sysctls"),
+        path=place.path,
+    )
+
+
+def _endpoints(networks: Any, place: Place) -> tuple[Endpoint, ...]:
+    if isinstance(networks, Mapping):
+        return tuple(_endpoint(key, options or {}, place / key) for key, options in networks.items())
+    found: dict[str, Endpoint] = {}
+    for index, key in texts(networks):
+        if key in found:
+            (place / index if index is not None else place).wrong(
+                "The network stands in the list twice; a sandbox is on a network once.", "Leave one of them out.", key
+            )
+        else:
+            found[key] = Endpoint(key, path=at(place, index).path)
+    return tuple(found.values())
+
+
+def _endpoint(network: str, options: Mapping[str, Any], place: Place) -> Endpoint:
+    ipv4, ipv6, mac = (options.get(key) for key in ("ipv4_address", "ipv6_address", "mac_address"))
+    link = options.get("interface_name")
+    address = read_address(ipv4, place / "ipv4_address", 4) if ipv4 is not None else None
+    address6 = read_address(ipv6, place / "ipv6_address", 6) if ipv6 is not None else None
+    return Endpoint(
+        network=network,
+        ipv4_address=str(address) if address else None,
+        ipv6_address=str(address6) if address6 else None,
+        mac_address=read_mac(mac, place / "mac_address") if mac is not None else None,
+        aliases=_names(options.get("aliases"), DNS_NAME, place / "aliases"),
+        interface_name=name(link, LINK, place / "interface_name") if link is not None else None,
+        gw_priority=int(options.get("gw_priority") or 0),
+        driver_opts=pairs(options.get("driver_opts"), place / "driver_opts"),
+        path=place.path,
+    )
+
+
+def _names(value: Any, rule: Rule, place: Place) -> tuple[str, ...]:
+    """Names in the order written, each once."""
+    checked = [name(text, rule, at(place, index)) for index, text in texts(value)]
+    return tuple(dict.fromkeys(text for text in checked if text is not None))
+
+
+def _resolvers(value: Any, place: Place) -> Iterator[str]:
+    for index, text in texts(value):
+        address = read_address(text, at(place, index), 0)
+        if str(address) == _OWN_RESOLVER:
+            at(place, index).wrong(
+                f"{_OWN_RESOLVER} is the sandbox's own resolver, which would ask itself.",
+                "Write the resolver that it is to forward to, or leave dns out.",
+                text,
+            )
+        elif address is not None:
+            yield str(address)
+
+
+def _extra_hosts(value: Any, place: Place) -> Pairs:
+    """(name, address) pairs, sorted; a name with several addresses has several pairs."""
+    found = set()
+    for host, text, spot in _host_entries(value, place):
+        known = name(host, DNS_NAME, spot)
+        address = None if text == "host-gateway" else read_address(text, spot, 0)
+        if known is not None and address is not None:
+            found.add((known, str(address)))
+    return tuple(sorted(found))
+
+
+def _host_entries(value: Any, place: Place) -> Iterator[tuple[str, str, Place]]:
+    """(name, address text, place) of both forms: a mapping, or a list of ``name=address`` and ``name:address``."""
+    if isinstance(value, Mapping):
+        for host, addresses in value.items():
+            for index, text in texts(addresses):
+                yield host, text, at(place / host, index)
+        return
+    for index, item in texts(value):
+        spot = at(place, index)
+        host, address = split_host(item)
+        if address is None:
+            spot.wrong("There is no address in this entry.", "Write `name=address`.", item)
+        else:
+            yield host, address, spot
+
+
+def split_host(item: str) -> tuple[str, Optional[str]]:
+    """``name=address``, ``name:address`` (the address may stand in brackets) → both parts; None without an address."""
+    separator = "=" if "=" in item else ":"
+    host, found, text = item.partition(separator)
+    return host, text.removeprefix("[").removesuffix("]") if found else None

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The structure of SPEC §1 as JSON Schema data: which keys there are, and of what type.
+
+What a schema can not say in words a person would want to read (names, addresses, how things fit together) is checked
+by the readers of networks, sandboxes and settings.  Three schemas are validated one entry at a time (`NETWORK`,
+`SANDBOX`, `SERVICE`), and `SETTINGS` all at once; nothing here uses ``anyOf``, so that each error has one cause.
+
+``title`` says what a value is, as a noun phrase that completes "must be …"; ``examples`` has one that would do.
+Every key may be null, which means unset; items of lists may not.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+BOOLEAN_WORDS = {"true": True, "yes": True, "false": False, "no": False}
+"""What an INI inventory or a template makes of a boolean, in any case."""
+
+
+def _schema(title: str, types: tuple[str, ...], example: object = None, **rest: Any) -> Schema:
+    schema: Schema = {"title": title, "type": [*types, "null"], **rest}
+    if example is not None:
+        schema["examples"] = [example]
+    return schema
+
+
+def _item(schema: Schema) -> Schema:
+    """The same, but not null."""
+    return {**schema, "type": [name for name in schema["type"] if name != "null"]}
+
+
+def _text(title: str = "text", example: str | None = None) -> Schema:
+    return _schema(title, ("string",), example)
+
+
+def _choice(*words: str) -> Schema:
+    return _schema(f"one of {', '.join(words)}", ("string",), words[0], enum=[*words, None])
+
+
+def _flag() -> Schema:
+    pattern = "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|[Yy][Ee][Ss]|[Nn][Oo])$"
+    return _schema("true or false", ("boolean", "string"), "true", pattern=pattern)
+
+
+def _whole(title: str, minimum: int, maximum: int) -> Schema:
+    return _schema(title, ("integer",), minimum=minimum, maximum=maximum)
+
+
+def _list(title: str, items: Schema, example: object = None) -> Schema:
+    return _schema(title, ("array",), example, items=_item(items))
+
+
+def _one_or_list(title: str, items: Schema, example: object = None) -> Schema:
+    return _schema(title, ("string", "array"), example, items=_item(items))
+
+
+def _named(title: str, values: Schema, example: object = None) -> Schema:
+    """A mapping whose keys are the user's own."""
+    return _schema(title, ("object",), example, additionalProperties=values)
+
+
+def _keys(title: str, properties: dict[str, Schema]) -> Schema:
+    """A mapping whose keys are ours."""
+    return _schema(title, ("object",), properties=properties, additionalProperties=False)
+
+
+_SCALAR = _schema("text, a whole number, true or false", ("string", "integer", "boolean"))
+_OPTIONS = _named("a mapping from option names to values", _SCALAR)
+_LABELS = _schema(
+    "a mapping of labels, or a list of name=value",
+    ("object", "array"),
+    additionalProperties=_SCALAR,
+    items=_item(_text("text like name=value", "com.example.tier=front")),
+)
+_ADDRESS = _text("an address", "10.0.0.2")
+_SUBNET = _text("a subnet", "10.0.0.0/24")
+_ALIASES = _list("a list of names", _text("a name", "web"), ["web"])
+_PORT_NUMBER = _schema("a port number or a range", ("integer", "string"), 8080)
+
+_PORTS = _list(
+    'a list of ports like "8080:80"',
+    _schema(
+        'a port like "8080:80", or a mapping with target and published',
+        ("string", "integer", "object"),
+        "8080:80",
+        properties={
+            "target": _PORT_NUMBER,
+            "published": _PORT_NUMBER,
+            "protocol": _choice("tcp", "udp", "sctp"),
+            "host_ip": _ADDRESS,
+            "mode": _choice("ingress", "host"),
+        },
+        additionalProperties=False,
+    ),
+    ["8080:80"],
+)
+
+_NAMESPACE = _keys(
+    "a mapping with one of docker, podman, pid, machine, path",
+    {
+        "docker": _text("a container's name"),
+        "podman": _text("a container's name"),
+        "pid": _whole("a process id", 1, 2**22),
+        "machine": _text("a machine's name"),
+        "path": _text("a path", "/run/netns/other"),
+    },
+)
+
+_IPAM_CONFIG = _keys(
+    "a mapping with the key subnet",
+    {
+        "subnet": _SUBNET,
+        "gateway": _ADDRESS,
+        "ip_range": _SUBNET,
+        "aux_addresses": _named("a mapping from names to addresses", _ADDRESS, {"printer": "10.0.0.9"}),
+    },
+)
+
+NETWORK = _keys(
+    "a mapping of network settings, or nothing",
+    {
+        "driver": _text("a driver", "bridge"),
+        "subnet": _one_or_list("a subnet, or a list of them", _SUBNET, "10.0.0.0/24"),
+        "ipam": _keys(
+            "a mapping with the key config",
+            {
+                "driver": _text("an IPAM driver", "default"),
+                "config": _list("a list of mappings with the key subnet", _IPAM_CONFIG, [{"subnet": "10.0.0.0/24"}]),
+                "options": _OPTIONS,
+            },
+        ),
+        "internal": _flag(),
+        "enable_ipv4": _flag(),
+        "enable_ipv6": _flag(),
+        "attachable": _flag(),
+        "encrypted": _flag(),
+        "driver_opts": _OPTIONS,
+        "labels": _LABELS,
+    },
+)
+
+ENDPOINT = _keys(
+    "a mapping of endpoint options, or nothing",
+    {
+        "ipv4_address": _ADDRESS,
+        "ipv6_address": _text("an address", "fd00::2"),
+        "mac_address": _text("a MAC address", "02:42:0a:00:00:02"),
+        "aliases": _ALIASES,
+        "interface_name": _text("the name of a link", "eth0"),
+        "gw_priority": _whole("a whole number", -(2**31), 2**31 - 1),
+        "driver_opts": _OPTIONS,
+    },
+)
+
+SANDBOX = _keys(
+    "a mapping of sandbox settings",
+    {
+        "networks": _schema(
+            "a list of networks, or a mapping from networks to endpoint options",
+            ("array", "object"),
+            ["ps-bridge"],
+            items=_item(_text("the name of a network", "ps-bridge")),
+            additionalProperties=ENDPOINT,
+        ),
+        "ports": _PORTS,
+        "network_mode": _choice("host", "none", "bridge"),
+        "namespace": _NAMESPACE,
+        "hostname": _text("a host name", "web1"),
+        "dns": _one_or_list("a resolver's address, or a list of them", _ADDRESS, ["192.0.2.53"]),
+        "dns_search": _one_or_list("a domain, or a list of them", _text("a domain"), ["example.com"]),
+        "dns_opt": _list("a list of resolver options", _text("a resolver option", "ndots:1"), ["ndots:1"]),
+        "extra_hosts": _schema(
+            "a mapping from names to addresses, or a list of name=address",
+            ("object", "array"),
+            {"db": "192.0.2.7"},
+            additionalProperties=_one_or_list("an address, or a list of them", _ADDRESS, "192.0.2.7"),
+            items=_item(_text("text like name=address", "db=192.0.2.7")),
+        ),
+        "sysctls": _schema(
+            "a mapping of sysctls, or a list of name=value",
+            ("object", "array"),
+            additionalProperties=_SCALAR,
+            items=_item(_text("text like name=value", "net.ipv4.ip_forward=1")),
+        ),
+    },
+)
+
+SERVICE = _keys(
+    "a mapping of service settings",
+    {
+        "networks": _schema(
+            "a list of networks, or a mapping from networks to endpoint options",
+            ("array", "object"),
+            ["ps-overlay"],
+            items=_item(_text("the name of a network", "ps-overlay")),
+            additionalProperties=_keys(
+                "a mapping of endpoint options, or nothing",
+                {"aliases": _ALIASES, "ipv4_addresses": _list("a list of addresses", _ADDRESS)},
+            ),
+        ),
+        "namespace": {
+            **_NAMESPACE,
+            "properties": {**_NAMESPACE["properties"], "pid": _schema("a process id", ("integer", "string"))},
+        },
+        "deploy": _keys(
+            "a mapping of how the service is deployed",
+            {
+                "mode": _choice("replicated", "global"),
+                "replicas": _whole("a whole number", 0, 100_000),
+                "endpoint_mode": _choice("vip", "dnsrr"),
+                "scheduler": _choice("rr", "wrr", "lc", "wlc", "sh", "mh"),
+                "weights": _named("a mapping from tasks to weights", _whole("a whole number", 0, 65535)),
+                "placement": _keys(
+                    "a mapping with the key hosts",
+                    {"hosts": _list("a list of hosts or groups", _text("a host or group"), ["node1"])},
+                ),
+                "draining": _list("a list of tasks or hosts", _text("a task or host"), ["redis.2"]),
+            },
+        ),
+        "ports": _PORTS,
+    },
+)
+
+_POOLS = _list(
+    "a list of pools with base and size",
+    _keys("a mapping with base and size", {"base": _SUBNET, "size": _whole("a prefix length", 1, 128)}),
+    [{"base": "172.30.0.0/16", "size": 24}],
+)
+
+SETTINGS = _keys(
+    "the settings",
+    {
+        "cnm_hosts": _one_or_list("a host pattern, or a list of them", _text("a host pattern"), "all"),
+        "cnm_underlay_address": _text("an address", "192.0.2.1"),
+        "cnm_default_address_pools": _POOLS,
+        "cnm_overlay_address_pool": {**_POOLS, "type": ["string", "array", "null"]},
+        "cnm_project": _text("a project's name", "default"),
+        "cnm_leases": _text("the URL of a lease store", "sqlite:///leases.db"),
+        "cnm_vni_range": _schema("the first VNI, or a range", ("integer", "string", "array"), "4096-65535"),
+        "cnm_data_path_port": _schema("a port number", ("integer", "string"), 4789),
+        "cnm_load_balancer": _choice("auto", "ipvs", "nftables"),
+        "cnm_overlay_secret": _text("text from the vault"),
+        "cnm_overlay_key_epoch": _whole("a whole number", 1, 2**31 - 1),
+        "cnm_ingress_mode": _choice("snat", "local"),
+        "cnm_docker_user": _flag(),
+        "cnm_flood": _flag(),
+        "cnm_verify_pairs": {"title": "what verify is to try"},
+    },
+)
+
+ENTRIES: dict[str, Schema] = {"cnm_networks": NETWORK, "cnm_sandboxes": SANDBOX, "cnm_services": SERVICE}
+"""Schema of one entry of each declaration; a suffix may follow the name."""

@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Names, ids and MAC addresses derived from what is declared: the same inventory gives the same ones, always."""
+
+from __future__ import annotations
+
+import hashlib
+from ipaddress import IPv4Address
+
+
+def identifier(*parts: str) -> str:
+    """A 64 digit hex id, as Docker's networks, containers and endpoints have."""
+    return hashlib.sha256("\0".join(("cnm", *parts)).encode()).hexdigest()
+
+
+def bridge_name(network_id: str) -> str:
+    """The link of a bridge network that names none: ``br-<12 hex>``."""
+    return f"br-{network_id[:12]}"
+
+
+def port_name(endpoint_id: str) -> str:
+    """The host's end of an endpoint's veth pair: ``veth<7 hex>``."""
+    return f"veth{endpoint_id[:7]}"
+
+
+def mac_of(address: str) -> str:
+    """``02:42:`` and the four bytes of the IPv4 address, as Docker derived them."""
+    return "02:42:" + IPv4Address(address).packed.hex(":")

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What the actions that run on hosts share: who is in the topology, and whose project."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from .variables import UnknownHosts, topology_hosts
+
+
+def reason_to_skip(variables: Mapping[str, Any]) -> Optional[str]:
+    """Why this host is passed over without a connection, or None if it belongs to the topology."""
+    try:
+        hosts = topology_hosts(variables.get("cnm_hosts"), variables["groups"])
+    except UnknownHosts:
+        return None  # the plan says so for all
+    return None if variables["inventory_hostname"] in hosts else "not in the topology (cnm_hosts)"
+
+
+def project_of(variables: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
+    """The project the task names, else the host's ``cnm_project``, else the default."""
+    return str(arguments.get("project") or variables.get("cnm_project") or "default")

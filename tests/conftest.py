@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What all tests share: the collection importable by its name, a lab, and a reason for each test that cannot run."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import importlib
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).resolve().parent
+CHECKOUT = TESTS.parent
+NEED_ROOT = ("integration", "lab")
+
+sys.path.insert(0, str(TESTS / "lab"))
+
+from lab import Lab, LabError, labs
+
+
+def _collection_importable() -> None:
+    """Let ``ansible_collections.cnm.fabric`` be this checkout, for the tests and for the Ansible they start."""
+    for path in os.environ.get("ANSIBLE_COLLECTIONS_PATH", "").split(":"):
+        place = Path(path, "ansible_collections", "cnm", "fabric")
+        if path and place.exists() and place.resolve() == CHECKOUT:
+            root = path
+            break
+    else:
+        root = tempfile.mkdtemp(prefix="cnm-collections-")
+        atexit.register(shutil.rmtree, root, True)
+        link = Path(root, "ansible_collections", "cnm", "fabric")
+        link.parent.mkdir(parents=True)
+        link.symlink_to(CHECKOUT)
+        before = os.environ.get("ANSIBLE_COLLECTIONS_PATH")
+        os.environ["ANSIBLE_COLLECTIONS_PATH"] = f"{root}:{before}" if before else root
+    sys.path.insert(0, root)
+    importlib.invalidate_caches()
+    package = importlib.import_module("ansible_collections")
+    inside = str(Path(root, "ansible_collections"))
+    if inside not in list(package.__path__):  # an installed package of that name hides ours
+        package.__path__.append(inside)
+
+
+_collection_importable()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever lies in a folder that needs root is skipped without it, and says so."""
+    for item in items:
+        with contextlib.suppress(ValueError):
+            if item.path.relative_to(TESTS).parts[0] in NEED_ROOT:
+                item.add_marker(pytest.mark.root)
+        if item.get_closest_marker("root") and os.geteuid() != 0:
+            item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+def _remove_leftovers() -> None:
+    """Labs of test runs that were killed."""
+    for name in labs():
+        owner = name[len("pytest-") :] if name.startswith("pytest-") else ""
+        if owner.isdigit() and not Path("/proc", owner).exists():
+            Lab(name).down()
+
+
+@pytest.fixture(scope="session")
+def lab() -> Iterator[Lab]:
+    """Two hosts, node1 and node2, that the tests of a session share; each test leaves them as it found them."""
+    _remove_leftovers()
+    try:
+        made = Lab(f"pytest-{os.getpid()}", hosts=2)
+        made.up()
+    except LabError as problem:
+        pytest.fail(f"no lab: {problem}")
+    yield made
+    made.down()

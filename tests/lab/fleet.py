@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""A user's inventory over a lab: declare, run playbooks as a user does, look at what came of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional
+
+import yaml
+from lab import Lab
+
+HERE = Path(__file__).resolve().parent
+
+
+@dataclass
+class Run:
+    """One ansible-playbook: its exit code, what it printed, and each task's result by host."""
+
+    code: int
+    output: str
+    results: list[dict[str, Any]] = field(default_factory=list)
+
+    def of(self, action: str, host: str) -> dict[str, Any]:
+        """The result of a host's task with that action; KeyError if there was none."""
+        for entry in self.results:
+            if entry["host"] == host and entry["action"] == action:
+                result: dict[str, Any] = {"status": entry["status"], **entry["result"]}
+                return result
+        raise KeyError(f"no {action} on {host} in:\n{self.output}")
+
+    def operations(self, host: str) -> list[str]:
+        """What converge did or would do on the host: ``create link c1/eth0``."""
+        result = self.of("cnm.fabric.converge", host)
+        if "operations" not in result:
+            raise AssertionError(f"converge on {host}: {result.get('msg')}")
+        return [f"{item['action']} {item['kind']} {item['name']}" for item in result["operations"]]
+
+    @property
+    def changed(self) -> list[str]:
+        """Tasks that report a change, with their host."""
+        return [f"{entry['host']}: {entry['task']}" for entry in self.results if entry["result"].get("changed")]
+
+
+class Fleet:
+    """An inventory folder in ``directory`` over the lab's hosts."""
+
+    def __init__(self, lab: Lab, directory: Path, hosts: Optional[list[str]] = None) -> None:
+        self.lab = lab
+        self.directory = directory
+        self.hosts = hosts or lab.hosts
+        self.inventory = directory / "inventory.yml"
+        self.store = directory / "cnm-leases.sqlite3"
+        self._runs = 0
+        self.declare({})
+
+    def declare(self, everyone: dict[str, Any], **by_host: dict[str, Any]) -> None:
+        """Write the variables: those of all hosts, and those of single ones, as an inventory of the given order."""
+        hosts = {name: by_host.get(name) or None for name in self.hosts}
+        text = yaml.safe_dump({"all": {"hosts": hosts, "vars": everyone}}, sort_keys=False)
+        self.inventory.write_text(text, encoding="utf-8")
+
+    def play(self, playbook: str, *arguments: str) -> Run:
+        """``ansible-playbook cnm.fabric.<playbook>``, or a playbook file, with the lab's ways to its hosts."""
+        self._runs += 1
+        record = self.directory / f"record-{self._runs}.jsonl"
+        name = playbook if playbook.endswith(".yml") else f"cnm.fabric.{playbook}"
+        inventories = ["-i", str(self.inventory), "-i", str(self.lab.inventory)]
+        command = [_beside_python("ansible-playbook"), name, *inventories, "--limit", ",".join(self.hosts), *arguments]
+        environment = {
+            **os.environ,
+            "ANSIBLE_CONFIG": str(HERE.parent / "ansible.cfg"),
+            "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callback"),
+            "ANSIBLE_CALLBACKS_ENABLED": "record",
+            "ANSIBLE_NOCOLOR": "1",
+            "CNM_RECORD": str(record),
+            "LC_ALL": "C.UTF-8",
+        }
+        done = subprocess.run(
+            command, env=environment, cwd=self.directory, capture_output=True, text=True, timeout=300, check=False
+        )
+        lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
+        return Run(done.returncode, done.stdout + done.stderr, [json.loads(line) for line in lines])
+
+    def site(self, *arguments: str) -> Run:
+        """Run site; it must succeed."""
+        run = self.play("site", *arguments)
+        assert run.code == 0, run.output
+        return run
+
+    def teardown(self) -> Run:
+        """Run teardown; it must succeed."""
+        run = self.play("teardown")
+        assert run.code == 0, run.output
+        return run
+
+    def sh(self, host: str, script: str, check: bool = True) -> str:
+        """What a shell script prints on a host."""
+        return self.lab.run(host, ["sh", "-c", script], check=check).stdout
+
+
+_SNAPSHOT = """
+ip -d -o link | sed 's/promiscuity.*//' ; ip -o addr | sed 's/valid_lft.*//'; ip route; ip -6 route | grep -v fe80
+nft -s list ruleset
+ls -1 /run/netns 2>/dev/null
+find /run/cnm /var/lib/cnm /etc/netns -mindepth 0 2>/dev/null | sort
+sysctl -n net.ipv4.ip_forward net.ipv4.conf.all.forwarding net.ipv6.conf.all.forwarding
+ps -e -o comm= | grep -c dnsmasq
+"""
+
+
+def snapshot(fleet: Fleet, host: str) -> str:
+    """A host's links, addresses, routes, rules, namespaces, files and resolvers as text, for comparing."""
+    return fleet.sh(host, _SNAPSHOT, check=False)
+
+
+def _beside_python(program: str) -> str:
+    """A program of the environment the tests run in."""
+    beside = Path(sys.executable).with_name(program)
+    return str(beside) if beside.exists() else str(shutil.which(program))

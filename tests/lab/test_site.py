@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The documents' bridge network, by ansible-playbook over ssh, as a user has it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from fleet import Fleet, snapshot
+from lab import OUTSIDE4, Lab
+
+NETWORKS = {"ps-bridge": {"driver": "bridge", "subnet": "10.0.0.0/24"}}
+C1_C2 = {"cnm_sandboxes": {"c1": {"networks": ["ps-bridge"]}, "c2": {"networks": ["ps-bridge"]}}}
+
+
+@pytest.fixture
+def fleet(lab: Lab, tmp_path: Path) -> Iterator[Fleet]:
+    """An empty inventory over node1 and node2; afterwards nothing of ours is left on them."""
+    fleet = Fleet(lab, tmp_path)
+    yield fleet
+    fleet.declare({"cnm_networks": {}})
+    fleet.teardown()
+
+
+@pytest.fixture
+def documents(fleet: Fleet) -> Fleet:
+    """The documents' example: c1 and c2 on ps-bridge, on node1."""
+    fleet.declare({"cnm_networks": NETWORKS}, node1=C1_C2)
+    return fleet
+
+
+class TestTheDocumentsExample:
+    def test_a_sandbox_pings_another_by_name(self, documents: Fleet) -> None:
+        documents.site()
+        said = documents.sh("node1", "ip netns exec c2 ping -c 1 -W 2 c1")
+        assert "PING c1 (10.0.0.2)" in said
+        assert "64 bytes from c1.ps-bridge (10.0.0.2)" in said
+
+    def test_links_addresses_and_routes_are_as_on_the_slide(self, documents: Fleet) -> None:
+        documents.site()
+        for name, address, mac in (("c1", "10.0.0.2", "02:42:0a:00:00:02"), ("c2", "10.0.0.3", "02:42:0a:00:00:03")):
+            assert f"inet {address}/24" in documents.sh("node1", f"ip -n {name} address show eth0")
+            assert mac in documents.sh("node1", f"ip -n {name} link show eth0")
+            assert "default via 10.0.0.1 dev eth0" in documents.sh("node1", f"ip -n {name} route")
+        assert documents.sh("node1", "ip -n c1 -6 address show eth0") == ""
+
+    def test_the_outside_is_reached_behind_the_host_s_address(self, documents: Fleet) -> None:
+        documents.site()
+        documents.sh("node1", f"ip netns exec c1 ping -c 1 -W 2 {OUTSIDE4}")
+        assert OUTSIDE4 in documents.sh("node1", "ip netns exec c1 getent ahostsv4 outside.example")
+
+    def test_the_resolver_is_at_docker_s_address_and_leaves_port_53_free(self, documents: Fleet) -> None:
+        documents.site()
+        assert "nameserver 127.0.0.11" in documents.sh("node1", "ip netns exec c1 cat /etc/resolv.conf")
+        bind = "import socket; [socket.socket(2, k).bind(('0.0.0.0', 53)) for k in (1, 2)]"
+        documents.sh("node1", f'ip netns exec c1 /usr/bin/python3 -c "{bind}"')
+
+    def test_other_hosts_have_nothing_of_it(self, documents: Fleet) -> None:
+        before = snapshot(documents, "node2")
+        run = documents.site()
+        assert run.operations("node2") == []
+        assert [line for line in snapshot(documents, "node2").splitlines() if "cnm" in line and "/var/lib" not in line] == [
+            line for line in before.splitlines() if "cnm" in line
+        ] + ["/run/cnm", "/run/cnm/lock"]
+
+    def test_verify_proves_it_and_names_what_does_not_hold(self, documents: Fleet) -> None:
+        documents.site()
+        good = documents.play("verify")
+        assert good.code == 0, good.output
+        assert good.of("cnm.fabric.verify", "node1")["counts"] == {"reach": 4, "refuse": 0, "names": 2}
+        documents.sh("node1", "ip -n c1 link set eth0 down")
+        bad = documents.play("verify")
+        assert bad.code != 0
+        misses = {(item["sandbox"], item["check"], item["target"]) for item in bad.of("cnm.fabric.verify", "node1")["misses"]}
+        assert ("c2", "reach", "10.0.0.2") in misses
+        assert "c2: reach 10.0.0.2: wanted an answer, found none" in bad.output
+
+    def test_inspect_shows_docker_s_rows_and_keys(self, documents: Fleet) -> None:
+        documents.site()
+        run = documents.play("inspect")
+        assert re.search(r"NETWORK ID +NAME +DRIVER +SCOPE", run.output)
+        assert re.search(r"[0-9a-f]{12} +ps-bridge +bridge +local +node1", run.output)
+        assert re.search(r"[0-9a-f]{12} +none +null +local +node1", run.output)
+        (document,) = (
+            item for item in run.of("cnm.fabric.inspect", "node1")["networks"]["node1"] if item["Name"] == "ps-bridge"
+        )
+        assert list(document) == [
+            *("Name", "Id", "Created", "Scope", "Driver", "EnableIPv4", "EnableIPv6", "IPAM", "Internal", "Attachable"),
+            *("Ingress", "ConfigFrom", "ConfigOnly", "Containers", "Options", "Labels"),
+        ]
+        assert document["IPAM"]["Config"] == [{"Subnet": "10.0.0.0/24", "Gateway": "10.0.0.1"}]
+        assert {(item["Name"], item["IPv4Address"], item["MacAddress"]) for item in document["Containers"].values()} == {
+            ("c1", "10.0.0.2/24", "02:42:0a:00:00:02"),
+            ("c2", "10.0.0.3/24", "02:42:0a:00:00:03"),
+        }
+
+    def test_teardown_leaves_the_host_as_it_was(self, documents: Fleet) -> None:
+        before = snapshot(documents, "node1")
+        documents.site()
+        assert snapshot(documents, "node1") != before
+        documents.teardown()
+        assert snapshot(documents, "node1") == before
+
+
+class TestRunningAgain:
+    def test_check_foretells_exactly_what_a_run_does_and_changes_nothing(self, documents: Fleet) -> None:
+        before = snapshot(documents, "node1")
+        foretold = documents.site("--check", "--diff")
+        assert snapshot(documents, "node1") == before
+        assert not documents.store.exists()
+        done = documents.site()
+        assert foretold.operations("node1") == done.operations("node1")
+        assert len(done.operations("node1")) > 10
+        assert foretold.changed == done.changed
+        assert "link c1/eth0" in foretold.output
+
+    def test_a_second_run_changes_nothing(self, documents: Fleet) -> None:
+        documents.site()
+        before = snapshot(documents, "node1")
+        again = documents.site()
+        assert again.changed == []
+        assert snapshot(documents, "node1") == before
+
+    def test_an_unchanged_host_is_sent_a_digest_and_not_its_plan(self, documents: Fleet) -> None:
+        documents.site()
+        again = documents.site()
+        assert again.of("cnm.fabric.plan", "node1")["hosts"]["node1"]["kept"] is True
+
+    def test_the_order_of_the_inventory_changes_nothing(self, documents: Fleet) -> None:
+        documents.site()
+        text = yaml.safe_load(documents.inventory.read_text())
+        hosts = text["all"]["hosts"]
+        hosts["node1"]["cnm_sandboxes"] = dict(reversed(hosts["node1"]["cnm_sandboxes"].items()))
+        text["all"]["hosts"] = dict(reversed(hosts.items()))
+        documents.inventory.write_text(yaml.safe_dump(text, sort_keys=False))
+        assert documents.site().changed == []
+
+    def test_a_lost_lease_store_moves_nobody(self, documents: Fleet) -> None:
+        documents.declare(
+            {"cnm_networks": NETWORKS}, node1={"cnm_sandboxes": {"c2": {"networks": ["ps-bridge"]}}}
+        )
+        documents.site()
+        documents.declare({"cnm_networks": NETWORKS}, node1=C1_C2)
+        documents.site()
+        # c2 came first, so it has the first address; from nothing c1 would.
+        assert "10.0.0.2/24" in documents.sh("node1", "ip -n c2 address")
+        documents.store.unlink()
+        assert documents.site().changed == []
+        assert documents.store.exists()
+
+
+DRIFTS = {
+    "an address flushed": ("ip -n c1 address flush dev eth0", {"create address c1/eth0/10.0.0.2/24", "create route c1/default"}),
+    "eth0 deleted": (
+        "ip -n c1 link delete eth0",
+        {"create link c1/eth0", "create address c1/eth0/10.0.0.2/24", "create route c1/default"},
+    ),
+    "the default route gone": ("ip -n c1 route delete default", {"create route c1/default"}),
+    "the resolver killed": ("kill -9 $(cat /run/cnm/default/resolvers/c1.pid)", {"change resolver c1"}),
+    "our table deleted": ("nft delete table inet cnm", {"create nftables inet cnm"}),
+    "a rule of ours deleted": ("nft flush chain inet cnm forward", {"change nftables inet cnm"}),
+    "a rule added to ours": ("nft insert rule inet cnm forward accept", {"change nftables inet cnm"}),
+    "the bridge taken down": ("ip link set $(ls /sys/class/net | grep ^br-) down", {"change link br-"}),
+    "a port taken out": ("ip link set $(ls /sys/class/net | grep ^veth | head -1) nomaster", {"change link c"}),
+    "the namespace deleted": (
+        "ip netns delete c1",
+        {
+            "create namespace c1",
+            # The resolver kept the old namespace alive, and with it the old pair.
+            "delete link veth",
+            "create link c1/eth0",
+            "create address c1/eth0/10.0.0.2/24",
+            "create route c1/default",
+            "create nftables c1/inet cnm",
+            "change resolver c1",
+        },
+    ),
+    "a MAC changed": ("ip -n c1 link set eth0 address 02:00:00:00:00:01", {"change link c1/eth0"}),
+    "the gateway's address gone": ("ip address flush dev $(ls /sys/class/net | grep ^br-)", {"create address br-"}),
+    "an address added": (
+        "ip address add 10.9.9.9/24 dev $(ls /sys/class/net | grep ^br-)",
+        {"delete address br-"},
+    ),
+    "forwarding turned off": ("sysctl -qw net.ipv4.ip_forward=0", {"change sysctl net.ipv4.ip_forward"}),
+    "a file edited": ("echo nameserver 9.9.9.9 > /etc/netns/c1/resolv.conf.x; sed -i s/127.0.0.11/127.0.0.1/ /etc/netns/c1/resolv.conf; rm /etc/netns/c1/*.x", {"change file /etc/netns/c1"}),
+    "a name removed": ("sed -i /c1/d /run/cnm/default/names/ps-bridge", {"change file /run/cnm/default/names"}),
+    "IPv6 turned on": ("ip netns exec c1 sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0", {"change link c1/eth0"}),
+}
+
+
+class TestDrift:
+    def test_each_is_named_by_check_and_repaired_alone(self, documents: Fleet, subtests: pytest.Subtests) -> None:
+        documents.site()
+        clean = _comparable(documents)
+        for name, (harm, expected) in DRIFTS.items():
+            with subtests.test(name):
+                documents.sh("node1", harm)
+                foretold = documents.site("--check", "--diff").operations("node1")
+                done = documents.site()
+                assert foretold == done.operations("node1")
+                assert len(foretold) == len(expected)
+                for operation in expected:
+                    assert any(item.startswith(operation) for item in foretold), (operation, foretold)
+                assert documents.site().changed == []
+                assert _comparable(documents) == clean
+        verified = documents.play("verify")
+        assert verified.code == 0, verified.output
+
+
+def _comparable(fleet: Fleet) -> str:
+    """The host's state without what a repaired link gets anew: its number."""
+    text = snapshot(fleet, "node1") + fleet.sh("node1", "for n in c1 c2; do ip -n $n -d address; ip -n $n route; done")
+    text = re.sub(r"(?m)^\d+: |@if\d+|link-netns\S* \S+|valid_lft.*|dadfailed", "", text)
+    text = re.sub(r"(?m)^.*veth.*link/ether.*$|bridge_id.*|group_fwd.*|max_age.*|(gc|hello|tcn|topology)_\w+ .*", "", text)
+    return "\n".join(sorted(line.strip() for line in text.splitlines()))
+
+
+class TestMembership:
+    def test_a_sandbox_added_moves_nobody_and_one_removed_is_gone(self, documents: Fleet) -> None:
+        documents.site()
+        more = {"cnm_sandboxes": {**C1_C2["cnm_sandboxes"], "a0": {"networks": ["ps-bridge"]}}}
+        documents.declare({"cnm_networks": NETWORKS}, node1=more)
+        run = documents.site()
+        assert not [item for item in run.operations("node1") if "c1" in item or ("c2" in item and "resolver" not in item)] or all(
+            "resolver" in item for item in run.operations("node1") if "c1" in item or "c2" in item
+        )
+        assert "10.0.0.4/24" in documents.sh("node1", "ip -n a0 address")
+        documents.sh("node1", "ip netns exec c1 ping -c 1 -W 2 a0")
+        documents.declare({"cnm_networks": NETWORKS}, node1=C1_C2)
+        documents.site()
+        assert documents.sh("node1", "ls /run/netns").split() == ["c1", "c2"]
+        assert documents.sh("node1", "ip -o link | grep -c veth").strip() == "2"
+        assert documents.lab.run("node1", ["ip", "netns", "exec", "c1", "getent", "hosts", "a0"], check=False).stdout == ""
+        assert documents.site().changed == []
+
+    def test_the_last_sandbox_takes_the_network_with_it(self, documents: Fleet) -> None:
+        documents.site()
+        documents.declare({"cnm_networks": NETWORKS})
+        documents.site()
+        assert documents.sh("node1", "ip -o link show type bridge") == ""
+        assert documents.sh("node1", "sysctl -n net.ipv4.ip_forward").strip() == "0"
+        # The table stays, empty: the user may have rules in it.
+        assert "user_forward" in documents.sh("node1", "nft list table inet cnm")
+        assert documents.site().changed == []
+
+    def test_several_networks_in_a_sandbox(self, fleet: Fleet) -> None:
+        networks = {**NETWORKS, "back": {"subnet": "10.0.1.0/24", "internal": True}, "apart": {}}
+        sandboxes = {
+            "both": {"networks": {"back": {"aliases": ["store"]}, "ps-bridge": {"ipv4_address": "10.0.0.9"}}},
+            "front": {"networks": ["ps-bridge"]},
+            "inner": {"networks": ["back"]},
+            "alone": {"networks": ["apart"]},
+        }
+        fleet.declare({"cnm_networks": networks}, node1={"cnm_sandboxes": sandboxes})
+        fleet.site()
+        assert "10.0.1.2/24" in fleet.sh("node1", "ip -n both address show eth0")
+        assert "10.0.0.9/24" in fleet.sh("node1", "ip -n both address show eth1")
+        assert "default via 10.0.0.1 dev eth1" in fleet.sh("node1", "ip -n both route")
+        assert "default" not in fleet.sh("node1", "ip -n inner route")
+        assert "10.0.1.2" in fleet.sh("node1", "ip netns exec inner getent hosts store.back")
+        assert "172.17.0.2/16" in fleet.sh("node1", "ip -n alone address")
+        verified = fleet.play("verify")
+        assert verified.code == 0, verified.output
+        counts = verified.of("cnm.fabric.verify", "node1")["counts"]
+        assert counts["refuse"] >= 6
+        # Not even with a route does one network reach another, and an internal one has no way out nor names outside.
+        fleet.sh("node1", "ip -n inner route add default via 10.0.1.1")
+        for target in ("10.0.0.2", OUTSIDE4):
+            assert fleet.lab.run("node1", ["ip", "netns", "exec", "inner", "ping", "-c1", "-W1", target], check=False).returncode
+        asked = fleet.lab.run("node1", ["ip", "netns", "exec", "inner", "getent", "hosts", "outside.example"], check=False)
+        assert asked.stdout == ""
+
+    def test_network_modes_none_and_host(self, fleet: Fleet) -> None:
+        sandboxes = {"n": {"network_mode": "none"}, "h": {"network_mode": "host"}}
+        fleet.declare({}, node1={"cnm_sandboxes": sandboxes})
+        fleet.site()
+        assert fleet.sh("node1", "ls /run/netns").split() == ["n"]
+        assert fleet.sh("node1", "ip -n n -br link").split()[0] == "lo"
+        assert len(fleet.sh("node1", "ip -n n -br link").splitlines()) == 1
+        assert fleet.sh("node1", "ip netns exec n hostname -f 2>/dev/null; ip netns exec n cat /etc/hostname").strip() == "n"
+        run = fleet.play("inspect")
+        by_name = {item["Name"]: item for item in run.of("cnm.fabric.inspect", "node1")["networks"]["node1"]}
+        assert [item["Name"] for item in by_name["host"]["Containers"].values()] == ["h"]
+        assert fleet.site().changed == []
+
+
+class TestRefusals:
+    def test_a_foreign_namespace_is_named_and_the_others_are_converged(self, fleet: Fleet) -> None:
+        everyone = {"cnm_networks": NETWORKS, **C1_C2}
+        fleet.declare(everyone)
+        fleet.sh("node1", "ip netns add c1; ip -n c1 link set lo up")
+        before = snapshot(fleet, "node1")
+        run = fleet.play("site")
+        assert run.code != 0
+        assert "namespace c1" in run.of("cnm.fabric.converge", "node1")["msg"]
+        after = [line for line in snapshot(fleet, "node1").splitlines() if not line.startswith("/run/cnm")]
+        assert after == before.splitlines()
+        assert run.of("cnm.fabric.converge", "node2")["status"] == "ok"
+        fleet.sh("node2", "ip netns exec c2 ping -c 1 -W 2 c1")
+        fleet.sh("node1", "ip netns delete c1")
+        fleet.site()
+
+    def test_an_inventory_without_declarations_refuses_to_run(self, fleet: Fleet) -> None:
+        run = fleet.play("site")
+        assert run.code != 0
+        assert "no cnm_ declaration" in run.output
+        assert "Traceback" not in run.output
+
+    def test_a_subnet_the_host_is_in_already(self, fleet: Fleet) -> None:
+        underlay = fleet.lab.address("node1")
+        subnet = ".".join(underlay.split(".")[:3]) + ".0/24"
+        fleet.declare({"cnm_networks": {"clash": {"subnet": subnet}}}, node1={"cnm_sandboxes": {"x": {"networks": ["clash"]}}})
+        run = fleet.play("site")
+        assert run.code != 0
+        assert "overlaps" in run.of("cnm.fabric.converge", "node1")["msg"]
+        assert run.of("cnm.fabric.converge", "node2")["status"] == "ok"
+
+    def test_two_runs_at_once_the_second_says_who_holds_the_lock(self, documents: Fleet) -> None:
+        documents.site()
+        holder = documents.lab.popen("node1", ["flock", "/run/cnm/lock", "sleep", "30"])
+        try:
+            documents.declare({"cnm_networks": NETWORKS}, node1={"cnm_sandboxes": {}})
+            playbook = documents.directory / "impatient.yml"
+            text = Path(__file__).parents[2].joinpath("playbooks/site.yml").read_text(encoding="utf-8")
+            playbook.write_text(text.rstrip() + "\n        lock_timeout: 1\n")
+            run = documents.play(str(playbook))
+            assert "another run works on this host" in run.of("cnm.fabric.converge", "node1")["msg"]
+        finally:
+            holder.terminate()
+            holder.wait()
