@@ -69,5 +69,5 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             self._display.display(f"{text}\n")
         for host, operations in sorted(drift.items()):
             for operation in operations:
-                text = f"{host} is not as planned: {operation['kind']} {operation['name']} (a run would {operation['action']} it)"
-                self._display.warning(text)
+                what = f"{operation['kind']} {operation['name']}"
+                self._display.warning(f"{host} is not as planned: {what} (a run would {operation['action']} it)")

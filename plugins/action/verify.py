@@ -34,7 +34,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             why = " ".join(mine["refused"]) if mine else "run cnm.fabric.probe and cnm.fabric.plan before"
             return {**result, "failed": True, "msg": f"there is no plan to verify this host against: {why}"}
         plan = json.loads((Path(planned["directory"]) / f"{host}.json").read_text(encoding="utf-8"))
-        checks = checks_of(plan["model"], int(self._task.args.get("pairs", 1000)))
+        checks = checks_of(plan["model"], int(self._task.args.get("pairs", 250)))
         arguments = {**self._task.args, "checks": json.dumps(checks)}
         answer: dict[str, Any] = self._execute_module("cnm.fabric.verify", module_args=arguments, task_vars=variables)
         answer.pop("invocation", None)
@@ -52,5 +52,5 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             if name not in missed:
                 self._display.display(f"  {host} {name}: ok ({tried})", color=constants.COLOR_OK)
             for miss in missed.get(name, ()):
-                text = f"  {host} {name}: MISS {miss['check']} {miss['target']}: wanted {miss['wanted']}, found {miss['found']}"
-                self._display.display(text, color=constants.COLOR_ERROR)
+                text = "MISS {check} {target}: wanted {wanted}, found {found}".format(**miss)
+                self._display.display(f"  {host} {name}: {text}", color=constants.COLOR_ERROR)

@@ -39,7 +39,9 @@ class Step:
     operations: tuple[Operation[Any], ...]
 
 
-def difference(wanted: Sequence[Resource], observed: Observed, registry: Mapping[str, Kind[Any]]) -> list[Operation[Any]]:
+def difference(
+    wanted: Sequence[Resource], observed: Observed, registry: Mapping[str, Kind[Any]]
+) -> list[Operation[Any]]:
     """What to do so that observed becomes wanted, sorted by key.  Raises Obstacles.  Pure.
 
     An object that lives in one that goes needs no operation of its own; a wanted one there is made anew.
@@ -177,7 +179,7 @@ def _explain(operations: Iterable[Operation[Any]]) -> list[str]:
 
 
 def report(operations: Sequence[Operation[Any]]) -> list[dict[str, Any]]:
-    """Operations as the modules return them: action, kind, name and, for changes, each attribute's old and new value."""
+    """Operations as the modules return them: action, kind, name; of a change each attribute's two values."""
     result = []
     for operation in operations:
         entry: dict[str, Any] = {

@@ -12,7 +12,7 @@ controller.  As JSON::
       "resources": [            # one object a resource, "kind" first, fields that have their default left out
         {"kind": "link", "namespace": "", "name": "br-2f0c…", "type": "bridge", "role": "network/ps-bridge", …}, …
       ],
-      "model": {…},             # what `inspect` shows: networks and endpoints in Docker's words; the engine never reads it
+      "model": {…},             # what `inspect` shows, in Docker's words; the engine never reads it
       "leases": {…}             # this host's part of the lease store, so that a lost store can be rebuilt
     }
 
@@ -46,6 +46,11 @@ def role_of(text: str, project: str) -> Optional[str]:
     """What a mark says the object is, or None if it is not a mark of this project."""
     prefix = mark(project, "")
     return text[len(prefix) :] if text.startswith(prefix) else None
+
+
+def table_name(project: str) -> str:
+    """The nftables table of a project: ``cnm`` for the project named default, ``cnm_<project>`` for another."""
+    return "cnm" if project == "default" else "cnm_" + project.replace("-", "_")
 
 
 class PlanError(ValueError):
@@ -167,7 +172,11 @@ class Route(Resource):
     @property
     def inside(self) -> tuple[Key, ...]:
         # The kernel drops a link's routes with the address they were reached through.
-        return (("namespace", self.namespace), ("link", self.namespace, self.link), ("addresses", self.namespace, self.link))
+        return (
+            ("namespace", self.namespace),
+            ("link", self.namespace, self.link),
+            ("addresses", self.namespace, self.link),
+        )
 
     @property
     def label(self) -> str:
@@ -332,7 +341,11 @@ def _build(cls: type[Any], kind: str, data: Any) -> Any:
         value = data[spec.name]
         nested = _NESTED.get((kind, spec.name))
         if nested is not None and value is not None:
-            value = tuple(_build(nested, "", item) for item in value) if isinstance(value, list) else _build(nested, "", value)
+            value = (
+                tuple(_build(nested, "", item) for item in value)
+                if isinstance(value, list)
+                else _build(nested, "", value)
+            )
         elif isinstance(value, list):
             value = tuple(value)
         values[spec.name] = value
@@ -388,7 +401,9 @@ class Plan:
             raise PlanError(f"the plan is not JSON: {error}") from error
         if not isinstance(data, dict) or data.get("schema") != SCHEMA:
             found = data.get("schema") if isinstance(data, dict) else None
-            raise PlanError(f"the plan's format is {found}, this version reads {SCHEMA}: use the same collection on both")
+            raise PlanError(
+                f"the plan's format is {found}, this version reads {SCHEMA}: use the same collection on both"
+            )
         return cls(
             host=data["host"],
             project=data["project"],

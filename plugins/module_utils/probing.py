@@ -13,8 +13,8 @@ from typing import Any
 
 from .kernel.host import Host
 from .kernel.nft import NftError
-from .plan import role_of
-from .resources.nftables import FAMILY, parse, table_name
+from .plan import role_of, table_name
+from .resources.nftables import FAMILY, parse
 from .resources.sysctl import read_sysctl
 from .state import State
 
@@ -25,7 +25,7 @@ _SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"
 
 
 def read_resolv_conf(text: str) -> dict[str, list[str]]:
-    """resolv.conf's servers (addresses only), search domains and options; the last search line counts (resolv.conf(5))."""
+    """resolv.conf's servers, search domains and options; of search lines the last counts (resolv.conf(5))."""
     result: dict[str, list[str]] = {"servers": [], "search": [], "options": []}
     for line in text.splitlines():
         words = line.split("#")[0].split(";")[0].split()

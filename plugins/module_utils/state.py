@@ -52,7 +52,7 @@ def projects() -> list[str]:
 
 
 class State:
-    """One project's files: ``/var/lib/cnm/<project>`` for what outlives a reboot, ``/run/cnm/<project>`` for the rest."""
+    """One project's files: ``/var/lib/cnm/<project>`` for what outlives a reboot, else ``/run/cnm/<project>``."""
 
     def __init__(self, project: str) -> None:
         self.lib = LIB / project

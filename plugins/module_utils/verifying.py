@@ -21,7 +21,7 @@ _SILENCE_SECONDS = 0.5
 
 
 def _checksum(data: bytes) -> int:
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     total = (total >> 16) + (total & 0xFFFF)
     return ~(total + (total >> 16)) & 0xFFFF
 
@@ -31,7 +31,9 @@ def _echo_request(sequence: int) -> bytes:
     return struct.pack("!BBHHH", 8, 0, _checksum(header), _IDENTIFIER, sequence)
 
 
-def _collect(opened: socket.socket, seconds: float, take: Callable[[bytes, Any], None], done: Callable[[], bool]) -> None:
+def _collect(
+    opened: socket.socket, seconds: float, take: Callable[[bytes, Any], None], done: Callable[[], bool]
+) -> None:
     deadline = time.monotonic() + seconds
     while not done() and (left := deadline - time.monotonic()) > 0:
         if select.select([opened], [], [], left)[0]:

@@ -8,8 +8,8 @@ module: inspect
 short_description: Show networks in Docker's words
 version_added: 0.1.0
 description:
-  - Prints a table like C(docker network ls), a table of the sandboxes, and the JSON of C(docker network inspect) for the
-    networks that are declared, from what M(cnm.fabric.probe) read with O(cnm.fabric.probe#module:live=true).
+  - Prints a table like C(docker network ls), a table of the sandboxes, and the JSON of C(docker network inspect) for
+    the networks that are declared, from what M(cnm.fabric.probe) read with O(cnm.fabric.probe#module:live=true).
   - An action on the controller, to be run once a play.
 author:
   - cnm.fabric contributors (@cnm-fabric)

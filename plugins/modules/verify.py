@@ -20,7 +20,7 @@ options:
   pairs:
     description: The most pairs of sandboxes to try each way on a host; of more a fixed sample is taken.
     type: int
-    default: 1000
+    default: 250
 attributes:
   check_mode:
     description: Changes nothing, so it does the same in check mode.
@@ -64,7 +64,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "checks": {"type": "str"},
-            "pairs": {"type": "int", "default": 1000},
+            "pairs": {"type": "int", "default": 250},
         },
         supports_check_mode=True,
     )

@@ -71,7 +71,7 @@ def allocate(host: Host, facts: Facts, leases: Leases, now: str) -> Allocation:
     taken = _Taken(facts)
     named = {name: host.network(name) for name in in_use}
     remembered = leases["networks"]
-    for name, network in named.items():
+    for network in named.values():
         if network is not None and network.ipam:
             for config in network.ipam:
                 taken.explicit(allocation, network, config)
@@ -80,7 +80,7 @@ def allocate(host: Host, facts: Facts, leases: Leases, now: str) -> Allocation:
             continue
         entry = remembered.get(f"{host.name}/{name}", {})
         configs = network.ipam or _automatic(host, network, entry, taken, allocation)
-        subnets = tuple(Subnet(config.subnet, str(gateway_of(config)), config) for config in configs)
+        subnets = _with_gateways(network, configs, allocation)
         allocation.subnets[name] = subnets
         for subnet in subnets:
             _addresses(host.name, network, subnet, in_use[name], leases, allocation)
@@ -120,7 +120,7 @@ class _Taken:
         for other, what in self._routed:
             if _overlap(prefix, other):
                 allocation.warnings.append(
-                    f"{network.path}: subnet {config.subnet} lies within {what}: what is behind it there cannot be reached"
+                    f"{network.path}: subnet {config.subnet} lies within {what}: what that leads to is out of reach"
                 )
         self._ours.append(prefix)
 
@@ -134,7 +134,7 @@ class _Taken:
 
 
 def _overlap(one: AnyNetwork, other: AnyNetwork) -> bool:
-    return one.version == other.version and one.overlaps(other)  # type: ignore[arg-type]
+    return one.version == other.version and one.overlaps(other)
 
 
 def _automatic(
@@ -168,6 +168,20 @@ def _candidates(config: IpamConfig) -> Iterator[IPv4Address]:
         address = IPv4Address(number)
         if address not in (subnet.network_address, subnet.broadcast_address):
             yield address
+
+
+def _with_gateways(network: Network, configs: Sequence[IpamConfig], allocation: Allocation) -> tuple[Subnet, ...]:
+    subnets = []
+    for config in configs:
+        gateway = gateway_of(config)
+        if gateway is None:
+            allocation.problems.append(
+                f"{network.path}: {config.ip_range or config.subnet} has no address left for the gateway. "
+                "Name one with gateway, or free one of the aux_addresses."
+            )
+        else:
+            subnets.append(Subnet(config.subnet, gateway, config))
+    return tuple(subnets)
 
 
 def _addresses(
@@ -215,7 +229,7 @@ def _serve(
     allocation: Allocation,
 ) -> None:
     free = (address for address in map(str, _candidates(subnet.config)) if address not in used)
-    for position, (sandbox, endpoint) in enumerate(newcomers):
+    for position, (sandbox, _endpoint) in enumerate(newcomers):
         address = next(free, None)
         if address is None:
             names = ", ".join(item.name for item, _endpoint in newcomers[position:][:5])
@@ -237,7 +251,8 @@ def _remember(host: Host, allocation: Allocation, leases: Leases, now: str) -> N
             "subnets": [item.subnet for item in subnets],
         }
     endpoints = {
-        f"{prefix}{network}/{sandbox}": {"ipv4": address} for (network, sandbox), address in allocation.addresses.items()
+        f"{prefix}{network}/{sandbox}": {"ipv4": address}
+        for (network, sandbox), address in allocation.addresses.items()
     }
     for section, entries in (("networks", networks), ("endpoints", endpoints)):
         others = {key: value for key, value in leases[section].items() if not key.startswith(prefix)}

@@ -67,7 +67,9 @@ def _plan_project(
 ) -> tuple[Planned, int]:
     settings = sorted({host.settings.leases for host in topology.hosts})
     if len(settings) > 1:
-        raise LeaseError(f"cnm_leases of project {project} must be the same on all hosts, but it is {', '.join(settings)}")
+        raise LeaseError(
+            f"cnm_leases of project {project} must be the same on all hosts, but it is {', '.join(settings)}"
+        )
     store = open_store(settings[0], directory)
     for _attempt in range(_ATTEMPTS):
         read_revision, stored = store.read(project)

@@ -108,7 +108,7 @@ class Naming:
         return Resolver(self.sandbox.name, tuple(config), digests)
 
     def files(self) -> File:
-        """``/etc/netns/<sandbox>``: what ``ip netns exec`` shows as /etc/resolv.conf, hosts, hostname, nsswitch.conf."""
+        """``/etc/netns/<sandbox>``: what ``ip netns exec`` shows in place of the files in /etc."""
         role = f"sandbox/{self.sandbox.name}"
         header = f"# {mark(self.project, role)}\n"
         hostname = self.sandbox.hostname or self.sandbox.name

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..module_utils.plan import Chain, Collection, Nftables
+from ..module_utils.plan import Chain, Collection, Nftables, table_name
 from .drivers.base import PlannedNetwork
 from .drivers.bridge import ICC, MASQUERADE
 
@@ -18,14 +18,7 @@ RESOLVER_ADDRESS = "127.0.0.11"
 RESOLVER_PORT = 20053
 
 
-def table_name(project: str) -> str:
-    """``cnm`` for the project named default, ``cnm_<project>`` for another."""
-    return "cnm" if project == "default" else "cnm_" + project.replace("-", "_")
-
-
-def host_table(
-    project: str, networks: Sequence[tuple[PlannedNetwork, str]], forwarding_before: bool
-) -> Nftables:
+def host_table(project: str, networks: Sequence[tuple[PlannedNetwork, str]], forwarding_before: bool) -> Nftables:
     """The host's table for these networks and their bridges.
 
     A host that did not forward before us goes on dropping what is not ours: turning forwarding on for the sandboxes
@@ -44,8 +37,14 @@ def host_table(
         role="host",
         collections=(
             Collection("bridges", "type ifname;", tuple(sorted(quoted.values()))),
-            Collection("connected", "type ifname . ifname;", tuple(sorted(f"{quoted[n.name]} . {quoted[n.name]}" for n in connected))),
-            Collection("internal", "type ifname;", tuple(sorted(quoted[n.name] for n, _b in networks if n.network.internal))),
+            Collection(
+                "connected",
+                "type ifname . ifname;",
+                tuple(sorted(f"{quoted[n.name]} . {quoted[n.name]}" for n in connected)),
+            ),
+            Collection(
+                "internal", "type ifname;", tuple(sorted(quoted[n.name] for n, _b in networks if n.network.internal))
+            ),
             Collection(
                 "masqueraded",
                 "type ipv4_addr; flags interval;",

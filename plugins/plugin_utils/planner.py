@@ -74,7 +74,7 @@ def _plan_host(host: Host, facts: Facts, allocation: Allocation, leases: Leases)
     if names.files:
         resources.append(names)
     for sandbox in sorted(host.sandboxes, key=lambda item: item.name):
-        if sandbox.network_mode != "host":
+        if mode_of(host, sandbox) != "host":
             naming = Naming(project, facts, names, sandbox, endpoints[sandbox.name])
             resources += _sandbox_resources(naming)
     return Plan(
@@ -84,6 +84,14 @@ def _plan_host(host: Host, facts: Facts, allocation: Allocation, leases: Leases)
         model=model_of(host, networks, endpoints),
         leases=of_host(leases, host.name),
     )
+
+
+def mode_of(host: Host, sandbox: Sandbox) -> Optional[str]:
+    """``host`` or ``none`` for a sandbox without networks of its own, by network_mode or a network of that driver."""
+    if sandbox.network_mode:
+        return sandbox.network_mode
+    networks = [host.network(endpoint.network) for endpoint in sandbox.endpoints]
+    return next((network.driver for network in networks if network and network.driver in ("host", "none")), None)
 
 
 def _networks(host: Host, allocation: Allocation, leases: Leases) -> dict[str, PlannedNetwork]:
@@ -154,7 +162,9 @@ def _link_names(endpoints: Sequence[Endpoint], networks: Mapping[str, PlannedNet
         name = endpoint.interface_name
         if not name:
             prefix = networks[endpoint.network].network.option(PREFIX) or "eth"
-            name = next(f"{prefix}{number}" for number in range(len(endpoints) + len(used)) if f"{prefix}{number}" not in used)
+            name = next(
+                f"{prefix}{number}" for number in range(len(endpoints) + len(used)) if f"{prefix}{number}" not in used
+            )
             used.add(name)
         result.append(name)
     return result

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Which hosts are the topology, and their ``cnm_`` variables, out of Ansible's.  Imports no Ansible: it takes mappings."""
+"""Which hosts are the topology, and their ``cnm_`` variables, out of Ansible's mappings."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def topology_hosts(selection: Any, groups: Mapping[str, Sequence[str]]) -> list[
     """
     every = set(groups.get("all", ()))
     if selection is None:
-        return sorted(groups["cnm_hosts"] if "cnm_hosts" in groups else every)
+        return sorted(groups.get("cnm_hosts", every))
     words = selection.replace(":", ",").split(",") if isinstance(selection, str) else list(selection)
     result: set[str] = set()
     for word in (str(item).strip() for item in words):

@@ -26,7 +26,9 @@ def checks_of(model: Mapping[str, Any], limit: int) -> list[Check]:
     for sandbox, entry in sorted(model["sandboxes"].items()):
         if not entry["endpoints"]:
             continue
-        reach, refuse, names = set(), set(), {}
+        reach: set[str] = set()
+        refuse: set[str] = set()
+        names: dict[str, list[str]] = {}
         for endpoint in entry["endpoints"]:
             if endpoint["network"] not in internal:
                 reach.add(endpoint["gateway"])

@@ -155,7 +155,9 @@ def live_model(model: Mapping[str, Any], drift: Sequence[Mapping[str, Any]]) -> 
     sandboxes = {
         name: {
             **entry,
-            "endpoints": [e for e in entry["endpoints"] if name not in missing and f"{name}/{e['link']}" not in missing],
+            "endpoints": [
+                e for e in entry["endpoints"] if name not in missing and f"{name}/{e['link']}" not in missing
+            ],
         }
         for name, entry in model["sandboxes"].items()
         if name not in missing

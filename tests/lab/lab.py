@@ -204,9 +204,11 @@ def _listens(pid: int, port: int) -> bool:
 # --- inside: how a process becomes a host ----------------------------------------------------------------------------
 
 
-def _boot(state: Path, node: str) -> None:
+def _boot(state: Path, node: str, parent: int) -> None:
     """A process of its own: leave the machine's namespaces, become ``node``, and return once it runs."""
     _die_with_parent(True)
+    if os.getppid() != parent:  # it was killed even before we could ask to follow it
+        raise LabError(f"{node}: nobody waits for it any more")
     spec = json.loads((state / "lab.json").read_text())
     identity = _identity(state)
     files = {"lab": identity, "hosts": str(spec["hosts"])}
@@ -253,7 +255,7 @@ def _init(spec: dict[str, Any], node: str, files: dict[str, str], log: int, repo
         # The mark comes last but one: from here on the host outlives the process that made it.
         Path("/", MARK).write_text(f"{files['lab']} {node}\n", encoding="ascii")
         _die_with_parent(False)
-        os.write(report, b"ready")
+        os.write(report, b"ready")  # fails, and ends this, if nobody waits any more
         os.close(report)
     except BaseException as error:
         with contextlib.suppress(OSError):
@@ -640,7 +642,7 @@ class Lab:
                 node = waiting.pop(0)
                 running.append(
                     subprocess.Popen(
-                        [*argv, node],
+                        [*argv, node, str(os.getpid())],
                         stdin=subprocess.DEVNULL,
                         stdout=subprocess.DEVNULL,
                         stderr=subprocess.PIPE,
@@ -714,7 +716,6 @@ def machine_network() -> str:
         parts.append(json.dumps(_without(json.loads(said), fleeting), indent=1, sort_keys=True))
     if shutil.which("nft", path=_environment()["PATH"]):
         parts.append(_checked(["nft", "-s", "list", "ruleset"]))
-    parts.append("\n".join(sorted(os.listdir("/run/netns"))) if os.path.isdir("/run/netns") else "")
     return "\n".join(parts)
 
 
@@ -772,7 +773,7 @@ def _status(lab: Lab) -> int:
 def main(argv: Sequence[str]) -> int:
     """The command line; ``boot`` and ``connect`` are for the lab itself and for ssh."""
     if argv[:1] == ["boot"]:
-        _boot(Path(argv[1]), argv[2])
+        _boot(Path(argv[1]), argv[2], int(argv[3]))
         return 0
     if argv[:1] == ["connect"]:
         _connect(Path(argv[1]), argv[2], int(argv[3]))

@@ -489,7 +489,7 @@ CASES = {
         ndmsg,
         29,
         CHANGE,
-        {"family": BRIDGE, "ifindex": 5, "flags": 2},
+        {"family": BRIDGE, "ifindex": 5, "state": 0x80, "flags": 2},
         [("NDA_LLADDR", MAC), ("NDA_DST", "192.0.2.9")],
         f"removal of forwarding entry {MAC} to 192.0.2.9 on link 5",
     ),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from ansible_collections.cnm.fabric.plugins.module_utils import engine
 from ansible_collections.cnm.fabric.plugins.module_utils.plan import decode
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Found

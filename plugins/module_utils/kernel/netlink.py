@@ -394,7 +394,8 @@ def del_fdb(
     index: int, mac: str, *, dst: Optional[str] = None, master: bool = False, vlan: Optional[int] = None
 ) -> Message:
     """Remove a forwarding entry, or with ``dst`` that one remote end of it; ENOENT if there is none."""
-    body, text = _fdb(index, 0, mac, dst, master, vlan)
+    # The device's own list demands the state it would be made with; bridges and VXLANs do not look at it.
+    body, text = _fdb(index, NUD_PERMANENT, mac, dst, master, vlan)
     return _message(_DELNEIGH, 0, body, f"removal of {text}")
 
 

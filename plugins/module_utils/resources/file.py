@@ -78,7 +78,9 @@ class FileKind(Kind[File]):
     def change(self, host: Host, operations: Sequence[Operation[File]]) -> None:
         for operation in operations:
             wanted = operation.resource
-            gone = [item.attribute for item in operation.differences if item.attribute != "role" and item.wanted is None]
+            gone = [
+                item.attribute for item in operation.differences if item.attribute != "role" and item.wanted is None
+            ]
             changed = {item.attribute for item in operation.differences if item.wanted is not None} - {"role"}
             files = {name: wanted.files[name] for name in changed}
             self.create(host, [File(wanted.directory, wanted.role, files)])

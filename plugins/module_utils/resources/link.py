@@ -116,7 +116,9 @@ class LinkKind(Kind[Link]):
                 continue
             link = host.snapshot(item.peer.namespace).links.get(item.peer.name)
             if link is not None and role_of(link["alias"], host.project) is None:
-                result[item.key] = Found(Link(item.peer.namespace, item.peer.name, link["kind"]), ours=False, stale=False)
+                result[item.key] = Found(
+                    Link(item.peer.namespace, item.peer.name, link["kind"]), ours=False, stale=False
+                )
 
     def differences(self, wanted: Link, found: Link) -> list[Difference]:
         # A kernel without IPv6 has nothing to guard against.
@@ -142,7 +144,7 @@ class LinkKind(Kind[Link]):
     @staticmethod
     def _create_pairs(host: Host, namespace: str, pairs: Sequence[Link]) -> None:
         links = host.links(namespace)
-        opened = {}
+        opened: dict[str, int] = {}
         try:
             messages = []
             for item in pairs:
@@ -193,9 +195,7 @@ class LinkKind(Kind[Link]):
             if "up" in names and not wanted.up:
                 own["up"] = False
             if names & {"disable_ipv6", "accept_ra"}:
-                host.run_in(
-                    wanted.namespace, _write_ipv6_settings, wanted.name, wanted.disable_ipv6, wanted.accept_ra
-                )
+                host.run_in(wanted.namespace, _write_ipv6_settings, wanted.name, wanted.disable_ipv6, wanted.accept_ra)
             if own:
                 index = host.links(wanted.namespace)[wanted.name]["index"]
                 host.send(wanted.namespace, [netlink.set_link(index, **own)])

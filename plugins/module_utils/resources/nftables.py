@@ -17,7 +17,7 @@ from typing import Optional, Union
 from ..kernel import namespaces
 from ..kernel.host import Host
 from ..kernel.nft import Nft, NftError
-from ..plan import Chain, Collection, Key, Nftables, mark, role_of
+from ..plan import Chain, Collection, Key, Nftables, mark, role_of, table_name
 from .base import Difference, Found, Kind, Operation
 
 FAMILY = "inet"
@@ -31,18 +31,15 @@ class MissingNft(Exception):
     """The host cannot speak nftables; the message says what to install."""
 
 
-def table_name(project: str) -> str:
-    """``cnm`` for the project named default, ``cnm_<project>`` for another."""
-    return "cnm" if project == "default" else "cnm_" + project.replace("-", "_")
-
-
 def parse(text: str, project: str, namespace: str, user_chains: frozenset[str]) -> Optional[Nftables]:
     """The table that ``nft list table`` printed, its statements as nft words them; None if it printed none."""
     lines = text.splitlines()
     if not lines or not lines[0].startswith("table "):
         return None
     _table, family, name, _brace = lines[0].split()
-    comment, blocks, body = "", [], []
+    comment = ""
+    body: list[str] = []
+    blocks: list[tuple[str, str, list[str]]] = []
     for line in lines[1:]:
         if match := _COMMENT.match(line):
             comment = match[1]
@@ -68,7 +65,9 @@ def _collection(name: str, lines: Sequence[str]) -> Collection:
     match = _ELEMENTS.search(text)
     elements = sorted(item.strip() for item in match[1].split(",")) if match else []
     declaration = _ELEMENTS.sub("", text)
-    return Collection(name, "; ".join(line.strip() for line in declaration.splitlines() if line.strip()), tuple(elements))
+    return Collection(
+        name, "; ".join(line.strip() for line in declaration.splitlines() if line.strip()), tuple(elements)
+    )
 
 
 def _chain(name: str, lines: Sequence[str], user: bool) -> Chain:
@@ -125,7 +124,9 @@ def transaction(wanted: Nftables, normal: Nftables, found: Nftables, project: st
     commands = [f"flush chain {place} {name}" for name in sorted((changed | stale_chains) & set(found_chains))]
     commands += [f"delete chain {place} {name}" for name in sorted(reshaped | stale_chains)]
     commands += [f"delete {found_sets[n].noun} {place} {n}" for n in sorted(reshaped_sets | stale_sets)]
-    commands += [f"flush {found_sets[n].noun} {place} {n}" for n in sorted(changed_sets & set(found_sets) - reshaped_sets)]
+    commands += [
+        f"flush {found_sets[n].noun} {place} {n}" for n in sorted(changed_sets & set(found_sets) - reshaped_sets)
+    ]
     commands += _declare(wanted, project)
     commands += _fill(
         wanted,

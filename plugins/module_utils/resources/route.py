@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from ..kernel import netlink
 from ..kernel.host import Host
@@ -42,32 +42,22 @@ class RouteKind(Kind[Route]):
         return result
 
     def create(self, host: Host, resources: Sequence[Route]) -> None:
-        for namespace, group in by_namespace(resources).items():
-            links = host.links(namespace)
-            host.send(
-                namespace,
-                [
-                    netlink.new_route(
-                        item.destination,
-                        via=item.via,
-                        dev=links[item.link]["index"],
-                        protocol=ROUTE_PROTOCOL,
-                        family=item.family,
-                    )
-                    for item in group
-                ],
-            )
+        self._send(host, resources, netlink.new_route)
 
     def change(self, host: Host, operations: Sequence[Operation[Route]]) -> None:
         self.create(host, [operation.resource for operation in operations])
 
     def delete(self, host: Host, resources: Sequence[Route]) -> None:
+        self._send(host, resources, netlink.del_route)
+
+    @staticmethod
+    def _send(host: Host, resources: Sequence[Route], message: Callable[..., netlink.Message]) -> None:
         for namespace, group in by_namespace(resources).items():
             links = host.links(namespace)
             host.send(
                 namespace,
                 [
-                    netlink.del_route(
+                    message(
                         item.destination,
                         via=item.via,
                         dev=links[item.link]["index"],

@@ -89,7 +89,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Namespace:
-    """Whose namespace a sandbox lives in: ``owner`` is ``own``, ``docker``, ``podman``, ``pid``, ``machine``, ``path``."""
+    """Whose namespace a sandbox lives in; ``owner`` is own, docker, podman, pid, machine or path."""
 
     owner: str = "own"
     reference: str = ""
