@@ -151,6 +151,16 @@ class Engine:
             else:
                 getattr(kind, step.method)(self._host, [item.resource for item in step.operations])
 
+    def _require(self, wanted: Sequence[Resource]) -> None:
+        """Raise EngineError with everything the host lacks, before anything is changed."""
+        lacking = [
+            sentence
+            for name, kind in self._registry.items()
+            if (sentence := kind.require(self._host, [item for item in wanted if item.kind == name]))
+        ]
+        if lacking:
+            raise EngineError(f"{'; '.join(lacking)}. Nothing was changed on this host.")
+
     def converge(self, wanted: Sequence[Resource], check: bool) -> list[Operation[Any]]:
         """Bring the host to what is wanted; returns the operations, in check mode those that would be done.
 
@@ -159,6 +169,7 @@ class Engine:
         operations = self.compare(wanted)
         if check or not operations:
             return operations
+        self._require(wanted)
         left: Sequence[Operation[Any]] = operations
         # A change can take along what hung on it (a link that went down takes routes): one more look, then it counts.
         for _round in range(_ROUNDS):

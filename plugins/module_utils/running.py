@@ -15,7 +15,6 @@ from .kernel.host import Host
 from .kernel.netlink import NetlinkError
 from .kernel.nft import NftError, RunCommand
 from .plan import Plan, PlanError, content_digest
-from .resources.nftables import MissingNft
 from .resources.resolver import ResolverError
 from .state import RUN, Locked, State, locked
 
@@ -44,7 +43,7 @@ def _in_words(work: str) -> Iterator[None]:
         raise Refused(f"{work} needs root on the host: set ansible_become: true or connect as root")
     try:
         yield
-    except (engine.EngineError, PlanError, MissingNft, ResolverError, Locked) as error:
+    except (engine.EngineError, PlanError, ResolverError, Locked) as error:
         raise Refused(str(error)) from error
     except NftError as error:
         raise Refused(f"nftables refused a transaction: {error}") from error

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import struct
@@ -14,6 +15,10 @@ from typing import Any
 from .kernel.host import Host
 
 _RESOLVER = ("127.0.0.11", 53)
+_SOMEWHERE = ("192.0.2.1", 9)
+_IP_MTU_DISCOVER, _IP_PMTUDISC_DO, _IP_MTU = 10, 2, 14
+_HEADERS = 28  # IPv4's 20 and ICMP's 8
+_FULL_SIZE = 1000  # added to the sequence number of full-sized requests
 _IDENTIFIER = 0x636E
 _ATTEMPTS = 3
 _ROUND_SECONDS = 1.0
@@ -26,9 +31,27 @@ def _checksum(data: bytes) -> int:
     return ~(total + (total >> 16)) & 0xFFFF
 
 
-def _echo_request(sequence: int) -> bytes:
+def _echo_request(sequence: int, size: int = 0) -> bytes:
+    payload = bytes(size + size % 2)
     header = struct.pack("!BBHHH", 8, 0, 0, _IDENTIFIER, sequence)
-    return struct.pack("!BBHHH", 8, 0, _checksum(header), _IDENTIFIER, sequence)
+    return struct.pack("!BBHHH", 8, 0, _checksum(header + payload), _IDENTIFIER, sequence) + payload
+
+
+def _largest_payload(target: str) -> int:
+    """How much an echo request to the address can carry without being fragmented, by the route's MTU."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+        opened.connect((target, 9))
+        return (opened.getsockopt(socket.IPPROTO_IP, _IP_MTU) - _HEADERS) // 2 * 2
+
+
+def has_way_out() -> bool:
+    """Whether the thread's namespace has a route to everywhere; asks the kernel alone, sends nothing."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+        try:
+            opened.connect(_SOMEWHERE)
+        except OSError:
+            return False
+    return True
 
 
 def _collect(
@@ -41,32 +64,40 @@ def _collect(
             take(data, address)
 
 
-def answering(targets: Sequence[str], silent: Sequence[str]) -> set[str]:
-    """Which of the addresses answer an echo request sent from the thread's namespace.
+def answering(targets: Sequence[str], silent: Sequence[str]) -> tuple[set[str], set[str]]:
+    """Which addresses answer echo requests from the thread's namespace: small ones, and those as large as the MTU.
 
-    ``silent`` are those not expected to: they get one try and half a second.
+    Nothing is fragmented (DF is set).  ``silent`` are those not expected to answer: one try, half a second.
     """
-    replied: set[str] = set()
+    small: set[str] = set()
+    full: set[str] = set()
 
     def take(data: bytes, address: Any) -> None:
-        kind, _code, _sum, identifier, _sequence = struct.unpack_from("!BBHHH", data, (data[0] & 15) * 4)
+        kind, _code, _sum, identifier, sequence = struct.unpack_from("!BBHHH", data, (data[0] & 15) * 4)
         if kind == 0 and identifier == _IDENTIFIER:
-            replied.add(address[0])
+            (full if sequence >= _FULL_SIZE else small).add(address[0])
+
+    def done() -> bool:
+        return small.issuperset(targets) and full.issuperset(targets)
 
     with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP) as opened:
+        opened.setsockopt(socket.IPPROTO_IP, _IP_MTU_DISCOVER, _IP_PMTUDISC_DO)
         for attempt in range(_ATTEMPTS):
-            waiting = [target for target in targets if target not in replied]
-            for target in [*waiting, *(silent if attempt == 0 else ())]:
-                try:
+            first = attempt == 0
+            for target in [
+                *(item for item in targets if item not in small or item not in full),
+                *(silent if first else ()),
+            ]:
+                with contextlib.suppress(OSError):  # no route is as good as no answer
                     opened.sendto(_echo_request(attempt), (target, 0))
-                except OSError:
-                    continue  # no route is as good as no answer
-            if attempt == 0 and silent:
+                    if target not in silent:
+                        opened.sendto(_echo_request(_FULL_SIZE + attempt, _largest_payload(target)), (target, 0))
+            if first and silent:
                 _collect(opened, _SILENCE_SECONDS, take, lambda: False)
-            _collect(opened, _ROUND_SECONDS, take, lambda: replied.issuperset(targets))
-            if replied.issuperset(targets):
+            _collect(opened, _ROUND_SECONDS, take, done)
+            if done():
                 break
-    return replied
+    return small, full
 
 
 def _question(identifier: int, name: str) -> bytes:
@@ -122,14 +153,23 @@ def resolving(names: Sequence[str]) -> dict[str, list[str]]:
 
 def _misses(check: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What one sandbox's check finds wrong; runs in its namespace."""
-    replied = answering(check["reach"], check["refuse"])
-    misses = [_miss("reach", target, "an answer", "none") for target in check["reach"] if target not in replied]
-    misses += [_miss("refuse", target, "no answer", "one") for target in check["refuse"] if target in replied]
+    small, full = answering(check["reach"], check["refuse"])
+    misses = [_miss("reach", target, "an answer", "none") for target in check["reach"] if target not in small]
+    misses += [
+        _miss("reach", target, "an answer to a packet as large as the MTU", "none")
+        for target in sorted(small - full)
+        if target in check["reach"]
+    ]
+    misses += [_miss("refuse", target, "no answer", "one") for target in check["refuse"] if target in small]
+    if has_way_out() != check["way_out"]:
+        wanted, found = ("a default route", "none") if check["way_out"] else ("no way out", "a default route")
+        misses.append(_miss("egress", "outside", wanted, found))
     if check["names"]:
-        found = resolving(sorted(check["names"]))
-        for name, wanted in sorted(check["names"].items()):
-            if found.get(name) != wanted:
-                misses.append(_miss("resolve", name, ", ".join(wanted), ", ".join(found.get(name, ())) or "no answer"))
+        resolved = resolving(sorted(check["names"]))
+        for name, addresses in sorted(check["names"].items()):
+            if resolved.get(name) != addresses:
+                said = ", ".join(resolved.get(name, ())) or "no answer"
+                misses.append(_miss("resolve", name, ", ".join(addresses), said))
     return misses
 
 
@@ -140,10 +180,11 @@ def _miss(check: str, target: str, wanted: str, found: str) -> dict[str, Any]:
 def verify(host: Host, checks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Run the checks of all sandboxes; returns how many were made and every miss with its sandbox."""
     misses = []
-    counts = {"reach": 0, "refuse": 0, "names": 0}
+    counts = {"reach": 0, "refuse": 0, "names": 0, "egress": 0}
     for check in checks:
-        for kind in counts:
+        for kind in ("reach", "refuse", "names"):
             counts[kind] += len(check[kind])
+        counts["egress"] += 1
         try:
             found = host.run_in(check["sandbox"], _misses, check)
         except FileNotFoundError:

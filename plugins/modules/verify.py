@@ -45,7 +45,7 @@ counts:
   description: How many checks of each kind were made.
   returned: always
   type: dict
-  sample: {reach: 4, refuse: 0, names: 2}
+  sample: {reach: 4, refuse: 0, names: 2, egress: 2}
 misses:
   description: Every check that failed, with what was wanted and what was found.
   returned: always

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Check = dict[str, Any]
-"""``{"sandbox": "c1", "reach": [address …], "refuse": [address …], "names": {name: [address …]}}``"""
+"""``{"sandbox": "c1", "reach": [address …], "refuse": [address …], "names": {name: [address …]},
+"way_out": true}``"""
 
 
 def checks_of(model: Mapping[str, Any], limit: int) -> list[Check]:
@@ -40,7 +41,9 @@ def checks_of(model: Mapping[str, Any], limit: int) -> list[Check]:
             for name in _names(model, other):
                 if shared:
                     names[name] = _expected(model, entry, name)
-        result.append({"sandbox": sandbox, "reach": sorted(reach), "refuse": sorted(refuse), "names": names})
+        way_out = any(endpoint["network"] not in internal for endpoint in entry["endpoints"])
+        check = {"reach": sorted(reach), "refuse": sorted(refuse), "names": names, "way_out": way_out}
+        result.append({"sandbox": sandbox, **check})
     return result
 
 

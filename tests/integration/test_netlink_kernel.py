@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import statistics
 import threading
 import time
@@ -369,23 +368,6 @@ def test_neighbours_are_set_replaced_and_removed(joined: Place) -> None:
     joined.send(netlink.del_neighbour(2, "10.0.0.3"), netlink.del_neighbour(2, "fd00::3"))
     assert [one for one in joined.neighbours if one["permanent"]] == []
     assert joined.refusal(netlink.del_neighbour(2, "10.0.0.99")).errno == errno.ENOENT
-
-
-def test_an_unanswered_neighbour_has_no_mac(joined: Place) -> None:
-    def ask() -> None:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-            asking.sendto(b"?", ("10.0.0.77", 9))
-
-    def found() -> list[tuple[str, bool]]:
-        joined.run(ask)
-        return [(one["mac"], one["permanent"]) for one in joined.neighbours if one["address"] == "10.0.0.77"]
-
-    assert eventually(lambda: found() == [("", False)]), (
-        joined.links,
-        joined.addresses,
-        joined.routes,
-        joined.neighbours,
-    )
 
 
 def test_a_vxlans_entries_are_set_replaced_and_removed(place: Place) -> None:

@@ -71,6 +71,11 @@ class Kind(Generic[R]):
     def prepare(self, host: Host, wanted: Sequence[R]) -> None:
         """Learn what comparing needs, before anything is observed or changed; what cannot be had is an error here."""
 
+    def require(self, host: Host, wanted: Sequence[R]) -> Optional[str]:
+        """What the host lacks to put these in place, as a sentence; asked before anything is changed."""
+        del host, wanted
+        return None
+
     def observe(self, host: Host, wanted: Sequence[R]) -> dict[Key, Found[R]]:
         """All objects of ours, and those in the place of a wanted one, whoever they belong to.  Changes nothing."""
         raise NotImplementedError

@@ -27,10 +27,6 @@ _BLOCK = re.compile(r"^\t(set|map|chain) (\S+) \{$")
 _ELEMENTS = re.compile(r"elements = \{(.*?)\}", re.DOTALL)
 
 
-class MissingNft(Exception):
-    """The host cannot speak nftables; the message says what to install."""
-
-
 def parse(text: str, project: str, namespace: str, user_chains: frozenset[str]) -> Optional[Nftables]:
     """The table that ``nft list table`` printed, its statements as nft words them; None if it printed none."""
     lines = text.splitlines()
@@ -214,20 +210,31 @@ class NftablesKind(Kind[Nftables]):
         result += _compare_parts("chain", normal.chains, found.chains)
         return result
 
+    def require(self, host: Host, wanted: Sequence[Nftables]) -> Optional[str]:
+        if wanted and host.nft is None:
+            return "this host has neither libnftables nor the program nft: install the package nftables"
+        return None
+
+    @staticmethod
+    def _speak(host: Host) -> Nft:
+        if host.nft is None:
+            raise NftError("neither libnftables nor nft is there any more")
+        return host.nft
+
     def create(self, host: Host, resources: Sequence[Nftables]) -> None:
         for item in resources:
-            host.run_in(item.namespace, _nft(host).run, script(item, host.project))
+            host.run_in(item.namespace, self._speak(host).run, script(item, host.project))
 
     def change(self, host: Host, operations: Sequence[Operation[Nftables]]) -> None:
         for operation in operations:
             wanted, found = operation.resource, operation.found
             if found is not None:
                 text = transaction(wanted, self._normal_of(wanted), found, host.project)
-                host.run_in(wanted.namespace, _nft(host).run, text)
+                host.run_in(wanted.namespace, self._speak(host).run, text)
 
     def delete(self, host: Host, resources: Sequence[Nftables]) -> None:
         for item in resources:
-            host.run_in(item.namespace, _nft(host).run, f"delete table {item.family} {item.name}\n")
+            host.run_in(item.namespace, self._speak(host).run, f"delete table {item.family} {item.name}\n")
 
 
 def _contents(part: Union[Chain, Collection, None]) -> Optional[list[str]]:
@@ -247,12 +254,6 @@ def _compare_parts(
         for name in sorted(set(want) | set(have))
         if want.get(name) != have.get(name)
     ]
-
-
-def _nft(host: Host) -> Nft:
-    if host.nft is None:
-        raise MissingNft("this host has neither libnftables nor the program nft: install the package nftables")
-    return host.nft
 
 
 def _load_and_list(nft: Nft, text: str, family: str, name: str) -> str:

@@ -87,10 +87,13 @@ class ResolverKind(Kind[Resolver]):
             return [Difference("running", True, False)]
         return super().differences(wanted, found)
 
+    def require(self, host: Host, wanted: Sequence[Resolver]) -> Optional[str]:
+        if wanted and shutil.which("dnsmasq", path=_SEARCH_PATH) is None:
+            return "this host has no dnsmasq: install the package dnsmasq-base (or dnsmasq)"
+        return None
+
     def create(self, host: Host, resources: Sequence[Resolver]) -> None:
-        program = shutil.which("dnsmasq", path=_SEARCH_PATH)
-        if program is None:
-            raise ResolverError("this host has no dnsmasq: install the package dnsmasq-base (or dnsmasq)")
+        program = shutil.which("dnsmasq", path=_SEARCH_PATH) or "dnsmasq"
         directory = _directory(host)
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         for item in resources:
