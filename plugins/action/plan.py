@@ -15,20 +15,16 @@ from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
-try:
-    from ansible_collections.cnm.fabric.plugins.plugin_utils.controller import make_plans
-    from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.mistakes import DeclarationError
-    from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
-    from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import LeaseError
-    from ansible_collections.cnm.fabric.plugins.plugin_utils.variables import (
-        UnknownHosts,
-        own_variables,
-        topology_hosts,
-    )
-
-    MISSING = None
-except ImportError as error:
-    MISSING = error
+from ansible_collections.cnm.fabric.plugins.plugin_utils.controller import make_plans
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.mistakes import DeclarationError
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.structure import MISSING_LIBRARY
+from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import LeaseError
+from ansible_collections.cnm.fabric.plugins.plugin_utils.variables import (
+    UnknownHosts,
+    own_variables,
+    topology_hosts,
+)
 
 PROBES = "fabric_probe"
 
@@ -66,10 +62,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return {**result, "failed": True, "msg": message, "mistakes": mistakes}
 
     def _misplaced(self, scope: str) -> Optional[str]:
-        if MISSING is not None:
+        if MISSING_LIBRARY is not None:
             return (
-                f"the controller's Python lacks {getattr(MISSING, 'name', MISSING)}: install what "
-                "meta/ee-requirements.txt of the collection cnm.fabric lists"
+                f"the Python that runs Ansible lacks {MISSING_LIBRARY}: install what meta/ee-requirements.txt of the "
+                "collection cnm.fabric lists"
             )
         if scope == "host":
             return None

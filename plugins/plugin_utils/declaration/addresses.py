@@ -21,7 +21,7 @@ _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 _LONGEST_PREFIX = 30
 
 _UNUSABLE = (
-    (IPv4Network("0.0.0.0/8"), "0.0.0.0/8 means “this network” and carries no hosts"),
+    (IPv4Network("0.0.0.0/8"), "0.0.0.0/8 means 'this network' and carries no hosts"),
     (IPv4Network("127.0.0.0/8"), "127.0.0.0/8 never leaves a host's loopback"),
     (IPv4Network("224.0.0.0/4"), "224.0.0.0/4 is multicast"),
     (IPv4Network("240.0.0.0/4"), "240.0.0.0/4 is reserved"),

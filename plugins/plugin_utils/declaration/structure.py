@@ -16,8 +16,14 @@ from difflib import get_close_matches
 from functools import cache
 from typing import Any, Optional, cast
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
+try:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import ValidationError
+
+    MISSING_LIBRARY: Optional[str] = None
+except ImportError:
+    MISSING_LIBRARY = "jsonschema"
+    """The library the controller's Python lacks, for whoever is about to call `fit`."""
 
 from . import schema as schemas
 from .mistakes import Place, show, word
