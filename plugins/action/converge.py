@@ -41,7 +41,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     @staticmethod
     def _add_plan(arguments: dict[str, Any], variables: dict[str, Any]) -> Optional[str]:
         host = variables["inventory_hostname"]
-        planned = variables.get("fabric_plan") or {}
+        planned = variables.get(arguments.pop("planned", "fabric_plan")) or {}
         mine = planned.get("hosts", {}).get(host)
         if mine is None:
             return "there is no plan for this host: run cnm.fabric.probe and cnm.fabric.plan before, in the same play"

@@ -31,6 +31,10 @@ options:
     description: Age of the plan in the lease store's count. A host refuses a plan older than its own.
     type: int
     default: 0
+  planned:
+    description: Name of the variable in which M(cnm.fabric.plan) was registered.
+    type: str
+    default: fabric_plan
   state:
     description:
       - V(present) puts the plan in place.
@@ -117,6 +121,7 @@ def main() -> None:
             "plan": {"type": "str", "no_log": True},
             "digest": {"type": "str"},
             "revision": {"type": "int", "default": 0},
+            "planned": {"type": "str", "default": "fabric_plan"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "lock_timeout": {"type": "int", "default": 60},
         },

@@ -18,7 +18,8 @@ from .leases.sqlite import SqliteStore
 from .planner import Planned, plan
 
 _ATTEMPTS = 20
-_DEFAULT_STORE = "cnm-leases.sqlite3"
+# Hidden, so that an inventory that is a whole folder does not take it for one of its sources.
+_DEFAULT_STORE = ".cnm-leases.sqlite3"
 _SQLITE = "sqlite:///"
 
 

@@ -459,7 +459,7 @@ def test_a_dump_is_whole_while_the_links_change(place: Place) -> None:
     changing.start()
     try:
         whole = 0
-        for _ in range(40):
+        for _round in range(40):
             try:
                 names = [link["name"] for link in place.run(dumped, Netlink.links)]
             except NetlinkError as error:
@@ -642,7 +642,7 @@ def test_a_function_runs_in_a_new_namespace_without_a_name() -> None:
 
 def milliseconds(function: Callable[[], Any], rounds: int) -> float:
     taken = []
-    for _ in range(rounds):
+    for _round in range(rounds):
         start = time.perf_counter()
         function()
         taken.append(time.perf_counter() - start)

@@ -56,7 +56,7 @@ class Fleet:
         self.directory = directory
         self.hosts = hosts or lab.hosts
         self.inventory = directory / "inventory.yml"
-        self.store = directory / "cnm-leases.sqlite3"
+        self.store = directory / ".cnm-leases.sqlite3"
         self._runs = 0
         self.declare({})
 

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
 """Several hosts on one machine: the lab that the demo, pytest and molecule share.
@@ -190,7 +189,7 @@ def _inits(lab: str) -> dict[str, int]:
         depth = _depth_if_init(pid)
         if depth and (node not in found or depth < found[node][0]):
             found[node] = (depth, pid)
-    return {node: pid for node, (_, pid) in found.items()}
+    return {node: pid for node, (_depth, pid) in found.items()}
 
 
 def _listens(pid: int, port: int) -> bool:
@@ -401,7 +400,7 @@ def _nodes(count: int) -> list[str]:
     return [f"node{number}" for number in range(1, count + 1)]
 
 
-def _quiet(_: str) -> None:
+def _quiet(_text: str) -> None:
     pass
 
 
@@ -547,7 +546,7 @@ class Lab:
         """For each node its address, its first process (0: not running), whether it serves, and its processes."""
         inits = _inits(self.id)
         counted: dict[str, int] = {}
-        for _, node in _members(self.id):
+        for _pid, node in _members(self.id):
             counted[node] = counted.get(node, 0) + 1
         found = {}
         for node in [SWITCH, *self.hosts]:
@@ -651,7 +650,7 @@ class Lab:
                     )
                 )
             oldest = running.pop(0)
-            _, said = oldest.communicate()
+            _out, said = oldest.communicate()
             if oldest.returncode:
                 failed.append(said.strip())
         if failed:
@@ -675,8 +674,8 @@ class Lab:
             if not left:
                 return
             if time.monotonic() > until:
-                raise LabError(f"these processes of the lab {self.name} do not end: {[pid for pid, _ in left]}")
-            for pid, _ in left:
+                raise LabError(f"these processes of the lab {self.name} do not end: {[pid for pid, _node in left]}")
+            for pid, _node in left:
                 with contextlib.suppress(ProcessLookupError):
                     handle = os.pidfd_open(pid)  # so that a number used again in between is never hit
                     try:

@@ -48,7 +48,7 @@ def plain(value: Any) -> Any:
 
 def fact(host: Host, path: str) -> Any:
     """What stands at ``networks.web.driver``; of several endpoints, a list."""
-    room, _, rest = path.partition(".")
+    room, _dot, rest = path.partition(".")
     if room == "settings":
         return plain(getattr(host.settings, rest))
     named = {item.name: item for item in getattr(host, room)}

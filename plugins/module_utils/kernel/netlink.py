@@ -280,7 +280,7 @@ def del_group(group: int) -> Message:
 
 def _split(prefix: str) -> tuple[int, str, int]:
     """Address family, address and length of ``10.0.0.2/24``; without a length it is a host's."""
-    address, _, length = prefix.partition("/")
+    address, _slash, length = prefix.partition("/")
     family = _family(address)
     number = int(length or _BITS[family])
     if not 0 <= number <= _BITS[family]:

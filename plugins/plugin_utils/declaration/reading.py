@@ -89,10 +89,10 @@ class _Reader:
         host = Host(
             name=name,
             settings=settings,
-            networks=tuple(r.result for _, r in sorted(networks.items()) if isinstance(r.result, Network)),
+            networks=tuple(r.result for _key, r in sorted(networks.items()) if isinstance(r.result, Network)),
             sandboxes=tuple(
                 replace(reading.result, host=name)
-                for _, reading in sorted(readings["cnm_sandboxes"].items())
+                for _key, reading in sorted(readings["cnm_sandboxes"].items())
                 if isinstance(reading.result, Sandbox)
             ),
         )

@@ -44,7 +44,7 @@ def pairs(value: Any, place: Place) -> Pairs:
         return tuple(sorted((key, scalar(item)) for key, item in value.items() if item is not None))
     found: dict[str, str] = {}
     for index, item in texts(value):
-        key, _, content = item.partition("=")
+        key, _equals, content = item.partition("=")
         if key in found:
             at(place, index).wrong(f"`{key[:60]}` stands in the list twice.", "Leave one of them out.")
         found[key] = content
