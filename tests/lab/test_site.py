@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -353,3 +354,69 @@ class TestRefusals:
         finally:
             holder.terminate()
             holder.wait()
+
+
+WRONG = Path(__file__).parents[1] / "unit" / "inventories" / "wrong"
+KINDS_OF_MISTAKES = (
+    *("declarations-of-the-wrong-type", "declared-twice", "driver-options", "ipam-config", "links", "mac-addresses"),
+    *("names", "networks-of-a-sandbox", "not-yet-networks", "overlapping-networks", "static-addresses", "subnets"),
+    *("types", "undeclared-networks", "unknown-keys"),
+)
+
+
+class TestWrongInventories:
+    @pytest.mark.parametrize("name", KINDS_OF_MISTAKES)
+    def test_all_mistakes_are_said_at_once_before_any_change(self, fleet: Fleet, name: str) -> None:
+        case = yaml.safe_load((WRONG / f"{name}.yml").read_text(encoding="utf-8"))
+        variables = {host: case["hosts"].get(host, {}) for host in fleet.hosts}
+        fleet.declare({}, **variables)
+        before = [snapshot(fleet, host) for host in fleet.hosts]
+        run = fleet.play("site")
+        assert run.code != 0
+        assert "Traceback" not in run.output
+        for mistake in case["expected"]:
+            assert mistake["path"] in run.output
+        assert not [entry for entry in run.results if entry["action"] == "cnm.fabric.converge"]
+        assert [snapshot(fleet, host) for host in fleet.hosts] == before
+
+    def test_a_variable_that_cannot_be_rendered_is_named(self, fleet: Fleet) -> None:
+        fleet.declare({"cnm_networks": {"n": {"subnet": "{{ no_such_variable }}"}}})
+        run = fleet.play("site")
+        assert run.code != 0
+        assert "cnm_networks" in run.output
+        assert "no_such_variable" in run.output
+        assert "Traceback" not in run.output
+
+
+class TestABareHost:
+    def test_check_reads_a_missing_program_as_nothing_there_yet(self, tmp_path: Path) -> None:
+        hidden = ["nft", "dnsmasq", "/usr/lib/*/libnftables.so*"]
+        with Lab(f"pytest-bare-{os.getpid()}", hosts=1, hide=hidden) as lab:
+            fleet = Fleet(lab, tmp_path)
+            fleet.declare({"cnm_networks": NETWORKS}, node1=C1_C2)
+            foretold = fleet.site("--check", "--diff")
+            assert "create nftables inet cnm" in foretold.operations("node1")
+            assert "Would install dnsmasq-base, nftables" in foretold.output
+            before = snapshot(fleet, "node1")
+            # Without the role that installs, the host says what it lacks, and nothing is half done.
+            playbook = tmp_path / "no-packages.yml"
+            playbook.write_text(
+                yaml.safe_dump(
+                    [
+                        {
+                            "hosts": "all",
+                            "gather_facts": False,
+                            "tasks": [
+                                {"cnm.fabric.probe": None, "register": "fabric_probe"},
+                                {"cnm.fabric.plan": None, "run_once": True, "register": "fabric_plan"},
+                                {"cnm.fabric.converge": None},
+                            ],
+                        }
+                    ]
+                )
+            )
+            refused = fleet.play(str(playbook)).of("cnm.fabric.converge", "node1")["msg"]
+            assert "install the package nftables" in refused
+            assert "dnsmasq" in refused
+            after = [line for line in snapshot(fleet, "node1").splitlines() if not line.startswith("/run/cnm")]
+            assert after == before.splitlines()
