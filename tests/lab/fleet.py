@@ -106,7 +106,10 @@ class Fleet:
 
 
 _SNAPSHOT = """
-ip -d -o link | sed 's/promiscuity.*//' ; ip -o addr | sed 's/valid_lft.*//; s/ tentative//'; ip route; ip -6 route | grep -v fe80
+ip -d -o link | sed 's/promiscuity.*//'
+ip -o addr | sed 's/valid_lft.*//; s/ tentative//'
+ip route
+ip -6 route | grep -v fe80
 nft -s list ruleset
 ls -1 /run/netns 2>/dev/null
 find /run/cnm /var/lib/cnm /etc/netns -mindepth 0 2>/dev/null | sort
