@@ -114,9 +114,24 @@ INSPECT_KEYS = tuple(_document(Network("x"), "", "", None, {}))
 """Docker's keys, in Docker's order."""
 
 
+_IPAM_KEYS = ("Driver", "Options", "Config")
+_CONFIG_KEYS = ("Subnet", "IPRange", "Gateway", "AuxiliaryAddresses")
+_CONTAINER_KEYS = ("Name", "EndpointID", "MacAddress", "IPv4Address", "IPv6Address")
+
+
+def _in_order(data: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: data[key] for key in keys if key in data}
+
+
 def inspect_document(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document with its keys in Docker's order."""
-    return {key: document[key] for key in INSPECT_KEYS if key in document}
+    """The document with its keys in Docker's order, as a plan's sorted JSON has not kept them."""
+    result = _in_order(document, INSPECT_KEYS)
+    result["IPAM"] = _in_order(document["IPAM"], _IPAM_KEYS)
+    result["IPAM"]["Config"] = [_in_order(entry, _CONFIG_KEYS) for entry in document["IPAM"]["Config"]]
+    result["Containers"] = {
+        key: _in_order(container, _CONTAINER_KEYS) for key, container in document["Containers"].items()
+    }
+    return result
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -95,6 +95,7 @@ class TestTheDocumentsExample:
             *("Name", "Id", "Created", "Scope", "Driver", "EnableIPv4", "EnableIPv6", "IPAM", "Internal", "Attachable"),
             *("Ingress", "ConfigFrom", "ConfigOnly", "Containers", "Options", "Labels"),
         ]
+        assert list(document["IPAM"]) == ["Driver", "Options", "Config"]
         assert document["IPAM"]["Config"] == [{"Subnet": "10.0.0.0/24", "Gateway": "10.0.0.1"}]
         assert {
             (item["Name"], item["IPv4Address"], item["MacAddress"]) for item in document["Containers"].values()
