@@ -7,14 +7,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 from .kernel.host import Host
+from .kernel.netlink import NetlinkError
+from .kernel.nft import NftError
 from .plan import Key, Resource, encode
 from .resources.base import Found, Kind, Operation
 from .resources.registry import kinds
+from .resources.resolver import ResolverError
 
 _ROUNDS = 2
 
@@ -28,6 +31,20 @@ class Obstacles(EngineError):
 
 
 Observed = dict[Key, Found[Any]]
+
+EXPECTED = (EngineError, NetlinkError, NftError, ResolverError, OSError)
+"""What a host can make go wrong; anything else is a mistake of ours and keeps its traceback."""
+
+
+def sentence(error: BaseException) -> str:
+    """What went wrong, for the person who reads it."""
+    if isinstance(error, NftError):
+        return f"nftables refused a transaction: {error}"
+    if isinstance(error, NetlinkError):
+        return f"the kernel refused: {error}"
+    if isinstance(error, OSError):
+        return f"a system call failed: {error}"
+    return str(error)
 
 
 @dataclass(frozen=True)
@@ -123,6 +140,21 @@ def _has_finish(kind: Kind[Any]) -> bool:
     return type(kind).finish is not Kind.finish
 
 
+def former(operations: Sequence[Operation[Any]], observed: Observed) -> dict[Key, Optional[Resource]]:
+    """What is where the operations will be at work, None for nothing; with what goes along with a removal.  Pure."""
+    result: dict[Key, Optional[Resource]] = {operation.resource.key: operation.found for operation in operations}
+    going = {
+        key
+        for operation in operations
+        if operation.action in ("delete", "replace") and operation.found is not None
+        for key in _going(operation.found)
+    }
+    for key, found in observed.items():
+        if going.intersection(found.resource.inside):
+            result.setdefault(key, found.resource)
+    return result
+
+
 class Engine:
     """One run on one host."""
 
@@ -132,16 +164,19 @@ class Engine:
 
     def compare(self, wanted: Sequence[Resource]) -> list[Operation[Any]]:
         """Observe the host and say what would have to be done.  Changes nothing."""
+        return difference(wanted, self._observe(wanted), self._registry)
+
+    def _observe(self, wanted: Sequence[Resource]) -> Observed:
         self._host.forget()
         observed: Observed = {}
         for name, kind in self._registry.items():
             mine = [item for item in wanted if item.kind == name]
             kind.prepare(self._host, mine)
             observed.update(kind.observe(self._host, mine))
-        return difference(wanted, observed, self._registry)
+        return observed
 
     def apply(self, operations: Sequence[Operation[Any]]) -> None:
-        """Carry operations out.  The journal's place is here: each step's inverse, before the step."""
+        """Carry operations out.  The journal's place is here: what was there before, before the first step."""
         for step in order(operations, self._registry):
             kind = self._registry[step.kind]
             if step.method == "change":
@@ -166,18 +201,47 @@ class Engine:
 
         Raises EngineError if the host, observed again, is still not as wanted.
         """
-        operations = self.compare(wanted)
+        observed = self._observe(wanted)
+        operations = difference(wanted, observed, self._registry)
         if check or not operations:
             return operations
         self._require(wanted)
-        left: Sequence[Operation[Any]] = operations
-        # A change can take along what hung on it (a link that went down takes routes): one more look, then it counts.
-        for _round in range(_ROUNDS):
-            self.apply(left)
-            left = self.compare(wanted)
-            if not left:
-                return operations
-        raise EngineError("after the run the host is still not as planned: " + "; ".join(_explain(left)))
+        before: dict[Key, Optional[Resource]] = {}
+        try:
+            left: Sequence[Operation[Any]] = operations
+            # A change can take along what hung on it (routes go with a link that goes down): so look once more.
+            for _round in range(_ROUNDS):
+                before = {**former(left, observed), **before}
+                self.apply(left)
+                observed = self._observe(wanted)
+                left = difference(wanted, observed, self._registry)
+                if not left:
+                    return operations
+            raise EngineError("after the run the host is still not as planned: " + "; ".join(_explain(left)))
+        except EXPECTED as error:
+            raise EngineError(f"{sentence(error)}. {self._undo(before)}") from error
+
+    def _undo(self, before: Mapping[Key, Optional[Resource]]) -> str:
+        """Bring what a failed run touched back to what it was; returns a sentence about how that went.
+
+        The inverse of a run is the same comparison the other way round, so it does not matter how far the run came.
+        """
+        wanted = [resource for resource in before.values() if resource is not None]
+        try:
+            for _round in range(_ROUNDS):
+                left = self._compare_some(wanted, before)
+                if not left:
+                    return "What this run had changed was undone."
+                self.apply(left)
+            left = self._compare_some(wanted, before)
+        except EXPECTED as error:
+            return f"Undoing what this run had changed failed too ({sentence(error)}): run again when that is mended."
+        return "What this run had changed was undone" + (f", but for: {'; '.join(_explain(left))}." if left else ".")
+
+    def _compare_some(self, wanted: Sequence[Resource], keys: Container[Key]) -> list[Operation[Any]]:
+        observed = self._observe(wanted)
+        some = {key: found for key, found in observed.items() if key in keys}
+        return difference(wanted, some, self._registry)
 
 
 def _explain(operations: Iterable[Operation[Any]]) -> list[str]:

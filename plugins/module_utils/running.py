@@ -12,10 +12,8 @@ from typing import Any, Optional
 
 from . import engine, probing, verifying
 from .kernel.host import Host
-from .kernel.netlink import NetlinkError
-from .kernel.nft import NftError, RunCommand
+from .kernel.nft import RunCommand
 from .plan import Plan, PlanError, content_digest
-from .resources.resolver import ResolverError
 from .state import RUN, Locked, State, locked
 
 
@@ -43,14 +41,8 @@ def _in_words(work: str) -> Iterator[None]:
         raise Refused(f"{work} needs root on the host: set ansible_become: true or connect as root")
     try:
         yield
-    except (engine.EngineError, PlanError, ResolverError, Locked) as error:
-        raise Refused(str(error)) from error
-    except NftError as error:
-        raise Refused(f"nftables refused a transaction: {error}") from error
-    except NetlinkError as error:
-        raise Refused(f"the kernel refused: {error}") from error
-    except OSError as error:
-        raise Refused(f"a system call failed: {error}") from error
+    except (PlanError, Locked, *engine.EXPECTED) as error:
+        raise Refused(engine.sentence(error)) from error
 
 
 def converge(request: Request, run_command: RunCommand) -> dict[str, Any]:

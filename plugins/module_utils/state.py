@@ -88,6 +88,7 @@ class State:
             write_atomically(path, json.dumps(values, sort_keys=True))
         else:
             path.unlink(missing_ok=True)
+            remove_empty(self.lib, LIB)
 
 
 @contextlib.contextmanager

@@ -223,7 +223,9 @@ class TestDrift:
 
 def _comparable(fleet: Fleet) -> str:
     """The host's state without what a repaired link gets anew: its number."""
-    text = snapshot(fleet, "node1") + fleet.sh("node1", "for n in c1 c2; do ip -n $n -d address; ip -n $n route; done")
+    text = snapshot(fleet, "node1") + fleet.sh(
+        "node1", "for n in $(ls /run/netns); do ip -n $n -d address; ip -n $n route; done"
+    )
     text = re.sub(r"(?m)^\d+: |@if\d+|link-netns\S* \S+|valid_lft.*|dadfailed", "", text)
     text = re.sub(
         r"(?m)^.*veth.*link/ether.*$|bridge_id.*|group_fwd.*|max_age.*|(gc|hello|tcn|topology)_\w+ .*", "", text
@@ -355,6 +357,37 @@ class TestRefusals:
         finally:
             holder.terminate()
             holder.wait()
+
+
+class TestUndo:
+    def test_a_host_that_fails_half_way_is_as_it_was(self, documents: Fleet) -> None:
+        documents.sh("node1", "mkdir -p /etc/netns && touch /etc/netns/c2")
+        before = snapshot(documents, "node1")
+        run = documents.play("site")
+        message = run.of("cnm.fabric.converge", "node1")["msg"]
+        assert "/etc/netns/c2" in message
+        assert "What this run had changed was undone." in message
+        after = [line for line in snapshot(documents, "node1").splitlines() if not line.startswith("/run/cnm")]
+        assert after == before.splitlines()
+        documents.sh("node1", "rm /etc/netns/c2")
+        documents.site()
+        assert documents.play("verify").code == 0
+
+    def test_what_it_removed_comes_back_and_works(self, documents: Fleet) -> None:
+        before = {"cnm_sandboxes": {name: {"networks": ["ps-bridge", "second"]} for name in ("c1", "c3")}}
+        networks = {**NETWORKS, "second": {"subnet": "10.0.1.0/24"}}
+        documents.declare({"cnm_networks": networks}, node1=before)
+        documents.site()
+        clean = _comparable(documents)
+        documents.sh("node1", "touch /etc/netns/c2")
+        documents.declare({"cnm_networks": NETWORKS}, node1={"cnm_sandboxes": {"c2": {"networks": ["ps-bridge"]}}})
+        message = documents.play("site").of("cnm.fabric.converge", "node1")["msg"]
+        assert "What this run had changed was undone." in message
+        documents.sh("node1", "rm /etc/netns/c2")
+        assert _comparable(documents) == clean
+        documents.declare({"cnm_networks": networks}, node1=before)
+        assert documents.site().changed == []
+        assert documents.play("verify").code == 0
 
 
 WRONG = Path(__file__).parents[1] / "unit" / "inventories" / "wrong"

@@ -16,7 +16,8 @@ from typing import Any, Optional, Protocol
 RunCommand = Callable[..., tuple[int, str, str]]
 """AnsibleModule.run_command: arguments, ``data=`` for its input → (return code, output, errors)."""
 
-_STATELESS = 1 << 1
+# Output flags of libnftables.h: no counters; protocols and priorities by number, as a minimal host has no names.
+_STATELESS, _NUMERIC_PROTOCOL, _NUMERIC_PRIORITY = 1 << 2, 1 << 7, 1 << 8
 
 
 class NftError(Exception):
@@ -58,7 +59,7 @@ class Library:
         library = self._library
         context = library.nft_ctx_new(0)
         try:
-            library.nft_ctx_output_set_flags(context, _STATELESS)
+            library.nft_ctx_output_set_flags(context, _STATELESS | _NUMERIC_PROTOCOL | _NUMERIC_PRIORITY)
             library.nft_ctx_buffer_output(context)
             library.nft_ctx_buffer_error(context)
             failed = library.nft_run_cmd_from_buffer(context, commands.encode())
@@ -82,7 +83,7 @@ class Program:
         self._run_command = run_command
 
     def run(self, commands: str) -> str:
-        code, output, errors = self._run_command([self._path, "-s", "-f", "-"], data=commands)
+        code, output, errors = self._run_command([self._path, "-s", "-p", "-y", "-f", "-"], data=commands)
         if code:
             raise NftError(_first_complaint(errors, commands))
         return output

@@ -60,14 +60,12 @@ def _collection(name: str, lines: Sequence[str]) -> Collection:
     text = "\n".join(lines)
     match = _ELEMENTS.search(text)
     elements = sorted(item.strip() for item in match[1].split(",")) if match else []
-    declaration = _ELEMENTS.sub("", text)
-    return Collection(
-        name, "; ".join(line.strip() for line in declaration.splitlines() if line.strip()), tuple(elements)
-    )
+    declaration = " ".join(f"{line.strip()};" for line in _ELEMENTS.sub("", text).splitlines() if line.strip())
+    return Collection(name, declaration, tuple(elements))
 
 
 def _chain(name: str, lines: Sequence[str], user: bool) -> Chain:
-    hook = lines[0] if lines and lines[0].startswith("type ") else ""
+    hook = lines[0].rstrip(";") if lines and lines[0].startswith("type ") else ""
     rules = () if user else tuple(lines[1:] if hook else lines)
     return Chain(name, hook, rules, user)
 

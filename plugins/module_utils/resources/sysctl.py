@@ -62,8 +62,10 @@ class SysctlKind(Kind[Sysctl]):
         before = state.before
         for operation in operations:
             item = operation.resource
-            if not item.namespace and item.name not in before and operation.found is not None:
-                before[item.name] = operation.found.value
+            if item.namespace or operation.found is None:
+                continue
+            if before.setdefault(item.name, operation.found.value) == item.value:
+                del before[item.name]  # undone: it is the host's own value again
         state.remember_before(before)
         self.create(host, [operation.resource for operation in operations])
 
