@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, Optional
 
@@ -58,15 +59,15 @@ class PlanError(ValueError):
 
 
 @dataclass(frozen=True)
-class Resource:
+class Resource(ABC):
     """One kernel object (or file, or process) as it should be or as it was found."""
 
     kind: ClassVar[str] = ""
 
     @property
+    @abstractmethod
     def key(self) -> Key:
         """What identifies the object on its host."""
-        raise NotImplementedError
 
     @property
     def inside(self) -> tuple[Key, ...]:

@@ -46,11 +46,6 @@ def _load(path: Path) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def projects() -> list[str]:
-    """Names of the projects that keep a plan on this host."""
-    return sorted(path.parent.name for path in LIB.glob("*/plan.json"))
-
-
 class State:
     """One project's files: ``/var/lib/cnm/<project>`` for what outlives a reboot, else ``/run/cnm/<project>``."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Optional
 
 from ..module_utils.plan import Namespace, Plan, Resource, Sysctl
 from .addressing import Allocation, allocate, users
@@ -178,8 +178,3 @@ def _sandbox_resources(naming: Naming) -> list[Resource]:
     if naming.endpoints:
         resources += [sandbox_table(naming.project, name), naming.resolver()]
     return resources
-
-
-def summary(plans: Mapping[str, Plan]) -> dict[str, Any]:
-    """How much each plan holds, for people."""
-    return {name: {"resources": len(item.resources)} for name, item in sorted(plans.items())}

@@ -41,7 +41,7 @@ class AddressKind(Kind[Address]):
             host.send(namespace, [netlink.new_address(links[item.link]["index"], item.address) for item in group])
 
     def change(self, host: Host, operations: Sequence[Operation[Address]]) -> None:
-        raise NotImplementedError("an address has nothing but its key")
+        self.create(host, [operation.resource for operation in operations])
 
     def delete(self, host: Host, resources: Sequence[Address]) -> None:
         for namespace, group in by_namespace(resources).items():

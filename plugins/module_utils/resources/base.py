@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Generic, Optional, TypeVar, cast
@@ -51,7 +52,7 @@ class Operation(Generic[R]):
         return f"{self.action} {self.resource.kind} {self.resource.label}" + (f" ({names})" if names else "")
 
 
-class Kind(Generic[R]):
+class Kind(ABC, Generic[R]):
     """One kind of resource: the only code that reads and writes its objects.
 
     Adding one: a file here, its dataclass in ``plan.py``, its line in ``registry.py``.
@@ -76,28 +77,28 @@ class Kind(Generic[R]):
         del host, wanted
         return None
 
+    @abstractmethod
     def observe(self, host: Host, wanted: Sequence[R]) -> dict[Key, Found[R]]:
         """All objects of ours, and those in the place of a wanted one, whoever they belong to.  Changes nothing."""
-        raise NotImplementedError
 
     def differences(self, wanted: R, found: R) -> list[Difference]:
         """What differs between the two, in order of the fields; a wanted None is never compared."""
         return compare_fields(wanted, found)
 
+    @abstractmethod
     def create(self, host: Host, resources: Sequence[R]) -> None:
         """Make objects that are not there; all of them in one stage and namespace."""
-        raise NotImplementedError
 
+    @abstractmethod
     def change(self, host: Host, operations: Sequence[Operation[R]]) -> None:
         """Bring existing objects to what is wanted, in place."""
-        raise NotImplementedError
 
     def finish(self, host: Host, resources: Sequence[R]) -> None:
         """The second stage, for kinds that have two: bring links up."""
 
+    @abstractmethod
     def delete(self, host: Host, resources: Sequence[R]) -> None:
         """Remove objects as found; one that is gone already is no error."""
-        raise NotImplementedError
 
 
 def compare_fields(wanted: Any, found: Any, prefix: str = "") -> list[Difference]:
