@@ -9,7 +9,7 @@ from typing import Any, Optional
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import project_of, reason_to_skip
+from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import plan_file, project_of, reason_to_skip
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -21,7 +21,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
-        reason = reason_to_skip(variables)
+        reason = reason_to_skip(variables, self._templar.template)
         if reason:
             return {**result, "skipped": True, "skip_reason": reason}
         arguments = dict(self._task.args)
@@ -49,5 +49,5 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return " ".join(mine["refused"])
         arguments.update(digest=mine["digest"], revision=mine["revision"], project=mine["project"])
         if not mine["kept"]:
-            arguments["plan"] = (Path(planned["directory"]) / f"{host}.json").read_text(encoding="utf-8")
+            arguments["plan"] = (Path(planned["directory"]) / plan_file(host)).read_text(encoding="utf-8")
         return None

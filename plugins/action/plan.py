@@ -20,8 +20,11 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.mistakes im
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.structure import MISSING_LIBRARY
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import LeaseError
+from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import plan_file
 from ansible_collections.cnm.fabric.plugins.plugin_utils.variables import (
     UnknownHosts,
+    decrypted,
+    first_template,
     own_variables,
     topology_hosts,
 )
@@ -78,7 +81,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
     def _plan(self, variables: dict[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
         hostvars, groups = variables["hostvars"], variables["groups"]
-        hosts = topology_hosts(variables.get("cnm_hosts"), groups)
+        hosts = topology_hosts(self._templar.template(variables.get("cnm_hosts")), groups)
         if arguments["scope"] == "host":
             hosts = [name for name in hosts if name == variables["inventory_hostname"]]
         probes = {name: self._probe(hostvars[name], arguments["probes"]) for name in hosts}
@@ -98,7 +101,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         summary: dict[str, Any] = {}
         for name, plan in outcome.plans.items():
             text = plan.to_json()
-            descriptor = os.open(directory / f"{name}.json", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            descriptor = os.open(directory / plan_file(name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
                 stream.write(text)
             summary[name] = {
@@ -123,13 +126,17 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         result = {}
         for variable in own_variables(variables):
             try:
-                result[variable] = variables[variable]
+                result[variable] = decrypted(variables[variable])
             except AnsibleError as error:
                 raise AnsibleError(f"{variable} on {name} cannot be rendered: {error}") from error
+            # ansible-core 2.18 leaves a template it cannot render as it is.
+            if unrendered := first_template(result[variable]):
+                raise AnsibleError(f"{variable} on {name} cannot be rendered: {unrendered} uses what is not defined")
         return result
 
     @staticmethod
     def _inventory_directory(variables: Mapping[str, Any], hosts: list[str]) -> str:
         """The folder of the inventory the first host stands in."""
         directory = variables["hostvars"][hosts[0]].get("inventory_dir") if hosts else None
-        return str(directory or variables.get("playbook_dir") or ".")
+        # Ansible says "None" of hosts that stand on the command line.
+        return str(directory) if directory and str(directory) != "None" else str(Path.cwd())

@@ -20,7 +20,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
-        reason = reason_to_skip(variables)
+        reason = reason_to_skip(variables, self._templar.template)
         if reason:
             return {**result, "skipped": True, "skip_reason": reason}
         arguments = {**self._task.args, "project": self._project(variables)}

@@ -11,7 +11,7 @@ from typing import Any, Optional
 from ansible import constants
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import reason_to_skip
+from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import plan_file, reason_to_skip
 from ansible_collections.cnm.fabric.plugins.plugin_utils.verification import checks_of
 
 
@@ -25,7 +25,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
         host = variables["inventory_hostname"]
-        reason = reason_to_skip(variables)
+        reason = reason_to_skip(variables, self._templar.template)
         if reason:
             return {**result, "skipped": True, "skip_reason": reason}
         planned = variables.get("fabric_plan") or {}
@@ -33,9 +33,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if mine is None or "refused" in mine:
             why = " ".join(mine["refused"]) if mine else "run cnm.fabric.probe and cnm.fabric.plan before"
             return {**result, "failed": True, "msg": f"there is no plan to verify this host against: {why}"}
-        plan = json.loads((Path(planned["directory"]) / f"{host}.json").read_text(encoding="utf-8"))
-        checks = checks_of(plan["model"], int(self._task.args.get("pairs", 250)))
-        arguments = {**self._task.args, "checks": json.dumps(checks)}
+        plan = json.loads((Path(planned["directory"]) / plan_file(host)).read_text(encoding="utf-8"))
+        checks = checks_of(plan["model"], int(self._task.args.get("pairs", 100)))
+        own = {"checks": json.dumps(checks), "digest": mine["digest"], "project": mine["project"]}
+        arguments = {**self._task.args, **own}
         answer: dict[str, Any] = self._execute_module("cnm.fabric.verify", module_args=arguments, task_vars=variables)
         answer.pop("invocation", None)
         self._show(host, checks, answer)
@@ -46,8 +47,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         missed: dict[str, list[dict[str, Any]]] = {}
         for miss in answer.get("misses", ()):
             missed.setdefault(miss["sandbox"], []).append(miss)
-        for check in checks:
+        for check in [*checks, {"sandbox": "host", "reach": (), "refuse": (), "names": ()}]:
             name = check["sandbox"]
+            if name == "host" and name not in missed:
+                continue
             tried = f"{len(check['reach'])} reached, {len(check['refuse'])} refused, {len(check['names'])} names"
             if name not in missed:
                 self._display.display(f"  {host} {name}: ok ({tried})", color=constants.COLOR_OK)

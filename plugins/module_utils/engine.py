@@ -21,6 +21,9 @@ from .resources.resolver import ResolverError
 
 _ROUNDS = 2
 
+_METHODS = ("create", "change", "finish")
+"""In the order they are called: what is made may be what something else is changed to."""
+
 
 class EngineError(Exception):
     """The host cannot be brought to the plan; the message is for the person who reads it."""
@@ -118,7 +121,7 @@ def _refuse_obstacles(wanted: Sequence[Resource], observed: Observed) -> None:
 def order(operations: Sequence[Operation[Any]], registry: Mapping[str, Kind[Any]]) -> list[Step]:
     """Steps in the order they are taken: removals from the outside in, then the rest stage by stage.  Pure."""
     removals: dict[tuple[int, str], list[Operation[Any]]] = {}
-    stages: dict[tuple[int, str, str], list[Operation[Any]]] = {}
+    stages: dict[tuple[int, str, int], list[Operation[Any]]] = {}
     for operation in operations:
         kind = registry[operation.resource.kind]
         stage = kind.stage(operation.resource)
@@ -126,13 +129,12 @@ def order(operations: Sequence[Operation[Any]], registry: Mapping[str, Kind[Any]
             removals.setdefault((stage, kind.name), []).append(operation)
         if operation.action == "delete":
             continue
-        method = "change" if operation.action == "change" else "create"
+        method = _METHODS.index("change" if operation.action == "change" else "create")
         stages.setdefault((stage, kind.name, method), []).append(operation)
         for later in kind.stages[1:] if kind.stages[0] == stage and _has_finish(kind) else ():
-            stages.setdefault((later, kind.name, "finish"), []).append(operation)
+            stages.setdefault((later, kind.name, _METHODS.index("finish")), []).append(operation)
     steps = [Step(name, "delete", tuple(group)) for (_stage, name), group in sorted(removals.items(), reverse=True)]
-    # "change" before "create": names and addresses are given up before they are taken.
-    steps += [Step(name, method, tuple(group)) for (_stage, name, method), group in sorted(stages.items())]
+    steps += [Step(name, _METHODS[method], tuple(group)) for (_stage, name, method), group in sorted(stages.items())]
     return steps
 
 

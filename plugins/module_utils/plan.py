@@ -54,6 +54,13 @@ def table_name(project: str) -> str:
     return "cnm" if project == "default" else "cnm_" + project.replace("-", "_")
 
 
+LINK_GROUP = 0x636E6E
+"""Group of the bridges of all projects on a host: what one project's rules must know of another's."""
+
+OTHERS = "others"
+"""Chain of the host's table for what is not ours: it drops where the host did not forward before us."""
+
+
 class PlanError(ValueError):
     """The text is not a plan this version can read; the message says why."""
 
@@ -125,6 +132,8 @@ class Link(Resource):
     accept_ra: Optional[int] = None
     """The sysctls of that name, written while the link is still down (CVE-2020-13401, CVE-2024-32473)."""
     peer: Optional[Peer] = None
+    group: Optional[int] = None
+    """Link group: `LINK_GROUP` for what the firewall guards, whichever project it belongs to."""
 
     @property
     def key(self) -> Key:
@@ -144,6 +153,8 @@ class Address(Resource):
     namespace: str
     link: str
     address: str
+    connected: bool = True
+    """Whether the kernel has the on-link route that comes with the address; a link that is down has none to show."""
 
     @property
     def key(self) -> Key:
@@ -195,6 +206,8 @@ class Sysctl(Resource):
     namespace: str
     name: str
     value: str
+    held: bool = True
+    """Whether this project is among those that need the value; the last of them puts the host's own back."""
 
     @property
     def key(self) -> Key:
@@ -242,6 +255,8 @@ class Nftables(Resource):
     role: str = ""
     collections: tuple[Collection, ...] = ()
     chains: tuple[Chain, ...] = ()
+    flags: str = ""
+    """As found: ``dormant`` is a table whose rules are asleep."""
 
     @property
     def key(self) -> Key:

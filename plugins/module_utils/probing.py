@@ -9,14 +9,14 @@ import shutil
 from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from .kernel.host import Host
 from .kernel.nft import NftError
-from .plan import role_of, table_name
+from .plan import OTHERS, Nftables, role_of, table_name
 from .resources.nftables import FAMILY, parse
 from .resources.sysctl import read_sysctl
-from .state import State
+from .state import State, former_values
 
 _FORWARDING = "net.ipv4.ip_forward"
 _RESOLV_CONF = Path("/etc/resolv.conf")
@@ -74,15 +74,33 @@ def _foreign_routes(host: Host) -> list[dict[str, Any]]:
     return sorted(result, key=lambda item: (item["destination"], item["link"]))
 
 
-def _has_table(host: Host) -> bool:
+def _foreign_bridges(host: Host) -> list[str]:
+    links = host.snapshot("").links.values()
+    return sorted(link["name"] for link in links if link["kind"] == "bridge" and not link["alias"].startswith("cnm:"))
+
+
+def _table(host: Host) -> Optional[Nftables]:
+    """The project's table, None if there is no such table."""
     if host.nft is None:
-        return False
+        return None
     try:
         text = host.nft.run(f"list table {FAMILY} {table_name(host.project)}")
     except NftError:
-        return False
+        return None
     table = parse(text, host.project, "", frozenset())
-    return table is not None and bool(table.role)
+    return table if table is not None and table.role else None
+
+
+def _forwarded_before(table: Optional[Nftables]) -> bool:
+    """Whether the host forwarded before we asked it to.  Where the record is lost, the table still knows."""
+    former = former_values().get(_FORWARDING, {}).get("value")
+    if (
+        former is None
+        and table is not None
+        and any(c.name == OTHERS and c.rules[-1:] == ("drop",) for c in table.chains)
+    ):
+        return False
+    return (former or read_sysctl(_FORWARDING)) == "1"
 
 
 def _distribution() -> list[str]:
@@ -103,14 +121,16 @@ def probe(host: Host, with_model: bool) -> dict[str, Any]:
     answer["leases"] = plan.get("leases", {})
     if with_model:
         answer["model"] = plan.get("model", {})
+    table = _table(host)
     missing = [] if host.nft is not None else ["nft"]
     if shutil.which("dnsmasq", path=_SEARCH_PATH) is None:
         missing.append("dnsmasq")
     return {
         "routes": _foreign_routes(host),
+        "bridges": _foreign_bridges(host),
         "resolvers": resolvers(),
-        "forwarding_before": state.before.get(_FORWARDING, read_sysctl(_FORWARDING)) == "1",
-        "has_table": _has_table(host),
+        "forwarding_before": _forwarded_before(table),
+        "has_table": table is not None,
         "missing": missing,
         "distribution": _distribution(),
         "kept": answer,

@@ -8,12 +8,14 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Optional
 
 from . import engine, probing, verifying
+from .kernel import namespaces
 from .kernel.host import Host
 from .kernel.nft import RunCommand
-from .plan import Plan, PlanError, content_digest
+from .plan import Namespace, Plan, PlanError, Resource, content_digest
 from .state import RUN, Locked, State, locked
 
 
@@ -47,6 +49,8 @@ def _in_words(work: str) -> Iterator[None]:
 
 def converge(request: Request, run_command: RunCommand) -> dict[str, Any]:
     """Carry the request out; returns the module's result.  Raises Refused, with a sentence, for whatever goes wrong."""
+    # The resolvers run as nobody and must read what is written for them.
+    os.umask(0o022)
     with _in_words("changing networks"), _lock(request), Host(request.project, run_command) as host:
         return _converge(request, host)
 
@@ -80,6 +84,7 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
         result = _result(operations)
         if not request.check:
             result["changed"] = bool(operations) or bool(state.kept)
+            _remove_leftovers(state.kept, ())
             state.drop()
         return result
     text, digest = _plan_text(request, state.kept)
@@ -88,8 +93,20 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
         raise Refused(f"the plan is for project {plan.project}, the call for {request.project}")
     operations = engine.Engine(host).converge(plan.resources, request.check)
     if not request.check:
+        _remove_leftovers(state.kept, plan.resources)
         state.keep(text, digest, request.revision)
     return {**_result(operations), "digest": digest}
+
+
+def _remove_leftovers(kept: Mapping[str, Any], wanted: Sequence[Resource]) -> None:
+    """Remove the empty file a run killed between unmounting a namespace and removing its name has left."""
+    former = Plan.from_json(kept["plan"]).resources if kept else ()
+    names = {item.name for item in former if isinstance(item, Namespace)}
+    names -= {item.name for item in wanted if isinstance(item, Namespace)}
+    for name in sorted(names - set(namespaces.names())):
+        path = Path(namespaces.DIRECTORY) / name
+        if path.is_file() and path.stat().st_size == 0:
+            namespaces.delete(name)
 
 
 def _plan_text(request: Request, kept: dict[str, Any]) -> tuple[str, str]:
@@ -117,7 +134,16 @@ def _result(operations: Any) -> dict[str, Any]:
     }
 
 
-def verify(checks: Sequence[Mapping[str, Any]], run_command: RunCommand) -> dict[str, Any]:
-    """Prove the data plane; see `verifying.verify`.  Raises Refused."""
-    with _in_words("verifying networks"), Host("", run_command) as host:
-        return verifying.verify(host, checks)
+def verify(project: str, digest: str, checks: Sequence[Mapping[str, Any]], run_command: RunCommand) -> dict[str, Any]:
+    """Prove that the host is as planned and that its data plane works; see `verifying.verify`.  Raises Refused."""
+    with _in_words("verifying networks"), Host(project, run_command) as host:
+        result = verifying.verify(host, checks)
+        kept = State(project).kept
+        if kept.get("digest") != digest:
+            drift = ["the host was not brought to what is declared now: run cnm.fabric.site"]
+        else:
+            drift = [item.text for item in engine.Engine(host).compare(Plan.from_json(kept["plan"]).resources)]
+        for text in drift:
+            miss = {"check": "plan", "target": "host", "wanted": "nothing to do", "found": text}
+            result["misses"].append({"sandbox": "host", **miss})
+        return result

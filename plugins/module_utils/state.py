@@ -8,13 +8,18 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
 
+from .plan import content_digest
+
 LIB = Path("/var/lib/cnm")
 RUN = Path("/run/cnm")
+
+_HALF_WRITTEN = ".new"
 
 
 class Locked(Exception):
@@ -23,12 +28,18 @@ class Locked(Exception):
 
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
     """Replace a file's content in one step, so that no reader sees half of it."""
-    temporary = path.with_name(path.name + ".new")
+    temporary = path.with_name(path.name + _HALF_WRITTEN)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         os.fchmod(stream.fileno(), mode)
         stream.write(text)
     os.replace(temporary, path)
+
+
+def forget(path: Path) -> None:
+    """Remove a file, and what a killed run left of writing it."""
+    path.unlink(missing_ok=True)
+    path.with_name(path.name + _HALF_WRITTEN).unlink(missing_ok=True)
 
 
 def remove_empty(*directories: Path) -> None:
@@ -55,8 +66,11 @@ class State:
 
     @property
     def kept(self) -> dict[str, Any]:
-        """The last plan as ``{"revision": 7, "digest": "…", "plan": "<json>"}``; empty if there is none."""
-        return _load(self.lib / "plan.json")
+        """The last plan as ``{"revision": 7, "digest": "…", "plan": "<json>"}``; empty if there is none to rely on."""
+        data = _load(self.lib / "plan.json")
+        kinds = {"revision": int, "digest": str, "plan": str}
+        whole = all(isinstance(data.get(name), kind) for name, kind in kinds.items())
+        return data if whole and content_digest(data["plan"]) == data["digest"] else {}
 
     def keep(self, plan: str, digest: str, revision: int) -> None:
         """Remember a plan that has been put in place."""
@@ -65,25 +79,51 @@ class State:
         write_atomically(self.lib / "plan.json", json.dumps(envelope), 0o600)
 
     def drop(self) -> None:
-        """Forget the plan and what was before, and leave no directory behind."""
-        for name in ("plan.json", "before.json"):
-            (self.lib / name).unlink(missing_ok=True)
-        remove_empty(self.run / "names", self.run / "resolvers", self.run, self.lib, LIB)
+        """Forget the plan, and leave no directory behind."""
+        for directory in (self.lib, self.run):
+            shutil.rmtree(directory, ignore_errors=True)
+        remove_empty(LIB)
 
-    @property
-    def before(self) -> dict[str, str]:
-        """The host's own values of the sysctls we set, by name."""
-        return {str(name): str(value) for name, value in _load(self.lib / "before.json").items()}
 
-    def remember_before(self, values: dict[str, str]) -> None:
-        """Replace the record of former values; an empty one leaves no file."""
-        path = self.lib / "before.json"
-        if values:
-            self.lib.mkdir(mode=0o755, parents=True, exist_ok=True)
-            write_atomically(path, json.dumps(values, sort_keys=True))
-        else:
-            path.unlink(missing_ok=True)
-            remove_empty(self.lib, LIB)
+def former_values() -> dict[str, dict[str, Any]]:
+    """The host's own values of the sysctls that projects set: name to ``{"value": "0", "holders": ["default"]}``."""
+    data = _load(LIB / "before.json")
+    return {
+        name: entry
+        for name, entry in data.items()
+        if isinstance(entry, dict) and isinstance(entry.get("value"), str) and isinstance(entry.get("holders"), list)
+    }
+
+
+def hold(project: str, name: str, value: str) -> None:
+    """Note that a project needs a sysctl changed; ``value`` is the host's own, if nobody has noted one before."""
+    values = former_values()
+    entry = values.setdefault(name, {"value": value, "holders": []})
+    entry["holders"] = sorted({*entry["holders"], project})
+    _keep_former_values(values)
+
+
+def release(project: str, name: str) -> Optional[str]:
+    """Note that a project needs it no more.  Returns the host's own value if no other project does, else None."""
+    values = former_values()
+    entry = values.get(name)
+    if entry is None:
+        return None
+    entry["holders"] = [holder for holder in entry["holders"] if holder != project]
+    if not entry["holders"]:
+        del values[name]
+    _keep_former_values(values)
+    return None if entry["holders"] else str(entry["value"])
+
+
+def _keep_former_values(values: dict[str, dict[str, Any]]) -> None:
+    path = LIB / "before.json"
+    if values:
+        LIB.mkdir(mode=0o755, parents=True, exist_ok=True)
+        write_atomically(path, json.dumps(values, sort_keys=True))
+    else:
+        forget(path)
+        remove_empty(LIB)
 
 
 @contextlib.contextmanager

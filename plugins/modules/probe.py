@@ -47,6 +47,11 @@ routes:
   returned: always
   type: list
   elements: dict
+bridges:
+  description: Bridges of the host that are nobody's project's.
+  returned: always
+  type: list
+  elements: str
 resolvers:
   description: The host's upstream resolvers, search domains and options; a stub on the loopback is looked through.
   returned: always
@@ -80,9 +85,16 @@ drift:
   elements: dict
 """
 
+import sys
+
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import running
+try:
+    from ..module_utils import running
+except (SyntaxError, TypeError):  # what an older Python says of newer code
+    OLD_PYTHON = True
+else:
+    OLD_PYTHON = False
 
 
 def main() -> None:
@@ -93,6 +105,11 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    if OLD_PYTHON:
+        module.fail_json(
+            msg=f"cnm.fabric needs Python 3.9 or newer on the host, and {sys.executable} is {sys.version.split()[0]}. "
+            "Set ansible_python_interpreter to a newer one."
+        )
     try:
         result = running.probe(module.params["project"], module.params["live"], module.run_command)
     except running.Refused as refusal:

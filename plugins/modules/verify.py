@@ -10,7 +10,7 @@ short_description: Prove that the networks do what is declared
 version_added: 0.1.0
 description:
   - From inside every sandbox of the host, pings whom it must reach and whom it must not, and asks its resolver for the
-    names it must know. Fails on any miss and names each.
+    names it must know. Fails on any miss and names each, and on whatever of the host is not as planned.
   - The action of the same name derives the checks from what M(cnm.fabric.plan) planned.
 author:
   - cnm.fabric contributors (@cnm-fabric)
@@ -18,10 +18,21 @@ options:
   checks:
     description: The checks as JSON text. The action of the same name fills them in.
     type: str
+  digest:
+    description: SHA-256 of the plan the host must have. The action of the same name fills it in.
+    type: str
+    default: ""
+  project:
+    description: Whose objects these are. The action of the same name fills it in.
+    type: str
+    default: default
   pairs:
-    description: The most pairs of sandboxes to try each way on a host; of more a fixed sample is taken.
+    description:
+      - The most pairs of sandboxes to try each way on a host; of more a fixed sample is taken.
+      - Each pair takes two entries of the kernel's neighbour table, which all namespaces of a host share and which
+        holds 1024 unless C(net.ipv4.neigh.default.gc_thresh3) says otherwise.
     type: int
-    default: 250
+    default: 100
 attributes:
   check_mode:
     description: Changes nothing, so it does the same in check mode.
@@ -65,13 +76,15 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "checks": {"type": "str"},
-            "pairs": {"type": "int", "default": 250},
+            "digest": {"type": "str", "default": ""},
+            "project": {"type": "str", "default": "default"},
+            "pairs": {"type": "int", "default": 100},
         },
         supports_check_mode=True,
     )
     checks = json.loads(module.params["checks"] or "[]")
     try:
-        result = running.verify(checks, module.run_command)
+        result = running.verify(module.params["project"], module.params["digest"], checks, module.run_command)
     except running.Refused as refusal:
         module.fail_json(msg=str(refusal))
     if result["misses"]:

@@ -85,6 +85,18 @@ class Naming:
             return []
         return [server for server in (self.sandbox.dns or self.facts.resolvers) if ":" not in server]
 
+    def _dotted_names(self, networks: Iterable[str]) -> list[str]:
+        """Names with dots among the records, other than those of the networks themselves: ours too, in every type."""
+        words = {
+            word
+            for network in networks
+            for line in self.names.files[network].splitlines()[1:]
+            for word in line.split()[1:]
+        }
+        return sorted(
+            word for word in words if "." in word and not word.endswith(tuple(f".{name}" for name in networks))
+        )
+
     def resolver(self) -> Resolver:
         """The sandbox's dnsmasq."""
         directory = names_directory(self.project)
@@ -100,7 +112,7 @@ class Naming:
             *(f"addn-hosts={path}" for path in paths.values()),
             # Undotted names and those of our networks are answered here or nowhere.
             "local=//",
-            *(f"local=/{name}/" for name in [*paths, *dict.fromkeys(zones)]),
+            *(f"local=/{name}/" for name in [*paths, *dict.fromkeys(zones), *self._dotted_names(paths)]),
             *(f"server={server}" for server in upstreams),
             *([] if upstreams else ["local=/#/"]),
         ]

@@ -15,6 +15,8 @@ class Facts:
 
     routes: tuple[tuple[str, str, Optional[str]], ...] = ()
     """``(prefix, link, gateway or None)`` of every route that is not ours; None means on link."""
+    bridges: tuple[str, ...] = ()
+    """Bridges that are not ours."""
     resolvers: tuple[str, ...] = ()
     search: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
@@ -35,6 +37,7 @@ class Facts:
         """Read the module probe's result."""
         return cls(
             routes=tuple((route["destination"], route["link"], route["via"]) for route in result["routes"]),
+            bridges=tuple(result["bridges"]),
             resolvers=tuple(result["resolvers"]["servers"]),
             search=tuple(result["resolvers"]["search"]),
             options=tuple(result["resolvers"]["options"]),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..module_utils.plan import Chain, Collection, Nftables, table_name
+from ..module_utils.plan import LINK_GROUP, OTHERS, Chain, Collection, Nftables, table_name
 from .drivers.base import PlannedNetwork
 from .drivers.bridge import ICC, MASQUERADE
 
@@ -18,13 +18,14 @@ RESOLVER_ADDRESS = "127.0.0.11"
 RESOLVER_PORT = 20053
 
 
-def host_table(project: str, networks: Sequence[tuple[PlannedNetwork, str]], forwarding_before: bool) -> Nftables:
-    """The host's table for these networks and their bridges.
+def host_table(
+    project: str, networks: Sequence[tuple[PlannedNetwork, str]], forwarding_before: bool, foreign: Sequence[str]
+) -> Nftables:
+    """The host's table for these networks and their bridges; ``foreign`` are the bridges of others.
 
     A host that did not forward before us goes on dropping what is not ours: turning forwarding on for the sandboxes
     must not make it a router between its other links.
     """
-    others = "accept" if forwarding_before else "drop"
     quoted = {network.name: f'"{bridge}"' for network, bridge in networks}
     connected = [n for n, _bridge in networks if n.network.option(ICC, "true") != "false"]
     masqueraded = [
@@ -42,6 +43,7 @@ def host_table(project: str, networks: Sequence[tuple[PlannedNetwork, str]], for
                 "type ifname . ifname;",
                 tuple(sorted(f"{quoted[n.name]} . {quoted[n.name]}" for n in connected)),
             ),
+            Collection("foreign", "type ifname . ifname;", tuple(f'"{name}" . "{name}"' for name in sorted(foreign))),
             Collection(
                 "internal", "type ifname;", tuple(sorted(quoted[n.name] for n, _b in networks if n.network.internal))
             ),
@@ -53,12 +55,14 @@ def host_table(project: str, networks: Sequence[tuple[PlannedNetwork, str]], for
         ),
         chains=(
             Chain("user_forward", user=True),
+            # With br_netfilter a foreign bridge's own frames come by here too: they are not routed.
+            Chain(OTHERS, rules=("iifname . oifname @foreign accept", "accept" if forwarding_before else "drop")),
             Chain(
                 "forward",
                 "type filter hook forward priority 0; policy accept",
                 (
                     "jump user_forward",
-                    f"iifname != @bridges oifname != @bridges {others}",
+                    f"iifgroup != {LINK_GROUP} oifgroup != {LINK_GROUP} goto {OTHERS}",
                     "ct state established,related accept",
                     "ct state invalid drop",
                     "iifname . oifname @connected accept",

@@ -119,7 +119,7 @@ def _network_resources(project: str, networks: Mapping[str, PlannedNetwork], fac
         resources.append(Sysctl("", FORWARDING, "1"))
     if bridges or facts.has_table:
         # A host whose last network went is no router of ours any more: what is not ours is not ours to drop.
-        resources.append(host_table(project, bridges, facts.forwarding_before or not bridges))
+        resources.append(host_table(project, bridges, facts.forwarding_before or not bridges, facts.bridges))
     return resources
 
 

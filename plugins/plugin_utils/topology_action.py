@@ -4,16 +4,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Optional
 
+from ..module_utils.plan import content_digest
 from .variables import UnknownHosts, topology_hosts
 
 
-def reason_to_skip(variables: Mapping[str, Any]) -> Optional[str]:
+def plan_file(host: str) -> str:
+    """The name of a host's file among the plans; a host's own name may be anything."""
+    return f"{content_digest(host)[:32]}.json"
+
+
+def reason_to_skip(variables: Mapping[str, Any], template: Callable[[Any], Any]) -> Optional[str]:
     """Why this host is passed over without a connection, or None if it belongs to the topology."""
     try:
-        hosts = topology_hosts(variables.get("cnm_hosts"), variables["groups"])
+        hosts = topology_hosts(template(variables.get("cnm_hosts")), variables["groups"])
     except UnknownHosts:
         return None  # the plan says so for all
     return None if variables["inventory_hostname"] in hosts else "not in the topology (cnm_hosts)"

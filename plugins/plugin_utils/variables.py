@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Optional
 
 
 class UnknownHosts(ValueError):
@@ -20,7 +20,12 @@ def topology_hosts(selection: Any, groups: Mapping[str, Sequence[str]]) -> list[
     every = set(groups.get("all", ()))
     if selection is None:
         return sorted(groups.get("cnm_hosts", every))
-    words = selection.replace(":", ",").split(",") if isinstance(selection, str) else list(selection)
+    if isinstance(selection, str):
+        words = selection.replace(":", ",").split(",")
+    elif isinstance(selection, Sequence):
+        words = list(selection)
+    else:
+        raise UnknownHosts(f"cnm_hosts: {selection!r} is neither a host, a group, nor a list of them")
     result: set[str] = set()
     for word in (str(item).strip() for item in words):
         if word in groups:
@@ -30,6 +35,28 @@ def topology_hosts(selection: Any, groups: Mapping[str, Sequence[str]]) -> list[
         elif word:
             raise UnknownHosts(f"cnm_hosts: the inventory has no group or host {word!r}")
     return sorted(result)
+
+
+def decrypted(value: Any) -> Any:
+    """The value with vaulted text as text: ansible-core before 2.19 hands it out in a type of its own."""
+    if isinstance(value, Mapping):
+        return {key: decrypted(item) for key, item in value.items()}
+    if type(value).__name__ == "AnsibleVaultEncryptedUnicode":
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [decrypted(item) for item in value]
+    return value
+
+
+def first_template(value: Any) -> Optional[str]:
+    """The first text in a value that still has a template in it."""
+    if isinstance(value, str):
+        return value if "{{" in value or "{%" in value else None
+    if isinstance(value, Mapping):
+        return next((found for item in value.values() if (found := first_template(item))), None)
+    if isinstance(value, (list, tuple)):
+        return next((found for item in value if (found := first_template(item))), None)
+    return None
 
 
 def own_variables(variables: Mapping[str, Any], registered: Sequence[str] = ()) -> list[str]:

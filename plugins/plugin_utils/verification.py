@@ -8,6 +8,8 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+ICC = "com.docker.network.bridge.enable_icc"
+
 Check = dict[str, Any]
 """``{"sandbox": "c1", "reach": [address …], "refuse": [address …], "names": {name: [address …]},
 "way_out": true}``"""
@@ -19,6 +21,7 @@ def checks_of(model: Mapping[str, Any], limit: int) -> list[Check]:
     ``limit`` bounds the pairs tried each way; beyond it a fixed sample is taken, the same from run to run.
     """
     addresses = _addresses(model["sandboxes"])
+    unconnected = {document["Name"] for document in model["networks"] if document["Options"].get(ICC) == "false"}
     internal = {document["Name"] for document in model["networks"] if document["Internal"]}
     pairs = [(one, other) for one in sorted(addresses) for other in sorted(addresses) if one != other]
     chosen = set(_sample([p for p in pairs if _shared(addresses, *p)], limit))
@@ -35,7 +38,8 @@ def checks_of(model: Mapping[str, Any], limit: int) -> list[Check]:
                 reach.add(endpoint["gateway"])
         for _one, other in sorted(pair for pair in chosen if pair[0] == sandbox):
             shared = _shared(addresses, sandbox, other)
-            reach.update(addresses[other][network] for network in shared)
+            reach.update(addresses[other][network] for network in shared if network not in unconnected)
+            refuse.update(addresses[other][network] for network in shared if network in unconnected)
             if not shared:
                 refuse.update(addresses[other].values())
             for name in _names(model, other):

@@ -53,6 +53,7 @@ class Fleet:
 
     def __init__(self, lab: Lab, directory: Path, hosts: Optional[list[str]] = None) -> None:
         self.lab = lab
+        directory.mkdir(exist_ok=True)
         self.directory = directory
         self.hosts = hosts or lab.hosts
         self.inventory = directory / "inventory.yml"

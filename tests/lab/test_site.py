@@ -172,6 +172,27 @@ DRIFTS = {
     "a rule of ours deleted": ("nft flush chain inet cnm forward", {"change nftables inet cnm"}),
     "a rule added to ours": ("nft insert rule inet cnm forward accept", {"change nftables inet cnm"}),
     "the bridge taken down": ("ip link set $(ls /sys/class/net | grep ^br-) down", {"change link br-"}),
+    "the bridge deleted": (
+        "ip link delete $(ls /sys/class/net | grep ^br-)",
+        {"create link br-", "create address br-", "change link c1/eth0", "change link c2/eth0"},
+    ),
+    "the bridge renamed": (
+        "b=$(ls /sys/class/net | grep ^br-); ip link set $b down; ip link set $b name foo up",
+        {"delete link foo", "create link br-", "create address br-", "change link c1/eth0", "change link c2/eth0"},
+    ),
+    "the bridge's MTU changed": ("ip link set $(ls /sys/class/net | grep ^br-) mtu 1400", {"change link br-"}),
+    "the host's route gone": ("ip route delete 10.0.0.0/24", {"change address br-"}),
+    "a sandbox's route gone": (
+        "ip -n c1 route flush table main",
+        {"change address c1/eth0/10.0.0.2/24", "create route c1/default"},
+    ),
+    "our table put to sleep": ("nft add table inet cnm '{ flags dormant; }'", {"change nftables inet cnm"}),
+    "the resolvers' files lost": ("rm -r /run/cnm/default/resolvers", {"change resolver c1", "change resolver c2"}),
+    "all files of a run lost": (
+        "rm -r /run/cnm/default",
+        {"create file /run/cnm/default/names", "change resolver c1", "change resolver c2"},
+    ),
+    "a file made unreadable": ("chmod 600 /run/cnm/default/names/ps-bridge", {"change file /run/cnm/default/names"}),
     "a port taken out": ("ip link set $(ls /sys/class/net | grep ^veth | head -1) nomaster", {"change link c"}),
     "the namespace deleted": (
         "ip netns delete c1",
@@ -357,6 +378,81 @@ class TestRefusals:
         finally:
             holder.terminate()
             holder.wait()
+
+
+class TestOthersOnTheHost:
+    def test_two_projects_do_not_disturb_each_other(self, documents: Fleet, tmp_path: Path) -> None:
+        blue = Fleet(documents.lab, tmp_path / "blue")
+        sandboxes = {name: {"networks": ["other"]} for name in ("b1", "b2")}
+        blue.declare(
+            {"cnm_project": "blue", "cnm_networks": {"other": {"subnet": "10.5.0.0/24"}}},
+            node1={"cnm_sandboxes": sandboxes},
+        )
+        documents.site()
+        blue.site()
+        try:
+            for fleet in (documents, blue):
+                assert fleet.site().changed == []
+                assert fleet.play("verify").code == 0
+            for name in ("c1", "b1"):
+                documents.sh("node1", f"ip netns exec {name} ping -c 1 -W 2 {OUTSIDE4}")
+            # Not even with a route does one project's sandbox reach another's.
+            across = ["ip", "netns", "exec", "b1", "ping", "-c1", "-W1", "10.0.0.2"]
+            assert documents.lab.run("node1", across, check=False).returncode
+            documents.teardown()
+            documents.sh("node1", f"ip netns exec b1 ping -c 1 -W 2 {OUTSIDE4}")
+            documents.sh("node1", "ip netns exec b1 ping -c 1 -W 2 b2")
+            assert blue.site().changed == []
+        finally:
+            blue.teardown()
+        assert documents.sh("node1", "sysctl -n net.ipv4.ip_forward").strip() == "0"
+
+    def test_names_of_another_project_are_refused(self, documents: Fleet, tmp_path: Path) -> None:
+        documents.site()
+        blue = Fleet(documents.lab, tmp_path / "blue")
+        blue.declare({"cnm_project": "blue"}, node1={"cnm_sandboxes": {"c1": {"network_mode": "none"}}})
+        run = blue.play("site")
+        assert "namespace c1" in run.of("cnm.fabric.converge", "node1")["msg"]
+        assert documents.site().changed == []
+        blue.declare({"cnm_project": "blue", "cnm_networks": {}})
+        blue.teardown()
+
+    def test_the_frames_of_a_foreign_bridge_pass(self, documents: Fleet) -> None:
+        documents.sh(
+            "node1",
+            """
+            ip link add vmbr0 type bridge && ip link set vmbr0 up
+            for n in 1 2; do
+                ip netns add vm$n
+                ip link add vm$n type veth peer name eth0 netns vm$n; ip link set vm$n master vmbr0 up
+                ip -n vm$n address add 192.0.2.$n/24 dev eth0; ip -n vm$n link set eth0 up
+            done
+            sysctl -qw net.bridge.bridge-nf-call-iptables=1 || true
+            """,
+        )
+        try:
+            documents.sh("node1", "ip netns exec vm1 ping -c 1 -W 2 192.0.2.2")
+            documents.site()
+            documents.sh("node1", "ip netns exec vm1 ping -c 1 -W 2 192.0.2.2")
+        finally:
+            documents.sh("node1", "ip link delete vmbr0; ip netns delete vm1; ip netns delete vm2; sleep 0.2")
+
+    def test_the_user_s_own_rules_and_sets_in_our_table_stay(self, documents: Fleet) -> None:
+        documents.site()
+        documents.sh("node1", "nft add set inet cnm user_blocked '{ type ipv4_addr; elements = { 203.0.113.9 }; }'")
+        documents.sh("node1", "nft add rule inet cnm user_forward ip daddr @user_blocked drop")
+        assert documents.site().changed == []
+        documents.declare(
+            {"cnm_networks": {**NETWORKS, "more": {}}}, node1={"cnm_sandboxes": {"c3": {"networks": ["more"]}}}
+        )
+        documents.site()
+        assert "@user_blocked drop" in documents.sh("node1", "nft list chain inet cnm user_forward")
+
+    def test_the_host_stays_no_router_when_its_record_is_lost(self, documents: Fleet) -> None:
+        documents.site()
+        documents.sh("node1", "rm -r /var/lib/cnm")
+        documents.site()
+        assert "drop" in documents.sh("node1", "nft list chain inet cnm others")
 
 
 class TestUndo:

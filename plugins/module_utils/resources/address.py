@@ -5,13 +5,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ipaddress import ip_interface
 
 from ..kernel import netlink
 from ..kernel.host import Host
 from ..plan import Address, Key, role_of
 from .base import Found, Kind, Operation, by_namespace
 
-_SCOPE_GLOBAL = 0
+_SCOPE_GLOBAL, _SCOPE_LINK = 0, 253
+_KERNEL_PROTOCOL = 2
+
+
+def prefix_of(address: str) -> str:
+    """The prefix an address with its length lies in: ``10.0.0.0/24``."""
+    return str(ip_interface(address).network)
 
 
 class AddressKind(Kind[Address]):
@@ -25,13 +32,15 @@ class AddressKind(Kind[Address]):
         result: dict[Key, Found[Address]] = {}
         for namespace in ["", *sorted(host.own_namespaces)]:
             snapshot = host.snapshot(namespace)
+            routes = {(route["dev"], route["destination"]) for route in snapshot.routes if route["via"] is None}
             for entry in snapshot.addresses:
                 link = snapshot.link_by_index(entry["index"])
                 if link is None or entry["scope"] != _SCOPE_GLOBAL or link["loopback"]:
                     continue
                 marked = role_of(link["alias"], host.project) is not None
                 if marked or (namespace, link["name"]) in wanted_links:
-                    found = Address(namespace, link["name"], entry["address"])
+                    connected = not link["up"] or (entry["index"], prefix_of(entry["address"])) in routes
+                    found = Address(namespace, link["name"], entry["address"], connected)
                     result[found.key] = Found(found, ours=marked or bool(namespace), stale=marked)
         return result
 
@@ -41,7 +50,22 @@ class AddressKind(Kind[Address]):
             host.send(namespace, [netlink.new_address(links[item.link]["index"], item.address) for item in group])
 
     def change(self, host: Host, operations: Sequence[Operation[Address]]) -> None:
-        self.create(host, [operation.resource for operation in operations])
+        """Put the on-link route back as the kernel makes it with the address."""
+        for namespace, group in by_namespace(operation.resource for operation in operations).items():
+            links = host.links(namespace)
+            host.send(
+                namespace,
+                [
+                    netlink.new_route(
+                        prefix_of(item.address),
+                        dev=links[item.link]["index"],
+                        protocol=_KERNEL_PROTOCOL,
+                        scope=_SCOPE_LINK,
+                        source=item.address.partition("/")[0],
+                    )
+                    for item in group
+                ],
+            )
 
     def delete(self, host: Host, resources: Sequence[Address]) -> None:
         for namespace, group in by_namespace(resources).items():

@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..kernel.host import Host
 from ..plan import File, Key, role_of
-from ..state import RUN, remove_empty, write_atomically
+from ..state import RUN, forget, remove_empty, write_atomically
 from .base import Difference, Found, Kind, Operation
 
 ETC_NETNS = Path("/etc/netns")
@@ -19,6 +19,22 @@ _NO_COMMENTS = ("hostname",)
 def _mark_in(text: str, project: str) -> str:
     first = text.partition("\n")[0]
     return (role_of(first[2:], project) or "") if first.startswith("# ") else ""
+
+
+def _in_the_way(directory: str, found: File, want: File) -> Iterator[str]:
+    """Paths where a file of ours belongs and something of somebody else is."""
+    path = Path(directory)
+    if path.is_symlink():
+        yield directory
+        return
+    for name, text in want.files.items():
+        place = path / name
+        if (
+            place.is_symlink()
+            or place.is_dir()
+            or (not found.role and name in found.files and found.files[name] != text)
+        ):
+            yield str(place)
 
 
 class FileKind(Kind[File]):
@@ -34,11 +50,11 @@ class FileKind(Kind[File]):
         for directory in sorted(places | set(wanted_by)):
             found = self._read(host.project, directory)
             want = wanted_by.get(directory)
-            if found.role:
+            taken = sorted(_in_the_way(directory, found, want)) if want is not None else []
+            if want is not None and taken:
+                result[want.key] = Found(File(taken[0]), ours=False, stale=False)
+            elif found.role:
                 result[found.key] = Found(found)
-            elif want is not None and (taken := sorted(set(found.files) & set(want.files))):
-                foreign = File(f"{directory}/{taken[0]}")
-                result[want.key] = Found(foreign, ours=False, stale=False)
             elif want is not None and Path(directory).is_dir():
                 result[want.key] = Found(File(directory, ""), stale=False)
         return result
@@ -49,14 +65,17 @@ class FileKind(Kind[File]):
         texts, role = {}, ""
         path = Path(directory)
         for entry in sorted(path.iterdir()) if path.is_dir() else []:
-            if not entry.is_file() or entry.name.endswith(".new"):
+            if entry.is_symlink() or not entry.is_file():
                 continue
             text = entry.read_text(encoding="utf-8", errors="replace")
             role = _mark_in(text, project) or role
-            texts[entry.name] = text
+            # A file others may not read is as good as an empty one.
+            texts[entry.name] = text if entry.stat().st_mode & 0o444 == 0o444 else ""
         if not role:
             return File(directory, "", texts)
-        ours = {name: text for name, text in texts.items() if name in _NO_COMMENTS or _mark_in(text, project)}
+        ours = {
+            name: text for name, text in texts.items() if name in _NO_COMMENTS or not text or _mark_in(text, project)
+        }
         return File(directory, role, ours)
 
     def differences(self, wanted: File, found: File) -> list[Difference]:
@@ -85,12 +104,12 @@ class FileKind(Kind[File]):
             files = {name: wanted.files[name] for name in changed}
             self.create(host, [File(wanted.directory, wanted.role, files)])
             for name in gone:
-                (Path(wanted.directory) / name).unlink(missing_ok=True)
+                forget(Path(wanted.directory) / name)
 
     def delete(self, host: Host, resources: Sequence[File]) -> None:
         for item in resources:
             directory = Path(item.directory)
             # The marked ones last, for the same reason.
             for name in sorted(item.files, key=lambda name: (name not in _NO_COMMENTS, name)):
-                (directory / name).unlink(missing_ok=True)
+                forget(directory / name)
             remove_empty(directory, directory.parent)

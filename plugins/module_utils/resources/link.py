@@ -106,6 +106,7 @@ class LinkKind(Kind[Link]):
             None if disable_ipv6 is None else bool(disable_ipv6),
             link["accept_ra"],
             peer,
+            link["group"],
         )
 
     @staticmethod
@@ -132,7 +133,11 @@ class LinkKind(Kind[Link]):
             present = host.snapshot(namespace).links
             host.send(
                 namespace,
-                [netlink.new_link(i.name, i.type, mac=i.mac, mtu=i.mtu) for i in group if i.name not in present],
+                [
+                    netlink.new_link(i.name, i.type, mac=i.mac, mtu=i.mtu, group=i.group)
+                    for i in group
+                    if i.name not in present
+                ],
             )
         pairs = [item for item in resources if item.peer is not None]
         for namespace in sorted({item.peer.namespace for item in pairs if item.peer is not None}):
@@ -191,7 +196,7 @@ class LinkKind(Kind[Link]):
             own: dict[str, Any] = {}
             if "role" in names:
                 own["alias"] = mark(host.project, wanted.role)
-            own.update({name: getattr(wanted, name) for name in ("mac", "mtu") if name in names})
+            own.update({name: getattr(wanted, name) for name in ("mac", "mtu", "group") if name in names})
             if "up" in names and not wanted.up:
                 own["up"] = False
             if names & {"disable_ipv6", "accept_ra"}:

@@ -22,7 +22,11 @@ from .base import Difference, Found, Kind, Operation
 
 FAMILY = "inet"
 
+_USERS = "user_"
+"""Chains, sets and maps whose name begins so are the user's, for the rules in the user's chains."""
+
 _COMMENT = re.compile(r'^\tcomment "(.*)"$')
+_FLAGS = re.compile(r"^\tflags (.*)$")
 _BLOCK = re.compile(r"^\t(set|map|chain) (\S+) \{$")
 _ELEMENTS = re.compile(r"elements = \{(.*?)\}", re.DOTALL)
 
@@ -33,15 +37,18 @@ def parse(text: str, project: str, namespace: str, user_chains: frozenset[str]) 
     if not lines or not lines[0].startswith("table "):
         return None
     _table, family, name, _brace = lines[0].split()
-    comment = ""
+    comment = flags = ""
     body: list[str] = []
     blocks: list[tuple[str, str, list[str]]] = []
     for line in lines[1:]:
         if match := _COMMENT.match(line):
             comment = match[1]
+        elif match := _FLAGS.match(line):
+            flags = match[1]
         elif match := _BLOCK.match(line):
             body = []
-            blocks.append((match[1], match[2], body))
+            if match[2] in user_chains or not match[2].startswith(_USERS):
+                blocks.append((match[1], match[2], body))
         elif line == "\t}":
             body = []
         else:
@@ -53,6 +60,7 @@ def parse(text: str, project: str, namespace: str, user_chains: frozenset[str]) 
         role_of(comment, project) or "",
         tuple(_collection(block, lines_of) for noun, block, lines_of in blocks if noun != "chain"),
         tuple(_chain(block, lines_of, block in user_chains) for noun, block, lines_of in blocks if noun == "chain"),
+        flags,
     )
 
 
@@ -203,7 +211,11 @@ class NftablesKind(Kind[Nftables]):
 
     def differences(self, wanted: Nftables, found: Nftables) -> list[Difference]:
         normal = self._normal_of(wanted)
-        result = [] if normal.role == found.role else [Difference("role", normal.role, found.role)]
+        result = [
+            Difference(name, getattr(normal, name), getattr(found, name))
+            for name in ("role", "flags")
+            if getattr(normal, name) != getattr(found, name)
+        ]
         result += _compare_parts("set", normal.collections, found.collections)
         result += _compare_parts("chain", normal.chains, found.chains)
         return result

@@ -9,6 +9,7 @@ watched directories would take an inotify instance each, and the 129th process w
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -21,11 +22,12 @@ from typing import Optional
 from ..kernel import namespaces
 from ..kernel.host import Host
 from ..plan import Key, Resolver
-from ..state import RUN, remove_empty, write_atomically
+from ..state import RUN, forget, remove_empty, write_atomically
 from .base import Difference, Found, Kind, Operation
 
 _SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"
 _PATIENCE = 5.0
+_CONF = ".conf"
 
 
 class ResolverError(Exception):
@@ -40,21 +42,28 @@ def _text(config: Sequence[str], pid_file: Path) -> str:
     return "".join(f"{line}\n" for line in (*config, f"pid-file={pid_file}"))
 
 
-def _process(directory: Path, namespace: str) -> Optional[int]:
-    """The process id of the resolver started for that sandbox, None if it is gone."""
-    config = str(directory / f"{namespace}.conf").encode()
-    try:
-        pid = int((directory / f"{namespace}.pid").read_text())
-        arguments = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (OSError, ValueError):
-        return None
-    return pid if b"--conf-file=" + config in arguments.split(b"\0") else None
+def _processes(directory: Path) -> dict[str, list[int]]:
+    """The process ids of all our resolvers by sandbox, from what runs: a lost file loses no process."""
+    prefix = f"--conf-file={directory}/".encode()
+    result: dict[str, list[int]] = {}
+    for entry in os.scandir("/proc"):
+        if not entry.name.isdigit():
+            continue
+        try:
+            arguments = Path(f"/proc/{entry.name}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue  # it ended meanwhile
+        for argument in arguments[1:2]:
+            if argument.startswith(prefix) and argument.endswith(_CONF.encode()):
+                name = argument[len(prefix) : -len(_CONF)].decode(errors="replace")
+                result.setdefault(name, []).append(int(entry.name))
+    return result
 
 
-def _serves(pid: Optional[int], namespace: str) -> bool:
+def _serves(pid: int, namespace: str) -> bool:
     """Whether the process is in the namespace that has the name now: it may have been made anew by hand."""
     try:
-        return pid is not None and os.stat(f"/proc/{pid}/ns/net").st_ino == namespaces.inode(namespace)
+        return os.stat(f"/proc/{pid}/ns/net").st_ino == namespaces.inode(namespace)
     except OSError:
         return False
 
@@ -68,17 +77,21 @@ class ResolverKind(Kind[Resolver]):
     def observe(self, host: Host, wanted: Sequence[Resolver]) -> dict[Key, Found[Resolver]]:
         del wanted
         directory = _directory(host)
+        processes = _processes(directory)
+        names = {path.name[: -len(_CONF)] for path in directory.glob(f"*{_CONF}")}
         result: dict[Key, Found[Resolver]] = {}
-        for path in sorted(directory.glob("*.conf")):
-            namespace = path.name[: -len(".conf")]
+        for namespace in sorted(names | set(processes)):
             pid_file = directory / f"{namespace}.pid"
-            lines = tuple(path.read_text(encoding="utf-8").splitlines())
+            lines = _read(directory / f"{namespace}{_CONF}").splitlines()
             config = tuple(line for line in lines if line != f"pid-file={pid_file}")
             try:
-                names = json.loads((directory / f"{namespace}.loaded").read_text(encoding="utf-8"))
-            except (OSError, ValueError):
-                names = {}
-            found = Resolver(namespace, config, names, _serves(_process(directory, namespace), namespace))
+                loaded = json.loads(_read(directory / f"{namespace}.loaded"))
+            except ValueError:
+                loaded = {}
+            # One process, in the namespace that has the name: anything else is stopped and started anew.
+            pids = processes.get(namespace, [])
+            running = len(pids) == 1 and _serves(pids[0], namespace)
+            found = Resolver(namespace, config, loaded if isinstance(loaded, dict) else {}, running)
             result[found.key] = Found(found)
         return result
 
@@ -97,7 +110,7 @@ class ResolverKind(Kind[Resolver]):
         directory = _directory(host)
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         for item in resources:
-            config = directory / f"{item.namespace}.conf"
+            config = directory / f"{item.namespace}{_CONF}"
             write_atomically(config, _text(item.config, directory / f"{item.namespace}.pid"))
             arguments = [program, f"--conf-file={config}"]
             code, output, errors = host.run_in(item.namespace, host.run_command, arguments)
@@ -112,36 +125,46 @@ class ResolverKind(Kind[Resolver]):
 
     def change(self, host: Host, operations: Sequence[Operation[Resolver]]) -> None:
         directory = _directory(host)
+        processes = _processes(directory)
         anew = []
         for operation in operations:
             item = operation.resource
-            pid = _process(directory, item.namespace)
             names_only = {difference.attribute for difference in operation.differences} == {"names"}
-            if names_only and pid is not None:
-                os.kill(pid, signal.SIGHUP)
+            if names_only:
+                for pid in processes.get(item.namespace, ()):
+                    os.kill(pid, signal.SIGHUP)
                 self._note_loaded(directory, item)
             else:
                 anew.append(item)
-        self._stop(directory, [item.namespace for item in anew])
+        _stop(directory, {item.namespace for item in anew})
         self.create(host, anew)
 
     def delete(self, host: Host, resources: Sequence[Resolver]) -> None:
         directory = _directory(host)
-        self._stop(directory, [item.namespace for item in resources])
+        _stop(directory, {item.namespace for item in resources})
         for item in resources:
-            for suffix in ("pid", "loaded", "conf"):
-                (directory / f"{item.namespace}.{suffix}").unlink(missing_ok=True)
+            for suffix in (".pid", ".loaded", _CONF):
+                forget(directory / f"{item.namespace}{suffix}")
         remove_empty(directory, directory.parent)
 
-    @staticmethod
-    def _stop(directory: Path, names: Sequence[str]) -> None:
-        """End processes and wait until they are gone: their ports must be free for those that follow."""
-        running = {name: pid for name in names if (pid := _process(directory, name)) is not None}
-        for pid in running.values():
-            os.kill(pid, signal.SIGTERM)
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _stop(directory: Path, names: set[str]) -> None:
+    """End processes and wait until they are gone: their ports must be free for those that follow."""
+
+    def running() -> list[int]:
+        return [pid for name, pids in _processes(directory).items() if name in names for pid in pids]
+
+    for kind in (signal.SIGTERM, signal.SIGKILL) if names else ():
+        for pid in running():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, kind)
         deadline = time.monotonic() + _PATIENCE
-        while running and time.monotonic() < deadline:
-            running = {name: pid for name, pid in running.items() if _process(directory, name) is not None}
-            time.sleep(0.005 if running else 0)
-        for pid in running.values():
-            os.kill(pid, signal.SIGKILL)
+        while running() and time.monotonic() < deadline:
+            time.sleep(0.005)

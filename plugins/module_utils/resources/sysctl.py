@@ -10,8 +10,8 @@ from typing import Optional
 
 from ..kernel.host import Host
 from ..plan import Key, Sysctl
-from ..state import State
-from .base import Difference, Found, Kind, Operation
+from ..state import former_values, hold, release
+from .base import Found, Kind, Operation
 
 
 def sysctl_path(name: str) -> Path:
@@ -39,39 +39,36 @@ class SysctlKind(Kind[Sysctl]):
     stages = (10,)
 
     def observe(self, host: Host, wanted: Sequence[Sysctl]) -> dict[Key, Found[Sysctl]]:
-        ours = {("", name): None for name in State(host.project).before}
+        holders = {name: entry["holders"] for name, entry in former_values().items()}
+        ours = {("", name) for name, projects in holders.items() if host.project in projects}
         result: dict[Key, Found[Sysctl]] = {}
-        for namespace, name in sorted({(item.namespace, item.name) for item in wanted} | set(ours)):
+        for namespace, name in sorted({(item.namespace, item.name) for item in wanted} | ours):
             if namespace and namespace not in host.own_namespaces:
                 continue
             value = host.run_in(namespace, read_sysctl, name)
             if value is not None:
-                found = Sysctl(namespace, name, value)
+                # A value nobody has changed is the host's own: nothing will put another back.
+                held = bool(namespace) or (namespace, name) in ours or not holders.get(name)
+                found = Sysctl(namespace, name, " ".join(value.split()), held)
                 result[found.key] = Found(found, stale=(namespace, name) in ours)
         return result
-
-    def differences(self, wanted: Sysctl, found: Sysctl) -> list[Difference]:
-        return super().differences(wanted, Sysctl(found.namespace, found.name, " ".join(found.value.split())))
 
     def create(self, host: Host, resources: Sequence[Sysctl]) -> None:
         for item in resources:
             host.run_in(item.namespace, _write, [(item.name, item.value)])
 
     def change(self, host: Host, operations: Sequence[Operation[Sysctl]]) -> None:
-        state = State(host.project)
-        before = state.before
         for operation in operations:
-            item = operation.resource
-            if item.namespace or operation.found is None:
-                continue
-            if before.setdefault(item.name, operation.found.value) == item.value:
-                del before[item.name]  # undone: it is the host's own value again
-        state.remember_before(before)
+            item, found = operation.resource, operation.found
+            if not item.namespace and found is not None:
+                if item.value == former_values().get(item.name, {}).get("value"):
+                    release(host.project, item.name)  # undone: it is the host's own value again
+                else:
+                    hold(host.project, item.name, found.value)
         self.create(host, [operation.resource for operation in operations])
 
     def delete(self, host: Host, resources: Sequence[Sysctl]) -> None:
-        state = State(host.project)
-        before = state.before
         for item in resources:
-            host.run_in(item.namespace, _write, [(item.name, before.pop(item.name, item.value))])
-        state.remember_before(before)
+            former = release(host.project, item.name)
+            if former is not None:
+                host.run_in(item.namespace, _write, [(item.name, former)])

@@ -35,9 +35,9 @@ OBJECT = Rule(
     "Choose a name like `web-1`.",
 )
 LINK = Rule(
-    re.compile(r"[!-$&-.0-9;-~]+"),
+    re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*"),
     15,
-    "A link's name has 1 to 15 characters, no space, and none of `/`, `:`, `%`.",
+    "A link's name has 1 to 15 letters, digits, `_`, `.` and `-`, and does not begin with `.` or `-`.",
     "Choose a name like `eth0`.",
     ("lo", "all", "default", ".", ".."),
 )

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Optional
 
-from ...module_utils.plan import Address, Link, Peer, Resource, Route
+from ...module_utils.plan import LINK_GROUP, Address, Link, Peer, Resource, Route
 from ..identifiers import bridge_name, mac_of, port_name
 from .base import PlannedEndpoint, PlannedNetwork
 
@@ -14,6 +14,7 @@ NAME = "com.docker.network.bridge.name"
 ICC = "com.docker.network.bridge.enable_icc"
 MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
 MTU = "com.docker.network.driver.mtu"
+DEFAULT_MTU = 1500
 
 
 class BridgeDriver:
@@ -23,9 +24,8 @@ class BridgeDriver:
         return network.network.option(NAME) or bridge_name(network.id)
 
     @staticmethod
-    def _mtu(network: PlannedNetwork) -> Optional[int]:
-        value = network.network.option(MTU)
-        return int(value) if value and int(value) else None
+    def _mtu(network: PlannedNetwork) -> int:
+        return int(network.network.option(MTU) or 0) or DEFAULT_MTU
 
     def network_resources(self, network: PlannedNetwork) -> list[Resource]:
         name = self.bridge(network) or ""
@@ -41,6 +41,7 @@ class BridgeDriver:
                 mtu=self._mtu(network),
                 disable_ipv6=not network.network.enable_ipv6,
                 accept_ra=0,
+                group=LINK_GROUP,
             ),
             Address("", name, f"{subnet.gateway}/{length}"),
         ]
