@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Tables in a real kernel, in namespaces without a name: what is loaded is what is found, and any drift is mended."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces, nft
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import Chain, Collection, Nftables
+from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Operation
+from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables import NftablesKind, script
+
+TABLE = Nftables(
+    namespace="",
+    family="inet",
+    name="cnm",
+    role="host",
+    collections=(
+        Collection("bridges", "type ifname;", ('"br-a"', '"br-b"')),
+        Collection("subnets", "type ipv4_addr; flags interval;", ("10.0.0.0/24", "10.0.1.0/24")),
+        Collection("empty", "type ifname . ifname;"),
+    ),
+    chains=(
+        Chain("user_forward", user=True),
+        Chain(
+            "forward",
+            "type filter hook forward priority 0; policy accept",
+            ("jump user_forward", "ct state established,related accept", "oifname @bridges drop"),
+        ),
+        Chain(
+            "postrouting",
+            "type nat hook postrouting priority 100; policy accept",
+            ("ip saddr @subnets oifname != @bridges masquerade",),
+        ),
+    ),
+)
+
+
+def run_command(arguments: list[str], data: str = "") -> tuple[int, str, str]:
+    done = subprocess.run(arguments, input=data, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout, done.stderr
+
+
+SPEAKERS: list[Callable[[], nft.Nft]] = [nft.Library, lambda: nft.Program(run_command)]
+
+
+@pytest.fixture(params=SPEAKERS, ids=["library", "program"])
+def speaker(request: pytest.FixtureRequest) -> nft.Nft:
+    made: nft.Nft = request.param()
+    return made
+
+
+def in_a_host(work: Callable[[Host, NftablesKind], Any], speaker: nft.Nft) -> Any:
+    """Call with a host whose own namespace is a new one."""
+
+    def inside() -> Any:
+        with Host("default", run_command) as host:
+            host._nft, host._nft_sought = speaker, True
+            kind = NftablesKind()
+            kind.prepare(host, [TABLE])
+            return work(host, kind)
+
+    return namespaces.run_in_new(inside)
+
+
+def found(host: Host, kind: NftablesKind) -> Nftables:
+    (entry,) = kind.observe(host, [TABLE]).values()
+    assert entry.ours
+    return entry.resource
+
+
+def test_what_is_made_is_found_without_a_difference(speaker: nft.Nft) -> None:
+    def work(host: Host, kind: NftablesKind) -> None:
+        assert kind.observe(host, [TABLE]) == {}
+        kind.create(host, [TABLE])
+        assert kind.differences(TABLE, found(host, kind)) == []
+
+    in_a_host(work, speaker)
+
+
+DRIFTS = {
+    "a rule added": ("add rule inet cnm forward accept", {"chain forward"}),
+    "a rule put first": ("insert rule inet cnm forward accept", {"chain forward"}),
+    "all rules gone": ("flush chain inet cnm forward", {"chain forward"}),
+    "a policy changed": ("chain inet cnm forward { policy drop; }", {"chain forward"}),
+    "an element added": ('add element inet cnm bridges { "eth0" }', {"set bridges"}),
+    "an element removed": ("delete element inet cnm subnets { 10.0.0.0/24 }", {"set subnets"}),
+    "a set deleted with the rule that used it": (
+        "flush chain inet cnm postrouting; delete set inet cnm subnets",
+        {"set subnets", "chain postrouting"},
+    ),
+    "a chain added": ("add chain inet cnm stray", {"chain stray"}),
+    "a set added": ("add set inet cnm stray { type ipv4_addr; }", {"set stray"}),
+    "a chain deleted": ("flush chain inet cnm postrouting; delete chain inet cnm postrouting", {"chain postrouting"}),
+    "a hook moved": (
+        "delete chain inet cnm postrouting; add chain inet cnm postrouting { type nat hook postrouting priority 90; }",
+        {"chain postrouting"},
+    ),
+    "a set of another type": (
+        "flush chain inet cnm postrouting; delete set inet cnm subnets; add set inet cnm subnets { type ipv6_addr; }",
+        {"set subnets", "chain postrouting"},
+    ),
+    "put to sleep": ("add table inet cnm { flags dormant; }", {"flags"}),
+}
+
+
+@pytest.mark.parametrize("name", DRIFTS)
+def test_each_drift_is_named_and_mended_and_the_user_s_rules_stay(name: str, speaker: nft.Nft) -> None:
+    harm, expected = DRIFTS[name]
+
+    def work(host: Host, kind: NftablesKind) -> None:
+        kind.create(host, [TABLE])
+        speaker.run('add rule inet cnm user_forward iifname "eth9" drop')
+        speaker.run(
+            harm.replace("; add chain", "\nadd chain").replace("; delete", "\ndelete").replace("; add set", "\nadd set")
+        )
+        drifted = found(host, kind)
+        differences = kind.differences(TABLE, drifted)
+        assert {difference.attribute for difference in differences} == expected
+        kind.change(host, [Operation("change", TABLE, drifted, tuple(differences))])
+        assert kind.differences(TABLE, found(host, kind)) == []
+        assert 'iifname "eth9" drop' in speaker.run("list chain inet cnm user_forward")
+
+    in_a_host(work, speaker)
+
+
+def test_what_was_found_can_be_put_back_as_it_was(speaker: nft.Nft) -> None:
+    def work(host: Host, kind: NftablesKind) -> None:
+        kind.create(host, [TABLE])
+        before = found(host, kind)
+        kind.delete(host, [before])
+        kind.create(host, [before])
+        assert found(host, kind) == before
+
+    in_a_host(work, speaker)
+
+
+def test_a_table_without_our_mark_is_not_ours(speaker: nft.Nft) -> None:
+    def work(host: Host, kind: NftablesKind) -> None:
+        speaker.run("add table inet cnm")
+        (entry,) = kind.observe(host, [TABLE]).values()
+        assert not entry.ours
+        assert not entry.stale
+        assert kind.observe(host, []) == {}
+
+    in_a_host(work, speaker)
+
+
+def test_what_the_kernel_would_refuse_is_known_before_anything_changes(speaker: nft.Nft) -> None:
+    wrong = Nftables("", "inet", "cnm", "host", chains=(Chain("forward", "", ("jump nowhere",)),))
+
+    def work(host: Host, kind: NftablesKind) -> None:
+        with pytest.raises(nft.NftError):
+            kind.prepare(host, [wrong])
+        assert kind.observe(host, [TABLE]) == {}
+
+    in_a_host(work, speaker)
+
+
+def test_library_and_program_print_the_same() -> None:
+    def listed(speaker: nft.Nft) -> str:
+        speaker.run(script(TABLE, "default"))
+        return speaker.run("list table inet cnm")
+
+    library, program = (namespaces.run_in_new(listed, make()) for make in SPEAKERS)
+    assert library == program
