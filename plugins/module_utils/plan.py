@@ -208,6 +208,8 @@ class Sysctl(Resource):
     value: str
     held: bool = True
     """Whether this project is among those that need the value; the last of them puts the host's own back."""
+    former: Optional[str] = None
+    """The host's own value where the controller knows it, should the host have lost its record."""
 
     @property
     def key(self) -> Key:

@@ -116,7 +116,7 @@ def _network_resources(project: str, networks: Mapping[str, PlannedNetwork], fac
         if bridge is not None:
             bridges.append((network, bridge))
     if bridges:
-        resources.append(Sysctl("", FORWARDING, "1"))
+        resources.append(Sysctl("", FORWARDING, "1", former=None if facts.forwarding_before else "0"))
     if bridges or facts.has_table:
         # A host whose last network went is no router of ours any more: what is not ours is not ours to drop.
         resources.append(host_table(project, bridges, facts.forwarding_before or not bridges, facts.bridges))

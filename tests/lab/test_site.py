@@ -192,6 +192,7 @@ DRIFTS = {
         "rm -r /run/cnm/default",
         {"create file /run/cnm/default/names", "change resolver c1", "change resolver c2"},
     ),
+    "what was before lost": ("rm -r /var/lib/cnm", {"change sysctl net.ipv4.ip_forward"}),
     "a file made unreadable": ("chmod 600 /run/cnm/default/names/ps-bridge", {"change file /run/cnm/default/names"}),
     "a port taken out": ("ip link set $(ls /sys/class/net | grep ^veth | head -1) nomaster", {"change link c"}),
     "the namespace deleted": (
@@ -453,6 +454,8 @@ class TestOthersOnTheHost:
         documents.sh("node1", "rm -r /var/lib/cnm")
         documents.site()
         assert "drop" in documents.sh("node1", "nft list chain inet cnm others")
+        documents.teardown()
+        assert documents.sh("node1", "sysctl -n net.ipv4.ip_forward").strip() == "0"
 
 
 class TestUndo:

@@ -42,14 +42,16 @@ class SysctlKind(Kind[Sysctl]):
         holders = {name: entry["holders"] for name, entry in former_values().items()}
         ours = {("", name) for name, projects in holders.items() if host.project in projects}
         result: dict[Key, Found[Sysctl]] = {}
-        for namespace, name in sorted({(item.namespace, item.name) for item in wanted} | ours):
+        former = {(item.namespace, item.name): item.former for item in wanted}
+        for namespace, name in sorted(set(former) | ours):
             if namespace and namespace not in host.own_namespaces:
                 continue
             value = host.run_in(namespace, read_sysctl, name)
             if value is not None:
                 # A value nobody has changed is the host's own: nothing will put another back.
-                held = bool(namespace) or (namespace, name) in ours or not holders.get(name)
-                found = Sysctl(namespace, name, " ".join(value.split()), held)
+                own = former.get((namespace, name))
+                held = bool(namespace) or (namespace, name) in ours or (not holders.get(name) and own is None)
+                found = Sysctl(namespace, name, " ".join(value.split()), held, own)
                 result[found.key] = Found(found, stale=(namespace, name) in ours)
         return result
 
@@ -64,7 +66,7 @@ class SysctlKind(Kind[Sysctl]):
                 if item.value == former_values().get(item.name, {}).get("value"):
                     release(host.project, item.name)  # undone: it is the host's own value again
                 else:
-                    hold(host.project, item.name, found.value)
+                    hold(host.project, item.name, item.former or found.value)
         self.create(host, [operation.resource for operation in operations])
 
     def delete(self, host: Host, resources: Sequence[Sysctl]) -> None:
