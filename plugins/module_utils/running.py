@@ -100,7 +100,10 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
 
 def _remove_leftovers(kept: Mapping[str, Any], wanted: Sequence[Resource]) -> None:
     """Remove the empty file a run killed between unmounting a namespace and removing its name has left."""
-    former = Plan.from_json(kept["plan"]).resources if kept else ()
+    try:
+        former = Plan.from_json(kept["plan"]).resources if kept else ()
+    except PlanError:
+        return  # of another version's format: what it left is for its own time
     names = {item.name for item in former if isinstance(item, Namespace)}
     names -= {item.name for item in wanted if isinstance(item, Namespace)}
     for name in sorted(names - set(namespaces.names())):

@@ -74,8 +74,10 @@ class State:
 
     def keep(self, plan: str, digest: str, revision: int) -> None:
         """Remember a plan that has been put in place."""
-        self.lib.mkdir(mode=0o755, parents=True, exist_ok=True)
         envelope = {"revision": revision, "digest": digest, "plan": plan}
+        if envelope == self.kept:
+            return
+        self.lib.mkdir(mode=0o755, parents=True, exist_ok=True)
         write_atomically(self.lib / "plan.json", json.dumps(envelope), 0o600)
 
     def drop(self) -> None:
