@@ -14,11 +14,12 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 TESTS = Path(__file__).resolve().parent
 CHECKOUT = TESTS.parent
-NEED_ROOT = ("integration", "lab")
+NEED_ROOT = ("integration", "lab", "parity")
 
 sys.path.insert(0, str(TESTS / "lab"))
 
@@ -49,6 +50,10 @@ def _collection_importable() -> None:
 
 
 _collection_importable()
+
+# A machine that is busy fails no test.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

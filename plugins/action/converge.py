@@ -9,7 +9,17 @@ from typing import Any, Optional
 
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.cnm.fabric.plugins.plugin_utils.encryption import epoch_keys
 from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import plan_file, project_of, reason_to_skip
+from ansible_collections.cnm.fabric.plugins.plugin_utils.variables import decrypted
+
+_NOTHING_TO_DO: dict[str, Any] = {
+    "changed": False,
+    "operations": [],
+    "diff": {"before": {}, "after": {}},
+    "warnings": [],
+}
+"""Of a host that the probe found as planned: it is not called again."""
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -31,12 +41,21 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             problem = self._add_plan(arguments, variables)
             if problem:
                 return {**result, "failed": True, "msg": problem}
+            if arguments.pop("settled", False):
+                return {**result, **_NOTHING_TO_DO, "digest": arguments["digest"]}
+            arguments["epoch_keys"] = self._epoch_keys(arguments["project"], variables)
         answer: dict[str, Any] = self._execute_module("cnm.fabric.converge", module_args=arguments, task_vars=variables)
         answer.pop("invocation", None)
         if "diff" in answer:
             header = f"networks of {variables['inventory_hostname']}"
             answer["diff"].update(before_header=header, after_header=header)
         return {**result, **answer}
+
+    def _epoch_keys(self, project: str, variables: dict[str, Any]) -> dict[str, str]:
+        """Keys of encrypted overlays; they travel in this call alone."""
+        given = (variables.get("cnm_overlay_secret"), variables.get("cnm_overlay_key_epoch"))
+        secret, epoch = (decrypted(self._templar.template(value)) for value in given)
+        return epoch_keys(str(secret), project, int(epoch or 1)) if secret else {}
 
     @staticmethod
     def _add_plan(arguments: dict[str, Any], variables: dict[str, Any]) -> Optional[str]:
@@ -47,7 +66,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return "there is no plan for this host: run cnm.fabric.probe and cnm.fabric.plan before, in the same play"
         if "refused" in mine:
             return " ".join(mine["refused"])
-        arguments.update(digest=mine["digest"], revision=mine["revision"], project=mine["project"])
+        arguments.update({name: mine[name] for name in ("digest", "revision", "project", "based_on")})
+        if mine["settled"]:
+            arguments["settled"] = True
+            return None
         if not mine["kept"]:
-            arguments["plan"] = (Path(planned["directory"]) / plan_file(host)).read_text(encoding="utf-8")
+            directory = Path(planned["directory"])
+            arguments["plan"] = (directory / plan_file(host)).read_text(encoding="utf-8")
+            arguments["shared"] = {
+                digest: (directory / digest).read_text(encoding="utf-8") for digest in mine["shared"]
+            }
         return None

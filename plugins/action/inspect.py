@@ -14,8 +14,11 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology im
 from ansible_collections.cnm.fabric.plugins.plugin_utils.views import (
     inspect_document,
     live_model,
+    merged,
     network_table,
     sandbox_table,
+    service_table,
+    task_table,
 )
 
 
@@ -43,9 +46,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 models[host] = live_model(model, probe.get("drift", ()))
             if probe.get("drift"):
                 drift[host] = probe["drift"]
-        networks = {
-            host: [inspect_document(document) for document in model["networks"]] for host, model in models.items()
-        }
+        documents = merged({host: model["networks"] for host, model in models.items()})
+        networks = {host: [inspect_document(document) for document in group] for host, group in documents.items()}
         if not arguments["quiet"]:
             self._show(models, networks, drift)
         return {**result, "changed": False, "networks": networks, "drift": drift}
@@ -59,13 +61,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if not models:
             self._display.display("No host has networks of this project yet: run cnm.fabric.site first.")
             return
-        declared = [
-            document
-            for _host, documents in sorted(networks.items())
-            for document in documents
-            if document["Name"] not in PREDEFINED
-        ]
-        for text in (network_table(models), sandbox_table(models), json.dumps(declared, indent=4)):
+        by_id = {document["Id"]: document for _host, documents in sorted(networks.items()) for document in documents}
+        declared = [document for document in by_id.values() if document["Name"] not in PREDEFINED]
+        tables = (network_table(models), sandbox_table(models), service_table(models), task_table(models))
+        for text in (*filter(None, tables), json.dumps(declared, indent=4)):
             self._display.display(f"{text}\n")
         for host, operations in sorted(drift.items()):
             for operation in operations:

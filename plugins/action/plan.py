@@ -20,7 +20,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.mistakes im
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.structure import MISSING_LIBRARY
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import LeaseError
-from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import plan_file
+from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import inventory_directory, plan_file
 from ansible_collections.cnm.fabric.plugins.plugin_utils.variables import (
     UnknownHosts,
     decrypted,
@@ -30,6 +30,12 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.variables import (
 )
 
 PROBES = "fabric_probe"
+
+
+def _write(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+        stream.write(text)
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -46,6 +52,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             argument_spec={
                 "probes": {"type": "str", "default": PROBES},
                 "scope": {"type": "str", "choices": ["topology", "host"], "default": "topology"},
+                "project": {"type": "str"},
             }
         )
         problem = self._misplaced(arguments["scope"])
@@ -86,29 +93,35 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             hosts = [name for name in hosts if name == variables["inventory_hostname"]]
         probes = {name: self._probe(hostvars[name], arguments["probes"]) for name in hosts}
         facts = {name: Facts.from_probe(probe) for name, probe in probes.items() if probe is not None}
+        named = {"cnm_project": arguments["project"]} if arguments["project"] else {}
         outcome = make_plans(
-            {name: self._variables(name, hostvars[name]) for name in hosts},
+            {name: {**self._variables(name, hostvars[name]), **named} for name in hosts},
             groups,
             facts,
-            self._inventory_directory(variables, hosts),
+            inventory_directory(variables, hosts),
             time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             remember=not self._task.check_mode,
+            whole=arguments["scope"] == "topology",
+            connections={name: str(hostvars[name].get("ansible_host") or "") for name in hosts},
         )
         for host, warnings in sorted(outcome.warnings.items()):
             for warning in warnings:
                 self._display.warning(f"{host}: {warning}")
         directory = Path(tempfile.mkdtemp(prefix="cnm-plans-", dir=constants.DEFAULT_LOCAL_TMP))
+        for digest, text in outcome.shared.items():
+            _write(directory / digest, text)
         summary: dict[str, Any] = {}
         for name, plan in outcome.plans.items():
-            text = plan.to_json()
-            descriptor = os.open(directory / plan_file(name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
-                stream.write(text)
+            _write(directory / plan_file(name), plan.to_json())
             summary[name] = {
                 "project": plan.project,
                 "digest": plan.digest,
                 "revision": outcome.revisions[name],
+                "based_on": facts[name].digest,
                 "kept": facts[name].digest == plan.digest,
+                # Without the keys the probe cannot tell whether encryption is as planned.
+                "settled": facts[name].digest == plan.digest and facts[name].settled and not plan.encrypts,
+                "shared": sorted(plan.shared - set(facts[name].shared)),
                 "missing": list(facts[name].missing) if plan.resources else [],
             }
         for name, reasons in outcome.refusals.items():
@@ -133,10 +146,3 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             if unrendered := first_template(result[variable]):
                 raise AnsibleError(f"{variable} on {name} cannot be rendered: {unrendered} uses what is not defined")
         return result
-
-    @staticmethod
-    def _inventory_directory(variables: Mapping[str, Any], hosts: list[str]) -> str:
-        """The folder of the inventory the first host stands in."""
-        directory = variables["hostvars"][hosts[0]].get("inventory_dir") if hosts else None
-        # Ansible says "None" of hosts that stand on the command line.
-        return str(directory) if directory and str(directory) != "None" else str(Path.cwd())

@@ -24,6 +24,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if reason:
             return {**result, "skipped": True, "skip_reason": reason}
         arguments = {**self._task.args, "project": self._project(variables)}
+        arguments.setdefault("encryption", "cnm_overlay_secret" in variables)
         answer: dict[str, Any] = self._execute_module("cnm.fabric.probe", module_args=arguments, task_vars=variables)
         answer.pop("invocation", None)
         return {**result, **answer}

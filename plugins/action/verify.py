@@ -11,6 +11,7 @@ from typing import Any, Optional
 from ansible import constants
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import Mesh
 from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import plan_file, reason_to_skip
 from ansible_collections.cnm.fabric.plugins.plugin_utils.verification import checks_of
 
@@ -33,8 +34,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if mine is None or "refused" in mine:
             why = " ".join(mine["refused"]) if mine else "run cnm.fabric.probe and cnm.fabric.plan before"
             return {**result, "failed": True, "msg": f"there is no plan to verify this host against: {why}"}
-        plan = json.loads((Path(planned["directory"]) / plan_file(host)).read_text(encoding="utf-8"))
-        checks = checks_of(plan["model"], int(self._task.args.get("pairs", 100)))
+        directory = Path(planned["directory"])
+        plan = json.loads((directory / plan_file(host)).read_text(encoding="utf-8"))
+        tables = sorted({item["table"] for item in plan["resources"] if item.get("table")})
+        meshes = [Mesh.from_json((directory / name).read_text(encoding="utf-8")) for name in tables]
+        checks = checks_of(plan["model"], int(self._task.args.get("pairs", 100)), meshes, host)
         own = {"checks": json.dumps(checks), "digest": mine["digest"], "project": mine["project"]}
         arguments = {**self._task.args, **own}
         answer: dict[str, Any] = self._execute_module("cnm.fabric.verify", module_args=arguments, task_vars=variables)
@@ -47,11 +51,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         missed: dict[str, list[dict[str, Any]]] = {}
         for miss in answer.get("misses", ()):
             missed.setdefault(miss["sandbox"], []).append(miss)
-        for check in [*checks, {"sandbox": "host", "reach": (), "refuse": (), "names": ()}]:
+        connect: list[Any] = next((check["connect"] for check in checks if not check["sandbox"]), [])
+        for check in [*(check for check in checks if check["sandbox"]), {"sandbox": "host", "connect": connect}]:
             name = check["sandbox"]
-            if name == "host" and name not in missed:
+            if name == "host" and name not in missed and not connect:
                 continue
-            tried = f"{len(check['reach'])} reached, {len(check['refuse'])} refused, {len(check['names'])} names"
+            if "connect" in check:
+                tried = f"{len(connect)} ports of hosts"
+            else:
+                tried = f"{len(check['reach'])} reached, {len(check['refuse'])} refused, {len(check['names'])} names"
             if name not in missed:
                 self._display.display(f"  {host} {name}: ok ({tried})", color=constants.COLOR_OK)
             for miss in missed.get(name, ()):

@@ -8,9 +8,11 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Optional
 
+from .journal import Journal
 from .kernel.host import Host
 from .kernel.netlink import NetlinkError
 from .kernel.nft import NftError
@@ -60,12 +62,18 @@ class Step:
 
 
 def difference(
-    wanted: Sequence[Resource], observed: Observed, registry: Mapping[str, Kind[Any]]
+    wanted: Sequence[Resource],
+    observed: Observed,
+    registry: Mapping[str, Kind[Any]],
+    only: Optional[Container[Key]] = None,
 ) -> list[Operation[Any]]:
     """What to do so that observed becomes wanted, sorted by key.  Raises Obstacles.  Pure.
 
-    An object that lives in one that goes needs no operation of its own; a wanted one there is made anew.
+    An object that lives in one that goes needs no operation of its own; a wanted one there is made anew.  With
+    ``only`` nothing but these keys is looked at, and what of them is ours and not wanted goes, stale or not.
     """
+    if only is not None:
+        observed = {key: replace(found, stale=found.ours) for key, found in observed.items() if key in only}
     found_by = dict(observed)
     _refuse_obstacles(wanted, found_by)
     wanted_keys = {item.key for item in wanted}
@@ -101,8 +109,8 @@ def _compare(kind: Kind[Any], wanted: Resource, found: Any) -> Any:
     differences = tuple(kind.differences(wanted, found.resource))
     if not differences:
         return None
-    replaced = any(item.attribute in kind.recreated_by for item in differences)
-    return Operation("replace" if replaced else "change", wanted, found.resource, differences)
+    fixed = tuple(item.attribute for item in differences if item.attribute in kind.recreated_by)
+    return Operation("replace" if fixed else "change", wanted, found.resource, differences, fixed)
 
 
 def _refuse_obstacles(wanted: Sequence[Resource], observed: Observed) -> None:
@@ -144,7 +152,9 @@ def _has_finish(kind: Kind[Any]) -> bool:
 
 def former(operations: Sequence[Operation[Any]], observed: Observed) -> dict[Key, Optional[Resource]]:
     """What is where the operations will be at work, None for nothing; with what goes along with a removal.  Pure."""
-    result: dict[Key, Optional[Resource]] = {operation.resource.key: operation.found for operation in operations}
+    # What is made anew because it goes along with something is there all the same.
+    keys = [operation.resource.key for operation in operations]
+    result = {key: observed[key].resource if key in observed else None for key in keys}
     going = {
         key
         for operation in operations
@@ -163,30 +173,43 @@ class Engine:
     def __init__(self, host: Host) -> None:
         self._host = host
         self._registry = {kind.name: kind for kind in kinds()}
+        self.warnings: list[str] = []
+        """What the user should know of a run that went well."""
 
     def compare(self, wanted: Sequence[Resource]) -> list[Operation[Any]]:
         """Observe the host and say what would have to be done.  Changes nothing."""
         return difference(wanted, self._observe(wanted), self._registry)
 
-    def _observe(self, wanted: Sequence[Resource]) -> Observed:
+    def _observe(self, wanted: Sequence[Resource], journal: Optional[Journal] = None) -> Observed:
+        """What is there, and what a run that was cut off had begun, though it had no time to mark it."""
         self._host.forget()
         observed: Observed = {}
+        begun = journal.begun({item.key for item in wanted}) if journal else []
         for name, kind in self._registry.items():
             mine = [item for item in wanted if item.kind == name]
             kind.prepare(self._host, mine)
-            observed.update(kind.observe(self._host, mine))
+            observed.update(kind.observe(self._host, [*mine, *(item for item in begun if item.kind == name)]))
+        for item in begun:
+            if item.key in observed:
+                observed[item.key] = replace(observed[item.key], stale=observed[item.key].ours)
         return observed
 
     def apply(self, operations: Sequence[Operation[Any]]) -> None:
-        """Carry operations out.  The journal's place is here: what was there before, before the first step."""
+        """Carry operations out.  Raises EngineError with what could not be done to which object, and why."""
         for step in order(operations, self._registry):
-            kind = self._registry[step.kind]
-            if step.method == "change":
-                kind.change(self._host, step.operations)
-            elif step.method == "delete":
-                kind.delete(self._host, [item.found for item in step.operations])
-            else:
-                getattr(kind, step.method)(self._host, [item.resource for item in step.operations])
+            try:
+                self._take(step)
+            except EXPECTED as error:
+                raise EngineError(f"{_subject(step, self._host, error)}: {sentence(error)}") from error
+
+    def _take(self, step: Step) -> None:
+        kind = self._registry[step.kind]
+        if step.method == "change":
+            kind.change(self._host, step.operations)
+        elif step.method == "delete":
+            kind.delete(self._host, [item.found for item in step.operations])
+        else:
+            getattr(kind, step.method)(self._host, [item.resource for item in step.operations])
 
     def _require(self, wanted: Sequence[Resource]) -> None:
         """Raise EngineError with everything the host lacks, before anything is changed."""
@@ -198,60 +221,121 @@ class Engine:
         if lacking:
             raise EngineError(f"{'; '.join(lacking)}. Nothing was changed on this host.")
 
-    def converge(self, wanted: Sequence[Resource], check: bool) -> list[Operation[Any]]:
+    def converge(
+        self, wanted: Sequence[Resource], check: bool, only: Optional[Container[Key]] = None
+    ) -> list[Operation[Any]]:
         """Bring the host to what is wanted; returns the operations, in check mode those that would be done.
 
-        Raises EngineError if the host, observed again, is still not as wanted.
+        ``only`` narrows the run to these keys; see `difference`.  Raises EngineError if the host, observed again, is
+        still not as wanted.  What a run that was cut off had begun is finished, or if this one fails undone, with it.
         """
-        observed = self._observe(wanted)
-        operations = difference(wanted, observed, self._registry)
-        if check or not operations:
-            return operations
-        self._require(wanted)
-        before: dict[Key, Optional[Resource]] = {}
+        if check:
+            return difference(wanted, self._observe(wanted), self._registry, only)
+        journal = Journal(self._host.project, only)
+        unfinished = bool(journal.places)
         try:
-            left: Sequence[Operation[Any]] = operations
-            # A change can take along what hung on it (routes go with a link that goes down): so look once more.
-            for _round in range(_ROUNDS):
-                before = {**former(left, observed), **before}
-                self.apply(left)
-                observed = self._observe(wanted)
-                left = difference(wanted, observed, self._registry)
-                if not left:
-                    return operations
-            raise EngineError("after the run the host is still not as planned: " + "; ".join(_explain(left)))
+            operations = self._bring(wanted, only, journal)
+            self._close(journal)
         except EXPECTED as error:
-            raise EngineError(f"{sentence(error)}. {self._undo(before)}") from error
+            if not journal.places:
+                journal.close()
+                raise
+            whose = "this run and an earlier one that was cut off" if unfinished else "this run"
+            raise EngineError(f"{sentence(error).rstrip('.')}. {self._undo(journal, whose)}") from error
+        if unfinished:
+            self.warnings.append("An earlier run on this host was cut off; this run finished what it had begun.")
+        return operations
 
-    def _undo(self, before: Mapping[Key, Optional[Resource]]) -> str:
+    def _bring(
+        self, wanted: Sequence[Resource], only: Optional[Container[Key]], journal: Journal
+    ) -> list[Operation[Any]]:
+        observed = self._observe(wanted, journal)
+        operations = left = difference(wanted, observed, self._registry, only)
+        if operations:
+            self._require(wanted)
+        # A change can take along what hung on it (routes go with a link that goes down): so look once more.
+        for _round in range(_ROUNDS):
+            if not left:
+                return operations
+            journal.note(former(left, observed), {item.resource.key: item.resource for item in left if item.makes})
+            self.apply(left)
+            observed = self._observe(wanted, journal)
+            left = difference(wanted, observed, self._registry, only)
+        if left:
+            raise EngineError("after the run the host is still not as planned: " + "; ".join(_explain(left)))
+        return operations
+
+    def _undo(self, journal: Journal, whose: str) -> str:
         """Bring what a failed run touched back to what it was; returns a sentence about how that went.
 
         The inverse of a run is the same comparison the other way round, so it does not matter how far the run came.
         """
-        wanted = [resource for resource in before.values() if resource is not None]
         try:
+            left = self._compare_back(journal)
             for _round in range(_ROUNDS):
-                left = self._compare_some(wanted, before)
-                if not left:
-                    return "What this run had changed was undone."
-                self.apply(left)
-            left = self._compare_some(wanted, before)
+                if left:
+                    self.apply(left)
+                    left = self._compare_back(journal)
+            if not left:
+                self._close(journal)
         except EXPECTED as error:
-            return f"Undoing what this run had changed failed too ({sentence(error)}): run again when that is mended."
-        return "What this run had changed was undone" + (f", but for: {'; '.join(_explain(left))}." if left else ".")
+            return f"Undoing what {whose} had changed failed too ({sentence(error)}): run again when that is mended."
+        if left:
+            return f"What {whose} had changed was undone, but for: {'; '.join(_explain(left))}."
+        return f"What {whose} had changed was undone."
 
-    def _compare_some(self, wanted: Sequence[Resource], keys: Container[Key]) -> list[Operation[Any]]:
-        observed = self._observe(wanted)
-        some = {key: found for key, found in observed.items() if key in keys}
-        return difference(wanted, some, self._registry)
+    def _close(self, journal: Journal) -> None:
+        for item in journal.touched:
+            self._registry[item.kind].clean(self._host, item)
+        journal.close()
+
+    def _compare_back(self, journal: Journal) -> list[Operation[Any]]:
+        wanted = journal.before
+        return difference(wanted, self._observe(wanted, journal), self._registry, journal.places)
 
 
-def _explain(operations: Iterable[Operation[Any]]) -> list[str]:
+_DOING = {"create": "making", "change": "changing", "finish": "bringing up", "delete": "removing"}
+_NAMED_AT_MOST = 3
+_ENTRIES_AT_MOST = 10
+
+
+def _subject(step: Step, host: Host, error: BaseException) -> str:
+    """What a step was doing when it failed: the objects the error is about, as far as it says, with what was wanted."""
+    here = [item for item in step.operations if host.failed_in in _namespaces_of(item.resource)] or step.operations
+    about = [item for item in here if any(name in str(error) for name in _names_of(item.resource))] or here
+    shown = "; ".join(_explain(about[:_NAMED_AT_MOST], {"create": "{wanted}"}))
+    more = f" and {len(about) - _NAMED_AT_MOST} more" if len(about) > _NAMED_AT_MOST else ""
+    return f"{_DOING[step.method]} {shown}{more}"
+
+
+def _ends_of(resource: Any) -> list[Any]:
+    return [end for end in (resource, getattr(resource, "peer", None)) if end is not None]
+
+
+def _namespaces_of(resource: Resource) -> list[Optional[str]]:
+    return [getattr(end, "namespace", "") for end in _ends_of(resource)]
+
+
+def _names_of(resource: Resource) -> list[str]:
+    return [getattr(end, "name", resource.key[-1]) for end in _ends_of(resource)]
+
+
+_STATES = {"create": "missing", "delete": "still there"}
+
+
+def _in_short(resource: Resource) -> str:
+    """The plain attributes of an object that are not in its name."""
+    said = {name: value for name, value in _described(resource).items() if isinstance(value, (str, int))}
+    shown = ", ".join(f"{name} {value}" for name, value in said.items() if str(value) not in resource.key)
+    return f"wanted: {shown}" if shown else ""
+
+
+def _explain(operations: Iterable[Operation[Any]], states: Optional[Mapping[str, str]] = None) -> list[str]:
     lines = []
     for operation in operations:
         details = ", ".join(f"{d.attribute}: wanted {d.wanted!r}, found {d.found!r}" for d in operation.differences)
-        missing = {"create": "missing", "delete": "still there"}.get(operation.action, "")
-        lines.append(f"{operation.resource.kind} {operation.resource.label} ({details or missing})")
+        state = details or (states or _STATES).get(operation.action, "").format(wanted=_in_short(operation.resource))
+        lines.append(f"{operation.resource.kind} {operation.resource.label}" + (f" ({state})" if state else ""))
     return lines
 
 
@@ -264,6 +348,8 @@ def report(operations: Sequence[Operation[Any]]) -> list[dict[str, Any]]:
             "kind": operation.resource.kind,
             "name": operation.resource.label,
         }
+        if operation.reason:
+            entry["reason"] = operation.reason
         if operation.differences:
             entry["differences"] = [
                 {"attribute": item.attribute, "found": _shown(item.found), "wanted": _shown(item.wanted)}
@@ -286,6 +372,8 @@ def diff(operations: Sequence[Operation[Any]]) -> dict[str, dict[str, Any]]:
         else:
             before[name] = {item.attribute: _shown(item.found) for item in operation.differences}
             after[name] = {item.attribute: _shown(item.wanted) for item in operation.differences}
+            if operation.reason:
+                after[name]["made anew because"] = operation.reason
     return {"before": before, "after": after}
 
 
@@ -301,4 +389,11 @@ def encode_value(value: Any) -> Any:
 
 
 def _described(resource: Resource) -> dict[str, Any]:
-    return {name: value for name, value in encode(resource).items() if name != "kind"}
+    return {name: _in_brief(value) for name, value in encode(resource).items() if name != "kind"}
+
+
+def _in_brief(value: Any) -> Any:
+    """A table may have thousands of entries: the first few, and how many there are more."""
+    if not isinstance(value, dict) or len(value) <= _ENTRIES_AT_MOST:
+        return value
+    return {**dict(islice(value.items(), _ENTRIES_AT_MOST)), "…": f"and {len(value) - _ENTRIES_AT_MOST:,} more"}

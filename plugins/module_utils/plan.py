@@ -13,7 +13,9 @@ controller.  As JSON::
         {"kind": "link", "namespace": "", "name": "br-2f0c…", "type": "bridge", "role": "network/ps-bridge", …}, …
       ],
       "model": {…},             # what `inspect` shows, in Docker's words; the engine never reads it
-      "leases": {…}             # this host's part of the lease store, so that a lost store can be rebuilt
+      "leases": {…},            # this host's part of the lease store, so that a lost store can be rebuilt
+      "declared": {…},          # the inventory's variables it follows from, and
+      "alone": {…}              # what modules made beside them; each left out if there is nothing
     }
 
 Its digest is the SHA-256 of that text; the same inventory gives the same text, byte for byte.  The lease store's
@@ -30,6 +32,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cache, cached_property
 from typing import Any, ClassVar, Optional
 
 SCHEMA = 1
@@ -49,13 +52,46 @@ def role_of(text: str, project: str) -> Optional[str]:
     return text[len(prefix) :] if text.startswith(prefix) else None
 
 
+def project_of(text: str) -> Optional[str]:
+    """Whose mark the text is, or None if it is none of ours."""
+    parts = text.split(":", 2)
+    return parts[1] if len(parts) == 3 and parts[0] == "cnm" else None
+
+
+ALONE = "alone/"
+"""Roles that begin so are of objects a module made by itself: ours to change, and no plan prunes them."""
+
+
+PORT = "port:"
+"""Begins the mark of a veth pair's far end, before the pair's role."""
+
+
+def pruned(role: Optional[str]) -> bool:
+    """Whether an object of that role goes when no plan wants it; None is an object that is not ours."""
+    return role is not None and not role.startswith((ALONE, PORT + ALONE))
+
+
 def table_name(project: str) -> str:
     """The nftables table of a project: ``cnm`` for the project named default, ``cnm_<project>`` for another."""
     return "cnm" if project == "default" else "cnm_" + project.replace("-", "_")
 
 
+def request_id(project: str) -> int:
+    """The reqid of a project's ESP states and policies, which says whose they are; key daemons count from below."""
+    return 0x80000000 | int.from_bytes(hashlib.sha256(f"cnm:{project}".encode()).digest()[:4], "big")
+
+
 LINK_GROUP = 0x636E6E
 """Group of the bridges of all projects on a host: what one project's rules must know of another's."""
+
+OPEN_GROUP = 0x636E6F
+"""Group of the bridges of all projects on a host that nobody's rules guard (`firewall: none`)."""
+
+FORWARDED = 0x80
+"""Bit of the packet mark that says that our rules let it by, for the rule in Docker's chain (`cnm_docker_user`).
+
+One that is not kube-proxy's (0x4000, 0x8000), netavark's (0x3000), Cilium's (0xf00), Tailscale's or Calico's (above).
+"""
 
 OTHERS = "others"
 """Chain of the host's table for what is not ours: it drops where the host did not forward before us."""
@@ -112,6 +148,42 @@ class Peer:
     isolated: bool = False
     """Bridge port flag: isolated ports cannot speak to each other (ICC off)."""
     up: bool = True
+    group: Optional[int] = None
+    """Link group: which network's port it is, for the rules about who may say what on a bridge."""
+    hairpin: bool = False
+    """Bridge port flag: frames may leave by the port they came in by, as those to a port the sandbox publishes do where
+    br_netfilter translates them within the bridge."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """What a link that is itself a bridge's port is there: the bridge, and flags as ``bridge link`` names them."""
+
+    master: str
+    neigh_suppress: bool = False
+    """The bridge answers ARP and neighbour solicitations for what its own neighbour table has behind this port."""
+    learning: bool = True
+    flood: bool = True
+    mcast_flood: bool = True
+    bcast_flood: bool = True
+
+
+@dataclass(frozen=True)
+class Vxlan:
+    """A VXLAN link's own settings (RFC 7348)."""
+
+    id: int
+    """The VNI."""
+    local: str
+    """The VTEP's address, IPv4 or IPv6."""
+    port: int = 4789
+    learning: bool = False
+    outside: bool = True
+    """Whether its packets travel in the host's own namespace, wherever the link itself is."""
+    source_port: int = 0
+    """The one UDP port it sends from, by which `Xfrm` knows what to encrypt; 0 is one for each flow."""
+    proxy: bool = False
+    """Whether it answers ARP and neighbour solicitations itself from its own `Neighbours`, and lets none pass."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +194,7 @@ class Link(Resource):
     namespace: str
     name: str
     type: str
-    """The kernel's link kind: ``bridge``, ``veth``."""
+    """The kernel's link kind: ``bridge``, ``veth``, ``vxlan``."""
     role: str = ""
     """What it is, for the mark: ``network/ps-bridge``, ``endpoint/ps-bridge/c1``."""
     mac: Optional[str] = None
@@ -134,6 +206,13 @@ class Link(Resource):
     peer: Optional[Peer] = None
     group: Optional[int] = None
     """Link group: `LINK_GROUP` for what the firewall guards, whichever project it belongs to."""
+    route_localnet: Optional[bool] = None
+    """Whether answers to the host's own loopback may come in by it, for ports published there."""
+    announcements: int = 0
+    announcement_ms: int = 1000
+    """How often its addresses are told to the neighbours when they or its MAC address are new, and how far apart."""
+    port: Optional[Port] = None
+    vxlan: Optional[Vxlan] = None
 
     @property
     def key(self) -> Key:
@@ -141,8 +220,10 @@ class Link(Resource):
 
     @property
     def inside(self) -> tuple[Key, ...]:
-        # A pair is removed by its far end: with its namespace it would go only when the last process in there does.
-        return (("namespace", self.namespace),) if self.namespace and self.peer is None else ()
+        # With its namespace it would go only when the last process in there does: what has an end elsewhere, a pair
+        # or a VXLAN with its VNI, is removed by itself.
+        reaching = self.peer is not None or self.type in ("veth", "vxlan")
+        return (("namespace", self.namespace),) if self.namespace and not reaching else ()
 
 
 @dataclass(frozen=True)
@@ -167,7 +248,7 @@ class Address(Resource):
 
 @dataclass(frozen=True)
 class Route(Resource):
-    """A unicast route in the main table.  Ours carry the route protocol `ROUTE_PROTOCOL`."""
+    """A unicast route in the main table.  Ours carry `ROUTE_PROTOCOL` or, made by a module, `ROUTE_PROTOCOL_ALONE`."""
 
     kind: ClassVar[str] = "route"
     namespace: str
@@ -176,6 +257,8 @@ class Route(Resource):
     family: int = 4
     via: Optional[str] = None
     link: str = ""
+    alone: bool = False
+    """Whether a module made it by itself: what `ALONE` is for objects that have room for a role."""
 
     @property
     def key(self) -> Key:
@@ -196,6 +279,57 @@ class Route(Resource):
 
 
 ROUTE_PROTOCOL = 137
+ROUTE_PROTOCOL_ALONE = 138
+
+
+@dataclass(frozen=True)
+class Fdb(Resource):
+    """The forwarding table of a VXLAN link that is a bridge's port: behind which VTEP each remote endpoint is.
+
+    Every entry is two of the kernel's: one of the link itself (``self permanent dst VTEP``), one of the bridge
+    (``master static sticky``).  All permanent entries of a link of ours are ours.
+    """
+
+    kind: ClassVar[str] = "fdb"
+    namespace: str
+    link: str
+    entries: dict[str, str] = field(default_factory=dict)
+    """MAC address to VTEP."""
+    flood: tuple[str, ...] = ()
+    """VTEPs that get a copy of what has no entry, broadcasts among it; sorted."""
+    table: str = ""
+    """Digest of the shared table (see `Plan.shared`) that has the entries, where they are not written out."""
+    flooded: bool = False
+    """Whether `flood` is all VTEPs of that table."""
+
+    @property
+    def key(self) -> Key:
+        return (self.kind, self.namespace, self.link)
+
+    @property
+    def inside(self) -> tuple[Key, ...]:
+        return (("namespace", self.namespace), ("link", self.namespace, self.link))
+
+
+@dataclass(frozen=True)
+class Neighbours(Resource):
+    """The permanent entries of a link's ARP and ND tables; all of them on a link of ours are ours."""
+
+    kind: ClassVar[str] = "neighbour"
+    namespace: str
+    link: str
+    entries: dict[str, str] = field(default_factory=dict)
+    """Address to MAC address."""
+    table: str = ""
+    """As `Fdb.table`."""
+
+    @property
+    def key(self) -> Key:
+        return (self.kind, self.namespace, self.link)
+
+    @property
+    def inside(self) -> tuple[Key, ...]:
+        return (("namespace", self.namespace), ("link", self.namespace, self.link))
 
 
 @dataclass(frozen=True)
@@ -210,6 +344,8 @@ class Sysctl(Resource):
     """Whether this project is among those that need the value; the last of them puts the host's own back."""
     former: Optional[str] = None
     """The host's own value where the controller knows it, should the host have lost its record."""
+    optional: bool = False
+    """Whether a kernel that has no such parameter does without."""
 
     @property
     def key(self) -> Key:
@@ -239,6 +375,10 @@ class Collection:
     declaration: str
     """``type ifname;`` for a set, ``type ipv4_addr : verdict;`` for a map, with flags if any."""
     elements: tuple[str, ...] = ()
+    tracked: bool = False
+    """Whether its elements translate connections: those of elements that come or go have to be forgotten."""
+    tables: tuple[str, ...] = ()
+    """Digests of the meshes whose remote VTEPs are its elements, each as ``VNI . VTEP``; of the family in its name."""
 
     @property
     def noun(self) -> str:
@@ -259,6 +399,8 @@ class Nftables(Resource):
     chains: tuple[Chain, ...] = ()
     flags: str = ""
     """As found: ``dormant`` is a table whose rules are asleep."""
+    users: str = ""
+    """As found: the user's own chains and sets as nft prints them, put back where the table has to be made anew."""
 
     @property
     def key(self) -> Key:
@@ -286,6 +428,10 @@ class File(Resource):
     role: str = ""
     files: dict[str, str] = field(default_factory=dict)
     """File name to whole content; mode 0644."""
+    hidden: tuple[str, ...] = ()
+    """As found: those that those they are for may not read."""
+    shared: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    """File name to digests of shared texts (see `Mesh`) that follow what `files` says of it."""
 
     @property
     def key(self) -> Key:
@@ -305,7 +451,10 @@ class Resolver(Resource):
     config: tuple[str, ...] = ()
     """Lines of its configuration file; a change restarts it."""
     names: dict[str, str] = field(default_factory=dict)
-    """Files of names it serves: path to SHA-256 of the content it must have loaded; a change is a reload."""
+    """Files of names it serves: path to SHA-256 of the content it must have loaded; a change is a reload.
+
+    "" is the file's content as the same plan has it.
+    """
     running: bool = True
 
     @property
@@ -313,14 +462,195 @@ class Resolver(Resource):
         return (self.kind, self.namespace)
 
 
+@dataclass(frozen=True)
+class DockerUser(Resource):
+    """The rule in Docker's chain DOCKER-USER that lets by what our own table has let by."""
+
+    kind: ClassVar[str] = "docker_user"
+    family: int
+    """4 or 6: ``iptables`` or ``ip6tables``."""
+
+    @property
+    def key(self) -> Key:
+        return (self.kind, str(self.family))
+
+    @property
+    def label(self) -> str:
+        return f"DOCKER-USER ipv{self.family}"
+
+
+ENCRYPTED_PORT = 50
+"""The UDP port from which the VXLAN links of encrypted overlays send, numbered after ESP.
+
+Nothing else sends from it: no ephemeral port is below 1024.  A mark that nftables sets would do to tell what is to be
+encrypted, too, but whoever flushes the ruleset would send it all in clear text.
+"""
+
+
+@dataclass(frozen=True)
+class Xfrm(Resource):
+    """ESP (RFC 4303, RFC 4106) between this host and others, for the VXLAN of encrypted overlays and nothing else.
+
+    To each peer its VXLAN from `ENCRYPTED_PORT` goes encrypted with the key of the epoch; to anyone else it does not
+    go.  From each peer the keys of the epochs before and after are understood too.  The keys are not in the plan.
+    """
+
+    kind: ClassVar[str] = "xfrm"
+    local: str
+    """This host's VTEP."""
+    port: int = 4789
+    """The port VXLAN is sent to."""
+    epoch: int = 1
+    fingerprint: str = ""
+    """Of the secret: so another secret makes another plan.  The kernel has none, so it is not compared."""
+    peers: tuple[str, ...] = ()
+    """The other hosts' VTEPs, sorted."""
+    tables: tuple[str, ...] = ()
+    """Digests of the meshes whose remote VTEPs are the peers, where they are not written out."""
+    flaws: dict[str, str] = field(default_factory=dict)
+    """As found: by peer what is not as it should be, in words."""
+
+    @property
+    def key(self) -> Key:
+        return (self.kind, "overlays")
+
+
+@dataclass(frozen=True)
+class RealServer:
+    """Where a virtual server sends connections."""
+
+    address: str
+    weight: int = 1
+    """Its share of new connections; 0 is none, and those that are open go on."""
+    port: int = 0
+    """0 is the port that was called."""
+    method: str = "masquerade"
+    """How packets get there: ``masquerade``, ``direct`` or ``tunnel`` (IPIP)."""
+    upper: int = 0
+    lower: int = 0
+    """It gets no new connections from the upper number of them on, until there are fewer than the lower; 0 is none."""
+
+
+@dataclass(frozen=True)
+class Ipvs(Resource):
+    """A virtual server of IPVS, known by a packet mark or by protocol, address and port.
+
+    They carry no mark of ours: in our namespaces all are ours, anywhere else those that are named.
+    """
+
+    kind: ClassVar[str] = "ipvs"
+    namespace: str
+    family: int = 4
+    """4 or 6: of a mark there is one for each."""
+    mark: int = 0
+    protocol: str = ""
+    """``tcp``, ``udp`` or ``sctp``."""
+    address: str = ""
+    port: int = 0
+    scheduler: str = "rr"
+    flags: tuple[str, ...] = ()
+    """``fallback`` and ``port`` of the schedulers sh and mh, ``one_packet``; sorted."""
+    persistence: int = 0
+    """Seconds for which a caller stays with its real server; 0 is not at all."""
+    prefix: int = 0
+    """How much of their addresses callers have in common that stay together; 0 is all of it."""
+    servers: tuple[RealServer, ...] = ()
+    """Sorted by address and port."""
+
+    @property
+    def key(self) -> Key:
+        return (self.kind, self.namespace, self.name)
+
+    @property
+    def name(self) -> str:
+        """By what it is known: ``mark 0x0a000009 ipv4``, ``tcp 10.0.0.9:80``."""
+        if self.mark:
+            return f"mark {self.mark:#010x} ipv{self.family}"
+        address = f"[{self.address}]" if self.family == 6 else self.address
+        return f"{self.protocol} {address}:{self.port}"
+
+    @property
+    def inside(self) -> tuple[Key, ...]:
+        return (("namespace", self.namespace),) if self.namespace else ()
+
+
+@dataclass(frozen=True)
+class IpvsTimeouts(Resource):
+    """For how many seconds IPVS remembers a namespace's connections without a packet; the kernel's own by default."""
+
+    kind: ClassVar[str] = "ipvs_timeouts"
+    namespace: str
+    tcp: int = 900
+    tcp_fin: int = 120
+    udp: int = 300
+
+    @property
+    def key(self) -> Key:
+        return (self.kind, self.namespace)
+
+    @property
+    def inside(self) -> tuple[Key, ...]:
+        return (("namespace", self.namespace),) if self.namespace else ()
+
+
+def shared_by(resource: Resource) -> list[str]:
+    """Digests of the shared texts that a resource names."""
+    if isinstance(resource, (Fdb, Neighbours)):
+        return [resource.table] if resource.table else []
+    if isinstance(resource, File):
+        return [digest for digests in resource.shared.values() for digest in digests]
+    if isinstance(resource, Nftables):
+        return [digest for collection in resource.collections for digest in collection.tables]
+    if isinstance(resource, Xfrm):
+        return list(resource.tables)
+    return []
+
+
 KINDS: dict[str, type[Resource]] = {
-    cls.kind: cls for cls in (Nftables, Sysctl, Namespace, Link, Address, Route, File, Resolver)
+    cls.kind: cls
+    for cls in (
+        *(Nftables, DockerUser, Xfrm, Sysctl, Namespace, Link, Address, Fdb, Neighbours, Route),
+        *(Ipvs, IpvsTimeouts, File, Resolver),
+    )
 }
 _NESTED: dict[tuple[str, str], type[Any]] = {
     ("link", "peer"): Peer,
+    ("link", "port"): Port,
+    ("link", "vxlan"): Vxlan,
     ("nftables", "collections"): Collection,
     ("nftables", "chains"): Chain,
+    ("ipvs", "servers"): RealServer,
 }
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Who is on a network that spans hosts: computed once for all of them, and travels beside the plans.
+
+    A plan names it by the digest of its text; what a host makes of it leaves out the host's own endpoints.
+    """
+
+    network: str
+    vni: int
+    vteps: dict[str, str]
+    """VTEP address by host."""
+    endpoints: tuple[tuple[str, str, str, tuple[str, ...], tuple[str, ...]], ...]
+    """Host, sandbox, MAC address, bare addresses and names of each, sorted by sandbox."""
+
+    def to_json(self) -> str:
+        """The text whose digest plans have."""
+        return _json(vars(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Mesh:
+        """Read what `to_json` wrote."""
+        data = json.loads(text)
+        return cls(
+            data["network"],
+            data["vni"],
+            data["vteps"],
+            tuple(tuple(row) for row in data["endpoints"]),
+        )
 
 
 def content_digest(text: str) -> str:
@@ -328,27 +658,32 @@ def content_digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _default(spec: Any) -> Any:
-    if spec.default is not MISSING:
-        return spec.default
-    return spec.default_factory() if spec.default_factory is not MISSING else MISSING
+@cache
+def _defaults(cls: type[Any]) -> dict[str, Any]:
+    """The default of each field of a dataclass, `MISSING` where it has none."""
+    result = {}
+    for spec in fields(cls):
+        made = spec.default_factory() if spec.default_factory is not MISSING else MISSING
+        result[spec.name] = spec.default if spec.default is not MISSING else made
+    return result
 
 
-def _plain(value: Any) -> Any:
-    if hasattr(value, "__dataclass_fields__"):
-        return {
-            spec.name: _plain(getattr(value, spec.name))
-            for spec in fields(value)
-            if getattr(value, spec.name) != _default(spec)
-        }
-    if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
-    return value
+def _said(value: Any) -> dict[str, Any]:
+    """A resource, or a part of one, as JSON has it: its fields, without those that have their default value."""
+    defaults = _defaults(value.__class__)
+    said = {name: item for name, item in vars(value).items() if item != defaults[name]}
+    kind = getattr(value, "kind", "")
+    return {"kind": kind, **said} if kind else said
+
+
+# A plan of thousands is worth not looking for what contains itself: nothing here does.
+_json = json.JSONEncoder(default=_said, sort_keys=True, separators=(",", ":"), check_circular=False).encode
 
 
 def encode(resource: Resource) -> dict[str, Any]:
     """A resource as JSON data; fields with their default value are left out."""
-    return {"kind": resource.kind, **_plain(resource)}
+    data: dict[str, Any] = json.loads(_json(resource))
+    return data
 
 
 def _build(cls: type[Any], kind: str, data: Any) -> Any:
@@ -392,18 +727,35 @@ class Plan:
     resources: tuple[Resource, ...] = ()
     model: dict[str, Any] = field(default_factory=dict)
     leases: dict[str, Any] = field(default_factory=dict)
+    declared: dict[str, Any] = field(default_factory=dict)
+    alone: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The plan as one line of JSON, the same for equal plans."""
+        return self._text
+
+    @cached_property
+    def _text(self) -> str:
         data = {
             "schema": SCHEMA,
             "host": self.host,
             "project": self.project,
-            "resources": [encode(resource) for resource in sorted(self.resources, key=lambda item: item.key)],
+            "resources": sorted(self.resources, key=lambda item: item.key),
             "model": self.model,
             "leases": self.leases,
+            **{name: part for name, part in (("declared", self.declared), ("alone", self.alone)) if part},
         }
-        return json.dumps(data, sort_keys=True, separators=(",", ":"))
+        return _json(data)
+
+    @property
+    def shared(self) -> set[str]:
+        """Digests of the shared texts that its resources name."""
+        return {digest for resource in self.resources for digest in shared_by(resource)}
+
+    @property
+    def encrypts(self) -> bool:
+        """Whether carrying it out takes keys that are not in it."""
+        return any(isinstance(resource, Xfrm) for resource in self.resources)
 
     @property
     def digest(self) -> str:
@@ -428,4 +780,6 @@ class Plan:
             resources=tuple(decode(item) for item in data["resources"]),
             model=data["model"],
             leases=data["leases"],
+            declared=data.get("declared", {}),
+            alone=data.get("alone", {}),
         )

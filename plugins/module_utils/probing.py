@@ -5,22 +5,38 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Optional
 
+from .kernel import ipvs, namespaces
 from .kernel.host import Host
+from .kernel.listening import listeners
 from .kernel.nft import NftError
-from .plan import OTHERS, Nftables, role_of, table_name
+from .plan import OTHERS, Nftables, pruned, role_of, table_name
+from .resources import docker_user
 from .resources.nftables import FAMILY, parse
 from .resources.sysctl import read_sysctl
+from .resources.xfrm import lacking
 from .state import State, former_values
 
-_FORWARDING = "net.ipv4.ip_forward"
+_FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
+_NFTABLES_CONF = Path("/etc/nftables.conf")
+_UNITS = Path("/etc/systemd/system")
+_NEIGHBOURS = ("gc_thresh1", "gc_thresh2", "gc_thresh3")
+_RA_PROTOCOL = 9
+_SCOPE_GLOBAL = 0
+_OTHERS_NAMESPACES = ("/run/docker/netns",)
+"""Where a Docker Engine keeps the namespaces of its overlays; ``docker info`` shows none of them."""
 _RESOLV_CONF = Path("/etc/resolv.conf")
-_BEHIND_A_STUB = (Path("/run/systemd/resolve/resolv.conf"), Path("/run/NetworkManager/no-stub-resolv.conf"))
+_BEHIND_A_STUB = (
+    Path("/run/systemd/resolve/resolv.conf"),
+    Path("/run/NetworkManager/no-stub-resolv.conf"),
+    Path("/run/dnsmasq/resolv.conf"),
+)
 _SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"
 
 
@@ -40,27 +56,29 @@ def read_resolv_conf(text: str) -> dict[str, list[str]]:
     return result
 
 
-def _is_loopback(server: str) -> bool:
+def _is_address(server: str) -> bool:
     try:
-        return ip_address(server).is_loopback
+        ip_address(server)
     except ValueError:
-        return True
+        return False
+    return True
 
 
 def resolvers(paths: Sequence[Path] = (_RESOLV_CONF, *_BEHIND_A_STUB)) -> dict[str, list[str]]:
-    """The host's resolver settings; where it asks a stub on its loopback, the servers behind that."""
+    """The host's resolver settings; where it asks a stub on its loopback, the servers behind that if they are known."""
     settings = {"servers": [], "search": [], "options": []}  # type: dict[str, list[str]]
     for position, path in enumerate(paths):
         try:
             found = read_resolv_conf(path.read_text(encoding="utf-8", errors="replace"))
         except OSError:
             continue
+        found["servers"] = [server for server in found["servers"] if _is_address(server)]
         if position == 0:
             settings = found
-        servers = [server for server in found["servers"] if not _is_loopback(server)]
+        servers = [server for server in found["servers"] if not ip_address(server).is_loopback]
         if servers:
             return {**settings, "servers": servers}
-    return {**settings, "servers": []}
+    return settings
 
 
 def _foreign_routes(host: Host) -> list[dict[str, Any]]:
@@ -68,10 +86,55 @@ def _foreign_routes(host: Host) -> list[dict[str, Any]]:
     result = []
     for route in snapshot.routes:
         link = snapshot.link_by_index(route["dev"] or 0)
-        if link is None or role_of(link["alias"], host.project) is not None:
+        # What modules made by themselves is no plan's: its prefixes are taken like anybody's.
+        if link is None or pruned(role_of(link["alias"], host.project)):
             continue
         result.append({"destination": route["destination"], "link": link["name"], "via": route["via"]})
     return sorted(result, key=lambda item: (item["destination"], item["link"]))
+
+
+def _foreign_addresses(host: Host) -> list[dict[str, Any]]:
+    """Addresses that other hosts may know this one by, with their links and the links' MTUs."""
+    snapshot = host.snapshot("")
+    result = []
+    for entry in snapshot.addresses:
+        link = snapshot.link_by_index(entry["index"])
+        if link is None or entry["scope"] != _SCOPE_GLOBAL or role_of(link["alias"], host.project) is not None:
+            continue
+        address = entry["address"].partition("/")[0]
+        if not ip_address(address).is_loopback:
+            result.append({"address": address, "link": link["name"], "mtu": link["mtu"]})
+    return sorted(result, key=lambda item: (item["link"], item["address"]))
+
+
+def _foreign_vnis(host: Host, own: Container[str]) -> list[int]:
+    """VNIs of VXLANs that no plan of this project made, wherever they are: a host has one of each VNI and port.
+
+    ``own`` are namespaces that need no look.
+    """
+    places = [name for name in namespaces.names() if name not in own]
+    places += [f"{folder}/{name}" for folder in _OTHERS_NAMESPACES for name in _listed(folder)]
+    found: set[int] = set()
+    for place in ["", *places]:
+        try:
+            links = host.links(place).values() if place else host.snapshot("").links.values()
+        except OSError:
+            continue
+        if any(link["loopback"] and pruned(role_of(link["alias"], host.project)) for link in links):
+            continue  # a plan has its namespaces for itself: it removes what is not its own there
+        found.update(
+            link["data"]["id"]
+            for link in links
+            if link["kind"] == "vxlan" and "id" in link["data"] and not pruned(role_of(link["alias"], host.project))
+        )
+    return sorted(found)
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
 
 
 def _foreign_bridges(host: Host) -> list[str]:
@@ -91,16 +154,101 @@ def _table(host: Host) -> Optional[Nftables]:
     return table if table is not None and table.role else None
 
 
-def _forwarded_before(table: Optional[Nftables]) -> bool:
-    """Whether the host forwarded before we asked it to.  Where the record is lost, the table still knows."""
-    former = former_values().get(_FORWARDING, {}).get("value")
-    if (
-        former is None
-        and table is not None
-        and any(c.name == OTHERS and c.rules[-1:] == ("drop",) for c in table.chains)
-    ):
+def _forwarded_before(table: Optional[Nftables]) -> list[int]:
+    """Which families the host forwarded before we asked it to.  Where the record is lost, the table still knows."""
+    others = next((chain.rules for chain in table.chains if chain.name == OTHERS), ()) if table is not None else ()
+    former = {name: entry["value"] for name, entry in former_values().items()}
+    result = []
+    for family, name in _FORWARDING.items():
+        closed = name not in former and f"meta nfproto ipv{family} drop" in others
+        if not closed and former.get(name, read_sysctl(name)) == "1":
+            result.append(family)
+    return result
+
+
+def _ra_links(host: Host) -> list[str]:
+    """Links with a default route from a router's advertisements, and those already told to go on hearing them."""
+    held = {name for name, entry in former_values().items() if host.project in entry["holders"]}
+    snapshot = host.snapshot("")
+    learned = {
+        route["dev"]
+        for route in snapshot.routes
+        if route["destination"] == "default" and route["protocol"] == _RA_PROTOCOL
+    }
+    return sorted(
+        name
+        for name, link in snapshot.links.items()
+        if (link["index"] in learned and link["accept_ra"] == 1)
+        or f"net.ipv6.conf.{name.replace('.', '/')}.accept_ra" in held
+    )
+
+
+def _neighbour_tables() -> dict[str, int]:
+    result = {}
+    for family in (4, 6):
+        for name in _NEIGHBOURS:
+            value = read_sysctl(f"net.ipv{family}.neigh.default.{name}")
+            if value is not None:
+                result[f"ipv{family}.{name}"] = int(value)
+    return result
+
+
+def _filters_bridges(host: Host) -> bool:
+    """Whether nft and kernel know the rules about who may say what on a bridge."""
+    rules = "icmpv6 type nd-neighbor-advert iifgroup . @th,64,128 { 1 . 1 } drop; arp saddr ip 0.0.0.0 drop;"
+    chain = f"chain c {{ type filter hook prerouting priority -300; {rules} }}"
+    try:
+        return host.nft is not None and namespaces.run_in_new(host.nft.run, f"table bridge t {{ {chain}\n}}") == ""
+    except NftError:
         return False
-    return (former or read_sysctl(_FORWARDING)) == "1"
+
+
+def _no_esp(host: Host) -> dict[str, str]:
+    """By family a sentence about why encrypted networks cannot be had; the kernel may load modules for an answer."""
+    result = {str(family): problem for family in (4, 6) if (problem := lacking(family)) is not None}
+    chains = "chain c { type filter hook input priority 0; meta ipsec missing drop; ipsec in reqid 1 drop; };"
+    chains += "chain d { type filter hook postrouting priority 0; rt ipsec missing drop; }"
+    try:
+        if host.nft is not None:
+            namespaces.run_in_new(host.nft.run, f"table inet t {{ {chains}\n}}")
+    except NftError as error:
+        problem = (
+            f"this host's nftables cannot tell what came encrypted ({error}): leave `encrypted` out of the networks"
+        )
+        result.update({str(family): problem for family in (4, 6) if str(family) not in result})
+    return result
+
+
+def flushing(config: Path = _NFTABLES_CONF, units: Path = _UNITS) -> Optional[str]:
+    """The distribution's own ruleset if its service is enabled and clears all tables, ours too, when it starts."""
+    try:
+        lines = [
+            line.split("#")[0].split() for line in config.read_text(encoding="utf-8", errors="replace").splitlines()
+        ]
+    except OSError:
+        return None
+    enabled = any(units.glob("*.wants/nftables.service"))
+    return str(config) if enabled and ["flush", "ruleset"] in lines else None
+
+
+def _dropping(host: Host) -> dict[str, list[str]]:
+    """By hook, chains of others that drop what they do not know: ``ip filter FORWARD`` of forwarded traffic."""
+    result: dict[str, list[str]] = {"forward": [], "input": []}
+    if host.nft is None:
+        return result
+    table, chain = "", ""
+    for line in host.nft.run("list chains").splitlines():
+        words = line.split()
+        if line.startswith("table "):
+            table = " ".join(words[1:3])
+        elif words[:1] == ["chain"]:
+            chain = words[1]
+        elif words[:3] == ["type", "filter", "hook"] and words[-2:] == ["policy", "drop;"] and words[3] in result:
+            result[words[3]].append(f"{table} {chain}")
+    if "table inet firewalld" in host.nft.run("list tables"):
+        for chains in result.values():
+            chains.append("inet firewalld")
+    return result
 
 
 def _distribution() -> list[str]:
@@ -112,24 +260,37 @@ def _distribution() -> list[str]:
     return [word for key in ("ID", "ID_LIKE") for word in values.get(key, "").strip('"').split()]
 
 
-def probe(host: Host, with_model: bool) -> dict[str, Any]:
-    """The module's result: plain data, a few kilobytes; with the kept plan's model on request."""
+def probe(host: Host, more: Sequence[str] = (), encryption: bool = False) -> dict[str, Any]:
+    """The module's result: plain data, a few kilobytes; ``more`` sections of the kept plan on request.
+
+    What ``encryption`` needs is tried only on request, too, for a kernel has to load modules for it.
+    """
     state = State(host.project)
     kept = state.kept
     plan = json.loads(kept["plan"]) if kept else {}
     answer: dict[str, Any] = {"revision": kept.get("revision", 0), "digest": kept.get("digest", "")}
-    answer["leases"] = plan.get("leases", {})
-    if with_model:
-        answer["model"] = plan.get("model", {})
-    table = _table(host)
+    answer["shared"] = kept.get("shared", [])
+    answer.update({section: plan.get(section, {}) for section in ("leases", "alone", *more)})
+    table, dropping = _table(host), _dropping(host)
     missing = [] if host.nft is not None else ["nft"]
-    if shutil.which("dnsmasq", path=_SEARCH_PATH) is None:
-        missing.append("dnsmasq")
+    missing += [name for name in ("dnsmasq", "conntrack") if shutil.which(name, path=_SEARCH_PATH) is None]
     return {
         "routes": _foreign_routes(host),
+        "addresses": _foreign_addresses(host),
+        "vnis": _foreign_vnis(host, plan.get("model", {}).get("sandboxes", ())),
         "bridges": _foreign_bridges(host),
         "resolvers": resolvers(),
         "forwarding_before": _forwarded_before(table),
+        "ra_links": _ra_links(host),
+        "neighbour_tables": _neighbour_tables(),
+        "listeners": listeners(),
+        "dropping": dropping["forward"],
+        "closed": dropping["input"],
+        "flushing": flushing(),
+        "filters_bridges": _filters_bridges(host),
+        "ipvs": ipvs.is_available(),
+        "no_esp": _no_esp(host) if encryption else {},
+        "docker_user": docker_user.families_to_open(host),
         "has_table": table is not None,
         "missing": missing,
         "distribution": _distribution(),

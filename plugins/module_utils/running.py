@@ -5,22 +5,28 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from . import engine, probing, verifying
-from .kernel import namespaces
+from . import announcing, engine, probing, verifying
+from .journal import Journal
 from .kernel.host import Host
 from .kernel.nft import RunCommand
-from .plan import Namespace, Plan, PlanError, Resource, content_digest
+from .plan import Plan, PlanError, Resource, content_digest
+from .resources.base import Operation
+from .shared import filled
 from .state import RUN, Locked, State, locked
 
 
 class Refused(Exception):
     """The run stops; the message says what to do about it."""
+
+
+class Overtaken(Refused):
+    """Another run was here after this one read the host: what was planned is out of date."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +35,14 @@ class Request:
 
     project: str
     plan: Optional[str] = None
+    shared: Mapping[str, str] = field(default_factory=dict)
+    """Texts the plan names by digest, as far as the host may lack them."""
+    epoch_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Keys of encrypted overlays by epoch, in hex.  They are kept nowhere but in the kernel."""
     digest: Optional[str] = None
     revision: int = 0
+    based_on: Optional[str] = None
+    strict: bool = False
     absent: bool = False
     check: bool = False
     lock_timeout: float = 60.0
@@ -49,22 +61,53 @@ def _in_words(work: str) -> Iterator[None]:
 
 def converge(request: Request, run_command: RunCommand) -> dict[str, Any]:
     """Carry the request out; returns the module's result.  Raises Refused, with a sentence, for whatever goes wrong."""
-    # The resolvers run as nobody and must read what is written for them.
-    os.umask(0o022)
-    with _in_words("changing networks"), _lock(request), Host(request.project, run_command) as host:
+    with working(request, run_command) as host:
         return _converge(request, host)
 
 
-def probe(project: str, live: bool, run_command: RunCommand) -> dict[str, Any]:
-    """Read the host; ``live`` adds the kept plan's model and what differs from it.  Raises Refused."""
+@contextlib.contextmanager
+def working(request: Request, run_command: RunCommand) -> Iterator[Host]:
+    """The host, locked for a run that may change it; whatever goes wrong meanwhile is Refused with a sentence."""
+    # The resolvers run as nobody and must read what is written for them.
+    os.umask(0o022)
+    with _in_words("changing networks"), _lock(request), Host(request.project, run_command) as host:
+        host.thorough = request.absent
+        host.epoch_keys = {int(epoch): bytes.fromhex(key) for epoch, key in request.epoch_keys.items()}
+        yield host
+
+
+def probe(
+    project: str, live: bool, declared: bool, run_command: RunCommand, encryption: bool = False
+) -> dict[str, Any]:
+    """Read the host, and whether it is as its kept plan says; ``live`` adds the plan's model and what differs from it,
+    ``declared`` what it follows from, ``encryption`` whether the host can do that.
+
+    Raises Refused.
+    """
+    more = ("model", "declared") if declared else ("model",) if live else ()
     with _in_words("reading networks"), Host(project, run_command) as host:
-        result = probing.probe(host, live)
-        kept = State(project).kept
+        result = probing.probe(host, more, encryption)
+        drift = _drift(project, host, strict=live)
+        result["settled"] = drift is not None and not drift and not Journal(project).places
         if live:
-            plan = Plan.from_json(kept["plan"]) if kept else None
-            drift = engine.Engine(host).compare(plan.resources) if plan else []
-            result["drift"] = engine.report(drift)
+            result["drift"] = engine.report(drift or ())
         return result
+
+
+def _drift(project: str, host: Host, strict: bool) -> Optional[list[Operation[Any]]]:
+    """What differs from the kept plan; None if there is none, or (unless strict) if that cannot be told."""
+    kept = State(project).kept
+    try:
+        return engine.Engine(host).compare(_kept_resources(project, kept)) if kept else None
+    except (PlanError, *engine.EXPECTED):
+        if strict:
+            raise
+        return None
+
+
+def _kept_resources(project: str, kept: Mapping[str, Any]) -> list[Resource]:
+    """What the kept plan wants, complete."""
+    return filled(Plan.from_json(kept["plan"]), State(project).shared())
 
 
 @contextlib.contextmanager
@@ -78,44 +121,40 @@ def _lock(request: Request) -> Iterator[None]:
 
 
 def _converge(request: Request, host: Host) -> dict[str, Any]:
-    state = State(request.project)
+    state, worker = State(request.project), engine.Engine(host)
     if request.absent:
-        operations = engine.Engine(host).converge((), request.check)
-        result = _result(operations)
+        result = outcome(worker, worker.converge((), request.check))
         if not request.check:
-            result["changed"] = bool(operations) or bool(state.kept)
-            _remove_leftovers(state.kept, ())
+            result["changed"] = result["changed"] or bool(state.kept)
             state.drop()
         return result
     text, digest = _plan_text(request, state.kept)
     plan = Plan.from_json(text)
     if plan.project != request.project:
         raise Refused(f"the plan is for project {plan.project}, the call for {request.project}")
-    operations = engine.Engine(host).converge(plan.resources, request.check)
+    texts = _shared_texts(request, state, plan)
+    resources = filled(plan, texts)
+    operations = worker.converge(resources, request.check)
     if not request.check:
-        _remove_leftovers(state.kept, plan.resources)
-        state.keep(text, digest, request.revision)
-    return {**_result(operations), "digest": digest}
+        state.keep(text, digest, request.revision, texts)
+        announcing.announce(announcing.due(operations, resources))
+    return {**outcome(worker, operations), "digest": digest}
 
 
-def _remove_leftovers(kept: Mapping[str, Any], wanted: Sequence[Resource]) -> None:
-    """Remove the empty file a run killed between unmounting a namespace and removing its name has left."""
-    try:
-        former = Plan.from_json(kept["plan"]).resources if kept else ()
-    except PlanError:
-        return  # of another version's format: what it left is for its own time
-    names = {item.name for item in former if isinstance(item, Namespace)}
-    names -= {item.name for item in wanted if isinstance(item, Namespace)}
-    for name in sorted(names - set(namespaces.names())):
-        path = Path(namespaces.DIRECTORY) / name
-        if path.is_file() and path.stat().st_size == 0:
-            namespaces.delete(name)
+def _shared_texts(request: Request, state: State, plan: Plan) -> dict[str, str]:
+    """What the plan shares with other hosts: what came along, else what the host keeps."""
+    wanted = plan.shared
+    for digest, text in request.shared.items():
+        if content_digest(text) != digest:
+            raise Refused("a table that came is not the one that was made: its digest differs")
+    kept = state.shared() if wanted - request.shared.keys() else {}
+    return {digest: text for digest, text in {**kept, **request.shared}.items() if digest in wanted}
 
 
 def _plan_text(request: Request, kept: dict[str, Any]) -> tuple[str, str]:
     newest = int(kept.get("revision", 0))
     if request.revision < newest:
-        raise Refused(
+        raise Overtaken(
             f"this host already has a newer plan (revision {newest}) than the one that came (revision "
             f"{request.revision}): another controller has been here. Run again, so that the plan is made anew."
         )
@@ -126,14 +165,25 @@ def _plan_text(request: Request, kept: dict[str, Any]) -> tuple[str, str]:
     digest = content_digest(request.plan)
     if request.digest is not None and digest != request.digest:
         raise Refused("the plan that came is not the one that was made: its digest differs")
+    if request.based_on is not None and kept.get("digest", "") not in (request.based_on, digest):
+        _refuse_overtaken(request.strict, str(kept.get("plan", "{}")), request.plan)
     return request.plan, digest
 
 
-def _result(operations: Any) -> dict[str, Any]:
+def _refuse_overtaken(strict: bool, kept: str, text: str) -> None:
+    """Raise Overtaken for a plan that would lose what modules made after this run read the host."""
+    alone, wanted = (json.loads(plan).get("alone", {}) for plan in (kept, text))
+    if strict or alone != wanted:
+        raise Overtaken("another run changed this host after this one had read it. Run again.")
+
+
+def outcome(worker: engine.Engine, operations: Sequence[Operation[Any]]) -> dict[str, Any]:
+    """What a module returns of a run."""
     return {
         "changed": bool(operations),
         "operations": engine.report(operations),
         "diff": engine.diff(operations),
+        "warnings": worker.warnings,
     }
 
 
@@ -145,7 +195,7 @@ def verify(project: str, digest: str, checks: Sequence[Mapping[str, Any]], run_c
         if kept.get("digest") != digest:
             drift = ["the host was not brought to what is declared now: run cnm.fabric.site"]
         else:
-            drift = [item.text for item in engine.Engine(host).compare(Plan.from_json(kept["plan"]).resources)]
+            drift = [item.text for item in engine.Engine(host).compare(_kept_resources(project, kept))]
         for text in drift:
             miss = {"check": "plan", "target": "host", "wanted": "nothing to do", "found": text}
             result["misses"].append({"sandbox": "host", **miss})

@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
 
@@ -19,7 +19,7 @@ from .plan import content_digest
 LIB = Path("/var/lib/cnm")
 RUN = Path("/run/cnm")
 
-_HALF_WRITTEN = ".new"
+HALF_WRITTEN = ".new"
 
 
 class Locked(Exception):
@@ -28,7 +28,7 @@ class Locked(Exception):
 
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
     """Replace a file's content in one step, so that no reader sees half of it."""
-    temporary = path.with_name(path.name + _HALF_WRITTEN)
+    temporary = path.with_name(path.name + HALF_WRITTEN)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         os.fchmod(stream.fileno(), mode)
@@ -39,7 +39,7 @@ def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
 def forget(path: Path) -> None:
     """Remove a file, and what a killed run left of writing it."""
     path.unlink(missing_ok=True)
-    path.with_name(path.name + _HALF_WRITTEN).unlink(missing_ok=True)
+    path.with_name(path.name + HALF_WRITTEN).unlink(missing_ok=True)
 
 
 def remove_empty(*directories: Path) -> None:
@@ -49,7 +49,8 @@ def remove_empty(*directories: Path) -> None:
             directory.rmdir()
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty if there is none that can be read."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -66,19 +67,38 @@ class State:
 
     @property
     def kept(self) -> dict[str, Any]:
-        """The last plan as ``{"revision": 7, "digest": "…", "plan": "<json>"}``; empty if there is none to rely on."""
-        data = _load(self.lib / "plan.json")
+        """The last plan as ``{"revision": 7, "digest": "…", "plan": "<json>"}``; empty if there is none to rely on.
+
+        ``shared`` lists the digests of what it shares with other hosts, all of which are there.
+        """
+        data = load(self.lib / "plan.json")
         kinds = {"revision": int, "digest": str, "plan": str}
         whole = all(isinstance(data.get(name), kind) for name, kind in kinds.items())
-        return data if whole and content_digest(data["plan"]) == data["digest"] else {}
+        if not whole or content_digest(data["plan"]) != data["digest"]:
+            return {}
+        return data if self.shared().keys() >= set(data.get("shared", ())) else {}
 
-    def keep(self, plan: str, digest: str, revision: int) -> None:
-        """Remember a plan that has been put in place."""
+    def shared(self) -> dict[str, str]:
+        """The kept texts that are shared with other hosts, by digest; one that was tampered with is not there."""
+        texts = {path.name: path.read_text(encoding="utf-8") for path in sorted((self.lib / "shared").glob("*"))}
+        return {digest: text for digest, text in texts.items() if content_digest(text) == digest}
+
+    def keep(self, plan: str, digest: str, revision: int, shared: Mapping[str, str]) -> None:
+        """Remember a plan that has been put in place, with the texts it shares."""
         envelope = {"revision": revision, "digest": digest, "plan": plan}
+        if shared:
+            envelope["shared"] = sorted(shared)
         if envelope == self.kept:
             return
-        self.lib.mkdir(mode=0o755, parents=True, exist_ok=True)
+        folder = self.lib / "shared"
+        (folder if shared else self.lib).mkdir(mode=0o755, parents=True, exist_ok=True)
+        for name in shared.keys() - self.shared().keys():
+            write_atomically(folder / name, shared[name], 0o600)
         write_atomically(self.lib / "plan.json", json.dumps(envelope), 0o600)
+        for path in folder.glob("*"):
+            if path.name not in shared:
+                path.unlink(missing_ok=True)
+        remove_empty(folder)
 
     def drop(self) -> None:
         """Forget the plan, and leave no directory behind."""
@@ -88,8 +108,11 @@ class State:
 
 
 def former_values() -> dict[str, dict[str, Any]]:
-    """The host's own values of the sysctls that projects set: name to ``{"value": "0", "holders": ["default"]}``."""
-    data = _load(LIB / "before.json")
+    """The former values of the sysctls that projects set: name to ``{"value": "0", "holders": ["default"]}``.
+
+    The name of one in a sandbox is ``<namespace>:<name>``.
+    """
+    data = load(LIB / "before.json")
     return {
         name: entry
         for name, entry in data.items()
@@ -105,17 +128,37 @@ def hold(project: str, name: str, value: str) -> None:
     _keep_former_values(values)
 
 
-def release(project: str, name: str) -> Optional[str]:
-    """Note that a project needs it no more.  Returns the host's own value if no other project does, else None."""
+def owed(project: str, name: str) -> Optional[str]:
+    """The host's own value if nobody but this project needs another: to be put back, and only then to be released."""
+    entry = former_values().get(name)
+    return str(entry["value"]) if entry is not None and entry["holders"] == [project] else None
+
+
+def release(project: str, name: str) -> None:
+    """Note that a project needs it no more; the last one's going forgets the host's own value."""
     values = former_values()
     entry = values.get(name)
     if entry is None:
-        return None
+        return
     entry["holders"] = [holder for holder in entry["holders"] if holder != project]
     if not entry["holders"]:
         del values[name]
     _keep_former_values(values)
-    return None if entry["holders"] else str(entry["value"])
+
+
+def tidy() -> None:
+    """Remove what a run that was killed while it wrote former values has left."""
+    path = LIB / "before.json"
+    path.with_name(path.name + HALF_WRITTEN).unlink(missing_ok=True)
+    remove_empty(LIB)
+
+
+def forget_inside(namespace: str) -> None:
+    """Forget the former values of a namespace that is gone."""
+    values = former_values()
+    left = {place: entry for place, entry in values.items() if not place.startswith(f"{namespace}:")}
+    if left != values:
+        _keep_former_values(left)
 
 
 def _keep_former_values(values: dict[str, dict[str, Any]]) -> None:

@@ -24,6 +24,20 @@ options:
       - The host's plan as JSON text. The action of the same name fills it in from what M(cnm.fabric.plan) wrote.
       - Without it the host's own last plan is used, if it has the O(digest).
     type: str
+  shared:
+    description:
+      - Texts the plan names by their digest because all hosts of a network have the same; those that this one lacks.
+        The action fills them in.
+    type: dict
+    default: {}
+  epoch_keys:
+    description:
+      - What the keys of encrypted overlays are derived from, by epoch, each of 64 hexadecimal digits. The action fills
+        it in.
+      - No host keeps them in a file. A plan with encrypted overlays that differs from what is there is refused without
+        them.
+    type: dict
+    default: {}
   digest:
     description: SHA-256 of the plan. The host refuses a text that does not have it.
     type: str
@@ -31,6 +45,15 @@ options:
     description: Age of the plan in the lease store's count. A host refuses a plan older than its own.
     type: int
     default: 0
+  based_on:
+    description:
+      - Digest of the plan that the host kept when this one was made. If it keeps another by now, a plan that would lose
+        what modules made meanwhile is refused.
+    type: str
+  strict:
+    description: Refuse the plan whenever the host keeps another than O(based_on), or this one, by now.
+    type: bool
+    default: false
   planned:
     description: Name of the variable in which M(cnm.fabric.plan) was registered.
     type: str
@@ -94,6 +117,11 @@ operations:
       type: str
       returned: always
       sample: c1/eth0
+    reason:
+      description: Why an object has to be made anew.
+      type: str
+      returned: for replace
+      sample: the kernel cannot change the type of a link in place
     differences:
       description: For a change, each attribute with what was found and what is wanted.
       type: list
@@ -104,6 +132,10 @@ digest:
   returned: when O(state=present)
   type: str
   sample: 4fc82b26aecb47d2868c4efbe3581732a3e7cbcc6c2efb32062c08170a05eeb8
+overtaken:
+  description: Whether it failed because another run was here after this one's plan was made.
+  returned: failure
+  type: bool
 """
 
 from typing import Any
@@ -119,8 +151,12 @@ def main() -> None:
             "project": {"type": "str", "default": "default"},
             # Not a secret: large, and of no use in a log.
             "plan": {"type": "str", "no_log": True},
+            "shared": {"type": "dict", "no_log": True, "default": {}},
+            "epoch_keys": {"type": "dict", "no_log": True, "default": {}},
             "digest": {"type": "str"},
             "revision": {"type": "int", "default": 0},
+            "based_on": {"type": "str"},
+            "strict": {"type": "bool", "default": False},
             "planned": {"type": "str", "default": "fabric_plan"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "lock_timeout": {"type": "int", "default": 60},
@@ -133,8 +169,12 @@ def main() -> None:
             running.Request(
                 project=arguments["project"],
                 plan=arguments["plan"],
+                shared=arguments["shared"],
+                epoch_keys=arguments["epoch_keys"],
                 digest=arguments["digest"],
                 revision=arguments["revision"],
+                based_on=arguments["based_on"],
+                strict=arguments["strict"],
                 absent=arguments["state"] == "absent",
                 check=module.check_mode,
                 lock_timeout=arguments["lock_timeout"],
@@ -142,7 +182,9 @@ def main() -> None:
             module.run_command,
         )
     except running.Refused as refusal:
-        module.fail_json(msg=str(refusal))
+        module.fail_json(msg=str(refusal), overtaken=isinstance(refusal, running.Overtaken))
+    for warning in result.pop("warnings"):
+        module.warn(warning)
     module.exit_json(**result)
 
 

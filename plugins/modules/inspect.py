@@ -9,8 +9,9 @@ module: inspect
 short_description: Show networks in Docker's words
 version_added: 0.1.0
 description:
-  - Prints a table like C(docker network ls), a table of the sandboxes, and the JSON of C(docker network inspect) for
-    the networks that are declared, from what M(cnm.fabric.probe) read with O(cnm.fabric.probe#module:live=true).
+  - Prints a table like C(docker network ls), a table of the sandboxes, tables like C(docker service ls) and
+    C(docker service ps) if there are services, and the JSON of C(docker network inspect) for the networks that are
+    declared, from what M(cnm.fabric.probe) read with O(cnm.fabric.probe#module:live=true).
   - An action on the controller, to be run once a play.
 author:
   - cnm.fabric contributors (@cnm-fabric)

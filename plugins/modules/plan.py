@@ -28,6 +28,9 @@ options:
     type: str
     choices: [topology, host]
     default: topology
+  project:
+    description: Whose networks these are. Without it C(cnm_project) of each host, V(default) if that is not set.
+    type: str
 attributes:
   check_mode:
     description: Plans all the same, but does not write to the lease store.

@@ -22,6 +22,16 @@ options:
     description: Also return the kept plan's networks and sandboxes, and what of them is not as planned.
     type: bool
     default: false
+  declared:
+    description: Also return what of the inventory the kept plan follows from, and its networks and sandboxes.
+    type: bool
+    default: false
+  encryption:
+    description:
+      - Also try whether the host can encrypt overlays, for which its kernel may have to load modules.
+      - The action asks for it where C(cnm_overlay_secret) is set.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Reads only, so it does the same in check mode.
@@ -47,6 +57,16 @@ routes:
   returned: always
   type: list
   elements: dict
+addresses:
+  description: Addresses that other hosts may know this one by, with their links and the links' MTUs.
+  returned: always
+  type: list
+  elements: dict
+vnis:
+  description: VNIs of VXLAN links that are not the project's, a Docker Engine's among them.
+  returned: always
+  type: list
+  elements: int
 bridges:
   description: Bridges of the host that are nobody's project's.
   returned: always
@@ -58,6 +78,24 @@ resolvers:
   type: dict
 forwarding_before:
   description: Whether the host forwarded IPv4 before the project asked it to.
+  returned: always
+  type: bool
+dropping:
+  description: Chains of others that drop forwarded traffic they do not know.
+  returned: always
+  type: list
+  elements: str
+closed:
+  description: Chains of others that drop traffic for the host that they do not know.
+  returned: always
+  type: list
+  elements: str
+no_esp:
+  description: By IP version a sentence about what is missing for encrypted overlays; empty if that was not asked.
+  returned: always
+  type: dict
+ipvs:
+  description: Whether the kernel has IPVS, or a module of it that can be loaded.
   returned: always
   type: bool
 has_table:
@@ -75,9 +113,13 @@ distribution:
   type: list
   elements: str
 kept:
-  description: Revision, digest and leases of the plan the host keeps.
+  description: Revision, digest and leases of the plan the host keeps, and what modules made beside the inventory.
   returned: always
   type: dict
+settled:
+  description: Whether the host is as the plan it keeps says.
+  returned: always
+  type: bool
 drift:
   description: Operations that would bring the host back to its kept plan.
   returned: when O(live=true)
@@ -102,6 +144,8 @@ def main() -> None:
         argument_spec={
             "project": {"type": "str", "default": "default"},
             "live": {"type": "bool", "default": False},
+            "declared": {"type": "bool", "default": False},
+            "encryption": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -111,7 +155,9 @@ def main() -> None:
             "Set ansible_python_interpreter to a newer one."
         )
     try:
-        result = running.probe(module.params["project"], module.params["live"], module.run_command)
+        asked = module.params
+        wanted = (asked["live"], asked["declared"], module.run_command, asked["encryption"])
+        result = running.probe(asked["project"], *wanted)
     except running.Refused as refusal:
         module.fail_json(msg=str(refusal))
     module.exit_json(changed=False, **result)

@@ -10,7 +10,11 @@ short_description: Prove that the networks do what is declared
 version_added: 0.1.0
 description:
   - From inside every sandbox of the host, pings whom it must reach and whom it must not, and asks its resolver for the
-    names it must know. Fails on any miss and names each, and on whatever of the host is not as planned.
+    names it must know. Virtual addresses of services are pinged and asked for like sandboxes.
+  - From the host itself, begins a TCP connection to each port of the ingress mesh on every host. One that is accepted
+    or refused arrived; silence is a miss. Whether anybody serves in the task, and what happens to UDP, is not tried,
+    nor are ports of one C(host_ip); that nothing of the fabric refuses is what the comparison below proves.
+  - Fails on any miss and names each, and on whatever of the host is not as planned.
   - The action of the same name derives the checks from what M(cnm.fabric.plan) planned.
 author:
   - cnm.fabric contributors (@cnm-fabric)
@@ -57,7 +61,7 @@ counts:
   description: How many checks of each kind were made.
   returned: always
   type: dict
-  sample: {reach: 4, refuse: 0, names: 2, egress: 2}
+  sample: {reach: 4, refuse: 0, names: 2, egress: 2, connect: 3}
 misses:
   description: Every check that failed, with what was wanted and what was found.
   returned: always

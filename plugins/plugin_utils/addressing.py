@@ -8,14 +8,17 @@ each the lowest that is free.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from types import MappingProxyType
 from typing import Any, Optional, Union
 
-from .declaration.addresses import gateway_of
+from .declaration.addresses import Address, gateway_of
 from .declaration.topology import Endpoint, Host, IpamConfig, Network, Sandbox
 from .facts import Facts
+from .identifiers import identifier
 from .leases.base import Leases
 
 DOCKER_POOLS: tuple[tuple[str, int], ...] = (
@@ -32,6 +35,10 @@ DOCKER_POOLS: tuple[tuple[str, int], ...] = (
 AnyNetwork = Union[IPv4Network, IPv6Network]
 
 
+ULA_SUBNET = 64
+"""Size of the IPv6 subnets that are cut from the host's own /48 (RFC 4193), as Docker does."""
+
+
 @dataclass(frozen=True)
 class Subnet:
     """One subnet of a network on a host, as allocated."""
@@ -40,142 +47,222 @@ class Subnet:
     gateway: str
     config: IpamConfig
 
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return self.config.family
+
+    @property
+    def length(self) -> str:
+        """The prefix length."""
+        return self.subnet.partition("/")[2]
+
 
 @dataclass
 class Allocation:
     """What one host's networks and endpoints got, and the sentences about what could not be had."""
 
     subnets: dict[str, tuple[Subnet, ...]] = field(default_factory=dict)
-    addresses: dict[tuple[str, str], str] = field(default_factory=dict)
-    """By ``(network, sandbox)``."""
+    ipv4: dict[tuple[str, str], str] = field(default_factory=dict)
+    ipv6: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Addresses with their prefix length by ``(network, sandbox)``."""
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
+    def of(self, family: int) -> dict[tuple[str, str], str]:
+        """The addresses of a family."""
+        return self.ipv6 if family == 6 else self.ipv4
+
 
 def users(host: Host) -> dict[str, list[tuple[Sandbox, Endpoint]]]:
-    """Networks a sandbox of the host is on, with who is on them, both sorted by name."""
-    result: dict[str, list[tuple[Sandbox, Endpoint]]] = {}
+    """Networks that are on the host (a sandbox uses them, or they stand), with who is on them, both sorted by name."""
+    result: dict[str, list[tuple[Sandbox, Endpoint]]] = {
+        network.name: [] for network in host.networks if network.standing
+    }
     for sandbox in sorted(host.sandboxes, key=lambda item: item.name):
         for endpoint in sandbox.endpoints:
             result.setdefault(endpoint.network, []).append((sandbox, endpoint))
     return dict(sorted(result.items()))
 
 
-def allocate(host: Host, facts: Facts, leases: Leases, now: str) -> Allocation:
-    """Give every network of the host its subnet and gateway and every endpoint its address.
+def allocate(
+    host: Host, facts: Facts, leases: Leases, now: str, spanning: Mapping[str, Sequence[Subnet]] = MappingProxyType({})
+) -> Allocation:
+    """Give every network of local scope its subnets and gateways and every endpoint on it its addresses.
 
-    Updates ``leases`` in place: new entries are added, those of what is no longer declared are dropped.
+    Updates ``leases`` in place: new entries are added, those of what is no longer declared are dropped.  ``spanning``
+    are the subnets of networks that span hosts: what they have is not chosen.
     """
     allocation = Allocation()
-    in_use = {name: pairs for name, pairs in users(host).items() if _is_addressed(host.network(name))}
-    taken = _Taken(facts)
-    named = {name: host.network(name) for name in in_use}
-    remembered = leases["networks"]
-    for network in named.values():
-        if network is not None and network.ipam:
-            for config in network.ipam:
-                taken.explicit(allocation, network, config)
-    for name, network in named.items():
-        if network is None:
-            continue
-        entry = remembered.get(f"{host.name}/{name}", {})
-        configs = network.ipam or _automatic(host, network, entry, taken, allocation)
-        subnets = _with_gateways(network, configs, allocation)
-        allocation.subnets[name] = subnets
+    in_use = {name: pairs for name, pairs in users(host).items() if _is_local(host.network(name))}
+    taken = Taken([facts])
+    for subnets in spanning.values():
         for subnet in subnets:
-            _addresses(host.name, network, subnet, in_use[name], leases, allocation)
-    _remember(host, allocation, leases, now)
+            taken.take(network_of(subnet.subnet))
+    named = {name: network for name in in_use if (network := host.network(name)) is not None}
+    for network in named.values():
+        for config in network.ipam:
+            allocation.problems += taken.clashes(network, config)
+            allocation.warnings += taken.hidden(network, config)
+            taken.take(network_of(config.subnet))
+    for name, network in named.items():
+        entry = leases["networks"].get(f"{host.name}/{name}", {})
+        configs = [
+            config
+            for family in (4, 6)
+            for config in configs_of(network, family, entry, taken, _pool(host, family), allocation.problems, _POOLS)
+        ]
+        allocation.subnets[name] = with_gateways(network, configs, allocation.problems)
+        for family in (4, 6):
+            subnets = [subnet for subnet in allocation.subnets[name] if subnet.family == family]
+            held = {
+                sandbox.key: leases["endpoints"].get(f"{host.name}/{name}/{sandbox.key}", {}).get(f"ipv{family}")
+                for sandbox, _endpoint in in_use[name]
+            }
+            given = addresses(network, subnets, in_use[name], held, allocation.problems) if subnets else {}
+            allocation.of(family).update({(name, sandbox): address for sandbox, address in given.items()})
+    _remember(host, allocation, leases, now, spanning)
     return allocation
 
 
-def _is_addressed(network: Optional[Network]) -> bool:
-    return network is not None and network.driver not in ("host", "none")
+_POOLS = "cnm_default_address_pools"
 
 
-class _Taken:
-    """Prefixes of a host that a network must not overlap, and whose they are."""
+def _is_local(network: Optional[Network]) -> bool:
+    return network is not None and network.driver not in ("host", "none") and network.scope == "local"
 
-    def __init__(self, facts: Facts) -> None:
-        self._on_link: list[tuple[AnyNetwork, str]] = []
+
+class Taken:
+    """Prefixes of one or more hosts that a network must not overlap, and whose they are."""
+
+    def __init__(self, hosts: Iterable[Facts]) -> None:
+        self._on_link: list[tuple[AnyNetwork, str, str]] = []
         self._routed: list[tuple[AnyNetwork, str]] = []
-        for destination, link, via in facts.routes:
-            if destination == "default":
-                continue
-            where = (ip_network(destination, strict=False), f"the route {destination} on {link}")
-            (self._on_link if via is None else self._routed).append(where)
-        for server in facts.resolvers:
-            self._on_link.append((ip_network(server), f"the host's resolver {server}"))
+        known: dict[tuple[str, str, bool], None] = {}
+        resolvers: dict[str, None] = {}
+        for facts in hosts:
+            known.update(
+                dict.fromkeys((to, link, via is not None) for to, link, via in facts.routes if to != "default")
+            )
+            resolvers.update(dict.fromkeys(facts.resolvers))
+        for destination, link, is_routed in known:
+            prefix, what = network_of(destination), f"the route {destination} on {link}"
+            if is_routed:
+                self._routed.append((prefix, what))
+            else:
+                self._on_link.append((prefix, what, link))
+        for server in resolvers:
+            self._on_link.append((network_of(server), f"the host's resolver {server}", ""))
         self._ours: list[AnyNetwork] = []
 
-    def _clash(self, prefix: AnyNetwork) -> Optional[str]:
-        return next((what for other, what in self._on_link if _overlap(prefix, other)), None)
+    def _clash(self, prefix: AnyNetwork, own: str = "") -> Optional[str]:
+        """What the prefix overlaps, but for what is on the network's ``own`` link: that is taken over."""
+        found = (what for other, what, link in self._on_link if _overlap(prefix, other) and (not own or link != own))
+        return next(found, None)
 
-    def explicit(self, allocation: Allocation, network: Network, config: IpamConfig) -> None:
-        prefix = ip_network(config.subnet)
-        clash = self._clash(prefix)
-        if clash is not None:
-            allocation.problems.append(
-                f"{network.path}: subnet {config.subnet} overlaps {clash} on this host. Choose another subnet."
-            )
-        for other, what in self._routed:
-            if _overlap(prefix, other):
-                allocation.warnings.append(
-                    f"{network.path}: subnet {config.subnet} lies within {what}: what that leads to is out of reach"
-                )
-        self._ours.append(prefix)
+    def clashes(self, network: Network, config: IpamConfig) -> list[str]:
+        """A sentence if a subnet that was declared overlaps what is there."""
+        clash = self._clash(network_of(config.subnet), network.option("com.docker.network.bridge.name"))
+        if clash is None:
+            return []
+        return [f"{network.path}: subnet {config.subnet} overlaps {clash} on this host. Choose another subnet."]
+
+    def hidden(self, network: Network, config: IpamConfig) -> list[str]:
+        """Sentences about routes through a gateway that such a subnet hides."""
+        return [
+            f"{network.path}: subnet {config.subnet} lies within {what}: what that leads to is out of reach"
+            for other, what in self._routed
+            if _overlap(network_of(config.subnet), other)
+        ]
 
     def free(self, prefix: AnyNetwork) -> bool:
+        """Whether nothing overlaps it."""
         overlaps_ours = any(_overlap(prefix, other) for other in self._ours)
         overlaps_routed = any(_overlap(prefix, other) for other, _what in self._routed)
         return not overlaps_ours and not overlaps_routed and self._clash(prefix) is None
 
     def take(self, prefix: AnyNetwork) -> None:
+        """Note that it is not free any more."""
         self._ours.append(prefix)
+
+
+@lru_cache(maxsize=4096)
+def network_of(prefix: str) -> AnyNetwork:
+    """A prefix, an address with its length, or an address."""
+    return ip_network(prefix, strict=False)
 
 
 def _overlap(one: AnyNetwork, other: AnyNetwork) -> bool:
     return one.version == other.version and one.overlaps(other)
 
 
-def _automatic(
-    host: Host, network: Network, entry: dict[str, Any], taken: _Taken, allocation: Allocation
-) -> tuple[IpamConfig, ...]:
-    for subnet in entry.get("subnets", ()):
-        prefix = ip_network(subnet)
-        if taken.free(prefix):
-            taken.take(prefix)
-            return (IpamConfig(subnet),)
-    for base, size in host.settings.default_address_pools or DOCKER_POOLS:
-        pool = ip_network(base)
-        if pool.version != 4:
-            continue
-        for prefix in pool.subnets(new_prefix=max(size, pool.prefixlen)):
-            if taken.free(prefix):
-                taken.take(prefix)
-                return (IpamConfig(str(prefix)),)
-    allocation.problems.append(
-        f"{network.path}: no subnet is left in cnm_default_address_pools that the host does not use already. "
-        "Give the network a subnet, or add a pool."
-    )
-    return ()
+def configs_of(
+    network: Network,
+    family: int,
+    held: Mapping[str, Any],
+    taken: Taken,
+    pool: Iterable[AnyNetwork],
+    problems: list[str],
+    setting: str,
+) -> Sequence[IpamConfig]:
+    """The subnets of a family: those that are declared, else the one held, else the first of the pool that is free."""
+    declared = [config for config in network.ipam if config.family == family]
+    if declared or not network.has(family):
+        return declared
+    before = (network_of(subnet) for subnet in held.get("subnets", ()))
+    found = next((prefix for prefix in before if prefix.version == family and taken.free(prefix)), None)
+    if found is None:
+        found = next((prefix for prefix in pool if taken.free(prefix)), None)
+    if found is None:
+        problems.append(
+            f"{network.path}: no IPv{family} subnet is left in {setting} that the host does not use "
+            "already. Give the network a subnet, or add a pool."
+        )
+        return ()
+    taken.take(found)
+    return (IpamConfig(str(found)),)
 
 
-def _candidates(config: IpamConfig) -> Iterator[IPv4Address]:
-    """Addresses that may be given out, ascending: those of ip_range, without the subnet's first and last."""
-    subnet = IPv4Network(config.subnet)
-    pool = IPv4Network(config.ip_range) if config.ip_range else subnet
-    for number in range(int(pool.network_address), int(pool.broadcast_address) + 1):
-        address = IPv4Address(number)
-        if address not in (subnet.network_address, subnet.broadcast_address):
-            yield address
+def _pool(host: Host, family: int) -> Iterator[AnyNetwork]:
+    """The subnets to choose from, in order."""
+    pools = [(ip_network(base), size) for base, size in host.settings.default_address_pools]
+    mine = [(base, size) for base, size in pools if base.version == family]
+    if not mine and family == 6:
+        mine = [(_unique_local(host), ULA_SUBNET)]
+    elif not mine:
+        mine = [(ip_network(base), size) for base, size in DOCKER_POOLS]
+    for base, size in mine:
+        yield from base.subnets(new_prefix=max(size, base.prefixlen))
 
 
-def _with_gateways(network: Network, configs: Sequence[IpamConfig], allocation: Allocation) -> tuple[Subnet, ...]:
+def _unique_local(host: Host) -> IPv6Network:
+    """The host's own /48: ``fd`` and 40 bits derived from what it is called, as Docker's are from the daemon's id."""
+    bits = identifier("ula", host.settings.project, host.name)[:10]
+    return IPv6Network((int(f"fd{bits}", 16) << 80, 48))
+
+
+def _candidates(config: IpamConfig) -> Iterator[str]:
+    """Addresses that may be given out, ascending: those of ip_range, without the subnet's first and, of IPv4, last."""
+    subnet = network_of(config.subnet)
+    pool = network_of(config.ip_range) if config.ip_range else subnet
+    first = max(int(pool.network_address), int(subnet.network_address) + 1)
+    last = min(int(pool.broadcast_address), int(subnet.broadcast_address) - (1 if subnet.version == 4 else 0))
+    for number in range(first, last + 1):
+        yield str(type(subnet.network_address)(number))
+
+
+def _usable(address: Address, prefix: AnyNetwork) -> bool:
+    reserved = (prefix.network_address, prefix.broadcast_address) if prefix.version == 4 else (prefix.network_address,)
+    return address in prefix and address not in reserved
+
+
+def with_gateways(network: Network, configs: Sequence[IpamConfig], problems: list[str]) -> tuple[Subnet, ...]:
+    """The subnets, each with its gateway."""
     subnets = []
     for config in configs:
         gateway = gateway_of(config)
         if gateway is None:
-            allocation.problems.append(
+            problems.append(
                 f"{network.path}: {config.ip_range or config.subnet} has no address left for the gateway. "
                 "Name one with gateway, or free one of the aux_addresses."
             )
@@ -184,64 +271,64 @@ def _with_gateways(network: Network, configs: Sequence[IpamConfig], allocation: 
     return tuple(subnets)
 
 
-def _addresses(
-    host: str,
+def addresses(
     network: Network,
-    subnet: Subnet,
-    pairs: Sequence[tuple[Sandbox, Endpoint]],
-    leases: Leases,
-    allocation: Allocation,
-) -> None:
-    given: dict[str, str] = {}
-    reserved = {subnet.gateway, *(address for _name, address in subnet.config.aux_addresses)}
-    waiting: list[tuple[Sandbox, Endpoint]] = []
-    for sandbox, endpoint in pairs:
-        if endpoint.ipv4_address:
-            given[sandbox.name] = endpoint.ipv4_address
-        else:
-            waiting.append((sandbox, endpoint))
-    used = reserved | set(given.values())
+    subnets: Sequence[Subnet],
+    members: Sequence[tuple[Sandbox, Endpoint]],
+    held: Mapping[str, Optional[str]],
+    problems: list[str],
+) -> dict[str, str]:
+    """Addresses of one family, with their prefix length, by sandbox: fixed ones, those held, then the lowest free.
+
+    ``members`` are sorted by name, ``held`` has bare addresses by sandbox.
+    """
+    key = f"ipv{subnets[0].family}"
+    used = {address for subnet in subnets for address in _reserved(subnet)}
+    given = {sandbox.key: fixed for sandbox, endpoint in members if (fixed := getattr(endpoint, f"{key}_address"))}
+    used.update(given.values())
     newcomers = []
-    prefix = IPv4Network(subnet.subnet)
-    for sandbox, endpoint in waiting:
-        held = leases["endpoints"].get(f"{host}/{network.name}/{sandbox.name}", {}).get("ipv4")
-        if held and held not in used and _usable(held, prefix):
-            given[sandbox.name] = held
-            used.add(held)
+    for sandbox, _endpoint in members:
+        if sandbox.key in given:
+            continue
+        before = held.get(sandbox.key)
+        if before and before not in used and _subnet_of(before, subnets) is not None:
+            given[sandbox.key] = before
+            used.add(before)
         else:
-            newcomers.append((sandbox, endpoint))
-    _serve(network, subnet, newcomers, used, given, allocation)
-    for sandbox_name, address in given.items():
-        allocation.addresses[(network.name, sandbox_name)] = address
+            newcomers.append(sandbox.key)
+    free = (
+        f"{address}/{subnet.length}"
+        for subnet in subnets
+        for address in _candidates(subnet.config)
+        if address not in used
+    )
+    chosen = dict(zip(newcomers, free))
+    unserved = [name for name in newcomers if name not in chosen]
+    if unserved:
+        where = ", ".join(subnet.config.ip_range or subnet.subnet for subnet in subnets)
+        names = ", ".join(unserved[:5]) + (" and more" if len(unserved) > 5 else "")
+        problems.append(f"{network.path}: {where} has no address left for {names}. Take a larger subnet or ip_range.")
+    kept = {
+        name: f"{address}/{subnet.length}"
+        for name, address in given.items()
+        if (subnet := _subnet_of(address, subnets)) is not None
+    }
+    return {**kept, **chosen}
 
 
-def _usable(address: str, prefix: IPv4Network) -> bool:
-    value = IPv4Address(address)
-    return value in prefix and value not in (prefix.network_address, prefix.broadcast_address)
+def _reserved(subnet: Subnet) -> set[str]:
+    return {subnet.gateway, *(address for _name, address in subnet.config.aux_addresses)}
 
 
-def _serve(
-    network: Network,
-    subnet: Subnet,
-    newcomers: Sequence[tuple[Sandbox, Endpoint]],
-    used: Collection[str],
-    given: dict[str, str],
-    allocation: Allocation,
+def _subnet_of(text: str, subnets: Sequence[Subnet]) -> Optional[Subnet]:
+    """The subnet an address can be a host of."""
+    address = ip_address(text)
+    return next((subnet for subnet in subnets if _usable(address, network_of(subnet.subnet))), None)
+
+
+def _remember(
+    host: Host, allocation: Allocation, leases: Leases, now: str, spanning: Mapping[str, Sequence[Subnet]]
 ) -> None:
-    free = (address for address in map(str, _candidates(subnet.config)) if address not in used)
-    for position, (sandbox, _endpoint) in enumerate(newcomers):
-        address = next(free, None)
-        if address is None:
-            names = ", ".join(item.name for item, _endpoint in newcomers[position:][:5])
-            allocation.problems.append(
-                f"{network.path}: {subnet.config.ip_range or subnet.subnet} has no address left for {names}"
-                f"{' and more' if len(newcomers) - position > 5 else ''}. Take a larger subnet or ip_range."
-            )
-            return
-        given[sandbox.name] = address
-
-
-def _remember(host: Host, allocation: Allocation, leases: Leases, now: str) -> None:
     prefix = f"{host.name}/"
     networks = {}
     for name, subnets in allocation.subnets.items():
@@ -250,10 +337,8 @@ def _remember(host: Host, allocation: Allocation, leases: Leases, now: str) -> N
             "created": old.get("created", now),
             "subnets": [item.subnet for item in subnets],
         }
-    endpoints = {
-        f"{prefix}{network}/{sandbox}": {"ipv4": address}
-        for (network, sandbox), address in allocation.addresses.items()
-    }
-    for section, entries in (("networks", networks), ("endpoints", endpoints)):
-        others = {key: value for key, value in leases[section].items() if not key.startswith(prefix)}
-        leases[section] = {**others, **entries}
+    endpoints = {key: entry for key, entry in leases["endpoints"].items() if key.split("/")[1] in spanning}
+    for family in (4, 6):
+        for (network, sandbox), address in allocation.of(family).items():
+            endpoints.setdefault(f"{prefix}{network}/{sandbox}", {})[f"ipv{family}"] = address.partition("/")[0]
+    leases["networks"], leases["endpoints"] = networks, endpoints

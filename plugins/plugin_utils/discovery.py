@@ -1,16 +1,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Names: the records of each network, and the resolver and files of each sandbox."""
+"""Names: the records of each network, and the resolver and files of each sandbox.
+
+A sandbox's dnsmasq reads three things.  Its configuration, where a change means a restart, says nothing that changes
+with records or with the host's own resolvers.  The records of each of its networks are hosts files.  And a servers file
+says of each dotted name among them that it is answered here in every type, or not at all, and who is asked for the
+rest.  The last two it reads again when it is told to, between two questions: nothing is lost.  Sandboxes on the same
+networks share all files but the first.
+
+Records have no time to live (dnsmasq's own choice, where Docker says 600 s): asking again costs a tenth of a
+millisecond and leaves the sandbox only if the answer is not here, and an endpoint that is replaced is found at once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Network, ip_address
+from functools import cached_property
+from ipaddress import ip_address, ip_network
 
 from ..module_utils.plan import File, Resolver, content_digest, mark
-from .declaration.topology import Sandbox
+from .addressing import network_of
+from .declaration.topology import HOST_GATEWAY, Endpoint, Sandbox
 from .drivers.base import PlannedEndpoint, PlannedNetwork
+from .drivers.registry import DRIVERS
 from .facts import Facts
 from .firewall import RESOLVER_ADDRESS, RESOLVER_PORT
 
@@ -20,48 +34,193 @@ _LOCALHOST = (
     "ff02::1 ip6-allnodes",
     "ff02::2 ip6-allrouters",
 )
+_ROLE = "names"
+_SERVERS = "@"
+"""What names of servers files begin with, as no network's name can."""
+_LABEL = "[A-Za-z0-9_-]{1,63}"
+_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
+_LONGEST_NAME = 253
+_DIGITS = {4: 8, 6: 4}
+"""How many bits of an address a label of a reverse name stands for."""
+_EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
+_OWN_LOOPBACK = ("127.0.0.0/8", "::1/128")
+_NAMED = 5
+_QUESTIONS = 1024
+"""How many questions a resolver has open at a time before it refuses more; Docker's number."""
 
 
 def names_directory(project: str) -> str:
-    """Where a host keeps the records of its networks, a file each."""
+    """Where a host keeps the records of its networks and the servers files."""
     return f"/run/cnm/{project}/names"
 
 
-def record(endpoint: PlannedEndpoint) -> str:
-    """The endpoint's line: its address, then its names, the first being what the address resolves to."""
-    network, sandbox = endpoint.network.name, endpoint.sandbox
-    short = [sandbox.name, *endpoint.endpoint.aliases]
+def _is_name(text: str) -> bool:
+    """Whether it can be a name in DNS; one that cannot would end a line or spoil the next."""
+    return len(text) <= _LONGEST_NAME and _NAME.fullmatch(text) is not None
+
+
+def names_of(network: str, sandbox: Sandbox, endpoint: Endpoint) -> list[str]:
+    """An endpoint's names, the first being what its addresses resolve to."""
+    short = [sandbox.name, *endpoint.aliases]
     if sandbox.hostname and sandbox.hostname not in short:
         short.append(sandbox.hostname)
     names = [f"{short[0]}.{network}", *short, *(f"{name}.{network}" for name in short[1:])]
-    return " ".join([endpoint.address.partition("/")[0], *dict.fromkeys(names)])
+    return [name for name in dict.fromkeys(names) if _is_name(name)]
 
 
-def names_file(project: str, endpoints: Iterable[PlannedEndpoint]) -> File:
-    """The records of all networks of a host, a file a network."""
-    lines: dict[str, list[tuple[bytes, str, str]]] = {}
-    for endpoint in endpoints:
-        address = endpoint.address.partition("/")[0]
-        entry = (ip_address(address).packed, endpoint.sandbox.name, record(endpoint))
-        lines.setdefault(endpoint.network.name, []).append(entry)
-    role = "names"
-    header = f"# {mark(project, role)}\n"
-    files = {
-        network: header + "".join(f"{text}\n" for _packed, _name, text in sorted(entries))
-        for network, entries in sorted(lines.items())
-    }
-    return File(names_directory(project), role, files)
+def _names_of(item: PlannedEndpoint) -> list[str]:
+    return names_of(item.network.name, item.sandbox, item.endpoint)
+
+
+def record(addresses: Iterable[str], names: Iterable[str]) -> str:
+    """An endpoint's lines, one an address: the address, then its names."""
+    said = " ".join(names)
+    return "".join(f"{address} {said}\n" for address in addresses if said)
+
+
+def names_text(project: str, rows: Iterable[tuple[Sequence[str], Sequence[str]]]) -> str:
+    """A network's file of records, from the addresses and names of each of its endpoints."""
+    ordered = sorted(rows, key=lambda row: (ip_address(row[0][0]).packed, row[1]))
+    return _header(project) + "".join(record(*row) for row in ordered)
+
+
+def servers_text(names: Iterable[str], subnets: Iterable[str] = ()) -> str:
+    """Lines of a servers file that keep names here, and the reverse names of subnets."""
+    own = sorted({*names, *(zone for subnet in subnets for zone in reverse_zones(subnet))})
+    return "".join(f"server=/{name}/\n" for name in own)
+
+
+def _header(project: str) -> str:
+    return f"# {mark(project, _ROLE)}\n"
 
 
 def reverse_zones(subnet: str) -> list[str]:
-    """The in-addr.arpa zones that hold exactly the subnet's addresses, on octet boundaries."""
-    network = IPv4Network(subnet)
-    length = -(-network.prefixlen // 8) * 8 or 8
-    zones = []
-    for part in network.subnets(new_prefix=length) if length > network.prefixlen else [network]:
-        octets = str(part.network_address).split(".")[: length // 8]
-        zones.append(".".join(reversed(octets)) + ".in-addr.arpa")
-    return zones
+    """The zones of in-addr.arpa or ip6.arpa that hold exactly the subnet's addresses."""
+    network = ip_network(subnet)
+    digits = _DIGITS[network.version]
+    length = -(-network.prefixlen // digits) * digits or digits
+    parts = network.subnets(new_prefix=length) if length > network.prefixlen else [network]
+    return [".".join(part[0].reverse_pointer.split(".")[-(length // digits + 2) :]) for part in parts]
+
+
+def _own_text(endpoints: Sequence[PlannedEndpoint]) -> str:
+    """What of a network of local scope is answered here in every type: dotted names, and those of its addresses."""
+    network = endpoints[0].network
+    names = [name for endpoint in endpoints for name in _names_of(endpoint) if "." in name]
+    if DRIVERS[network.network.driver].bridge(network) is not None:
+        return servers_text(names, [subnet.subnet for subnet in network.subnets])
+    # others have addresses of the subnet too
+    addresses = (ip_address(address) for endpoint in endpoints for address in endpoint.addresses)
+    return servers_text([*names, *(address.reverse_pointer for address in addresses)])
+
+
+def _networks(endpoints: Iterable[PlannedEndpoint]) -> list[PlannedNetwork]:
+    return sorted({item.network.name: item.network for item in endpoints}.values(), key=lambda network: network.name)
+
+
+def _reach(endpoints: Sequence[PlannedEndpoint]) -> list[str]:
+    """Prefixes of the addresses that a sandbox's questions may go to: none if all of its networks are internal."""
+    if all(item.network.network.internal for item in endpoints):
+        return []
+    prefixes = set(_OWN_LOOPBACK)
+    for item in endpoints:
+        prefixes.update(_EVERYWHERE[6 if ":" in gateway else 4] for gateway in item.gateways)
+        prefixes.update(route.destination for route in (*item.network.network.routes, *item.endpoint.routes))
+        prefixes.update(subnet.subnet for subnet in item.network.subnets)
+    return sorted(prefixes)
+
+
+def _usable(server: str, reach: Iterable[str]) -> bool:
+    """Whether questions can go to the server.  A link-local one would need a link, and ours are not the host's."""
+    try:
+        address = ip_address(server)
+    except ValueError:
+        return False
+    if address.is_unspecified or address.is_multicast or server == RESOLVER_ADDRESS:
+        return False
+    link_local = address.version == 6 and address.is_link_local
+    return not link_local and any(address in network_of(prefix) for prefix in reach)
+
+
+def upstreams(facts: Facts, endpoints: Sequence[PlannedEndpoint]) -> list[str]:
+    """Who is asked for dotted names that are not ours: one after the other until one answers, or nobody."""
+    reach = _reach(endpoints)
+    declared = endpoints[0].sandbox.dns
+    servers = declared or [server for server in facts.resolvers if not _usable(server, _OWN_LOOPBACK)]
+    return [server for server in dict.fromkeys(servers) if _usable(server, reach)]
+
+
+def unheard(facts: Facts, sandboxes: Mapping[str, Sequence[PlannedEndpoint]]) -> list[str]:
+    """A sentence that names the sandboxes that have resolvers to ask, their own or the host's, but no way to them."""
+    lost: dict[str, list[str]] = {}
+    for name, endpoints in sorted(sandboxes.items()):
+        servers = (endpoints[0].sandbox.dns or facts.resolvers) if endpoints else ()
+        if servers and _reach(endpoints) and not upstreams(facts, endpoints):
+            lost.setdefault(", ".join(servers), []).append(name)
+    return [
+        f"names of the outside will not resolve in {_few(names)}: no way leads from there to {servers}; say in `dns` "
+        "which resolver to ask"
+        for servers, names in lost.items()
+    ]
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= _NAMED else f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
+
+
+def _servers_name(endpoints: Sequence[PlannedEndpoint]) -> str:
+    """One name for all sandboxes whose servers files say the same, whatever the records and the host's resolvers."""
+    networks = [network.name for network in _networks(endpoints)]
+    said = "\n".join([*networks, "", *endpoints[0].sandbox.dns, "", *_reach(endpoints)])
+    return _SERVERS + content_digest(said)[:12]
+
+
+@dataclass(frozen=True)
+class Names:
+    """The records of all networks of a host, a file a network, and the servers files of its sandboxes."""
+
+    file: File
+    servers: Mapping[str, str]
+    """Which servers file each sandbox reads."""
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """What is in each file; of one that is composed on the host that is not known here."""
+        files, shared = self.file.files, self.file.shared
+        whole = {name: digests[0] for name, digests in shared.items() if len(digests) == 1 and name not in files}
+        own = {name: content_digest(text) for name, text in files.items() if name not in shared}
+        return {**dict.fromkeys(shared, ""), **whole, **own}
+
+
+def names_of_host(project: str, facts: Facts, endpoints: Iterable[PlannedEndpoint]) -> Names:
+    """What is written for the resolvers of a host's sandboxes."""
+    by_network: dict[str, list[PlannedEndpoint]] = {}
+    by_sandbox: dict[str, list[PlannedEndpoint]] = {}
+    for endpoint in endpoints:
+        if endpoint.network.network.discovery:
+            by_network.setdefault(endpoint.network.name, []).append(endpoint)
+        by_sandbox.setdefault(endpoint.sandbox.name, []).append(endpoint)
+    files: dict[str, str] = {}
+    shared: dict[str, tuple[str, ...]] = {}
+    own: dict[str, str] = {}
+    servers: dict[str, str] = {}
+    for name, group in sorted(by_network.items()):
+        texts = group[0].network.shared
+        if texts is not None:
+            shared[name] = (texts.names,)
+        else:
+            files[name] = names_text(project, [(item.addresses, _names_of(item)) for item in group])
+            own[name] = _own_text(group)
+    for sandbox, group in sorted(by_sandbox.items()):
+        name = servers[sandbox] = _servers_name(group)
+        if name not in files:
+            networks = _networks(group)
+            upstream = (f"server={server}\n" for server in upstreams(facts, group) or ("/#/",))
+            local = (own[network.name] for network in networks if network.name in own)
+            files[name] = "".join((_header(project), *upstream, *local))
+            texts_of = tuple(network.shared.servers for network in networks if network.shared is not None)
+            shared.update({name: texts_of} if texts_of else {})
+    return Names(File(names_directory(project), _ROLE, files, shared=shared), servers)
 
 
 @dataclass(frozen=True)
@@ -70,62 +229,44 @@ class Naming:
 
     project: str
     facts: Facts
-    names: File
+    names: Names
     sandbox: Sandbox
     endpoints: Sequence[PlannedEndpoint]
 
-    @property
-    def _networks(self) -> list[PlannedNetwork]:
-        return sorted({item.network.name: item.network for item in self.endpoints}.values(), key=lambda n: n.name)
-
-    @property
-    def upstreams(self) -> list[str]:
-        """Where dotted names that are not ours go: nowhere for a sandbox with internal networks alone."""
-        if all(network.network.internal for network in self._networks):
-            return []
-        return [server for server in (self.sandbox.dns or self.facts.resolvers) if ":" not in server]
-
-    def _dotted_names(self, networks: Iterable[str]) -> list[str]:
-        """Names with dots among the records, other than those of the networks themselves: ours too, in every type."""
-        words = {
-            word
-            for network in networks
-            for line in self.names.files[network].splitlines()[1:]
-            for word in line.split()[1:]
-        }
-        return sorted(
-            word for word in words if "." in word and not word.endswith(tuple(f".{name}" for name in networks))
-        )
-
     def resolver(self) -> Resolver:
         """The sandbox's dnsmasq."""
-        directory = names_directory(self.project)
-        paths = {network.name: f"{directory}/{network.name}" for network in self._networks}
-        zones = [zone for n in self._networks for subnet in n.subnets for zone in reverse_zones(subnet.subnet)]
-        upstreams = self.upstreams
+        records = [network.name for network in _networks(self.endpoints) if network.network.discovery]
+        servers = self.names.servers[self.sandbox.name]
+        paths = {name: f"{self.names.file.directory}/{name}" for name in (*records, servers)}
         config = [
             f"port={RESOLVER_PORT}",
             f"listen-address={RESOLVER_ADDRESS}",
             "bind-interfaces",
             "no-hosts",
             "no-resolv",
-            *(f"addn-hosts={path}" for path in paths.values()),
-            # Undotted names and those of our networks are answered here or nowhere.
-            "local=//",
-            *(f"local=/{name}/" for name in [*paths, *dict.fromkeys(zones), *self._dotted_names(paths)]),
-            *(f"server={server}" for server in upstreams),
-            *([] if upstreams else ["local=/#/"]),
+            "strict-order",
+            f"dns-forward-max={_QUESTIONS}",
+            "local=//",  # a name without a dot is ours or nobody's
+            *(f"addn-hosts={paths[name]}" for name in records),
+            f"servers-file={paths[servers]}",
         ]
-        digests = {path: content_digest(self.names.files[name]) for name, path in paths.items()}
-        return Resolver(self.sandbox.name, tuple(config), digests)
+        return Resolver(
+            self.sandbox.name,
+            tuple(config),
+            {path: self.names.digests[name] for name, path in paths.items()},
+        )
 
     def files(self) -> File:
         """``/etc/netns/<sandbox>``: what ``ip netns exec`` shows in place of the files in /etc."""
         role = f"sandbox/{self.sandbox.name}"
         header = f"# {mark(self.project, role)}\n"
         hostname = self.sandbox.hostname or self.sandbox.name
-        own = [f"{item.address.partition('/')[0]} {hostname}" for item in self.endpoints]
-        extra = [f"{address} {name}" for name, address in self.sandbox.extra_hosts]
+        own = [f"{address} {hostname}" for item in self.endpoints for address in item.addresses if _is_name(hostname)]
+        extra = [
+            f"{address} {name}"
+            for name, said in self.sandbox.extra_hosts
+            for address in (self._host_addresses() if said == HOST_GATEWAY else (said,))
+        ]
         files = {
             "resolv.conf": header + self._resolv_conf(),
             "hosts": header + "".join(f"{line}\n" for line in (*_LOCALHOST, *extra, *own)),
@@ -133,6 +274,17 @@ class Naming:
             "hostname": f"{hostname}\n",
         }
         return File(f"/etc/netns/{self.sandbox.name}", role, files)
+
+    def _host_addresses(self) -> list[str]:
+        """The host's own addresses on the first network that leads out by it, of the families the sandbox has there."""
+        for item in self.endpoints:
+            found = DRIVERS[item.network.network.driver].host_addresses(item.network) if item.gateways else []
+            bare = [ip_address(address.partition("/")[0]) for address in found]
+            families = {ip_address(address).version for address in item.addresses}
+            usable = [str(address) for address in bare if address.version in families]
+            if usable:
+                return usable
+        return []
 
     def _resolv_conf(self) -> str:
         if not self.endpoints:

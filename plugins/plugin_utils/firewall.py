@@ -2,98 +2,424 @@
 # Copyright: cnm.fabric contributors
 """The host's table and the sandbox's, as nftables resources.
 
-The rules are fixed; what grows with networks stands in sets.  Whatever is neither from nor to a bridge of ours leaves
-the table at the second rule.
+The rules are fixed; what grows with networks and ports stands in sets and maps.  Whatever is neither from nor to a
+bridge of ours leaves the table at the second rule of each chain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
 
-from ..module_utils.plan import LINK_GROUP, OTHERS, Chain, Collection, Nftables, table_name
-from .drivers.base import PlannedNetwork
-from .drivers.bridge import ICC, MASQUERADE
+from ..module_utils.plan import FORWARDED, LINK_GROUP, OPEN_GROUP, OTHERS, Chain, Collection, Nftables, table_name
+from .balancing import Balancing
+from .drivers.base import PlannedEndpoint, PlannedNetwork
+from .drivers.bridge import ICC, MASQUERADE, TRUSTED, gateway_mode, is_on, source_address
+from .identifiers import mac_of, port_group, port_name
+from .ingress import MeshPort, mesh_rules
+from .overlay_rules import overlay_chains, overlay_collections
+from .publishing import PublishedPort
 
 RESOLVER_ADDRESS = "127.0.0.11"
 RESOLVER_PORT = 20053
 
+_IP = {4: "ip", 6: "ip6"}
+_ADDRESS = {4: "ipv4_addr", 6: "ipv6_addr"}
+_ICMP = {4: 1, 6: 58}
+_FAMILIES = (4, 6)
 
-def host_table(
-    project: str, networks: Sequence[tuple[PlannedNetwork, str]], forwarding_before: bool, foreign: Sequence[str]
-) -> Nftables:
-    """The host's table for these networks and their bridges; ``foreign`` are the bridges of others.
 
-    A host that did not forward before us goes on dropping what is not ours: turning forwarding on for the sandboxes
-    must not make it a router between its other links.
-    """
-    quoted = {network.name: f'"{bridge}"' for network, bridge in networks}
-    connected = [n for n, _bridge in networks if n.network.option(ICC, "true") != "false"]
-    masqueraded = [
-        n for n, _bridge in networks if not n.network.internal and n.network.option(MASQUERADE, "true") != "false"
-    ]
+@dataclass(frozen=True)
+class HostRules:
+    """What the host's table is made from."""
+
+    project: str
+    networks: Sequence[PlannedNetwork]
+    """Those with a bridge, sorted by name."""
+    bridges: Mapping[str, str]
+    """The bridge's link by network name."""
+    ports: Sequence[PublishedPort]
+    closed: Sequence[int]
+    """Families the host did not forward before us: it goes on dropping of them what is not ours."""
+    foreign: Sequence[str]
+    """Bridges of others."""
+    marked: bool
+    """Whether what may pass is marked, for the rule in DOCKER-USER."""
+    uplinks: Sequence[str] = ()
+    """Links of the host's own default routes."""
+    overlays: Sequence[PlannedNetwork] = ()
+    """Networks that span hosts, whose packets arrive here in others."""
+
+    @property
+    def guarded(self) -> list[PlannedNetwork]:
+        """Networks that are filtered."""
+        return [item for item in self.networks if item.network.firewall]
+
+    def link(self, network: PlannedNetwork) -> str:
+        """The network's bridge as an nft string."""
+        return f'"{self.bridges[network.name]}"'
+
+
+def host_table(rules: HostRules) -> Nftables:
+    """The host's table: isolation, translation, published ports."""
+    collections = [*_link_sets(rules)]
+    for family in _FAMILIES:
+        collections += _subnet_sets(rules, family)
+        collections += _port_maps(rules.ports, family)
+    collections += overlay_collections(rules.overlays)
     return Nftables(
         namespace="",
         family="inet",
-        name=table_name(project),
+        name=table_name(rules.project),
         role="host",
+        collections=tuple(collections),
+        chains=(
+            Chain("user_forward", user=True),
+            _others(rules),
+            Chain("pass", rules=(*([f"meta mark set meta mark | {FORWARDED:#x}"] if rules.marked else ()), "accept")),
+            _forward(rules),
+            _direct_access(),
+            Chain("prerouting", "type nat hook prerouting priority -100; policy accept", (_TO_HOST,)),
+            Chain("output", "type nat hook output priority -100; policy accept", (_TO_HOST,)),
+            Chain("publish", rules=tuple(_publish())),
+            _postrouting(),
+            *overlay_chains(rules.project, rules.overlays),
+        ),
+    )
+
+
+_TO_HOST = "fib daddr type local jump publish"
+"""Nothing but what is meant for the host itself is ever translated (GHSA-jv3w-x3r3-g6rm)."""
+
+
+def _link_sets(rules: HostRules) -> Iterable[Collection]:
+    guarded, link = rules.guarded, rules.link
+    connected = [f"{link(n)} . {link(n)}" for n in guarded if is_on(n.network, ICC)]
+    yield Collection("bridges", "type ifname;", _sorted(map(link, guarded)))
+    yield Collection("connected", "type ifname . ifname;", _sorted(connected))
+    yield Collection("foreign", "type ifname . ifname;", _sorted(f'"{name}" . "{name}"' for name in rules.foreign))
+    yield Collection("internal", "type ifname;", _sorted(link(n) for n in guarded if n.network.internal))
+    yield Collection(
+        "isolated", "type ifname;", _sorted(link(n) for n in guarded if gateway_mode(n.network, 4) == "isolated")
+    )
+    yield Collection("uplinks", "type ifname;", _sorted(f'"{name}"' for name in rules.uplinks))
+    strangers = set(rules.foreign) - set(rules.uplinks)
+    yield Collection("strangers", "type ifname;", _sorted(f'"{name}"' for name in strangers))
+
+
+def _subnet_sets(rules: HostRules, family: int) -> Iterable[Collection]:
+    """Per family: whose subnets are kept from outside, where each is at home, what is translated on its way out."""
+    guarded = [n for n in rules.guarded if n.of(family)]
+    address = _ADDRESS[family]
+    modes = {n.name: gateway_mode(n.network, family) for n in guarded}
+    open_modes = {n.name: mode for n, mode in ((n, modes[n.name]) for n in guarded) if not n.network.internal}
+    out = [
+        n
+        for n in guarded
+        if not n.network.internal and modes[n.name] in ("nat", "nat-unprotected") and is_on(n.network, MASQUERADE)
+    ]
+    sources = {n.name: source_address(n.network, family) for n in guarded if modes[n.name] != "routed"}
+    homes = [
+        f'{subnet.subnet} . "{link}"'
+        for n in guarded
+        for link in [rules.bridges[n.name], *n.network.option(TRUSTED).split(":")]
+        for subnet in n.of(family)
+        if link
+    ]
+
+    def subnets(chosen: Iterable[PlannedNetwork]) -> tuple[str, ...]:
+        return _sorted(subnet.subnet for n in chosen for subnet in n.of(family))
+
+    def interval(name: str, elements: tuple[str, ...]) -> Collection:
+        return Collection(f"{name}{family}", f"type {address}; flags interval;", elements)
+
+    yield interval("subnets", subnets(guarded))
+    yield interval("guarded", subnets(n for n in guarded if modes[n.name] in ("nat", "isolated")))
+    yield Collection(f"homes{family}", f"type {address} . ifname; flags interval;", _sorted(homes))
+    gateways = _sorted(subnet.gateway for n in guarded for subnet in n.of(family))
+    yield Collection(f"gateways{family}", f"type {address};", gateways)
+    yield interval("unprotected", subnets(n for n in guarded if open_modes.get(n.name) == "nat-unprotected"))
+    yield interval("routed", subnets(n for n in guarded if open_modes.get(n.name) == "routed"))
+    yield interval("masqueraded", subnets(n for n in out if not sources.get(n.name)))
+    yield Collection(
+        f"sources{family}",
+        f"type {address} : {address}; flags interval;",
+        _sorted(f"{subnet.subnet} : {sources[n.name]}" for n in out if sources.get(n.name) for subnet in n.of(family)),
+    )
+
+
+def _port_maps(ports: Sequence[PublishedPort], family: int) -> Iterable[Collection]:
+    """Single ports in hash maps, ranges that lead to the same numbers in interval maps; other ranges port by port."""
+    address = _ADDRESS[family]
+    single: dict[bool, list[str]] = {True: [], False: []}
+    ranges: dict[bool, list[str]] = {True: [], False: []}
+    opened: set[str] = set()
+    open_ranges: set[str] = set()
+    for port in ports:
+        if port.family != family:
+            continue
+        alike = port.published == port.target and port.published[0] != port.published[1]
+        place = f"{port.host_ip} . " if port.host_ip else ""
+        if port.translated and alike:
+            ranges[bool(place)].append(f"{place}{port.protocol} . {_range(port.published)} : {port.address}")
+        elif port.translated:
+            numbers = zip(range(port.published[0], port.published[1] + 1), range(port.target[0], port.target[1] + 1))
+            single[bool(place)] += [f"{place}{port.protocol} . {one} : {port.address} . {to}" for one, to in numbers]
+        target = f"{port.address} . {port.protocol} . {_range(port.target)}"
+        (opened if port.target[0] == port.target[1] else open_ranges).add(target)
+    service = "inet_proto . inet_service"
+    for bound, suffix, key in ((True, "", f"{address} . {service}"), (False, "_any", service)):
+        name = f"ports{family}{suffix}"
+        yield Collection(name, f"type {key} : {address} . inet_service;", _sorted(single[bound]), tracked=True)
+        name = f"ranges{family}{suffix}"
+        yield Collection(name, f"type {key} : {address}; flags interval;", _sorted(ranges[bound]), tracked=True)
+    yield Collection(f"open{family}", f"type {address} . {service};", _sorted(opened))
+    yield Collection(f"open_ranges{family}", f"type {address} . {service}; flags interval;", _sorted(open_ranges))
+
+
+def _range(numbers: tuple[int, int]) -> str:
+    return str(numbers[0]) if numbers[0] == numbers[1] else f"{numbers[0]}-{numbers[1]}"
+
+
+def _sorted(elements: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(elements))
+
+
+def _others(rules: HostRules) -> Chain:
+    """What is not ours.  With br_netfilter a foreign bridge's own frames come by here too: they are not routed."""
+    verdicts = {family: "drop" if family in rules.closed else "accept" for family in _FAMILIES}
+    return Chain(
+        OTHERS,
+        rules=(
+            "iifname . oifname @foreign accept",
+            f"iifgroup {OPEN_GROUP} goto pass",
+            f"oifgroup {OPEN_GROUP} goto pass",
+            *(f"meta nfproto ipv{family} {verdict}" for family, verdict in verdicts.items()),
+        ),
+    )
+
+
+def _both(text: str) -> list[str]:
+    """A rule for each family: ``IP`` is its word, ``N`` its number."""
+    return [text.replace("IP", _IP[family]).replace("N", str(family)) for family in _FAMILIES]
+
+
+def _forward(rules: HostRules) -> Chain:
+    """What is not for a bridge of ours passes, and is for others to judge: a Docker Engine guards its own bridges."""
+    judged = f"oifgroup != {LINK_GROUP}"
+    docker = [f'{judged} oifname "docker*" accept', f'{judged} oifname "br-*" accept', "oifname @strangers accept"]
+    return Chain(
+        "forward",
+        # Before the chains of others, which may want to know what passed here.
+        "type filter hook forward priority -1; policy accept",
+        (
+            "jump user_forward",
+            f"iifgroup != {LINK_GROUP} oifgroup != {LINK_GROUP} goto {OTHERS}",
+            # Before what is established: a connection with the outside is none that an internal network may have.
+            "iifname @internal iifname . oifname != @connected drop",
+            "oifname @internal iifname . oifname != @connected drop",
+            "ct state established,related goto pass",
+            "ct state invalid drop",
+            "iifname . oifname @connected goto pass",
+            *_both("IP daddr . meta l4proto . th dport @openN goto pass"),
+            *_both("IP daddr . meta l4proto . th dport @open_rangesN goto pass"),
+            *_both("IP daddr @unprotectedN goto pass"),
+            *(f"{_IP[f]} daddr @routed{f} meta l4proto {_ICMP[f]} goto pass" for f in _FAMILIES),
+            "oifname @bridges drop",
+            *(["oifname @uplinks goto pass", *docker] if rules.marked else ()),
+            "goto pass",
+        ),
+    )
+
+
+def _direct_access() -> Chain:
+    """Packets that aim at a sandbox, or at the host's loopback, from where neither is at home (moby#45610).
+
+    Nor does any come in another's name: with a packet from a sandbox it cannot reach, to itself, anyone could begin
+    the connection whose answers are let by.
+    """
+    return Chain(
+        "direct_access",
+        # After conntrack, which knows answers, and before the translation of destinations, which hides where it aims.
+        "type filter hook prerouting priority -150; policy accept",
+        (
+            'iifname "lo" accept',
+            "ip daddr 127.0.0.0/8 drop",
+            # The kernel takes all of it but 127.0.0.1 where answers to the loopback may come in (route_localnet).
+            "ip saddr 127.0.0.0/8 drop",
+            "ct state established,related accept",
+            *_both("IP saddr @subnetsN IP saddr . iifname != @homesN drop"),
+            # Of IPv4 the kernel takes none of these; of IPv6 it does.
+            "iifname @bridges fib saddr type local drop",
+            # A bridge without an address hears what is for the host's others, once somebody guesses its MAC address.
+            "iifname @isolated meta nfproto ipv4 fib daddr type local drop",
+            *_both("iifname @bridges IP daddr @gatewaysN accept"),
+            *_both("IP daddr @guardedN IP daddr . iifname != @homesN drop"),
+        ),
+    )
+
+
+def _publish() -> Iterable[str]:
+    """The kernel has no way back from an address that was translated from ``::1``."""
+    yield "ip6 daddr ::1 return"
+    for family in _FAMILIES:
+        key = "meta l4proto . th dport"
+        for name in ("ports", "ranges"):
+            yield f"dnat {_IP[family]} to {_IP[family]} daddr . {key} map @{name}{family}"
+            yield f"dnat {_IP[family]} to {key} map @{name}{family}_any"
+
+
+def _postrouting() -> Chain:
+    return Chain(
+        "postrouting",
+        "type nat hook postrouting priority 100; policy accept",
+        (
+            # From the host's loopback to a port published there: the sandbox needs an address it can answer.
+            "ip saddr 127.0.0.0/8 oifname @bridges masquerade",
+            # From a sandbox to its own network through a published port: the answer has to come back this way.
+            *_both("IP saddr . oifname @homesN ct status dnat masquerade"),
+            *_both("oifname != @bridges snat IP to IP saddr map @sourcesN"),
+            *_both("IP saddr @masqueradedN oifname != @bridges masquerade"),
+        ),
+    )
+
+
+def bridge_table(project: str, networks: Sequence[PlannedNetwork], endpoints: Sequence[PlannedEndpoint]) -> Nftables:
+    """Nobody on a bridge speaks in the name of another there, or of the gateway: frames, ARP, IPv4, IPv6 and its ND.
+
+    What belongs to nobody on the bridge passes: sandboxes may route, and hold addresses of their own making.  Ports are
+    known as their network's by their link group.
+    """
+    taken: dict[str, set[str]] = {kind: set() for kind in _SPOKEN}
+    mine: dict[str, set[str]] = {kind: set() for kind in _SPOKEN}
+    groups = {network.name: port_group(network.id) for network in networks}
+    for endpoint in endpoints:
+        group = groups.get(endpoint.network.name)
+        for kind, value in _spoken(endpoint.mac, endpoint.addresses) if group is not None else ():
+            taken[kind].add(f"{group} . {value}")
+            mine[kind].add(f'"{port_name(endpoint.id)}" . {value}')
+    for network in networks:
+        gateways = [subnet.gateway for subnet in network.subnets]
+        for kind, value in _spoken(mac_of(gateways[0]), gateways):
+            taken[kind].add(f"{groups[network.name]} . {value}")
+    collections = [Collection("networks", "type devgroup;", _sorted(map(str, groups.values())))]
+    for kind, (says, _fields) in _SPOKEN.items():
+        collections.append(Collection(f"taken_{kind}", f"typeof iifgroup . {says};", _sorted(taken[kind])))
+        collections.append(Collection(f"mine_{kind}", f"typeof iifname . {says};", _sorted(mine[kind])))
+    rules = [
+        f"{condition}iifgroup . {field} @taken_{kind} iifname . {field} != @mine_{kind} drop"
+        for kind, (_says, fields) in _SPOKEN.items()
+        for condition, field in fields
+    ]
+    hook = "type filter hook prerouting priority -300; policy accept"
+    return Nftables(
+        namespace="",
+        family="bridge",
+        name=table_name(project),
+        role="bridges",
+        collections=tuple(collections),
+        chains=(Chain("prerouting", hook, ("iifgroup != @networks accept", _TAGGED_TWICE, *rules)),),
+    )
+
+
+_TAGGED_TWICE = "meta protocol { 8021q, 8021ad } drop"
+"""One VLAN tag is off a frame when it gets here.  Whoever receives takes off all of VLAN 0, rules look behind none."""
+
+_TARGET = "@th,64,128"
+_SPOKEN: dict[str, tuple[str, Sequence[tuple[str, str]]]] = {
+    "mac": ("ether saddr", [("", "ether saddr")]),
+    "ipv4": ("ip saddr", [("", "arp saddr ip"), ("", "ip saddr")]),
+    "ipv6": ("ip6 saddr", [("", "ip6 saddr")]),
+    # nft 1.0.6 has no name for the target of a neighbour advertisement yet: 8 bytes into ICMPv6 (RFC 4861 §4.4).
+    "target": (_TARGET, [("icmpv6 type nd-neighbor-advert ", _TARGET)]),
+}
+"""By what somebody is known on a bridge: the type of it, and (condition, field) of each place it is said."""
+
+
+def _spoken(mac: str, addresses: Iterable[str]) -> Iterable[tuple[str, str]]:
+    yield "mac", mac
+    for address in addresses:
+        if ":" in address:
+            yield "ipv6", address
+            yield "target", f"0x{ip_address(address).packed.hex()}"
+        else:
+            yield "ipv4", address
+
+
+def segment_table(project: str, network: PlannedNetwork, endpoints: Sequence[PlannedEndpoint]) -> Nftables:
+    """An overlay's own namespace: a sandbox there speaks with its own MAC address, and of its subnets only as itself.
+
+    ``endpoints`` are those of the network.  Stricter than a bridge's, because the table has no room for who is on
+    other hosts.
+    """
+    if network.overlay is None:
+        raise ValueError(f"{network.name} is not an overlay")
+    mine: dict[str, set[str]] = {kind: set() for kind in _SPOKEN}
+    for endpoint in endpoints:
+        for kind, value in _spoken(endpoint.mac, endpoint.addresses):
+            mine[kind].add(f'"{port_name(endpoint.id)}" . {value}')
+    subnets = {family: _sorted(subnet.subnet for subnet in network.of(family)) for family in _FAMILIES}
+    rules = (
+        "iifname . ether saddr != @mine_mac drop",
+        "arp saddr ip @subnets4 iifname . arp saddr ip != @mine_ipv4 drop",
+        "ip saddr @subnets4 iifname . ip saddr != @mine_ipv4 drop",
+        "ip6 saddr @subnets6 iifname . ip6 saddr != @mine_ipv6 drop",
+        *(
+            f"icmpv6 type nd-neighbor-advert {_begins(subnet)} iifname . {_TARGET} != @mine_target drop"
+            for subnet in subnets[6]
+        ),
+    )
+    place = network.overlay.bridge
+    return Nftables(
+        namespace=place,
+        family="bridge",
+        name=table_name(project),
+        role=f"network/{network.name}",
         collections=(
-            Collection("bridges", "type ifname;", tuple(sorted(quoted.values()))),
-            Collection(
-                "connected",
-                "type ifname . ifname;",
-                tuple(sorted(f"{quoted[n.name]} . {quoted[n.name]}" for n in connected)),
-            ),
-            Collection("foreign", "type ifname . ifname;", tuple(f'"{name}" . "{name}"' for name in sorted(foreign))),
-            Collection(
-                "internal", "type ifname;", tuple(sorted(quoted[n.name] for n, _b in networks if n.network.internal))
-            ),
-            Collection(
-                "masqueraded",
-                "type ipv4_addr; flags interval;",
-                tuple(sorted(subnet.subnet for n in masqueraded for subnet in n.subnets)),
+            *(Collection(f"subnets{f}", f"type {_ADDRESS[f]}; flags interval;", subnets[f]) for f in _FAMILIES),
+            *(
+                Collection(f"mine_{kind}", f"typeof iifname . {says};", _sorted(mine[kind]))
+                for kind, (says, _fields) in _SPOKEN.items()
             ),
         ),
         chains=(
-            Chain("user_forward", user=True),
-            # With br_netfilter a foreign bridge's own frames come by here too: they are not routed.
-            Chain(OTHERS, rules=("iifname . oifname @foreign accept", "accept" if forwarding_before else "drop")),
             Chain(
-                "forward",
-                "type filter hook forward priority 0; policy accept",
-                (
-                    "jump user_forward",
-                    f"iifgroup != {LINK_GROUP} oifgroup != {LINK_GROUP} goto {OTHERS}",
-                    "ct state established,related accept",
-                    "ct state invalid drop",
-                    "iifname . oifname @connected accept",
-                    "oifname @bridges drop",
-                    "iifname @internal drop",
-                ),
-            ),
-            Chain(
-                "postrouting",
-                "type nat hook postrouting priority 100; policy accept",
-                ("ip saddr @masqueraded oifname != @bridges masquerade",),
+                "prerouting",
+                "type filter hook prerouting priority -300; policy accept",
+                (f'iifname "{network.overlay.vxlan}" accept', _TAGGED_TWICE, *rules),
             ),
         ),
     )
 
 
-def sandbox_table(project: str, sandbox: str) -> Nftables:
-    """What leads 127.0.0.11:53 to the sandbox's resolver, so that port 53 stays free for the sandbox itself."""
+def _begins(subnet: str) -> str:
+    """That an advertisement's target lies in the subnet."""
+    prefix = ip_network(subnet)
+    return f"@th,64,{prefix.prefixlen} {int(prefix.network_address) >> (128 - prefix.prefixlen):#x}"
+
+
+def mesh_table(project: str, sandbox: str, ports: Sequence[MeshPort], inner: str) -> Nftables:
+    """What leads from a host's ingress sandbox to tasks on any host."""
+    collections, chains = mesh_rules(ports, inner)
+    table, role = table_name(project), f"ingress/{sandbox}"
+    return Nftables(sandbox, "inet", table, role, collections=tuple(collections), chains=tuple(chains))
+
+
+def sandbox_table(project: str, sandbox: str, balancing: Balancing = Balancing()) -> Nftables:  # noqa: B008 - frozen
+    """What leads 127.0.0.11:53 to the sandbox's resolver, so that port 53 stays free for the sandbox itself, and
+    virtual IPs to tasks.
+    """
+    to_resolver = (
+        f"ip daddr {RESOLVER_ADDRESS} {protocol} dport 53 dnat ip to {RESOLVER_ADDRESS}:{RESOLVER_PORT}"
+        for protocol in ("udp", "tcp")
+    )
+    hook = "type nat hook output priority -100; policy accept"
     return Nftables(
         namespace=sandbox,
         family="inet",
         name=table_name(project),
         role=f"resolver/{sandbox}",
-        chains=(
-            Chain(
-                "output",
-                "type nat hook output priority -100; policy accept",
-                tuple(
-                    f"ip daddr {RESOLVER_ADDRESS} {protocol} dport 53 dnat ip to {RESOLVER_ADDRESS}:{RESOLVER_PORT}"
-                    for protocol in ("udp", "tcp")
-                ),
-            ),
-        ),
+        collections=balancing.collections,
+        chains=(Chain("output", hook, (*to_resolver, *balancing.output)), *balancing.chains),
     )

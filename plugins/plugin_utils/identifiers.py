@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import hashlib
-from ipaddress import IPv4Address
+from functools import lru_cache
+from ipaddress import ip_address
 
 
 def identifier(*parts: str) -> str:
@@ -23,6 +24,13 @@ def port_name(endpoint_id: str) -> str:
     return f"veth{endpoint_id[:7]}"
 
 
+def port_group(network_id: str) -> int:
+    """The link group of a network's bridge ports: what a rule can know them by."""
+    return int(network_id[:7], 16) | 1
+
+
+@lru_cache(maxsize=65536)
 def mac_of(address: str) -> str:
-    """``02:42:`` and the four bytes of the IPv4 address, as Docker derived them."""
-    return "02:42:" + IPv4Address(address).packed.hex(":")
+    """``02:42:`` and the four bytes of an IPv4 address, as Docker derived them; of IPv6, four of the address's hash."""
+    packed = ip_address(address).packed
+    return "02:42:" + (packed if len(packed) == 4 else hashlib.sha256(packed).digest()[:4]).hex(":")

@@ -5,23 +5,43 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Optional
 
-from ..module_utils.plan import Namespace, Plan, Resource, Sysctl
+from ..module_utils.plan import DockerUser, Namespace, Plan, Resource, Sysctl, Xfrm
 from .addressing import Allocation, allocate, users
+from .balancing import Balancing, VirtualService, virtual_services
+from .declaration.ingress import INGRESS
+from .declaration.ingress import SANDBOX as INGRESS_SANDBOX
+from .declaration.published import default_route
+from .declaration.routes import off_link
 from .declaration.topology import Endpoint, Host, Sandbox, Topology
-from .discovery import Naming, names_file
-from .drivers.base import PlannedEndpoint, PlannedNetwork
+from .discovery import Naming, names_of_host, unheard
+from .drivers.base import Digests, PlannedEndpoint, PlannedNetwork, by_network
 from .drivers.registry import DRIVERS
+from .encryption import fingerprint
 from .facts import Facts
-from .firewall import host_table, sandbox_table
+from .firewall import HostRules, bridge_table, host_table, mesh_table, sandbox_table, segment_table
 from .identifiers import identifier, mac_of
-from .leases.base import Leases, of_host
+from .ingress import MeshPort, behind, mesh_sysctls
+from .ipvs_balancing import by_ipvs
+from .kernel_settings import host_sysctls
+from .leases.base import OF_HOSTS, OVERLAYS, SERVICES, Leases, join, kept_by, split
+from .mesh import shared_texts
+from .nftables_balancing import SCHEDULERS as BY_NFTABLES
+from .nftables_balancing import by_nftables
+from .overlays import Overlay, Overlays, plan_overlays
+from .publishing import published_ports, published_twice, taken_ports
+from .services import Placement, place_services
+from .tasks import with_tasks
 from .views import model_of
 
-FORWARDING = "net.ipv4.ip_forward"
+_DOCKERS = {4: "ip filter FORWARD", 6: "ip6 filter FORWARD"}
+_MOST_PORTS = 1023
+"""One of the 1024 numbers is none of a port, and an overlay's VXLAN has one."""
 PREFIX = "com.docker.network.container_iface_prefix"
 
 
@@ -34,55 +54,220 @@ class Planned:
     refusals: dict[str, list[str]] = field(default_factory=dict)
     """Hosts that cannot be as declared, with every reason; they get no plan, the others do."""
     warnings: dict[str, list[str]] = field(default_factory=dict)
+    shared: dict[str, str] = field(default_factory=dict)
+    """Texts that plans name by digest, because their hosts have them in common."""
 
 
-def plan(topology: Topology, facts: Mapping[str, Facts], leases: Leases, now: str) -> Planned:
+def plan(
+    topology: Topology,
+    facts: Mapping[str, Facts],
+    leases: Leases,
+    now: str,
+    connections: Mapping[str, str] = MappingProxyType({}),
+    whole: bool = True,
+) -> Planned:
     """Plan every host that ``facts`` has; the others keep their leases as they are.
 
-    ``now`` is the time a new network is said to be created at, in ISO 8601.
+    ``now`` is the time a new network is said to be created at, in ISO 8601; ``connections`` is where Ansible reaches
+    each host.  ``whole`` false says that there are other hosts, of which nothing is known.
     """
-    result = Planned(leases=copy.deepcopy(leases))
-    names = {host.name for host in topology.hosts}
-    for section, entries in result.leases.items():
-        result.leases[section] = {key: value for key, value in entries.items() if key.partition("/")[0] in names}
-    for host in sorted(topology.hosts, key=lambda item: item.name):
-        known = facts.get(host.name)
+    result = Planned()
+    found, spanning = split(copy.deepcopy(leases))
+    parts = {host.name: found.get(host.name) or {section: {} for section in OF_HOSTS} for host in topology.hosts}
+    fleet = _fleet(topology, facts, connections, parts, spanning, now) if whole else _Fleet(topology, alone=True)
+    result.shared = fleet.texts
+    result.warnings = {host: list(found) for host, found in fleet.overlays.warnings.items() if found}
+    for host in sorted(fleet.topology.hosts, key=lambda item: item.name):
+        known, part = facts.get(host.name), parts[host.name]
         if known is None:
+            if part["hosts"].get(host.name, {}).get("mesh") != (told := fleet.tells(host.name)) and told:
+                result.warnings.setdefault(host.name, []).append(fleet.news(host.name))
             continue
-        before = copy.deepcopy(result.leases)
-        allocation = allocate(host, known, result.leases, now)
-        if allocation.warnings:
-            result.warnings[host.name] = allocation.warnings
-        if allocation.problems:
-            result.leases = before
-            result.refusals[host.name] = allocation.problems
+        drawn = _draw(host, known, fleet, copy.deepcopy(part), now)
+        if drawn.problems:
+            result.refusals[host.name] = list(dict.fromkeys(drawn.problems))
             continue
-        result.plans[host.name] = _plan_host(host, known, allocation, result.leases)
+        parts[host.name] = drawn.leases
+        if drawn.warnings:
+            result.warnings.setdefault(host.name, []).extend(drawn.warnings)
+        result.plans[host.name] = _plan_host(host, known, drawn, fleet, kept_by(host.name, drawn.leases, spanning))
+    result.leases = join(parts, spanning)
     return result
 
 
-def _plan_host(host: Host, facts: Facts, allocation: Allocation, leases: Leases) -> Plan:
-    project = host.settings.project
-    networks = _networks(host, allocation, leases)
+@dataclass
+class _Fleet:
+    """What is worked out once for all hosts; ``alone`` if only one of them is known."""
+
+    topology: Topology
+    placement: Placement = field(default_factory=Placement)
+    overlays: Overlays = field(default_factory=Overlays)
+    meshes: dict[str, Digests] = field(default_factory=dict)
+    virtual: dict[str, list[VirtualService]] = field(default_factory=dict)
+    """Services with a VIP by network."""
+    mesh: list[MeshPort] = field(default_factory=list)
+    texts: dict[str, str] = field(default_factory=dict)
+    alone: bool = False
+
+    def tells(self, host: str) -> str:
+        """A digest of what a host is told of the others; "" if it has nothing in common with any."""
+        names = sorted(self.overlays.of(host))
+        return identifier(*(f"{name} {self.meshes[name].table}" for name in names))[:12] if names else ""
+
+    def news(self, host: str) -> str:
+        """A sentence for a host that is not told in this run."""
+        names = ", ".join(sorted(self.overlays.of(host)))
+        return f"it was not in this run, and does not know yet who is on {names} now: run cnm.fabric.site for it too"
+
+
+def _fleet(
+    topology: Topology,
+    facts: Mapping[str, Facts],
+    connections: Mapping[str, str],
+    parts: dict[str, Leases],
+    spanning: Leases,
+    now: str,
+) -> _Fleet:
+    placement = place_services(topology, spanning[SERVICES])
+    fleet = _Fleet(with_tasks(topology, placement), placement)
+    with_vip = [item.service for item in placement.found.values() if item.service.endpoint_mode == "vip"]
+    fleet.overlays = plan_overlays(fleet.topology, facts, connections, parts, spanning[OVERLAYS], now, with_vip)
+    for name, overlay in fleet.overlays.found.items():
+        fleet.virtual[name] = virtual_services(overlay, placement.found)
+        fleet.meshes[name], texts = shared_texts(topology.hosts[0].settings.project, overlay)
+        fleet.texts.update(texts)
+    if INGRESS in fleet.overlays.found:
+        fleet.mesh = behind(fleet.overlays.found[INGRESS], placement.found)
+    return fleet
+
+
+@dataclass
+class _Drawn:
+    """One host's networks and endpoints with their addresses, and what speaks against them."""
+
+    networks: dict[str, PlannedNetwork]
+    endpoints: dict[str, list[PlannedEndpoint]]
+    leases: Leases
+    problems: list[str]
+    warnings: list[str]
+
+    @property
+    def every(self) -> list[PlannedEndpoint]:
+        """The endpoints of all sandboxes."""
+        return [endpoint for group in self.endpoints.values() for endpoint in group]
+
+
+def _draw(host: Host, facts: Facts, fleet: _Fleet, leases: Leases, now: str) -> _Drawn:
+    mine = fleet.overlays.of(host.name)
+    if mine:
+        leases["hosts"].setdefault(host.name, {})["mesh"] = fleet.tells(host.name)
+    allocation = allocate(host, facts, leases, now, {name: item.subnets for name, item in mine.items()})
+    networks = _networks(host, allocation, leases, mine, fleet.meshes)
     endpoints = {
         sandbox.name: _endpoints(host, sandbox, networks, allocation)
         for sandbox in sorted(host.sandboxes, key=lambda item: item.name)
     }
-    resources = _network_resources(project, networks, facts)
-    every = [endpoint for group in endpoints.values() for endpoint in group]
-    names = names_file(project, every)
-    if names.files:
-        resources.append(names)
+    drawn = _Drawn(networks, endpoints, leases, [], [])
+    drawn.problems = [
+        *fleet.placement.problems.get(host.name, ()),
+        *fleet.overlays.problems.get(host.name, ()),
+        *(_spanning(host) if fleet.alone else ()),
+        *allocation.problems,
+    ]
+    drawn.problems = drawn.problems or [
+        *_off_link(drawn.every),
+        *_full(networks, drawn.every),
+        *_unencryptable(host, facts, networks),
+        *_unbalanced(host, facts, fleet),
+        *published_twice(published_ports(drawn.every)),
+        *taken_ports(published_ports(drawn.every), facts),
+    ]
+    drawn.warnings = [
+        *allocation.warnings,
+        *(_in_the_way(host, facts) if networks else ()),
+        *unheard(facts, endpoints),
+        *(_closed(host, facts, any(item.network.encrypted for item in mine.values())) if mine else ()),
+    ]
+    return drawn
+
+
+def _spanning(host: Host) -> list[str]:
+    names = [name for name in users(host) if (network := host.network(name)) and network.scope == "global"]
+    what = "a network that spans hosts is planned for all of them at once: run cnm.fabric.site, or the role multi_host"
+    return [f"{', '.join(names)}: {what}"] if names else []
+
+
+def _off_link(endpoints: Sequence[PlannedEndpoint]) -> list[str]:
+    """Sentences about routes that do not go with the subnet that was chosen for their network."""
+    found = {
+        f"{owner.path}.routes: {problem}, which was chosen for the network. Declare its subnet.": None
+        for item in endpoints
+        for owner in (item.network.network, item.endpoint)
+        for problem in off_link(owner.routes, [subnet.subnet for subnet in item.network.subnets])
+    }
+    return list(found)
+
+
+def _in_the_way(host: Host, facts: Facts) -> list[str]:
+    """Sentences about what would drop the networks' traffic, whatever our own table says."""
+    handled = {_DOCKERS[family] for family in facts.docker_user if host.settings.docker_user}
+    unfiltered = (
+        "this host's nftables cannot filter bridged frames (it wants nft 1.0.3 and CONFIG_NF_TABLES_BRIDGE): sandboxes "
+        "of one network can speak in each other's name"
+    )
+    flushed = (
+        f"{facts.flushing} has `flush ruleset`: whenever nftables.service is started or reloaded, the networks' rules "
+        "are gone until the next run. Write `destroy table` for its own tables instead"
+    )
+    found = [unfiltered] * (not facts.filters_bridges and "nft" not in facts.missing) + [flushed] * bool(facts.flushing)
+    return found + [
+        f"the chain {chain} of the host's other firewall drops forwarded traffic it does not know, that of the "
+        "networks too: let it accept what comes from and goes to their bridges"
+        for chain in facts.dropping
+        if chain not in handled
+    ]
+
+
+def _closed(host: Host, facts: Facts, encrypted: bool) -> list[str]:
+    """Sentences about what may keep the other hosts' packets from arriving."""
+    wanted = f"UDP port {host.settings.data_path_port}{' and ESP (IP protocol 50)' if encrypted else ''}"
+    return [
+        f"the chain {chain} of the host's other firewall drops what it does not know: let it accept {wanted} from the "
+        "other hosts, by which overlays travel"
+        for chain in facts.closed
+    ]
+
+
+def _full(networks: Mapping[str, PlannedNetwork], endpoints: Sequence[PlannedEndpoint]) -> list[str]:
+    """Sentences about networks with more endpoints on the host than a bridge has ports (BR_MAX_PORTS)."""
+    found = []
+    numbers = Counter(item.network.name for item in endpoints)
+    for name, network in networks.items():
+        number = numbers[name]
+        if number >= _MOST_PORTS:
+            found.append(
+                f"{network.network.path}: {number} sandboxes of this host are on it, and a bridge of Linux has "
+                f"{_MOST_PORTS - 1} ports: divide them into several networks."
+            )
+    return found
+
+
+def _plan_host(host: Host, facts: Facts, drawn: _Drawn, fleet: _Fleet, leases: Leases) -> Plan:
+    project = host.settings.project
+    resources = _network_resources(host, drawn.networks, drawn.every, facts)
+    names = names_of_host(project, facts, drawn.every)
+    if names.file.files:
+        resources.append(names.file)
     for sandbox in sorted(host.sandboxes, key=lambda item: item.name):
         if mode_of(host, sandbox) != "host":
-            naming = Naming(project, facts, names, sandbox, endpoints[sandbox.name])
-            resources += _sandbox_resources(naming)
+            naming = Naming(project, facts, names, sandbox, drawn.endpoints[sandbox.name])
+            resources += _sandbox_resources(naming, fleet, _ENGINES[_engine(host, facts)])
     return Plan(
         host=host.name,
         project=project,
         resources=tuple(sorted(resources, key=lambda item: item.key)),
-        model=model_of(host, networks, endpoints),
-        leases=of_host(leases, host.name),
+        model=model_of(host, drawn.networks, drawn.endpoints, fleet.placement.found.values()),
+        leases=leases,
     )
 
 
@@ -94,45 +279,101 @@ def mode_of(host: Host, sandbox: Sandbox) -> Optional[str]:
     return next((network.driver for network in networks if network and network.driver in ("host", "none")), None)
 
 
-def _networks(host: Host, allocation: Allocation, leases: Leases) -> dict[str, PlannedNetwork]:
+def _networks(
+    host: Host, allocation: Allocation, leases: Leases, overlays: Mapping[str, Overlay], meshes: Mapping[str, Digests]
+) -> dict[str, PlannedNetwork]:
     result = {}
     for name in users(host):
         network = host.network(name)
-        if network is None or name not in allocation.subnets:
+        if network is None:
             continue
-        created = leases["networks"][f"{host.name}/{name}"]["created"]
-        network_id = identifier("network", host.settings.project, host.name, name)
-        result[name] = PlannedNetwork(network, network_id, created, allocation.subnets[name])
+        if name in overlays:
+            overlay = overlays[name]
+            place = (overlay.id, overlay.created, overlay.subnets)
+            result[name] = PlannedNetwork(network, *place, host=host.name, overlay=overlay, shared=meshes[name])
+        elif name in allocation.subnets:
+            created = leases["networks"][f"{host.name}/{name}"]["created"]
+            network_id = identifier("network", host.settings.project, host.name, name)
+            result[name] = PlannedNetwork(network, network_id, created, allocation.subnets[name], host=host.name)
     return result
 
 
-def _network_resources(project: str, networks: Mapping[str, PlannedNetwork], facts: Facts) -> list[Resource]:
+def _network_resources(
+    host: Host, networks: Mapping[str, PlannedNetwork], endpoints: Sequence[PlannedEndpoint], facts: Facts
+) -> list[Resource]:
     resources: list[Resource] = []
-    bridges: list[tuple[PlannedNetwork, str]] = []
+    bridges: dict[str, str] = {}
+    ports = published_ports(endpoints)
+    published = {port.network for port in ports if port.translated and port.family == 4}
     for network in networks.values():
         driver = DRIVERS[network.network.driver]
-        resources += driver.network_resources(network)
+        resources += driver.network_resources(
+            replace(network, published=True) if network.name in published else network
+        )
         bridge = driver.bridge(network)
         if bridge is not None:
-            bridges.append((network, bridge))
-    if bridges:
-        resources.append(Sysctl("", FORWARDING, "1", former=None if facts.forwarding_before else "0"))
-    if bridges or facts.has_table:
+            bridges[network.name] = bridge
+    behind = [networks[name] for name in bridges]
+    families = tuple(family for family in (4, 6) if any(network.of(family) for network in behind))
+    resources += host_sysctls(facts, families, len(endpoints))
+    overlays = [network for network in networks.values() if network.overlay is not None]
+    resources += _encryption(host, overlays)
+    if bridges or overlays or facts.has_table:
         # A host whose last network went is no router of ours any more: what is not ours is not ours to drop.
-        resources.append(host_table(project, bridges, facts.forwarding_before or not bridges, facts.bridges))
+        closed = tuple(family for family in families if not facts.forwarded_before(family))
+        opened = [family for family in facts.docker_user if host.settings.docker_user and bridges]
+        rules = HostRules(
+            host.settings.project, behind, bridges, ports, closed, facts.bridges, bool(opened), facts.uplinks, overlays
+        )
+        resources += [host_table(rules), *(DockerUser(family) for family in opened)]
+    if facts.filters_bridges:
+        on_network = by_network(endpoints)
+        resources += [
+            segment_table(host.settings.project, network, on_network.get(network.name, ())) for network in overlays
+        ]
+    guarded = [network for network in behind if network.network.firewall]
+    if guarded and facts.filters_bridges:
+        resources.append(bridge_table(host.settings.project, guarded, endpoints))
     return resources
+
+
+def _encryption(host: Host, overlays: Iterable[PlannedNetwork]) -> list[Resource]:
+    """ESP with the other hosts on networks that are encrypted."""
+    both = [(item.overlay, item.shared) for item in overlays if item.network.encrypted]
+    found = [(overlay, shared) for overlay, shared in both if overlay is not None and shared is not None]
+    if not found:
+        return []
+    overlay, tables = found[0][0], tuple(sorted(shared.table for _overlay, shared in found))
+    settings = host.settings
+    print_of = fingerprint(settings.overlay_secret or "", settings.project)
+    return [Xfrm(overlay.vteps[host.name], overlay.port, settings.key_epoch, tables=tables, fingerprint=print_of)]
+
+
+def _unencryptable(host: Host, facts: Facts, networks: Mapping[str, PlannedNetwork]) -> list[str]:
+    """Sentences about what encrypted networks lack here."""
+    found = [item for item in networks.values() if item.network.encrypted and item.overlay is not None]
+    if not found:
+        return []
+    place, families = (
+        found[0].network.path,
+        {6 if ":" in item.overlay.vteps[host.name] else 4 for item in found if item.overlay},
+    )
+    problems = [f"{place}.encrypted: {facts.no_esp[family]}" for family in sorted(families) if family in facts.no_esp]
+    if host.settings.overlay_secret is None:
+        problem = f"{place}.encrypted: there is no cnm_overlay_secret to derive keys from."
+        problems.append(f"{problem} Set it for all hosts of the network, from a vault.")
+    return problems
 
 
 def _endpoints(
     host: Host, sandbox: Sandbox, networks: Mapping[str, PlannedNetwork], allocation: Allocation
 ) -> list[PlannedEndpoint]:
     placed = [endpoint for endpoint in sandbox.endpoints if endpoint.network in networks]
-    chosen = _gateway_endpoint(placed, networks)
+    gateways = _gateways(placed, networks)
     result = []
     for endpoint, link in zip(placed, _link_names(placed, networks)):
         network = networks[endpoint.network]
-        subnet = network.subnets[0]
-        address = allocation.addresses[(network.name, sandbox.name)]
+        ipv4, ipv6 = _places(network, sandbox, allocation)
         result.append(
             PlannedEndpoint(
                 network=network,
@@ -140,18 +381,34 @@ def _endpoints(
                 endpoint=endpoint,
                 id=identifier("endpoint", host.settings.project, host.name, network.name, sandbox.name),
                 link=link,
-                address=f"{address}/{subnet.subnet.partition('/')[2]}",
-                mac=endpoint.mac_address or mac_of(address),
-                gateway=subnet.gateway if endpoint is chosen else None,
+                ipv4=ipv4,
+                ipv6=ipv6,
+                mac=endpoint.mac_address or mac_of((ipv4 or ipv6 or "").partition("/")[0]),
+                gateways=tuple(gateways.get(endpoint.network, ())),
             )
         )
     return result
 
 
-def _gateway_endpoint(endpoints: Sequence[Endpoint], networks: Mapping[str, PlannedNetwork]) -> Optional[Endpoint]:
-    """Which endpoint supplies the default route, by Docker's order: gw_priority, then the network's name."""
-    able = [endpoint for endpoint in endpoints if not networks[endpoint.network].network.internal]
-    return min(able, key=lambda item: (-item.gw_priority, item.network), default=None)
+def _places(network: PlannedNetwork, sandbox: Sandbox, allocation: Allocation) -> tuple[Optional[str], Optional[str]]:
+    """The sandbox's addresses on the network, with their prefix length."""
+    if network.overlay is not None:
+        member = network.overlay.members[sandbox.key]
+        return member.ipv4, member.ipv6
+    place = (network.name, sandbox.key)
+    return allocation.ipv4.get(place), allocation.ipv6.get(place)
+
+
+def _gateways(endpoints: Sequence[Endpoint], networks: Mapping[str, PlannedNetwork]) -> dict[str, list[str]]:
+    """Which networks supply the default routes, with the gateways of each."""
+    members = [(endpoint, networks[endpoint.network].network) for endpoint in endpoints]
+    chosen: dict[str, list[str]] = {}
+    for family in (4, 6):
+        supplier = default_route(members, family)
+        gateway = DRIVERS[supplier.driver].gateway(networks[supplier.name], family) if supplier else None
+        if supplier is not None and gateway is not None:
+            chosen.setdefault(supplier.name, []).append(gateway)
+    return chosen
 
 
 def _link_names(endpoints: Sequence[Endpoint], networks: Mapping[str, PlannedNetwork]) -> list[str]:
@@ -170,11 +427,42 @@ def _link_names(endpoints: Sequence[Endpoint], networks: Mapping[str, PlannedNet
     return result
 
 
-def _sandbox_resources(naming: Naming) -> list[Resource]:
+def _sandbox_resources(
+    naming: Naming, fleet: _Fleet, engine: Callable[[str, Iterable[VirtualService]], Balancing]
+) -> list[Resource]:
     name = naming.sandbox.name
     resources: list[Resource] = [Namespace(name, role=f"sandbox/{name}"), naming.files()]
+    resources += [Sysctl(name, parameter, value) for parameter, value in naming.sandbox.sysctls]
     for endpoint in naming.endpoints:
         resources += DRIVERS[endpoint.network.network.driver].endpoint_resources(endpoint)
-    if naming.endpoints:
-        resources += [sandbox_table(naming.project, name), naming.resolver()]
+    if name == INGRESS_SANDBOX:
+        inner = next(endpoint.link for endpoint in naming.endpoints if endpoint.network.name == INGRESS)
+        resources += [mesh_table(naming.project, name, fleet.mesh, inner), *mesh_sysctls()]
+    elif naming.endpoints:
+        services = [item for endpoint in naming.endpoints for item in fleet.virtual.get(endpoint.network.name, ())]
+        balancing = engine(name, services)
+        resources += [sandbox_table(naming.project, name, balancing), *balancing.resources, naming.resolver()]
     return resources
+
+
+_ENGINES: dict[str, Callable[[str, Iterable[VirtualService]], Balancing]] = {"ipvs": by_ipvs, "nftables": by_nftables}
+
+
+def _engine(host: Host, facts: Facts) -> str:
+    """What balances on the host: IPVS where its kernel has it, unless it is said."""
+    said = host.settings.load_balancer
+    return ("ipvs" if facts.ipvs else "nftables") if said == "auto" else said
+
+
+def _unbalanced(host: Host, facts: Facts, fleet: _Fleet) -> list[str]:
+    """Sentences about what services want of the host's kernel or engine and do not get."""
+    if not any(fleet.virtual.get(name) for name in users(host)):
+        return []
+    if _engine(host, facts) == "ipvs":
+        return [] if facts.ipvs else ["cnm_load_balancer: this host's kernel has no IPVS. Write nftables, or auto."]
+    return [
+        f"{placed.service.path}.deploy.scheduler: {placed.service.scheduler} takes IPVS, and this host balances with "
+        "nftables, which has rr and sh. Write one of these, or run a kernel with IPVS there."
+        for placed in fleet.placement.found.values()
+        if placed.service.scheduler not in BY_NFTABLES and placed.service.endpoint_mode == "vip"
+    ]

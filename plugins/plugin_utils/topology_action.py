@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Optional
 
 from ..module_utils.plan import content_digest
@@ -28,3 +29,10 @@ def reason_to_skip(variables: Mapping[str, Any], template: Callable[[Any], Any])
 def project_of(variables: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
     """The project the task names, else the host's ``cnm_project``, else the default."""
     return str(arguments.get("project") or variables.get("cnm_project") or "default")
+
+
+def inventory_directory(variables: Mapping[str, Any], hosts: Sequence[str]) -> str:
+    """The folder of the inventory the topology's first host stands in: the lease store is there by default."""
+    directory = variables["hostvars"][hosts[0]].get("inventory_dir") if hosts else None
+    # Ansible says "None" of hosts that stand on the command line.
+    return str(directory) if directory and str(directory) != "None" else str(Path.cwd())

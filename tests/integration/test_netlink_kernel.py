@@ -19,6 +19,7 @@ from typing import Any, Callable
 import pytest
 
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces, netlink
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.netlink import Netlink, NetlinkError
 
 MAC, MAC2 = "02:42:0a:00:00:02", "02:42:0a:00:00:03"
@@ -378,7 +379,7 @@ def test_a_vxlans_entries_are_set_replaced_and_removed(place: Place) -> None:
     (entry,) = [one for one in place.fdb if one["mac"] == MAC]
     assert entry == {
         **{"index": index, "mac": MAC, "dst": "192.0.2.9", "master": None, "vlan": None},
-        **{"self": True, "permanent": True, "static": False, "extern_learn": False},
+        **{"self": True, "permanent": True, "static": False, "sticky": False, "extern_learn": False},
     }
     lists = [netlink.new_fdb(index, ZERO, dst=dst) for dst in ("192.0.2.8", "192.0.2.9", "192.0.2.8")]
     place.send(*lists)
@@ -394,7 +395,7 @@ def test_a_bridges_entries_are_set_and_removed(place: Place, other: Place) -> No
     pair(place, other, master=bridge, up=True)
     index = place.index("vh-1")
     place.send(
-        netlink.new_fdb(index, MAC, master=True, static=True),
+        netlink.new_fdb(index, MAC, master=True, static=True, sticky=True),
         netlink.new_fdb(index, MAC2, master=True),
         *[
             netlink.new_fdb(index, "02:00:00:00:00:01")  # of the device's own list
@@ -403,6 +404,7 @@ def test_a_bridges_entries_are_set_and_removed(place: Place, other: Place) -> No
     found = {one["mac"]: one for one in place.fdb if one["index"] == index}
     static, local = found[MAC], found[MAC2]
     assert (static["master"], static["static"], static["permanent"], static["self"]) == (bridge, True, False, False)
+    assert static["sticky"] is True
     assert (local["master"], local["static"], local["permanent"]) == (bridge, False, True)
     assert found["02:00:00:00:00:01"]["self"] is True
     place.send(netlink.del_fdb(index, MAC, master=True), netlink.del_fdb(index, "02:00:00:00:00:01"))
@@ -422,6 +424,13 @@ def test_a_refusal_names_the_request_and_quotes_the_kernel(place: Place) -> None
     assert unknown.message == "Unknown device type"
     assert place.refusal(netlink.del_link(4000)).errno == errno.ENODEV
     assert place.refusal(netlink.new_link("a-name-of-more-than-15", "bridge")).errno in (errno.ERANGE, errno.EINVAL)
+
+
+def test_what_is_to_be_removed_and_gone_already_is_no_error(place: Place) -> None:
+    with Host("default", lambda _arguments, _data=None: (1, "", "")) as host:
+        host.remove(place.name, [netlink.del_link(4000), netlink.del_neighbour(1, "192.0.2.9")])
+        with pytest.raises(NetlinkError, match=r"removal of link lo failed: .* \(E"):
+            host.remove(place.name, [netlink.del_link(1)])
 
 
 def test_each_message_of_a_batch_has_its_own_verdict(place: Place) -> None:

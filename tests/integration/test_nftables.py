@@ -133,10 +133,13 @@ def test_each_drift_is_named_and_mended_and_the_user_s_rules_stay(name: str, spe
 def test_what_was_found_can_be_put_back_as_it_was(speaker: nft.Nft) -> None:
     def work(host: Host, kind: NftablesKind) -> None:
         kind.create(host, [TABLE])
+        speaker.run('add rule inet cnm user_forward iifname "eth9" drop')
         before = found(host, kind)
+        kind.prepare(host, [before])
         kind.delete(host, [before])
         kind.create(host, [before])
         assert found(host, kind) == before
+        assert 'iifname "eth9" drop' in speaker.run("list chain inet cnm user_forward")
 
     in_a_host(work, speaker)
 

@@ -58,6 +58,10 @@ class Fleet:
         self.hosts = hosts or lab.hosts
         self.inventory = directory / "inventory.yml"
         self.store = directory / ".cnm-leases.sqlite3"
+        self.ways = lab.inventory
+        """The inventory that says how the hosts are reached."""
+        self.patience = 300
+        """Seconds a playbook may take."""
         self._runs = 0
         self.declare({})
 
@@ -72,7 +76,7 @@ class Fleet:
         self._runs += 1
         record = self.directory / f"record-{self._runs}.jsonl"
         name = playbook if playbook.endswith(".yml") else f"cnm.fabric.{playbook}"
-        inventories = ["-i", str(self.inventory), "-i", str(self.lab.inventory)]
+        inventories = ["-i", str(self.inventory), "-i", str(self.ways)]
         command = [_beside_python("ansible-playbook"), name, *inventories, "--limit", ",".join(self.hosts), *arguments]
         environment = {
             **os.environ,
@@ -84,7 +88,13 @@ class Fleet:
             "LC_ALL": "C.UTF-8",
         }
         done = subprocess.run(
-            command, env=environment, cwd=self.directory, capture_output=True, text=True, timeout=300, check=False
+            command,
+            env=environment,
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            timeout=self.patience,
+            check=False,
         )
         lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
         return Run(done.returncode, done.stdout + done.stderr, [json.loads(line) for line in lines])

@@ -7,7 +7,9 @@ Wrong and right inventories are data: ``inventories/wrong/*.yml`` and ``inventor
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import pytest
@@ -21,8 +23,16 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.mistakes im
     Mistake,
     NothingDeclared,
 )
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.options import BRIDGE_OPTIONS
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import Host, IpamConfig, Topology
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.sandboxes import ENDPOINT_OPTIONS
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import (
+    Host,
+    IpamConfig,
+    Port,
+    StaticRoute,
+    Topology,
+)
 
 INVENTORIES = Path(__file__).parent / "inventories"
 
@@ -43,6 +53,8 @@ def plain(value: Any) -> Any:
     """Tuples and dataclasses as lists, to compare with YAML."""
     if isinstance(value, IpamConfig):
         return [value.subnet, value.gateway, value.ip_range, plain(value.aux_addresses)]
+    if isinstance(value, (Port, StaticRoute)):
+        return {item.name: plain(getattr(value, item.name)) for item in fields(value) if item.compare}
     return [plain(item) for item in value] if isinstance(value, tuple) else value
 
 
@@ -247,10 +259,41 @@ def test_text_that_is_not_unicode_is_refused() -> None:
         (IpamConfig("10.0.0.0/24", ip_range="10.0.0.128/25"), "10.0.0.128"),
         (IpamConfig("10.0.0.0/24", aux_addresses=(("a", "10.0.0.1"),)), "10.0.0.2"),
         (IpamConfig("10.0.0.0/30", aux_addresses=(("a", "10.0.0.1"), ("b", "10.0.0.2"))), None),
+        (IpamConfig("fd00::/16"), "fd00::1"),
+        (IpamConfig("fd00::/64", gateway="fd00::ffff"), "fd00::ffff"),
+        (IpamConfig("fd00::/48", ip_range="fd00:0:0:1::/64"), "fd00:0:0:1::"),
+        (IpamConfig("fd00::/64", aux_addresses=(("a", "fd00::1"), ("b", "fd00::2"))), "fd00::3"),
+        (IpamConfig("fd00::/126", aux_addresses=(("a", "fd00::1"), ("b", "fd00::2"), ("c", "fd00::3"))), None),
     ],
 )
 def test_the_gateway_is_the_first_free_address_as_in_docker(config: IpamConfig, gateway: str | None) -> None:
     assert gateway_of(config) == gateway
+
+
+def test_the_predefined_bridge_is_only_where_a_sandbox_is_on_it() -> None:
+    topology = read_topology(
+        {"node1": {"cnm_networks": {"zoo": None, "air": None}, "cnm_sandboxes": {"c1": None}}, "node2": {}}
+    )
+    assert [network.name for network in topology.hosts[0].networks] == ["air", "bridge", "zoo"]
+    assert topology.hosts[1].networks == ()
+
+
+def test_ten_thousand_ports_are_compared_at_once() -> None:
+    networks = {"web": {"subnet": "10.0.0.0/16"}}
+    sandboxes: dict[str, Any] = {
+        f"c{number}": {
+            "networks": ["web"],
+            "ports": [f"10.1.{number % 50}.1:{10000 + number * 5 + port}:{port + 1}" for port in range(5)],
+        }
+        for number in range(2000)
+    }
+    start = process_time()
+    topology = read_topology({"node1": {"cnm_networks": networks, "cnm_sandboxes": sandboxes}})
+    assert sum(len(sandbox.ports) for sandbox in topology.hosts[0].sandboxes) == 10_000
+    sandboxes["last"] = {"networks": ["web"], "ports": ["10000-19999:10000-19999"]}
+    found = mistakes({"node1": {"cnm_networks": networks, "cnm_sandboxes": sandboxes}})
+    assert len(found) == 10_000
+    assert process_time() - start < 10
 
 
 VOCABULARY = """
@@ -258,11 +301,17 @@ VOCABULARY = """
     enable_ipv4 enable_ipv6 encrypted driver_opts labels networks ports network_mode namespace hostname dns dns_opt
     dns_search extra_hosts sysctls ipv4_address ipv6_address mac_address aliases interface_name gw_priority deploy
     placement hosts target published base size com.docker.network.driver.mtu com.docker.network.bridge.name
+    com.docker.network.bridge.gateway_mode_ipv4 com.docker.network.bridge.host_binding_ipv4
+    com.docker.network.bridge.trusted_host_interfaces com.docker.network.host_ipv6 com.docker.network.enable_ipv6
+    com.docker.network.advertise_addr_ms com.docker.network.endpoint.ifname com.docker.network.endpoint.sysctls
+    routes destination firewall host_ip protocol mode DefaultGatewayIPv4 net.ipv4.ip_forward
 """
 SPELLINGS = """
     10.0.0.0/24 10.0.0.1/24 10.0.0.0/30 10.0.0.0/29 0.0.0.0/0 fd00::/64 ::/0 10.0.0.2 10.0.0.255 fd00::2 fe80::1%eth0
     overlay bridge acme.net.sdn true no 02:42:0a:00:00:02 8080:80 a=b db:10.0.0.2 host-gateway sqlite:///x / ² 5-4
-    etcd://u:p@x ١٠.0.0.1 default
+    etcd://u:p@x ١٠.0.0.1 default fd00:1::/48 fd00:1::9 ::1 ff02::1 [::1]:80:80 10.0.0.2:53:53/udp 80-90:80-90 [:: :
+    0-0:0 99999999999:1 ٨٠:٨٠ / :: routed isolated nat 127.0.0.1 net.ipv4.conf.IFNAME.rp_filter=1 net.ipv4.ip_forward=1
+    net/ipv4/conf/eth0/x=1 udp ingress 0.0.0.0/1 default/0 ::/1
 """
 DECLARED = """
     cnm_networks cnm_networks_lab cnm_sandboxes cnm_sandboxes_web cnm_services cnm_project cnm_leases cnm_hosts cnm_
@@ -291,9 +340,71 @@ VARIABLES = some.dictionaries(
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400, suppress_health_check=list(HealthCheck))
 @given(some.dictionaries(some.sampled_from(["node1", "node2", "node3"]), VARIABLES, max_size=3))
 def test_whatever_is_written_is_read_or_refused(hosts: dict[str, Any]) -> None:
+    read_or_refused(hosts)
+
+
+DIGITS = some.text("0123456789:-/[]. tcpudfe", max_size=20)
+PLACED = some.one_of(TEXTS, DIGITS, SCALARS)
+ROUTES = some.lists(some.fixed_dictionaries({"destination": PLACED, "gateway": PLACED}), max_size=3)
+PORT = some.fixed_dictionaries(
+    {}, optional=dict.fromkeys(("target", "published", "host_ip", "protocol", "mode"), PLACED)
+)
+SINGLE_HOST = some.fixed_dictionaries(
+    {
+        "cnm_networks": some.fixed_dictionaries(
+            {
+                name: some.fixed_dictionaries(
+                    {},
+                    optional={
+                        "subnet": some.one_of(some.sampled_from(["10.0.0.0/24", "fd00::/64"]), some.lists(PLACED)),
+                        "routes": ROUTES,
+                        "internal": some.booleans(),
+                        "firewall": some.sampled_from(["none", "default"]),
+                        "enable_ipv4": some.booleans(),
+                        "enable_ipv6": some.booleans(),
+                        "driver_opts": some.dictionaries(some.sampled_from(sorted(BRIDGE_OPTIONS)), PLACED),
+                    },
+                )
+                for name in ("web", "lan")
+            }
+        ),
+        "cnm_sandboxes": some.dictionaries(
+            some.sampled_from(["c1", "c2"]),
+            some.fixed_dictionaries(
+                {},
+                optional={
+                    "networks": some.dictionaries(
+                        some.sampled_from(["web", "lan", "bridge", "host"]),
+                        some.fixed_dictionaries(
+                            {},
+                            optional={
+                                "ipv4_address": PLACED,
+                                "ipv6_address": PLACED,
+                                "routes": ROUTES,
+                                "gw_priority": some.integers(-2, 2),
+                                "driver_opts": some.dictionaries(some.sampled_from(ENDPOINT_OPTIONS), PLACED),
+                            },
+                        ),
+                    ),
+                    "ports": some.lists(some.one_of(PLACED, PORT), max_size=4),
+                    "sysctls": some.one_of(some.dictionaries(NAMES, PLACED), some.lists(PLACED)),
+                },
+            ),
+        ),
+    }
+)
+
+
+@settings(max_examples=400, suppress_health_check=list(HealthCheck))
+@given(SINGLE_HOST)
+def test_whatever_is_written_in_its_place_is_read_or_refused(variables: dict[str, Any]) -> None:
+    read_or_refused({"node1": variables})
+
+
+def read_or_refused(hosts: dict[str, Any]) -> None:
     try:
         topology = read_topology(hosts, {"all": list(hosts)})
     except DeclarationError as error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import random
 import socket
 import struct
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,7 @@ from hypothesis import strategies as some
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
+from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import netlink
@@ -28,7 +30,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.kernel.netlink import M
 
 INET, INET6, BRIDGE = socket.AF_INET, socket.AF_INET6, 7
 REQUEST, MULTI, ACK, INTERRUPTED = 1, 2, 4, 0x10
-CHANGE = REQUEST | ACK
+CHANGE = REQUEST
 REPLACE = CHANGE | 0x500
 NEW = CHANGE | 0x600
 APPEND = CHANGE | 0xC00
@@ -180,6 +182,7 @@ CASES = {
                 "l2miss": False,
                 "l3miss": True,
                 "udp_csum": True,
+                "source_ports": (50, 51),
             },
         ),
         ifinfmsg,
@@ -202,6 +205,7 @@ CASES = {
                 ("IFLA_VXLAN_L2MISS", 0),
                 ("IFLA_VXLAN_L3MISS", 1),
                 ("IFLA_VXLAN_UDP_CSUM", 1),
+                ("IFLA_VXLAN_PORT_RANGE", {"low": 50, "high": 51}),
             ),
         ],
         "new link vx-1",
@@ -338,6 +342,15 @@ CASES = {
         ],
         "change of link 5 (hairpin, guard, root_block, fast_leave, learning, flood, mcast_flood, mcast_to_unicast, "
         "vlan_tunnel, bcast_flood, neigh_suppress, isolated, locked)",
+    ),
+    "VXLAN's own settings": Case(
+        netlink.set_link(5, kind="vxlan", data={"local": "fd00::1", "learning": False}),
+        ifinfmsg,
+        16,
+        CHANGE,
+        {"index": 5},
+        [info("vxlan", ("IFLA_VXLAN_LOCAL6", "fd00::1"), ("IFLA_VXLAN_LEARNING", 0))],
+        "change of link 5 (local, learning)",
     ),
     "link removed": Case(netlink.del_link(5), ifinfmsg, 17, CHANGE, {"index": 5}, [], "removal of link 5"),
     "group removed": Case(
@@ -482,6 +495,15 @@ CASES = {
         REPLACE,
         {"family": BRIDGE, "ifindex": 5, "state": 0x40, "flags": 4},
         [("NDA_LLADDR", MAC), ("NDA_VLAN", 10)],
+        f"new forwarding entry {MAC} on link 5",
+    ),
+    "forwarding entry of a bridge that stays": Case(
+        netlink.new_fdb(5, MAC, master=True, static=True, sticky=True),
+        ndmsg,
+        28,
+        REPLACE,
+        {"family": BRIDGE, "ifindex": 5, "state": 0x40, "flags": 0x44},
+        [("NDA_LLADDR", MAC)],
         f"new forwarding entry {MAC} on link 5",
     ),
     "forwarding entry removed": Case(
@@ -673,6 +695,7 @@ ABSENT: dict[str, Any] = {
     "accept_ra": None,
     "disable_ipv6": None,
     "addr_gen_mode": None,
+    "route_localnet": None,
 }
 
 
@@ -688,6 +711,9 @@ def test_links_are_read_as_pyroute2_writes_them(answering: Any) -> None:
     inet6 = (b"\x00", settings(forwarding=1, accept_ra=2, disable_ipv6=0, addr_gen_mode=1))
     conf = struct.pack("=HH", 4 + len(inet6[1]), 2) + inet6[1]
     nested = struct.pack("=HH", 4 + len(conf), 0x8000 | 10) + conf
+    inet4 = struct.pack("=33i", *(int(place == 26) for place in range(1, 34)))
+    conf4 = struct.pack("=HH", 4 + len(inet4), 1) + inet4
+    nested += struct.pack("=HH", 4 + len(conf4), 0x8000 | 2) + conf4
     entries = [
         ({"index": 1, "flags": 0x10049}, [("IFLA_IFNAME", "lo"), ("IFLA_MTU", 65536)]),
         (
@@ -737,7 +763,7 @@ def test_links_are_read_as_pyroute2_writes_them(answering: Any) -> None:
         | {"alias": "cnm:default:port", "group": 7, "kind": "veth", "port": {"isolated": True, "flood": False}},
         {**ABSENT, "index": 3, "name": "vx-1", "kind": "vxlan"} | {"data": {"id": 9, "local": "fd00::1", "port": 4789}},
         {**ABSENT, "index": 4, "name": "in6", "forwarding6": 1, "accept_ra": 2, "disable_ipv6": 0}
-        | {"addr_gen_mode": "none"},
+        | {"addr_gen_mode": "none", "route_localnet": 1},
     ]
     ((kind, flags, _sequence, data),) = requests(answers.sent[0])
     assert (kind, flags) == (18, REQUEST | 0x300)
@@ -830,11 +856,69 @@ def test_neighbours_and_forwarding_entries_are_read_as_pyroute2_writes_them(answ
         {"index": 2, "address": "10.0.0.3", "mac": MAC, "state": 0x80, "permanent": True},
         {"index": 2, "address": "fd00::3", "mac": "", "state": 0x20, "permanent": False},
     ]
-    no = {"self": False, "permanent": False, "static": False, "extern_learn": False}
+    no = {"self": False, "permanent": False, "static": False, "sticky": False, "extern_learn": False}
     assert kernel.fdb() == [
         {**no, "index": 5, "mac": MAC, "dst": "fd00::9", "master": None, "vlan": None, "self": True, "permanent": True},
         {**no, "index": 6, "mac": MAC, "dst": None, "master": 3, "vlan": 10, "static": True, "extern_learn": True},
     ]
+
+
+def _an_entry(chance: random.Random) -> tuple[dict[str, int], Attributes]:
+    """A neighbour or a forwarding entry such as kernels send, of few different kinds, so that many are alike."""
+    family = chance.choice([INET, INET6, BRIDGE, 99])
+    fields = {"family": family, "ifindex": chance.choice([2, 3]), "state": chance.choice([0x80, 0x40])}
+    fields["flags"] = chance.choice([0, 2])
+    to4, to6 = f"10.0.0.{chance.randrange(256)}", f"fd00::{chance.randrange(1, 256):x}"
+    address: Attributes = [
+        ("NDA_DST", chance.choice([to4, to6]) if family == BRIDGE else to4 if family == INET else to6)
+    ]
+    mac: Attributes = [("NDA_LLADDR", f"02:00:00:00:00:{chance.randrange(256):02x}")]
+    age: Attributes = [("NDA_CACHEINFO", {"ndm_confirmed": chance.randrange(9), "ndm_used": chance.randrange(9)})]
+    if family == BRIDGE:
+        more = chance.choice([address, [("NDA_MASTER", chance.choice([7, 8]))]])
+        return fields, [*mac, *more, *age, *chance.choice([[], [("NDA_VLAN", 1)]])]
+    return fields, [*address, *chance.choice([mac, []]), *age, ("NDA_PROBES", chance.randrange(3))]
+
+
+def _one_by_one(groups: list[netlink.Alike], name: str) -> list[dict[str, Any]]:
+    """What the entries of groups are, each with its own addresses."""
+    result = []
+    for group in groups:
+        first = {key: value for key, value in group.first.items() if key not in (name, "mac")}
+        addresses: list[Any] = netlink.address_texts(group.addresses) or [None] * group.size
+        macs = [mac.hex(":") for mac in group.macs] or [""] * group.size
+        assert len(addresses) == len(macs) == group.size
+        result += [{**first, name: address, "mac": mac} for address, mac in zip(addresses, macs)] if first else []
+    return result
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_is_read_without_looking_at_each_is_what_looking_at_each_gives(answering: Any, seed: int) -> None:
+    chance = random.Random(seed)
+    kinds = [_an_entry(chance) for _kind in range(chance.randrange(1, 4))]
+    every = [chance.choice(kinds) if seed % 2 else _an_entry(chance) for _entry in range(200)]
+    script = dump(ndmsg, 28, *every)
+    kernel, _answers = answering(*[script] * 4)
+    assert _one_by_one(kernel.neighbours_alike(), "address") == kernel.neighbours()
+    assert _one_by_one(kernel.fdb_alike(), "dst") == kernel.fdb()
+
+
+def test_hundreds_of_entries_that_are_alike_are_a_handful_of_groups(answering: Any) -> None:
+    entry = {"family": BRIDGE, "ifindex": 5, "state": 0x80, "flags": 2}
+    rows = [(entry, [("NDA_LLADDR", f"02:00:00:00:00:{n:02x}"), ("NDA_DST", "10.0.0.1")]) for n in range(256)]
+    kernel, answers = answering(*[dump(ndmsg, 28, *rows)] * 2)
+    assert len(kernel.fdb_alike(5)) < 5
+    assert kernel.fdb_alike(6) == []
+    asked = ndmsg(answers.sent[0])
+    asked.decode()
+    assert (asked["family"], asked["ifindex"]) == (BRIDGE, 5)
+
+
+@given(some.binary(max_size=120), some.integers(0, 60))
+def test_no_entry_however_broken_stops_the_reader_of_many(data: bytes, length: int) -> None:
+    at, end = 16, min(16 + 12 + length, 28 + len(data))
+    group = netlink._Grouping(lambda *_: {})(bytes(28) + data, at, end)
+    assert group.size >= 1
 
 
 def test_a_torn_dump_is_read_again_and_never_returned(answering: Any) -> None:
@@ -876,13 +960,14 @@ def test_an_error_instead_of_a_dump_or_at_its_end_is_raised(answering: Any) -> N
 
 
 def acknowledged(refused: Optional[dict[int, bytes]] = None) -> Callable[[bytes], list[bytes]]:
-    """One datagram a message; the positions in ``refused`` get that instead, with the sequence number put in."""
+    """A datagram for each position in ``refused`` and for what asks for one, with the sequence number put in."""
 
     def script(request: bytes) -> list[bytes]:
         answers = []
-        for position, (_kind, _flags, sequence, _data) in enumerate(requests(request)):
-            answer = (refused or {}).get(position, verdict(0))
-            answers.append(answer[:8] + struct.pack("=I", sequence) + answer[12:])
+        for position, (_kind, flags, sequence, _data) in enumerate(requests(request)):
+            answer = (refused or {}).get(position, verdict(0) if flags & ACK else b"")
+            if answer:
+                answers.append(answer[:8] + struct.pack("=I", sequence) + answer[12:])
         return answers
 
     return script
@@ -903,7 +988,7 @@ def test_a_batch_goes_out_at_once_and_each_error_finds_its_message(answering: An
     assert errors[3].message == "Device is in use"
     assert errors[3].request == "removal of link 4"
     sent = requests(answers.sent[0])
-    assert [flags for _kind, flags, _sequence, _data in sent] == [CHANGE] * 4
+    assert [flags for _kind, flags, _sequence, _data in sent] == [CHANGE, CHANGE, CHANGE, CHANGE | ACK]
     assert [sequence for _kind, _flags, sequence, _data in sent] == [1, 2, 3, 4]
     assert [data[16:] for _kind, _flags, _sequence, data in sent] == [message.payload[16:] for message in messages]
     with pytest.raises(NetlinkError) as caught:
@@ -955,6 +1040,24 @@ def test_a_link_is_looked_up_by_name(answering: Any) -> None:
     assert kernel.link_by_name("br-2") is None
     with pytest.raises(NetlinkError, match="look-up of link br-3"):
         kernel.link_by_name("br-3")
+
+
+def test_the_number_of_a_namespace_is_asked_for_by_an_open_file(answering: Any) -> None:
+    def numbered(number: int) -> Callable[[bytes], list[bytes]]:
+        def script(request: bytes) -> list[bytes]:
+            sequence = requests(request)[0][2]
+            answer = struct.pack("=IHHIIB3xHHi", 28, 88, 0, sequence, 0, 0, 8, 1, number)
+            return [answer, verdict(sequence)]
+
+        return script
+
+    kernel, answers = answering(numbered(3), numbered(-1))
+    assert kernel.namespace_id(9) == 3
+    assert kernel.namespace_id(9) is None
+    asked = nsidmsg(answers.sent[0])
+    asked.decode()
+    assert (asked["header"]["type"], asked["header"]["flags"]) == (90, REQUEST | ACK)
+    assert asked.get_attr("NETNSA_FD") == 9
 
 
 def test_an_answer_larger_than_the_buffer_is_an_error_and_not_cut(answering: Any) -> None:

@@ -96,16 +96,37 @@ def test_links_are_eth0_eth1_in_the_order_of_the_list_around_given_names() -> No
 
 
 def test_a_host_that_did_not_forward_goes_on_dropping_what_is_not_ours() -> None:
-    def others(facts: Facts) -> str:
+    def others(facts: Facts) -> tuple[str, ...]:
         (table,) = (
             t
             for t in of_kind(planned({"node1": EXAMPLE}, {"node1": facts}).plans["node1"], Nftables)
-            if not t.namespace
+            if not t.namespace and t.family == "inet"
         )
-        return next(chain.rules[-1] for chain in table.chains if chain.name == "others")
+        return next(chain.rules[-2:] for chain in table.chains if chain.name == "others")
 
-    assert others(Facts(forwarding_before=False)) == "drop"
-    assert others(Facts(forwarding_before=True)) == "accept"
+    assert others(Facts()) == ("meta nfproto ipv4 drop", "meta nfproto ipv6 accept")
+    assert others(Facts(forwarding_before=(4,))) == ("meta nfproto ipv4 accept", "meta nfproto ipv6 accept")
+
+
+def test_nobody_speaks_in_another_s_name_on_a_bridge_where_the_host_can_see_to_it() -> None:
+    def bridge_tables(facts: Facts) -> tuple[list[Nftables], list[str]]:
+        made = planned({"node1": EXAMPLE}, {"node1": facts})
+        return [t for t in of_kind(made.plans["node1"], Nftables) if t.family == "bridge"], made.warnings.get(
+            "node1", []
+        )
+
+    (table,), warnings = bridge_tables(FACTS)
+    assert not warnings
+    elements = {item.name: item.elements for item in table.collections}
+    (group,) = elements["networks"]
+    assert elements["taken_ipv4"] == tuple(f"{group} . 10.0.0.{number}" for number in (1, 2, 3))
+    assert [element.partition(" . ")[2] for element in elements["mine_ipv4"]] in (
+        ["10.0.0.2", "10.0.0.3"],
+        ["10.0.0.3", "10.0.0.2"],
+    )
+    without, warnings = bridge_tables(Facts(resolvers=("198.51.100.1",), filters_bridges=False))
+    assert not without
+    assert "speak in each other's name" in warnings[0]
 
 
 def test_no_network_no_forwarding_and_a_table_only_if_there_is_one() -> None:
@@ -130,6 +151,20 @@ def test_a_refused_host_keeps_its_leases_and_the_others_get_their_plans() -> Non
     assert "overlaps the route 10.0.0.0/8 on eth1" in second.refusals["node1"][0]
     assert list(second.plans) == ["node2"]
     assert second.leases == first.leases
+
+
+def test_a_route_that_does_not_go_with_the_subnet_chosen_for_its_network_is_refused() -> None:
+    networks = {
+        "n": {"routes": [{"destination": "10.9.0.0/16", "gateway": "10.0.0.254"}]},
+        "right": {"routes": [{"destination": "10.8.0.0/16", "gateway": "172.18.0.9"}]},
+    }
+    inside = {"routes": [{"destination": "172.18.3.0/24", "gateway": "172.18.0.9"}]}
+    sandboxes = {"a": {"networks": ["n"]}, "b": {"networks": ["n"]}, "c": {"networks": {"right": inside}}}
+    refused = planned({"node1": {"cnm_networks": networks, "cnm_sandboxes": sandboxes}}).refusals["node1"]
+    first, second = refused
+    assert first.startswith("cnm_networks.n.routes: the gateway 10.0.0.254 of the route to 10.9.0.0/16 is no host of")
+    assert first.endswith("the subnet 172.17.0.0/16, which was chosen for the network. Declare its subnet.")
+    assert second.startswith("cnm_sandboxes.c.networks.right.routes: the route to 172.18.3.0/24 lies in the subnet")
 
 
 def test_a_host_that_was_not_probed_keeps_its_leases() -> None:

@@ -4,13 +4,16 @@
 
 from __future__ import annotations
 
+import errno
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Optional, TypeVar
 
+from ..plan import pruned
 from . import namespaces, nft
-from .netlink import Message, Netlink
+from .netlink import Message, Netlink, NetlinkError
 
 T = TypeVar("T")
 
@@ -47,6 +50,14 @@ def _send(messages: Sequence[Message]) -> None:
         netlink.send(messages)
 
 
+def _try_send(messages: Sequence[Message]) -> list[Optional[NetlinkError]]:
+    with Netlink() as netlink:
+        return netlink.try_send(messages)
+
+
+_GONE = (errno.ENOENT, errno.ENODEV)
+
+
 class Host:
     """One run's view of the host, and its hands.  Reads are kept until `forget`."""
 
@@ -55,6 +66,14 @@ class Host:
         self.run_command = run_command
         self.own_namespaces: set[str] = set()
         """Names of the namespaces with our mark; filled when namespaces are observed."""
+        self.foreign_namespaces: set[str] = set()
+        """Names of those with nobody's mark, in which a module may have made something of ours; likewise."""
+        self.thorough = False
+        """Whether to look for all that is ours, and to prune what modules made by themselves too: teardown."""
+        self.epoch_keys: dict[int, bytes] = {}
+        """What the keys of encrypted overlays are derived from, by epoch; empty unless the run was given them."""
+        self.failed_in = ""
+        """The namespace of the last call that raised an exception: what an error is about."""
         self._worker = namespaces.Worker()
         self._snapshots: dict[str, Snapshot] = {}
         self._nft: Optional[nft.Nft] = None
@@ -70,11 +89,30 @@ class Host:
         error: Optional[BaseException],
         traceback: Optional[TracebackType],
     ) -> None:
+        if self._nft is not None:
+            self._nft.close()
         self._worker.__exit__(kind, error, traceback)
+
+    @property
+    def places(self) -> list[str]:
+        """Where there may be something of ours: the host itself, our namespaces and those nobody marked."""
+        return ["", *sorted(self.own_namespaces | self.foreign_namespaces)]
+
+    def prunes(self, role: Optional[str]) -> bool:
+        """Whether an object of that role goes when nothing wants it; None is an object that is not ours."""
+        return role is not None and (self.thorough or pruned(role))
+
+    def repairs(self, namespace: str, role: str) -> bool:
+        """Whether what is unmarked in the place of such an object is ours: a plan has our namespaces for itself."""
+        return namespace in self.own_namespaces and pruned(role)
 
     def run_in(self, namespace: str, function: Callable[..., T], *arguments: Any) -> T:
         """Call a function in a thread that is in that namespace ("" for the host's) and return its result."""
-        return self._worker.run(namespace, function, *arguments)
+        try:
+            return self._worker.run(namespace, function, *arguments)
+        except BaseException:
+            self.failed_in = namespace
+            raise
 
     def snapshot(self, namespace: str) -> Snapshot:
         """The namespace's links, addresses and routes, read once a run; an absent namespace has none."""
@@ -93,11 +131,30 @@ class Host:
         """Drop what was read: the kernel has been changed."""
         self._snapshots.clear()
         self.own_namespaces.clear()
+        self.foreign_namespaces.clear()
 
     def send(self, namespace: str, messages: Sequence[Message]) -> None:
         """Send netlink messages in that namespace as one batch; NetlinkError is the first that fails."""
         if messages:
-            self.run_in(namespace, _send, messages)
+            try:
+                self.run_in(namespace, _send, messages)
+            except NetlinkError as error:
+                raise NetlinkError(error.errno or 0, error.message, self._named(namespace, error.request)) from error
+
+    def remove(self, namespace: str, messages: Sequence[Message]) -> None:
+        """As `send`, for removals: what is gone already is no error."""
+        if messages:
+            for error in self.run_in(namespace, _try_send, messages):
+                if error is not None and error.errno not in _GONE:
+                    raise NetlinkError(error.errno or 0, error.message, self._named(namespace, error.request))
+
+    def _named(self, namespace: str, request: str) -> str:
+        """What was asked, with the names of links in place of their numbers."""
+        try:
+            names = {str(link["index"]): name for name, link in self.links(namespace).items()}
+        except OSError:
+            return request
+        return re.sub(r"\blink (\d+)\b", lambda match: f"link {names.get(match[1], match[1])}", request)
 
     @property
     def nft(self) -> Optional[nft.Nft]:

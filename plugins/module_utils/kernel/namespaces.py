@@ -73,6 +73,11 @@ def names(directory: str = DIRECTORY) -> list[str]:
     return sorted(name for name in entries if _is_namespace(f"{directory}/{name}"))
 
 
+def exists(name: str) -> bool:
+    """Whether a namespace has that name."""
+    return _is_namespace(_path(name))
+
+
 def inode(name: str) -> int:
     """The number by which the kernel knows the namespace, as in ``/proc/<pid>/ns/net``.  FileNotFoundError if none."""
     path = _path(name)

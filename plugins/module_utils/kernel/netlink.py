@@ -19,9 +19,10 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, Optional
+from typing import Any, NamedTuple, Optional, TypeVar
 
 Entry = dict[str, Any]
+N = TypeVar("N", bound="Netlink")
 
 _REQUEST, _ACK, _DUMP_INTERRUPTED, _DUMP = 0x1, 0x4, 0x10, 0x300
 _REPLACE, _EXCLUSIVE, _CREATE, _APPEND = 0x100, 0x200, 0x400, 0x800
@@ -29,11 +30,12 @@ _ANSWER_CAPPED, _ANSWER_HAS_TEXT = 0x100, 0x200
 _ERROR, _DONE = 2, 3
 _NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _DELADDR, _GETADDR = 16, 17, 18, 20, 21, 22
 _NEWROUTE, _DELROUTE, _GETROUTE, _NEWNEIGH, _DELNEIGH, _GETNEIGH = 24, 25, 26, 28, 29, 30
+_GETNSID, _UNSPECIFIED = 90, bytes(4)
 _IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING, _IFF_LOWER_UP = 0x1, 0x8, 0x40, 0x10000
 _IFA_F_NODAD, _IFA_F_PERMANENT = 0x02, 0x80
 _UNICAST, _TABLE_LOCAL, _CLONED = 1, 255, 0x200
 _SCOPE_UNIVERSE, _SCOPE_LINK, _SCOPE_ANY = 0, 253, 255
-_NTF_SELF, _NTF_MASTER, _NTF_EXTERN_LEARNED = 0x02, 0x04, 0x10
+_NTF_SELF, _NTF_MASTER, _NTF_EXTERN_LEARNED, _NTF_STICKY = 0x02, 0x04, 0x10, 0x40
 NUD_NOARP, NUD_PERMANENT = 0x40, 0x80
 _IPV4, _IPV6, _BRIDGE = int(socket.AF_INET), int(socket.AF_INET6), 7
 _VERSIONS, _BITS = {_IPV4: 4, _IPV6: 6}, {_IPV4: 32, _IPV6: 128}
@@ -136,6 +138,7 @@ _TEXT = _Codec(os.fsencode, _string)
 _NAME = _Codec(lambda value: os.fsencode(value) + b"\0", _string)
 _IP = _Codec(_pack_address, _address_text)
 _MAC = _Codec(_pack_mac, lambda data: data.hex(":"))
+_PORTS = _Codec(lambda value: struct.pack(">HH", *value), lambda data: struct.unpack(">HH", data[:4]))
 _GEN_MODE = _choice(1, eui64=0, none=1, stable_secret=2, random=3)
 
 _LINK_NUMBERS = _of(_U32, mtu=4, link=5, master=10, group=27, netns_fd=28)
@@ -157,6 +160,7 @@ _DATA: dict[str, dict[str, _Option]] = {
         **_of(_U32, id=1, link=3, ageing=8),
         **_of(_U8, ttl=5),
         **_of(_BE16, port=15),
+        **_of(_PORTS, source_ports=10),
         **_of(_FLAG, learning=7, proxy=11, l2miss=13, l3miss=14, udp_csum=18),
         "group": _Option(2, _IP, 16),
         "local": _Option(4, _IP, 17),
@@ -168,7 +172,11 @@ _DATA: dict[str, dict[str, _Option]] = {
     },
     "vlan": {**_of(_U16, id=1), **_of(_BE16, protocol=5)},
 }
-"""Options by link kind.  Times are in 1/100 s (bridge) or s (vxlan); bridge ``stp_state`` is 0, 1, or 2: user space."""
+"""Options by link kind.  Times are in 1/100 s (bridge) or s (vxlan); bridge ``stp_state`` is 0, 1, or 2: user space.
+
+A VXLAN's ``source_ports`` are the first it sends from and the first after them; of two that are equal the kernel makes
+its own range.
+"""
 
 _PORT = {
     **_of(_FLAG, hairpin=4, guard=5, root_block=6, fast_leave=7, learning=8, flood=9, mcast_flood=27),
@@ -177,7 +185,8 @@ _PORT = {
 """Bridge port flags; ``flood`` is that of unknown unicast."""
 
 
-def _attribute(number: int, value: bytes) -> bytes:
+def pack_attribute(number: int, value: bytes) -> bytes:
+    """An attribute as the kernel reads it, filled up to a whole number of words."""
     return _ATTRIBUTE.pack(len(value) + 4, number) + value + _PADDING[-len(value) & 3]
 
 
@@ -190,12 +199,13 @@ def _pack(table: Mapping[str, _Option], values: Mapping[str, Any], what: str) ->
         if value is not None:
             number, codec, number6 = table[name]
             data = codec.encode(value)
-            packed += _attribute(number6 if number6 and len(data) == 16 else number, data)
+            packed += pack_attribute(number6 if number6 and len(data) == 16 else number, data)
     return packed
 
 
-def _message(kind: int, flags: int, body: bytes, text: str) -> Message:
-    return Message(_HEADER.pack(16 + len(body), kind, flags | _REQUEST | _ACK, 0, 0) + body, text)
+def pack_message(kind: int, flags: int, body: bytes, text: str) -> Message:
+    """A request; ``text`` is what it asks, for errors."""
+    return Message(_HEADER.pack(16 + len(body), kind, flags | _REQUEST, 0, 0) + body, text)
 
 
 # --- Links ---
@@ -225,11 +235,11 @@ def new_link(
     attributes = _pack(_LINK_OPTIONS, {**values, "link": link, "netns_fd": netns_fd}, "a link")
     options = _pack(_DATA.get(kind, {}), data or {}, f"a link of kind {kind}")
     if peer is not None:
-        options += _attribute(1, _LINK.pack(0, 0, 0, 0, 0) + _pack(_LINK_OPTIONS, peer, "a peer"))
-    info = _attribute(1, _NAME.encode(kind)) + (_attribute(2, options) if options else b"")
+        options += pack_attribute(1, _LINK.pack(0, 0, 0, 0, 0) + _pack(_LINK_OPTIONS, peer, "a peer"))
+    info = pack_attribute(1, _NAME.encode(kind)) + (pack_attribute(2, options) if options else b"")
     state = _IFF_UP if up else 0
-    body = _LINK.pack(0, 0, index or 0, state, state) + attributes + _attribute(18, info)
-    return _message(_NEWLINK, _CREATE | _EXCLUSIVE, body, f"new link {name}")
+    body = _LINK.pack(0, 0, index or 0, state, state) + attributes + pack_attribute(18, info)
+    return pack_message(_NEWLINK, _CREATE | _EXCLUSIVE, body, f"new link {name}")
 
 
 def set_link(
@@ -244,8 +254,12 @@ def set_link(
     group: Optional[int] = None,
     addr_gen_mode: Optional[str] = None,
     port: Optional[Mapping[str, bool]] = None,
+    kind: str = "",
+    data: Optional[Mapping[str, Any]] = None,
 ) -> Message:
     """Change what is not None.  ``master`` 0 releases the link, ``alias`` "" clears it.
+
+    ``data`` holds options of a link of that ``kind``; some the kernel only takes when it makes the link.
 
     ``port`` holds bridge port flags (the names of `_PORT`).  They apply to the bridge the link is in already: the
     kernel looks at them before ``master``, so a link takes both only as two messages.
@@ -254,17 +268,22 @@ def set_link(
     body = _LINK.pack(0, 0, index, _IFF_UP if up else 0, 0 if up is None else _IFF_UP)
     body += _pack(_LINK_OPTIONS, values, "a link")
     if addr_gen_mode is not None:
-        body += _attribute(26, _attribute(_IPV6, _attribute(8, _GEN_MODE.encode(addr_gen_mode))))
+        body += pack_attribute(26, pack_attribute(_IPV6, pack_attribute(8, _GEN_MODE.encode(addr_gen_mode))))
     if port:
-        body += _attribute(18, _attribute(4, b"bridge\0") + _attribute(5, _pack(_PORT, port, "a bridge port")))
-    wanted = {**values, "addr_gen_mode": addr_gen_mode, "up": up, **(port or {})}
+        body += pack_attribute(
+            18, pack_attribute(4, b"bridge\0") + pack_attribute(5, _pack(_PORT, port, "a bridge port"))
+        )
+    if data:
+        options = _pack(_DATA.get(kind, {}), data, f"a link of kind {kind}")
+        body += pack_attribute(18, pack_attribute(1, _NAME.encode(kind)) + pack_attribute(2, options))
+    wanted = {**values, "addr_gen_mode": addr_gen_mode, "up": up, **(port or {}), **(data or {})}
     changes = ", ".join(key for key, value in wanted.items() if value is not None)
-    return _message(_NEWLINK, 0, body, f"change of link {index} ({changes})")
+    return pack_message(_NEWLINK, 0, body, f"change of link {index} ({changes})")
 
 
 def del_link(index: int) -> Message:
     """Remove one link; the kernel takes a grace period (16 to 40 ms) over each."""
-    return _message(_DELLINK, 0, _LINK.pack(0, 0, index, 0, 0), f"removal of link {index}")
+    return pack_message(_DELLINK, 0, _LINK.pack(0, 0, index, 0, 0), f"removal of link {index}")
 
 
 def del_group(group: int) -> Message:
@@ -272,7 +291,7 @@ def del_group(group: int) -> Message:
     if group == 0:
         raise ValueError("group 0 has every link that was given no other")
     body = _LINK.pack(0, 0, 0, 0, 0) + _pack(_LINK_OPTIONS, {"group": group}, "a link")
-    return _message(_DELLINK, 0, body, f"removal of the links of group {group}")
+    return pack_message(_DELLINK, 0, body, f"removal of the links of group {group}")
 
 
 # --- Addresses and routes ---
@@ -297,13 +316,13 @@ def _address(index: int, prefix: str, nodad: bool) -> bytes:
 def new_address(index: int, address: str, *, nodad: bool = True) -> Message:
     """Put ``10.0.0.2/24`` on a link, without a broadcast address; IPv6 without duplicate detection unless asked for."""
     body = _address(index, address, nodad)
-    return _message(_NEWADDR, _CREATE | _REPLACE, body, f"new address {address} on link {index}")
+    return pack_message(_NEWADDR, _CREATE | _REPLACE, body, f"new address {address} on link {index}")
 
 
 def del_address(index: int, address: str) -> Message:
     """Take an address off a link; EADDRNOTAVAIL if it is not there."""
     body = _address(index, address, False)
-    return _message(_DELADDR, 0, body, f"removal of address {address} from link {index}")
+    return pack_message(_DELADDR, 0, body, f"removal of address {address} from link {index}")
 
 
 def new_route(
@@ -338,8 +357,8 @@ def new_route(
     body += _pack(_ROUTE_OPTIONS, {"destination": address if length else None, **values}, "a route")
     text = f"route {destination}" + (f" via {via}" if via else "") + (f" on link {dev}" if dev else "")
     if remove:
-        return _message(_DELROUTE, 0, body, f"removal of {text}")
-    return _message(_NEWROUTE, _CREATE | _REPLACE, body, f"new {text}")
+        return pack_message(_DELROUTE, 0, body, f"removal of {text}")
+    return pack_message(_NEWROUTE, _CREATE | _REPLACE, body, f"new {text}")
 
 
 def del_route(destination: str, *, protocol: int = 0, **which: Any) -> Message:
@@ -354,17 +373,17 @@ def new_neighbour(index: int, address: str, mac: str, *, state: int = NUD_PERMAN
     """Set an entry of the ARP or ND table."""
     body = _NEIGHBOUR.pack(_family(address), index, state, 0, 0)
     body += _pack(_NEIGHBOUR_OPTIONS, {"address": address, "mac": mac}, "a neighbour")
-    return _message(_NEWNEIGH, _CREATE | _REPLACE, body, f"new neighbour {address} at {mac} on link {index}")
+    return pack_message(_NEWNEIGH, _CREATE | _REPLACE, body, f"new neighbour {address} at {mac} on link {index}")
 
 
 def del_neighbour(index: int, address: str) -> Message:
     """Remove an entry of the ARP or ND table; ENOENT if there is none."""
-    body = _NEIGHBOUR.pack(_family(address), index, 0, 0, 0) + _attribute(1, _pack_address(address))
-    return _message(_DELNEIGH, 0, body, f"removal of neighbour {address} on link {index}")
+    body = _NEIGHBOUR.pack(_family(address), index, 0, 0, 0) + pack_attribute(1, _pack_address(address))
+    return pack_message(_DELNEIGH, 0, body, f"removal of neighbour {address} on link {index}")
 
 
-def _fdb(index: int, state: int, mac: str, dst: Optional[str], master: bool, vlan: Optional[int]) -> tuple[bytes, str]:
-    body = _NEIGHBOUR.pack(_BRIDGE, index, state, _NTF_MASTER if master else _NTF_SELF, 0)
+def _fdb(index: int, state: int, mac: str, dst: Optional[str], flags: int, vlan: Optional[int]) -> tuple[bytes, str]:
+    body = _NEIGHBOUR.pack(_BRIDGE, index, state, flags, 0)
     body += _pack(_FDB_OPTIONS, {"mac": mac, "dst": dst, "vlan": vlan}, "a forwarding entry")
     return body, f"forwarding entry {mac}{f' to {dst}' if dst else ''} on link {index}"
 
@@ -376,18 +395,21 @@ def new_fdb(
     dst: Optional[str] = None,
     master: bool = False,
     static: bool = False,
+    sticky: bool = False,
     vlan: Optional[int] = None,
 ) -> Message:
     """Set a forwarding entry: of the device itself (``dst``: a VXLAN's remote end) or of the bridge it is a port of.
 
-    In a bridge, ``static`` is what points at the port; without it the address is the bridge's own.  A VXLAN's
+    In a bridge, ``static`` is what points at the port; without it the address is the bridge's own.  Unless it is
+    ``sticky`` it moves all the same to a port from which somebody says to have the address (Linux 4.20).  A VXLAN's
     all-zero or multicast entry is a list of remote ends, which the kernel refuses to replace: those are appended, and
     one that is there already is no error.
     """
-    body, text = _fdb(index, NUD_NOARP if static else NUD_PERMANENT, mac, dst, master, vlan)
+    flags = (_NTF_MASTER if master else _NTF_SELF) | (_NTF_STICKY if sticky else 0)
+    body, text = _fdb(index, NUD_NOARP if static else NUD_PERMANENT, mac, dst, flags, vlan)
     data = _pack_mac(mac)
     is_list = dst is not None and (data[0] & 1 or not any(data))
-    return _message(_NEWNEIGH, _CREATE | (_APPEND if is_list else _REPLACE), body, f"new {text}")
+    return pack_message(_NEWNEIGH, _CREATE | (_APPEND if is_list else _REPLACE), body, f"new {text}")
 
 
 def del_fdb(
@@ -395,12 +417,26 @@ def del_fdb(
 ) -> Message:
     """Remove a forwarding entry, or with ``dst`` that one remote end of it; ENOENT if there is none."""
     # The device's own list demands the state it would be made with; bridges and VXLANs do not look at it.
-    body, text = _fdb(index, NUD_PERMANENT, mac, dst, master, vlan)
-    return _message(_DELNEIGH, 0, body, f"removal of {text}")
+    body, text = _fdb(index, NUD_PERMANENT, mac, dst, _NTF_MASTER if master else _NTF_SELF, vlan)
+    return pack_message(_DELNEIGH, 0, body, f"removal of {text}")
 
 
 # --- Decoding ---
 
+
+def attributes(data: bytes, at: int, end: int) -> dict[int, bytes]:
+    """The attributes of a message or of an attribute, by number, as they are."""
+    found = {}
+    while at + 4 <= end:
+        length, number = _ATTRIBUTE.unpack_from(data, at)
+        if length < 4:
+            break
+        found[number] = data[at + 4 : at + length]
+        at += (length + 3) & ~3
+    return found
+
+
+_Decode = Callable[[bytes, int, int], Any]
 _Decoders = dict[int, tuple[str, Callable[[bytes], Any]]]
 
 
@@ -429,6 +465,10 @@ def _nest(name: str, decoders: _Decoders) -> tuple[str, Callable[[bytes], Any]]:
     return name, lambda data: _decode(decoders, data)
 
 
+def _signed(data: bytes) -> int:
+    return int.from_bytes(data, sys.byteorder, signed=True)
+
+
 def _settings(data: bytes) -> Entry:
     """What is used of the IPv6 settings of a link, by their places in ipv6.h's DEVCONF."""
     values = struct.unpack_from(f"={len(data) // 4}i", data)
@@ -438,6 +478,13 @@ def _settings(data: bytes) -> Entry:
     return found
 
 
+def _settings4(data: bytes) -> Entry:
+    """The same of its IPv4 settings, whose places in ip.h's enum count from 1."""
+    values = struct.unpack_from(f"={len(data) // 4}i", data)
+    return {name: values[place - 1] for name, place in _DEVCONF4.items() if place <= len(values)}
+
+
+_DEVCONF4 = {"route_localnet": 26}
 _DEVCONF = {"forwarding6": 0, "accept_ra": 3, "disable_ipv6": 26, "addr_gen_mode": 47}
 _DATA_DECODERS = {kind: _decoders(table) for kind, table in _DATA.items()}
 _PORT_DECODERS = _decoders(_PORT)
@@ -445,19 +492,25 @@ _INFO_DECODERS: _Decoders = {1: ("kind", _string), 2: ("data", bytes), 4: ("slav
 _LINK_DECODERS: _Decoders = {
     **_decoders(_LINK_OPTIONS),
     18: _nest("info", _INFO_DECODERS),
-    26: _nest("families", {_IPV6: _nest("inet6", {2: ("settings", _settings)})}),
-    37: ("link_netnsid", lambda data: int.from_bytes(data, sys.byteorder, signed=True)),
+    26: _nest(
+        "families",
+        {_IPV4: _nest("inet4", {1: ("settings", _settings4)}), _IPV6: _nest("inet6", {2: ("settings", _settings)})},
+    ),
+    37: ("link_netnsid", _signed),
 }
 _ADDRESS_DECODERS, _ROUTE_DECODERS = _decoders(_ADDRESS_OPTIONS), _decoders(_ROUTE_OPTIONS)
 _NEIGHBOUR_DECODERS, _FDB_DECODERS = _decoders(_NEIGHBOUR_OPTIONS), _decoders(_FDB_OPTIONS)
 _NO_LINK_ATTRIBUTES = {"name": "", "mac": "", "mtu": 0, "master": 0, "link": 0, "alias": "", "group": 0}
-_NO_SETTINGS, _NO_ROUTE_ATTRIBUTES = dict.fromkeys(_DEVCONF), dict.fromkeys(("via", "dev", "metric", "source"))
+_NO_SETTINGS, _NO_ROUTE_ATTRIBUTES = (
+    dict.fromkeys((*_DEVCONF, *_DEVCONF4)),
+    dict.fromkeys(("via", "dev", "metric", "source")),
+)
 
 
 def _decode_link(data: bytes, at: int, end: int) -> Entry:
     _family, _type, index, flags, _mask = _LINK.unpack_from(data, at)
     found = _decode(_LINK_DECODERS, data, at + 16, end)
-    info = found.pop("info", {})
+    info, families = found.pop("info", {}), found.pop("families", {})
     kind = info.get("kind", "")
     port = info.get("port", b"") if info.get("slave") == "bridge" else b""
     return {
@@ -471,10 +524,15 @@ def _decode_link(data: bytes, at: int, end: int) -> Entry:
         "port": _decode(_PORT_DECODERS, port),
         "link_netnsid": None,
         **_NO_SETTINGS,
-        **found.pop("families", {}).get("inet6", {}).get("settings", {}),
+        **families.get("inet4", {}).get("settings", {}),
+        **families.get("inet6", {}).get("settings", {}),
         **_NO_LINK_ATTRIBUTES,
         **found,
     }
+
+
+def _decode_namespace_id(data: bytes, at: int, end: int) -> int:
+    return int(_decode({1: ("id", _signed)}, data, at + len(_UNSPECIFIED), end)["id"])
 
 
 def _decode_address(data: bytes, at: int, end: int) -> Optional[Entry]:
@@ -525,15 +583,87 @@ def _decode_fdb(data: bytes, at: int, end: int) -> Optional[Entry]:
         "self": bool(flags & _NTF_SELF),
         "permanent": bool(state & NUD_PERMANENT),
         "static": bool(state & NUD_NOARP),
+        "sticky": bool(flags & _NTF_STICKY),
         "extern_learn": bool(flags & _NTF_EXTERN_LEARNED),
         **_decode(_FDB_DECODERS, data, at + 12, end),
     }
 
 
+# --- Reading large tables: what stands there over and over again is looked at once ---
+
+
+class Alike(NamedTuple):
+    """Neighbours or forwarding entries that came one after the other and differ in their addresses alone."""
+
+    first: Entry
+    """The first of them, as `neighbours` or `fdb` give it; empty if it is neither."""
+    size: int
+    macs: Sequence[bytes]
+    addresses: Sequence[bytes]
+    """Of neighbours their own, of forwarding entries the remote ends; either is empty if they have none."""
+
+
+_DESTINATION, _LINK_ADDRESS, _AGES = 1, 2, (3, 4)
+_FEWEST = 8
+
+
+def _columns(data: bytes, at: int, end: int) -> tuple[struct.Struct, list[int]]:
+    """How a message like this one is taken apart, and which attribute each field has: 0 for all that has to be alike.
+
+    Ages (when an entry was used, how often it was probed) are left out.
+    """
+    form, numbers, alike = "=", [], 28
+    at += 12
+    while at + 4 <= end:
+        length, number = _ATTRIBUTE.unpack_from(data, at)
+        if length < 4 or at + length > end:
+            break
+        size, padding = length - 4, -length & 3
+        if number in (_DESTINATION, _LINK_ADDRESS):
+            form += f"{alike + 4}s{size}s"
+            numbers += [0, number]
+            alike = padding
+        elif number in _AGES:
+            form += f"{alike + 4}s{size + padding}x"
+            numbers.append(0)
+            alike = 0
+        else:
+            alike += length + padding
+        at += length + padding
+    return struct.Struct(f"{form}{alike}s"), [*numbers, 0]
+
+
+def address_texts(addresses: Sequence[bytes]) -> list[str]:
+    """The texts of an `Alike`'s addresses, which are of one family."""
+    family = _IPV6 if addresses and len(addresses[0]) == 16 else _IPV4
+    return [socket.inet_ntop(family, address) for address in addresses]
+
+
+class _Grouping:
+    """Reads as many messages at a time as are alike; a look-ahead that grows keeps it from looking far in vain."""
+
+    def __init__(self, decode: _Decode) -> None:
+        self._decode = decode
+        self._ahead = _FEWEST
+
+    def __call__(self, data: bytes, at: int, end: int) -> Alike:
+        form, numbers = _columns(data, at, end)
+        start = at - 16
+        whole = form.size == (end - start + 3) & ~3
+        count = min(self._ahead, (len(data) - start) // form.size if whole else 0)
+        fields = list(zip(*form.iter_unpack(memoryview(data)[start : start + count * form.size])))
+        for number, field in zip(numbers, fields):
+            if not number and field.count(field[0]) != len(field):
+                count = min(count, next(place for place, value in enumerate(field) if value != field[0]))
+        self._ahead = self._ahead * 4 if count == self._ahead else max(_FEWEST, count)
+        found = {number: field[:count] for number, field in zip(numbers, fields)}
+        first = self._decode(data, at, end) or {}
+        return Alike(first, max(count, 1), found.get(_LINK_ADDRESS, ()), found.get(_DESTINATION, ()))
+
+
 # --- The socket ---
 
-_Decode = Callable[[bytes, int, int], Optional[Entry]]
-_SKIP_STATISTICS = _attribute(29, _U32.encode(8))
+_SKIP_STATISTICS = pack_attribute(29, _U32.encode(8))
 
 
 def _chunks(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
@@ -550,8 +680,10 @@ def _chunks(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
 class Netlink:
     """A socket in the network namespace the calling thread is in when it is made; it stays there."""
 
+    _protocol = int(socket.NETLINK_ROUTE)
+
     def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, self._protocol)
         # Kernels that lack one of these (older than 4.20) only say less in errors or filter less in dumps.
         for option in (11, 10, 12):  # NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK
             with contextlib.suppress(OSError):
@@ -567,7 +699,7 @@ class Netlink:
     def close(self) -> None:
         self._socket.close()
 
-    def __enter__(self) -> Netlink:
+    def __enter__(self: N) -> N:
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -592,13 +724,13 @@ class Netlink:
 
         index, name, mac ("" if none), mtu, up, running, carrier, loopback, master, link (0 if none), link_netnsid (or
         None), alias, group, kind ("" for physical ones), data and port (as `new_link` and `set_link` take them),
-        forwarding6, accept_ra, disable_ipv6, addr_gen_mode (None without IPv6).
+        route_localnet, forwarding6, accept_ra, disable_ipv6, addr_gen_mode (None without that family).
         """
         return self._dump(_GETLINK, _LINK.pack(0, 0, 0, 0, 0) + _SKIP_STATISTICS, "list of links", _decode_link)
 
     def link_by_name(self, name: str) -> Optional[Entry]:
         """One link as in `links`, or None."""
-        body = _LINK.pack(0, 0, 0, 0, 0) + _attribute(3, _NAME.encode(name)) + _SKIP_STATISTICS
+        body = _LINK.pack(0, 0, 0, 0, 0) + pack_attribute(3, _NAME.encode(name)) + _SKIP_STATISTICS
         try:
             found = self._ask(_GETLINK, _ACK, body, f"look-up of link {name}", _decode_link)
             return found[0] if found else None
@@ -606,6 +738,12 @@ class Netlink:
             if error.errno == errnos.ENODEV:
                 return None
             raise
+
+    def namespace_id(self, descriptor: int) -> Optional[int]:
+        """What ``link_netnsid`` is here for the network namespace of an open file; None if it has no number yet."""
+        body = _UNSPECIFIED + pack_attribute(3, _U32.encode(descriptor))
+        (found,) = self._ask(_GETNSID, _ACK, body, "look-up of a namespace's number", _decode_namespace_id) or [-1]
+        return found if found >= 0 else None
 
     def addresses(self) -> list[Entry]:
         """All IP addresses: index, address (``10.0.0.2/24``), family, scope, permanent, flags."""
@@ -622,26 +760,34 @@ class Netlink:
         """The ARP and ND tables: index, address, mac ("" while unknown), state, permanent."""
         return self._dump(_GETNEIGH, _NEIGHBOUR.pack(0, 0, 0, 0, 0), "list of neighbours", _decode_neighbour)
 
-    def fdb(self) -> list[Entry]:
-        """Forwarding entries: index, mac, dst, master, vlan (or None), self, permanent, static, extern_learn."""
-        body = _NEIGHBOUR.pack(_BRIDGE, 0, 0, 0, 0)
-        return self._dump(_GETNEIGH, body, "list of forwarding entries", _decode_fdb)
+    def fdb(self, index: int = 0) -> list[Entry]:
+        """Forwarding entries: index, mac, dst, master, vlan (or None), self, permanent, static, sticky, extern_learn.
 
-    def _receive(self) -> Iterator[tuple[bytes, int, int, int, int, int]]:
-        """The messages of one datagram: data, type, flags, sequence number, where its body starts and ends."""
+        With an ``index`` those of that link alone, its own and those of the bridge it is a port of that lead there.
+        """
+        body = _NEIGHBOUR.pack(_BRIDGE, index, 0, 0, 0)
+        entries = self._dump(_GETNEIGH, body, "list of forwarding entries", _decode_fdb)
+        return [entry for entry in entries if entry["index"] == index] if index else entries
+
+    def neighbours_alike(self) -> list[Alike]:
+        """`neighbours`, read without looking at each."""
+        return self._dump(_GETNEIGH, _NEIGHBOUR.pack(0, 0, 0, 0, 0), "list of neighbours", _Grouping(_decode_neighbour))
+
+    def fdb_alike(self, index: int = 0) -> list[Alike]:
+        """`fdb`, read without looking at each."""
+        body = _NEIGHBOUR.pack(_BRIDGE, index, 0, 0, 0)
+        entries = self._dump(_GETNEIGH, body, "list of forwarding entries", _Grouping(_decode_fdb))
+        return [entry for entry in entries if not index or entry.first.get("index") == index]
+
+    def _receive(self) -> bytes:
+        """One datagram."""
         size = self._socket.recv_into(self._buffer, 0, socket.MSG_TRUNC)
         if size > len(self._buffer):
             raise NetlinkError(errnos.EMSGSIZE, "an answer is larger than any the kernel is known to send")
-        data = bytes(self._view[:size])
-        at = 0
-        while at + 16 <= size:
-            length, kind, flags, sequence, _port = _HEADER.unpack_from(data, at)
-            if length < 16:
-                break
-            yield data, kind, flags, sequence, at + 16, at + length
-            at += (length + 3) & ~3
+        return bytes(self._view[:size])
 
     def _exchange(self, chunk: Sequence[Message]) -> list[Optional[NetlinkError]]:
+        """The kernel answers what fails, and of what succeeds only the last, which is asked to be acknowledged."""
         first = self._sequence + 1
         request = bytearray(b"".join([message.payload for message in chunk]))
         at = 0
@@ -649,42 +795,60 @@ class Netlink:
             self._sequence += 1
             struct.pack_into("=I", request, at + 8, self._sequence)
             at += len(message.payload)
+        last = at - len(chunk[-1].payload) + 6
+        struct.pack_into("=H", request, last, _ACK | struct.unpack_from("=H", request, last)[0])
         self._socket.send(request)
         errors: list[Optional[NetlinkError]] = [None] * len(chunk)
-        missing = len(chunk)
-        while missing:
-            for data, kind, flags, sequence, at, end in self._receive():
+        answered = False
+        while not answered:
+            data, at = self._receive(), 0
+            while (header := _header(data, at)) is not None:
+                end, kind, flags, sequence = header
                 if kind == _ERROR and first <= sequence <= self._sequence:
-                    errors[sequence - first] = _error(data, flags, at, end, chunk[sequence - first].text)
-                    missing -= 1
+                    errors[sequence - first] = _error(data, flags, at + 16, end, chunk[sequence - first].text)
+                    answered = sequence == self._sequence
+                at = (end + 3) & ~3
         return errors
 
-    def _dump(self, kind: int, body: bytes, text: str, decode: _Decode) -> list[Entry]:
+    def _dump(self, kind: int, body: bytes, text: str, decode: _Decode) -> list[Any]:
         for _attempt in range(_ATTEMPTS):
             entries = self._ask(kind, _DUMP, body, text, decode)
             if entries is not None:
                 return entries
         raise NetlinkError(errnos.EAGAIN, f"the table changed during each of {_ATTEMPTS} reads", text)
 
-    def _ask(self, kind: int, flags: int, body: bytes, text: str, decode: _Decode) -> Optional[list[Entry]]:
+    def _ask(self, kind: int, flags: int, body: bytes, text: str, decode: _Decode) -> Optional[list[Any]]:
         """The entries of the answer, or None if the kernel says that it could not give them of one piece."""
         self._sequence += 1
         self._socket.send(_HEADER.pack(16 + len(body), kind, flags | _REQUEST, self._sequence, 0) + body)
-        entries: list[Entry] = []
+        entries: list[Any] = []
         seen = 0
         while True:
-            for data, answer, answer_flags, sequence, at, end in self._receive():
+            data, at = self._receive(), 0
+            while (header := _header(data, at)) is not None:
+                end, answer, answer_flags, sequence = header
+                start, at = at + 16, (end + 3) & ~3
                 if sequence != self._sequence:
                     continue  # what an interrupted call left unread
                 seen |= answer_flags
                 if answer in (_DONE, _ERROR):
-                    error = _error(data, answer_flags, at, end, text)
+                    error = _error(data, answer_flags, start, end, text)
                     if error is not None:
                         raise error
                     return None if seen & _DUMP_INTERRUPTED else entries
-                entry = decode(data, at, end)
+                entry = decode(data, start, end)
+                if isinstance(entry, Alike):
+                    at = start - 16 + (at - start + 16) * entry.size
                 if entry is not None:
                     entries.append(entry)
+
+
+def _header(data: bytes, at: int) -> Optional[tuple[int, int, int, int]]:
+    """Of the message that begins there: where it ends, its type, flags and sequence number; None if there is none."""
+    if at + 16 > len(data):
+        return None
+    length, kind, flags, sequence, _port = _HEADER.unpack_from(data, at)
+    return (at + length, kind, flags, sequence) if length >= 16 else None
 
 
 def _error(data: bytes, flags: int, at: int, end: int, text: str) -> Optional[NetlinkError]:

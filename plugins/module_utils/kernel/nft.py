@@ -9,6 +9,7 @@ of it or nothing.
 from __future__ import annotations
 
 import ctypes
+import os
 import shutil
 from collections.abc import Callable
 from typing import Any, Optional, Protocol
@@ -30,6 +31,9 @@ class Nft(Protocol):
     def run(self, commands: str) -> str:
         """Run one transaction in the thread's namespace and return what it prints; NftError if it is refused."""
 
+    def close(self) -> None:
+        """Let go of what is kept between transactions."""
+
 
 def _first_complaint(text: str, commands: str) -> str:
     lines = [line for line in text.strip().splitlines() if line.strip()]
@@ -39,7 +43,11 @@ def _first_complaint(text: str, commands: str) -> str:
 
 
 class Library:
-    """libnftables by ctypes.  A context belongs to the namespace it was made in, so each transaction makes its own."""
+    """libnftables by ctypes.
+
+    A context belongs to the namespace it was made in.  That of the host is kept: taking one down waits until the kernel
+    has freed what its transactions removed.  A namespace's is not, as it would keep the namespace alive.
+    """
 
     def __init__(self) -> None:
         """Raise OSError if the library is not there."""
@@ -54,21 +62,44 @@ class Library:
         library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
         library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
         self._library = library
+        self._home = _namespace()
+        self._kept: Optional[int] = None
 
     def run(self, commands: str) -> str:
-        library = self._library
-        context = library.nft_ctx_new(0)
-        try:
-            library.nft_ctx_output_set_flags(context, _STATELESS | _NUMERIC_PROTOCOL | _NUMERIC_PRIORITY)
-            library.nft_ctx_buffer_output(context)
-            library.nft_ctx_buffer_error(context)
-            failed = library.nft_run_cmd_from_buffer(context, commands.encode())
-            if failed:
-                error = library.nft_ctx_get_error_buffer(context).decode(errors="replace")
-                raise NftError(_first_complaint(error, commands))
-            return str(library.nft_ctx_get_output_buffer(context).decode(errors="replace"))
-        finally:
-            library.nft_ctx_free(context)
+        if _namespace() != self._home:
+            context = self._context()
+            try:
+                return self._run(context, commands)
+            finally:
+                self._library.nft_ctx_free(context)
+        if self._kept is None:
+            self._kept = self._context()
+        return self._run(self._kept, commands)
+
+    def _context(self) -> int:
+        context: int = self._library.nft_ctx_new(0)
+        self._library.nft_ctx_output_set_flags(context, _STATELESS | _NUMERIC_PROTOCOL | _NUMERIC_PRIORITY)
+        self._library.nft_ctx_buffer_output(context)
+        self._library.nft_ctx_buffer_error(context)
+        return context
+
+    def _run(self, context: int, commands: str) -> str:
+        failed = self._library.nft_run_cmd_from_buffer(context, commands.encode())
+        # Each buffer has to be emptied, or the next transaction's answer begins with this one's.
+        output = self._library.nft_ctx_get_output_buffer(context).decode(errors="replace")
+        error = self._library.nft_ctx_get_error_buffer(context).decode(errors="replace")
+        if failed:
+            raise NftError(_first_complaint(error, commands))
+        return str(output)
+
+    def close(self) -> None:
+        if self._kept is not None:
+            self._library.nft_ctx_free(self._kept)
+            self._kept = None
+
+
+def _namespace() -> int:
+    return os.stat("/proc/thread-self/ns/net").st_ino
 
 
 class Program:
@@ -87,6 +118,9 @@ class Program:
         if code:
             raise NftError(_first_complaint(errors, commands))
         return output
+
+    def close(self) -> None:
+        """Nothing is kept."""
 
 
 def find(run_command: RunCommand) -> Optional[Nft]:

@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import errno
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_interface
+from typing import Any
 
 from ..kernel import netlink
 from ..kernel.host import Host
@@ -21,6 +23,12 @@ def prefix_of(address: str) -> str:
     return str(ip_interface(address).network)
 
 
+def _index_of(item: Address, links: Mapping[str, Any]) -> int:
+    if item.link not in links:
+        raise netlink.NetlinkError(errno.ENODEV, "there is no such link", f"address {item.address} on link {item.link}")
+    return int(links[item.link]["index"])
+
+
 class AddressKind(Kind[Address]):
     """What ``ip address`` shows."""
 
@@ -30,24 +38,26 @@ class AddressKind(Kind[Address]):
     def observe(self, host: Host, wanted: Sequence[Address]) -> dict[Key, Found[Address]]:
         wanted_links = {(item.namespace, item.link) for item in wanted}
         result: dict[Key, Found[Address]] = {}
-        for namespace in ["", *sorted(host.own_namespaces)]:
+        for namespace in host.places:
             snapshot = host.snapshot(namespace)
             routes = {(route["dev"], route["destination"]) for route in snapshot.routes if route["via"] is None}
             for entry in snapshot.addresses:
                 link = snapshot.link_by_index(entry["index"])
                 if link is None or entry["scope"] != _SCOPE_GLOBAL or link["loopback"]:
                     continue
-                marked = role_of(link["alias"], host.project) is not None
-                if marked or (namespace, link["name"]) in wanted_links:
+                role = role_of(link["alias"], host.project)
+                marked, adopted = role is not None, (namespace, link["name"]) in wanted_links
+                if marked or adopted:
                     connected = not link["up"] or (entry["index"], prefix_of(entry["address"])) in routes
                     found = Address(namespace, link["name"], entry["address"], connected)
-                    result[found.key] = Found(found, ours=marked or bool(namespace), stale=marked)
+                    ours = marked or namespace in host.own_namespaces
+                    result[found.key] = Found(found, ours, stale=host.prunes(role) or (marked and adopted))
         return result
 
     def create(self, host: Host, resources: Sequence[Address]) -> None:
         for namespace, group in by_namespace(resources).items():
             links = host.links(namespace)
-            host.send(namespace, [netlink.new_address(links[item.link]["index"], item.address) for item in group])
+            host.send(namespace, [netlink.new_address(_index_of(item, links), item.address) for item in group])
 
     def change(self, host: Host, operations: Sequence[Operation[Address]]) -> None:
         """Put the on-link route back as the kernel makes it with the address."""
@@ -58,7 +68,7 @@ class AddressKind(Kind[Address]):
                 [
                     netlink.new_route(
                         prefix_of(item.address),
-                        dev=links[item.link]["index"],
+                        dev=_index_of(item, links),
                         protocol=_KERNEL_PROTOCOL,
                         scope=_SCOPE_LINK,
                         source=item.address.partition("/")[0],

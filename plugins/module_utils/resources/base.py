@@ -44,6 +44,20 @@ class Operation(Generic[R]):
     resource: R
     found: Optional[R] = None
     differences: tuple[Difference, ...] = ()
+    fixed: tuple[str, ...] = ()
+    """Of a replacement, the attributes that call for one."""
+
+    @property
+    def makes(self) -> bool:
+        """Whether the object is there afterwards."""
+        return self.action != "delete"
+
+    @property
+    def reason(self) -> str:
+        """Why an object is replaced, as a sentence; "" for other operations."""
+        if not self.fixed:
+            return ""
+        return f"the kernel cannot change the {' and the '.join(self.fixed)} of a {self.resource.kind} in place"
 
     @property
     def text(self) -> str:
@@ -99,6 +113,10 @@ class Kind(ABC, Generic[R]):
     @abstractmethod
     def delete(self, host: Host, resources: Sequence[R]) -> None:
         """Remove objects as found; one that is gone already is no error."""
+
+    def clean(self, host: Host, resource: R) -> None:
+        """Remove what a run that was killed while it made, changed or removed an object has left, and is none."""
+        del host, resource
 
 
 def compare_fields(wanted: Any, found: Any, prefix: str = "") -> list[Difference]:

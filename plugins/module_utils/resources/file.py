@@ -9,16 +9,29 @@ from pathlib import Path
 
 from ..kernel.host import Host
 from ..plan import File, Key, role_of
-from ..state import RUN, forget, remove_empty, write_atomically
+from ..state import HALF_WRITTEN, RUN, forget, remove_empty, write_atomically
 from .base import Difference, Found, Kind, Operation
 
 ETC_NETNS = Path("/etc/netns")
 _NO_COMMENTS = ("hostname",)
+_HIDDEN = "the same, for nobody but root"
+_KNOWN = ("hosts", "nsswitch.conf", "resolv.conf")
+"""Ours beside a marked one even if they are empty, as a power failure can leave them."""
 
 
 def _mark_in(text: str, project: str) -> str:
     first = text.partition("\n")[0]
     return (role_of(first[2:], project) or "") if first.startswith("# ") else ""
+
+
+def _is_half_written(path: Path) -> bool:
+    """Whether a run was killed while it wrote one of our files."""
+    ours = path.name[: -len(HALF_WRITTEN)] in (*_NO_COMMENTS, *_KNOWN) or RUN in path.parents
+    return path.name.endswith(HALF_WRITTEN) and ours
+
+
+def _is_all_half_written(found: File) -> bool:
+    return all(_is_half_written(Path(found.directory) / name) for name in found.files)
 
 
 def _in_the_way(directory: str, found: File, want: File) -> Iterator[str]:
@@ -55,28 +68,28 @@ class FileKind(Kind[File]):
                 result[want.key] = Found(File(taken[0]), ours=False, stale=False)
             elif found.role:
                 result[found.key] = Found(found)
-            elif want is not None and Path(directory).is_dir():
-                result[want.key] = Found(File(directory, ""), stale=False)
+            elif want is not None and Path(directory).is_dir() and _is_all_half_written(found):
+                result[want.key] = Found(found, stale=False)
         return result
 
     @staticmethod
     def _read(project: str, directory: str) -> File:
         """The files in a directory: ours if one is marked, else all of them with no role."""
-        texts, role = {}, ""
+        everything, ours, hidden, role = {}, {}, [], ""
         path = Path(directory)
         for entry in sorted(path.iterdir()) if path.is_dir() else []:
             if entry.is_symlink() or not entry.is_file():
                 continue
             text = entry.read_text(encoding="utf-8", errors="replace")
-            role = _mark_in(text, project) or role
-            # A file others may not read is as good as an empty one.
-            texts[entry.name] = text if entry.stat().st_mode & 0o444 == 0o444 else ""
-        if not role:
-            return File(directory, "", texts)
-        ours = {
-            name: text for name, text in texts.items() if name in _NO_COMMENTS or not text or _mark_in(text, project)
-        }
-        return File(directory, role, ours)
+            mark = _mark_in(text, project)
+            role = mark or role
+            everything[entry.name] = text
+            known = entry.name in _NO_COMMENTS or (not text and entry.name in _KNOWN)
+            if mark or known or _is_half_written(entry):
+                ours[entry.name] = text
+                if entry.stat().st_mode & 0o444 != 0o444:
+                    hidden.append(entry.name)
+        return File(directory, role, ours if role else everything, tuple(hidden))
 
     def differences(self, wanted: File, found: File) -> list[Difference]:
         result = [] if wanted.role == found.role else [Difference("role", wanted.role, found.role)]
@@ -84,6 +97,8 @@ class FileKind(Kind[File]):
             want, have = wanted.files.get(name), found.files.get(name)
             if want != have:
                 result.append(Difference(name, want, have))
+            elif (name in wanted.hidden) != (name in found.hidden):
+                result.append(Difference(name, want, _HIDDEN))
         return result
 
     def create(self, host: Host, resources: Sequence[File]) -> None:
@@ -92,7 +107,8 @@ class FileKind(Kind[File]):
             directory.mkdir(mode=0o755, parents=True, exist_ok=True)
             # Unmarkable files last: a run killed in between has left the mark.
             for name in sorted(item.files, key=lambda name: (name in _NO_COMMENTS, name)):
-                write_atomically(directory / name, item.files[name])
+                mode = 0o600 if name in item.hidden else 0o644
+                write_atomically(directory / name, item.files[name], mode)
 
     def change(self, host: Host, operations: Sequence[Operation[File]]) -> None:
         for operation in operations:
@@ -102,7 +118,7 @@ class FileKind(Kind[File]):
             ]
             changed = {item.attribute for item in operation.differences if item.wanted is not None} - {"role"}
             files = {name: wanted.files[name] for name in changed}
-            self.create(host, [File(wanted.directory, wanted.role, files)])
+            self.create(host, [File(wanted.directory, wanted.role, files, wanted.hidden)])
             for name in gone:
                 forget(Path(wanted.directory) / name)
 

@@ -1,35 +1,69 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Links: bridges and veth pairs.  Made in place with their final names, marked, and brought up in a later stage.
+"""Links: bridges, veth pairs, VXLANs.  Made in place with their final names, marked, and brought up in a later stage.
 
 Both ends of a veth pair carry a mark: the sandbox's end that of its role, the other that of ``port:<role>``.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
 from ..kernel import namespaces, netlink
 from ..kernel.host import Host
-from ..plan import Key, Link, Peer, mark, role_of
-from .base import Difference, Found, Kind, Operation
+from ..plan import PORT, Key, Link, Peer, Port, Vxlan, mark, role_of
+from .base import Difference, Found, Kind, Operation, by_namespace
 
 _DELETE_GROUP = 0x636E6D
 _OPEN_AT_ONCE = 200
-_PORT = "port:"
+_HERE = "/proc/thread-self/ns/net"
 
 
-def _write_ipv6_settings(name: str, disable_ipv6: Optional[bool], accept_ra: Optional[int]) -> None:
-    directory = Path("/proc/sys/net/ipv6/conf") / name
-    if not directory.is_dir():
-        return
-    if accept_ra is not None:
-        (directory / "accept_ra").write_text(f"{accept_ra}\n")
-    if disable_ipv6 is not None:
-        (directory / "disable_ipv6").write_text(f"{int(disable_ipv6)}\n")
+_SETTINGS = {"accept_ra": "ipv6", "disable_ipv6": "ipv6", "route_localnet": "ipv4"}
+"""Parameters of a link by attribute, and their folder under /proc/sys/net; in the order they are written."""
+
+
+_FAR_END: dict[str, Any] = {"accept_ra": 0, "disable_ipv6": None, "route_localnet": None}
+"""What of them holds for the far end of a pair that is no bridge's port."""
+
+_PEER_FLAGS = ("isolated", "hairpin")
+_PORT_FLAGS = ("neigh_suppress", "learning", "flood", "mcast_flood", "bcast_flood")
+
+_End = tuple[str, dict[str, Any]]
+"""The far end of a pair: its namespace and the link as it was read."""
+
+_SEVERAL = -1
+"""The source port of a VXLAN that has a range of them."""
+
+_VNI_WAIT_S = 5.0
+_VNI_PAUSE_S = 0.02
+
+
+def _peer_flags(peer: Peer) -> dict[str, bool]:
+    return {name: getattr(peer, name) for name in _PEER_FLAGS}
+
+
+def _port_flags(port: Port) -> dict[str, bool]:
+    return {name: getattr(port, name) for name in _PORT_FLAGS}
+
+
+def _write_settings(link: Link) -> None:
+    for name, family in _SETTINGS.items():
+        value = getattr(link, name)
+        directory = Path("/proc/sys/net") / family / "conf" / link.name
+        if value is not None and directory.is_dir():
+            (directory / name).write_text(f"{int(value)}\n", encoding="ascii")
+    detection = Path("/proc/sys/net/ipv6/conf") / link.name / "accept_dad"
+    if link.disable_ipv6 is False and detection.exists():
+        # Whose address it is the plan has settled; asking the link for a second or two would hold back first packets.
+        detection.write_text("0\n", encoding="ascii")
 
 
 def _chunks(items: Sequence[Link], size: int) -> Iterator[Sequence[Link]]:
@@ -42,57 +76,60 @@ class LinkKind(Kind[Link]):
 
     name = "link"
     stages = (30, 50)
-    recreated_by = frozenset({"type", "peer", "peer.name", "peer.namespace"})
+    recreated_by = frozenset(
+        {"type", "peer", "peer.name", "peer.namespace"}
+        # The kernel would take another local address, and go on sending from the former to whom it sent before.
+        | {f"vxlan.{name}" for name in ("id", "local", "port", "outside", "source_port", "proxy")}
+    )
 
     def observe(self, host: Host, wanted: Sequence[Link]) -> dict[Key, Found[Link]]:
-        namespaces_here = ["", *sorted(host.own_namespaces)]
-        ports = self._ports(host, namespaces_here)
+        ports = self._ports(host)
         wanted_keys = {item.key: item for item in wanted}
         result: dict[Key, Found[Link]] = {}
-        for namespace in namespaces_here:
+        for namespace in host.places:
             for link in host.snapshot(namespace).links.values():
                 role = role_of(link["alias"], host.project)
                 want = wanted_keys.get(("link", namespace, link["name"]))
-                if link["loopback"] or (role or "").startswith(_PORT) or (role is None and want is None):
+                if link["loopback"] or (role or "").startswith(PORT) or (role is None and want is None):
                     continue
-                found = self._found(host, namespace, link, role or "", ports)
-                half_made = want is not None and _is_half_made(want, link)
-                ours = role is not None or bool(namespace) or half_made
-                result[found.key] = Found(found, ours=ours, stale=role is not None)
-        for (namespace, _index), (link, role) in ports.items():
-            orphan = Link(namespace, link["name"], link["kind"], role, up=link["up"])
-            result[orphan.key] = Found(orphan)
+                known = role or (want.role if want is not None else "")
+                found = self._found(host, namespace, link, role or "", ports.get(PORT + known, []))
+                ours = role is not None or (
+                    want is not None and (host.repairs(namespace, want.role) or _is_half_made(want, link))
+                )
+                result[found.key] = Found(found, ours=ours, stale=host.prunes(role))
+        for role, ends in ports.items():
+            for namespace, link in ends:
+                orphan = Link(namespace, link["name"], link["kind"], role, up=link["up"])
+                result[orphan.key] = Found(orphan, stale=host.prunes(role))
         self._find_names_taken(host, wanted, result)
         return result
 
     @staticmethod
-    def _ports(host: Host, names: Iterable[str]) -> dict[tuple[str, int], tuple[dict[str, Any], str]]:
-        """The marked far ends of veth pairs by (namespace, index); those left after pairing have lost their sandbox."""
-        result = {}
-        for namespace in names:
+    def _ports(host: Host) -> dict[str, list[_End]]:
+        """The marked far ends of veth pairs by role; those left after pairing have lost their sandbox."""
+        result: dict[str, list[_End]] = {}
+        for namespace in host.places:
             for link in host.snapshot(namespace).links.values():
                 role = role_of(link["alias"], host.project) or ""
-                if role.startswith(_PORT):
-                    result[(namespace, link["index"])] = (link, role)
+                if role.startswith(PORT):
+                    result.setdefault(role, []).append((namespace, link))
         return result
 
     @staticmethod
-    def _found(
-        host: Host,
-        namespace: str,
-        link: dict[str, Any],
-        role: str,
-        ports: dict[tuple[str, int], tuple[dict[str, Any], str]],
-    ) -> Link:
+    def _found(host: Host, namespace: str, link: dict[str, Any], role: str, ends: list[_End]) -> Link:
+        """The link, with which of the ends it is paired with; that is taken off them."""
         peer = None
         if link["kind"] == "veth":
-            for place, (port, port_role) in ports.items():
-                paired = place[1] == link["link"] and port["link"] == link["index"]
-                if paired and place[0] != namespace and (not role or port_role == _PORT + role):
-                    master = host.snapshot(place[0]).link_by_index(port["master"]) or {}
-                    isolated = bool(port["port"].get("isolated"))
-                    peer = Peer(place[0], port["name"], master.get("name", ""), isolated, port["up"])
-                    del ports[place]
+            here = link["link_netnsid"] is None
+            for place, port in ends:
+                paired = port["index"] == link["link"] and port["link"] == link["index"]
+                if paired and here == (place == namespace):
+                    master = host.snapshot(place).link_by_index(port["master"]) or {}
+                    isolated, hairpin = (bool(port["port"].get(flag)) for flag in _PEER_FLAGS)
+                    place_of = (place, port["name"], master.get("name", ""))
+                    peer = Peer(*place_of, isolated, port["up"], port["group"], hairpin)
+                    ends.remove((place, port))
                     break
         disable_ipv6 = link["disable_ipv6"]
         return Link(
@@ -107,6 +144,9 @@ class LinkKind(Kind[Link]):
             link["accept_ra"],
             peer,
             link["group"],
+            bool(link["route_localnet"]),
+            port=_port_of(host, namespace, link),
+            vxlan=_vxlan_of(namespace, link, _is_outside(host, namespace, link)),
         )
 
     @staticmethod
@@ -122,29 +162,46 @@ class LinkKind(Kind[Link]):
                 )
 
     def differences(self, wanted: Link, found: Link) -> list[Difference]:
+        # What is done when something changes is nothing that could differ.
+        ignored = {"announcements", "announcement_ms"}
         # A kernel without IPv6 has nothing to guard against.
-        ignored = {"disable_ipv6", "accept_ra"} if found.disable_ipv6 is None else set()
+        ignored |= {"disable_ipv6", "accept_ra"} if found.disable_ipv6 is None else set()
         return [item for item in super().differences(wanted, found) if item.attribute not in ignored]
 
     def create(self, host: Host, resources: Sequence[Link]) -> None:
-        single = [item for item in resources if item.peer is None]
-        for namespace in sorted({item.namespace for item in single}):
-            group = [item for item in single if item.namespace == namespace]
-            present = host.snapshot(namespace).links
-            host.send(
-                namespace,
-                [
-                    netlink.new_link(i.name, i.type, mac=i.mac, mtu=i.mtu, group=i.group)
-                    for i in group
-                    if i.name not in present
-                ],
-            )
+        single = [item for item in resources if item.peer is None and item.vxlan is None]
+        for namespace, group in by_namespace(single).items():
+            host.send(namespace, [_new_link(item) for item in group])
+        for item in resources:
+            if item.vxlan is not None:
+                self._create_vxlan(host, item, item.vxlan)
         pairs = [item for item in resources if item.peer is not None]
         for namespace in sorted({item.peer.namespace for item in pairs if item.peer is not None}):
             group = [item for item in pairs if item.peer is not None and item.peer.namespace == namespace]
             for chunk in _chunks(group, _OPEN_AT_ONCE):
                 self._create_pairs(host, namespace, chunk)
         self._settle(host, resources)
+
+    @staticmethod
+    def _create_vxlan(host: Host, item: Link, vxlan: Vxlan) -> None:
+        """In its namespace at once, its packets in the one that asks for it."""
+        asking = "" if vxlan.outside else item.namespace
+        elsewhere = asking != item.namespace
+        path = f"{namespaces.DIRECTORY}/{item.namespace}"
+        with open(path, "rb") if elsewhere else contextlib.nullcontext() as place:
+            message = _new_link(item, place.fileno() if place is not None else None)
+            deadline = time.monotonic() + _VNI_WAIT_S
+            while True:
+                try:
+                    host.send(asking, [message])
+                    return
+                except netlink.NetlinkError as error:
+                    if error.errno != errno.EEXIST or item.name in host.links(item.namespace):
+                        raise
+                    # The kernel takes a namespace apart some time after it has lost its name.
+                    if vni_holder(host, vxlan, host.places) or time.monotonic() > deadline:
+                        raise _vni_taken(host, vxlan, error) from error
+                time.sleep(_VNI_PAUSE_S)
 
     @staticmethod
     def _create_pairs(host: Host, namespace: str, pairs: Sequence[Link]) -> None:
@@ -156,7 +213,8 @@ class LinkKind(Kind[Link]):
                 peer = item.peer or Peer()
                 fd = opened.setdefault(item.namespace, -1)
                 if fd < 0:
-                    fd = opened[item.namespace] = os.open(f"{namespaces.DIRECTORY}/{item.namespace}", os.O_RDONLY)
+                    path = f"{namespaces.DIRECTORY}/{item.namespace}" if item.namespace else _HERE
+                    fd = opened[item.namespace] = os.open(path, os.O_RDONLY)
                 messages.append(
                     netlink.new_link(
                         peer.name,
@@ -173,7 +231,7 @@ class LinkKind(Kind[Link]):
                     os.close(fd)
 
     def _settle(self, host: Host, resources: Sequence[Link]) -> None:
-        """What only an existing link takes: IPv6 settings while it is down, then the mark."""
+        """What only an existing link takes: its parameters while it is down, then the mark."""
         by_end = _ends(resources)
         for namespace, ends in sorted(by_end.items()):
             links = host.links(namespace)
@@ -181,12 +239,16 @@ class LinkKind(Kind[Link]):
             for name, item, is_peer in ends:
                 index = links[name]["index"]
                 if is_peer:
-                    port = {"isolated": item.peer.isolated} if item.peer is not None and item.peer.master else None
-                    alias = mark(host.project, _PORT + item.role)
-                    messages.append(netlink.set_link(index, alias=alias, addr_gen_mode="none", port=port))
+                    port = _peer_flags(item.peer) if item.peer is not None and item.peer.master else None
+                    alias = mark(host.project, PORT + item.role)
+                    if port is None:
+                        host.run_in(namespace, _write_settings, replace(item, name=name, **_FAR_END))
+                    group = item.peer.group if item.peer is not None else None
+                    messages.append(netlink.set_link(index, alias=alias, addr_gen_mode="none", port=port, group=group))
                 else:
-                    host.run_in(namespace, _write_ipv6_settings, name, item.disable_ipv6, item.accept_ra)
+                    host.run_in(namespace, _write_settings, item)
                     messages.append(netlink.set_link(index, alias=mark(host.project, item.role)))
+                    messages += _joining(item.port, index, links)
             host.send(namespace, messages)
 
     def change(self, host: Host, operations: Sequence[Operation[Link]]) -> None:
@@ -199,13 +261,30 @@ class LinkKind(Kind[Link]):
             own.update({name: getattr(wanted, name) for name in ("mac", "mtu", "group") if name in names})
             if "up" in names and not wanted.up:
                 own["up"] = False
-            if names & {"disable_ipv6", "accept_ra"}:
-                host.run_in(wanted.namespace, _write_ipv6_settings, wanted.name, wanted.disable_ipv6, wanted.accept_ra)
+            if names & set(_SETTINGS):
+                host.run_in(wanted.namespace, _write_settings, wanted)
             if own:
                 index = host.links(wanted.namespace)[wanted.name]["index"]
                 host.send(wanted.namespace, [netlink.set_link(index, **own)])
+            if any(name.startswith(("port", "vxlan.")) for name in names):
+                self._change_single(host, wanted, names)
             if wanted.peer is not None:
                 self._change_peer(host, wanted.peer, wanted.mtu if "mtu" in names else None, names)
+
+    @staticmethod
+    def _change_single(host: Host, wanted: Link, names: set[str]) -> None:
+        """A bridge's port that is no veth, and what a VXLAN lets be changed."""
+        links = host.links(wanted.namespace)
+        index = links[wanted.name]["index"]
+        messages = []
+        if wanted.vxlan is not None and "vxlan.learning" in names:
+            changes = {"local": wanted.vxlan.local, "learning": wanted.vxlan.learning}
+            messages.append(netlink.set_link(index, kind="vxlan", data=changes))
+        if names & {"port", "port.master"}:
+            messages += _joining(wanted.port, index, links)
+        elif wanted.port is not None and any(name.startswith("port.") for name in names):
+            messages.append(netlink.set_link(index, port=_port_flags(wanted.port)))
+        host.send(wanted.namespace, messages)
 
     @staticmethod
     def _change_peer(host: Host, peer: Peer, mtu: Optional[int], names: set[str]) -> None:
@@ -215,9 +294,14 @@ class LinkKind(Kind[Link]):
         if mtu is not None:
             messages.append(netlink.set_link(index, mtu=mtu))
         if "peer.master" in names:
+            if not peer.master:
+                far = Link(peer.namespace, peer.name, "veth", **_FAR_END)
+                host.run_in(peer.namespace, _write_settings, far)
             messages.append(netlink.set_link(index, master=links[peer.master]["index"] if peer.master else 0))
-        if names & {"peer.master", "peer.isolated"} and peer.master:
-            messages.append(netlink.set_link(index, port={"isolated": peer.isolated}))
+        if "peer.group" in names:
+            messages.append(netlink.set_link(index, group=peer.group))
+        if names & {"peer.master", "peer.isolated", "peer.hairpin"} and peer.master:
+            messages.append(netlink.set_link(index, port=_peer_flags(peer)))
         host.send(peer.namespace, messages)
 
     def finish(self, host: Host, resources: Sequence[Link]) -> None:
@@ -238,10 +322,88 @@ class LinkKind(Kind[Link]):
             indexes = [links[name]["index"] for name in sorted(names) if name in links]
             group_taken = any(link["group"] == _DELETE_GROUP for name, link in links.items() if name not in names)
             if group_taken:
-                host.send(namespace, [netlink.del_link(index) for index in indexes])
+                host.remove(namespace, [netlink.del_link(index) for index in indexes])
             elif indexes:
                 messages = [netlink.set_link(index, group=_DELETE_GROUP) for index in indexes]
-                host.send(namespace, [*messages, netlink.del_group(_DELETE_GROUP)])
+                host.remove(namespace, [*messages, netlink.del_group(_DELETE_GROUP)])
+
+
+def _new_link(item: Link, netns_fd: Optional[int] = None) -> netlink.Message:
+    """A VXLAN of a local IPv6 address takes IPv6 remote ends without a group, as tried on Linux 6.1 and 6.18."""
+    data: dict[str, Any] = {}
+    if item.vxlan is not None:
+        vxlan = item.vxlan
+        data = {"id": vxlan.id, "local": vxlan.local, "port": vxlan.port, "learning": vxlan.learning}
+        if vxlan.proxy:
+            data["proxy"] = True
+        if vxlan.source_port:
+            data["source_ports"] = (vxlan.source_port, vxlan.source_port + 1)
+    elif item.type == "bridge" and item.namespace:
+        # Else each static entry of its forwarding table is two, one of them for VLAN 1, which it does not have.
+        data = {"vlan_default_pvid": 0}
+    values: dict[str, Any] = {"mac": item.mac, "mtu": item.mtu, "group": item.group}
+    return netlink.new_link(item.name, item.type, **values, netns_fd=netns_fd, data=data)
+
+
+def _joining(port: Optional[Port], index: int, links: Mapping[str, Mapping[str, Any]]) -> list[netlink.Message]:
+    """What makes a link a bridge's port; it has no addresses of its own then, the link's own IPv6 among them."""
+    if port is None:
+        return []
+    join = netlink.set_link(index, master=links[port.master]["index"], addr_gen_mode="none")
+    return [join, netlink.set_link(index, port=_port_flags(port))]
+
+
+def _port_of(host: Host, namespace: str, link: Mapping[str, Any]) -> Optional[Port]:
+    bridge = host.snapshot(namespace).link_by_index(link["master"])
+    if link["kind"] == "veth" or bridge is None or bridge["kind"] != "bridge":
+        return None
+    return Port(bridge["name"], **{name: bool(link["port"].get(name)) for name in _PORT_FLAGS})
+
+
+def _is_outside(host: Host, namespace: str, link: Mapping[str, Any]) -> bool:
+    """Whether a VXLAN's packets travel in the host's own namespace, and not in its own or in yet another."""
+    number = link["link_netnsid"]
+    if link["kind"] != "vxlan" or not namespace or number is None:
+        return not namespace and number is None
+    with open(_HERE, "rb") as here:
+        return bool(host.run_in(namespace, _number_of, here.fileno()) == number)
+
+
+def _number_of(descriptor: int) -> Optional[int]:
+    with netlink.Netlink() as socket:
+        return socket.namespace_id(descriptor)
+
+
+def _vxlan_of(namespace: str, link: Mapping[str, Any], outside: bool) -> Optional[Vxlan]:
+    if link["kind"] != "vxlan":
+        return None
+    data = link["data"]
+    first, end = data.get("source_ports", (0, 0))
+    source_port = _SEVERAL if end > first + 1 else first
+    learning, proxy = bool(data.get("learning")), bool(data.get("proxy"))
+    return Vxlan(data.get("id", 0), data.get("local", ""), data.get("port", 0), learning, outside, source_port, proxy)
+
+
+def _family(vxlan: Vxlan) -> int:
+    return 6 if ":" in vxlan.local else 4
+
+
+def vni_holder(host: Host, vxlan: Vxlan, places: Iterable[str]) -> str:
+    """The name of the VXLAN in one of these namespaces that has the VNI and port; "" if there is none."""
+    wanted = (vxlan.id, vxlan.port, _family(vxlan), vxlan.outside)
+    for namespace in places:
+        with contextlib.suppress(FileNotFoundError):
+            for name, link in host.links(namespace).items():
+                found = _vxlan_of(namespace, link, _is_outside(host, namespace, link))
+                if found is not None and (found.id, found.port, _family(found), found.outside) == wanted:
+                    return "/".join(part for part in (namespace, name) if part)
+    return ""
+
+
+def _vni_taken(host: Host, vxlan: Vxlan, error: netlink.NetlinkError) -> netlink.NetlinkError:
+    name = vni_holder(host, vxlan, host.places)
+    who = f"this host's VXLAN {name}" if name else "another VXLAN of this host"
+    return netlink.NetlinkError(errno.EEXIST, f"{who} has VNI {vxlan.id} on port {vxlan.port} already", error.request)
 
 
 def _is_half_made(want: Link, link: dict[str, Any]) -> bool:

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..kernel import namespaces, netlink
 from ..kernel.host import Host
-from ..plan import Key, Namespace, mark, role_of
+from ..plan import Key, Namespace, mark, project_of, role_of
+from ..state import forget_inside
 from .base import Found, Kind, Operation
 
 
@@ -23,13 +25,16 @@ class NamespaceKind(Kind[Namespace]):
         wanted_names = {item.name for item in wanted}
         for name in namespaces.names():
             loopback = host.snapshot(name).links.get("lo", {})
-            role = role_of(loopback.get("alias", ""), host.project)
+            alias = loopback.get("alias", "")
+            role = role_of(alias, host.project)
             if role is None and name not in wanted_names:
+                if project_of(alias) is None:
+                    host.foreign_namespaces.add(name)
                 continue
             found = Namespace(name, role or "", bool(loopback.get("up")))
             if role is not None:
                 host.own_namespaces.add(name)
-            result[found.key] = Found(found, ours=role is not None, stale=role is not None)
+            result[found.key] = Found(found, ours=role is not None, stale=host.prunes(role))
         return result
 
     def create(self, host: Host, resources: Sequence[Namespace]) -> None:
@@ -51,4 +56,11 @@ class NamespaceKind(Kind[Namespace]):
 
     def delete(self, host: Host, resources: Sequence[Namespace]) -> None:
         for resource in resources:
+            namespaces.delete(resource.name)
+            forget_inside(resource.name)
+
+    def clean(self, host: Host, resource: Namespace) -> None:
+        """The empty file that a namespace is to be mounted on, or was."""
+        path = Path(namespaces.DIRECTORY) / resource.name
+        if not namespaces.exists(resource.name) and path.is_file() and path.stat().st_size == 0:
             namespaces.delete(resource.name)

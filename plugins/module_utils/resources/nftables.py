@@ -15,12 +15,14 @@ from dataclasses import replace
 from typing import Optional, Union
 
 from ..kernel import namespaces
+from ..kernel.conntrack import forget_moved, forget_udp, is_of_services, program
 from ..kernel.host import Host
 from ..kernel.nft import Nft, NftError
 from ..plan import Chain, Collection, Key, Nftables, mark, role_of, table_name
 from .base import Difference, Found, Kind, Operation
 
 FAMILY = "inet"
+FAMILIES = (FAMILY, "bridge")
 
 _USERS = "user_"
 """Chains, sets and maps whose name begins so are the user's, for the rules in the user's chains."""
@@ -40,7 +42,13 @@ def parse(text: str, project: str, namespace: str, user_chains: frozenset[str]) 
     comment = flags = ""
     body: list[str] = []
     blocks: list[tuple[str, str, list[str]]] = []
+    users: list[str] = []
+    in_users = False
     for line in lines[1:]:
+        in_users = in_users or bool((match := _BLOCK.match(line)) and match[2].startswith(_USERS))
+        if in_users:
+            users.append(line)
+            in_users = line != "\t}"
         if match := _COMMENT.match(line):
             comment = match[1]
         elif match := _FLAGS.match(line):
@@ -61,6 +69,7 @@ def parse(text: str, project: str, namespace: str, user_chains: frozenset[str]) 
         tuple(_collection(block, lines_of) for noun, block, lines_of in blocks if noun != "chain"),
         tuple(_chain(block, lines_of, block in user_chains) for noun, block, lines_of in blocks if noun == "chain"),
         flags,
+        "\n".join(users),
     )
 
 
@@ -103,13 +112,14 @@ def _fill(table: Nftables, collections: Sequence[Collection], chains: Sequence[C
 
 def script(table: Nftables, project: str) -> str:
     """The whole table as one transaction on an empty namespace."""
-    return "\n".join([*_declare(table, project), *_fill(table, table.collections, table.chains)]) + "\n"
+    users = [f"table {table.family} {table.name} {{\n{table.users}\n}}"] if table.users else []
+    return "\n".join([*_declare(table, project), *users, *_fill(table, table.collections, table.chains)]) + "\n"
 
 
 def transaction(wanted: Nftables, normal: Nftables, found: Nftables, project: str) -> str:
     """What turns the table found into the wanted one; ``normal`` is the wanted one as nft prints it.
 
-    Only the chains and sets that differ are emptied and filled again, all in one commit.
+    Only the chains that differ are emptied and filled again, of sets only the elements, all in one commit.
     """
     place = f"{wanted.family} {wanted.name}"
     found_chains = {chain.name: chain for chain in found.chains}
@@ -121,21 +131,40 @@ def transaction(wanted: Nftables, normal: Nftables, found: Nftables, project: st
     stale_chains = set(found_chains) - {chain.name for chain in normal.chains}
     stale_sets = set(found_sets) - {item.name for item in normal.collections}
     changed = {c.name for c in normal.chains if c != found_chains.get(c.name)} | _users_of(found, reshaped_sets)
-    changed_sets = {i.name for i in normal.collections if i != found_sets.get(i.name)}
+    kept_sets = [i for i in normal.collections if i.name in found_sets and i.name not in reshaped_sets]
+    fresh_sets = {item.name for item in wanted.collections} - {item.name for item in kept_sets}
 
     commands = [f"flush chain {place} {name}" for name in sorted((changed | stale_chains) & set(found_chains))]
-    commands += [f"delete chain {place} {name}" for name in sorted(reshaped | stale_chains)]
+    commands += [f"delete chain {place} {name}" for name in sorted(reshaped)]
     commands += [f"delete {found_sets[n].noun} {place} {n}" for n in sorted(reshaped_sets | stale_sets)]
-    commands += [
-        f"flush {found_sets[n].noun} {place} {n}" for n in sorted(changed_sets & set(found_sets) - reshaped_sets)
-    ]
-    commands += _declare(wanted, project)
+    fresh = replace(
+        wanted,
+        collections=tuple(item for item in wanted.collections if item.name in fresh_sets),
+        chains=tuple(c for c in wanted.chains if c.name not in found_chains or c.name in reshaped),
+    )
+    if fresh.collections or fresh.chains or (normal.role, normal.flags) != (found.role, found.flags):
+        # Declaring what is there already is no change, but nft would read the whole table for it.
+        commands += _declare(fresh, project)
+    for item in kept_sets:
+        commands += _exchange(place, item, found_sets[item.name])
     commands += _fill(
         wanted,
-        [item for item in wanted.collections if item.name in changed_sets],
+        fresh.collections,
         [chain for chain in wanted.chains if chain.name in changed and not chain.user],
     )
-    return "\n".join(commands) + "\n"
+    # Last: until now elements of maps may have led there.
+    commands += [f"delete chain {place} {name}" for name in sorted(stale_chains)]
+    return "".join(f"{command}\n" for command in commands)
+
+
+def _exchange(place: str, wanted: Collection, found: Collection) -> list[str]:
+    """Take out and put in what differs of a set's elements: what a change costs does not depend on the set's size."""
+    have, want = set(found.elements), set(wanted.elements)
+    commands = []
+    for verb, elements in (("delete", have - want), ("add", want - have)):
+        if elements:
+            commands.append(f"{verb} element {place} {wanted.name} {{ {', '.join(sorted(elements))} }}")
+    return commands
 
 
 def _users_of(table: Nftables, names: set[str]) -> set[str]:
@@ -151,7 +180,7 @@ class NftablesKind(Kind[Nftables]):
     """What ``nft list table`` shows."""
 
     name = "nftables"
-    stages = (0, 65)
+    stages = (0, 25)
 
     def __init__(self) -> None:
         self._normal: dict[str, Nftables] = {}
@@ -167,27 +196,34 @@ class NftablesKind(Kind[Nftables]):
             return result
         wanted_by = {item.key: item for item in wanted}
         own_name = table_name(host.project)
-        places = {(item.namespace, item.name) for item in wanted} | {("", own_name)}
-        places |= {(name, own_name) for name in host.own_namespaces}
-        for namespace, name in sorted(places):
-            if namespace and namespace not in host.own_namespaces:
+        places = {(item.namespace, item.family, item.name) for item in wanted}
+        places |= {("", family, own_name) for family in FAMILIES}
+        for name in host.own_namespaces:
+            bridged = any(link["kind"] == "bridge" for link in host.snapshot(name).links.values())
+            places |= {(name, family, own_name) for family in (FAMILIES if bridged else (FAMILY,))}
+        if host.thorough:
+            places |= {(place, *table) for place in host.places for table in host.run_in(place, _tables, nft)}
+        there = set(host.places)
+        for namespace, family, name in sorted(places):
+            if namespace not in there:
                 continue
-            want = wanted_by.get(("nftables", namespace, FAMILY, name))
-            found = self._list(host, nft, namespace, name, want)
+            want = wanted_by.get(("nftables", namespace, family, name))
+            found = self._list(host, nft, Nftables(namespace, family, name), want)
             if found is not None:
                 marked = bool(found.role)
                 if marked or want is not None:
-                    result[found.key] = Found(found, ours=marked or bool(namespace), stale=marked)
+                    ours = marked or (want is not None and host.repairs(namespace, want.role))
+                    result[found.key] = Found(found, ours, stale=host.prunes(found.role or None))
         return result
 
     @staticmethod
-    def _list(host: Host, nft: Nft, namespace: str, name: str, want: Optional[Nftables]) -> Optional[Nftables]:
+    def _list(host: Host, nft: Nft, table: Nftables, want: Optional[Nftables]) -> Optional[Nftables]:
         try:
-            text = host.run_in(namespace, nft.run, f"list table {FAMILY} {name}")
+            text = host.run_in(table.namespace, nft.run, f"list table {table.family} {table.name}")
         except NftError:
             return None
         user = frozenset(chain.name for chain in want.chains if chain.user) if want else frozenset()
-        return parse(text, host.project, namespace, user)
+        return parse(text, host.project, table.namespace, user)
 
     def prepare(self, host: Host, wanted: Sequence[Nftables]) -> None:
         """Learn how nft prints each wanted table; NftError if the kernel would refuse one."""
@@ -199,7 +235,10 @@ class NftablesKind(Kind[Nftables]):
             anywhere = replace(item, namespace="")
             text = script(anywhere, host.project)
             if text not in self._normal:
-                printed = namespaces.run_in_new(_load_and_list, nft, text, item.family, item.name)
+                try:
+                    printed = namespaces.run_in_new(_load_and_list, nft, text, item.family, item.name)
+                except NftError as error:
+                    raise NftError(f"table {item.label}: {error}") from error
                 user = frozenset(chain.name for chain in item.chains if chain.user)
                 parsed = parse(printed, host.project, "", user)
                 if parsed is not None:
@@ -223,6 +262,10 @@ class NftablesKind(Kind[Nftables]):
     def require(self, host: Host, wanted: Sequence[Nftables]) -> Optional[str]:
         if wanted and host.nft is None:
             return "this host has neither libnftables nor the program nft: install the package nftables"
+        tracked = [item for table in wanted for item in table.collections if item.tracked]
+        needed = any(is_of_services(item.name) or any("udp" in each for each in item.elements) for item in tracked)
+        if needed and program() is None:
+            return "this host has no conntrack, which services and ports of udp need: install the package conntrack"
         return None
 
     @staticmethod
@@ -234,13 +277,40 @@ class NftablesKind(Kind[Nftables]):
     def create(self, host: Host, resources: Sequence[Nftables]) -> None:
         for item in resources:
             host.run_in(item.namespace, self._speak(host).run, script(item, host.project))
+            self._forget_flows(host, item, None)
+
+    def _forget_flows(self, host: Host, wanted: Nftables, found: Optional[Nftables]) -> None:
+        """Connections of UDP live on in conntrack with the translation they began with (moby#44742), and those of a
+        service with a task that is gone.
+        """
+        tracked = {item.name for item in wanted.collections if item.tracked and not is_of_services(item.name)}
+        before = {item.name: set(item.elements) for item in found.collections} if found is not None else {}
+        changed = [
+            element
+            for item in self._normal_of(wanted).collections
+            if item.name in tracked
+            for element in set(item.elements) ^ before.get(item.name, set())
+        ]
+        host.run_in(wanted.namespace, forget_udp, host.run_command, changed)
+        served = [
+            {item.name: item.elements for item in table.collections if is_of_services(item.name)} if table else {}
+            for table in (found, self._normal_of(wanted))
+        ]
+        if any(served):
+            host.run_in(wanted.namespace, forget_moved, host.run_command, *served)
 
     def change(self, host: Host, operations: Sequence[Operation[Nftables]]) -> None:
         for operation in operations:
             wanted, found = operation.resource, operation.found
             if found is not None:
-                text = transaction(wanted, self._normal_of(wanted), found, host.project)
+                if any(difference.attribute == "role" for difference in operation.differences):
+                    # A table keeps its comment for as long as it lives.
+                    text = f"delete table {found.family} {found.name}\n"
+                    text += script(replace(wanted, users=found.users), host.project)
+                else:
+                    text = transaction(wanted, self._normal_of(wanted), found, host.project)
                 host.run_in(wanted.namespace, self._speak(host).run, text)
+                self._forget_flows(host, wanted, found)
 
     def delete(self, host: Host, resources: Sequence[Nftables]) -> None:
         for item in resources:
@@ -264,6 +334,12 @@ def _compare_parts(
         for name in sorted(set(want) | set(have))
         if want.get(name) != have.get(name)
     ]
+
+
+def _tables(nft: Nft) -> list[tuple[str, str]]:
+    """(family, name) of every table of a family that ours can be of."""
+    found = [line.split()[1:3] for line in nft.run("list tables").splitlines()]
+    return [(family, name) for family, name in found if family in FAMILIES]
 
 
 def _load_and_list(nft: Nft, text: str, family: str, name: str) -> str:

@@ -8,13 +8,18 @@ from typing import Any
 
 from .address import AddressKind
 from .base import Kind
+from .docker_user import DockerUserKind
+from .fdb import FdbKind
 from .file import FileKind
+from .ipvs import IpvsKind, IpvsTimeoutsKind
 from .link import LinkKind
 from .namespace import NamespaceKind
+from .neighbour import NeighbourKind
 from .nftables import NftablesKind
 from .resolver import ResolverKind
 from .route import RouteKind
 from .sysctl import SysctlKind
+from .xfrm import XfrmKind
 
 
 def kinds() -> list[Kind[Any]]:
@@ -23,9 +28,15 @@ def kinds() -> list[Kind[Any]]:
         NamespaceKind(),
         LinkKind(),
         AddressKind(),
+        FdbKind(),
+        NeighbourKind(),
         RouteKind(),
         SysctlKind(),
         NftablesKind(),
+        DockerUserKind(),
+        XfrmKind(),
+        IpvsTimeoutsKind(),
+        IpvsKind(),
         FileKind(),
         ResolverKind(),
     ]

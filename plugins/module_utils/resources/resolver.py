@@ -3,8 +3,9 @@
 """The DNS server of each sandbox: one dnsmasq in its namespace.
 
 Beside its configuration stands a ``.loaded`` file: the digests of the names it was told to read.  So a run that died
-between writing names and telling the process is seen by the next.  Names are read with ``addn-hosts`` and SIGHUP:
-watched directories would take an inotify instance each, and the 129th process would fail.
+between writing names and telling the process is seen by the next.  Names are read with ``addn-hosts`` and
+``servers-file`` at SIGHUP, between two questions, so none is lost; watched directories would take an inotify instance
+each, and the 129th process would fail.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from typing import Optional
 from ..kernel import namespaces
 from ..kernel.host import Host
 from ..plan import Key, Resolver
-from ..state import RUN, forget, remove_empty, write_atomically
+from ..state import HALF_WRITTEN, RUN, forget, remove_empty, write_atomically
 from .base import Difference, Found, Kind, Operation
 
 _SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"
 _PATIENCE = 5.0
 _CONF = ".conf"
+_STOPPED = "Tt"
 
 
 class ResolverError(Exception):
@@ -61,9 +63,10 @@ def _processes(directory: Path) -> dict[str, list[int]]:
 
 
 def _serves(pid: int, namespace: str) -> bool:
-    """Whether the process is in the namespace that has the name now: it may have been made anew by hand."""
+    """Whether the process runs, in the namespace that has the name now: it may have been made anew by hand."""
     try:
-        return os.stat(f"/proc/{pid}/ns/net").st_ino == namespaces.inode(namespace)
+        state = _read(Path(f"/proc/{pid}/stat")).rpartition(") ")[2][:1]
+        return state not in _STOPPED and os.stat(f"/proc/{pid}/ns/net").st_ino == namespaces.inode(namespace)
     except OSError:
         return False
 
@@ -110,6 +113,7 @@ class ResolverKind(Kind[Resolver]):
         directory = _directory(host)
         directory.mkdir(mode=0o755, parents=True, exist_ok=True)
         for item in resources:
+            self._note_loaded(directory, item, None)
             config = directory / f"{item.namespace}{_CONF}"
             write_atomically(config, _text(item.config, directory / f"{item.namespace}.pid"))
             arguments = [program, f"--conf-file={config}"]
@@ -117,11 +121,16 @@ class ResolverKind(Kind[Resolver]):
             if code:
                 reason = (errors or output).strip() or f"exit code {code}"
                 raise ResolverError(f"the resolver of {item.namespace} did not start: {reason}")
-            self._note_loaded(directory, item)
+            self._note_loaded(directory, item, item.names)
 
     @staticmethod
-    def _note_loaded(directory: Path, item: Resolver) -> None:
-        write_atomically(directory / f"{item.namespace}.loaded", json.dumps(item.names, sort_keys=True))
+    def _note_loaded(directory: Path, item: Resolver, names: Optional[dict[str, str]]) -> None:
+        """Note what it has loaded; None, before it is told, so that a run killed meanwhile leaves no old note."""
+        path = directory / f"{item.namespace}.loaded"
+        if names is None:
+            forget(path)
+        else:
+            write_atomically(path, json.dumps(names, sort_keys=True))
 
     def change(self, host: Host, operations: Sequence[Operation[Resolver]]) -> None:
         directory = _directory(host)
@@ -131,9 +140,10 @@ class ResolverKind(Kind[Resolver]):
             item = operation.resource
             names_only = {difference.attribute for difference in operation.differences} == {"names"}
             if names_only:
+                self._note_loaded(directory, item, None)
                 for pid in processes.get(item.namespace, ()):
                     os.kill(pid, signal.SIGHUP)
-                self._note_loaded(directory, item)
+                self._note_loaded(directory, item, item.names)
             else:
                 anew.append(item)
         _stop(directory, {item.namespace for item in anew})
@@ -145,6 +155,12 @@ class ResolverKind(Kind[Resolver]):
         for item in resources:
             for suffix in (".pid", ".loaded", _CONF):
                 forget(directory / f"{item.namespace}{suffix}")
+        remove_empty(directory, directory.parent)
+
+    def clean(self, host: Host, resource: Resolver) -> None:
+        directory = _directory(host)
+        for suffix in (".loaded", _CONF):
+            (directory / f"{resource.namespace}{suffix}{HALF_WRITTEN}").unlink(missing_ok=True)
         remove_empty(directory, directory.parent)
 
 
@@ -165,6 +181,7 @@ def _stop(directory: Path, names: set[str]) -> None:
         for pid in running():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, kind)
+                os.kill(pid, signal.SIGCONT)  # a stopped process ends when it goes on
         deadline = time.monotonic() + _PATIENCE
         while running() and time.monotonic() < deadline:
             time.sleep(0.005)

@@ -1,17 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Routes in the main table; ours carry our route protocol."""
+"""Routes in the main table; ours carry one of our route protocols."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any, Optional
 
 from ..kernel import netlink
 from ..kernel.host import Host
-from ..plan import ROUTE_PROTOCOL, Key, Route
-from .base import Found, Kind, Operation, by_namespace
+from ..plan import ROUTE_PROTOCOL, ROUTE_PROTOCOL_ALONE, Key, Route, project_of
+from .base import Difference, Found, Kind, Operation, by_namespace
 
 _MAIN_TABLE = 254
+
+
+def _is_marked(host: Host, namespace: str, protocol: int, link: Optional[dict[str, Any]]) -> bool:
+    """A route has no room for the project's name: it is that of its namespace, else of its link, else ``default``."""
+    if protocol not in (ROUTE_PROTOCOL, ROUTE_PROTOCOL_ALONE):
+        return False
+    owner = project_of(link["alias"]) if link else None
+    return namespace in host.own_namespaces or (owner or "default") == host.project
 
 
 class RouteKind(Kind[Route]):
@@ -21,9 +30,9 @@ class RouteKind(Kind[Route]):
     stages = (60,)
 
     def observe(self, host: Host, wanted: Sequence[Route]) -> dict[Key, Found[Route]]:
-        wanted_keys = {item.key for item in wanted}
+        wanted_by = {item.key: item for item in wanted}
         result: dict[Key, Found[Route]] = {}
-        for namespace in ["", *sorted(host.own_namespaces)]:
+        for namespace in host.places:
             snapshot = host.snapshot(namespace)
             for entry in snapshot.routes:
                 if entry["table"] != _MAIN_TABLE:
@@ -35,11 +44,19 @@ class RouteKind(Kind[Route]):
                     entry["family"],
                     entry["via"],
                     link["name"] if link else "",
+                    entry["protocol"] == ROUTE_PROTOCOL_ALONE,
                 )
-                ours = entry["protocol"] == ROUTE_PROTOCOL
-                if ours or found.key in wanted_keys:
-                    result.setdefault(found.key, Found(found, ours=ours or bool(namespace), stale=ours))
+                marked = _is_marked(host, namespace, entry["protocol"], link)
+                want = wanted_by.get(found.key)
+                if marked or want is not None:
+                    ours = marked or (namespace in host.own_namespaces and want is not None and not want.alone)
+                    stale = marked and (host.thorough or not found.alone)
+                    result.setdefault(found.key, Found(found, ours, stale))
         return result
+
+    def differences(self, wanted: Route, found: Route) -> list[Difference]:
+        on_link = [Difference("via", None, found.via)] if wanted.via is None and found.via is not None else []
+        return [*on_link, *super().differences(wanted, found)]
 
     def create(self, host: Host, resources: Sequence[Route]) -> None:
         self._send(host, resources, netlink.new_route)
@@ -61,7 +78,7 @@ class RouteKind(Kind[Route]):
                         item.destination,
                         via=item.via,
                         dev=links[item.link]["index"],
-                        protocol=ROUTE_PROTOCOL,
+                        protocol=ROUTE_PROTOCOL_ALONE if item.alone else ROUTE_PROTOCOL,
                         family=item.family,
                     )
                     for item in group

@@ -6,19 +6,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from ipaddress import ip_address
 from typing import Any, Optional
 
-from .addresses import Subnet, gateway_of, network_of, some_host, why_not
+from .addresses import Subnet, gateway_of, network_of, overlap, some_host, why_not
 from .mistakes import Mistake, Place, name_hosts, show, word
-from .networks import overlap
+from .networks import OF_A_COLLECTION
+from .published import check_ports
+from .routes import check_endpoint, check_together
+from .sandboxes import ENDPOINT_OPTIONS
+from .schema import ENDPOINT
 from .structure import did_you_mean
 from .topology import PREDEFINED, Endpoint, Host, Network, Sandbox
 
-HOST_OPTIONS = ("parent", "com.docker.network.bridge.name")
+HOST_OPTIONS = (
+    "parent",
+    *("com.docker.network.bridge." + key for key in ("name", "host_binding_ipv4", "trusted_host_interfaces")),
+    *("com.docker.network." + key for key in ("host_ipv4", "host_ipv6")),
+)
 """Driver options that name things of a host, and so may differ on the hosts of one network."""
 
 Found = Iterator[tuple[str, Mistake]]
+
+Member = tuple[str, Sandbox, Endpoint]
+"""An endpoint with its host and sandbox."""
 
 
 @dataclass(frozen=True)
@@ -30,13 +42,14 @@ class Draft:
     declared: frozenset[str]
     broken: frozenset[str]
 
+    @cached_property
+    def networks(self) -> dict[str, Network]:
+        """The networks that could be read, by name."""
+        return {network.name: network for network in self.host.networks}
+
     def sound(self, name: str) -> Optional[Network]:
         """The network of that name if there is nothing wrong with it."""
-        return None if name in self.broken else self.host.network(name)
-
-
-Member = tuple[str, Sandbox, Endpoint]
-"""An endpoint with its host and sandbox."""
+        return None if name in self.broken else self.networks.get(name)
 
 
 def check(drafts: Sequence[Draft]) -> Found:
@@ -53,27 +66,33 @@ def check(drafts: Sequence[Draft]) -> Found:
     for name in sorted(spanning):
         yield from _check_spanning(name, drafts)
     yield from _same_store(drafts)
+    if spanning:
+        yield from _same_settings([draft for draft in drafts if spanning.intersection(draft.networks)])
 
 
 def _check_host(draft: Draft, spanning: set[str], owners: dict[str, list[str]], notes: list[Mistake]) -> None:
     _distinct_subnets(draft, notes)
-    _distinct_bridges(draft.host.networks, notes)
+    _distinct_bridges(sorted(draft.host.networks, key=lambda network: network.name not in PREDEFINED), notes)
     members: dict[str, list[Member]] = {}
     for sandbox in draft.host.sandboxes:
         _alone(draft, sandbox, notes)
         _distinct_links(sandbox, notes)
+        _distinct_routes(draft, sandbox, notes)
         for endpoint in sandbox.endpoints:
             place = Place(endpoint.path, notes)
             if endpoint.network in draft.declared:
                 members.setdefault(endpoint.network, []).append((draft.host.name, sandbox, endpoint))
                 network = draft.sound(endpoint.network)
                 if network is not None:
-                    _fits(endpoint, network, place)
+                    fits(endpoint, network, place)
+                    _options(endpoint, network, place / "driver_opts")
+                    check_endpoint(endpoint, network, place / "routes")
             elif endpoint.network not in PREDEFINED:
                 _undeclared(endpoint.network, draft, owners.get(endpoint.network, []), place)
+    check_ports(draft.host.sandboxes, draft.sound, notes)
     for name, group in members.items():
         if name not in spanning:
-            for _host, mistake in _distinct_claims(group):
+            for _host, mistake in distinct_claims(group):
                 notes.append(mistake)
 
 
@@ -126,7 +145,7 @@ def _distinct_bridges(networks: Iterable[Network], notes: list[Mistake]) -> None
 def _alone(draft: Draft, sandbox: Sandbox, notes: list[Mistake]) -> None:
     """``host`` and ``none`` exclude all other networks, and have nothing to set."""
     for endpoint in sandbox.endpoints:
-        network = draft.host.network(endpoint.network)
+        network = draft.networks.get(endpoint.network)
         kind = network.driver if network else endpoint.network
         if kind not in ("host", "none"):
             continue
@@ -153,15 +172,40 @@ def _distinct_links(sandbox: Sandbox, notes: list[Mistake]) -> None:
             seen[link] = endpoint.network
 
 
-def _fits(endpoint: Endpoint, network: Network, place: Place) -> None:
+def _distinct_routes(draft: Draft, sandbox: Sandbox, notes: list[Mistake]) -> None:
+    found = [(endpoint, draft.sound(endpoint.network)) for endpoint in sandbox.endpoints]
+    known = [(endpoint, network) for endpoint, network in found if network]
+    if any(endpoint.routes or network.routes for endpoint, network in known):
+        check_together(known, notes)
+
+
+def _options(endpoint: Endpoint, network: Network, place: Place) -> None:
+    """What is left of an endpoint's driver options has to be known to a third party's driver."""
+    if OF_A_COLLECTION.fullmatch(network.driver) or network.driver in ("host", "none"):
+        return
+    for key, _value in endpoint.driver_opts:
+        last = key.rpartition(".")[2]
+        remedy = did_you_mean(key, ENDPOINT_OPTIONS, f"The options are {' and '.join(ENDPOINT_OPTIONS)}.")
+        if last in ENDPOINT["properties"]:
+            remedy = f"Write `{last}` as a key of the endpoint itself."
+        (place / key).wrong("An endpoint has no such option.", remedy)
+
+
+def fits(endpoint: Endpoint, network: Network, place: Place) -> None:
     """A fixed address has to be one the network can give."""
     for key, text, family in (
         ("ipv4_address", endpoint.ipv4_address, 4),
         ("ipv6_address", endpoint.ipv6_address, 6),
     ):
         configs = [config for config in network.ipam if config.family == family]
-        enabled = network.enable_ipv6 if family == 6 else network.enable_ipv4
-        if text is None or not enabled or network.driver in ("host", "none"):
+        if text is None or network.driver in ("host", "none"):
+            continue
+        if not network.has(family):
+            (place / key).wrong(
+                f"The network `{network.name}` has no IPv{family}.",
+                f"Leave the address out, or give the network `enable_ipv{family}: true` and a subnet that contains it.",
+                text,
+            )
             continue
         if not configs:
             (place / key).wrong(
@@ -186,7 +230,7 @@ def _fits(endpoint: Endpoint, network: Network, place: Place) -> None:
             (place / key).wrong(problem, f"Write an address of {subnet} that is free, like `{free}`.", text)
 
 
-def _distinct_claims(members: Sequence[Member]) -> Found:
+def distinct_claims(members: Sequence[Member]) -> Found:
     """Nothing that is fixed may be fixed twice on a network."""
     for key, noun in (("ipv4_address", "address"), ("ipv6_address", "address"), ("mac_address", "MAC address")):
         seen: dict[str, Member] = {}
@@ -219,18 +263,18 @@ def _check_spanning(name: str, drafts: Sequence[Draft]) -> Found:
         for endpoint in sandbox.endpoints
         if endpoint.network == name
     ]
-    yield from _distinct_claims(members)
+    yield from distinct_claims(members)
     first: dict[str, Member] = {}
     for member in members:
         host, sandbox, _endpoint = member
-        other = first.setdefault(sandbox.name, member)
+        other = first.setdefault(sandbox.key, member)
         if other is not member:
             problem = f"The network `{name}` spans hosts, and has a sandbox `{sandbox.name}` on {other[0]} too."
             yield host, Mistake(sandbox.path, problem, "Give one of them another name.")
 
 
 def _same_everywhere(name: str, drafts: Sequence[Draft]) -> Found:
-    found = [(draft.host.name, network) for draft in drafts if (network := draft.host.network(name))]
+    found = [(draft.host.name, network) for draft in drafts if (network := draft.networks.get(name))]
     for key in (item.name for item in fields(Network) if item.compare and item.name != "name"):
         hosts: dict[Any, list[str]] = {}
         for host, network in found:
@@ -255,9 +299,38 @@ def _shown(key: str, value: Any) -> str:
     """The same for people; of options and labels only the names."""
     if key == "ipam":
         return ", ".join(config.subnet for config in value) or "no subnet"
+    if key == "routes":
+        return ", ".join(f"{route.destination} by {route.gateway}" for route in value) or "no routes"
     if isinstance(value, tuple):
         return ", ".join(word(pair[0]) for pair in value) or "nothing"
     return show(value)
+
+
+_OF_ALL = {
+    "overlay_pools": "cnm_overlay_address_pool",
+    "vni_range": "cnm_vni_range",
+    "data_path_port": "cnm_data_path_port",
+    "flood": "cnm_flood",
+    "overlay_secret": "cnm_overlay_secret",
+}
+"""Settings that hosts with overlays have in common; epochs of keys may differ while a rotation is under way."""
+
+
+def _same_settings(drafts: Sequence[Draft]) -> Found:
+    for key, variable in _OF_ALL.items():
+        hosts: dict[Any, list[str]] = {}
+        for draft in drafts:
+            hosts.setdefault((draft.host.settings.project, getattr(draft.host.settings, key)), []).append(
+                draft.host.name
+            )
+        if len(hosts) > len({project for project, _value in hosts}):
+            groups = "; ".join(sorted(f"one value on {name_hosts(names)}" for names in hosts.values()))
+            mistake = Mistake(
+                variable,
+                f"Hosts that have overlays in common must have it in common; there is {groups}.",
+                "Set it once, in the group_vars of a group that has all these hosts.",
+            )
+            yield from ((draft.host.name, mistake) for draft in drafts)
 
 
 def _same_store(drafts: Sequence[Draft]) -> Found:

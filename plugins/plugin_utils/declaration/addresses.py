@@ -18,13 +18,19 @@ Subnet = Union[IPv4Network, IPv6Network]
 
 _SUBNET = re.compile(r"[0-9A-Fa-f:.]+/[0-9]{1,3}")
 _MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
-_LONGEST_PREFIX = 30
+LONGEST_PREFIX = {4: 30, 6: 126}
+"""Of a subnet that has room for a gateway and a sandbox, by family."""
 
-_UNUSABLE = (
+_EXAMPLES = {4: "10.0.0.0/24", 6: "fd00:1::/64"}
+
+_UNUSABLE: tuple[tuple[Subnet, str], ...] = (
     (IPv4Network("0.0.0.0/8"), "0.0.0.0/8 means 'this network' and carries no hosts"),
     (IPv4Network("127.0.0.0/8"), "127.0.0.0/8 never leaves a host's loopback"),
     (IPv4Network("224.0.0.0/4"), "224.0.0.0/4 is multicast"),
     (IPv4Network("240.0.0.0/4"), "240.0.0.0/4 is reserved"),
+    (IPv6Network("::/8"), "::/8 is reserved, for loopback, IPv4-mapped addresses and the like"),
+    (IPv6Network("fe80::/10"), "fe80::/10 is link-local, and every link has addresses of it already"),
+    (IPv6Network("ff00::/8"), "ff00::/8 is multicast"),
 )
 
 
@@ -49,21 +55,48 @@ def read_address(text: str, place: Place, family: int = 4) -> Optional[Address]:
 def read_subnet(text: str, place: Place) -> Optional[Subnet]:
     """A subnet that hosts can have addresses in; None if it is wrong, which is noted."""
     prefix = read_prefix(text, place)
-    if not isinstance(prefix, IPv4Network):
-        return prefix
+    if prefix is None:
+        return None
+    family = prefix.version
     for block, reason in _UNUSABLE:
-        if prefix.overlaps(block):
-            place.wrong(f"No network can have this subnet: {reason}.", "Choose one like `10.0.0.0/24`.", text)
+        if overlap(prefix, block):
+            remedy = f"Choose one like `{_EXAMPLES[family]}`."
+            place.wrong(f"No network can have this subnet: {reason}.", remedy, text)
             return None
-    if prefix.prefixlen > _LONGEST_PREFIX:
+    if prefix.prefixlen > LONGEST_PREFIX[family]:
+        first = (
+            "its network and broadcast address" if family == 4 else "its first address, which stands for all routers"
+        )
         place.wrong(
-            f"A /{prefix.prefixlen} is too small: a network needs its network and broadcast address, one for the "
-            "gateway and one for a sandbox.",
-            "Use a prefix length of 30 or less.",
+            f"A /{prefix.prefixlen} is too small: a network needs {first}, one for the gateway and one for a sandbox.",
+            f"Use a prefix length of {LONGEST_PREFIX[family]} or less.",
             text,
         )
         return None
     return prefix
+
+
+def overlap(one: Subnet, other: Subnet) -> bool:
+    """Whether two subnets have addresses in common."""
+    if isinstance(one, IPv4Network) and isinstance(other, IPv4Network):
+        return one.overlaps(other)
+    return isinstance(one, IPv6Network) and isinstance(other, IPv6Network) and one.overlaps(other)
+
+
+def within(inner: Subnet, outer: Subnet) -> bool:
+    """Whether all of a subnet lies in another one, or is the same."""
+    return inner.prefixlen >= outer.prefixlen and overlap(inner, outer)
+
+
+def family_of(text: str) -> int:
+    """4 or 6, of an address or a prefix of the topology."""
+    return 6 if ":" in text else 4
+
+
+def why_unusable(where: Union[Address, Subnet]) -> str:
+    """Why no host can have the address, or any in the subnet, to stand behind a colon; empty if one can."""
+    prefix = where if isinstance(where, (IPv4Network, IPv6Network)) else ip_network(where)
+    return next((reason for block, reason in _UNUSABLE if within(prefix, block)), "")
 
 
 def read_prefix(text: str, place: Place) -> Optional[Subnet]:
@@ -92,6 +125,8 @@ def why_not(address: Address, subnet: Subnet) -> str:
     """Why the address can not be one of the subnet's hosts, as a sentence; empty if it can."""
     if address not in subnet:
         return f"The address is not in the subnet {subnet}."
+    if address == subnet.network_address and address.version == 6:
+        return f"The address is the first of {subnet}, which stands for all its routers."
     if address == subnet.network_address:
         return f"The address is the network address of {subnet}."
     if address.version == 4 and address == subnet.broadcast_address:

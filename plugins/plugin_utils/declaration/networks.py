@@ -5,24 +5,44 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from ipaddress import IPv4Network, IPv6Network
+from collections.abc import Mapping
 from typing import Any, Optional
 
-from .addresses import Address, Subnet, gateway_of, read_address, read_prefix, read_subnet, some_host, why_not
+from .addresses import (
+    Address,
+    Subnet,
+    family_of,
+    gateway_of,
+    overlap,
+    read_address,
+    read_prefix,
+    read_subnet,
+    some_host,
+    why_not,
+    within,
+)
 from .mistakes import Place
-from .names import LINK, LINK_PREFIX, OBJECT, name
+from .names import OBJECT, name
+from .options import ENABLE, check_options, enabled, read_options
+from .routes import check_routes, read_routes
 from .structure import did_you_mean
 from .topology import LOCAL_DRIVERS, PREDEFINED, IpamConfig, Network, Pairs
-from .values import at, flag, pairs, scalar, texts
+from .values import at, flag, pairs, texts
 
 DRIVERS = (*LOCAL_DRIVERS, "overlay")
 OF_A_COLLECTION = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*){2,}", re.ASCII)
 """A third party's driver: namespace.collection.name."""
 
+PREDEFINED_BRIDGE = Network(
+    "bridge",
+    driver_opts=(("com.docker.network.bridge.name", "cnm0"),),
+    path="the predefined network bridge",
+)
+"""It is on a host while a sandbox there is on no network that is declared."""
+
 _PLAIN = ("host", "none")
-_SMALLEST_MTU, _LARGEST_MTU = 68, 65535
-_TRUE, _FALSE = ("1", "t", "true", "yes"), ("0", "f", "false", "no")
+_DEFAULT_GATEWAYS = ("DefaultGatewayIPv4", "DefaultGatewayIPv6")
+"""Docker's names of aux addresses that are the sandboxes' gateways instead of the bridge's own address."""
 
 
 def read_network(key: str, value: Mapping[str, Any], place: Place) -> Network:
@@ -35,30 +55,78 @@ def read_network(key: str, value: Mapping[str, Any], place: Place) -> Network:
     else:
         name(key, OBJECT, place)
     driver = _driver(value.get("driver"), place / "driver")
+    options = read_options(value.get("driver_opts") or {}, driver, place / "driver_opts")
+    ipam = _ipam(value, driver, place)
+    ipv4, ipv6 = _families(value, driver, options, ipam, place)
     network = Network(
         name=key,
         driver=driver,
         ipam_driver=(value.get("ipam") or {}).get("driver") or "default",
-        ipam=_ipam(value, driver, place),
+        ipam=ipam,
         internal=flag(value.get("internal"), False),
-        enable_ipv4=flag(value.get("enable_ipv4"), True),
-        enable_ipv6=flag(value.get("enable_ipv6"), False),
+        enable_ipv4=ipv4,
+        enable_ipv6=ipv6,
         attachable=flag(value.get("attachable"), True),
         encrypted=flag(value.get("encrypted"), False),
-        driver_opts=_driver_opts(value.get("driver_opts") or {}, driver, place / "driver_opts"),
+        driver_opts=options,
         labels=pairs(value.get("labels"), place / "labels"),
+        routes=read_routes(value.get("routes"), place / "routes"),
+        firewall=value.get("firewall") != "none",
         path=place.path,
     )
+    _check_whole(network, place)
+    return network
+
+
+def _check_whole(network: Network, place: Place) -> None:
+    """Note what does not go together."""
+    driver = network.driver
     if network.encrypted and driver in LOCAL_DRIVERS:
         (place / "encrypted").wrong(
             f"Only networks of the driver overlay are encrypted; this one is of the driver {driver}.", "Leave it out."
         )
-    if driver in _PLAIN and (network.ipam or network.internal or network.driver_opts):
-        place.wrong(
-            f"A network of the driver {driver} has no settings of its own.",
-            "Leave out subnet, ipam, internal and driver_opts.",
+    if driver in _PLAIN:
+        said = (network.ipam, network.internal, network.driver_opts, network.routes, not network.firewall)
+        if any(said):
+            place.wrong(
+                f"A network of the driver {driver} has no settings of its own.",
+                "Leave out subnet, ipam, internal, driver_opts, routes and firewall.",
+            )
+        return
+    check_routes(network, place / "routes")
+    if driver == "bridge":
+        check_options(network, place / "driver_opts")
+    if driver == "overlay" and not network.firewall:
+        (place / "firewall").wrong("An overlay is always guarded.", "Leave it out.", "none")
+    if network.internal and not network.firewall:
+        (place / "firewall").wrong(
+            "It is the firewall that keeps an internal network closed.",
+            "Leave out one of `internal: true` and `firewall: none`.",
+            "none",
         )
-    return network
+
+
+def _families(
+    value: Mapping[str, Any], driver: str, options: Pairs, ipam: tuple[IpamConfig, ...], place: Place
+) -> tuple[bool, bool]:
+    """Whether the network has IPv4 and IPv6; an IPv6 subnet implies the latter."""
+    found = {}
+    for family in (4, 6):
+        key = f"enable_ipv{family}"
+        said: Optional[bool] = flag(value[key], True) if value.get(key) is not None else None
+        if driver in ("bridge", "overlay"):
+            said = enabled(family, options, said, place)
+        subnet = next((config.subnet for config in ipam if family_of(config.subnet) == family), None)
+        found[family] = said if said is not None else family == 4 or subnet is not None
+        if subnet is not None and not found[family]:
+            where = place / key if value.get(key) is not None else place / "driver_opts" / ENABLE[family]
+            remedy = f"Leave out the one or the other; `{key}: true` is what a subnet of IPv{family} needs."
+            where.wrong(f"The network has the IPv{family} subnet {subnet}, but is to have no IPv{family}.", remedy)
+    if not any(found.values()) and driver not in _PLAIN and not ipam:
+        (place / "enable_ipv4").wrong(
+            "A network has IPv4, IPv6 or both; this one is to have neither.", "Write `enable_ipv6: true`."
+        )
+    return found[4], found[6]
 
 
 def _driver(value: Optional[str], place: Place) -> str:
@@ -106,13 +174,6 @@ def _apart(subnet: Subnet, others: list[tuple[Subnet, Place]], place: Place) -> 
             return
 
 
-def overlap(one: Subnet, other: Subnet) -> bool:
-    """Whether two subnets have addresses in common."""
-    if isinstance(one, IPv4Network) and isinstance(other, IPv4Network):
-        return one.overlaps(other)
-    return isinstance(one, IPv6Network) and isinstance(other, IPv6Network) and one.overlaps(other)
-
-
 def _one_each(subnets: list[tuple[Subnet, Place]]) -> None:
     seen: set[int] = set()
     for subnet, place in subnets:
@@ -152,8 +213,7 @@ def _range(text: str, subnet: Subnet, place: Place) -> Optional[Subnet]:
     prefix = read_prefix(text, place)
     if prefix is None:
         return None
-    inside = prefix.version == subnet.version and prefix.prefixlen >= subnet.prefixlen and overlap(prefix, subnet)
-    if not inside:
+    if not within(prefix, subnet):
         place.wrong(f"The range is not in the subnet {subnet}.", f"Write a part of {subnet}, or leave it out.", text)
         return None
     return prefix
@@ -165,6 +225,12 @@ def _aux(entries: Mapping[str, Any], subnet: Subnet, gateway: Optional[Address],
         address = _host_of(text, subnet, place / key) if text is not None else None
         if address is None:
             continue
+        if key in _DEFAULT_GATEWAYS and key != _DEFAULT_GATEWAYS[subnet.version == 6]:
+            (place / key).wrong(
+                f"This is the name of an IPv{key[-1]} gateway, and the subnet is one of IPv{subnet.version}.",
+                f"Call it `{key[:-1]}{subnet.version}`, or put it with a subnet of IPv{key[-1]}.",
+                text,
+            )
         taken = "the gateway" if address == gateway else found.get(address)
         if taken:
             used = [str(item) for item in (*found, gateway)]
@@ -176,66 +242,3 @@ def _aux(entries: Mapping[str, Any], subnet: Subnet, gateway: Optional[Address],
         else:
             found[address] = f"`{key[:60]}`"
     return tuple(sorted((name.strip("`"), str(address)) for address, name in found.items()))
-
-
-def _boolean(text: str, place: Place) -> str:
-    if text.lower() in _TRUE:
-        return "true"
-    if text.lower() not in _FALSE:
-        place.wrong("This must be true or false.", "Write true or false.", text)
-    return "false"
-
-
-def _mtu(text: str, place: Place) -> str:
-    if text.isascii() and text.isdigit() and len(text) < 9:
-        number = int(text)
-        if number == 0 or _SMALLEST_MTU <= number <= _LARGEST_MTU:
-            return str(number)
-    place.wrong(
-        f"An MTU is a number from {_SMALLEST_MTU} to {_LARGEST_MTU}, or 0 for the default.", "Write 1500.", text
-    )
-    return "0"
-
-
-def _link(text: str, place: Place) -> str:
-    return name(text, LINK, place) or ""
-
-
-def _prefix(text: str, place: Place) -> str:
-    return name(text, LINK_PREFIX, place) or ""
-
-
-_B = "com.docker.network.bridge."
-BRIDGE_OPTIONS: dict[str, Callable[[str, Place], str]] = {
-    _B + "name": _link,
-    _B + "enable_ip_masquerade": _boolean,
-    _B + "enable_icc": _boolean,
-    "com.docker.network.driver.mtu": _mtu,
-    "com.docker.network.container_iface_prefix": _prefix,
-}
-"""What a bridge network understands, and how its text is checked and put in one form."""
-
-BRIDGE_OPTIONS_LATER = (
-    *(_B + key for key in ("host_binding_ipv4", "gateway_mode_ipv4", "gateway_mode_ipv6", "inhibit_ipv4")),
-    _B + "trusted_host_interfaces",
-    *("com.docker.network." + key for key in ("host_ipv4", "host_ipv6", "enable_ipv4", "enable_ipv6")),
-    *("com.docker.network." + key for key in ("advertise_addr_nmsgs", "advertise_addr_ms")),
-)
-"""Docker's other options of a bridge network."""
-
-
-def _driver_opts(options: Mapping[str, Any], driver: str, place: Place) -> Pairs:
-    """Options as sorted pairs; those of a bridge are checked, those of the other drivers are their drivers' matter."""
-    found: dict[str, str] = {}
-    for key, value in options.items():
-        if value is None:
-            continue
-        text = scalar(value)
-        if driver == "bridge" and key in BRIDGE_OPTIONS:
-            text = BRIDGE_OPTIONS[key](text, place / key)
-        elif driver == "bridge" and key not in BRIDGE_OPTIONS_LATER:
-            known = (*BRIDGE_OPTIONS, *BRIDGE_OPTIONS_LATER)
-            remedy = did_you_mean(key, known, f"The options are {', '.join(sorted(BRIDGE_OPTIONS))}.")
-            (place / key).wrong("A bridge network has no such option.", remedy)
-        found[key] = text
-    return tuple(sorted(found.items()))

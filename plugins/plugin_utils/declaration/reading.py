@@ -14,37 +14,62 @@ from typing import Any, Optional, Union
 
 from . import not_yet
 from .across import Draft, check
+from .across_services import check_services
+from .alone import Alone, connected, kind_of, place_of
+from .egress import with_egress
+from .ingress import INGRESS, ingress_network, ingress_sandbox, mesh_ports
 from .mistakes import DeclarationError, Mistake, NothingDeclared, Place, gather
-from .networks import read_network
+from .networks import PREDEFINED_BRIDGE, read_network
 from .sandboxes import read_sandbox
 from .schema import ENTRIES, SETTINGS
+from .services import read_service
 from .settings import read_settings
 from .structure import did_you_mean, fit, plain, plain_key, plain_name
-from .topology import Host, Network, Sandbox, Settings, Topology
+from .topology import Host, Network, Port, Sandbox, Service, Settings, Topology
 
 _PREFIX = "cnm_"
 _ADDRESSING = ("driver", "subnet", "ipam", "enable_ipv4", "enable_ipv6")
 
 
 def read_topology(
-    variables: Mapping[str, Mapping[str, Any]], groups: Optional[Mapping[str, Sequence[str]]] = None
+    variables: Mapping[str, Mapping[str, Any]],
+    groups: Optional[Mapping[str, Sequence[str]]] = None,
+    alone: Optional[Mapping[str, Alone]] = None,
 ) -> Topology:
     """Read and validate what every host of the topology declares.
 
     ``variables`` is {inventory host: its templated variables whose names begin with ``cnm_``}, ``groups`` {inventory
-    group: its hosts}.  Raises `DeclarationError` with every mistake of every host, or `NothingDeclared`.
+    group: its hosts}, ``alone`` what modules made on hosts, settled beside these variables.  Raises `DeclarationError`
+    with every mistake of every host, or `NothingDeclared`.
     """
-    reader = _Reader(_places(variables, groups))
+    reader = _Reader(_places(variables, groups), groups or {}, alone or {})
     drafts = [
         reader.host(plain_name(host), {plain_name(name): value for name, value in variables[host].items()})
         for host in sorted(variables)
     ]
-    mistakes = gather([*reader.found, *check(drafts)])
+    drafts = _with_ingress(drafts)
+    mistakes = gather([*reader.found, *check(drafts), *check_services(drafts)])
     if mistakes:
         raise DeclarationError(mistakes)
     if not reader.declared:
         raise NothingDeclared(variables)
     return Topology(hosts=tuple(draft.host for draft in drafts))
+
+
+def _with_ingress(drafts: Sequence[Draft]) -> list[Draft]:
+    """Every host with its part in the ingress mesh, once a service publishes a port there."""
+    services = {service.name: service for draft in reversed(drafts) for service in draft.host.services}
+    ports = mesh_ports(services.values())
+    return [_meshed(draft, ports) for draft in drafts] if ports else list(drafts)
+
+
+def _meshed(draft: Draft, ports: Sequence[Port]) -> Draft:
+    host = draft.host
+    networks = {**draft.networks, INGRESS: ingress_network(draft.networks)}
+    sandboxes = [*host.sandboxes, ingress_sandbox(host.name, ports)]
+    found, connected = with_egress(networks, sandboxes, host.settings.project)
+    meshed = replace(host, networks=tuple(network for _key, network in sorted(found.items())), sandboxes=connected)
+    return Draft(meshed, frozenset({*draft.declared, *found}), draft.broken)
 
 
 def _places(variables: Mapping[str, Any], groups: Optional[Mapping[str, Sequence[str]]]) -> Optional[frozenset[str]]:
@@ -59,7 +84,7 @@ class _Reading:
     It is ``sound`` if what it says of addresses is right, even if it is not there yet.
     """
 
-    result: Union[Network, Sandbox, None]
+    result: Union[Network, Sandbox, Service, None]
     sound: bool
     mistakes: tuple[Mistake, ...]
 
@@ -67,37 +92,52 @@ class _Reading:
 class _Reader:
     """Reads host after host; collects ``found`` as (host, mistake), and whether anything is ``declared`` at all."""
 
-    def __init__(self, places: Optional[frozenset[str]]) -> None:
+    def __init__(
+        self, places: Optional[frozenset[str]], groups: Mapping[str, Sequence[str]], alone: Mapping[str, Alone]
+    ) -> None:
         self.found: list[tuple[str, Mistake]] = []
         self.declared = False
         self._places = places
+        self._groups = groups
+        self._alone = alone
         self._readings: dict[tuple[str, str, str, str], _Reading] = {}
+        self._fitting: set[tuple[str, str]] = set()
 
     def host(self, name: str, variables: Mapping[str, Any]) -> Draft:
         """Read one host's variables."""
         notes: list[Mistake] = []
-        entries = self._entries(variables, notes)
+        alone = self._alone.get(name, Alone())
+        entries = _with_alone(self._entries(variables, notes), alone)
         settings = _settings(variables, notes)
         readings = {
-            kind: {key: self._entry(kind, key, path, raw) for key, (path, raw) in entries[kind].items()}
+            kind: {key: self._entry(kind, key, variable, raw) for key, (variable, raw) in entries[kind].items()}
             for kind in ENTRIES
         }
         for reading in (reading for group in readings.values() for reading in group.values()):
             notes.extend(reading.mistakes)
         self.found.extend((name, mistake) for mistake in notes)
         networks = readings["cnm_networks"]
-        host = Host(
-            name=name,
-            settings=settings,
-            networks=tuple(r.result for _key, r in sorted(networks.items()) if isinstance(r.result, Network)),
-            sandboxes=tuple(
-                replace(reading.result, host=name)
-                for _key, reading in sorted(readings["cnm_sandboxes"].items())
-                if isinstance(reading.result, Sandbox)
-            ),
+        sandboxes = tuple(
+            replace(reading.result, host=name)
+            for _key, reading in sorted(readings["cnm_sandboxes"].items())
+            if isinstance(reading.result, Sandbox)
         )
+        found = {
+            key: replace(reading.result, standing=True) if key in alone.networks else reading.result
+            for key, reading in networks.items()
+            if isinstance(reading.result, Network)
+        }
+        if any(endpoint.network == "bridge" for sandbox in sandboxes for endpoint in sandbox.endpoints):
+            found["bridge"] = PREDEFINED_BRIDGE
+        found, sandboxes = with_egress(found, sandboxes, settings.project)
+        services = tuple(
+            reading.result
+            for _key, reading in sorted(readings["cnm_services"].items())
+            if isinstance(reading.result, Service)
+        )
+        host = Host(name, settings, tuple(network for _key, network in sorted(found.items())), sandboxes, services)
         broken = frozenset(key for key, reading in networks.items() if not reading.sound)
-        return Draft(host, frozenset(networks), broken)
+        return Draft(host, frozenset({*networks, *found}), broken)
 
     def _entries(self, variables: Mapping[str, Any], notes: list[Mistake]) -> dict[str, dict[str, tuple[str, Any]]]:
         """``cnm_networks`` and all ``cnm_networks_SUFFIX``, and so on → {kind: {name: (variable, raw value)}}."""
@@ -128,30 +168,40 @@ class _Reader:
 
     def _entry(self, kind: str, key: str, variable: str, raw: Any) -> _Reading:
         notes: list[Mistake] = []
-        place = Place(variable, notes) / key
-        stated = _stated(raw)
+        place = Place(variable, notes) / key if kind_of(variable) else Place(variable, notes)
         value = plain({} if raw is None else raw, place)
         if notes:
-            return self._read(kind, key, value, stated, place)
-        identity = (kind, variable, key, json.dumps(value))
+            return self._read(kind, key, value, place)
+        said = json.dumps(value)
+        identity = (kind, variable, key, said)
         if identity not in self._readings:
-            self._readings[identity] = self._read(kind, key, value, stated, place)
+            self._readings[identity] = self._read(kind, key, value, place, (kind, said) in self._fitting)
+            if not self._readings[identity].mistakes:
+                self._fitting.add((kind, said))
         return self._readings[identity]
 
-    def _read(self, kind: str, key: str, raw: Any, stated: frozenset[str], place: Place) -> _Reading:
-        value = fit(raw, ENTRIES[kind], place)
+    def _read(self, kind: str, key: str, raw: Any, place: Place, fits: bool = False) -> _Reading:
+        value = raw if fits else fit(raw, ENTRIES[kind], place)
         if value is None:
             return _Reading(None, False, tuple(place.notes))
-        result: Union[Network, Sandbox, None] = None
+        result: Union[Network, Sandbox, Service, None] = None
         if kind == "cnm_networks":
             result = read_network(key, value, place)
         elif kind == "cnm_sandboxes":
             result = read_sandbox(key, value, place)
         else:
+            result = self._placed(read_service(key, value, place))
             self._check_placement(value, place)
-        sound = not any(note.path.startswith(tuple((place / key).path for key in _ADDRESSING)) for note in place.notes)
-        not_yet.refuse(kind, value, stated, place)
+        sound = not any(_within(note.path, (place / key).path) for note in place.notes for key in _ADDRESSING)
+        not_yet.refuse(kind, value, place)
         return _Reading(result, sound, tuple(place.notes))
+
+    def _placed(self, service: Service) -> Service:
+        """The service with hosts in place of the groups it names."""
+        if service.placement is None:
+            return service
+        named = [host for name in service.placement for host in self._groups.get(name, (name,))]
+        return replace(service, placement=tuple(sorted(set(named))))
 
     def _check_placement(self, service: Mapping[str, Any], place: Place) -> None:
         hosts = ((service.get("deploy") or {}).get("placement") or {}).get("hosts") or ()
@@ -164,19 +214,19 @@ class _Reader:
                 )
 
 
-def _stated(raw: Any) -> frozenset[str]:
-    """Keys that have a value, right or wrong."""
-    if not isinstance(raw, Mapping):
-        return frozenset()
-    return frozenset(key for key, item in raw.items() if isinstance(key, str) and item is not None)
-
-
-def kind_of(variable: str) -> Optional[str]:
-    """``cnm_networks`` for ``cnm_networks`` and ``cnm_networks_lab``, and so on; None for any other variable."""
-    for kind in ENTRIES:
-        if variable == kind or (variable.startswith(f"{kind}_") and len(variable) > len(kind) + 1):
-            return kind
-    return None
+def _with_alone(
+    entries: Mapping[str, Mapping[str, tuple[str, Any]]], alone: Alone
+) -> dict[str, dict[str, tuple[str, Any]]]:
+    """What the variables declare and what modules made: {kind: {name: (variable or place, raw value)}}."""
+    result = {
+        kind: {**{name: (place_of(kind, name), raw) for name, raw in alone.of(kind).items()}, **group}
+        for kind, group in entries.items()
+    }
+    for name, edits in alone.endpoints.items():
+        if name in result["cnm_sandboxes"]:
+            variable, raw = result["cnm_sandboxes"][name]
+            result["cnm_sandboxes"][name] = (variable, connected(raw, edits))
+    return result
 
 
 def _settings(variables: Mapping[str, Any], notes: list[Mistake]) -> Settings:
@@ -193,5 +243,10 @@ def _settings(variables: Mapping[str, Any], notes: list[Mistake]) -> Settings:
                 did_you_mean(variable, (*known, *ENTRIES), "Names that begin with cnm_ are the collection's own."),
             )
     value = fit({variable: plain(item, place / variable) for variable, item in raw.items()}, SETTINGS, place)
-    not_yet.refuse("settings", value, _stated(raw), place)
+    not_yet.refuse("settings", value, place)
     return read_settings(value, place)
+
+
+def _within(path: str, above: str) -> bool:
+    """Whether a path is another, or lies below it; ``driver_opts`` is not below ``driver``."""
+    return path == above or path.startswith((f"{above}.", f"{above}["))

@@ -10,17 +10,26 @@ from typing import Any, Optional
 from .addresses import read_address, read_mac
 from .mistakes import Place
 from .names import DNS_NAME, HOSTNAME, LINK, OBJECT, RESOLVER_OPTION, SEARCH_DOMAIN, Rule, name
-from .topology import Endpoint, Pairs, Sandbox
+from .ports import read_ports
+from .routes import read_routes
+from .sysctls import OPTION as SYSCTLS
+from .sysctls import read_link_sysctls, read_sysctls
+from .topology import HOST_GATEWAY, Endpoint, Pairs, Sandbox
 from .values import at, pairs, texts
 
 _OWN_RESOLVER = "127.0.0.11"
+_IFNAME = "com.docker.network.endpoint.ifname"
+ENDPOINT_OPTIONS = (_IFNAME, SYSCTLS)
+"""Docker's driver options of an endpoint, which all drivers share."""
+
 _MODES = ((Endpoint("host"),), (Endpoint("none"),))
 
 
 def read_sandbox(key: str, value: Mapping[str, Any], place: Place) -> Sandbox:
     """Read what a sandbox says; every mistake is noted at its place.
 
-    ``networks: [host]`` and ``networks: [none]`` are the ``network_mode`` of that name.
+    ``networks: [host]`` and ``networks: [none]`` are the ``network_mode`` of that name; with neither it is on the
+    predefined network ``bridge``, as with ``network_mode: bridge``.
     """
     name(key, OBJECT, place)
     mode = value.get("network_mode")
@@ -29,6 +38,8 @@ def read_sandbox(key: str, value: Mapping[str, Any], place: Place) -> Sandbox:
     endpoints = _endpoints(value.get("networks"), place / "networks")
     if endpoints in _MODES:
         mode, endpoints = endpoints[0].network, ()
+    if mode in (None, "bridge"):
+        mode, endpoints = None, endpoints or (Endpoint("bridge", path=place.path),)
     hostname = value.get("hostname")
     dns = place / "dns"
     return Sandbox(
@@ -41,7 +52,8 @@ def read_sandbox(key: str, value: Mapping[str, Any], place: Place) -> Sandbox:
         dns_search=_names(value.get("dns_search"), SEARCH_DOMAIN, place / "dns_search"),
         dns_opt=_names(value.get("dns_opt"), RESOLVER_OPTION, place / "dns_opt"),
         extra_hosts=_extra_hosts(value.get("extra_hosts"), place / "extra_hosts"),
-        sysctls=pairs(value.get("sysctls"), place / "sysctls"),
+        sysctls=read_sysctls(value.get("sysctls"), place / "sysctls"),
+        ports=tuple(read_ports(value.get("ports"), place / "ports")),
         path=place.path,
     )
 
@@ -61,21 +73,56 @@ def _endpoints(networks: Any, place: Place) -> tuple[Endpoint, ...]:
 
 
 def _endpoint(network: str, options: Mapping[str, Any], place: Place) -> Endpoint:
-    ipv4, ipv6, mac = (options.get(key) for key in ("ipv4_address", "ipv6_address", "mac_address"))
-    link = options.get("interface_name")
-    address = read_address(ipv4, place / "ipv4_address", 4) if ipv4 is not None else None
-    address6 = read_address(ipv6, place / "ipv6_address", 6) if ipv6 is not None else None
+    mac, link = options.get("mac_address"), options.get("interface_name")
+    if network == "bridge":
+        options = _of_the_predefined(options, place)
+    driver_opts = dict(pairs(options.get("driver_opts"), place / "driver_opts"))
+    ifname, sysctls = driver_opts.pop(_IFNAME, ""), driver_opts.pop(SYSCTLS, "")
+    if link is not None:
+        link = name(link, LINK, place / "interface_name")
     return Endpoint(
         network=network,
-        ipv4_address=str(address) if address else None,
-        ipv6_address=str(address6) if address6 else None,
+        ipv4_address=_address(options, 4, place),
+        ipv6_address=_address(options, 6, place),
         mac_address=read_mac(mac, place / "mac_address") if mac is not None else None,
         aliases=_names(options.get("aliases"), DNS_NAME, place / "aliases"),
-        interface_name=name(link, LINK, place / "interface_name") if link is not None else None,
+        interface_name=_link(link, ifname, place / "driver_opts" / _IFNAME),
         gw_priority=int(options.get("gw_priority") or 0),
-        driver_opts=pairs(options.get("driver_opts"), place / "driver_opts"),
+        driver_opts=tuple(sorted(driver_opts.items())),
+        routes=read_routes(options.get("routes"), place / "routes"),
+        sysctls=read_link_sysctls(sysctls, place / "driver_opts" / SYSCTLS) if sysctls else (),
         path=place.path,
     )
+
+
+def _of_the_predefined(options: Mapping[str, Any], place: Place) -> Mapping[str, Any]:
+    """The options without those that, as in Docker, only networks of one's own have."""
+    for key in ("ipv4_address", "ipv6_address", "aliases"):
+        if options.get(key):
+            (place / key).wrong(
+                "The predefined network `bridge` has neither fixed addresses nor aliases.",
+                "Declare a network of your own in cnm_networks, and use that.",
+                options[key],
+            )
+            options = {**options, key: None}
+    return options
+
+
+def _address(options: Mapping[str, Any], family: int, place: Place) -> Optional[str]:
+    key = f"ipv{family}_address"
+    text = options.get(key)
+    address = read_address(text, place / key, family) if text is not None else None
+    return str(address) if address else None
+
+
+def _link(link: Optional[str], option: str, place: Place) -> Optional[str]:
+    """The link's name, by its key or by the driver option of the same meaning."""
+    if not option:
+        return link
+    other = name(option, LINK, place)
+    if link and other and link != other:
+        place.wrong(f"The endpoint's interface_name is `{link}`.", "Leave the option out.", option)
+    return link or other
 
 
 def _names(value: Any, rule: Rule, place: Place) -> tuple[str, ...]:
@@ -102,7 +149,7 @@ def _extra_hosts(value: Any, place: Place) -> Pairs:
     found = set()
     for host, text, spot in _host_entries(value, place):
         known = name(host, DNS_NAME, spot)
-        address = None if text == "host-gateway" else read_address(text, spot, 0)
+        address = HOST_GATEWAY if text == HOST_GATEWAY else read_address(text, spot, 0)
         if known is not None and address is not None:
             found.add((known, str(address)))
     return tuple(sorted(found))

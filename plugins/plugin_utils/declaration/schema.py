@@ -119,6 +119,14 @@ _IPAM_CONFIG = _keys(
     },
 )
 
+_ROUTES = _list(
+    "a list of routes with destination and gateway",
+    _keys(
+        "a mapping with destination and gateway", {"destination": _text("a prefix", "10.9.0.0/16"), "gateway": _ADDRESS}
+    ),
+    [{"destination": "10.9.0.0/16", "gateway": "10.0.0.254"}],
+)
+
 NETWORK = _keys(
     "a mapping of network settings, or nothing",
     {
@@ -139,6 +147,8 @@ NETWORK = _keys(
         "encrypted": _flag(),
         "driver_opts": _OPTIONS,
         "labels": _LABELS,
+        "routes": _ROUTES,
+        "firewall": _choice("none", "default"),
     },
 )
 
@@ -152,6 +162,7 @@ ENDPOINT = _keys(
         "interface_name": _text("the name of a link", "eth0"),
         "gw_priority": _whole("a whole number", -(2**31), 2**31 - 1),
         "driver_opts": _OPTIONS,
+        "routes": _ROUTES,
     },
 )
 

@@ -6,45 +6,44 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from ipaddress import IPv4Network
-from typing import Any
+from typing import Any, Optional
 
-from .addresses import Subnet, read_address, read_subnet
+from .addresses import LONGEST_PREFIX, Subnet, overlap, read_address, read_subnet
 from .mistakes import Place
 from .names import PROJECT, name
-from .networks import overlap
 from .structure import did_you_mean
 from .topology import Settings
+from .values import flag
 
 LEASE_STORES = ("sqlite", "etcd", "zookeeper", "consul")
 _URL = re.compile(r"([a-z]+)://(.*)", re.DOTALL)
 _LARGEST_VNI = 2**24 - 1
+OVERLAY_SIZE = {4: 24, 6: 64}
+"""Prefix length of the subnets overlays get."""
+SHORTEST_SECRET = 16
 _VNIS = re.compile(r"([0-9]{1,8})(?:\s*-\s*([0-9]{1,8}))?")
-_LARGEST_POOL_PREFIX = 30
 
 
 def read_settings(value: Mapping[str, Any], place: Place) -> Settings:
-    """Read the settings; every mistake is noted at its variable.
-
-    What later parts alone need is only checked.
-    """
+    """Read the settings; every mistake is noted at its variable."""
     defaults = Settings()
     project, underlay = value.get("cnm_project"), value.get("cnm_underlay_address")
     address = read_address(underlay, place / "cnm_underlay_address", 0) if underlay is not None else None
     pools = _pools(value.get("cnm_default_address_pools"), place / "cnm_default_address_pools")
-    overlay = value.get("cnm_overlay_address_pool")
-    if isinstance(overlay, str):
-        read_subnet(overlay, place / "cnm_overlay_address_pool")
-    else:
-        _pools(overlay, place / "cnm_overlay_address_pool")
-    _vnis(value.get("cnm_vni_range"), place / "cnm_vni_range")
-    _port(value.get("cnm_data_path_port"), place / "cnm_data_path_port")
     leases = value.get("cnm_leases")
     return Settings(
         project=(name(project, PROJECT, place / "cnm_project") if project is not None else None) or defaults.project,
         underlay_address=str(address) if address else None,
         default_address_pools=pools,
+        overlay_pools=_overlay_pools(value.get("cnm_overlay_address_pool"), place / "cnm_overlay_address_pool"),
+        vni_range=_vnis(value.get("cnm_vni_range"), place / "cnm_vni_range") or defaults.vni_range,
+        data_path_port=_port(value.get("cnm_data_path_port"), place / "cnm_data_path_port") or defaults.data_path_port,
+        load_balancer=value.get("cnm_load_balancer") or defaults.load_balancer,
+        flood=flag(value.get("cnm_flood"), False),
+        overlay_secret=_secret(value.get("cnm_overlay_secret"), place / "cnm_overlay_secret"),
+        key_epoch=int(value.get("cnm_overlay_key_epoch") or defaults.key_epoch),
         leases=_leases(leases, place / "cnm_leases") if leases is not None else "",
+        docker_user=flag(value.get("cnm_docker_user"), True),
     )
 
 
@@ -63,7 +62,7 @@ def _pools(value: Any, place: Place) -> tuple[tuple[str, int], ...]:
         base, size = read_subnet(pool["base"], spot / "base"), int(pool["size"])
         if base is None:
             continue
-        longest = _LARGEST_POOL_PREFIX if isinstance(base, IPv4Network) else 128
+        longest = LONGEST_PREFIX[base.version]
         if not base.prefixlen <= size <= longest:
             (spot / "size").wrong(
                 "The size is the prefix length of the subnets that are cut from the base.",
@@ -99,10 +98,18 @@ def _leases(url: str, place: Place) -> str:
     return url
 
 
-def _vnis(value: Any, place: Place) -> None:
+def _overlay_pools(value: Any, place: Place) -> tuple[tuple[str, int], ...]:
+    """As `_pools`; a text is one base, of which subnets of the usual size are cut."""
+    if not isinstance(value, str):
+        return _pools(value, place)
+    base = read_subnet(value, place)
+    return ((str(base), max(OVERLAY_SIZE[base.version], base.prefixlen)),) if base else ()
+
+
+def _vnis(value: Any, place: Place) -> Optional[tuple[int, int]]:
     """The first VNI, ``first-last``, or a list of both."""
     if value is None:
-        return
+        return None
     if isinstance(value, list):
         numbers = value if len(value) == 2 else []
     else:
@@ -111,17 +118,31 @@ def _vnis(value: Any, place: Place) -> None:
     right = bool(numbers) and all(
         isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= _LARGEST_VNI for number in numbers
     )
-    if not right or numbers != sorted(numbers):
-        place.wrong(
-            f"A range of VNIs is two numbers from 1 to {_LARGEST_VNI}, the smaller one first.",
-            "Write for example `4096-65535`.",
-            value,
-        )
+    if right and numbers == sorted(numbers):
+        return numbers[0], numbers[1] if len(numbers) == 2 else _LARGEST_VNI
+    place.wrong(
+        f"A range of VNIs is two numbers from 1 to {_LARGEST_VNI}, the smaller one first.",
+        "Write for example `4096-65535`.",
+        value,
+    )
+    return None
 
 
-def _port(value: Any, place: Place) -> None:
+def _port(value: Any, place: Place) -> Optional[int]:
     if value is None:
-        return
+        return None
     text = str(value)
-    if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= 65535):
-        place.wrong("A port is a number from 1 to 65535.", "Write for example 4789.", value)
+    if text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= 65535:
+        return int(text)
+    place.wrong("A port is a number from 1 to 65535.", "Write for example 4789.", value)
+    return None
+
+
+def _secret(value: Any, place: Place) -> Optional[str]:
+    """The secret, which is never shown."""
+    if value is not None and len(str(value)) < SHORTEST_SECRET:
+        place.wrong(
+            f"The secret is too short to keep anything secret: {SHORTEST_SECRET} characters are the least.",
+            "Make one, for example with `openssl rand -base64 32`, and keep it in a vault.",
+        )
+    return None if value is None else str(value)

@@ -19,6 +19,7 @@ from typing import Any, Optional, cast
 try:
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import ValidationError
+    from jsonschema.validators import extend
 
     MISSING_LIBRARY: Optional[str] = None
 except ImportError:
@@ -163,7 +164,14 @@ def _without(value: Any, path: list[Any]) -> Any:
 @cache
 def _validator(title: str) -> Draft202012Validator:
     known = {schema["title"]: schema for schema in (*schemas.ENTRIES.values(), schemas.SETTINGS)}
-    return Draft202012Validator(known[title])
+    # To JSON Schema 1.0 is an integer; to YAML, and to us, it is not.
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_whole)
+    build: Any = extend
+    return cast("Draft202012Validator", build(Draft202012Validator, type_checker=types)(known[title]))
+
+
+def _is_whole(_checker: Any, value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _rule(error: ValidationError) -> dict[str, Any]:
@@ -175,7 +183,9 @@ def _type(error: ValidationError) -> list[_Flaw]:
     value, rule = error.instance, _rule(error)
     wanted, examples = rule["title"], rule.get("examples")
     remedy = f"Write for example {_yaml(examples[0])}." if examples else ""
-    if "string" in rule["type"] and isinstance(value, (int, float)):
+    if "enum" in rule:
+        remedy = f"Write {' or '.join(item for item in rule['enum'] if item)}."
+    elif "string" in rule["type"] and isinstance(value, (int, float)):
         remedy = "Put it in quotes, so that YAML keeps it as it is written."
     if value is None:
         return [_Flaw(f"This item is empty; it must be {wanted}.", remedy)]
@@ -194,6 +204,8 @@ def _unknown_keys(error: ValidationError) -> list[_Flaw]:
 
 
 def _enum(error: ValidationError) -> list[_Flaw]:
+    if not isinstance(error.instance, str):
+        return []  # of the wrong type, which is said already
     words = [item for item in _rule(error)["enum"] if item is not None]
     return [_Flaw(f"This must be one of {', '.join(words)}.", did_you_mean(str(error.instance), words))]
 

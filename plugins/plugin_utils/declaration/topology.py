@@ -9,6 +9,7 @@ as canonical text (``10.0.0.1``, ``10.0.0.0/24``, ``fd00::1``), MAC addresses in
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Optional
 
 Pairs = tuple[tuple[str, str], ...]
@@ -16,6 +17,17 @@ Pairs = tuple[tuple[str, str], ...]
 
 LOCAL_DRIVERS = ("bridge", "macvlan", "ipvlan", "host", "none")
 PREDEFINED = ("bridge", "host", "none")
+
+HOST_GATEWAY = "host-gateway"
+"""What `Sandbox.extra_hosts` says for the host's own address, as Docker's ``--add-host`` does."""
+
+
+@dataclass(frozen=True)
+class StaticRoute:
+    """A route of a sandbox besides the default one: prefix and gateway, of the same family."""
+
+    destination: str
+    gateway: str
 
 
 @dataclass(frozen=True)
@@ -48,6 +60,14 @@ class Network:
     encrypted: bool = False
     driver_opts: Pairs = ()
     labels: Pairs = ()
+    routes: tuple[StaticRoute, ...] = ()
+    """Routes every sandbox on the network gets."""
+    discovery: bool = True
+    """Whether its sandboxes' names resolve on it; not on one that only leads out."""
+    firewall: bool = True
+    """False: ``firewall: none``; the network's traffic is neither filtered nor translated, and has no ports."""
+    standing: bool = False
+    """Whether it is on the host although no sandbox uses it: the module `network` made it."""
     path: str = field(default="", compare=False)
 
     @property
@@ -55,9 +75,17 @@ class Network:
         """``local`` or ``global``; a third party's driver spans hosts only if its file says so (later)."""
         return "global" if self.driver == "overlay" else "local"
 
+    def has(self, family: int) -> bool:
+        """Whether it has addresses of the family 4 or 6."""
+        return self.enable_ipv6 if family == 6 else self.enable_ipv4
+
     def option(self, key: str, default: str = "") -> str:
         """The value of one of ``driver_opts``."""
-        return dict(self.driver_opts).get(key, default)
+        return self._options.get(key, default)
+
+    @cached_property
+    def _options(self) -> dict[str, str]:
+        return dict(self.driver_opts)
 
 
 @dataclass(frozen=True)
@@ -72,12 +100,19 @@ class Endpoint:
     interface_name: Optional[str] = None
     gw_priority: int = 0
     driver_opts: Pairs = ()
+    """Without those that have a field of their own: ``…endpoint.ifname`` and ``…endpoint.sysctls``."""
+    routes: tuple[StaticRoute, ...] = ()
+    sysctls: Pairs = ()
+    """``…endpoint.sysctls``: names with ``IFNAME`` for the link, as ``net.ipv4.conf.IFNAME.log_martians``."""
     path: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
 class Port:
-    """One published port or range, ranges inclusive: ``published`` and ``target`` are of equal length."""
+    """One published port or range, ranges inclusive: ``published`` and ``target`` are of equal length.
+
+    ``host_ip`` None is every address of the host, IPv4 and IPv6; ``0.0.0.0`` and ``::`` every one of that family.
+    """
 
     target: tuple[int, int]
     published: tuple[int, int]
@@ -110,7 +145,45 @@ class Sandbox:
     dns_search: tuple[str, ...] = ()
     dns_opt: tuple[str, ...] = ()
     extra_hosts: Pairs = ()
+    """(name, address) pairs; an address may be `HOST_GATEWAY`."""
     sysctls: Pairs = ()
+    everywhere: bool = False
+    """Whether other hosts have one of that name too."""
+    path: str = field(default="", compare=False)
+
+    @property
+    def key(self) -> str:
+        """What tells it from others on a network that spans hosts."""
+        return f"{self.name}@{self.host}" if self.everywhere else self.name
+
+
+@dataclass(frozen=True)
+class ServiceNetwork:
+    """A service's place on a network: ``addresses`` are those of tasks 1, 2, … where they are fixed."""
+
+    network: str
+    aliases: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    path: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Service:
+    """A name in front of several sandboxes, its tasks."""
+
+    name: str
+    networks: tuple[ServiceNetwork, ...] = ()
+    mode: str = "replicated"
+    replicas: int = 1
+    endpoint_mode: str = "vip"
+    scheduler: str = "rr"
+    weights: tuple[tuple[str, int], ...] = ()
+    """By task; one that is not named weighs 1."""
+    placement: Optional[tuple[str, ...]] = None
+    """Hosts and groups; None: every host that declares the service."""
+    draining: tuple[str, ...] = ()
+    """Tasks and hosts that get no new connections."""
+    ports: tuple[Port, ...] = ()
     path: str = field(default="", compare=False)
 
 
@@ -120,9 +193,20 @@ class Settings:
 
     project: str = "default"
     underlay_address: Optional[str] = None
+    overlay_pools: tuple[tuple[str, int], ...] = ()
+    """As `default_address_pools`, for networks that span hosts."""
+    vni_range: tuple[int, int] = (4096, 2**24 - 1)
+    data_path_port: int = 4789
+    flood: bool = False
+    """Whether broadcasts are replicated to all hosts of an overlay."""
+    load_balancer: str = "auto"
+    overlay_secret: Optional[str] = field(default=None, repr=False)
+    key_epoch: int = 1
     default_address_pools: tuple[tuple[str, int], ...] = ()
     """``(base, size)`` pairs as in Docker's daemon.json; empty: Docker's own list."""
     leases: str = ""
+    docker_user: bool = True
+    """Whether a rule may be put into Docker's chain DOCKER-USER where Docker would drop what we accept."""
 
 
 @dataclass(frozen=True)
@@ -133,10 +217,15 @@ class Host:
     settings: Settings = Settings()
     networks: tuple[Network, ...] = ()
     sandboxes: tuple[Sandbox, ...] = ()
+    services: tuple[Service, ...] = ()
 
     def network(self, name: str) -> Optional[Network]:
         """The network of that name, or None."""
-        return next((network for network in self.networks if network.name == name), None)
+        return self._by_name.get(name)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Network]:
+        return {network.name: network for network in self.networks}
 
 
 @dataclass(frozen=True)

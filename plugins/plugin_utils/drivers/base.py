@@ -7,12 +7,24 @@ A driver is one file with a class that has these methods, and its line in ``regi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Optional, Protocol
 
 from ...module_utils.plan import Resource
 from ..addressing import Subnet
 from ..declaration.topology import Endpoint, Network, Sandbox
+from ..overlays import Overlay
+
+
+@dataclass(frozen=True)
+class Digests:
+    """Of the texts that the hosts of a network share: its table, its records, its lines of servers files."""
+
+    table: str
+    names: str
+    servers: str
 
 
 @dataclass(frozen=True)
@@ -23,10 +35,20 @@ class PlannedNetwork:
     id: str
     created: str
     subnets: tuple[Subnet, ...]
+    published: bool = False
+    """Whether a port of the host leads to one of its IPv4 addresses."""
+    host: str = ""
+    overlay: Optional[Overlay] = None
+    shared: Optional[Digests] = None
+    """Of a network that spans hosts: all of it, and what its hosts share."""
 
     @property
     def name(self) -> str:
         return self.network.name
+
+    def of(self, family: int) -> tuple[Subnet, ...]:
+        """Its subnets of a family."""
+        return tuple(subnet for subnet in self.subnets if subnet.family == family)
 
 
 @dataclass(frozen=True)
@@ -39,11 +61,30 @@ class PlannedEndpoint:
     id: str
     link: str
     """Name of the link in the sandbox: eth0."""
-    address: str
-    """With prefix length."""
+    ipv4: Optional[str]
+    ipv6: Optional[str]
+    """Addresses with their prefix length."""
     mac: str
-    gateway: Optional[str]
-    """The sandbox's default gateway, if this endpoint is the one that supplies it."""
+    gateways: tuple[str, ...] = ()
+    """The sandbox's default gateways that this endpoint supplies: at most one of each family."""
+
+    @cached_property
+    def interfaces(self) -> tuple[str, ...]:
+        """Its addresses with their prefix length, IPv4 first."""
+        return tuple(item for item in (self.ipv4, self.ipv6) if item)
+
+    @cached_property
+    def addresses(self) -> tuple[str, ...]:
+        """Its bare addresses, IPv4 first."""
+        return tuple(item.partition("/")[0] for item in self.interfaces)
+
+
+def by_network(endpoints: Iterable[PlannedEndpoint]) -> dict[str, list[PlannedEndpoint]]:
+    """Endpoints by the network they are on."""
+    result: dict[str, list[PlannedEndpoint]] = {}
+    for endpoint in endpoints:
+        result.setdefault(endpoint.network.name, []).append(endpoint)
+    return result
 
 
 class Driver(Protocol):
@@ -51,6 +92,12 @@ class Driver(Protocol):
 
     def bridge(self, network: PlannedNetwork) -> Optional[str]:
         """The host link all endpoints of the network are behind, which the firewall guards; None if there is none."""
+
+    def gateway(self, network: PlannedNetwork, family: int) -> Optional[str]:
+        """The gateway a sandbox on the network can have as its default one; None if it leads nowhere."""
+
+    def host_addresses(self, network: PlannedNetwork) -> list[str]:
+        """The addresses the host itself has on the network, with their prefix length."""
 
     def network_resources(self, network: PlannedNetwork) -> list[Resource]:
         """What the network itself needs on the host."""

@@ -6,15 +6,36 @@ from __future__ import annotations
 
 from typing import Optional
 
-from ...module_utils.plan import LINK_GROUP, Address, Link, Peer, Resource, Route
-from ..identifiers import bridge_name, mac_of, port_name
+from ...module_utils.plan import LINK_GROUP, OPEN_GROUP, Address, Link, Peer, Resource
+from ..declaration.topology import Network
+from ..identifiers import bridge_name, mac_of, port_group, port_name
 from .base import PlannedEndpoint, PlannedNetwork
+from .veth import veth_resources
 
-NAME = "com.docker.network.bridge.name"
-ICC = "com.docker.network.bridge.enable_icc"
-MASQUERADE = "com.docker.network.bridge.enable_ip_masquerade"
+_BRIDGE = "com.docker.network.bridge."
+NAME = _BRIDGE + "name"
+ICC = _BRIDGE + "enable_icc"
+MASQUERADE = _BRIDGE + "enable_ip_masquerade"
+HOST_BINDING = _BRIDGE + "host_binding_ipv4"
+INHIBIT_IPV4 = _BRIDGE + "inhibit_ipv4"
+TRUSTED = _BRIDGE + "trusted_host_interfaces"
 MTU = "com.docker.network.driver.mtu"
 DEFAULT_MTU = 1500
+
+
+def gateway_mode(network: Network, family: int) -> str:
+    """``nat``, ``nat-unprotected``, ``routed`` or ``isolated``."""
+    return network.option(f"{_BRIDGE}gateway_mode_ipv{family}") or "nat"
+
+
+def source_address(network: Network, family: int) -> Optional[str]:
+    """The address the network's traffic leaves the host with, if it is not to be that of the link it leaves by."""
+    return network.option(f"com.docker.network.host_ipv{family}") or None
+
+
+def is_on(network: Network, option: str) -> bool:
+    """Whether an option that is on unless it is turned off is on."""
+    return network.option(option, "true") != "false"
 
 
 class BridgeDriver:
@@ -23,46 +44,51 @@ class BridgeDriver:
     def bridge(self, network: PlannedNetwork) -> Optional[str]:
         return network.network.option(NAME) or bridge_name(network.id)
 
+    def gateway(self, network: PlannedNetwork, family: int) -> Optional[str]:
+        """As in Docker an aux address called ``DefaultGatewayIPv4`` is one that is not the bridge's own."""
+        subnets = network.of(family)
+        if not subnets or network.network.internal or gateway_mode(network.network, family) == "isolated":
+            return None
+        return dict(subnets[0].config.aux_addresses).get(f"DefaultGatewayIPv{family}", subnets[0].gateway)
+
     @staticmethod
     def _mtu(network: PlannedNetwork) -> int:
         return int(network.network.option(MTU) or 0) or DEFAULT_MTU
 
+    def host_addresses(self, network: PlannedNetwork) -> list[str]:
+        without = [family for family in (4, 6) if gateway_mode(network.network, family) == "isolated"]
+        if network.network.option(INHIBIT_IPV4) == "true":
+            without.append(4)
+        return [f"{item.gateway}/{item.length}" for item in network.subnets if item.family not in without]
+
     def network_resources(self, network: PlannedNetwork) -> list[Resource]:
         name = self.bridge(network) or ""
-        subnet = network.subnets[0]
-        length = subnet.subnet.partition("/")[2]
+        says = network.network
         return [
             Link(
                 "",
                 name,
                 "bridge",
                 role=f"network/{network.name}",
-                mac=mac_of(subnet.gateway),
+                mac=mac_of(network.subnets[0].gateway),
                 mtu=self._mtu(network),
-                disable_ipv6=not network.network.enable_ipv6,
+                disable_ipv6=not says.enable_ipv6 or gateway_mode(says, 6) == "isolated",
                 accept_ra=0,
-                group=LINK_GROUP,
+                group=LINK_GROUP if says.firewall else OPEN_GROUP,
+                route_localnet=network.published,
             ),
-            Address("", name, f"{subnet.gateway}/{length}"),
+            *(Address("", name, address) for address in self.host_addresses(network)),
         ]
 
     def endpoint_resources(self, endpoint: PlannedEndpoint) -> list[Resource]:
-        sandbox, network = endpoint.sandbox.name, endpoint.network
-        isolated = network.network.option(ICC, "true") == "false"
-        resources: list[Resource] = [
-            Link(
-                sandbox,
-                endpoint.link,
-                "veth",
-                role=f"endpoint/{network.name}/{sandbox}",
-                mac=endpoint.mac,
-                mtu=self._mtu(network),
-                disable_ipv6=not network.network.enable_ipv6,
-                accept_ra=0,
-                peer=Peer("", port_name(endpoint.id), self.bridge(network) or "", isolated),
-            ),
-            Address(sandbox, endpoint.link, endpoint.address),
-        ]
-        if endpoint.gateway is not None:
-            resources.append(Route(sandbox, "default", via=endpoint.gateway, link=endpoint.link))
-        return resources
+        network = endpoint.network
+        peer = Peer(
+            "",
+            port_name(endpoint.id),
+            self.bridge(network) or "",
+            # What a port of the host leads to is for everyone, the other sandboxes among them.
+            isolated=not is_on(network.network, ICC) and not endpoint.sandbox.everywhere,
+            group=port_group(network.id) if network.network.firewall else 0,
+            hairpin=bool(endpoint.sandbox.ports),
+        )
+        return veth_resources(endpoint, self._mtu(network), peer)

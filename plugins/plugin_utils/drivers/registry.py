@@ -6,5 +6,6 @@ from __future__ import annotations
 
 from .base import Driver
 from .bridge import BridgeDriver
+from .overlay import OverlayDriver
 
-DRIVERS: dict[str, Driver] = {"bridge": BridgeDriver()}
+DRIVERS: dict[str, Driver] = {"bridge": BridgeDriver(), "overlay": OverlayDriver()}

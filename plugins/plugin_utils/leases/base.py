@@ -5,9 +5,13 @@
 The document is plain JSON::
 
     {"networks":  {"node1/ps-bridge":    {"created": "2026-11-21T05:00:00Z", "subnets": ["10.0.0.0/24"]}},
-     "endpoints": {"node1/ps-bridge/c1": {"ipv4": "10.0.0.2"}}}
+     "endpoints": {"node1/ps-bridge/c1": {"ipv4": "10.0.0.2"}},
+     "hosts":     {"node1": {"underlay": "192.0.2.11", "mtu": 1500, "vnis": [], "mesh": "…"}},
+     "overlays":  {"multinet": {"created": "…", "subnets": ["10.10.2.0/24"], "vni": 4096, "vips": {"redis": {…}}}},
+     "services":  {"redis": {"tasks": {"1": "node1"}}}}
 
-Keys begin with the host a network of local scope is on.
+Keys begin with the host, but for networks and services that span hosts.  ``hosts`` is what was last seen of each: its
+VTEP and the MTU there, VNIs that others use on it, and a digest of what it was last told of its networks.
 """
 
 from __future__ import annotations
@@ -17,7 +21,12 @@ from typing import Any, Protocol
 
 Leases = dict[str, dict[str, dict[str, Any]]]
 
-SECTIONS = ("networks", "endpoints")
+OVERLAYS, SERVICES = "overlays", "services"
+OF_HOSTS = ("networks", "endpoints", "hosts")
+SPANNING = (OVERLAYS, SERVICES)
+"""Sections whose keys do not begin with a host."""
+SECTIONS = (*OF_HOSTS, *SPANNING)
+_ALWAYS = ("networks", "endpoints")
 
 
 class LeaseError(Exception):
@@ -43,13 +52,36 @@ def empty() -> Leases:
     return {section: {} for section in SECTIONS}
 
 
-def of_host(leases: Leases, host: str) -> Leases:
-    """The part of the document a host keeps."""
-    prefix = f"{host}/"
-    return {
-        section: {key: value for key, value in leases.get(section, {}).items() if key.startswith(prefix)}
-        for section in SECTIONS
+def split(leases: Leases) -> tuple[dict[str, Leases], Leases]:
+    """The document by host, without the sections `SPANNING`, and those."""
+    result: dict[str, Leases] = {}
+    for section in OF_HOSTS:
+        for key, value in leases.get(section, {}).items():
+            host = key.partition("/")[0]
+            if host not in result:
+                result[host] = {each: {} for each in OF_HOSTS}
+            result[host][section][key] = value
+    return result, {section: dict(leases.get(section, {})) for section in SPANNING}
+
+
+def join(parts: Mapping[str, Leases], spanning: Leases) -> Leases:
+    """The whole document again."""
+    result = {**empty(), **spanning}
+    for part in parts.values():
+        for section, entries in part.items():
+            result[section].update(entries)
+    return result
+
+
+def kept_by(host: str, part: Leases, spanning: Leases) -> Leases:
+    """What a host keeps: its own part, and of what spans hosts that of which it has an endpoint or a task."""
+    names = {key.split("/")[1] for key in part.get("endpoints", ())}
+    mine = {
+        **part,
+        OVERLAYS: {name: entry for name, entry in spanning[OVERLAYS].items() if name in names},
+        SERVICES: {name: entry for name, entry in spanning[SERVICES].items() if host in entry["tasks"].values()},
     }
+    return {section: entries for section, entries in mine.items() if any(entries.values()) or section in _ALWAYS}
 
 
 def adopt(revision: int, leases: Leases, reported: Mapping[str, tuple[int, Leases]]) -> tuple[int, Leases]:
@@ -58,13 +90,31 @@ def adopt(revision: int, leases: Leases, reported: Mapping[str, tuple[int, Lease
     ``reported`` is each host's revision and part.  A host whose part is newer than the store (an empty store, one put
     back from a backup, another controller's) replaces the store's part of it.  Returns the newest revision.
     """
-    result = {section: dict(leases.get(section, {})) for section in SECTIONS}
+    newer = {host: item for host, item in reported.items() if item[0] > revision}
+    newest = max((revision, *(item[0] for item in newer.values())))
+    return newest, _replaced(leases, newer)
+
+
+def confirm(revision: int, leases: Leases, reported: Mapping[str, tuple[int, Leases]]) -> tuple[int, Leases]:
+    """As `adopt`, for a run that plans these hosts by themselves: what they report counts, whoever is newer.
+
+    Such a run does not see the other hosts, whose changes are what may have made the store newer than a host that
+    another controller was at meanwhile.
+    """
+    parts, spanning = split(leases)
     newest = revision
-    for host, (host_revision, part) in sorted(reported.items()):
-        if host_revision <= revision:
-            continue
-        newest = max(newest, host_revision)
-        for section in SECTIONS:
-            kept = {key: value for key, value in result[section].items() if not key.startswith(f"{host}/")}
-            result[section] = {**kept, **part.get(section, {})}
-    return newest, result
+    for host, (host_revision, part) in reported.items():
+        known = kept_by(host, parts.get(host, {}), spanning)
+        differs = any(part.get(section, {}) != known.get(section, {}) for section in SECTIONS)
+        newest = max(newest, host_revision, revision + 1 if differs else 0)
+    return newest, _replaced(leases, reported)
+
+
+def _replaced(leases: Leases, reported: Mapping[str, tuple[int, Leases]]) -> Leases:
+    """The document with hosts' parts as they report them, of networks that span hosts what the newest of them says."""
+    parts, spanning = split(leases)
+    for host, (_revision, part) in sorted(reported.items(), key=lambda item: (item[1][0], item[0])):
+        parts[host] = {section: dict(part.get(section, {})) for section in OF_HOSTS}
+        for section in SPANNING:
+            spanning[section].update(part.get(section, {}))
+    return join(parts, spanning)

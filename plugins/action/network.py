@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Controller action of the module network; those of sandbox and endpoint differ from it by their options alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Optional
+
+from ansible.errors import AnsibleError
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.alone import KEPT_SETTINGS
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.structure import MISSING_LIBRARY
+from ansible_collections.cnm.fabric.plugins.plugin_utils.model import Call, unknown_options
+from ansible_collections.cnm.fabric.plugins.plugin_utils.model_action import Run, argument_spec, carry_out, from_text
+from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import inventory_directory, project_of
+from ansible_collections.cnm.fabric.plugins.plugin_utils.variables import UnknownHosts, decrypted, topology_hosts
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """Plans the host anew with what the call asks for, and brings it there."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_async = False
+    MODULE: ClassVar[str] = "network"
+
+    def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        problem = self._problem()
+        if problem:
+            return {**result, "failed": True, "msg": problem}
+        _validation, arguments = self.validate_argument_spec(argument_spec=argument_spec(self.MODULE))
+        state, lock_timeout = arguments.pop("state"), arguments.pop("lock_timeout")
+        settings = self._settings(variables)
+        settings["cnm_project"] = project_of(settings, {"project": arguments.pop("project")})
+        host = str(variables["inventory_hostname"])
+        call = Call(self.MODULE, host, from_text(decrypted(arguments)), absent=state == "absent")
+
+        def execute(module: str, options: Mapping[str, Any]) -> dict[str, Any]:
+            answer: dict[str, Any] = self._execute_module(module, module_args=dict(options), task_vars=variables)
+            answer.pop("invocation", None)
+            return answer
+
+        directory = inventory_directory(variables, self._topology(variables))
+        check = bool(self._task.check_mode)
+        answer = carry_out(Run(call, settings, directory, check, lock_timeout, execute))
+        return {**result, **answer}
+
+    def _problem(self) -> Optional[str]:
+        if MISSING_LIBRARY is not None:
+            return (
+                f"the Python that runs Ansible lacks {MISSING_LIBRARY}: install what meta/ee-requirements.txt of the "
+                "collection cnm.fabric lists"
+            )
+        return unknown_options(self.MODULE, self._task.args) or None
+
+    def _topology(self, variables: Mapping[str, Any]) -> list[str]:
+        """The hosts whose lease store it is; the host alone if it is none of them."""
+        host = str(variables["inventory_hostname"])
+        try:
+            hosts = topology_hosts(self._templar.template(variables.get("cnm_hosts")), variables["groups"])
+        except UnknownHosts:
+            hosts = []
+        return hosts if host in hosts else [host]
+
+    def _settings(self, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The host's settings as the inventory has them now."""
+        result = {}
+        for name in (*KEPT_SETTINGS, "cnm_leases"):
+            if variables.get(name) is None:
+                continue
+            try:
+                result[name] = decrypted(self._templar.template(variables[name]))
+            except AnsibleError as error:
+                raise AnsibleError(f"{name} cannot be rendered: {error}") from error
+        return result

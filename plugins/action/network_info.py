@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Controller action: the networks of one host, as ``docker network inspect`` shows them."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.cnm.fabric.plugins.plugin_utils.model_action import network_documents
+from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import project_of
+
+
+class ActionModule(ActionBase):  # type: ignore[misc]
+    """The action behind M(cnm.fabric.network_info)."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+    _supports_async = False
+
+    def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        variables = task_vars or {}
+        _validation, arguments = self.validate_argument_spec(
+            argument_spec={"name": {"type": "str"}, "project": {"type": "str"}}
+        )
+        project = project_of({"cnm_project": self._templar.template(variables.get("cnm_project"))}, arguments)
+        probe: dict[str, Any] = self._execute_module(
+            "cnm.fabric.probe", module_args={"project": project, "live": True}, task_vars=variables
+        )
+        probe.pop("invocation", None)
+        if "kept" not in probe:
+            return {**result, **probe, "failed": True}
+        documents = network_documents(probe, str(variables["inventory_hostname"]), project)
+        name = arguments["name"]
+        networks = [document for document in documents if name in (None, document["Name"])]
+        return {**result, "changed": False, "exists": bool(networks), "networks": networks}

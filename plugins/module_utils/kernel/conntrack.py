@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Connections that the kernel remembers, by the program ``conntrack`` in the thread's namespace."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Optional
+
+from .nft import RunCommand
+
+_SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"
+_ONE_BY_ONE = 32
+_UDP = ("udp", "17")
+_NUMBERS = {"tcp": "6", "udp": "17", "sctp": "132"}
+_COUNT = "/proc/sys/net/netfilter/nf_conntrack_count"
+_FAMILIES = {"4": "ipv4", "6": "ipv6"}
+
+
+def program() -> Optional[str]:
+    """Where the program is, or None."""
+    return shutil.which("conntrack", path=_SEARCH_PATH)
+
+
+def forget_udp(run_command: RunCommand, elements: Sequence[str]) -> None:
+    """Forget the UDP flows of elements of a map of published ports: ``[address . ]udp . port[-port] : …``.
+
+    They are found by the *host's* port, where they were sent to (moby#53384).  Of many at once, every translated flow
+    of UDP is forgotten: its next packet makes it anew.
+    """
+    path = program()
+    places = sorted({place for element in elements for place in _places(element)})
+    if path is None or not places:
+        return
+    if len(places) > _ONE_BY_ONE:
+        for family in ("ipv4", "ipv6"):
+            run_command([path, "-D", "-f", family, "-p", "udp", "--dst-nat"])
+        return
+    for family, address, port in places:
+        where = ["--orig-dst", address] if address else []
+        # It fails if there was nothing to forget.
+        run_command([path, "-D", "-f", family, "-p", "udp", *where, "--orig-port-dst", port])
+
+
+def _places(element: str) -> Iterator[tuple[str, str, str]]:
+    """(family, address or "", port) of each port of an element."""
+    key, _colon, target = element.partition(" : ")
+    words = key.split(" . ")
+    if len(words) < 2 or words[-2] not in _UDP:
+        return
+    family = "ipv6" if ":" in target else "ipv4"
+    first, _dash, last = words[-1].partition("-")
+    for port in range(int(first), int(last or first) + 1):
+        yield family, "".join(words[:-2]), str(port)
+
+
+# --- services --------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Served:
+    """What is served in a namespace, in one address family, and by whom."""
+
+    vips: dict[str, set[str]] = field(default_factory=dict)
+    """Tasks by VIP."""
+    ports: list[tuple[str, int, int, str]] = field(default_factory=list)
+    """Protocol, first and last port, and the task."""
+
+    def add(self, name: str, element: str) -> None:
+        """Take in an element of a set of that name."""
+        words = element.split(" . ")
+        if name == _BY_VIP:
+            self.vips.setdefault(words[0], set()).add(words[1])
+        else:
+            first, _dash, last = words[1].partition("-")
+            self.ports.append((_NUMBERS.get(words[0], words[0]), int(first), int(last or first), words[2]))
+
+    def behind(self, flow: _Flow) -> Optional[set[str]]:
+        """Who may have a flow; None if it is to none of what is served."""
+        if flow.to in self.vips:
+            return self.vips[flow.to]
+        found = {task for protocol, first, last, task in self.ports if flow.is_to(protocol, first, last)}
+        return found or None
+
+
+@dataclass(frozen=True)
+class _Flow:
+    """A connection as it was begun, and who answers it."""
+
+    protocol: str
+    to: str
+    port: str
+    """"" if its protocol has none."""
+    task: str
+
+    def is_to(self, protocol: str, first: int, last: int) -> bool:
+        """Whether its port is one of these."""
+        return self.protocol == protocol and self.port != "" and first <= int(self.port) <= last
+
+
+_BY_VIP, _BY_PORT = "tasks", "mesh"
+_FLOW = re.compile(
+    r"^\S+ +(?P<protocol>\d+) .*?src=\S+ dst=(?P<to>\S+) (?:sport=\d+ dport=(?P<port>\d+) )?.*?src=(?P<task>\S+) dst="
+)
+
+
+def is_of_services(name: str) -> bool:
+    """Whether a set says which tasks are behind what: ``tasks4`` (``VIP . task``), ``mesh6`` (``protocol . port .
+    task``).
+    """
+    return name[:-1] in (_BY_VIP, _BY_PORT) and name[-1] in _FAMILIES
+
+
+def _remembers() -> bool:
+    """Whether there is anything to forget in the thread's namespace."""
+    try:
+        with open(_COUNT, encoding="ascii") as opened:
+            return opened.read().strip() != "0"
+    except OSError:
+        return True
+
+
+def forget_moved(
+    run_command: RunCommand,
+    before: Mapping[str, Sequence[str]],
+    after: Mapping[str, Sequence[str]],
+    anything: Callable[[], bool] = _remembers,
+) -> None:
+    """Forget the connections of services that are with none of their tasks: it is gone, or was never asked.
+
+    Both are elements of sets by name (see `is_of_services`).  A caller whose TCP connection is forgotten hears so at
+    once, as another task knows nothing of it, and his next datagram goes to one that is there.
+    """
+    path = program()
+    if path is None or not anything():
+        return
+    for number, family in _FAMILIES.items():
+        old, new = (_served(elements, number) for elements in (before, after))
+        if not (old.vips or old.ports or new.vips or new.ports):
+            continue
+        _code, said, _errors = run_command([path, "-L", "-f", family])
+        for flow in sorted(set(_flows(said)), key=lambda item: (item.to, item.protocol, item.port, item.task)):
+            wanted, known = new.behind(flow), old.behind(flow)
+            if (wanted is None and known is not None) or (wanted is not None and flow.task not in wanted):
+                ports = ["--orig-port-dst", flow.port] if flow.port else []
+                where = ["-p", flow.protocol, "--orig-dst", flow.to, *ports, "--reply-src", flow.task]
+                run_command([path, "-D", "-f", family, *where])
+
+
+def _served(elements: Mapping[str, Sequence[str]], number: str) -> _Served:
+    result = _Served()
+    for name, group in sorted(elements.items()):
+        if name[-1] == number:
+            for element in sorted(group):
+                result.add(name[:-1], element)
+    return result
+
+
+def _flows(said: str) -> Iterator[_Flow]:
+    for line in said.splitlines():
+        match = _FLOW.match(line)
+        if match is not None:
+            yield _Flow(match["protocol"], match["to"], match["port"] or "", match["task"])

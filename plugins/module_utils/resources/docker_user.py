@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The one rule in somebody else's table: in DOCKER-USER, the chain Docker keeps for its users' rules.
+
+Docker's own chain drops what it forwards for nobody of its own, ours too.  The rule lets by what our table has let by
+and marked.  It is written with the host's ``iptables``, as Docker's documentation says, and known by its comment.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Optional
+
+from ..kernel.host import Host
+from ..kernel.nft import NftError
+from ..plan import FORWARDED, DockerUser, Key, mark
+from .base import Found, Kind, Operation
+
+_SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"
+_PROGRAMS = {4: "iptables", 6: "ip6tables"}
+_LEGACY = {4: Path("/proc/net/ip_tables_names"), 6: Path("/proc/net/ip6_tables_names")}
+_CHAIN = "DOCKER-USER"
+
+
+class IptablesError(OSError):
+    """iptables refused; the message is its own."""
+
+
+def families_to_open(host: Host) -> list[int]:
+    """Families in which a Docker Engine drops forwarded traffic that is not its own."""
+    return [
+        family
+        for family in _PROGRAMS
+        if _rules(host, family, _CHAIN) is not None and "-P FORWARD DROP" in (_rules(host, family, "FORWARD") or ())
+    ]
+
+
+def _rules(host: Host, family: int, chain: str) -> Optional[list[str]]:
+    """The chain's rules as ``iptables -S`` has them; None if there is no such chain."""
+    program = shutil.which(_PROGRAMS[family], path=_SEARCH_PATH)
+    if program is None or not _may_have(host, family):
+        return None
+    code, output, _errors = host.run_command([program, "-w", "-S", chain])
+    return None if code else [line.strip() for line in output.splitlines()]
+
+
+def _may_have(host: Host, family: int) -> bool:
+    """Whether there is a point in asking iptables, which costs a process."""
+    try:
+        if "filter" in _LEGACY[family].read_text(encoding="ascii").split():
+            return True
+    except OSError:
+        pass
+    try:
+        return host.nft is not None and bool(host.nft.run(f"list chain {_FAMILY[family]} filter {_CHAIN}"))
+    except NftError:
+        return False
+
+
+_FAMILY = {4: "ip", 6: "ip6"}
+
+
+def _rule(project: str) -> list[str]:
+    bits = f"{FORWARDED:#x}/{FORWARDED:#x}"
+    comment = mark(project, "forwarded")
+    return [_CHAIN, "-m", "mark", "--mark", bits, "-m", "comment", "--comment", comment, "-j", "ACCEPT"]
+
+
+class DockerUserKind(Kind[DockerUser]):
+    """What ``iptables -S DOCKER-USER`` shows of ours."""
+
+    name = "docker_user"
+    stages = (5,)
+
+    def observe(self, host: Host, wanted: Sequence[DockerUser]) -> dict[Key, Found[DockerUser]]:
+        del wanted
+        comment = mark(host.project, "forwarded")
+        result: dict[Key, Found[DockerUser]] = {}
+        for family in _PROGRAMS:
+            rules = _rules(host, family, _CHAIN) or []
+            if any(comment in rule.replace('"', "").split() for rule in rules):
+                found = DockerUser(family)
+                result[found.key] = Found(found)
+        return result
+
+    def create(self, host: Host, resources: Sequence[DockerUser]) -> None:
+        for item in resources:
+            rules = [rule for rule in _rules(host, item.family, _CHAIN) or [] if rule.startswith("-A ")]
+            # After the user's own, but before the RETURN with which older Engines end the chain.
+            place = len(rules) if rules[-1:] == [f"-A {_CHAIN} -j RETURN"] else len(rules) + 1
+            chain, *rule = _rule(host.project)
+            self._run(host, item.family, ["-I", chain, str(place), *rule])
+
+    def change(self, host: Host, operations: Sequence[Operation[DockerUser]]) -> None:
+        """There is nothing about it that could differ."""
+
+    def delete(self, host: Host, resources: Sequence[DockerUser]) -> None:
+        for item in resources:
+            self._run(host, item.family, ["-D", *_rule(host.project)])
+
+    @staticmethod
+    def _run(host: Host, family: int, arguments: Sequence[str]) -> None:
+        program = shutil.which(_PROGRAMS[family], path=_SEARCH_PATH) or _PROGRAMS[family]
+        code, _output, errors = host.run_command([program, "-w", *arguments])
+        if code:
+            raise IptablesError(f"{_PROGRAMS[family]} {' '.join(arguments)}: {errors.strip()}")

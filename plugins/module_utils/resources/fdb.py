@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Forwarding tables of VXLAN links.
+
+An entry is whole when the kernel has both its halves: the link's own (``self permanent dst VTEP``) and, if the link is
+a bridge's port, the bridge's (``master static sticky``: one that is not sticky moves to the port of whoever claims the
+address).  Its text is the VTEP; of one that is not whole it says what is there: ``VTEP self``, ``VTEP loose`` where the
+bridge's half may move, or ``master``.  What the kernel or a routing daemon has put there is none of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..kernel import netlink
+from ..kernel.host import Host
+from ..plan import Fdb, Key, role_of
+from .base import Difference, Found
+from .tables import TableKind, compare_entries, shortened
+
+_EVEN = bytes(range(0, 256, 2))
+_EVERYTHING_ELSE = bytes(6)
+_ELSEWHERE = _EVERYTHING_ELSE.hex(":")
+_SELF, _LOOSE, _MASTER = "self", "loose", "master"
+
+
+def _read(index: int) -> list[netlink.Alike]:
+    with netlink.Netlink() as socket:
+        return socket.fdb_alike(index)
+
+
+def _sorted(vteps: Iterable[str]) -> tuple[str, ...]:
+    """In the order a plan has them."""
+    return tuple(sorted(vteps))
+
+
+def _table(namespace: str, link: Mapping[str, Any], groups: Iterable[netlink.Alike]) -> Fdb:
+    own: dict[bytes, str] = {}
+    lists: dict[bytes, list[str]] = {}
+    static: dict[bool, set[bytes]] = {True: set(), False: set()}
+    for group in groups:
+        first = group.first
+        if first["extern_learn"]:
+            continue
+        if first["self"] and first["permanent"]:
+            vteps = list(set(group.addresses))
+            text_of = dict(zip(vteps, netlink.address_texts(vteps)))
+            texts = map(text_of.__getitem__, group.addresses)
+            if _each_has_one(group.macs):
+                own.update(zip(group.macs, texts))
+                continue
+            for mac, vtep in zip(group.macs, texts):
+                if _each_has_one([mac]):
+                    own[mac] = vtep
+                else:
+                    lists.setdefault(mac, []).append(vtep)
+        elif first["master"] and first["static"] and not first["vlan"]:
+            static[first["sticky"]].update(group.macs)
+    flood = _sorted(lists.pop(_EVERYTHING_ELSE, ()))
+    own.update((mac, ",".join(sorted(vteps))) for mac, vteps in lists.items())
+    if static[False] or (link["master"] and own.keys() != static[True]):
+        _say_what_lacks(own, static[True], static[False])
+    return Fdb(namespace, link["name"], {mac.hex(":"): text for mac, text in own.items()}, flood)
+
+
+def _each_has_one(macs: Sequence[bytes]) -> bool:
+    """Whether none of them may have several remote ends, as have the all-zero one and those of groups."""
+    first_octets = b"".join(macs)[::6]
+    return _EVERYTHING_ELSE not in macs and not first_octets.translate(None, _EVEN)
+
+
+def _say_what_lacks(own: dict[bytes, str], sticky: set[bytes], loose: set[bytes]) -> None:
+    """Add to the links' own entries what there is of the bridge's."""
+    for mac in own.keys() - sticky:
+        own[mac] += f" {_LOOSE if mac in loose else _SELF}"
+    own.update(dict.fromkeys((sticky | loose) - own.keys(), _MASTER))
+
+
+def _halves(text: str) -> tuple[list[str], str]:
+    """Of an entry's text the remote ends, and the bridge's half: "" for none, ``sticky``, `_LOOSE`."""
+    vteps, _space, note = text.partition(" ")
+    if text == _MASTER:
+        return [], _LOOSE
+    return vteps.split(","), {"": "sticky", _SELF: ""}.get(note, note)
+
+
+def _is_whole(text: str) -> bool:
+    return text != _MASTER and " " not in text and "," not in text
+
+
+class FdbKind(TableKind[Fdb]):
+    """What ``bridge fdb show brport`` shows of a VXLAN link."""
+
+    name = "fdb"
+
+    def observe(self, host: Host, wanted: Sequence[Fdb]) -> dict[Key, Found[Fdb]]:
+        wanted_by = {item.key: item for item in wanted}
+        result: dict[Key, Found[Fdb]] = {}
+        for namespace in host.places:
+            for link in host.snapshot(namespace).links.values():
+                role = role_of(link["alias"], host.project)
+                want = wanted_by.get((self.name, namespace, link["name"]))
+                if want is None and (role is None or link["kind"] != "vxlan"):
+                    continue
+                found = _table(namespace, link, host.run_in(namespace, _read, link["index"]))
+                if found.entries or found.flood or (want is not None and not want.entries and not want.flood):
+                    ours = role is not None or namespace in host.own_namespaces
+                    result[found.key] = Found(found, ours, stale=host.prunes(role))
+        return result
+
+    def differences(self, wanted: Fdb, found: Fdb) -> list[Difference]:
+        result = compare_entries("entries", wanted.entries, found.entries)
+        want, have = set(wanted.flood), set(found.flood)
+        if want != have:
+            result.append(Difference("flood", shortened(want - have), shortened(have - want)))
+        return result
+
+    def nothing(self, table: Fdb) -> Fdb:
+        return replace(table, entries={}, flood=())
+
+    def writing(self, index: int, link: Mapping[str, Any], wanted: Fdb, found: Fdb) -> list[netlink.Message]:
+        have, bridged = found.entries, bool(link["master"])
+        messages = []
+        for mac, text in wanted.entries.items():
+            if have.get(mac) == text:
+                continue
+            vteps, half = _halves(text)
+            messages += [netlink.new_fdb(index, mac, dst=vtep) for vtep in vteps]
+            if bridged and half:
+                messages.append(netlink.new_fdb(index, mac, master=True, static=True, sticky=half != _LOOSE))
+        lists = set(wanted.flood) - set(found.flood)
+        return messages + [netlink.new_fdb(index, _ELSEWHERE, dst=vtep) for vtep in _sorted(lists)]
+
+    def removing(self, index: int, wanted: Fdb, found: Fdb) -> list[netlink.Message]:
+        """What is not wanted, and what is not replaced wholly by what is written."""
+        messages = []
+        for mac, text in found.entries.items():
+            want = wanted.entries.get(mac)
+            if want == text or (want is not None and _is_whole(want) and "," not in text):
+                continue
+            vteps, half = _halves(text)
+            messages += [netlink.del_fdb(index, mac)] if vteps else []
+            messages += [netlink.del_fdb(index, mac, master=True)] if half else []
+        lists = set(found.flood) - set(wanted.flood)
+        return messages + [netlink.del_fdb(index, _ELSEWHERE, dst=vtep) for vtep in _sorted(lists)]

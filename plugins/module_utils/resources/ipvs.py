@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Virtual servers of IPVS, and how long it remembers connections.
+
+Nothing in IPVS has room for a mark.  In a namespace of ours all is ours; anywhere else what was named in this run is.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from typing import Optional
+
+from ..kernel import ipvs, namespaces
+from ..kernel.host import Host
+from ..kernel.ipvs import IpvsSocket
+from ..kernel.netlink import Message, NetlinkError
+from ..plan import Ipvs, IpvsTimeouts, Key, RealServer, role_of
+from .base import Difference, Found, Kind, Operation, by_namespace
+from .tables import shortened
+
+_GONE = (errno.ENOENT, errno.ESRCH)
+_DEFAULT = IpvsTimeouts("")
+
+
+def _order(server: RealServer) -> tuple[bool, str, int]:
+    return ":" in server.address, server.address, server.port
+
+
+def sorted_servers(servers: Iterable[RealServer]) -> tuple[RealServer, ...]:
+    """As `Ipvs.servers` has them."""
+    return tuple(sorted(servers, key=_order))
+
+
+def virtual_server(host: Host, item: Ipvs) -> Optional[Ipvs]:
+    """The virtual server of that name as it is, None if there is none."""
+    if not ipvs.is_loaded():
+        return None
+    try:
+        found = host.run_in(item.namespace, _read, {item.name})
+    except FileNotFoundError:
+        return None
+    return replace(found[0], namespace=item.namespace) if found else None
+
+
+def _read(of: Optional[Collection[str]]) -> list[Ipvs]:
+    """All of the thread's namespace, or with names those."""
+    with IpvsSocket() as control:
+        services = [item for item in control.services() if of is None or item.name in of]
+        return [replace(item, servers=sorted_servers(control.servers(item))) for item in services]
+
+
+def _read_timeouts() -> Optional[IpvsTimeouts]:
+    with IpvsSocket() as control:
+        return control.timeouts()
+
+
+def _send(messages: Sequence[Message], removals: Sequence[Message] = ()) -> None:
+    with IpvsSocket() as control:
+        control.send(messages)
+        for error in control.try_send(removals):
+            if error is not None and error.errno not in _GONE:
+                raise error
+
+
+def _try(family: int, scheduler: str) -> None:
+    with IpvsSocket() as control:
+        control.send([ipvs.new_service(ipvs.number(), Ipvs("", family, mark=1, scheduler=scheduler))])
+
+
+def _lacking(family: int, scheduler: str) -> Optional[str]:
+    """A sentence if the kernel cannot balance so.  Tried in a namespace that is thrown away."""
+    try:
+        namespaces.run_in_new(_try, family, scheduler)
+    except NetlinkError as error:
+        if not ipvs.is_loaded():
+            return f"this kernel has no IPVS, and no module ip_vs to load ({error.message})"
+        if error.errno == errno.ENOENT:
+            return f"this kernel's IPVS has no scheduler {scheduler} (module ip_vs_{scheduler})"
+        return f"this kernel has no IPVS for IPv{family} ({error.message})"
+    except OSError as error:
+        return f"this kernel has no IPVS ({error.strerror})"
+    return None
+
+
+def _prunes(host: Host, namespace: str) -> bool:
+    """Whether what nothing wants goes there: in the namespaces of a plan."""
+    if namespace not in host.own_namespaces:
+        return False
+    links = host.snapshot(namespace).links
+    return host.prunes(role_of(links.get("lo", {}).get("alias", ""), host.project))
+
+
+def _words(server: RealServer) -> str:
+    address = server.address
+    if server.port:
+        address = f"[{address}]:{server.port}" if ":" in address else f"{address}:{server.port}"
+    words = [f"{address} weight {server.weight}"]
+    words += [server.method] if server.method != "masquerade" else []
+    words += [f"upper {server.upper}"] if server.upper else []
+    words += [f"lower {server.lower}"] if server.lower else []
+    return " ".join(words)
+
+
+class IpvsKind(Kind[Ipvs]):
+    """What ``ipvsadm -S -n`` shows."""
+
+    name = "ipvs"
+    stages = (47,)
+
+    def __init__(self) -> None:
+        self._named: dict[str, set[str]] = {}
+        """By namespace what this run is, or was at any time, about."""
+
+    def observe(self, host: Host, wanted: Sequence[Ipvs]) -> dict[Key, Found[Ipvs]]:
+        for item in wanted:
+            self._named.setdefault(item.namespace, set()).add(item.name)
+        result: dict[Key, Found[Ipvs]] = {}
+        if not ipvs.is_loaded():
+            return result
+        for namespace in sorted(host.own_namespaces | self._named.keys()):
+            names = None if namespace in host.own_namespaces else self._named[namespace]
+            try:
+                services = host.run_in(namespace, _read, names)
+            except FileNotFoundError:
+                continue
+            stale = bool(services) and _prunes(host, namespace)
+            for service in services:
+                found = replace(service, namespace=namespace)
+                result[found.key] = Found(found, stale=stale)
+        return result
+
+    def differences(self, wanted: Ipvs, found: Ipvs) -> list[Difference]:
+        result = super().differences(replace(wanted, servers=()), replace(found, servers=()))
+        want, have = set(wanted.servers), set(found.servers)
+        if want != have:
+            sides = ([_words(item) for item in sorted(side, key=_order)] for side in (want - have, have - want))
+            result.append(Difference("servers", *(shortened(side) for side in sides)))
+        return result
+
+    def require(self, host: Host, wanted: Sequence[Ipvs]) -> Optional[str]:
+        for family, scheduler in sorted({(item.family, item.scheduler) for item in wanted}):
+            problem = _lacking(family, scheduler)
+            if problem is not None:
+                return f"{problem}: services do without it with cnm_load_balancer: nftables, else choose another kernel"
+        return None
+
+    def create(self, host: Host, resources: Sequence[Ipvs]) -> None:
+        self.change(host, [Operation("create", item) for item in resources])
+
+    def change(self, host: Host, operations: Sequence[Operation[Ipvs]]) -> None:
+        found = {item.resource.key: item.found for item in operations}
+        kind = ipvs.number()
+        for namespace, group in by_namespace(item.resource for item in operations).items():
+            messages, removals = [], []
+            for item in group:
+                before = found[item.key]
+                messages += list(_writing(kind, item, before))
+                removals += list(_removing(kind, item, before)) if before is not None else []
+            host.run_in(namespace, _send, messages, removals)
+
+    def delete(self, host: Host, resources: Sequence[Ipvs]) -> None:
+        for namespace, group in by_namespace(resources).items():
+            kind = ipvs.number()
+            host.run_in(namespace, _send, [], [ipvs.del_service(kind, item) for item in group])
+
+
+def _writing(kind: int, wanted: Ipvs, found: Optional[Ipvs]) -> Iterable[Message]:
+    """What makes it, or changes it in place; what is no longer to be there is not removed yet."""
+    if found is None:
+        yield ipvs.new_service(kind, wanted)
+    elif replace(wanted, servers=()) != replace(found, servers=()):
+        yield ipvs.set_service(kind, wanted)
+    before = {(item.address, item.port): item for item in (found.servers if found is not None else ())}
+    for server in wanted.servers:
+        have = before.get((server.address, server.port))
+        if have is None:
+            yield ipvs.new_server(kind, wanted, server)
+        elif have != server:
+            yield ipvs.set_server(kind, wanted, server)
+
+
+def _removing(kind: int, wanted: Ipvs, found: Ipvs) -> Iterable[Message]:
+    places = {(item.address, item.port) for item in wanted.servers}
+    return (ipvs.del_server(kind, wanted, item) for item in found.servers if (item.address, item.port) not in places)
+
+
+class IpvsTimeoutsKind(Kind[IpvsTimeouts]):
+    """What ``ipvsadm -l --timeout`` shows of our namespaces."""
+
+    name = "ipvs_timeouts"
+    stages = (46,)
+
+    def observe(self, host: Host, wanted: Sequence[IpvsTimeouts]) -> dict[Key, Found[IpvsTimeouts]]:
+        places = {item.namespace for item in wanted}
+        result: dict[Key, Found[IpvsTimeouts]] = {}
+        for namespace in sorted(host.own_namespaces) if ipvs.is_loaded() else ():
+            found = host.run_in(namespace, _read_timeouts)
+            if found is not None and (namespace in places or found != _DEFAULT):
+                item = replace(found, namespace=namespace)
+                result[item.key] = Found(item, stale=_prunes(host, namespace))
+        return result
+
+    def require(self, host: Host, wanted: Sequence[IpvsTimeouts]) -> Optional[str]:
+        return None
+
+    def create(self, host: Host, resources: Sequence[IpvsTimeouts]) -> None:
+        for item in resources:
+            host.run_in(item.namespace, _send, [ipvs.set_timeouts(ipvs.number(), item)])
+
+    def change(self, host: Host, operations: Sequence[Operation[IpvsTimeouts]]) -> None:
+        self.create(host, [operation.resource for operation in operations])
+
+    def delete(self, host: Host, resources: Sequence[IpvsTimeouts]) -> None:
+        """The kernel has them always: its own are put back."""
+        self.create(host, [replace(_DEFAULT, namespace=item.namespace) for item in resources])

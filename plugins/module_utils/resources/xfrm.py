@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Encryption of overlays: ESP between this host's VTEP and each peer's, for what VXLAN sends from one port.
+
+Of each peer there are keys to hear the epochs before, of and after the present one, and keys to send in the present and
+the one before; a policy says which of the two is used.  So whichever of two hosts goes over to the next epoch first,
+the other understands it, and a packet on its way still finds the key it was promised to.  A policy for everybody else
+blocks: it is there before the first peer and until after the last.
+
+What is compared is what the kernel says, keys included, but a key is never shown nor written down.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Optional, TypeVar
+
+from ..esp import epoch_of, pair_key, security_index
+from ..kernel import namespaces
+from ..kernel.host import Host
+from ..kernel.netlink import Message, NetlinkError
+from ..kernel.xfrm import (
+    ALLOW,
+    BLOCK,
+    ESP,
+    Policy,
+    State,
+    XfrmSocket,
+    delete_policy,
+    delete_state,
+    ends,
+    new_policy,
+    new_state,
+    selector,
+    template,
+)
+from ..plan import ENCRYPTED_PORT, Key, Xfrm, request_id
+from .base import Difference, Found, Kind, Operation
+from .tables import shortened
+
+T = TypeVar("T")
+
+_HEARD, _SENT = (-1, 0, 1), (-1, 0)
+"""Epochs, counted from the present one, in which a peer is understood, and for which there is a key to send with."""
+
+_FIRST, _LAST = 0, 1
+"""Priorities: a peer's policy comes before that for everybody else; both before what others do not put at 0."""
+
+_WORN = 1 << 31
+"""Packets sent with a key after which its state is made anew: after 2³² the kernel sends none, lest one be repeated."""
+
+_EVERYBODY_ELSE = "everybody else"
+_ANY = {4: "0.0.0.0", 6: "::"}
+_SOCKETS = Path("/proc/thread-self/net/netlink")
+_NETLINK_XFRM = "6"
+_GONE = (errno.ENOENT, errno.ESRCH)
+_TRIAL = {4: ("192.0.2.1", "192.0.2.2"), 6: ("2001:db8::1", "2001:db8::2")}
+
+
+@dataclass
+class _Content:
+    """States and policies by what the kernel tells them apart by, and in words what each is, by peer."""
+
+    states: dict[object, State] = field(default_factory=dict)
+    policies: dict[object, Policy] = field(default_factory=dict)
+    about: dict[object, tuple[str, str]] = field(default_factory=dict)
+    clashes: list[str] = field(default_factory=list)
+    """Peers whose numbers are another's."""
+
+
+def _family(address: str) -> int:
+    return 6 if ":" in address else 4
+
+
+def lacking(family: int) -> Optional[str]:
+    """That the kernel has no ESP, as a sentence; it is asked for it in a namespace that is thrown away."""
+    source, destination = _TRIAL[family]
+    chosen = selector(source, destination, ENCRYPTED_PORT, 4789)
+    trial = State(source, destination, security_index("", source, 0), 1, chosen, bytes(range(20)))
+    try:
+        namespaces.run_in_new(_try, trial)
+    except OSError as error:
+        said = error.message if isinstance(error, NetlinkError) else error.strerror
+        return (
+            f"this kernel has no ESP with AES-GCM for IPv{family} ({said}): load its module esp{family} or choose a "
+            "kernel that has it, or leave `encrypted` out of the networks"
+        )
+    return None
+
+
+def _try(state: State) -> None:
+    with XfrmSocket() as socket:
+        socket.send([new_state(state)])
+
+
+def _read() -> tuple[list[State], list[Policy]]:
+    """All there are.  A kernel that speaks of none has none, and is not made to load what speaks of them."""
+    lines = _SOCKETS.read_text(encoding="ascii").splitlines()
+    if all(line.split()[1] != _NETLINK_XFRM for line in lines):
+        return [], []
+    with XfrmSocket() as socket:
+        return socket.states(), socket.policies()
+
+
+def _send(messages: Iterable[Message]) -> None:
+    with XfrmSocket() as socket:
+        socket.send(list(messages))
+
+
+def _remove(messages: Iterable[Message]) -> None:
+    with XfrmSocket() as socket:
+        for error in socket.try_send(list(messages)):
+            if error is not None and error.errno not in _GONE:
+                raise error
+
+
+def _shown(state: State) -> bool:
+    """Whether the kernel says the key: locked down for confidentiality, it says noughts."""
+    return any(state.key)
+
+
+def _same_state(wanted: State, found: State) -> bool:
+    """A key that is not known is taken for the right one."""
+    right = wanted.key == found.key or not wanted.key or not _shown(found)
+    return right and wanted == found and found.sent < _WORN
+
+
+class XfrmKind(Kind[Xfrm]):
+    """What ``ip xfrm state`` and ``ip xfrm policy`` show under the project's reqid."""
+
+    name = "xfrm"
+    stages = (8,)
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, int], bytes] = {}
+        """By destination and SPI the keys that were there when the run began, to undo what nobody can derive again."""
+
+    # --- what is to be there ---
+
+    def _content(self, host: Host, item: Xfrm) -> _Content:
+        result = _Content()
+        reqid, anybody = request_id(host.project), _ANY[_family(item.local)]
+        rest = selector(anybody, anybody, ENCRYPTED_PORT, item.port)
+        # Of no use for what it does, the template says whose the policy is.
+        block = Policy(rest, BLOCK, _LAST, (template(item.local, anybody, 0, reqid),))
+        result.policies[block.place] = block
+        result.about[block.place] = (_EVERYBODY_ELSE, "policy that blocks")
+        for peer in item.peers:
+            for state, words in self._states(host, item, peer):
+                if state.place in result.states:
+                    result.clashes.append(peer)
+                result.states[state.place] = state
+                result.about[state.place] = (peer, words)
+            spi = security_index(host.project, item.local, item.epoch)
+            chosen = selector(item.local, peer, ENCRYPTED_PORT, item.port)
+            policy = Policy(chosen, ALLOW, _FIRST, (template(item.local, peer, spi, reqid),))
+            result.policies[policy.place] = policy
+            result.about[policy.place] = (peer, "policy to encrypt")
+        return result
+
+    def _states(self, host: Host, item: Xfrm, peer: str) -> Iterator[tuple[State, str]]:
+        reqid = request_id(host.project)
+        ways = ((peer, item.local, _HEARD, "hear"), (item.local, peer, _SENT, "send in"))
+        for source, destination, offsets, doing in ways:
+            chosen = selector(source, destination, ENCRYPTED_PORT, item.port)
+            for epoch in (item.epoch + offset for offset in offsets):
+                spi = security_index(host.project, source, epoch)
+                if epoch in host.epoch_keys:
+                    key = pair_key(host.epoch_keys[epoch], source, destination)
+                else:
+                    key = self._seen.get((destination, spi), b"")
+                yield State(source, destination, spi, reqid, chosen, key), f"key to {doing} epoch {epoch}"
+
+    # --- what is there ---
+
+    @staticmethod
+    def _mine(host: Host) -> _Content:
+        """What carries the project's reqid, in the kernel."""
+        reqid = request_id(host.project)
+        states, policies = host.run_in("", _read)
+        return _Content(
+            {item.place: item for item in states if item.reqid == reqid and item.protocol == ESP},
+            {item.place: item for item in policies if reqid in item.reqids},
+        )
+
+    def observe(self, host: Host, wanted: Sequence[Xfrm]) -> dict[Key, Found[Xfrm]]:
+        mine = self._mine(host)
+        for state in mine.states.values():
+            if _shown(state):
+                self._seen.setdefault((state.destination, state.spi), state.key)
+        if not mine.states and not mine.policies:
+            return {}
+        found = _described(mine, wanted[0] if wanted else Xfrm(""))
+        flaws = _flaws(self._content(host, found), mine, found.local)
+        return {found.key: Found(replace(found, flaws=flaws))}
+
+    def differences(self, wanted: Xfrm, found: Xfrm) -> list[Difference]:
+        result = [
+            Difference(name, getattr(wanted, name), getattr(found, name))
+            for name in ("local", "port", "epoch")
+            if getattr(wanted, name) != getattr(found, name)
+        ]
+        want, have = set(wanted.peers), set(found.peers)
+        if want != have:
+            result.append(Difference("peers", shortened(want - have), shortened(have - want)))
+        if found.flaws:
+            texts = [f"{peer}: {words}" for peer, words in found.flaws.items()]
+            result.append(Difference("flaws", [], shortened(texts)))
+        return result
+
+    def require(self, host: Host, wanted: Sequence[Xfrm]) -> Optional[str]:
+        for item in wanted:
+            missing = lacking(_family(item.local))
+            if missing is not None:
+                return missing
+            content, mine = self._content(host, item), self._mine(host)
+            if any(not state.key and place not in mine.states for place, state in content.states.items()):
+                return "the keys of the encrypted networks did not come along: call cnm.fabric.site"
+            problem = self._in_the_way(host, content, mine)
+            if problem is not None:
+                return problem
+        return None
+
+    @staticmethod
+    def _in_the_way(host: Host, content: _Content, mine: _Content) -> Optional[str]:
+        """What stands where something of ours is to be."""
+        if content.clashes:
+            return (
+                f"the SPIs derived from the address {content.clashes[0]} are another peer's too: set another "
+                "cnm_underlay_address for one of the two"
+            )
+        states, policies = host.run_in("", _read)
+        for state in states:
+            if state.place in content.states and state.place not in mine.states:
+                return f"the {state.text} is not this project's and has a number that is needed: remove it"
+        for policy in policies:
+            if policy.place in content.policies and policy.place not in mine.policies:
+                return (
+                    f"the {policy.text} is not this project's and is where one of ours belongs: remove it, or set "
+                    "another cnm_data_path_port for one of two projects on this host"
+                )
+        return None
+
+    # --- from the one to the other ---
+
+    def create(self, host: Host, resources: Sequence[Xfrm]) -> None:
+        for item in resources:
+            self._bring(host, self._content(host, item))
+
+    def change(self, host: Host, operations: Sequence[Operation[Xfrm]]) -> None:
+        self.create(host, [operation.resource for operation in operations])
+
+    def delete(self, host: Host, resources: Sequence[Xfrm]) -> None:
+        if resources:
+            self._bring(host, _Content())
+
+    def _bring(self, host: Host, wanted: _Content) -> None:
+        """In an order in which at no time a packet goes in clear text, nor one that has a key goes nowhere.
+
+        But for keys that are wrong or worn: what they are used for is blocked while they are made anew.
+        """
+        found = self._mine(host)
+        blocks, peers = _divided(wanted.policies)
+        blocking, peering = _divided(found.policies)
+        # What nobody knows the key of any more can be done without: it is of an epoch before the one that is undone to.
+        right = {place: state for place, state in wanted.states.items() if state.key}
+        spoilt = {
+            place for place, state in found.states.items() if place in right and not _same_state(right[place], state)
+        }
+        ways = {(found.states[place].destination, found.states[place].spi) for place in spoilt}
+        stopped = {
+            place
+            for place, policy in peering.items()
+            if any((ends(policy.selector)[1], spi) in ways for spi in policy.spis)
+        }
+        host.run_in("", _send, _writing(blocks, blocking))
+        host.run_in("", _remove, [delete_policy(peering[place]) for place in stopped])
+        host.run_in("", _remove, [delete_state(found.states[place]) for place in spoilt])
+        there = found.states.keys() - spoilt
+        host.run_in("", _send, [new_state(state) for place, state in right.items() if place not in there])
+        left = {place: policy for place, policy in peering.items() if place not in stopped}
+        host.run_in("", _send, _writing(peers, left))
+        host.run_in("", _remove, [delete_policy(policy) for place, policy in left.items() if place not in peers])
+        stale = [state for place, state in found.states.items() if place not in wanted.states]
+        host.run_in("", _remove, [delete_state(state) for state in stale])
+        host.run_in("", _remove, [delete_policy(policy) for place, policy in blocking.items() if place not in blocks])
+
+
+def _divided(policies: Mapping[object, Policy]) -> tuple[dict[object, Policy], dict[object, Policy]]:
+    """Those for everybody else, and those of peers."""
+    blocks = {place: policy for place, policy in policies.items() if ends(policy.selector)[1] in _ANY.values()}
+    return blocks, {place: policy for place, policy in policies.items() if place not in blocks}
+
+
+def _writing(wanted: Mapping[object, Policy], found: Mapping[object, Policy]) -> list[Message]:
+    return [
+        new_policy(policy, replace=place in found) for place, policy in wanted.items() if policy != found.get(place)
+    ]
+
+
+def _described(mine: _Content, wanted: Xfrm) -> Xfrm:
+    """What the kernel's content says it is, most of it; the epoch the nearest to the wanted one that it can be."""
+    blocks, peering = _divided(mine.policies)
+    addresses = [address for state in mine.states.values() for address in (state.source, state.destination)]
+    senders = [sender for policy in mine.policies.values() for sender in policy.senders]
+    everything = blocks or peering or mine.states
+    local = _most(senders or addresses, wanted.local)
+    peers = {*addresses, *(ends(policy.selector)[1] for policy in peering.values())}
+    return Xfrm(
+        local,
+        _most([ends(item.selector)[2] for item in everything.values()], wanted.port),
+        _most([epoch_of(spi, wanted.epoch) for item in peering.values() for spi in item.spis], wanted.epoch),
+        peers=tuple(sorted(peers - {local})),
+    )
+
+
+def _most(values: Sequence[T], preferred: T) -> T:
+    """The one that is there most often; if that are several, or none is there, the preferred one."""
+    counts = Counter(values)
+    return min(counts, key=lambda value: (-counts[value], value != preferred, str(value)), default=preferred)
+
+
+def _flaws(wanted: _Content, found: _Content, local: str) -> dict[str, str]:
+    """By peer, in words: what is missing, is not as it should be, or is too much."""
+    said: dict[str, list[str]] = {}
+    for place, (peer, words) in wanted.about.items():
+        problem = _flaw(words, wanted, found, place)
+        if problem:
+            said.setdefault(peer, []).append(problem)
+    for state in found.states.values():
+        if state.place not in wanted.states:
+            peer = state.destination if state.source == local else state.source
+            said.setdefault(peer, []).append(f"a key that is not planned (SPI {state.spi:#x})")
+    for policy in found.policies.values():
+        if policy.place not in wanted.policies:
+            said.setdefault(ends(policy.selector)[1], []).append("a policy that is not planned")
+    return {peer: ", ".join(said[peer]) for peer in sorted(said)}
+
+
+def _flaw(words: str, wanted: _Content, found: _Content, place: object) -> str:
+    if place in wanted.policies:
+        have = found.policies.get(place)
+        right = have == wanted.policies[place]
+        return "" if right else f"another {words}" if have is not None else f"no {words}"
+    state = found.states.get(place)
+    if state is None:
+        return f"no {words}"
+    if _same_state(wanted.states[place], state):
+        return ""
+    return f"a worn {words}" if state.sent >= _WORN else f"another {words}"

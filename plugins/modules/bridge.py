@@ -1,0 +1,130 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: bridge
+short_description: Make, change or remove a bridge
+version_added: 0.1.0
+description:
+  - Makes a bridge, in the host's own network namespace or in a named one, gives it addresses and brings it up.
+  - Of an existing one only what differs is changed, in place.
+  - It hears no IPv6 router advertisements, and with nothing but IPv4 O(addresses) it has no IPv6 at all.
+author:
+  - cnm.fabric contributors (@cnm-fabric)
+extends_documentation_fragment:
+  - cnm.fabric.alone
+options:
+  name:
+    description: Name of the link, at most 15 characters.
+    type: str
+    required: true
+  namespace:
+    description: Name of the network namespace it is in. Without it, the host's own.
+    type: str
+  addresses:
+    description:
+      - All its addresses of global scope, IPv4 and IPv6, each with its prefix length. Others are taken off.
+      - Without it, whatever addresses there are stay; with an empty list, none does.
+    type: list
+    elements: str
+  mtu:
+    description: MTU in bytes. Without it, what it has, for a new one what the kernel chooses.
+    type: int
+  mac_address:
+    description: MAC address. Without it, what it has, for a new one what the kernel chooses.
+    type: str
+seealso:
+  - module: cnm.fabric.veth
+"""
+
+EXAMPLES = r"""
+- name: A bridge with an address of each family
+  cnm.fabric.bridge:
+    name: br-lan
+    addresses: [10.20.0.1/24, "fd00:20::1/64"]
+    mtu: 1400
+
+- name: No IPv6 on it, and its own MAC address
+  cnm.fabric.bridge:
+    name: br-lan
+    addresses: [10.20.0.1/24]
+    mac_address: "02:42:0a:14:00:01"
+
+- name: A namespace to have a bridge in
+  cnm.fabric.namespace:
+    name: blue
+
+- name: A bridge in that namespace
+  cnm.fabric.bridge:
+    name: br0
+    namespace: blue
+
+- name: Neither bridge
+  cnm.fabric.bridge:
+    name: br-lan
+    state: absent
+
+- name: Nor the namespace, and with it what is inside
+  cnm.fabric.namespace:
+    name: blue
+    state: absent
+"""
+
+RETURN = r"""
+operations:
+  description: What was done, or in check mode would be done, sorted; empty when there was nothing to do.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    action:
+      description: One of create, change, replace, delete.
+      type: str
+      returned: always
+      sample: create
+    kind:
+      description: What kind of object.
+      type: str
+      returned: always
+      sample: link
+    name:
+      description: Its name, with its namespace in front if that is not the host's.
+      type: str
+      returned: always
+      sample: br-lan
+    differences:
+      description: For a change, each attribute with what was found and what is wanted.
+      type: list
+      elements: dict
+      returned: for change and replace
+    reason:
+      description: Why it is made anew.
+      type: str
+      returned: for replace
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import alone
+from ..module_utils.arguments import Options
+from ..module_utils.plan import ALONE
+
+
+def read(options: Options) -> alone.Wish:
+    """What is asked for."""
+    return alone.link_wish(options, "bridge", ALONE + "bridge")
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={**alone.LINK, **alone.COMMON},
+        supports_check_mode=True,
+    )
+    alone.answer(module, read)
+
+
+if __name__ == "__main__":
+    main()

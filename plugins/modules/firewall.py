@@ -1,0 +1,283 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: firewall
+short_description: Make, change or remove an nftables table
+version_added: 0.1.0
+description:
+  - Keeps one nftables table of the family C(inet) as given, of the host's own network namespace or of a named one.
+  - Chains, sets and rules that are not given are removed. What differs is changed in one transaction, and what does not
+    differ is not touched, so that counters go on counting.
+  - Rules are compared as nft prints them, so that their spelling does not matter, and tried in a namespace of their own
+    before anything is changed.
+author:
+  - cnm.fabric contributors (@cnm-fabric)
+extends_documentation_fragment:
+  - cnm.fabric.alone
+options:
+  table:
+    description: Name of the table. V(cnm), and what begins with V(cnm_), are those of the playbook C(cnm.fabric.site).
+    type: str
+    required: true
+  namespace:
+    description: Name of the network namespace it is in. Without it, the host's own.
+    type: str
+  chains:
+    description: All its chains. A name may not begin with C(user_).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the chain.
+        type: str
+        required: true
+      hook:
+        description:
+          - Where the kernel calls it, in nft's words, like V(type filter hook forward priority 10; policy accept).
+          - Without it, only rules of other chains call it.
+        type: str
+      rules:
+        description: Its rules in nft's words, one a line, in their order.
+        type: list
+        elements: str
+        default: []
+  sets:
+    description: All its sets and maps. A name may not begin with C(user_).
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Name of the set; rules call it C(@name).
+        type: str
+        required: true
+      type:
+        description: 'Type of its elements: V(ipv4_addr), V(ipv4_addr . inet_service); of a map V(ifname : verdict).'
+        type: str
+        required: true
+      flags:
+        description: V(interval) for elements that are prefixes or ranges.
+        type: list
+        elements: str
+        choices: [interval]
+        default: []
+      elements:
+        description: All its elements, in any order. A set that rules fill at run time is not for this module.
+        type: list
+        elements: str
+        default: []
+requirements:
+  - nftables on the host
+"""
+
+EXAMPLES = r"""
+- name: Only our administrators reach the host's metrics
+  cnm.fabric.firewall:
+    table: metrics
+    sets:
+      - name: administrators
+        type: ipv4_addr
+        flags: [interval]
+        elements: [10.20.0.0/24, 192.0.2.7]
+    chains:
+      - name: input
+        hook: type filter hook input priority 10; policy accept
+        rules:
+          - tcp dport 9100 ip saddr @administrators accept
+          - tcp dport 9100 counter drop
+
+- name: A namespace
+  cnm.fabric.namespace:
+    name: blue
+
+- name: Nothing is forwarded in the namespace
+  cnm.fabric.firewall:
+    table: guard
+    namespace: blue
+    chains:
+      - name: forward
+        hook: type filter hook forward priority 0; policy drop
+
+- name: Without the first table
+  cnm.fabric.firewall:
+    table: metrics
+    state: absent
+
+- name: Without the namespace, and with it the second
+  cnm.fabric.namespace:
+    name: blue
+    state: absent
+"""
+
+RETURN = r"""
+operations:
+  description: What was done, or in check mode would be done, sorted; empty when there was nothing to do.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    action:
+      description: One of create, change, replace, delete.
+      type: str
+      returned: always
+      sample: create
+    kind:
+      description: What kind of object.
+      type: str
+      returned: always
+      sample: nftables
+    name:
+      description: Its name, with its namespace in front if that is not the host's.
+      type: str
+      returned: always
+      sample: inet guard
+    differences:
+      description: For a change, each attribute with what was found and what is wanted.
+      type: list
+      elements: dict
+      returned: for change and replace
+    reason:
+      description: Why it is made anew.
+      type: str
+      returned: for replace
+"""
+
+import re
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import alone
+from ..module_utils.arguments import Options
+from ..module_utils.plan import ALONE, Chain, Collection, Nftables
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,126}")
+_BRACKETS = {"{": "}", "(": ")"}
+
+
+def read(options: Options) -> alone.Wish:
+    """What is asked for."""
+    namespace = options.namespace()
+    table = _name(options, "table", options["table"])
+    if table == "cnm" or table.startswith("cnm_"):
+        options.wrong("table", f"{table!r} is the name of a table of cnm.fabric.site's: choose another")
+    needs = (alone.Need("namespace", namespace),)
+    resource = Nftables(namespace, "inet", table, ALONE + "firewall")
+    if options.absent:
+        return alone.Wish((resource,), needs=needs)
+    collections = tuple(_collection(options, f"sets[{place}]", item) for place, item in enumerate(options["sets"]))
+    chains = tuple(_chain(options, f"chains[{place}]", item) for place, item in enumerate(options["chains"]))
+    for option, names in (("sets", [item.name for item in collections]), ("chains", [item.name for item in chains])):
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            options.wrong(option, f"{name!r} is there twice: give one another name")
+    resource = Nftables(namespace, "inet", table, ALONE + "firewall", collections, chains)
+    return alone.Wish((resource,), needs=needs)
+
+
+def _collection(options: Options, where: str, given: dict[str, Any]) -> Collection:
+    flags = f" flags {', '.join(given['flags'])};" if given["flags"] else ""
+    return Collection(
+        _part_name(options, where, given["name"]),
+        f"type {_statement(options, f'{where}.type', given['type'])};{flags}",
+        tuple(_statement(options, f"{where}.elements[{place}]", text) for place, text in enumerate(given["elements"])),
+    )
+
+
+def _chain(options: Options, where: str, given: dict[str, Any]) -> Chain:
+    hook = " ".join((given["hook"] or "").split()).rstrip("; ")
+    if hook and (not hook.startswith("type ") or re.search(r"[{}\"#\\]", hook)):
+        options.wrong(
+            f"{where}.hook",
+            f"{hook!r} is not a hook: write one like type filter hook forward priority 10; policy accept",
+        )
+    rules = tuple(_statement(options, f"{where}.rules[{place}]", text) for place, text in enumerate(given["rules"]))
+    return Chain(_part_name(options, where, given["name"]), hook, rules)
+
+
+def _part_name(options: Options, where: str, name: str) -> str:
+    if name.startswith("user_"):
+        options.wrong(f"{where}.name", f"{name!r} begins with user_, which this project never touches: choose another")
+    return _name(options, f"{where}.name", name)
+
+
+def _name(options: Options, option: str, name: str) -> str:
+    if not _NAME.fullmatch(name):
+        options.wrong(
+            option,
+            f"{name!r} is not a name for nftables: it has letters, digits, `_`, `.` and `-`, and begins with a letter "
+            "or `_`",
+        )
+    return name
+
+
+def _statement(options: Options, option: str, text: str) -> str:
+    """One statement of nft's and no more: what ends it early would be a command of its own, in any table."""
+    if not text.strip() or not _is_one(text):
+        options.wrong(
+            option,
+            f"{text!r} is not one statement of nft's: write each on its own, without line breaks, `;` and `#` outside "
+            "of quotes, and with its brackets closed",
+        )
+    return text.strip()
+
+
+def _is_one(text: str) -> bool:
+    expected: list[str] = []
+    quoted = False
+    for character in text:
+        if character in "\n\r\\":
+            return False
+        if character == '"':
+            quoted = not quoted
+        elif quoted:
+            continue
+        elif character in _BRACKETS:
+            expected.append(_BRACKETS[character])
+        elif character in _BRACKETS.values():
+            if not expected or expected.pop() != character:
+                return False
+        elif character == "#" or (character == ";" and "}" not in expected):
+            return False
+    return not quoted and not expected
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "table": {"type": "str", "required": True},
+            "namespace": {"type": "str"},
+            "chains": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "hook": {"type": "str"},
+                    "rules": {"type": "list", "elements": "str", "default": []},
+                },
+            },
+            "sets": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "type": {"type": "str", "required": True},
+                    "flags": {"type": "list", "elements": "str", "choices": ["interval"], "default": []},
+                    "elements": {"type": "list", "elements": "str", "default": []},
+                },
+            },
+            **alone.COMMON,
+        },
+        supports_check_mode=True,
+    )
+    alone.answer(module, read)
+
+
+if __name__ == "__main__":
+    main()

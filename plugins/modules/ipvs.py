@@ -1,0 +1,369 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: ipvs
+short_description: Make, change or remove a virtual server of IPVS
+version_added: 0.1.0
+description:
+  - Keeps one virtual server with its real servers as given, in the host's own network namespace or in a named one.
+    It is known by a packet mark, or by protocol, address and port.
+  - What differs is changed in place. Open connections go on, also those to a real server whose weight becomes 0; only
+    what is taken off the list loses its own.
+  - Nothing in IPVS has room for a mark of who made it. What is named is taken for this project's, whoever made it, and
+    C(cnm.fabric.teardown) removes it only in namespaces of the project.
+  - The virtual address has to be the host's, or its packets have to come by some other way. Whatever the method needs
+    besides (forwarding, the way back, C(net.ipv4.vs) sysctls) is not this module's.
+author:
+  - cnm.fabric contributors (@cnm-fabric)
+extends_documentation_fragment:
+  - cnm.fabric.alone
+options:
+  namespace:
+    description:
+      - Name of the network namespace it is in. Without it, the host's own.
+      - One that C(cnm.fabric.site) made is refused, as whatever is not planned goes from there.
+    type: str
+  mark:
+    description: The mark that packets carry which are for it, 1 to 4294967295. Rules of nftables set one.
+    type: int
+  family:
+    description: The IP version of marked packets, and of the real servers. Of each mark there is one for either.
+    type: str
+    choices: [ipv4, ipv6]
+    default: ipv4
+  protocol:
+    description: With O(address), the protocol.
+    type: str
+    choices: [tcp, udp, sctp]
+    default: tcp
+  address:
+    description: The virtual address, IPv4 or IPv6, where it is not known by a mark.
+    type: str
+  port:
+    description: With O(address), the port. V(0) is every port, which takes O(persistence).
+    type: int
+  scheduler:
+    description: How a real server is chosen for a new connection, see ipvsadm(8).
+    type: str
+    choices: [rr, wrr, lc, wlc, lblc, lblcr, dh, sh, sed, nq, fo, ovf, mh]
+    default: wlc
+  scheduler_flags:
+    description:
+      - For the schedulers V(sh) and V(mh). With V(fallback) they pass over real servers of weight 0 instead of refusing
+        connections, with V(port) the caller's port counts too.
+    type: list
+    elements: str
+    choices: [fallback, port]
+    default: []
+  one_packet:
+    description: Whether each packet of UDP is scheduled by itself.
+    type: bool
+    default: false
+  persistence:
+    description: Seconds for which a caller stays with its real server after its last connection; V(0) is not at all.
+    type: int
+    default: 0
+  persistence_prefix:
+    description: With O(persistence), callers whose addresses have so many bits in common count as one. Default all.
+    type: int
+  servers:
+    description: All its real servers. Without it, they stay what they are.
+    type: list
+    elements: dict
+    suboptions:
+      address:
+        description: Its address.
+        type: str
+        required: true
+      port:
+        description: Its port. Without it, that of the virtual server; by a mark, the one that was called.
+        type: int
+      weight:
+        description: Its share of new connections; V(0) is none.
+        type: int
+        default: 1
+      method:
+        description:
+          - How packets get there. V(masquerade) translates the destination, and the answers have to come back this way.
+            V(direct) and V(tunnel) leave addresses and ports, so that the real server has the virtual address, too.
+        type: str
+        choices: [masquerade, direct, tunnel]
+        default: masquerade
+      upper_threshold:
+        description: It gets no more connections once it has so many; V(0) is no limit.
+        type: int
+        default: 0
+      lower_threshold:
+        description: It gets connections again once it has fewer.
+        type: int
+        default: 0
+requirements:
+  - a kernel with IPVS on the host (CONFIG_IP_VS, in most distributions the module ip_vs)
+"""
+
+EXAMPLES = r"""
+- name: A virtual server for what a namespace has behind it
+  cnm.fabric.ipvs:
+    protocol: tcp
+    address: 192.0.2.80
+    port: 80
+    scheduler: wrr
+    servers:
+      - {address: 10.20.0.2, port: 8080}
+      - {address: 10.20.0.3, port: 8080, weight: 2}
+
+- name: One of them gets no new connections, those that are open go on
+  cnm.fabric.ipvs:
+    protocol: tcp
+    address: 192.0.2.80
+    port: 80
+    scheduler: wrr
+    servers:
+      - {address: 10.20.0.2, port: 8080, weight: 0}
+      - {address: 10.20.0.3, port: 8080, weight: 2}
+
+- name: A namespace
+  cnm.fabric.namespace:
+    name: blue
+
+- name: In there, whatever a rule has marked, TCP and UDP on any port
+  cnm.fabric.ipvs:
+    namespace: blue
+    mark: 7
+    family: ipv6
+    scheduler: sh
+    scheduler_flags: [fallback]
+    servers:
+      - address: "fd00:20::2"
+      - address: "fd00:20::3"
+
+- name: Without the first
+  cnm.fabric.ipvs:
+    protocol: tcp
+    address: 192.0.2.80
+    port: 80
+    state: absent
+
+- name: Without the namespace, and with it the second
+  cnm.fabric.namespace:
+    name: blue
+    state: absent
+"""
+
+RETURN = r"""
+operations:
+  description: What was done, or in check mode would be done, sorted; empty when there was nothing to do.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    action:
+      description: One of create, change, delete.
+      type: str
+      returned: always
+      sample: create
+    kind:
+      description: What kind of object.
+      type: str
+      returned: always
+      sample: ipvs
+    name:
+      description: Its name, with its namespace in front if that is not the host's.
+      type: str
+      returned: always
+      sample: blue/mark 0x00000007 ipv6
+    differences:
+      description: For a change, each attribute with what was found and what is wanted.
+      type: list
+      elements: dict
+      returned: for change
+"""
+
+from dataclasses import replace
+from typing import Any, Optional
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import alone
+from ..module_utils.arguments import Options
+from ..module_utils.kernel.host import Host
+from ..module_utils.plan import Ipvs, RealServer, pruned, role_of
+from ..module_utils.resources.ipvs import sorted_servers, virtual_server
+from ..module_utils.running import Refused
+
+_FAMILIES = {"ipv4": 4, "ipv6": 6}
+_BITS = {4: 32, 6: 128}
+_LARGEST = {"mark": 0xFFFFFFFF, "weight": 65535, "seconds": 31 * 86400, "connections": 0x7FFFFFFF}
+_HASHING = ("sh", "mh")
+
+
+class IpvsWish(alone.Wish):
+    """A virtual server, of which no one can tell who made it."""
+
+    def missing(self, host: Host) -> list[str]:
+        (item,) = self.resources
+        namespace = item.key[1]
+        alias = host.snapshot(namespace).links.get("lo", {}).get("alias", "") if namespace else ""
+        if pruned(role_of(alias, host.project)):
+            raise Refused(
+                f"namespace: {alone.place(namespace)} is cnm.fabric.site's, which removes what is not planned from it: "
+                "declare a service in cnm_services"
+            )
+        return super().missing(host)
+
+
+class LeftIpvsWish(IpvsWish):
+    """One of which the real servers stay what they are."""
+
+    def completed(self, host: Host) -> alone.Wish:
+        (item,) = self.resources
+        found = virtual_server(host, item) if isinstance(item, Ipvs) else None
+        if found is None or not isinstance(item, Ipvs):
+            return self
+        return IpvsWish((replace(item, servers=found.servers),), needs=self.needs)
+
+
+def read(options: Options) -> alone.Wish:
+    """What is asked for."""
+    namespace = options.namespace()
+    item = _identity(options, namespace)
+    needs = (alone.Need("namespace", namespace),)
+    if options.absent:
+        return IpvsWish((item,), needs=needs)
+    _check_flags(options)
+    flags = [*options["scheduler_flags"], *(["one_packet"] if options["one_packet"] else [])]
+    prefix = _prefix(options, item.family)
+    item = replace(
+        item,
+        scheduler=options["scheduler"],
+        flags=tuple(sorted(set(flags))),
+        persistence=options.number("persistence", 0, _LARGEST["seconds"], "a number of seconds for IPVS"),
+        prefix=0 if prefix == _BITS[item.family] else prefix,
+    )
+    if options["servers"] is None:
+        return LeftIpvsWish((item,), needs=needs)
+    servers = [_server(options, place, given, item) for place, given in enumerate(options["servers"])]
+    places = [(server.address, server.port) for server in servers]
+    for address, port in sorted({place for place in places if places.count(place) > 1 and place[0]}):
+        what = f"{address} with port {port}" if port else address
+        options.wrong("servers", f"{what} is there twice: give its share as weight")
+    return IpvsWish((replace(item, servers=sorted_servers(servers)),), needs=needs)
+
+
+def _identity(options: Options, namespace: str) -> Ipvs:
+    if options["mark"] is not None:
+        if options["port"] is not None:
+            options.wrong("port", "a mark stands for every port: leave it out")
+        mark = options.number("mark", 1, _LARGEST["mark"], "a mark")
+        return Ipvs(namespace, _FAMILIES[options["family"]], mark)
+    address = options.read_host("address", options["address"], "a virtual server")
+    if options["port"] is None:
+        options.wrong("port", "an address takes a port: give one, or 0 for all of them together with persistence")
+        return Ipvs(namespace, protocol=options["protocol"], address=address)
+    port = options.number("port", 0, 65535, "a port")
+    if not port and not options["persistence"] and not options.absent:
+        options.wrong("port", "0, which is every port, takes persistence: give that too, or use a mark")
+    return Ipvs(namespace, 6 if ":" in address else 4, 0, options["protocol"], address, port)
+
+
+def _check_flags(options: Options) -> None:
+    if options["scheduler_flags"] and options["scheduler"] not in _HASHING:
+        options.wrong("scheduler_flags", f"{options['scheduler']} has none: they are for sh and mh")
+    if options["one_packet"] and options["mark"] is None and options["protocol"] != "udp":
+        options.wrong("one_packet", f"it is for udp, not for {options['protocol']}: leave it out")
+    if options["persistence_prefix"] is not None and not options["persistence"]:
+        options.wrong("persistence_prefix", "there is no persistence it could say something about: give that too")
+
+
+def _prefix(options: Options, family: int) -> int:
+    if options["persistence_prefix"] is None:
+        return 0
+    return options.number("persistence_prefix", 1, _BITS[family], f"a number of bits of an IPv{family} address")
+
+
+def _server(options: Options, place: int, given: dict[str, Any], of: Ipvs) -> RealServer:
+    where = f"servers[{place}]"
+    address = options.read_host(f"{where}.address", given["address"], "a real server")
+    method = given["method"]
+    family = 6 if ":" in address else 4
+    if address and family != of.family and method != "tunnel" and (of.mark or of.address):
+        options.wrong(
+            f"{where}.address",
+            f"{address} is not of IPv{of.family}, as the virtual server is: only tunnels lead from one to the other",
+        )
+    port = _port(options, where, given["port"], of)
+    if method != "masquerade" and port != of.port:
+        options.wrong(f"{where}.port", f"by the method {method} the port stays what it is: leave it out")
+    weight = _bounded(options, f"{where}.weight", given["weight"], "weight", "a weight")
+    limits = [
+        _bounded(options, f"{where}.{name}", given[name], "connections", "a number of connections")
+        for name in ("upper_threshold", "lower_threshold")
+    ]
+    if limits[1] > limits[0]:
+        options.wrong(f"{where}.lower_threshold", f"{limits[1]} is more than upper_threshold: choose less")
+    return RealServer(address, weight, port, method, limits[0], limits[1])
+
+
+def _port(options: Options, where: str, given: Optional[int], of: Ipvs) -> int:
+    if given is None:
+        return of.port
+    if not 0 < given <= 65535:
+        options.wrong(f"{where}.port", f"{given} is not a port: choose 1 to 65535, or leave it out")
+    return given
+
+
+def _bounded(options: Options, where: str, value: int, bound: str, noun: str) -> int:
+    if not 0 <= value <= _LARGEST[bound]:
+        options.wrong(where, f"{value} is not {noun}: choose 0 to {_LARGEST[bound]}")
+    return value
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "namespace": {"type": "str"},
+            "mark": {"type": "int"},
+            "family": {"type": "str", "choices": ["ipv4", "ipv6"], "default": "ipv4"},
+            "protocol": {"type": "str", "choices": ["tcp", "udp", "sctp"], "default": "tcp"},
+            "address": {"type": "str"},
+            "port": {"type": "int"},
+            "scheduler": {
+                "type": "str",
+                "choices": ["rr", "wrr", "lc", "wlc", "lblc", "lblcr", "dh", "sh", "sed", "nq", "fo", "ovf", "mh"],
+                "default": "wlc",
+            },
+            "scheduler_flags": {"type": "list", "elements": "str", "choices": ["fallback", "port"], "default": []},
+            "one_packet": {"type": "bool", "default": False},
+            "persistence": {"type": "int", "default": 0},
+            "persistence_prefix": {"type": "int"},
+            "servers": {
+                "type": "list",
+                "elements": "dict",
+                "options": {
+                    "address": {"type": "str", "required": True},
+                    "port": {"type": "int"},
+                    "weight": {"type": "int", "default": 1},
+                    "method": {
+                        "type": "str",
+                        "choices": ["masquerade", "direct", "tunnel"],
+                        "default": "masquerade",
+                    },
+                    "upper_threshold": {"type": "int", "default": 0},
+                    "lower_threshold": {"type": "int", "default": 0},
+                },
+            },
+            **alone.COMMON,
+        },
+        mutually_exclusive=[("mark", "address")],
+        required_one_of=[("mark", "address")],
+        supports_check_mode=True,
+    )
+    alone.answer(module, read)
+
+
+if __name__ == "__main__":
+    main()

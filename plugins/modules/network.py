@@ -1,0 +1,177 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: network
+short_description: Make, change or remove a network on a host
+version_added: 0.1.0
+description:
+  - Does what C(docker network create) and C(docker network rm) do. The network is on the host at once, although no
+    sandbox uses it.
+  - The options are the keys of an entry of C(cnm_networks), and mean the same. Of an existing network only what differs
+    is changed.
+  - A network that sandboxes are on is not removed, and one that the inventory declares is changed there.
+author:
+  - cnm.fabric contributors (@cnm-fabric)
+extends_documentation_fragment:
+  - cnm.fabric.model
+options:
+  state:
+    description:
+      - V(present) makes the network, or changes what differs from it.
+      - V(absent) removes it.
+    type: str
+    choices: [present, absent]
+    default: present
+  name:
+    description: Name of the network.
+    type: str
+    required: true
+  driver:
+    description:
+      - The driver, in Docker's words. V(bridge) is what there is now.
+      - There is one network V(host) and one V(none), always there.
+    type: str
+  subnet:
+    description:
+      - A subnet of each family, short for C(ipam.config). A family without one gets a free subnet from
+        C(cnm_default_address_pools).
+    type: list
+    elements: str
+  ipam:
+    description: Subnets with what else is to be said of them, as in the Compose specification.
+    type: dict
+    suboptions:
+      driver:
+        description: The IPAM driver.
+        type: str
+      config:
+        description: A mapping for each subnet.
+        type: list
+        elements: dict
+        suboptions:
+          subnet:
+            description: The subnet, such as V(10.0.0.0/24).
+            type: str
+          gateway:
+            description: The bridge's own address in it. Without it, the lowest that is free.
+            type: str
+          ip_range:
+            description: The part of the subnet that addresses are given out from.
+            type: str
+          aux_addresses:
+            description: Names with addresses that are not given out.
+            type: dict
+      options:
+        description: Options of the IPAM driver.
+        type: dict
+  internal:
+    description: Whether there is no way out of it, and no DNS forwarding.
+    type: bool
+  enable_ipv4:
+    description: Whether it has IPv4. Without it, it has.
+    type: bool
+  enable_ipv6:
+    description: Whether it has IPv6. Without it, it has if there is an IPv6 subnet.
+    type: bool
+  attachable:
+    description: Accepted and shown; without Swarm it has no other meaning.
+    type: bool
+  encrypted:
+    description: Of overlay networks alone.
+    type: bool
+  driver_opts:
+    description: Docker's own options of the driver, such as C(com.docker.network.bridge.name).
+    type: dict
+  labels:
+    description: A mapping of labels, or a list of C(name=value).
+    type: raw
+  routes:
+    description: Routes that every sandbox on it gets, each with C(destination) and C(gateway).
+    type: raw
+  firewall:
+    description: With V(none) its traffic is neither filtered nor translated, and it has no ports.
+    type: str
+seealso:
+  - module: cnm.fabric.network_info
+  - module: cnm.fabric.sandbox
+  - module: cnm.fabric.endpoint
+"""
+
+EXAMPLES = r"""
+- name: A network of a subnet of its own choosing
+  cnm.fabric.network:
+    name: ps-bridge
+    subnet: 10.0.0.0/24
+
+- name: Another one, closed, with addresses from one half of it and whatever IPv6 subnet is free
+  cnm.fabric.network:
+    name: inside
+    internal: true
+    enable_ipv6: true
+    ipam:
+      config:
+        - subnet: 10.0.1.0/24
+          ip_range: 10.0.1.128/25
+          aux_addresses: {printer: 10.0.1.9}
+    driver_opts:
+      com.docker.network.bridge.name: br-inside
+
+- name: The same with a label
+  cnm.fabric.network:
+    name: ps-bridge
+    subnet: 10.0.0.0/24
+    labels: {com.example.tier: front}
+
+- name: Neither
+  cnm.fabric.network:
+    name: inside
+    state: absent
+
+- name: Nor the other
+  cnm.fabric.network:
+    name: ps-bridge
+    state: absent
+"""
+
+RETURN = r"""
+operations:
+  description:
+    - What was done, or in check mode would be done, sorted; empty when there was nothing to do.
+    - One of the kind network or sandbox stands for a difference that only users see, such as a label.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    action:
+      description: One of create, change, replace, delete.
+      type: str
+      returned: always
+      sample: create
+    kind:
+      description: What kind of object.
+      type: str
+      returned: always
+      sample: link
+    name:
+      description: Its name, with its namespace in front if that is not the host's.
+      type: str
+      returned: always
+      sample: c1/eth0
+    differences:
+      description: For a change, each attribute with what was found and what is wanted.
+      type: list
+      elements: dict
+      returned: for change and replace
+    reason:
+      description: Why it is made anew.
+      type: str
+      returned: for replace
+network:
+  description: The document of C(docker network inspect), key for key; null if there is no such network.
+  returned: success, when what it needs is there
+  type: dict
+"""

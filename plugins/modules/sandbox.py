@@ -1,0 +1,168 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: sandbox
+short_description: Make, change or remove a sandbox on a host
+version_added: 0.1.0
+description:
+  - Makes a network namespace with its links on networks, its addresses, routes, names and ports, without an inventory.
+  - The options are the keys of an entry of C(cnm_sandboxes), and mean the same. Of an existing sandbox only what
+    differs is changed.
+  - What M(cnm.fabric.endpoint) connected it to stays; one that the inventory declares is changed there.
+author:
+  - cnm.fabric contributors (@cnm-fabric)
+extends_documentation_fragment:
+  - cnm.fabric.model
+options:
+  state:
+    description:
+      - V(present) makes the sandbox, or changes what differs from it.
+      - V(absent) removes it, with what M(cnm.fabric.endpoint) connected it to.
+    type: str
+    choices: [present, absent]
+    default: present
+  name:
+    description: Name of the sandbox. Its namespace is C(/run/netns/<name>).
+    type: str
+    required: true
+  networks:
+    description:
+      - A list of networks, or a mapping from networks to options of the endpoint, which are those of
+        M(cnm.fabric.endpoint). The first is C(eth0), the next C(eth1).
+      - Without it and O(network_mode), the predefined network C(bridge).
+      - On a command line, names with commas between them, or JSON.
+    type: raw
+  ports:
+    description:
+      - Ports of the host that lead to it, such as V(8080:80) or V(127.0.0.1:5353:53/udp), or mappings with C(target),
+        C(published), C(protocol) and C(host_ip).
+    type: raw
+  network_mode:
+    description: V(none) or V(host) instead of networks, or V(bridge) for the predefined network.
+    type: str
+  namespace:
+    description: Whose namespace it is, if not its own.
+    type: dict
+    suboptions:
+      docker:
+        description: A container's name.
+        type: str
+      podman:
+        description: A container's name.
+        type: str
+      pid:
+        description: A process id.
+        type: int
+      machine:
+        description: A machine's name.
+        type: str
+      path:
+        description: A namespace's path.
+        type: str
+  hostname:
+    description: Its host name. Without it, the name of the sandbox.
+    type: str
+  dns:
+    description: Resolvers to forward to. Without it, the host's.
+    type: list
+    elements: str
+  dns_search:
+    description: Domains to search.
+    type: list
+    elements: str
+  dns_opt:
+    description: Options of the resolver, such as V(ndots:1).
+    type: list
+    elements: str
+  extra_hosts:
+    description: A mapping from names to addresses, or a list of C(name=address).
+    type: raw
+  sysctls:
+    description: A mapping of sysctls of its namespace, or a list of C(name=value).
+    type: raw
+seealso:
+  - module: cnm.fabric.network
+  - module: cnm.fabric.endpoint
+  - module: cnm.fabric.namespace
+"""
+
+EXAMPLES = r"""
+- name: A network to be on
+  cnm.fabric.network:
+    name: ps-bridge
+    subnet: 10.0.0.0/24
+
+- name: A sandbox on it, with a port
+  cnm.fabric.sandbox:
+    name: c1
+    networks: [ps-bridge]
+    ports: ["8080:80"]
+
+- name: A fixed address and an alias
+  cnm.fabric.sandbox:
+    name: c2
+    networks:
+      ps-bridge:
+        ipv4_address: 10.0.0.20
+        aliases: [web]
+    hostname: web1
+    extra_hosts: {db: 192.0.2.7}
+
+- name: One with nothing but its loopback
+  cnm.fabric.sandbox:
+    name: c3
+    network_mode: none
+
+- name: The first one without its port
+  cnm.fabric.sandbox:
+    name: c1
+    networks: [ps-bridge]
+
+- name: The second one gone
+  cnm.fabric.sandbox:
+    name: c2
+    state: absent
+"""
+
+RETURN = r"""
+operations:
+  description:
+    - What was done, or in check mode would be done, sorted; empty when there was nothing to do.
+    - One of the kind network or sandbox stands for a difference that only users see, such as a label.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    action:
+      description: One of create, change, replace, delete.
+      type: str
+      returned: always
+      sample: create
+    kind:
+      description: What kind of object.
+      type: str
+      returned: always
+      sample: link
+    name:
+      description: Its name, with its namespace in front if that is not the host's.
+      type: str
+      returned: always
+      sample: c1/eth0
+    differences:
+      description: For a change, each attribute with what was found and what is wanted.
+      type: list
+      elements: dict
+      returned: for change and replace
+    reason:
+      description: Why it is made anew.
+      type: str
+      returned: for replace
+sandbox:
+  description: The sandbox with its endpoints, links, addresses and ports; null if there is no such sandbox.
+  returned: success, when what it needs is there
+  type: dict
+"""

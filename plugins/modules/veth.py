@@ -1,0 +1,214 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: veth
+short_description: Make, change or remove a pair of virtual Ethernet links
+version_added: 0.1.0
+description:
+  - Makes a veth pair, each end in its place with its final name, and brings both up.
+  - The end that O(name) and O(namespace) name stands for the pair; O(peer) is the other, usually a port of a bridge.
+  - Of an existing pair only what differs is changed, in place. It is made anew when O(peer.name) or O(peer.namespace)
+    changes, with a MAC address of the kernel's choice unless O(mac_address) is given.
+  - Neither end hears IPv6 router advertisements. With nothing but IPv4 O(addresses) the named one has no IPv6 at all.
+author:
+  - cnm.fabric contributors (@cnm-fabric)
+extends_documentation_fragment:
+  - cnm.fabric.alone
+options:
+  name:
+    description: Name of the link, at most 15 characters.
+    type: str
+    required: true
+  namespace:
+    description: Name of the network namespace it is in. Without it, the host's own.
+    type: str
+  peer:
+    description: The other end. Needed for O(state=present).
+    type: dict
+    suboptions:
+      name:
+        description: Name of the link, at most 15 characters.
+        type: str
+        required: true
+      namespace:
+        description: Name of the network namespace it is in. Without it, the host's own.
+        type: str
+      bridge:
+        description: The bridge there that it is a port of. Without it, of none.
+        type: str
+      isolated:
+        description: Whether it cannot speak to the other isolated ports of the bridge.
+        type: bool
+        default: false
+      addresses:
+        description: As O(addresses), of this end; for a peer that is no port of a bridge.
+        type: list
+        elements: str
+  addresses:
+    description:
+      - All its addresses of global scope, IPv4 and IPv6, each with its prefix length. Others are taken off.
+      - Without it, whatever addresses there are stay; with an empty list, none does.
+    type: list
+    elements: str
+  mtu:
+    description: MTU in bytes, of both ends. Without it, what they have, for new ones what the kernel chooses.
+    type: int
+  mac_address:
+    description: MAC address of the named end. Without it, what it has, for a new one what the kernel chooses.
+    type: str
+seealso:
+  - module: cnm.fabric.namespace
+  - module: cnm.fabric.bridge
+"""
+
+EXAMPLES = r"""
+- name: A namespace
+  cnm.fabric.namespace:
+    name: blue
+
+- name: A bridge
+  cnm.fabric.bridge:
+    name: br-lan
+    addresses: [10.20.0.1/24]
+
+- name: Connect the namespace to the bridge
+  cnm.fabric.veth:
+    name: eth0
+    namespace: blue
+    addresses: [10.20.0.2/24]
+    mac_address: "02:42:0a:14:00:02"
+    peer:
+      name: veth-blue
+      bridge: br-lan
+
+- name: A pair between the host and the namespace, without a bridge
+  cnm.fabric.veth:
+    name: eth1
+    namespace: blue
+    addresses: ["fd00:21::2/64"]
+    mtu: 1400
+    peer:
+      name: to-blue
+      addresses: ["fd00:21::1/64"]
+
+- name: Without the second pair
+  cnm.fabric.veth:
+    name: eth1
+    namespace: blue
+    state: absent
+
+- name: Without the namespace, and with it the first pair
+  cnm.fabric.namespace:
+    name: blue
+    state: absent
+
+- name: Without the bridge
+  cnm.fabric.bridge:
+    name: br-lan
+    state: absent
+"""
+
+RETURN = r"""
+operations:
+  description: What was done, or in check mode would be done, sorted; empty when there was nothing to do.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    action:
+      description: One of create, change, replace, delete.
+      type: str
+      returned: always
+      sample: create
+    kind:
+      description: What kind of object.
+      type: str
+      returned: always
+      sample: link
+    name:
+      description: Its name, with its namespace in front if that is not the host's.
+      type: str
+      returned: always
+      sample: blue/eth0
+    differences:
+      description: For a change, each attribute with what was found and what is wanted.
+      type: list
+      elements: dict
+      returned: for change and replace
+    reason:
+      description: Why it is made anew.
+      type: str
+      returned: for replace
+"""
+
+from dataclasses import replace
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import alone
+from ..module_utils.arguments import Options
+from ..module_utils.plan import ALONE, Address, Peer
+
+
+def read(options: Options) -> alone.Wish:
+    """What is asked for."""
+    # Its role tells the ends of one pair from those of another.
+    role = "/".join(part for part in (ALONE + "veth", options["namespace"], options["name"]) if part)
+    wish = alone.link_wish(options, "veth", role)
+    return wish if options.absent else _with_peer(options, wish)
+
+
+def _with_peer(options: Options, wish: alone.Wish) -> alone.Wish:
+    namespace, name, bridge = options.namespace("peer.namespace"), options.link("peer.name"), options["peer.bridge"]
+    addresses = options.addresses("peer.addresses")
+    if (namespace, name) == (options["namespace"] or "", options["name"]):
+        options.wrong("peer.name", f"both ends cannot be {name} in {alone.place(namespace)}: give one another name")
+    if options["peer.isolated"] and not bridge:
+        options.wrong("peer.isolated", "only a port of a bridge can be isolated: name the bridge in peer.bridge")
+    if addresses and bridge:
+        options.wrong("peer.addresses", f"a port of a bridge has no addresses: give them to the bridge {bridge}")
+    peer = Peer(namespace, name, bridge or "", bool(options["peer.isolated"]))
+    link, *rest = wish.resources
+    return replace(
+        wish,
+        resources=(
+            replace(link, peer=peer),  # type: ignore[call-arg]
+            *rest,
+            *(Address(namespace, name, address) for address in addresses or ()),
+        ),
+        hanging=(*wish.hanging, *((("address", namespace, name),) if addresses is not None else ())),
+        needs=(
+            *wish.needs,
+            alone.Need("peer.bridge" if bridge else "peer.namespace", namespace, bridge or "", bool(bridge)),
+        ),
+    )
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            **alone.LINK,
+            "peer": {
+                "type": "dict",
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "namespace": {"type": "str"},
+                    "bridge": {"type": "str"},
+                    "isolated": {"type": "bool", "default": False},
+                    "addresses": {"type": "list", "elements": "str"},
+                },
+            },
+            **alone.COMMON,
+        },
+        required_if=[("state", "present", ("peer",))],
+        supports_check_mode=True,
+    )
+    alone.answer(module, read)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""One entry of ``cnm_services``: plain data of the right structure → `Service`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Optional
+
+from .addresses import read_address
+from .mistakes import Place
+from .names import DNS_NAME, HOSTNAME, OBJECT, Rule, name
+from .ports import read_ports
+from .topology import Service, ServiceNetwork
+from .values import at, texts
+
+SERVICE = Rule(
+    OBJECT.pattern,
+    57,
+    "A service's name is that of a sandbox, and short enough for its tasks' numbers: at most 57 characters.",
+    OBJECT.remedy,
+)
+_SCHEDULERS = ("rr", "sh")
+
+
+def read_service(key: str, value: Mapping[str, Any], place: Place) -> Service:
+    """Read what a service says; every mistake is noted at its place."""
+    if name(key, SERVICE, place) is not None:
+        name(key, HOSTNAME, place)
+    deploy, spot = value.get("deploy") or {}, place / "deploy"
+    mode = deploy.get("mode") or "replicated"
+    if mode == "global" and deploy.get("replicas") is not None:
+        (spot / "replicas").wrong(
+            "A global service has one task on every host of its placement.", "Leave replicas out.", deploy["replicas"]
+        )
+    networks = _networks(value.get("networks"), place / "networks")
+    if not networks:
+        place.wrong("A service is on no network.", "Name at least one in `networks`.")
+    placement = (deploy.get("placement") or {}).get("hosts")
+    return Service(
+        name=key,
+        networks=networks,
+        mode=mode,
+        replicas=1 if deploy.get("replicas") is None else int(deploy["replicas"]),
+        endpoint_mode=deploy.get("endpoint_mode") or "vip",
+        scheduler=deploy.get("scheduler") or "rr",
+        weights=_weights(deploy.get("weights") or {}, key, spot / "weights"),
+        placement=tuple(text for _index, text in texts(placement)) if placement is not None else None,
+        draining=tuple(text for _index, text in texts(deploy.get("draining"))),
+        ports=tuple(read_ports(value.get("ports"), place / "ports", service=True)),
+        path=place.path,
+    )
+
+
+def task_name(service: str, number: int) -> str:
+    """What a task's sandbox is called: ``redis.1``."""
+    return f"{service}.{number}"
+
+
+def task_number(service: str, task: str) -> Optional[int]:
+    """The number of a task of the service, None if the name is none of its tasks'."""
+    before, _dot, number = task.rpartition(".")
+    return int(number) if before == service and number.isascii() and number.isdigit() and int(number) > 0 else None
+
+
+def _networks(value: Any, place: Place) -> tuple[ServiceNetwork, ...]:
+    if isinstance(value, Mapping):
+        return tuple(_network(key, options or {}, place / key) for key, options in value.items())
+    found: dict[str, ServiceNetwork] = {}
+    for index, key in texts(value):
+        if key in found:
+            at(place, index).wrong(
+                "The network stands in the list twice; a task is on a network once.", "Leave one of them out.", key
+            )
+        found.setdefault(key, ServiceNetwork(key, path=at(place, index).path))
+    return tuple(found.values())
+
+
+def _network(network: str, options: Mapping[str, Any], place: Place) -> ServiceNetwork:
+    aliases = [name(text, DNS_NAME, at(place / "aliases", index)) for index, text in texts(options.get("aliases"))]
+    fixed = []
+    for index, text in texts(options.get("ipv4_addresses")):
+        address = read_address(text, at(place / "ipv4_addresses", index), 4)
+        if address is not None:
+            fixed.append(str(address))
+    return ServiceNetwork(
+        network, tuple(dict.fromkeys(text for text in aliases if text)), tuple(fixed), path=place.path
+    )
+
+
+def _weights(value: Mapping[str, Any], service: str, place: Place) -> tuple[tuple[str, int], ...]:
+    for task in value:
+        if task_number(service, task) is None:
+            (place / task).wrong(
+                f"This is no task of the service `{service}`.", f"Write for example `{task_name(service, 1)}`."
+            )
+    return tuple(sorted((task, int(weight)) for task, weight in value.items() if weight is not None))

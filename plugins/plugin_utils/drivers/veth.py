@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What endpoints behind a veth pair have in common, whatever their network's driver."""
+
+from __future__ import annotations
+
+from ...module_utils.plan import Address, Link, Peer, Resource, Route, Sysctl
+from .base import PlannedEndpoint
+
+ANNOUNCEMENTS = "com.docker.network.advertise_addr_nmsgs"
+ANNOUNCEMENT_MS = "com.docker.network.advertise_addr_ms"
+
+
+def veth_resources(endpoint: PlannedEndpoint, mtu: int, peer: Peer) -> list[Resource]:
+    """The pair whose far end is ``peer``, and in the sandbox its addresses, routes and parameters."""
+    sandbox, network, link = endpoint.sandbox.name, endpoint.network, endpoint.link
+    routes = {
+        route.destination: route.gateway
+        for route in (*network.network.routes, *endpoint.endpoint.routes)
+        # The sandbox that is the gateway itself needs no route to itself.
+        if route.gateway not in endpoint.addresses
+    }
+    return [
+        Link(
+            sandbox,
+            link,
+            "veth",
+            role=f"endpoint/{network.name}/{sandbox}",
+            mac=endpoint.mac,
+            mtu=mtu,
+            disable_ipv6=endpoint.ipv6 is None,
+            accept_ra=0,
+            announcements=int(network.network.option(ANNOUNCEMENTS) or 3),
+            announcement_ms=int(network.network.option(ANNOUNCEMENT_MS) or 1000),
+            peer=peer,
+        ),
+        *(Address(sandbox, link, address) for address in endpoint.interfaces),
+        *(_route(sandbox, "default", gateway, link) for gateway in endpoint.gateways),
+        *(_route(sandbox, destination, gateway, link) for destination, gateway in sorted(routes.items())),
+        *(
+            Sysctl(sandbox, name.replace("IFNAME", link.replace(".", "/")), value)
+            for name, value in endpoint.endpoint.sysctls
+        ),
+    ]
+
+
+def _route(sandbox: str, destination: str, gateway: str, link: str) -> Route:
+    return Route(sandbox, destination, 6 if ":" in gateway else 4, gateway, link)

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The rules of the host's table about VXLAN: who may send it for our networks, and which of it only encrypted.
+
+VXLAN believes every packet (CVE-2020-10136 and its like).  Only VNIs of ours are looked at; others' pass.  Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..module_utils.plan import LINK_GROUP, OPEN_GROUP, Chain, Collection, request_id
+from .drivers.base import PlannedNetwork
+
+_VNI = "@th,96,24"
+"""After UDP's eight octets and VXLAN's flags (RFC 7348 §5).  It is in no fragment, but conntrack leaves none."""
+
+_ADDRESS = {4: "ip", 6: "ip6"}
+
+
+def overlay_collections(networks: Sequence[PlannedNetwork]) -> list[Collection]:
+    """Sets of our VNIs on the host, and of the other hosts that each is heard from; none without an overlay."""
+    mine = [(network.overlay, network.shared) for network in networks]
+    found = [(overlay, shared) for overlay, shared in mine if overlay is not None and shared is not None]
+    if not found:
+        return []
+    vnis = [overlay.vni for overlay, _shared in found]
+    encrypted = [overlay.vni for overlay, _shared in found if overlay.network.encrypted]
+    tables = tuple(sorted(shared.table for _overlay, shared in found))
+    return [
+        _vni_set("vnis", vnis),
+        *([_vni_set("encrypted", encrypted)] if encrypted else []),
+        *(
+            Collection(f"vteps{family}", f"typeof {_VNI} . {word} saddr;", tables=tables)
+            for family, word in _ADDRESS.items()
+        ),
+    ]
+
+
+def _vni_set(name: str, vnis: Sequence[int]) -> Collection:
+    return Collection(name, f"typeof {_VNI};", tuple(str(vni) for vni in sorted(vnis)))
+
+
+def overlay_chains(project: str, networks: Sequence[PlannedNetwork]) -> list[Chain]:
+    """The chains that go with `overlay_collections`."""
+    mine = [(network.overlay, network.host) for network in networks if network.overlay is not None]
+    if not mine:
+        return []
+    overlay, host = mine[0]
+    vxlan = f"udp dport {overlay.port} {_VNI}"
+    own = overlay.vteps[host]
+    sent = [
+        # A sandbox's, or anybody's, that would leave masqueraded as this host's.
+        f"{vxlan} @vnis ct status snat ct original {_ADDRESS[6 if ':' in own else 4]} saddr != {own} drop"
+    ]
+    chains = [
+        # Before conntrack: what is forged is not to be remembered.
+        _base("overlay_prerouting", "prerouting", -300, [f"{vxlan} @vnis goto overlay_received"]),
+        Chain(
+            "overlay_received",
+            rules=(
+                f"iifgroup {{ {LINK_GROUP}, {OPEN_GROUP} }} drop",
+                # What is only passing through, routed or (with br_netfilter) bridged, may be another fabric's.
+                *(
+                    f"{_VNI} . {word} saddr != @vteps{family} fib daddr type local drop"
+                    for family, word in _ADDRESS.items()
+                ),
+            ),
+        ),
+        # The kernel's own has no socket, or one of a sandbox's namespace, neither of which has a user here.
+        _base("overlay_output", "output", -300, [f"{vxlan} @vnis meta skuid != 0 drop"]),
+    ]
+    if any(overlay.network.encrypted for overlay, _host in mine):
+        # What XFRM is going to encrypt passes here with that intent, and once more as ESP.
+        sent.append(f"{vxlan} @encrypted rt ipsec missing drop")
+        foreign = f"ipsec in reqid != {request_id(project)} drop"
+        chains += [
+            _base("overlay_input", "input", -300, [f"{vxlan} @encrypted goto overlay_decrypted"]),
+            Chain("overlay_decrypted", rules=("meta ipsec missing drop", foreign)),
+        ]
+    # After all who may change where a packet goes, and whose it seems to be.
+    return [*chains, _base("overlay_postrouting", "postrouting", 300, sent)]
+
+
+def _base(name: str, hook: str, priority: int, rules: Sequence[str]) -> Chain:
+    return Chain(name, f"type filter hook {hook} priority {priority}; policy accept", tuple(rules))

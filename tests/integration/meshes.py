@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Overlays as plans written by hand, for hosts of tests: nothing here asks a planner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Optional
+
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
+    Address,
+    Fdb,
+    Link,
+    Namespace,
+    Neighbours,
+    Peer,
+    Port,
+    Resource,
+    Vxlan,
+)
+
+VNI = 4097
+VTEPS = {4: ("192.0.2.1", "192.0.2.2", "192.0.2.3"), 6: ("2001:db8::1", "2001:db8::2", "2001:db8::3")}
+"""Of each host, by the underlay's family."""
+
+MTUS = {4: 1450, 6: 1430}
+"""What VXLAN leaves of 1500 bytes: 50 go over IPv4 for its headers, 70 over IPv6."""
+
+QUIET = Port("br0", neigh_suppress=True, learning=False, flood=False, mcast_flood=False, bcast_flood=False)
+LOUD = Port("br0", neigh_suppress=True, learning=False)
+BOXES = {"a": 0, "b": 0, "c": 1, "d": 1}
+"""Sandboxes and the host each is on."""
+
+
+def number_of(box: str) -> int:
+    return 2 + ord(box) - ord("a")
+
+
+def mac_of(box: str) -> str:
+    return f"02:42:0a:00:00:{number_of(box):02x}"
+
+
+def addresses_of(box: str) -> tuple[str, str]:
+    return f"10.0.0.{number_of(box)}", f"fd00::{number_of(box)}"
+
+
+def a_mesh(
+    host: int = 0,
+    boxes: Optional[Mapping[str, int]] = None,
+    underlay: int = 4,
+    flood: tuple[str, ...] = (),
+    vni: int = VNI,
+    source_port: int = 0,
+) -> tuple[Resource, ...]:
+    """One host's resources; ``boxes`` says which host each sandbox is on, ``flood`` where to broadcasts go."""
+    boxes = BOXES if boxes is None else boxes
+    place, mtu, vteps = f"ov{host}", MTUS[underlay], VTEPS[underlay]
+    vxlan = Vxlan(vni, vteps[host], source_port=source_port)
+    result: list[Resource] = [
+        Namespace(place, "network/mesh"),
+        # Its IPv6 stays enabled, or the kernel takes no neighbour of IPv6 to answer solicitations from.
+        Link(place, "br0", "bridge", "network/mesh", "02:42:00:00:00:01", mtu, disable_ipv6=False, accept_ra=0),
+        Link(
+            place,
+            "vx0",
+            "vxlan",
+            "vxlan/mesh",
+            f"02:42:00:00:01:0{host}",
+            mtu,
+            disable_ipv6=True,
+            port=LOUD if flood else QUIET,
+            vxlan=vxlan,
+        ),
+    ]
+    for box in (box for box, where in boxes.items() if where == host):
+        peer = Peer(place, f"p-{box}", "br0")
+        result += [
+            Namespace(box, f"sandbox/{box}"),
+            Link(box, "eth0", "veth", f"endpoint/mesh/{box}", mac_of(box), mtu, disable_ipv6=False, peer=peer),
+            *(Address(box, "eth0", f"{address}/{24 if '.' in address else 64}") for address in addresses_of(box)),
+        ]
+    elsewhere = {box: vteps[where] for box, where in boxes.items() if where != host}
+    neighbours = {address: mac_of(box) for box in elsewhere for address in addresses_of(box)}
+    return (
+        *result,
+        Fdb(place, "vx0", {mac_of(box): vtep for box, vtep in elsewhere.items()}, flood),
+        Neighbours(place, "br0", neighbours),
+    )

@@ -1,0 +1,589 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The engine on a host of its own: whatever it is like, a run makes it what is wanted; a second has nothing to do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import random
+import re
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from host import (
+    LARGE,
+    NETWORKS,
+    SMALL,
+    TOPOLOGIES,
+    a_plan,
+    becomes,
+    compare,
+    converge,
+    differing,
+    on_a_host,
+    resources_of,
+    run_command,
+    sh,
+    snapshot,
+    the_same,
+    works,
+)
+
+from ansible_collections.cnm.fabric.plugins.module_utils import engine, running
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import File, Link, Resource
+from ansible_collections.cnm.fabric.plugins.module_utils.resources import resolver, sysctl
+from ansible_collections.cnm.fabric.plugins.module_utils.state import RUN, Locked, locked
+from ansible_collections.cnm.fabric.plugins.module_utils.verifying import resolving
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
+from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import plan
+
+
+class TestConverging:
+    @pytest.mark.parametrize("name", TOPOLOGIES)
+    @on_a_host
+    def test_a_second_run_has_nothing_to_do(self, name: str) -> None:
+        wanted = resources_of(TOPOLOGIES[name])
+        done = converge(wanted)
+        assert bool(done) == bool(wanted)
+        assert compare(wanted) == []
+        before = snapshot()
+        assert converge(wanted) == []
+        the_same(before, snapshot())
+
+    @on_a_host
+    def test_what_was_made_works(self) -> None:
+        converge(resources_of(SMALL))
+        works([("c1", "c2", "10.0.0.3"), ("c2", "c1", "10.0.0.2"), ("c1", "c2.front", "10.0.0.3")])
+
+    @pytest.mark.parametrize("first", TOPOLOGIES)
+    @pytest.mark.parametrize("second", TOPOLOGIES)
+    @on_a_host
+    def test_one_after_another_is_the_second_from_nothing(self, first: str, second: str) -> None:
+        one, other = (resources_of(TOPOLOGIES[name]) for name in (first, second))
+        converge(other)
+        fresh = snapshot()
+        converge(())
+        converge(one)
+        converge(other)
+        the_same(fresh, snapshot())
+        assert compare(other) == []
+
+    @pytest.mark.parametrize("name", TOPOLOGIES)
+    @on_a_host
+    def test_wanting_nothing_leaves_nothing(self, name: str) -> None:
+        before = snapshot()
+        converge(resources_of(TOPOLOGIES[name]))
+        converge(())
+        the_same(before, snapshot())
+        assert compare(()) == []
+        assert not Path("/etc/netns").exists()
+        assert not Path("/var/lib/cnm").exists()
+        assert not list(Path("/run").glob("cnm/*"))
+
+    @pytest.mark.parametrize("second", TOPOLOGIES)
+    @on_a_host
+    def test_check_changes_nothing_and_foretells_what_a_run_does(self, second: str) -> None:
+        converge(resources_of(SMALL))
+        before = snapshot()
+        wanted = resources_of(TOPOLOGIES[second])
+        foretold = converge(wanted, check=True)
+        the_same(before, snapshot())
+        assert foretold == compare(wanted)
+        assert foretold == converge(wanted)
+
+    @on_a_host
+    def test_a_random_walk_never_leaves_the_path(self) -> None:
+        chance = random.Random(20261121)
+        names = [f"s{number}" for number in range(5)]
+        leases = empty()
+        for step in range(25):
+            sandboxes = {
+                name: {"networks": chance.sample(sorted(NETWORKS), chance.randint(1, 3))}
+                for name in chance.sample(names, chance.randint(0, len(names)))
+            }
+            variables = {"node1": {"cnm_networks": NETWORKS, "cnm_sandboxes": sandboxes}}
+            made = plan(read_topology(variables), {"node1": Facts()}, leases, "now")
+            leases, wanted = made.leases, made.plans["node1"].resources
+            foretold = compare(wanted)
+            assert converge(wanted) == foretold, (step, sandboxes)
+            assert compare(wanted) == [], (step, sandboxes)
+        walked = snapshot()
+        converge(())
+        converge(wanted)
+        the_same(walked, snapshot())
+
+
+def _remake(name: str, commands: str) -> str:
+    return f"ip netns delete {name}; ip netns add {name}; ip -n {name} link set lo up; {commands}"
+
+
+_MARKED = "ip -n c1 link set lo alias cnm:default:sandbox/c1"
+_STOP = "kill $(cat /run/cnm/default/resolvers/c1.pid)"
+
+HALF_MADE = {
+    "a namespace marked and empty": _remake("c1", _MARKED),
+    "a pair without marks": "ip -n c1 link delete eth0; ip link add {port} type veth peer name eth0 netns c1",
+    "a pair with the near end marked alone": (
+        "ip -n c1 link delete eth0; ip link add {port} type veth peer name eth0 netns c1;"
+        "ip -n c1 link set eth0 alias cnm:default:endpoint/front/c1"
+    ),
+    "a pair with the far end marked alone": (
+        "ip -n c1 link delete eth0; ip link add {port} type veth peer name eth0 netns c1;"
+        "ip link set {port} alias cnm:default:port:endpoint/front/c1 addrgenmode none"
+    ),
+    "a pair down and out of the bridge": "ip link set {port} nomaster down; ip -n c1 link set eth0 down",
+    "a far end alone": (
+        "ip -n c1 link delete eth0; ip link add {port} type bridge;ip link set {port} alias cnm:default:port:x"
+    ),
+    "a bridge unmarked and down": (
+        "m=$(cat /sys/class/net/{bridge}/address); ip link delete {bridge};ip link add {bridge} address $m type bridge"
+    ),
+    "a bridge marked and down, without address": "ip address flush dev {bridge}; ip link set {bridge} down",
+    "an address without its route": "ip -n c1 route flush table main",
+    "a resolver's configuration without its process": f"{_STOP}; rm /run/cnm/default/resolvers/c1.loaded",
+    "a resolver's configuration cut short": f"{_STOP}; echo port=20053 > /run/cnm/default/resolvers/c1.conf",
+    "a process without a note of what it has loaded": "rm /run/cnm/default/resolvers/c1.loaded",
+    "a note of what is loaded cut short": "echo '{{\"/run' > /run/cnm/default/resolvers/c1.loaded",
+    "a process without any file": "rm -r /run/cnm/default/resolvers",
+    "two resolvers for one sandbox": (
+        "mv /run/cnm/default/resolvers/c1.conf /tmp/c1; sed 's/20053/20054/; /pid-file/d' /tmp/c1"
+        " > /run/cnm/default/resolvers/c1.conf;"
+        "ip netns exec c1 dnsmasq --conf-file=/run/cnm/default/resolvers/c1.conf"
+    ),
+    "files half written": "rm /etc/netns/c1/hosts; echo x > /etc/netns/c1/resolv.conf.new",
+    "no files of names": "rm -r /run/cnm/default/names",
+    "the host's table without its chains": "nft flush table inet cnm; nft delete chain inet cnm forward",
+    "no table in the sandbox": "ip netns exec c1 nft delete table inet cnm",
+    "forwarding noted and not yet turned on": "sysctl -qw net.ipv4.ip_forward=0",
+    "forwarding turned on and not noted": "rm -r /var/lib/cnm",
+}
+
+NOT_KNOWN_AS_OURS = {"a bridge unmarked and down", "forwarding turned on and not noted"}
+"""With nothing that wants them, these cannot be told from what is somebody else's."""
+
+
+class TestHalfMade:
+    """What a killed run, or somebody's hand, can leave."""
+
+    @pytest.mark.parametrize("name", HALF_MADE)
+    @on_a_host
+    def test_it_is_finished_by_the_next_run(self, name: str) -> None:
+        wanted = resources_of(SMALL)
+        converge(wanted)
+        whole = snapshot()
+        port, bridge = _ports(wanted)
+        sh(HALF_MADE[name].format(port=port, bridge=bridge))
+        assert compare(wanted) != []
+        done = converge(wanted)
+        assert done
+        assert compare(wanted) == []
+        the_same(whole, snapshot())
+        works([("c1", "c2", "10.0.0.3"), ("c2", "c1", "10.0.0.2")])
+
+    @pytest.mark.parametrize("name", sorted(set(HALF_MADE) - NOT_KNOWN_AS_OURS))
+    @on_a_host
+    def test_it_is_removed_when_nothing_is_wanted(self, name: str) -> None:
+        before = snapshot()
+        wanted = resources_of(SMALL)
+        converge(wanted)
+        port, bridge = _ports(wanted)
+        sh(HALF_MADE[name].format(port=port, bridge=bridge))
+        converge(())
+        becomes(before)
+
+    @on_a_host
+    def test_an_unmarked_bridge_that_nothing_wants_is_left_alone(self) -> None:
+        wanted = resources_of(SMALL)
+        converge(wanted)
+        _port, bridge = _ports(wanted)
+        sh(HALF_MADE["a bridge unmarked and down"].format(bridge=bridge))
+        converge(())
+        assert [link["ifname"] for link in snapshot()[": links"]] == [bridge, "lo"]
+
+    @on_a_host
+    def test_links_of_the_user_s_in_a_sandbox_of_ours_stay(self) -> None:
+        wanted = resources_of(SMALL)
+        converge(wanted)
+        sh("ip -n c1 link add theirs0 type veth peer name theirs1; ip -n c1 link add theirs2 up type bridge")
+        whole = snapshot()
+        assert compare(wanted) == []
+        converge(resources_of({"c1": SMALL["c1"]}))
+        converge(wanted)
+        the_same(whole, snapshot())
+
+    @on_a_host
+    def test_a_plain_file_where_a_namespace_belongs_is_taken_over(self) -> None:
+        Path(namespaces.DIRECTORY).mkdir()
+        Path(namespaces.DIRECTORY, "c1").touch()
+        wanted = resources_of(SMALL)
+        converge(wanted)
+        assert compare(wanted) == []
+        works([("c1", "c2", "10.0.0.3")])
+
+    @on_a_host
+    def test_names_written_but_not_loaded_are_loaded(self) -> None:
+        converge(resources_of(SMALL))
+        wanted = resources_of({**SMALL, "c0": {"networks": {"front": {"ipv4_address": "10.0.0.9"}}}})
+        (file,) = (item for item in wanted if isinstance(item, File) and item.role == "names")
+        Path("/run/cnm/default/names/front").write_text(file.files["front"])
+        with Host("default", run_command) as host:
+            assert host.run_in("c1", resolving, ["c0"]) == {"c0": []}
+        assert "change resolver c1 (names)" in converge(wanted)
+        works([("c1", "c0", "10.0.0.9")])
+
+
+def _ports(wanted: Sequence[Resource]) -> tuple[str, str]:
+    """The far end of c1's link, and the bridge."""
+    (link,) = (item for item in wanted if isinstance(item, Link) and item.key == ("link", "c1", "eth0"))
+    assert link.peer is not None
+    return link.peer.name, link.peer.master
+
+
+FOREIGN = {
+    "a namespace": ("ip netns add c1", "namespace c1"),
+    "a namespace of another project": (
+        "ip netns add c1; ip -n c1 link set lo up alias cnm:blue:sandbox/c1",
+        "namespace c1",
+    ),
+    "a link where the bridge belongs": ("ip link add {bridge} type veth", "link {bridge}"),
+    "a bridge where ours belongs": ("ip link add {bridge} type bridge", "link {bridge}"),
+    "a link where a port belongs": ("ip link add {port} type bridge", "link {port}"),
+    "a table of our name": ("nft add table inet cnm; nft add chain inet cnm theirs", "nftables inet cnm"),
+    "a table of another project": (
+        'nft "add table inet cnm {{ comment \\"cnm:blue:host\\"; }}"',
+        "nftables inet cnm",
+    ),
+    "a file": ("mkdir -p /etc/netns/c1; echo nameserver 192.0.2.7 > /etc/netns/c1/resolv.conf", "/c1/resolv.conf"),
+    "a symbolic link to a file": (
+        "mkdir -p /etc/netns/c1; ln -s /etc/hosts /etc/netns/c1/hosts",
+        "file /etc/netns/c1/hosts",
+    ),
+    "a symbolic link to a directory": ("mkdir -p /etc/netns /etc/x; ln -s /etc/x /etc/netns/c1", "file /etc/netns/c1"),
+    "a directory where a file belongs": ("mkdir -p /etc/netns/c1/hosts", "file /etc/netns/c1/hosts"),
+}
+
+
+class TestForeign:
+    @pytest.mark.parametrize("name", FOREIGN)
+    @on_a_host
+    def test_what_is_in_the_way_is_named_and_nothing_changes(self, name: str) -> None:
+        wanted = resources_of(SMALL)
+        port, bridge = _ports(wanted)
+        harm, named = (text.format(port=port, bridge=bridge) for text in FOREIGN[name])
+        sh(harm)
+        before = snapshot()
+        for check in (True, False):
+            with pytest.raises(engine.Obstacles) as refusal:
+                converge(wanted, check=check)
+            assert named in str(refusal.value)
+            assert "Nothing was changed" in str(refusal.value)
+        the_same(before, snapshot())
+
+    @on_a_host
+    def test_everything_in_the_way_is_named_at_once(self) -> None:
+        wanted = resources_of(SMALL)
+        port, _bridge = _ports(wanted)
+        sh(f"ip netns add c2; ip link add {port} type bridge; nft add table inet cnm")
+        with pytest.raises(engine.Obstacles) as refusal:
+            compare(wanted)
+        for named in ("namespace c2", f"link {port}", "nftables inet cnm"):
+            assert named in str(refusal.value)
+
+    @on_a_host
+    def test_what_is_beside_ours_stays_as_it_is(self) -> None:
+        sh(
+            """
+            ip netns add theirs; ip -n theirs link set lo up; ip link add theirs0 type bridge; ip link set theirs0 up
+            ip address add 192.0.2.1/24 dev theirs0; ip route add 198.51.100.0/24 via 192.0.2.9
+            nft add table inet theirs; nft add chain inet theirs c; nft add rule inet theirs c accept
+            mkdir -p /etc/netns/theirs; echo nameserver 192.0.2.7 > /etc/netns/theirs/resolv.conf
+            """
+        )
+        before = snapshot()
+        for topology in (SMALL, LARGE, {}):
+            converge(resources_of(topology))
+        converge(())
+        the_same(before, snapshot())
+
+    @on_a_host
+    def test_two_projects_do_not_see_each_other(self) -> None:
+        default, blue = resources_of(SMALL), a_plan({"b1": {"networks": ["apart"]}}, "blue").resources
+        # The name of a bridge is declared, or derived from the project's name.
+        converge(default)
+        alone = snapshot()
+        converge(blue, "blue")
+        assert compare(default) == []
+        assert compare(blue, "blue") == []
+        converge((), "blue")
+        the_same(alone, snapshot())
+
+    @on_a_host
+    def test_the_user_s_own_files_beside_ours_stay(self) -> None:
+        wanted = resources_of(SMALL)
+        converge(wanted)
+        sh("echo 'route' > /etc/netns/c1/gai.conf; chmod 644 /etc/netns/c1/gai.conf")
+        assert compare(wanted) == []
+        converge(())
+        assert Path("/etc/netns/c1/gai.conf").read_text() == "route\n"
+        assert sorted(os.listdir("/etc/netns/c1")) == ["gai.conf"]
+
+    @pytest.mark.parametrize("wanted_again", [True, False])
+    @on_a_host
+    def test_the_user_s_own_secrets_beside_ours_stay(self, wanted_again: bool) -> None:
+        wanted = resources_of(SMALL)
+        converge(wanted)
+        sh("cd /etc/netns/c1; echo 'x : PSK y' > ipsec.secrets; touch e; touch empty; chmod 600 ipsec.secrets e")
+        converge(wanted if wanted_again else ())
+        assert Path("/etc/netns/c1/ipsec.secrets").read_text() == "x : PSK y\n"
+        assert {"empty", "e", "ipsec.secrets"} <= set(os.listdir("/etc/netns/c1"))
+
+    @pytest.mark.parametrize("harm", ["chmod 600 *", "chmod 600 hosts; : > hosts; : > hostname"])
+    @on_a_host
+    def test_files_of_ours_that_nobody_can_use_are_mended_and_removed(self, harm: str) -> None:
+        before = snapshot()
+        wanted = resources_of(SMALL)
+        converge(wanted)
+        whole = snapshot()
+        sh(f"cd /etc/netns/c1; {harm}")
+        harmed = snapshot()
+        with pytest.raises(engine.EngineError, match="was undone"):
+            converge([*wanted, Link("", "br-wrong", "bridge", "network/wrong", mtu=20)])
+        the_same(harmed, snapshot())
+        assert converge(wanted)
+        the_same(whole, snapshot())
+        sh(f"cd /etc/netns/c1; {harm}")
+        converge(())
+        the_same(before, snapshot())
+
+
+class TestLock:
+    @on_a_host
+    def test_a_second_run_waits_for_the_first(self) -> None:
+        order: list[str] = []
+        inside = threading.Event()
+
+        def first() -> None:
+            with locked("project default", 1):
+                inside.set()
+                time.sleep(0.5)
+                order.append("first")
+
+        thread = threading.Thread(target=first)
+        thread.start()
+        inside.wait()
+        with locked("project blue", 10):
+            order.append("second")
+        thread.join()
+        assert order == ["first", "second"]
+
+    @on_a_host
+    def test_who_waits_too_long_is_told_who_holds_it(self) -> None:
+        with locked("project blue", 1):
+            started = time.monotonic()
+            with pytest.raises(Locked) as refusal, locked("project default", 0.3):
+                pass
+            assert 0.3 <= time.monotonic() - started < 3
+            said = str(refusal.value)
+        assert re.fullmatch(
+            rf"another run works on this host: project blue, process {os.getpid()}, since [\d:]+ UTC; .*", said
+        )
+
+    @on_a_host
+    def test_a_run_refuses_with_that_sentence_and_changes_nothing(self) -> None:
+        made = a_plan(SMALL)
+        request = running.Request("default", made.to_json(), digest=made.digest, revision=1, lock_timeout=0.2)
+        with locked("project blue", 1):
+            before = snapshot()
+            with pytest.raises(running.Refused, match="another run works on this host: project blue"):
+                running.converge(request, run_command)
+            the_same(before, snapshot())
+        assert running.converge(request, run_command)["changed"]
+
+    @on_a_host
+    def test_the_lock_of_a_killed_run_is_free(self) -> None:
+        child = os.fork()
+        if child == 0:
+            with locked("project default", 1):
+                os.kill(os.getpid(), 9)
+        os.waitpid(child, 0)
+        with locked("project default", 0):
+            assert json.loads((RUN / "lock").read_text())["pid"] == os.getpid()
+
+    @on_a_host
+    def test_the_last_one_out_removes_it_and_the_next_makes_it_anew(self) -> None:
+        with locked("project default", 1, last_out=True):
+            assert (RUN / "lock").exists()
+        assert not RUN.exists()
+        with locked("project default", 1):
+            assert (RUN / "lock").exists()
+
+    @on_a_host
+    def test_the_last_one_out_leaves_what_another_project_has_there(self) -> None:
+        (RUN / "blue").mkdir(parents=True)
+        with locked("project default", 1, last_out=True):
+            pass
+        assert (RUN / "blue").is_dir()
+
+
+class TestRuns:
+    """A run with its lock and the plan it keeps, as the module converge has it."""
+
+    @on_a_host
+    def test_a_kept_plan_is_put_in_place_by_its_digest_alone(self) -> None:
+        made = a_plan(SMALL)
+        running.converge(running.Request("default", made.to_json(), digest=made.digest, revision=1), run_command)
+        sh("ip -n c1 link set eth0 down")
+        again = running.converge(running.Request("default", digest=made.digest, revision=1), run_command)
+        assert again["changed"]
+        assert compare(made.resources) == []
+
+    @on_a_host
+    def test_a_check_on_a_bare_host_leaves_no_trace(self) -> None:
+        before = snapshot()
+        made = a_plan(SMALL)
+        request = running.Request("default", made.to_json(), digest=made.digest, revision=1, check=True)
+        assert running.converge(request, run_command)["changed"]
+        the_same(before, snapshot())
+        assert not RUN.exists()
+
+    @pytest.mark.parametrize(
+        ("changed", "said"),
+        [
+            ({"revision": 1}, "already has a newer plan"),
+            ({"plan": None, "digest": "0" * 64}, "has no plan of that digest"),
+            ({"digest": "0" * 64}, "its digest differs"),
+            ({"project": "blue"}, "the plan is for project default, the call for blue"),
+            ({"plan": "{}", "digest": None}, "the plan's format is None"),
+        ],
+        ids=["an older plan", "an unknown digest", "another digest", "another project", "no plan"],
+    )
+    @on_a_host
+    def test_what_does_not_belong_here_is_refused_in_a_sentence(self, changed: dict[str, Any], said: str) -> None:
+        made = a_plan(SMALL)
+        right = {"project": "default", "plan": made.to_json(), "digest": made.digest, "revision": 2}
+        running.converge(running.Request(**right), run_command)
+        before = snapshot()
+        with pytest.raises(running.Refused, match=said):
+            running.converge(running.Request(**{**right, **changed}), run_command)
+        assert {key: value for key, value in differing(before, snapshot()).items() if key != "/run/cnm/lock"} == {}
+
+    @on_a_host
+    def test_absent_takes_everything_the_project_had(self) -> None:
+        before = snapshot()
+        made = a_plan(LARGE)
+        running.converge(running.Request("default", made.to_json(), digest=made.digest, revision=1), run_command)
+        assert running.converge(running.Request("default", absent=True), run_command)["changed"]
+        the_same(before, snapshot())
+        assert not running.converge(running.Request("default", absent=True), run_command)["changed"]
+
+    @on_a_host
+    def test_a_leftover_file_of_a_namespace_that_was_ours_goes_and_another_s_stays(self) -> None:
+        made = a_plan(SMALL)
+        running.converge(running.Request("default", made.to_json(), digest=made.digest, revision=1), run_command)
+        sh("touch /run/netns/theirs")
+        with _dies(namespaces.os, "unlink", before=True):
+            running.converge(running.Request("default", absent=True), run_command)
+        assert sorted(os.listdir(namespaces.DIRECTORY)) != ["theirs"]
+        assert not running.converge(running.Request("default", absent=True, check=True), run_command)["warnings"]
+        finished = running.converge(running.Request("default", absent=True), run_command)
+        assert finished["warnings"] == ["An earlier run on this host was cut off; this run finished what it had begun."]
+        assert not RUN.exists()
+        assert os.listdir(namespaces.DIRECTORY) == ["theirs"]
+
+
+class _Harm(Exception):
+    """The run is cut off here."""
+
+
+@contextlib.contextmanager
+def _dies(owner: Any, name: str, before: bool) -> Iterator[None]:
+    """A run is killed where it would call that function, before it does or when it has."""
+    original = getattr(owner, name)
+
+    def die(*arguments: Any, **named: Any) -> None:
+        if not before:
+            original(*arguments, **named)
+        raise _Harm
+
+    setattr(owner, name, die)
+    try:
+        with pytest.raises(_Harm):
+            yield
+    finally:
+        setattr(owner, name, original)
+
+
+class TestKilled:
+    """A run that dies at a given place: no undo, as after kill -9."""
+
+    @on_a_host
+    def test_a_run_can_be_killed_after_any_of_its_steps(self) -> None:
+        wanted = resources_of(LARGE)
+        with Host("default", run_command) as host:
+            made = engine.Engine(host)
+            steps = engine.order(made.compare(wanted), made._registry)
+        converge(wanted)
+        whole = snapshot()
+        assert len(steps) >= 10
+        for count in range(len(steps)):
+            for first, second in ((resources_of({}), wanted), (wanted, ())):
+                converge(())
+                converge(first)
+                _apply_some(second, count)
+                converge(second)
+                assert compare(second) == [], count
+                if second:
+                    the_same(whole, snapshot(), count)
+
+    @on_a_host
+    def test_the_host_s_own_value_of_a_sysctl_outlives_a_run_killed_while_putting_it_back(self) -> None:
+        converge(resources_of(SMALL))
+        with _dies(sysctl, "_write", before=True):
+            converge(())
+        converge(())
+        assert sysctl.read_sysctl("net.ipv4.ip_forward") == "0"
+
+    @on_a_host
+    def test_a_resolver_told_of_names_that_are_taken_back_is_told_again(self) -> None:
+        small = resources_of(SMALL)
+        converge(small)
+        fixed = {"c0": {"networks": {"front": {"ipv4_address": "10.0.0.9"}}}}
+        with _dies(resolver.os, "kill", before=False):
+            converge([item for item in resources_of({**SMALL, **fixed}) if item.key != ("resolver", "c0")])
+        _wait_for("c1", "c0", ["10.0.0.9"])
+        converge(small)
+        _wait_for("c1", "c0", [])
+
+
+def _apply_some(wanted: Sequence[Resource], count: int) -> None:
+    """As many steps of a run, and no more."""
+    with Host("default", run_command) as host:
+        made = engine.Engine(host)
+        operations = made.compare(wanted)
+        for step in engine.order(operations, made._registry)[:count]:
+            kind = made._registry[step.kind]
+            if step.method == "change":
+                kind.change(host, step.operations)
+            elif step.method == "delete":
+                kind.delete(host, [item.found for item in step.operations])
+            else:
+                getattr(kind, step.method)(host, [item.resource for item in step.operations])
+
+
+def _wait_for(sandbox: str, name: str, addresses: list[str]) -> None:
+    """A resolver reads its names when it gets round to it."""
+    deadline = time.monotonic() + 3
+    with Host("default", run_command) as host:
+        while (found := host.run_in(sandbox, resolving, [name])) != {name: addresses}:
+            assert time.monotonic() < deadline, found
+            time.sleep(0.05)

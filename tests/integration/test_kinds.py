@@ -1,0 +1,625 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Tests that follow from the registry of kinds: what is registered is tried, attribute by attribute, step by step.
+
+A kind without a sample, or an attribute without a drift, fails a test: none is forgotten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import host as harness
+import pytest
+from host import (
+    EPOCH_KEYS,
+    becomes,
+    compare,
+    converge,
+    differing,
+    on_a_host,
+    resources_of,
+    run_command,
+    sh,
+    snapshot,
+    the_same,
+)
+from meshes import BOXES, VNI, VTEPS, a_mesh, mac_of
+
+from ansible_collections.cnm.fabric.plugins.module_utils import engine, plan, state
+from ansible_collections.cnm.fabric.plugins.module_utils.esp import security_index
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel.netlink import Netlink
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel.nft import Library, Program
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
+    KINDS,
+    Ipvs,
+    IpvsTimeouts,
+    Link,
+    Namespace,
+    RealServer,
+    Resource,
+    Xfrm,
+    decode,
+    encode,
+    request_id,
+)
+from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Operation
+from ansible_collections.cnm.fabric.plugins.module_utils.resources.registry import kinds
+
+Sandboxes = dict[str, Any]
+HERE: Sandboxes = {"c1": {"networks": ["apart"]}, "c2": {"networks": ["apart"]}}
+OTHERWISE: Sandboxes = {
+    "c1": {"networks": {"apart": {"ipv4_address": "10.0.2.7"}}, "hostname": "other"},
+    "c3": {"networks": ["front", "back"]},
+}
+
+MESH = a_mesh()
+
+HERE_4, THERE_4 = VTEPS[4][:2]
+ENDS = f"src {HERE_4} dst {THERE_4}"
+AEAD = f"aead 'rfc4106(gcm(aes))' 0x{bytes(20).hex()} 128"
+REQID = request_id("default")
+SPIS = {epoch: security_index("default", HERE_4, epoch) for epoch in range(3)}
+
+IPVS = "modprobe -q ip_vs && test -e /proc/self/net/ip_vs"
+SERVERS = (RealServer("10.0.2.3", 2), RealServer("10.0.2.4", upper=9, lower=3), RealServer("10.0.2.5", 0))
+BY_MARK = Ipvs("c1", mark=7, scheduler="sh", flags=("fallback",), persistence=300, prefix=24, servers=SERVERS)
+
+EXTRAS: dict[str, tuple[str, Callable[[], Resource]]] = {
+    "docker_user": ("iptables -w -N DOCKER-USER", lambda: KINDS["docker_user"](4)),  # type: ignore[call-arg]
+    # Only the kernel of the virtual machine has it: tests/vm has these drifts done there.
+    "xfrm": (
+        f"ip xfrm state add {ENDS} proto esp spi 1000 {AEAD}; ip xfrm state delete {ENDS} proto esp spi 1000",
+        lambda: Xfrm(HERE_4, peers=(THERE_4,)),
+    ),
+    "ipvs": (IPVS, lambda: BY_MARK),
+    "ipvs_timeouts": (IPVS, lambda: IpvsTimeouts("c1", 432000, 60, 120)),
+}
+"""Samples of what the plan above has not: what they need on the host, and the resource."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What somebody's hand can do to an attribute, and what the difference is called if not like the attribute."""
+
+    harm: str
+    called: str = ""
+
+
+@dataclass(frozen=True)
+class Never:
+    """Why an attribute is never found to differ."""
+
+    because: str
+
+
+NAME = Never("what it is found by: another would be another object")
+C1 = "ip -n c1 "
+PORT = "$(ip -j link show master br-apart | tr '{' '\\n' | sed -n 's/.*\"ifname\":\"\\(vethee[^\"]*\\)\".*/\\1/p')"
+IN_C1 = "ip netns exec c1 "
+RUN_C1 = "/run/cnm/default/resolvers/c1"
+OV0 = "ip -n ov0 "
+FDB = "bridge -n ov0 fdb "
+FLAGS = "bridge -n ov0 link set dev vx0 "
+OTHER_BRIDGE = f"{OV0}link set br0 down; {OV0}link set br0 name other0; {OV0}link set other0 up"
+FILLED_IN = Never("it says what to fill in before the engine looks")
+
+
+def vxlan_with(kind: str = "", asking: str = "ip link add vx0 netns ov0 ") -> Drift:
+    """Another link in the place of the VXLAN."""
+    kind = kind or "vxlan id 4097 local 192.0.2.1 dstport 4789 nolearning"
+    alias = f"{OV0}link set vx0 alias cnm:default:vxlan/mesh"
+    return Drift(f"{OV0}link delete vx0; {asking}type {kind}; {alias}")
+
+
+def another_policy(source: str = HERE_4, port: int = 4789, epoch: int = 1) -> Drift:
+    """In the place of a peer's and that for everybody else."""
+    ends = f"src {source} dst {THERE_4}"
+    template = f"tmpl {ends} proto esp spi {SPIS[epoch]:#x} reqid {REQID} mode transport"
+    return Drift(f"ip xfrm policy flush; ip xfrm policy add {ends} proto 17 sport 50 dport {port} dir out {template}")
+
+
+def virtual(changed: str) -> Drift:
+    """The virtual server with other settings."""
+    return Drift(f"{IN_C1}ipvsadm -E -f 7 {changed}")
+
+
+DRIFTS: dict[str, dict[str, Any]] = {
+    "namespace": {
+        "name": NAME,
+        "role": Drift(C1 + "link set lo alias cnm:default:sandbox/other"),
+        "loopback_up": Drift(C1 + "link set lo down"),
+    },
+    "link": {
+        "namespace": NAME,
+        "name": NAME,
+        "type": Drift(
+            f"{C1}link delete eth0; {C1}link add eth0 type bridge;{C1}link set eth0 alias cnm:default:endpoint/apart/c1"
+        ),
+        "role": Drift("ip link set br-apart alias cnm:default:network/other"),
+        "mac": Drift(C1 + "link set eth0 address 02:00:00:00:00:99"),
+        "mtu": Drift(C1 + "link set eth0 mtu 1300"),
+        "up": Drift(C1 + "link set eth0 down"),
+        "disable_ipv6": Drift("ip netns exec c1 sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0"),
+        "accept_ra": Drift("ip netns exec c1 sysctl -qw net.ipv6.conf.eth0.accept_ra=1"),
+        "peer": Drift(f"ip link set {PORT} alias ''"),
+        "peer.namespace": Drift(f"ip link set {PORT} netns c2"),
+        "peer.name": Drift(f"p={PORT}; ip link set $p down; ip link set $p name other0; ip link set other0 up"),
+        "peer.master": Drift(f"ip link set {PORT} nomaster"),
+        "peer.isolated": Drift(f"ip link set {PORT} type bridge_slave isolated off"),
+        "peer.group": Drift(f"ip link set {PORT} group 7"),
+        "peer.hairpin": Drift(f"ip link set {PORT} type bridge_slave hairpin on"),
+        "peer.up": Drift(f"ip link set {PORT} down"),
+        "group": Drift("ip link set br-apart group 7"),
+        "announcements": Never("how a change is told, not how a link is"),
+        "announcement_ms": Never("how a change is told, not how a link is"),
+        "route_localnet": Drift("sysctl -qw net.ipv4.conf.br-apart.route_localnet=1"),
+        "port": Drift(OV0 + "link set vx0 nomaster"),
+        "port.master": Drift(OTHER_BRIDGE),
+        "port.neigh_suppress": Drift(FLAGS + "neigh_suppress off"),
+        "port.learning": Drift(FLAGS + "learning on"),
+        "port.flood": Drift(FLAGS + "flood on"),
+        "port.mcast_flood": Drift(FLAGS + "mcast_flood on"),
+        "port.bcast_flood": Drift(FLAGS + "bcast_flood on"),
+        "vxlan": vxlan_with("bridge"),
+        "vxlan.id": vxlan_with("vxlan id 7 local 192.0.2.1 dstport 4789 nolearning"),
+        "vxlan.local": Drift(OV0 + "link set vx0 type vxlan id 4097 local 192.0.2.9"),
+        "vxlan.port": vxlan_with("vxlan id 4097 local 192.0.2.1 dstport 4790 nolearning"),
+        "vxlan.learning": Drift(OV0 + "link set vx0 type vxlan id 4097 learning"),
+        "vxlan.outside": vxlan_with(asking=OV0 + "link add vx0 "),
+        "vxlan.source_port": vxlan_with("vxlan id 4097 local 192.0.2.1 dstport 4789 nolearning srcport 50 60"),
+        "vxlan.proxy": vxlan_with("vxlan id 4097 local 192.0.2.1 dstport 4789 nolearning proxy"),
+    },
+    "fdb": {
+        "namespace": NAME,
+        "link": NAME,
+        "entries": Drift(f"{FDB}delete {mac_of('c')} dev vx0 self"),
+        "flood": Drift(f"{FDB}append 00:00:00:00:00:00 dev vx0 self permanent dst 192.0.2.3"),
+        "table": FILLED_IN,
+        "flooded": FILLED_IN,
+    },
+    "neighbour": {
+        "namespace": NAME,
+        "link": NAME,
+        "entries": Drift(f"{OV0}neighbour delete fd00::4 dev br0"),
+        "table": FILLED_IN,
+    },
+    "address": {
+        "namespace": NAME,
+        "link": NAME,
+        "address": NAME,
+        "connected": Drift(C1 + "route delete 10.0.2.0/24"),
+    },
+    "route": {
+        "namespace": NAME,
+        "destination": NAME,
+        "family": NAME,
+        "via": Drift(C1 + "route replace default via 10.0.2.9 proto 137"),
+        "link": Drift(C1 + "route replace default dev lo proto 137"),
+        "alone": Drift(C1 + "route delete default; " + C1 + "route add default via 10.0.2.1 proto 138"),
+    },
+    "sysctl": {
+        "namespace": NAME,
+        "name": NAME,
+        "value": Drift("sysctl -qw net.ipv4.ip_forward=0"),
+        "held": Drift("rm /var/lib/cnm/before.json"),
+        "former": Never("what the controller knows: it says what to put on record when `held` differs"),
+        "optional": Never("what the controller knows of kernels"),
+    },
+    "nftables": {
+        "namespace": NAME,
+        "family": NAME,
+        "name": NAME,
+        "role": Drift(
+            "nft -s list table inet cnm | sed s/cnm:default:host/cnm:default:other/ > /tmp/t;"
+            "nft delete table inet cnm; nft -f /tmp/t"
+        ),
+        "collections": Drift("nft add element inet cnm bridges '{ other0 }'", "set bridges"),
+        "chains": Drift("nft flush chain inet cnm forward", "chain forward"),
+        "flags": Drift("nft 'add table inet cnm { flags dormant; }'"),
+        "users": Never("the user's own: found, never compared"),
+    },
+    "docker_user": {"family": NAME},
+    "xfrm": {
+        "local": another_policy(source="192.0.2.9"),
+        "port": another_policy(port=4790),
+        "epoch": another_policy(epoch=2),
+        "fingerprint": Never("the kernel has none: it makes a plan with another secret another plan"),
+        "peers": Drift(f"ip xfrm state flush; ip xfrm policy delete {ENDS} proto 17 sport 50 dport 4789 dir out"),
+        "tables": FILLED_IN,
+        "flaws": Drift(f"ip xfrm state delete {ENDS} proto esp spi {SPIS[1]:#x}"),
+    },
+    "ipvs": {
+        **dict.fromkeys(("namespace", "family", "mark", "protocol", "address", "port"), NAME),
+        "scheduler": virtual("-s mh -b mh-fallback -p 300 -M 255.255.255.0"),
+        "flags": virtual("-s sh -b sh-port -p 300 -M 255.255.255.0"),
+        "persistence": virtual("-s sh -b sh-fallback -p 60 -M 255.255.255.0"),
+        "prefix": virtual("-s sh -b sh-fallback -p 300"),
+        "servers": Drift(
+            f"{IN_C1}ipvsadm -d -f 7 -r 10.0.2.3; {IN_C1}ipvsadm -e -f 7 -r 10.0.2.4 -m -w 9;"
+            f"{IN_C1}ipvsadm -a -f 7 -r 10.0.2.9 -m"
+        ),
+    },
+    "ipvs_timeouts": {
+        "namespace": NAME,
+        "tcp": Drift(f"{IN_C1}ipvsadm --set 900 0 0"),
+        "tcp_fin": Drift(f"{IN_C1}ipvsadm --set 0 120 0"),
+        "udp": Drift(f"{IN_C1}ipvsadm --set 0 0 300"),
+    },
+    "file": {
+        "directory": NAME,
+        "role": Drift("cd /etc/netns/c1; sed -i s,sandbox/c1,sandbox/other, *"),
+        "files": Drift("echo 127.0.0.1 other >> /etc/netns/c1/hosts", "hosts"),
+        "hidden": Drift("chmod 600 /etc/netns/c1/hosts", "hosts"),
+        "shared": FILLED_IN,
+    },
+    "resolver": {
+        "namespace": NAME,
+        "config": Drift(f"echo no-negcache >> {RUN_C1}.conf"),
+        "names": Drift(f"echo '{{}}' > {RUN_C1}.loaded"),
+        "running": Drift(f"kill $(cat {RUN_C1}.pid)"),
+    },
+}
+
+
+def the_house() -> tuple[Resource, ...]:
+    """Resources of every kind this machine's kernel lets us have."""
+    result = [*resources_of(HERE), *MESH]
+    for kind, (setup, sample) in EXTRAS.items():
+        if kind in KINDS:
+            with contextlib.suppress(AssertionError):
+                sh(setup)
+                result.append(sample())
+    return tuple(result)
+
+
+def attributes() -> Iterator[tuple[str, str]]:
+    """Every attribute of every registered kind's dataclass, those of nested ones with dots."""
+    for kind in kinds():
+        for spec in fields(KINDS[kind.name]):
+            yield kind.name, spec.name
+            nested = plan._NESTED.get((kind.name, spec.name))
+            if nested is not None and "tuple" not in str(spec.type):
+                yield from ((kind.name, f"{spec.name}.{inner.name}") for inner in fields(nested))
+
+
+def operations_for(wanted: Sequence[Resource]) -> list[Operation[Any]]:
+    with Host("default", run_command) as host:
+        host.epoch_keys = EPOCH_KEYS
+        return engine.Engine(host).converge(wanted, check=True)
+
+
+def test_every_kind_has_a_sample() -> None:
+    sampled = {item.kind for item in (*resources_of(HERE), *MESH)} | set(EXTRAS)
+    assert {kind.name for kind in kinds()} - sampled == set()
+    assert {kind.name for kind in kinds()} - set(KINDS) == set()
+
+
+def test_every_sample_survives_the_journal_s_json() -> None:
+    for item in (*resources_of(HERE), *resources_of(OTHERWISE), *MESH):
+        assert decode(encode(item)) == item
+
+
+class TestDrift:
+    @pytest.mark.parametrize("name", [".".join(pair) for pair in attributes()])
+    @on_a_host
+    def test_it_is_seen_and_repaired(self, name: str) -> None:
+        kind, _dot, attribute = name.partition(".")
+        drift = DRIFTS.get(kind, {}).get(attribute)
+        assert drift is not None, f"list in DRIFTS what can happen to {attribute} of {kind}, or why nothing can"
+        if isinstance(drift, Never):
+            return
+        wanted = the_house()
+        if all(item.kind != kind for item in wanted):
+            return
+        converge(wanted)
+        whole = snapshot()
+        sh(drift.harm)
+        found = operations_for(wanted)
+        seen = {
+            item.attribute for operation in found if operation.resource.kind == kind for item in operation.differences
+        }
+        assert (drift.called or attribute) in seen, [operation.text for operation in found]
+        assert converge(wanted)
+        assert compare(wanted) == []
+        becomes(whole)
+
+    @on_a_host
+    def test_a_missing_object_of_any_kind_is_seen_and_made_again(self) -> None:
+        wanted = the_house()
+        converge(wanted)
+        whole = snapshot()
+        for kind in kinds():
+            with Host("default", run_command) as host:
+                worker = engine.Engine(host)
+                observed = worker._observe(wanted)
+                mine = [item for item in observed.values() if item.resource.kind == kind.name and item.ours]
+                assert mine or kind.name in EXTRAS, kind.name
+                worker._registry[kind.name].delete(host, [item.resource for item in mine])
+            if mine and kind.name not in ("sysctl", "ipvs_timeouts"):  # the kernel's values are put back: another drift
+                assert any(text.startswith(f"create {kind.name} ") for text in compare(wanted)), kind.name
+            converge(wanted)
+            assert compare(wanted) == []
+            becomes(whole)
+
+    @on_a_host
+    def test_a_table_made_anew_keeps_what_is_the_user_s(self) -> None:
+        wanted = the_house()
+        converge(wanted)
+        sh(
+            "nft 'add set inet cnm user_some { type ipv4_addr; }; add rule inet cnm user_forward"
+            " ip saddr @user_some accept'"
+        )
+        whole = snapshot()
+        sh(DRIFTS["nftables"]["role"].harm)
+        converge(wanted)
+        the_same(whole, snapshot())
+        with pytest.raises(engine.EngineError):
+            converge([REFUSED])  # all is removed, and put back
+        becomes(whole)
+
+    @on_a_host
+    def test_a_replacement_says_why(self) -> None:
+        wanted = the_house()
+        converge(wanted)
+        sh(DRIFTS["link"]["type"].harm)
+        found = operations_for(wanted)
+        (entry,) = (item for item in engine.report(found) if item["action"] == "replace")
+        assert entry["reason"] == "the kernel cannot change the type and the peer of a link in place"
+        assert engine.diff(found)["after"]["link c1/eth0"]["made anew because"] == entry["reason"]
+
+    @on_a_host
+    def test_another_link_in_the_place_of_a_bridge_is_replaced_too(self) -> None:
+        wanted = the_house()
+        converge(wanted)
+        whole = snapshot()
+        sh("ip link delete br-apart; ip link add br-apart type veth peer name other0")
+        sh("ip link set br-apart alias cnm:default:network/apart")
+        assert any(text.startswith("replace link br-apart (type") for text in converge(wanted))
+        becomes(whole)
+
+
+OBSTACLE = Namespace("theirs", "sandbox/theirs")
+REFUSED = Link("", "br-wrong", "bridge", "network/wrong", mtu=20)
+
+TRANSITIONS: dict[str, tuple[Sandboxes, Sandboxes]] = {
+    "made": ({}, HERE),
+    "changed": (HERE, OTHERWISE),
+    "removed": (HERE, {}),
+}
+MOVED = a_mesh(boxes={"a": 0, "b": 1, "c": 2, "e": 0}, flood=(VTEPS[4][2],))
+MESHES: dict[str, tuple[Sequence[Resource], Sequence[Resource]]] = {
+    "overlay made": ((), MESH),
+    "overlay changed": (MESH, MOVED),
+    "overlay made anew": (MESH, a_mesh(boxes={**BOXES, "c": 2}, vni=VNI + 1)),
+    "overlay removed": (MOVED, ()),
+}
+
+
+def transition(name: str) -> tuple[Sequence[Resource], Sequence[Resource]]:
+    """What there is, and what is to be."""
+    if name in MESHES:
+        return MESHES[name]
+    first, second = TRANSITIONS[name]
+    return resources_of(first), resources_of(second)
+
+
+class _Broken(engine.EngineError):
+    """What a test breaks a run with."""
+
+
+@contextlib.contextmanager
+def _broken(number: int, after: bool) -> Iterator[None]:
+    """The step of that number fails, before or after it has done its work; what comes later does not."""
+    original = engine.Engine._take
+    seen = -1
+
+    def take(self: engine.Engine, step: engine.Step) -> None:
+        nonlocal seen
+        seen += 1
+        if seen != number or after:
+            original(self, step)
+        if seen == number:
+            raise _Broken("broken by the test")
+
+    engine.Engine._take = take  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        engine.Engine._take = original  # type: ignore[method-assign]
+
+
+class TestFailing:
+    @pytest.mark.parametrize("name", [*TRANSITIONS, *MESHES])
+    @on_a_host
+    def test_whatever_step_fails_the_host_is_as_before(self, name: str) -> None:
+        first, second = transition(name)
+        converge(first)
+        before = snapshot()
+        with Host("default", run_command) as host:
+            steps = engine.order(operations_for(second), engine.Engine(host)._registry)
+        for number, step in enumerate(steps):
+            for after in (False, True):
+                with _broken(number, after), pytest.raises(engine.EngineError, match="broken by the test") as error:
+                    converge(second)
+                assert str(error.value).endswith("What this run had changed was undone."), (step, error.value)
+                assert f" {step.kind} " in str(error.value)
+                becomes(before)
+        converge(second)
+        assert compare(second) == []
+
+    @on_a_host
+    def test_an_error_names_the_object_what_was_wanted_and_what_the_kernel_said(self) -> None:
+        converge(resources_of(HERE))
+        wanted = [
+            decode({**encode(item), "mtu": 66000}) if item.key == ("link", "c1", "eth0") else item
+            for item in resources_of(HERE)
+        ]
+        with pytest.raises(engine.EngineError) as error:
+            converge(wanted)
+        said = str(error.value)
+        assert said.startswith(
+            "changing link c1/eth0 (mtu: wanted 66000, found 1400): the kernel refused: change of link"
+        )
+        assert "eth0 (mtu) failed: mtu greater than device maximum (EINVAL)" in said
+        with pytest.raises(engine.EngineError) as error:
+            converge([*resources_of(HERE), REFUSED])
+        assert str(error.value) == (
+            "making link br-wrong (wanted: mtu 20, role network/wrong, type bridge): the kernel refused: "
+            "new link br-wrong failed: mtu less than device minimum (EINVAL). What this run had changed was undone."
+        )
+
+
+CUTS = int(os.environ.get("CUTS", "4"))
+"""How many places a run is killed at; a hundred to search by hand."""
+
+ACTIONS: list[tuple[Any, str]] = [
+    (Netlink, "send"),
+    (Library, "run"),
+    (Program, "run"),
+    (namespaces, "_mount"),
+    (os, "replace"),
+    (os, "unlink"),
+    (os, "kill"),
+    (os, "rmdir"),
+    (Path, "write_text"),
+    (harness, "run_command"),
+]
+"""Where a run does something that others can see."""
+
+
+def _cut_off(wanted: Sequence[Resource], position: int = -1, told: str = "") -> int:
+    """A run in a process of its own, killed before or after one of its actions, or when it has told the kernel that.
+
+    Returns how many halves of actions it has done.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child:
+        os.close(writing)
+        with os.fdopen(reading, "rb") as stream:
+            done = len(stream.read())
+        _pid, status = os.waitpid(child, 0)
+        assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+        return done
+    code = 1
+    try:
+        die, count = os.kill, 0
+
+        def half() -> None:
+            nonlocal count
+            if count == position:
+                die(os.getpid(), signal.SIGKILL)
+            count += 1
+            os.write(writing, b".")
+
+        def counting(original: Callable[..., Any]) -> Callable[..., Any]:
+            def act(*arguments: Any, **named: Any) -> Any:
+                half()
+                result = original(*arguments, **named)
+                if told and any(told in getattr(item, "text", "") for item in arguments[-1]):
+                    die(os.getpid(), signal.SIGKILL)
+                half()
+                return result
+
+            return act
+
+        for owner, name in ACTIONS if not told else ACTIONS[:1]:
+            setattr(owner, name, counting(getattr(owner, name)))
+        converge(wanted)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+JOURNAL = str(state.RUN / "default" / "journal.json")
+
+
+class TestCutOff:
+    """Runs killed in earnest: SIGKILL, in the middle of what they do."""
+
+    @pytest.mark.parametrize("name", [*TRANSITIONS, *MESHES])
+    @on_a_host
+    def test_a_killed_run_is_finished_by_the_next_or_undone_with_it(self, name: str) -> None:
+        chance = random.Random(f"20261121 {name}")
+        first, second = transition(name)
+        sh("ip netns add theirs")
+        converge(second)
+        finished = snapshot()
+        converge(first)
+        becomes(before := snapshot())
+        total = _cut_off(second, -1)
+        assert total > 20
+        for turn, position in enumerate(sorted(chance.sample(range(total), CUTS))):
+            converge(first)
+            becomes(before)
+            assert _cut_off(second, position) == position
+            foretold = compare(second)
+            converge(second)
+            assert compare(second) == [], (position, foretold)
+            becomes(finished)
+            converge(first)
+            becomes(before)
+            assert _cut_off(second, position) == position
+            left = snapshot()
+            with pytest.raises(engine.EngineError):
+                converge([*second, (OBSTACLE, REFUSED)[turn % 2]])
+            # Killed when it had removed its journal, it had done everything.
+            becomes(before if JOURNAL in left or differing(left, finished) else finished)
+
+    @on_a_host
+    def test_what_was_begun_and_not_marked_goes_even_if_nothing_wants_it_any_more(self) -> None:
+        before = snapshot()
+        _cut_off(resources_of(HERE), told="new link br-apart")
+        assert "br-apart" in sh("ip link")
+        converge(())
+        becomes(before)
+
+    @on_a_host
+    def test_the_next_run_says_so_and_a_check_does_not(self) -> None:
+        _cut_off(resources_of(HERE), 60)
+        left = snapshot()
+        with Host("default", run_command) as host:
+            worker = engine.Engine(host)
+            worker.converge(resources_of(HERE), check=True)
+            assert worker.warnings == []
+            the_same(left, snapshot())
+            worker.converge(resources_of(HERE), check=False)
+            assert worker.warnings == ["An earlier run on this host was cut off; this run finished what it had begun."]
+            worker.converge(resources_of(HERE), check=False)
+            assert len(worker.warnings) == 1
+
+    @pytest.mark.parametrize(
+        "text", ["", "{", "[]", '{"schema": 99}', '{"schema": 1, "places": [[["x"], {"kind": "y"}, null]]}']
+    )
+    @on_a_host
+    def test_a_journal_nobody_can_read_is_as_good_as_none(self, text: str) -> None:
+        before = snapshot()
+        converge(resources_of(HERE))
+        Path(JOURNAL).write_text(text)
+        converge(resources_of(OTHERWISE))
+        converge(())
+        becomes(before)
+
+    @on_a_host
+    def test_a_narrow_run_leaves_the_rest_of_a_journal_to_others(self) -> None:
+        wanted = resources_of(HERE)
+        converge(wanted)
+        before = snapshot()
+        _cut_off(resources_of(OTHERWISE), 60)
+        alone = [item for item in wanted if item.key == ("sysctl", "", "net.ipv4.ip_forward")]
+        with Host("default", run_command) as host:
+            engine.Engine(host).converge(alone, False, only={alone[0].key})
+        assert Path(JOURNAL).exists()
+        with pytest.raises(engine.EngineError):
+            converge([*wanted, REFUSED])
+        becomes(before)

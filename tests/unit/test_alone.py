@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What modules made, beside what the inventory declares: kept, settled, put together, and told apart in mistakes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Optional
+
+import pytest
+
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import Link, Plan
+from ansible_collections.cnm.fabric.plugins.module_utils.running import Overtaken, Request, _plan_text
+from ansible_collections.cnm.fabric.plugins.plugin_utils.controller import Outcome, make_plans, open_store, plan_host
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.alone import (
+    Alone,
+    connected,
+    disconnect,
+    own_networks,
+    pack_declared,
+    settle,
+    unpack_declared,
+)
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.mistakes import DeclarationError, NothingDeclared
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
+from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, confirm, empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.model import Call, Known, Missing, Refusal, edit, in_words
+from ansible_collections.cnm.fabric.plugins.plugin_utils.model_action import from_text
+
+FRONT = {"cnm_networks": {"front": {"subnet": "10.1.0.0/24"}}, "cnm_sandboxes": {"web": {"networks": ["front"]}}}
+LAB = {"lab": {"subnet": "10.0.0.0/24"}}
+C1 = {"c1": {"networks": ["lab"]}}
+
+
+def call(module: str, absent: bool = False, **options: Any) -> Call:
+    return Call(module, "node1", options, absent)
+
+
+def known(alone: Alone, variables: Optional[dict[str, Any]] = None) -> Known:
+    facts = Facts(alone=alone.packed(), declared=pack_declared(FRONT if variables is None else variables))
+    return Known.of("node1", facts, {"cnm_project": "default"})
+
+
+def edited(alone: Alone, request: Call, variables: Optional[dict[str, Any]] = None) -> Alone:
+    wanted = edit(request, known(alone, variables))
+    assert wanted is not None
+    return wanted.alone
+
+
+def outcome(directory: Path, variables: dict[str, Any], alone: Optional[Alone] = None, **more: Any) -> Outcome:
+    facts = {"node1": Facts(alone=(alone or Alone()).packed(), **more)}
+    return make_plans({"node1": variables}, {}, facts, str(directory), "now", remember=True)
+
+
+class TestKept:
+    def test_it_survives_a_plan_s_sorted_json_with_the_order_of_networks(self) -> None:
+        ends = {"z": {"aliases": ["a"]}, "b": None, "a": {}}
+        alone = Alone(LAB, {"c1": {"networks": ends, "ports": ["80:80"]}, "c2": {}}, {"web": ends})
+        text = Plan("node1", alone=alone.packed()).to_json()
+        read = Alone.unpacked(Plan.from_json(text).alone)
+        assert read == alone
+        assert list(read.sandboxes["c1"]["networks"]) == list(read.endpoints["web"]) == ["z", "b", "a"]
+
+    def test_declared_variables_keep_their_names_and_have_neither_secrets_nor_what_says_nothing(self) -> None:
+        variables = {
+            "cnm_networks": {},
+            "cnm_networks_lab": LAB,
+            "cnm_sandboxes": {"web": {"networks": {"z": None, "a": {"gw_priority": 1}}}, "x": None},
+            "cnm_default_address_pools": [{"base": "10.8.0.0/16", "size": 24}],
+            "cnm_overlay_secret": "hush",
+            "cnm_leases": "sqlite:////secret",
+            "cnm_hosts": "all",
+        }
+        packed = pack_declared(variables)
+        assert "hush" not in json.dumps(packed)
+        assert sorted(packed) == ["cnm_default_address_pools", "cnm_networks_lab", "cnm_sandboxes"]
+        read = unpack_declared(json.loads(json.dumps(packed, sort_keys=True)))
+        assert list(read["cnm_sandboxes"]["web"]["networks"]) == ["z", "a"]
+        assert pack_declared(read) == packed
+
+    def test_nothing_is_left_out_of_the_plan(self) -> None:
+        assert Alone().packed() == Alone(endpoints={"c1": {}}).packed() == {}
+        assert {"alone", "declared"}.isdisjoint(json.loads(Plan("node1").to_json()))
+
+    def test_a_plan_made_before_there_were_modules_is_read(self) -> None:
+        text = Plan("node1").to_json()
+        assert (Plan.from_json(text).alone, Plan.from_json(text).declared) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("entry", "networks"),
+    [
+        (None, {"bridge": None}),
+        ({"network_mode": "bridge"}, {"bridge": None}),
+        ({"network_mode": "none"}, {}),
+        ({"networks": ["host"]}, {}),
+        ({"networks": ["b", "a"]}, {"b": None, "a": None}),
+        ({"networks": {"a": {"gw_priority": 1}}}, {"a": {"gw_priority": 1}}),
+        ({"networks": [1]}, None),
+        ({"networks": "a"}, None),
+        ("a", None),
+    ],
+)
+def test_the_networks_of_a_sandbox_s_own(entry: Any, networks: Any) -> None:
+    assert own_networks(entry) == networks
+
+
+class TestSettling:
+    def test_what_the_inventory_declares_is_its_own_from_then_on(self) -> None:
+        alone = Alone({**LAB, "other": {}}, {**C1, "c2": {}})
+        left = settle(alone, {"cnm_networks_x": LAB, "cnm_sandboxes": {"c1": {}}})
+        assert (list(left.networks), list(left.sandboxes)) == (["other"], ["c2"])
+
+    @pytest.mark.parametrize(
+        ("declared", "left"),
+        [
+            (["front"], {"lab": {}, "front": None}),
+            (["front", "lab"], {"front": None}),
+            (["lab"], {}),
+            (["other"], {"lab": {}}),
+        ],
+    )
+    def test_an_endpoint_counts_until_its_sandbox_is_declared_so(self, declared: Any, left: Any) -> None:
+        alone = Alone(endpoints={"web": {"lab": {}, "front": None}})
+        settled = settle(alone, {"cnm_sandboxes": {"web": {"networks": declared}}})
+        assert settled.endpoints == ({"web": left} if left else {})
+
+    def test_an_endpoint_goes_with_its_sandbox(self) -> None:
+        assert settle(Alone(endpoints={"web": {"lab": {}}}), {}) == Alone()
+
+    def test_it_is_settled_once(self) -> None:
+        alone = Alone(LAB, C1, {"c1": {"lab": None, "x": {}}, "web": {"lab": {}}})
+        assert settle(settle(alone, FRONT), FRONT) == settle(alone, FRONT)
+
+
+class TestTheUnion:
+    def test_networks_stand_and_sandboxes_are_where_edits_put_them(self) -> None:
+        alone = {"node1": Alone(LAB, C1, {"web": {"lab": {}, "front": None}, "c1": {"front": {"aliases": ["x"]}}})}
+        host = disconnect(read_topology({"node1": FRONT}, None, alone), alone).host("node1")
+        assert {network.name: network.standing for network in host.networks} == {"front": False, "lab": True}
+        ends = {box.name: [(end.network, end.interface_name) for end in box.endpoints] for box in host.sandboxes}
+        assert ends == {"web": [("lab", "eth1")], "c1": [("lab", None), ("front", None)]}
+
+    def test_a_sandbox_without_its_last_network_has_none(self) -> None:
+        alone = {"node1": Alone(endpoints={"web": {"front": None}})}
+        (web,) = disconnect(read_topology({"node1": FRONT}, None, alone), alone).host("node1").sandboxes
+        assert (web.endpoints, web.network_mode) == ((), "none")
+
+    @pytest.mark.parametrize("entry", [None, {"network_mode": "bridge"}, {}])
+    def test_connecting_keeps_the_predefined_network(self, entry: Any) -> None:
+        assert connected(entry, {"lab": {}}) == {"networks": {"bridge": None, "lab": {}}}
+
+    def test_site_plans_both_and_keeps_both(self, tmp_path: Path) -> None:
+        made = outcome(tmp_path, FRONT, Alone(LAB, C1)).plans["node1"]
+        assert {item["Name"] for item in made.model["networks"]} >= {"front", "lab"}
+        assert (made.alone, made.declared) == (Alone(LAB, C1).packed(), pack_declared(FRONT))
+
+    def test_what_is_adopted_gives_the_same_resources(self, tmp_path: Path) -> None:
+        before = outcome(tmp_path, FRONT, Alone(LAB, C1)).plans["node1"]
+        inventory = {
+            "cnm_networks": {**FRONT["cnm_networks"], **LAB},
+            "cnm_sandboxes": {**FRONT["cnm_sandboxes"], **C1},
+        }
+        after = outcome(tmp_path, inventory, Alone(LAB, C1)).plans["node1"]
+        assert (after.resources, after.model, after.alone) == (before.resources, before.model, {})
+
+    def test_an_inventory_without_declarations_is_refused_whatever_modules_made(self, tmp_path: Path) -> None:
+        with pytest.raises(NothingDeclared):
+            outcome(tmp_path, {}, Alone(LAB, C1))
+
+
+class TestMistakes:
+    def test_one_about_what_a_module_made_says_how_to_remove_it(self, tmp_path: Path) -> None:
+        variables = {"cnm_networks": {"new": {"subnet": "10.0.0.0/16"}, "a": {"subnett": 1}}}
+        with pytest.raises(DeclarationError) as caught:
+            outcome(tmp_path, variables, Alone(LAB))
+        ours, theirs = sorted(caught.value.mistakes, key=lambda item: "lab" not in item.path + item.problem)
+        assert "`ansible node1 -m cnm.fabric.network -a 'name=lab state=absent'` removes it." in ours.remedy
+        assert "cnm.fabric" not in str(theirs)
+
+    def test_so_does_one_about_a_connection(self, tmp_path: Path) -> None:
+        with pytest.raises(DeclarationError, match=r"'network=lab sandbox=web state=absent'` ends it"):
+            outcome(tmp_path, FRONT, Alone(endpoints={"web": {"lab": {}}}))
+
+    def test_so_does_a_refusal_of_one_host(self, tmp_path: Path) -> None:
+        refused = outcome(tmp_path, FRONT, Alone(LAB), routes=(("10.0.0.0/16", "eth1", None),)).refusals["node1"]
+        assert "-a 'name=lab state=absent'` removes it." in refused[0]
+
+    @pytest.mark.parametrize(
+        ("options", "said"),
+        [
+            ({"subnet": "10.1.0.0/16"}, "cnm_networks.front (10.1.0.0/24): "),
+            ({"subnet": "10.1.0.128/25"}, "subnet (10.1.0.128/25): "),
+            ({"driver_opts": {"parent": "eth0"}}, "driver_opts.parent: "),
+        ],
+    )
+    def test_a_module_s_own_are_told_by_its_options(self, options: dict[str, Any], said: str) -> None:
+        request = call("network", name="new", **options)
+        with pytest.raises(DeclarationError) as caught:
+            edit(request, known(Alone()))
+        text = in_words(caught.value, request, known(Alone()))
+        assert text.startswith(said)
+        assert "cnm.fabric.network(" not in text
+
+
+class TestEdits:
+    def test_the_last_word_counts_and_a_link_keeps_its_name(self) -> None:
+        alone = Alone(LAB, C1, {"web": {"lab": {"aliases": ["x"], "interface_name": "eth1"}}})
+        again = edited(alone, call("endpoint", network="lab", sandbox="web", gw_priority=1))
+        assert again.endpoints == {"web": {"lab": {"interface_name": "eth1", "gw_priority": 1}}}
+
+    def test_a_call_for_the_sandbox_leaves_its_connections(self) -> None:
+        alone = Alone(LAB, C1, {"c1": {"front": {}}})
+        assert edited(alone, call("sandbox", name="c1", networks={"lab": {}})).endpoints == alone.endpoints
+        assert edited(alone, call("sandbox", name="c1", absent=True)).endpoints == {}
+        assert edited(alone, call("sandbox", name="c1", networks=["front"])).endpoints == {}
+
+    def test_disconnecting_what_is_declared_is_kept_and_undone_by_connecting(self) -> None:
+        gone = edited(Alone(), call("endpoint", network="front", sandbox="web", absent=True))
+        assert gone.endpoints == {"web": {"front": None}}
+        assert edit(call("endpoint", network="front", sandbox="web", absent=True), known(gone)) is None
+        assert edited(gone, call("endpoint", network="front", sandbox="web")) == Alone()
+
+    def test_what_is_not_there_is_missing(self) -> None:
+        for request in (
+            call("endpoint", network="lab", sandbox="web"),
+            call("endpoint", network="front", sandbox="c9"),
+            call("sandbox", name="c9", networks=["lab"]),
+        ):
+            with pytest.raises(Missing):
+                edit(request, known(Alone()))
+
+    def test_a_network_that_a_disconnected_sandbox_is_declared_with_stays(self) -> None:
+        alone = Alone(LAB, C1, {"c1": {"lab": None}})
+        with pytest.raises(Refusal, match="is one of those that c1 is declared with"):
+            edit(call("network", name="lab", absent=True), known(alone))
+
+    def test_on_a_host_of_modules_alone_settings_are_the_inventory_s(self) -> None:
+        pools = [{"base": "10.8.0.0/16", "size": 24}]
+        host = Known.of("node1", Facts(), {"cnm_project": "lab", "cnm_default_address_pools": pools}).host
+        assert (host.settings.project, host.settings.default_address_pools) == ("lab", (("10.8.0.0/16", 24),))
+
+    def test_a_host_whose_plan_does_not_say_what_it_was_declared_from_is_left_as_it_is(self, tmp_path: Path) -> None:
+        made = outcome(tmp_path, FRONT).plans["node1"]
+        with pytest.raises(Refusal, match=r"\(front, web\) are from a version .* run cnm.fabric.site once"):
+            Known.of("node1", Facts(model=made.model), {"cnm_project": "default"})
+        Known.of("node1", Facts(model=made.model, declared=made.declared), {"cnm_project": "default"})
+
+    def test_options_are_read_as_a_command_line_has_them(self) -> None:
+        given = {
+            "subnet": ["10.0.0.0/24"],
+            "networks": "a, b",
+            "labels": "x=y",
+            "ports": '[{"target": 80}]',
+            "ipam": None,
+        }
+        assert from_text(given) == {
+            "subnet": "10.0.0.0/24",
+            "networks": ["a", "b"],
+            "labels": ["x=y"],
+            "ports": [{"target": 80}],
+        }
+
+
+class TestLeases:
+    def test_a_host_planned_by_itself_is_believed_and_the_others_stay(self) -> None:
+        stored: Leases = {**empty(), "endpoints": {"a/n/c1": {"ipv4": "10.0.0.2"}, "b/n/c1": {"ipv4": "10.0.0.2"}}}
+        part: Leases = {**empty(), "endpoints": {"a/n/c1": {"ipv4": "10.0.0.9"}}}
+        revision, merged = confirm(10, stored, {"a": (3, part)})
+        assert (revision, merged["endpoints"]) == (11, {**stored["endpoints"], **part["endpoints"]})
+        assert confirm(11, merged, {"a": (3, part)}) == (11, merged)
+
+    def test_planning_one_host_forgets_no_other(self, tmp_path: Path) -> None:
+        variables = {"cnm_networks": LAB, "cnm_sandboxes": C1}
+        hosts = {"node1": variables, "node2": variables}
+        facts = dict.fromkeys(hosts, Facts())
+        make_plans(hosts, {}, facts, str(tmp_path), "now", remember=True)
+        make_plans({"node2": variables}, {}, {"node2": Facts()}, str(tmp_path), "now", remember=True, whole=False)
+        host = read_topology({"node2": variables}).host("node2")
+        plan_host(host, Facts(), str(tmp_path), "now", remember=True)
+        _revision, leases = open_store("", str(tmp_path)).read("default")
+        assert sorted(leases["endpoints"]) == ["node1/lab/c1", "node2/lab/c1"]
+
+
+class TestOvertaken:
+    @staticmethod
+    def kept(**sections: Any) -> dict[str, Any]:
+        made = Plan("node1", **sections)
+        return {"revision": 1, "digest": made.digest, "plan": made.to_json()}
+
+    @pytest.mark.parametrize(
+        ("alone", "strict", "based_on_it", "refused"),
+        [
+            ({}, False, False, False),
+            ({"cnm_networks": LAB}, False, False, True),
+            ({"cnm_networks": LAB}, False, True, False),
+            ({}, True, False, True),
+            ({}, True, True, False),
+        ],
+    )
+    def test_a_plan_that_would_lose_what_was_made_meanwhile_is_refused(
+        self, alone: Any, strict: bool, based_on_it: bool, refused: bool
+    ) -> None:
+        kept = self.kept(alone=alone, model={"x": 1})
+        text = Plan("node1", resources=(Link("", "br0", "bridge", "network/x"),)).to_json()
+        based_on = kept["digest"] if based_on_it else "another"
+        request = Request("default", plan=text, revision=1, based_on=based_on, strict=strict)
+        if refused:
+            with pytest.raises(Overtaken):
+                _plan_text(request, kept)
+        else:
+            assert _plan_text(request, kept)[0] == text
+
+    def test_two_runs_of_the_same_plan_do_not_disturb_each_other(self) -> None:
+        kept = self.kept()
+        request = Request("default", plan=kept["plan"], revision=1, based_on="", strict=True)
+        assert _plan_text(request, kept)[1] == kept["digest"]

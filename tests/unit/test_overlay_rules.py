@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The rules about VXLAN as text; that they hold is for tests/integration and tests/vm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import Chain, Mesh, Nftables, Plan, request_id
+from ansible_collections.cnm.fabric.plugins.module_utils.shared import filled
+from ansible_collections.cnm.fabric.plugins.plugin_utils.overlay_rules import overlay_chains, overlay_collections
+
+
+def networks(vnis: Sequence[int], encrypted: Sequence[int] = (), own: str = "192.0.2.1", port: int = 4789) -> Any:
+    return [
+        SimpleNamespace(
+            overlay=SimpleNamespace(
+                vni=vni, port=port, vteps={"node1": own}, network=SimpleNamespace(encrypted=vni in encrypted)
+            ),
+            shared=SimpleNamespace(table=f"digest of {vni}"),
+            host="node1",
+        )
+        for vni in vnis
+    ]
+
+
+def rules_of(chains: Sequence[Chain]) -> dict[str, tuple[str, ...]]:
+    return {chain.name: chain.rules for chain in chains}
+
+
+def test_a_host_without_overlays_has_none() -> None:
+    bridge: Any = [SimpleNamespace(overlay=None, shared=None, host="node1")]
+    assert overlay_collections(bridge) == []
+    assert overlay_chains("default", bridge) == []
+
+
+def test_every_vni_of_the_host_is_in_the_sets_and_its_hosts_come_from_its_table() -> None:
+    vnis, *vteps = overlay_collections(networks((4100, 4096)))
+    assert (vnis.name, vnis.elements) == ("vnis", ("4096", "4100"))
+    assert [item.name for item in vteps] == ["vteps4", "vteps6"]
+    assert {item.tables for item in vteps} == {("digest of 4096", "digest of 4100")}
+
+
+def test_the_host_fills_in_the_others_of_each_family_for_the_networks_they_are_on() -> None:
+    meshes = {
+        "digest of 4096": Mesh("one", 4096, {"node1": "192.0.2.1", "node2": "192.0.2.2"}, ()),
+        "digest of 4100": Mesh("two", 4100, {"node1": "192.0.2.1", "node3": "192.0.2.3"}, ()),
+    }
+    table = Nftables("", "inet", "cnm", "host", tuple(overlay_collections(networks((4096, 4100)))))
+    texts = {digest: mesh.to_json() for digest, mesh in meshes.items()}
+    (found,) = filled(Plan("node1", resources=(table,)), texts)
+    assert isinstance(found, Nftables)
+    elements = {item.name: item.elements for item in found.collections}
+    assert elements["vteps4"] == ("4096 . 192.0.2.2", "4100 . 192.0.2.3")
+    assert elements["vteps6"] == ()
+
+
+def test_encryption_adds_its_own_only_where_there_is_an_encrypted_network() -> None:
+    plain, both = (networks((4096, 4097), encrypted) for encrypted in ((), (4097,)))
+    assert "encrypted" not in {item.name for item in overlay_collections(plain)}
+    assert not any("ipsec" in rule for rules in rules_of(overlay_chains("default", plain)).values() for rule in rules)
+    assert {item.name: item.elements for item in overlay_collections(both)}["encrypted"] == ("4097",)
+    rules = rules_of(overlay_chains("default", both))
+    assert rules["overlay_decrypted"] == ("meta ipsec missing drop", f"ipsec in reqid != {request_id('default')} drop")
+    assert rules["overlay_postrouting"][-1] == "udp dport 4789 @th,96,24 @encrypted rt ipsec missing drop"
+
+
+@pytest.mark.parametrize(("own", "word"), [("192.0.2.1", "ip"), ("2001:db8::1", "ip6")])
+def test_nothing_masqueraded_leaves_in_the_host_s_name(own: str, word: str) -> None:
+    rules = rules_of(overlay_chains("default", networks((4096,), own=own, port=4790)))
+    assert rules["overlay_postrouting"] == (
+        f"udp dport 4790 @th,96,24 @vnis ct status snat ct original {word} saddr != {own} drop",
+    )
+
+
+def test_drops_come_before_anything_is_remembered_or_translated() -> None:
+    hooks = {chain.name: chain.hook for chain in overlay_chains("default", networks((4096,), (4096,)))}
+    for hook in ("prerouting", "input", "output"):
+        assert hooks[f"overlay_{hook}"] == f"type filter hook {hook} priority -300; policy accept"
+    assert hooks["overlay_postrouting"] == "type filter hook postrouting priority 300; policy accept"

@@ -1,0 +1,369 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Services, planned: where tasks are and stay, what addresses they and their VIPs have, and what is remembered."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from typing import Any, Optional
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel.conntrack import _flows, forget_moved
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import Mesh, Namespace, Nftables
+from ansible_collections.cnm.fabric.plugins.plugin_utils.balancing import VirtualService
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import Host, Service, Topology
+from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, adopt, empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.nftables_balancing import by_nftables
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import Planned, plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.services import place_services
+from ansible_collections.cnm.fabric.plugins.plugin_utils.verification import checks_of
+from ansible_collections.cnm.fabric.plugins.plugin_utils.views import live_model, service_table, task_table
+
+NOW = "2026-11-21T05:00:00Z"
+VOTE = {"vote": {"driver": "overlay", "subnet": ["10.10.2.0/24", "fd00:2::/64"], "enable_ipv6": True}}
+REDIS: dict[str, Any] = {"networks": {"vote": {"aliases": ["cache"]}}, "deploy": {"replicas": 3}}
+
+
+def facts(host: str) -> Facts:
+    own = ((f"192.0.2.{host[1:]}", "eth0", 1500),)
+    return Facts(resolvers=("192.0.2.1",), addresses=own, routes=(("default", "eth0", "192.0.2.1"),))
+
+
+def planned(
+    services: dict[str, Any],
+    hosts: int = 3,
+    leases: Optional[Leases] = None,
+    sandboxes: Optional[dict[str, Any]] = None,
+    without: tuple[str, ...] = (),
+    networks: Optional[dict[str, Any]] = None,
+) -> Planned:
+    """Hosts h1, h2, …; the sandboxes are on the first."""
+    variables = {
+        f"h{number}": {
+            "cnm_networks": networks or VOTE,
+            "cnm_services": services,
+            "cnm_sandboxes": (sandboxes or {}) if number == 1 else {},
+            "cnm_load_balancer": "nftables",
+        }
+        for number in range(1, hosts + 1)
+        if f"h{number}" not in without
+    }
+    known = {host: facts(host) for host in variables}
+    return plan(read_topology(variables), known, copy.deepcopy(leases) if leases else empty(), NOW)
+
+
+def redis(replicas: int = 3, **deploy: Any) -> dict[str, Any]:
+    return {"redis": {**REDIS, "deploy": {"replicas": replicas, **deploy}}}
+
+
+def tasks(made: Planned) -> dict[str, str]:
+    """The host of each task."""
+    return {
+        item.name: host
+        for host, each in made.plans.items()
+        for item in each.resources
+        if isinstance(item, Namespace) and item.role.startswith("sandbox/") and item.name.rpartition(".")[2].isdigit()
+    }
+
+
+def vips(made: Planned, network: str = "vote") -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = made.leases["overlays"][network].get("vips", {})
+    return found
+
+
+def meshes(made: Planned) -> list[Mesh]:
+    return [Mesh.from_json(text) for text in made.shared.values() if text.startswith('{"endpoints"')]
+
+
+# --- places ----------------------------------------------------------------------------------------------------------
+
+HOSTS = [f"h{number}" for number in range(1, 7)]
+Fleet = tuple[list[str], int, str]
+FLEETS = st.tuples(
+    st.lists(st.sampled_from(HOSTS), min_size=1, max_size=6, unique=True),
+    st.integers(0, 12),
+    st.sampled_from(["replicated", "global"]),
+)
+
+
+def placed(fleet: Fleet, held: dict[str, Any]) -> dict[int, str]:
+    hosts, replicas, mode = fleet
+    service = Service("redis", mode=mode, replicas=replicas)
+    topology = Topology(tuple(Host(name, services=(service,)) for name in hosts))
+    return dict(place_services(topology, held).found["redis"].tasks)
+
+
+class TestPlaces:
+    @given(FLEETS)
+    def test_are_even_where_nothing_is_held(self, fleet: Fleet) -> None:
+        found = placed(fleet, {})
+        counted = Counter(found.values())
+        each = [counted[host] for host in fleet[0]]
+        assert max(each) - min(each) <= 1
+        assert sum(each) == (len(fleet[0]) if fleet[2] == "global" else fleet[1])
+        assert list(found) == list(range(1, len(found) + 1))
+
+    @given(FLEETS, st.randoms())
+    def test_do_not_depend_on_the_order_of_the_inventory(self, fleet: Fleet, chance: Any) -> None:
+        shuffled = list(fleet[0])
+        chance.shuffle(shuffled)
+        assert placed(fleet, {}) == placed((shuffled, *fleet[1:]), {})
+
+    @given(FLEETS)
+    def test_are_the_same_from_run_to_run(self, fleet: Fleet) -> None:
+        held: dict[str, Any] = {}
+        first = placed(fleet, held)
+        before = copy.deepcopy(held)
+        assert placed(fleet, held) == first
+        assert held == before
+
+    @given(st.lists(FLEETS, min_size=2, max_size=5))
+    def test_are_kept_by_whoever_can_keep_one(self, history: list[Fleet]) -> None:
+        held: dict[str, Any] = {}
+        before: dict[int, str] = {}
+        for fleet in history:
+            hosts, replicas, mode = fleet
+            found = placed(fleet, held)
+            if mode == "replicated":
+                kept = {n: host for n, host in before.items() if n <= replicas and host in hosts}
+                assert kept.items() <= found.items()
+            else:
+                assert sorted(found.values()) == sorted(hosts)
+                lowest: dict[str, int] = {}
+                for number, host in sorted(before.items()):
+                    lowest.setdefault(host, number)
+                assert {n: host for host, n in lowest.items() if host in hosts}.items() <= found.items()
+            before = found
+
+    def test_of_new_tasks_are_where_no_host_is_drained(self) -> None:
+        first = planned(redis(2))
+        more = planned(redis(4, draining=["h3"]), leases=first.leases)
+        assert tasks(more) == {"redis.1": "h1", "redis.2": "h2", "redis.3": "h1", "redis.4": "h2"}
+
+    def test_are_kept_by_a_host_that_was_not_reached(self) -> None:
+        first = planned(redis(3))
+        variables = {f"h{n}": {"cnm_networks": VOTE, "cnm_services": redis(3)} for n in (1, 2, 3)}
+        known = {host: facts(host) for host in ("h1", "h3")}
+        again = plan(read_topology(variables), known, first.leases, NOW)
+        assert again.leases["services"] == first.leases["services"]
+
+    def test_of_a_host_that_left_go_to_the_others_and_nobody_else_moves(self) -> None:
+        first = planned(redis(6))
+        left = planned(redis(6), leases=first.leases, without=("h2",))
+        assert {task: host for task, host in tasks(first).items() if host != "h2"}.items() <= tasks(left).items()
+        assert Counter(tasks(left).values()) == {"h1": 3, "h3": 3}
+        assert "h2" not in str(left.leases["services"])
+        assert not any(key.startswith("h2/") for key in left.leases["endpoints"])
+
+
+# --- addresses -------------------------------------------------------------------------------------------------------
+
+
+class TestAddresses:
+    def test_a_service_has_one_of_each_family_on_each_network_and_dnsrr_none(self) -> None:
+        made = planned({**redis(), "db": {"networks": ["vote"], "deploy": {"endpoint_mode": "dnsrr"}}})
+        assert set(vips(made)) == {"redis"}
+        assert set(vips(made)["redis"]) == {"ipv4", "ipv6"}
+
+    @settings(max_examples=25, deadline=None)
+    @given(st.lists(st.dictionaries(st.sampled_from("abcd"), st.integers(0, 5), max_size=4), min_size=1, max_size=4))
+    def test_are_nobody_elses_and_kept(self, history: list[dict[str, int]]) -> None:
+        leases: Optional[Leases] = None
+        before: dict[str, Any] = {}
+        for declared in history:
+            services = {
+                name: {"networks": ["vote"], "deploy": {"replicas": number}} for name, number in declared.items()
+            }
+            made = planned(services, leases=leases, sandboxes={"worker": {"networks": ["vote"]}})
+            assert made.refusals == {}
+            leases = made.leases
+            found: dict[str, Any] = dict(vips(made))
+            found.update({key: entry for key, entry in leases["endpoints"].items() if "/vote/" in key})
+            every = [address for entry in found.values() for address in entry.values()]
+            assert len(every) == len(set(every))
+            assert set(vips(made)) == set(declared)
+            for key in set(before) & set(found):
+                assert found[key] == before[key]
+            before = found
+
+    def test_of_tasks_may_be_fixed(self) -> None:
+        services = {"redis": {"networks": {"vote": {"ipv4_addresses": ["10.10.2.50", "10.10.2.51"]}}}}
+        services["redis"]["deploy"] = {"replicas": 3}
+        made = planned(services)
+        (mesh,) = [each for each in meshes(made) if each.network == "vote"]
+        found = {row[1]: row[3][0] for row in mesh.endpoints}
+        assert found == {"redis.1": "10.10.2.50", "redis.2": "10.10.2.51", "redis.3": found["redis.3"]}
+        assert vips(made)["redis"]["ipv4"] not in found.values()
+
+    def test_that_run_out_are_said_of_all_hosts_of_the_network(self) -> None:
+        small = {"vote": {"driver": "overlay", "subnet": "10.10.2.0/29"}}
+        made = planned(redis(9), networks=small)
+        assert set(made.refusals) == {"h1", "h2", "h3"}
+        assert made.plans == {}
+
+
+# --- what is remembered ----------------------------------------------------------------------------------------------
+
+
+class TestLeases:
+    def test_of_a_service_that_is_removed_are_gone(self) -> None:
+        box = {"worker": {"networks": ["vote"]}}
+        first = planned({**redis(), "web": {"networks": ["vote"], "ports": ["80:80"]}}, sandboxes=box)
+        left = planned({}, leases=first.leases, sandboxes=box)
+        assert left.leases["services"] == {}
+        assert vips(left) == {}
+        assert [key for key in left.leases["endpoints"] if not key.endswith("/worker")] == []
+        assert set(left.leases["overlays"]) == {"vote"}
+
+    @pytest.mark.parametrize("lost", [(), ("h2",)])
+    def test_come_back_from_the_hosts_when_the_store_is_lost(self, lost: tuple[str, ...]) -> None:
+        before = planned(redis(2), without=("h1",), hosts=3)
+        first = planned(redis(4), leases=before.leases)
+        reported = {host: (7, each.leases) for host, each in first.plans.items() if host not in lost}
+        revision, leases = adopt(0, empty(), reported)
+        again = planned(redis(4), leases=leases, without=lost)
+        assert revision == 7
+        assert {task: host for task, host in tasks(first).items() if host not in lost}.items() <= tasks(again).items()
+        assert vips(again) == vips(first)
+        if not lost:
+            assert {host: each.to_json() for host, each in again.plans.items()} == {
+                host: each.to_json() for host, each in first.plans.items()
+            }
+
+    def test_a_second_plan_is_the_same(self) -> None:
+        services = {**redis(), "web": {"networks": ["vote"], "ports": ["80:80"]}}
+        first = planned(services)
+        again = planned(services, leases=first.leases)
+        assert again.leases == first.leases
+        assert {host: each.to_json() for host, each in again.plans.items()} == {
+            host: each.to_json() for host, each in first.plans.items()
+        }
+
+
+# --- rules, views and checks -----------------------------------------------------------------------------------------
+
+
+class TestRules:
+    def test_have_the_numbers_of_those_that_take_connections_and_know_all(self) -> None:
+        service = VirtualService("10.0.0.9", "rr", (("10.0.0.2", 2), ("10.0.0.3", 0), ("10.0.0.4", 1)))
+        made = by_nftables("c1", [service])
+        assert made.output == ("ip daddr 10.0.0.9 dnat ip to numgen inc mod 3 map { 0-1 : 10.0.0.2, 2 : 10.0.0.4 }",)
+        (behind,) = made.collections
+        assert behind.elements == tuple(f"10.0.0.9 . 10.0.0.{last}" for last in (2, 3, 4))
+        assert behind.tracked
+
+    def test_of_one_task_choose_nothing_and_of_none_refuse(self) -> None:
+        one = by_nftables("c1", [VirtualService("fd00::9", "rr", (("fd00::2", 5),))])
+        assert one.output == ("ip6 daddr fd00::9 dnat ip6 to fd00::2",)
+        none = by_nftables("c1", [VirtualService("10.0.0.9", "sh", (("10.0.0.2", 0),))])
+        assert [rule.rpartition("reject")[1] for rule in none.output] == ["reject", "reject"]
+
+    def test_of_the_mesh_are_on_every_host_and_lead_to_tasks(self) -> None:
+        services = redis(2, draining=["redis.2"])
+        services["redis"]["ports"] = ["3000:6379", "9000-9002:9000-9002/udp", "7000-7001:8000-8001"]
+        made = planned(services)
+        for host in made.plans:
+            (table,) = [
+                item
+                for item in made.plans[host].resources
+                if isinstance(item, Nftables) and item.role == "ingress/ingress_sbox"
+            ]
+            (rules,) = [chain.rules for chain in table.chains if chain.name == "prerouting"]
+            four = [rule.partition("meta nfproto ipv4 ")[2] for rule in rules if "ipv4" in rule]
+            target = four[0].rpartition(":")[0].rpartition(" ")[2]
+            assert four == [
+                f"tcp dport 3000 dnat ip to {target}:6379",
+                f"tcp dport 7000 dnat ip to {target}:8000",
+                f"tcp dport 7001 dnat ip to {target}:8001",
+                f"udp dport 9000-9002 dnat ip to {target}",
+            ]
+            (known,) = [item.elements for item in table.collections if item.name == "mesh4"]
+            assert len(known) == 2 * 3
+
+    def test_tell_new_maps_from_old_connections(self) -> None:
+        said = (
+            "tcp      6 431999 ESTABLISHED src=10.0.0.5 dst=10.0.0.9 sport=4 dport=80 src=10.0.0.2 dst=10.0.0.5 "
+            "sport=80 dport=4 [ASSURED] mark=0 use=1\n"
+            "udp      17 29 src=10.0.0.5 dst=10.0.0.9 sport=5 dport=53 [UNREPLIED] src=10.0.0.3 dst=10.0.0.5 sport=53 "
+            "dport=5 mark=0 use=1\n"
+            "icmp     1 29 src=10.0.0.5 dst=10.0.0.9 type=8 code=0 id=1 src=10.0.0.9 dst=10.0.0.5 type=0 code=0 id=1\n"
+            "udp      17 29 src=10.0.0.5 dst=10.0.0.7 sport=5 dport=53 src=10.0.0.7 dst=10.0.0.5 sport=53 dport=5\n"
+        )
+        assert len(set(_flows(said))) == 4
+        ran: list[list[str]] = []
+
+        def run(command: list[str]) -> tuple[int, str, str]:
+            ran.append(command[1:])
+            return 0, said if "-L" in command and "ipv4" in command else "", ""
+
+        def forgotten(before: dict[str, list[str]], after: dict[str, list[str]]) -> list[tuple[str, str]]:
+            ran.clear()
+            forget_moved(run, before, after, anything=lambda: True)
+            return [(words[words.index("-p") + 1], words[-1]) for words in ran if "-D" in words]
+
+        both = {"tasks4": ["10.0.0.9 . 10.0.0.2", "10.0.0.9 . 10.0.0.3"]}
+        assert forgotten(both, both) == [("1", "10.0.0.9")]
+        assert forgotten(both, {"tasks4": both["tasks4"][:1]}) == [("1", "10.0.0.9"), ("17", "10.0.0.3")]
+        assert forgotten(both, {}) == [("1", "10.0.0.9"), ("17", "10.0.0.3"), ("6", "10.0.0.2")]
+        assert forgotten({}, {"tasks6": ["fd00::9 . fd00::2"]}) == []
+        mesh = {"mesh4": ["17 . 50-59 . 10.0.0.3", "17 . 50-59 . 10.0.0.7", "6 . 80 . 10.0.0.2"]}
+        assert forgotten({}, mesh) == []
+        assert forgotten(mesh, {"mesh4": mesh["mesh4"][1:]}) == [("17", "10.0.0.3")]
+
+
+class TestWhatUsersSee:
+    SERVICES = {**redis(2, draining=["redis.2"]), "web": {"networks": ["vote"], "ports": ["80:8080", "53:53/udp"]}}
+
+    def models(self) -> dict[str, dict[str, Any]]:
+        made = planned(self.SERVICES, sandboxes={"worker": {"networks": ["vote"]}})
+        return {host: live_model(each.model, ()) for host, each in made.plans.items()}
+
+    def test_services_stand_in_a_table_like_dockers(self) -> None:
+        found = [line.split("   ") for line in service_table(self.models()).splitlines()]
+        rows = [[word.strip() for word in row if word.strip()] for row in found]
+        assert rows[0] == ["NAME", "MODE", "REPLICAS", "VIPS", "PORTS"]
+        assert rows[1][:3] == ["redis", "replicated", "2/2"]
+        assert rows[2][:3] + rows[2][4:] == ["web", "replicated", "1/1", "*:80->8080/tcp, *:53->53/udp"]
+
+    def test_tasks_stand_in_order_with_their_host(self) -> None:
+        rows = [line.split() for line in task_table(self.models()).splitlines()]
+        assert [row[:3] for row in rows] == [
+            ["TASK", "HOST", "STATE"],
+            ["redis.1", "h1", "ready"],
+            ["redis.2", "h2", "drained"],
+            ["web.1", "h3", "ready"],
+        ]
+
+    def test_tasks_that_are_not_there_are_not_counted(self) -> None:
+        made = planned(self.SERVICES)
+        drift = [{"kind": "namespace", "name": "redis.1", "action": "create"}]
+        models = {host: live_model(each.model, drift) for host, each in made.plans.items()}
+        assert re_words(service_table(models), "redis")[:3] == ["redis", "replicated", "1/2"]
+        assert re_words(task_table(models), "redis.1") == []
+
+    def test_without_services_there_is_no_table(self) -> None:
+        made = planned({}, sandboxes={"worker": {"networks": ["vote"]}})
+        models = {host: each.model for host, each in made.plans.items()}
+        assert service_table(models) == task_table(models) == ""
+        assert "services" not in models["h1"]
+
+    def test_verify_tries_virtual_addresses_and_every_hosts_ports(self) -> None:
+        made = planned(self.SERVICES, sandboxes={"worker": {"networks": ["vote"]}})
+        checks = {check["sandbox"]: check for check in checks_of(made.plans["h1"].model, 100, meshes(made), "h1")}
+        for name in ("redis", "web"):
+            assert set(vips(made)[name].values()) <= set(checks["worker"]["reach"])
+            assert checks["worker"]["names"][name] == sorted(vips(made)[name].values())
+        assert checks[""]["connect"] == [[f"192.0.2.{number}", 80] for number in (1, 2, 3)]
+        sampled = checks_of(made.plans["h1"].model, 2, meshes(made), "h1")
+        assert len(next(check["connect"] for check in sampled if not check["sandbox"])) == 2
+
+
+def re_words(text: str, first: str) -> list[str]:
+    """The words of the line that begins with one."""
+    return next((line.split() for line in text.splitlines() if line.split()[0] == first), [])

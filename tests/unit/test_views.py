@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What users see: Docker's keys and tables, and the model without what is not there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
+from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.views import (
+    inspect_document,
+    live_model,
+    network_table,
+    sandbox_table,
+    table,
+)
+
+NOW = "2026-11-21T05:00:00Z"
+NETWORKS: dict[str, Any] = {
+    "front": {
+        "labels": {"tier": "front"},
+        "driver_opts": {"com.docker.network.bridge.name": "br-front"},
+        "ipam": {
+            "config": [
+                {
+                    "subnet": "10.0.0.0/24",
+                    "ip_range": "10.0.0.128/25",
+                    "gateway": "10.0.0.1",
+                    "aux_addresses": {"router": "10.0.0.130"},
+                }
+            ]
+        },
+    },
+    "back": {"subnet": "10.0.1.0/24", "internal": True},
+}
+SANDBOXES: dict[str, Any] = {
+    "c1": {"networks": {"front": {"aliases": ["web"]}, "back": None}},
+    "c2": {"networks": ["back"]},
+    "h": {"network_mode": "host"},
+    "n": {"network_mode": "none"},
+}
+
+
+def model(sandboxes: Any = None, networks: Any = None, host: str = "node1") -> dict[str, Any]:
+    """The model a host's plan carries, as it is after its way through JSON."""
+    variables = {host: {"cnm_networks": networks or NETWORKS, "cnm_sandboxes": sandboxes or SANDBOXES}}
+    made = plan(read_topology(variables), {host: Facts()}, empty(), NOW).plans[host]
+    return dict(json.loads(made.to_json())["model"])
+
+
+def document(of: Mapping[str, Any], name: str) -> dict[str, Any]:
+    (found,) = (item for item in of["networks"] if item["Name"] == name)
+    return inspect_document(found)
+
+
+def names_on(of: Mapping[str, Any], network: str) -> set[str]:
+    return {item["Name"] for item in document(of, network)["Containers"].values()}
+
+
+def drift(action: str, kind: str, name: str) -> list[dict[str, Any]]:
+    return [{"action": action, "kind": kind, "name": name}]
+
+
+class TestInspect:
+    def test_keys_are_docker_s_in_docker_s_order(self) -> None:
+        for name in ("front", "bridge"):
+            assert list(document(model(), name)) == [
+                *("Name", "Id", "Created", "Scope", "Driver", "EnableIPv4", "EnableIPv6", "IPAM", "Internal"),
+                *("Attachable", "Ingress", "ConfigFrom", "ConfigOnly", "Containers", "Options", "Labels"),
+            ]
+
+    def test_ipam_is_as_docker_writes_it(self) -> None:
+        ipam = document(model(), "front")["IPAM"]
+        assert list(ipam) == ["Driver", "Options", "Config"]
+        (config,) = ipam["Config"]
+        assert list(config.items()) == [
+            ("Subnet", "10.0.0.0/24"),
+            ("IPRange", "10.0.0.128/25"),
+            ("Gateway", "10.0.0.1"),
+            ("AuxiliaryAddresses", {"router": "10.0.0.130"}),
+        ]
+
+    def test_what_is_not_said_of_a_subnet_has_no_key(self) -> None:
+        assert document(model(), "back")["IPAM"]["Config"] == [{"Subnet": "10.0.1.0/24", "Gateway": "10.0.1.1"}]
+
+    def test_a_container_s_keys_and_values(self) -> None:
+        (container,) = document(model(), "front")["Containers"].values()
+        assert list(container) == ["Name", "EndpointID", "MacAddress", "IPv4Address", "IPv6Address"]
+        assert container["Name"] == "c1"
+        assert container["IPv4Address"] == "10.0.0.128/24"
+        assert container["MacAddress"] == "02:42:0a:00:00:80"
+        assert container["IPv6Address"] == ""
+
+    def test_ids_are_64_hex_digits_and_all_different(self) -> None:
+        made = model()
+        ids = [item["Id"] for item in made["networks"]]
+        ids += [c["EndpointID"] for item in made["networks"] for c in item["Containers"].values()]
+        assert len(ids) == len(set(ids)) == 10
+        assert all(len(word) == 64 and not set(word) - set("0123456789abcdef") for word in ids)
+
+    def test_a_sandbox_has_one_id_on_all_its_networks(self) -> None:
+        made = model()
+        on_front, on_back = (set(document(made, name)["Containers"]) for name in ("front", "back"))
+        assert on_front < on_back
+
+    def test_hosts_do_not_share_ids(self) -> None:
+        assert document(model(host="node1"), "front")["Id"] != document(model(host="node2"), "front")["Id"]
+
+    def test_what_was_declared_is_shown(self) -> None:
+        front, back = document(model(), "front"), document(model(), "back")
+        assert front["Labels"] == {"tier": "front"}
+        assert front["Options"] == {"com.docker.network.bridge.name": "br-front"}
+        assert (front["Internal"], back["Internal"]) == (False, True)
+        assert front["Created"] == NOW
+
+    def test_the_predefined_networks_are_there_as_docker_has_them(self) -> None:
+        made = model()
+        assert [item["Name"] for item in made["networks"]] == ["back", "bridge", "front", "host", "none"]
+        assert document(made, "none")["Driver"] == "null"
+        assert document(made, "bridge")["Created"] == "0001-01-01T00:00:00Z"
+        assert names_on(made, "host") == {"h"}
+        assert names_on(made, "none") == {"n"}
+        assert names_on(made, "bridge") == set()
+
+
+class TestTables:
+    def test_columns_are_as_wide_as_their_widest_cell_and_lines_do_not_end_in_blanks(self) -> None:
+        assert table(("A", "B"), [("one", "x"), ("2", "")]).splitlines() == ["A     B", "one   x", "2"]
+
+    def test_without_rows_there_is_the_header(self) -> None:
+        assert table(("A", "B"), []) == "A   B"
+
+    def test_networks_are_docker_network_ls_with_the_host(self) -> None:
+        made = model()
+        header, *rows = network_table({"node2": made, "node1": made}).splitlines()
+        assert header.split("   ")[0].strip() == "NETWORK ID"
+        assert header.split()[2:] == ["NAME", "DRIVER", "SCOPE", "HOST"]
+        assert [row.split()[1:] for row in rows[:5]] == [
+            ["back", "bridge", "local", "node1"],
+            ["bridge", "bridge", "local", "node1"],
+            ["front", "bridge", "local", "node1"],
+            ["host", "host", "local", "node1"],
+            ["none", "null", "local", "node1"],
+        ]
+        assert [row.split()[-1] for row in rows[5:]] == ["node2"] * 5
+        assert all(len(row.split()[0]) == 12 for row in rows)
+        assert rows[0].startswith(document(made, "back")["Id"][:12])
+
+    def test_ports_are_written_as_docker_does_beside_the_sandbox_s_first_network(self) -> None:
+        networks = {
+            "n": {"subnet": ["10.0.0.0/24", "fd00::/64"]},
+            "r": {"subnet": "10.0.1.0/24", "driver_opts": {"com.docker.network.bridge.gateway_mode_ipv4": "routed"}},
+        }
+        box = {"networks": ["n", "r"], "ports": ["8080:80", "127.0.0.1:5300-5301:53-54/udp"]}
+        rows = sandbox_table({"node1": model({"c1": box}, networks)}).splitlines()[1:]
+        ports = ["0.0.0.0:8080->80/tcp", "127.0.0.1:5300-5301->53-54/udp", "80/tcp", "53-54/udp", "[::]:8080->80/tcp"]
+        assert rows[0].endswith("node1   " + ", ".join(ports))
+        assert rows[1].split()[-1] == "node1"
+
+    def test_sandboxes_are_a_row_an_endpoint(self) -> None:
+        header, *rows = sandbox_table({"node1": model()}).splitlines()
+        assert header.split() == ["SANDBOX", "NETWORK", "LINK", "ADDRESS", "HOST", "PORTS"]
+        assert [row.split() for row in rows] == [
+            ["c1", "front", "eth0", "10.0.0.128/24", "node1"],
+            ["c1", "back", "eth1", "10.0.1.2/24", "node1"],
+            ["c2", "back", "eth0", "10.0.1.3/24", "node1"],
+            ["h", "host", "node1"],
+            ["n", "none", "node1"],
+        ]
+
+
+class TestLive:
+    def test_without_drift_it_is_the_model(self) -> None:
+        assert live_model(model(), []) == model()
+
+    def test_a_missing_link_takes_its_endpoint_and_nothing_else(self) -> None:
+        live = live_model(model(), drift("create", "link", "c1/eth1"))
+        assert [item["link"] for item in live["sandboxes"]["c1"]["endpoints"]] == ["eth0"]
+        assert names_on(live, "front") == {"c1"}
+        assert names_on(live, "back") == {"c2"}
+        assert live["sandboxes"]["c2"] == model()["sandboxes"]["c2"]
+
+    def test_a_missing_namespace_takes_the_sandbox_off_all_its_networks(self) -> None:
+        live = live_model(model(), drift("create", "namespace", "c1"))
+        assert set(live["sandboxes"]) == {"c2", "h", "n"}
+        assert names_on(live, "front") == set()
+        assert names_on(live, "back") == {"c2"}
+
+    def test_a_missing_namespace_takes_a_sandbox_without_networks_too(self) -> None:
+        live = live_model(model(), drift("create", "namespace", "n"))
+        assert names_on(live, "none") == set()
+        assert names_on(live, "host") == {"h"}
+
+    @pytest.mark.parametrize(
+        ("action", "kind", "name"),
+        [
+            ("change", "link", "c1/eth0"),
+            ("delete", "link", "c1/eth9"),
+            ("create", "address", "c1/eth0/10.0.0.128/24"),
+            ("create", "file", "/etc/netns/c1"),
+            ("create", "resolver", "c1"),
+            ("create", "link", "br-front"),
+        ],
+    )
+    def test_other_drift_hides_nothing(self, action: str, kind: str, name: str) -> None:
+        assert live_model(model(), drift(action, kind, name)) == model()
+
+    def test_the_model_itself_is_left_as_it_was(self) -> None:
+        made = model()
+        live_model(made, drift("create", "namespace", "c1"))
+        assert made == model()
+
+    def test_a_missing_bridge_of_a_sandbox_s_name_is_not_that_sandbox(self) -> None:
+        networks = {"n": {"subnet": "10.0.0.0/24", "driver_opts": {"com.docker.network.bridge.name": "c1"}}}
+        made = model({"c1": {"networks": ["n"]}}, networks)
+        assert live_model(made, drift("create", "link", "c1")) == made

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Peers of the module vxlan: what they come to on one host of a mesh, and which lists make no sense."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ansible_collections.cnm.fabric.plugins.module_utils.arguments import Options
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import Fdb, Link, Neighbours
+from ansible_collections.cnm.fabric.plugins.modules.vxlan import Peers, read, read_peers
+
+TWO = {"vtep": "192.0.2.12", "mac_address": "02:42:0A:2B:00:02", "addresses": ["10.43.0.2", "FD00:43:0::2"]}
+THREE = {"vtep": "192.0.2.13", "mac_address": "02-42-0a-2b-00-03"}
+
+
+def options(**values: Any) -> Options:
+    given = {"project": "default", "state": "present", "name": "vx0", "vni": 43, "port": 4789, "flood": True}
+    return Options({**given, "neigh_suppress": False, "up": True, "local": "192.0.2.11", **values})
+
+
+def peers(*items: Any) -> tuple[Any, list[str]]:
+    asked = options(peers=list(items))
+    return read_peers(asked, "192.0.2.11"), asked.mistakes
+
+
+def test_left_out_is_not_nobody() -> None:
+    assert read_peers(options(), "192.0.2.11") is None
+    assert peers() == (Peers(), [])
+
+
+def test_each_is_there_once_and_the_host_itself_is_not() -> None:
+    assert peers("192.0.2.11", "192.0.2.13", "192.0.2.12", "192.0.2.13") == (Peers(["192.0.2.13", "192.0.2.12"]), [])
+
+
+def test_what_is_known_is_spelled_as_the_kernel_does() -> None:
+    itself = {"vtep": "192.0.2.11", "mac_address": "02:42:0a:2b:00:01", "addresses": ["10.43.0.1"]}
+    known, mistakes = peers(itself, TWO, THREE)
+    assert mistakes == []
+    assert known.entries == {"02:42:0a:2b:00:02": "192.0.2.12", "02:42:0a:2b:00:03": "192.0.2.13"}
+    assert known.neighbours == dict.fromkeys(("10.43.0.2", "fd00:43::2"), "02:42:0a:2b:00:02")
+    assert known.answers
+
+
+def test_where_it_floods_it_does_not_answer_itself() -> None:
+    known, mistakes = peers("192.0.2.12", "192.0.2.13", TWO)
+    assert mistakes == []
+    assert not known.answers
+
+
+@pytest.mark.parametrize(
+    ("items", "said"),
+    [
+        (["192.0.2.13", TWO], "peers[1].vtep: what is flooded goes to"),
+        (["fd00::12"], "peers[0]: fd00::12 and local, 192.0.2.11, are not of the same IP version"),
+        (["0.0.0.0"], "peers[0]: '0.0.0.0' cannot be the address of a VTEP"),
+        (["169.254.0.1"], "peers[0]: 169.254.0.1 is a link-local address"),
+        (["192.0.2.12/24"], "peers[0]: '192.0.2.12/24' is not the address of a VTEP"),
+        ([{}], "peers[0]: vtep and mac_address must be given"),
+        ([{**TWO, "vtep": "fd00::12"}], "peers[0].vtep: fd00::12 and local"),
+        ([{**TWO, "mac_address": "ff:ff:ff:ff:ff:ff"}], "peers[0].mac_address: 'ff:ff:ff:ff:ff:ff' is not a link's"),
+        ([{**TWO, "addresses": "10.43.0.2"}], "peers[0].addresses: '10.43.0.2' is not a list: write it in brackets"),
+        ([{**TWO, "mac": ""}], "peers[0]: there is no mac of a peer"),
+        ([TWO, {**TWO, "vtep": "192.0.2.13"}], "peers[1].mac_address: 02:42:0a:2b:00:02 is behind 192.0.2.12 already"),
+        ([TWO, {**THREE, "addresses": ["fd00:43::2"]}], "peers[1].addresses[0]: fd00:43::2 is that of 02:42:0a:2b:00"),
+    ],
+)
+def test_what_makes_no_sense_is_told_by_its_place(items: list[Any], said: str) -> None:
+    _read, mistakes = peers(*items)
+    assert [text for text in mistakes if text.startswith(said)], mistakes
+
+
+@pytest.mark.parametrize(
+    ("given", "without_ipv6"),
+    [
+        ({}, None),
+        ({"bridge": "br0"}, True),
+        ({"addresses": ["10.43.0.1/24"]}, True),
+        ({"peers": [THREE, {**TWO, "addresses": ["10.43.0.2"]}]}, True),
+        ({"bridge": "br0", "peers": [TWO]}, False),
+        ({"addresses": ["10.43.0.1/24", "fd00:43::1/64"]}, False),
+    ],
+)
+def test_it_has_ipv6_only_where_something_of_it_has(given: dict[str, Any], without_ipv6: object) -> None:
+    link = read(options(**given)).resources[0]
+    assert isinstance(link, Link)
+    assert link.disable_ipv6 is without_ipv6
+
+
+def test_a_table_without_entries_is_not_made_but_looked_at() -> None:
+    wish = read(options(peers=["192.0.2.11"]))
+    assert not [item for item in wish.resources if isinstance(item, (Fdb, Neighbours))]
+    assert ("fdb", "", "vx0") in wish
+    assert ("neighbour", "", "vx0") in wish
+    assert ("fdb", "", "vx0") not in read(options())

@@ -1,0 +1,513 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Encrypted overlays on a kernel with ESP: two machines on a wire that is listened to.
+
+Each machine has its overlay from a project of its own, as in ``machines``; what encrypts it is of one project.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from forgery import heard, rules_about_vxlan, sending
+from host import becomes, compare, converge, on_a_host, run_command, sh, snapshot
+from machines import Machine, everyone, two_machines, unanswered
+from meshes import BOXES, VNI, VTEPS, a_mesh, addresses_of
+from test_kinds import DRIFTS, EXTRAS, Never, operations_for
+
+from ansible_collections.cnm.fabric.plugins.module_utils import engine, running
+from ansible_collections.cnm.fabric.plugins.module_utils.esp import pair_key, security_index
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel.xfrm import (
+    ALLOW,
+    Policy,
+    State,
+    XfrmSocket,
+    delete_policy,
+    delete_state,
+    new_policy,
+    new_state,
+    selector,
+    template,
+)
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import ENCRYPTED_PORT, Nftables, Xfrm, request_id
+from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Operation
+from ansible_collections.cnm.fabric.plugins.plugin_utils.encryption import epoch_keys
+from ansible_collections.cnm.fabric.plugins.plugin_utils.overlays import ENCRYPTION, HEADERS
+
+pytestmark = pytest.mark.vm
+
+PROJECT = "esp"
+SECRET = "correct horse battery staple"
+REQID = request_id(PROJECT)
+CLEAR = 4098
+HEADER = {4: 20, 6: 40}
+UNDERLAYS = pytest.mark.parametrize("underlay", [4, 6])
+
+
+def pings(box: str, address: str) -> bool:
+    return unanswered([(box, address, 56)]) == []
+
+
+def the_keys(epoch: int, secret: str = SECRET) -> dict[int, bytes]:
+    return {int(number): bytes.fromhex(key) for number, key in epoch_keys(secret, PROJECT, epoch).items()}
+
+
+def the_rules(machine: Machine, underlay: int = 4) -> Nftables:
+    return rules_about_vxlan(machine, PROJECT, (VNI, CLEAR), (VNI,), underlay)
+
+
+def the_encryption(machine: Machine, epoch: int = 1, underlay: int = 4) -> Xfrm:
+    vteps = VTEPS[underlay]
+    return Xfrm(vteps[machine.number], epoch=epoch, peers=(vteps[1 - machine.number],))
+
+
+def encrypt(
+    machine: Machine, *wanted: Any, keys: int = 1, secret: str = SECRET, check: bool = False
+) -> list[Operation[Any]]:
+    """A run for what both machines have alike; with nothing wanted all of it goes."""
+
+    def run() -> list[Operation[Any]]:
+        with Host(PROJECT, run_command) as host:
+            host.epoch_keys = the_keys(keys, secret)
+            return engine.Engine(host).converge(wanted, check)
+
+    return machine.run(run)
+
+
+def a_clear_network(machine: Machine, underlay: int) -> None:
+    """Another VXLAN between the two, not encrypted; its addresses are 10.9.9.1 and 10.9.9.2, in its own namespace."""
+    number, vteps = machine.number, VTEPS[underlay]
+    sh(f"ip netns add clear{number}; touch /tmp/clear{number}")
+    machine.sh(
+        f"ip link add clear0 netns clear{number} type vxlan id {CLEAR} local {vteps[number]} "
+        f"remote {vteps[1 - number]} dstport 4789 nolearning"
+    )
+    sh(f"ip -n clear{number} link set clear0 up; ip -n clear{number} address add 10.9.9.{number + 1}/24 dev clear0")
+
+
+@contextlib.contextmanager
+def an_encrypted_overlay(underlay: int = 4, epoch: int = 1) -> Iterator[list[Machine]]:
+    with two_machines() as machines:
+        for machine in machines:
+            encrypt(machine, the_rules(machine, underlay), the_encryption(machine, epoch, underlay), keys=epoch)
+            machine.converge(a_mesh(machine.number, BOXES, underlay, source_port=ENCRYPTED_PORT))
+        yield machines
+
+
+class Wire:
+    """What passes between the two machines."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._socket = machine.run(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)))
+        self._socket.bind((f"w{machine.number}", 3))
+        self._socket.setblocking(False)
+
+    def frames(self) -> list[bytes]:
+        """Those since the last call."""
+        result = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                result.append(self._socket.recv(65535))
+        return result
+
+
+def kinds_of(frames: Sequence[bytes], underlay: int) -> dict[Any, int]:
+    """How many are ESP, and how many are VXLAN of each VNI."""
+    found: dict[Any, int] = {}
+    for frame in frames:
+        (ethertype,) = struct.unpack_from(">H", frame, 12)
+        if ethertype != {4: 0x800, 6: 0x86DD}[underlay]:
+            continue
+        protocol, udp = frame[{4: 23, 6: 20}[underlay]], 14 + HEADER[underlay]
+        if protocol == 50:
+            found["ESP"] = found.get("ESP", 0) + 1
+        elif protocol == 17 and struct.unpack_from(">H", frame, udp + 2)[0] == 4789:
+            vni = int.from_bytes(frame[udp + 12 : udp + 15], "big")
+            found[vni] = found.get(vni, 0) + 1
+    return found
+
+
+@UNDERLAYS
+@on_a_host
+def test_the_wire_shows_esp_alone_and_another_network_as_before(underlay: int) -> None:
+    with an_encrypted_overlay(underlay) as machines:
+        for machine in machines:
+            a_clear_network(machine, underlay)
+        wire = Wire(machines[1])
+        sh(f"ip netns exec a ping -q -n -c 3 -i 0.2 -W 1 -p 5ec4e7 {addresses_of('c')[0]}")
+        sh("ip netns exec clear0 ping -q -n -c 3 -i 0.2 -W 1 10.9.9.2")
+        frames = wire.frames()
+        seen = kinds_of(frames, underlay)
+        assert seen["ESP"] >= 6
+        assert seen[CLEAR] >= 6
+        assert VNI not in seen
+        assert not any(b"\x5e\xc4\xe7\x5e\xc4\xe7" in frame for frame in frames)
+        assert unanswered(everyone(BOXES)) == []
+        for machine in machines:
+            wanted = (the_rules(machine, underlay), the_encryption(machine, 1, underlay))
+            assert encrypt(machine, *wanted, check=True) == []
+
+
+@UNDERLAYS
+@on_a_host
+def test_a_packet_as_large_as_the_network_takes_fills_one_of_the_underlay_s(underlay: int) -> None:
+    mtu = (1500 - HEADERS[underlay] - ENCRYPTION) // 4 * 4
+    with an_encrypted_overlay(underlay) as machines:
+        wire = Wire(machines[1])
+        for box in ("a", "c"):
+            sh(f"ip -n {box} link set eth0 mtu {mtu}")
+        address = addresses_of("c")[0]
+        assert unanswered([("a", address, mtu - 28)]) == []
+        assert unanswered([("a", address, mtu - 27)]) != []
+        frames = wire.frames()
+        assert set(kinds_of(frames, underlay)) == {"ESP"}
+        assert max(map(len, frames)) == 14 + 1500
+
+
+@UNDERLAYS
+@on_a_host
+def test_without_nftables_it_is_encrypted_all_the_same(underlay: int) -> None:
+    with an_encrypted_overlay(underlay) as machines:
+        wire = Wire(machines[1])
+        for machine in machines:
+            machine.sh("nft flush ruleset")
+        assert pings("a", addresses_of("c")[0])
+        assert set(kinds_of(wire.frames(), underlay)) == {"ESP"}
+
+
+@UNDERLAYS
+@on_a_host
+def test_to_whom_there_is_no_key_nothing_goes(underlay: int) -> None:
+    with an_encrypted_overlay(underlay) as machines:
+        wire = Wire(machines[1])
+        for machine in machines:
+            alone = replace(the_encryption(machine, 1, underlay), peers=())
+            (done,) = encrypt(machine, the_rules(machine, underlay), alone)
+            assert done.text == "change xfrm overlays (peers)"
+        assert not pings("a", addresses_of("c")[0])
+        for machine in machines:
+            machine.sh("nft flush ruleset")
+        assert not pings("a", addresses_of("c")[0])
+        assert kinds_of(wire.frames(), underlay) == {}
+
+
+@UNDERLAYS
+@on_a_host
+def test_what_a_known_host_sends_in_clear_text_is_not_heard(underlay: int) -> None:
+    with an_encrypted_overlay(underlay) as machines:
+        sender, hearer = machines
+        sender.sh("nft flush ruleset")
+        assert not heard(hearer, sending(sender, underlay=underlay))
+        # From the port that is encrypted it is what a peer says.
+        assert heard(hearer, sending(sender, underlay=underlay, port=ENCRYPTED_PORT))
+        hearer.sh("nft flush ruleset")
+        assert heard(hearer, sending(sender, underlay=underlay))
+
+
+@UNDERLAYS
+@on_a_host
+def test_what_somebody_else_s_keys_have_encrypted_is_not_heard(underlay: int) -> None:
+    """As clients of a VPN on the same host have some."""
+    with an_encrypted_overlay(underlay) as machines:
+        sender, hearer = machines
+        sender.sh("nft flush ruleset")
+        here, there = VTEPS[underlay][0], VTEPS[underlay][1]
+        chosen = selector(here, there, 51, 4789)
+        state = State(here, there, 0x1234, 99, chosen, bytes(20))
+        policy = Policy(chosen, ALLOW, 0, (template(here, there, 0x1234, 99),))
+
+        def add(messages: Sequence[Any]) -> None:
+            with XfrmSocket() as xfrm:
+                xfrm.send(messages)
+
+        sender.run(add, [new_state(state), new_policy(policy)])
+        hearer.run(add, [new_state(state)])
+        assert not heard(hearer, sending(sender, underlay=underlay, port=51))
+        hearer.sh(f"nft flush chain inet cnm_{PROJECT} overlay_decrypted")
+        assert heard(hearer, sending(sender, underlay=underlay, port=51))
+        for machine in machines:
+            encrypt(machine)
+            assert "0x00001234" in machine.sh("ip xfrm state")
+            assert str(REQID) not in machine.sh("ip xfrm state; ip xfrm policy")
+
+
+@contextlib.contextmanager
+def pinging(box: str, address: str, missing: list[int]) -> Iterator[None]:
+    """A ping every 10 ms meanwhile; afterwards ``missing`` has the numbers of those that got no answer."""
+    command = ["ip", "netns", "exec", box, "ping", "-n", "-i", "0.01", address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        yield
+        process.send_signal(signal.SIGINT)
+        said = process.communicate()[0]
+    answered = {int(number) for number in re.findall(r"icmp_seq=(\d+) ttl", said)}
+    missing += sorted(set(range(1, max(answered) + 1)) - answered)
+    assert len(answered) > 100
+
+
+@UNDERLAYS
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@on_a_host
+def test_a_rotation_loses_no_packet_whoever_goes_first(underlay: int, order: tuple[int, int]) -> None:
+    missing: list[int] = []
+    with an_encrypted_overlay(underlay) as machines:
+        assert pings("a", addresses_of("c")[0])
+        with pinging("a", addresses_of("c")[0], missing):
+            for epoch in (2, 3, 4):
+                for number in order:
+                    time.sleep(0.3)
+                    wanted = (the_rules(machines[number], underlay), the_encryption(machines[number], epoch, underlay))
+                    (done,) = encrypt(machines[number], *wanted, keys=epoch)
+                    assert done.text == "change xfrm overlays (epoch)"
+            time.sleep(0.3)
+    assert missing == []
+
+
+@on_a_host
+def test_what_ip_shows_is_what_was_meant() -> None:
+    with two_machines() as (machine, _other):
+        encrypt(machine, the_encryption(machine))
+        here, there = VTEPS[4][:2]
+        states = machine.sh("ip xfrm state")
+        for source, destination, epochs in ((there, here, (0, 1, 2)), (here, there, (0, 1))):
+            for epoch in epochs:
+                key = pair_key(the_keys(1)[epoch], source, destination).hex()
+                spi = security_index(PROJECT, source, epoch)
+                text = (
+                    f"src {source} dst {destination}\n\tproto esp spi {spi:#010x} reqid {REQID} mode transport\n"
+                    f"\treplay-window 0 \n\taead rfc4106(gcm(aes)) 0x{key} 128\n"
+                    "\tanti-replay context: seq 0x0, oseq 0x0, bitmap 0x00000000\n"
+                    f"\tsel src {source}/32 dst {destination}/32 proto 17 sport {ENCRYPTED_PORT} dport 4789 \n"
+                )
+                assert text in states
+        assert states.count("spi") == 5
+        spi = security_index(PROJECT, here, 1)
+        ports = f"proto 17 sport {ENCRYPTED_PORT} dport 4789"
+        policies = machine.sh("ip xfrm policy")
+        assert (
+            f"src {here}/32 dst {there}/32 {ports} \n\tdir out priority 0 ptype main \n"
+            f"\ttmpl src {here} dst {there}\n\t\tproto esp spi {spi:#010x} reqid {REQID} mode transport\n"
+        ) in policies
+        assert f"src 0.0.0.0/0 dst 0.0.0.0/0 {ports} \n\tdir out action block priority 1 ptype main \n" in policies
+        with machine.run(XfrmSocket) as xfrm:
+            assert len(xfrm.states()) == 5
+            assert len(xfrm.policies()) == 2
+            xfrm.send([delete_policy(item) for item in xfrm.policies()])
+            xfrm.send([delete_state(item) for item in xfrm.states()])
+            assert (xfrm.states(), xfrm.policies()) == ([], [])
+
+
+def everything(machine: Machine) -> list[str]:
+    return sorted(machine.sh("ip xfrm state; ip xfrm policy").splitlines())
+
+
+def shown(operations: Sequence[Operation[Any]]) -> str:
+    """Whatever of a run is reported, logged or put in a file."""
+    said = [str(engine.report(operations)), str(engine.diff(operations)), repr(operations)]
+    return " ".join([*said, *(operation.text for operation in operations)])
+
+
+SPOILING = {
+    "no policy to encrypt": "ip xfrm policy delete src {here} dst {there} proto 17 sport 50 dport 4789 dir out",
+    "no policy that blocks": "ip xfrm policy delete src 0.0.0.0/0 dst 0.0.0.0/0 proto 17 sport 50 dport 4789 dir out",
+    "another policy to encrypt": (
+        "ip xfrm policy update src {here} dst {there} proto 17 sport 50 dport 4789 dir out priority 0 action block "
+        "tmpl src {here} dst {there} proto esp spi {out} reqid {reqid} mode transport"
+    ),
+    "no key to send in epoch 1": "ip xfrm state delete src {here} dst {there} proto esp spi {out}",
+    "no key to hear epoch 2": "ip xfrm state delete src {there} dst {here} proto esp spi {heard2}",
+    "another key to hear epoch 2": (
+        "ip xfrm state delete src {there} dst {here} proto esp spi {heard2}; ip xfrm state add src {there} dst {here} "
+        "proto esp spi {heard2} reqid {reqid} mode transport aead 'rfc4106(gcm(aes))' 0x{zeros}01 128"
+    ),
+    "a worn key to send in epoch 1": (
+        "ip xfrm state delete src {here} dst {there} proto esp spi {out}; ip xfrm state add src {here} dst {there} "
+        "proto esp spi {out} reqid {reqid} mode transport replay-oseq 0x80000000 aead 'rfc4106(gcm(aes))' 0x{key} 128 "
+        "sel src {here} dst {there} proto 17 sport 50 dport 4789"
+    ),
+    "a key that is not planned (SPI 0x777)": (
+        "ip xfrm state add src {here} dst {there} proto esp spi 0x777 reqid {reqid} mode transport "
+        "aead 'rfc4106(gcm(aes))' 0x{zeros}02 128"
+    ),
+    "a policy that is not planned": (
+        "ip xfrm policy add src {here} dst {there} proto 17 sport 51 dport 4789 dir out "
+        "tmpl src {here} dst {there} proto esp reqid {reqid} mode transport"
+    ),
+}
+
+
+@on_a_host
+def test_what_is_spoilt_is_named_and_mended() -> None:
+    here, there = VTEPS[4][:2]
+    key = pair_key(the_keys(1)[1], here, there).hex()
+    words = {
+        "here": here,
+        "there": there,
+        "reqid": REQID,
+        "out": f"{security_index(PROJECT, here, 1):#x}",
+        "heard2": f"{security_index(PROJECT, there, 2):#x}",
+        "zeros": "0" * 38,
+        "key": key,
+    }
+    with two_machines() as (machine, _other):
+        wanted = the_encryption(machine)
+        encrypt(machine, wanted)
+        before = everything(machine)
+        for flaw, harm in SPOILING.items():
+            command = ["nsenter", f"--net={machine.place}", "sh", "-ec", harm.format(**words)]
+            subprocess.run(command, check=True)
+            done = encrypt(machine, wanted)
+            (difference,) = done[0].differences
+            assert difference.attribute == "flaws", flaw
+            assert [text.split(": ", 1)[1] for text in difference.found] == [flaw]
+            assert encrypt(machine, wanted, check=True) == [], flaw
+            assert everything(machine) == before, flaw
+            assert key[:12] not in shown(done)
+
+
+@on_a_host
+def test_no_key_is_shown_or_left_anywhere() -> None:
+    with two_machines() as (machine, _other):
+        operations = encrypt(machine, the_encryption(machine))
+        operations += encrypt(machine, the_encryption(machine, 2), keys=2)
+        operations += encrypt(machine, the_encryption(machine, 2), keys=2, secret="another " + SECRET)
+        assert [item.text for item in operations] == [
+            "create xfrm overlays",
+            "change xfrm overlays (epoch)",
+            "change xfrm overlays (flaws)",
+        ]
+        used = [the_keys(epoch, secret) for epoch in (1, 2) for secret in (SECRET, "another " + SECRET)]
+        keys = {key for group in used for key in group.values()}
+        ends = VTEPS[4][:2]
+        pairs = {pair_key(key, *way) for key in keys for way in (ends, ends[::-1])}
+        secrets = [form for key in keys | pairs for form in (key.hex(), str(key)[2:-1], repr(list(key))[1:-1])]
+        said = shown(operations)
+        for path in [*Path("/run/cnm").rglob("*"), *Path("/var/lib/cnm").rglob("*")]:
+            if path.is_file():
+                said += path.read_text(encoding="utf-8", errors="replace")
+        said += sh("cat /proc/*/cmdline /proc/*/environ 2>/dev/null | tr '\\0' ' '")
+        assert not any(secret in said for secret in secrets)
+        assert any(pair.hex() in machine.sh("ip xfrm state") for pair in pairs)
+
+
+class _Broken(engine.EngineError):
+    """What a test breaks a run with."""
+
+
+@contextlib.contextmanager
+def broken() -> Iterator[None]:
+    """The first step of the kind fails when its work is done."""
+    original, failed = engine.Engine._take, False
+
+    def take(self: engine.Engine, step: engine.Step) -> None:
+        nonlocal failed
+        original(self, step)
+        if step.kind == "xfrm" and not failed:
+            failed = True
+            raise _Broken("broken by the test")
+
+    engine.Engine._take = take  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        engine.Engine._take = original  # type: ignore[method-assign]
+
+
+@on_a_host
+def test_a_run_that_fails_leaves_the_keys_that_were_there() -> None:
+    with two_machines() as (machine, _other):
+        first, second = the_encryption(machine), the_encryption(machine, 2)
+        for before, after in (([], [first]), ([first], [second]), ([first], [])):
+            encrypt(machine, *before)
+            said = everything(machine)
+            with broken(), pytest.raises(engine.EngineError, match="What this run had changed was undone"):
+                encrypt(machine, *after, keys=2 if second in after else 1)
+            assert everything(machine) == said
+
+
+@on_a_host
+def test_what_is_not_the_project_s_is_refused_by_name() -> None:
+    with two_machines() as (machine, _other):
+        here, there = VTEPS[4][:2]
+        ours = f"src {here} dst {there} proto 17 sport 50 dport 4789 dir out"
+        machine.sh(f"ip xfrm policy add {ours} tmpl src {here} dst {there} proto esp reqid 7 mode transport")
+        with pytest.raises(engine.EngineError, match=r"the IPsec policy .* is not this project's.*Nothing was changed"):
+            encrypt(machine, the_encryption(machine))
+        assert machine.sh("ip xfrm state") == ""
+        spi = security_index(PROJECT, there, 1)
+        machine.sh(
+            f"ip xfrm policy flush; ip xfrm state add src {there} dst {here} proto esp spi {spi:#x} reqid 7 "
+            f'mode transport aead "rfc4106(gcm(aes))" 0x{bytes(20).hex()} 128'
+        )
+        with pytest.raises(engine.EngineError, match=r"the ESP state .* is not this project's.*Nothing was changed"):
+            encrypt(machine, the_encryption(machine))
+        assert machine.sh("ip xfrm policy") == ""
+
+
+@on_a_host
+def test_the_keys_have_to_come_along() -> None:
+    with (
+        two_machines() as (machine, _other),
+        pytest.raises(engine.EngineError, match=r"the keys .* did not come along"),
+    ):
+        encrypt(machine, the_encryption(machine, 5), keys=1)
+
+
+@on_a_host
+def test_a_run_about_something_else_needs_no_keys() -> None:
+    with two_machines() as (machine, _other):
+        encrypt(machine, the_encryption(machine))
+
+        def run() -> list[str]:
+            with Host(PROJECT, run_command) as host:
+                wanted = [the_encryption(machine), the_rules(machine)]
+                return [item.text for item in engine.Engine(host).converge(wanted, check=False)]
+
+        assert machine.run(run) == [f"create nftables inet cnm_{PROJECT}"]
+
+
+@on_a_host
+def test_what_may_happen_to_any_kind_is_seen_and_repaired() -> None:
+    """The kind's part in ``test_kinds``, which outside leaves it out."""
+    setup, sample = EXTRAS["xfrm"]
+    sh(setup)
+    wanted = [sample()]
+    converge(wanted)
+    whole = snapshot()
+    for attribute in (spec.name for spec in fields(Xfrm)):
+        drift = DRIFTS["xfrm"][attribute]
+        if isinstance(drift, Never):
+            continue
+        sh(drift.harm)
+        found = [item.attribute for operation in operations_for(wanted) for item in operation.differences]
+        assert attribute in found, attribute
+        assert converge(wanted)
+        assert compare(wanted) == []
+        becomes(whole)
+
+
+@on_a_host
+def test_the_probe_finds_nothing_missing() -> None:
+    assert running.probe(PROJECT, False, False, run_command, encryption=True)["no_esp"] == {}
+
+
+@on_a_host
+def test_hundreds_of_peers_come_and_go() -> None:
+    peers = tuple(f"10.{number // 250}.{number % 250}.1" for number in range(300))
+    with two_machines() as (machine, _other):
+        for epoch in (1, 2):
+            encrypt(machine, Xfrm("192.0.2.1", epoch=epoch, peers=peers), keys=epoch)
+            assert machine.sh("ip xfrm state").count("proto esp") == 5 * len(peers)
+        encrypt(machine)
+        assert machine.sh("ip xfrm state; ip xfrm policy") == ""
