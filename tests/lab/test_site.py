@@ -72,7 +72,8 @@ class TestTheDocumentsExample:
         documents.site()
         good = documents.play("verify")
         assert good.code == 0, good.output
-        assert good.of("cnm.fabric.verify", "node1")["counts"] == {"reach": 4, "refuse": 0, "names": 2, "egress": 2, "connect": 0}
+        counts = {"reach": 4, "refuse": 0, "names": 2, "egress": 2, "connect": 0}
+        assert good.of("cnm.fabric.verify", "node1")["counts"] == counts
         documents.sh("node1", "ip -n c1 link set eth0 down")
         bad = documents.play("verify")
         assert bad.code != 0
