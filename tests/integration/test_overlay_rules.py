@@ -112,7 +112,8 @@ def test_other_people_s_networks_are_left_alone() -> None:
 
         with hearer.run(listening) as listener:
             send()
-            assert listener.recv(2000).endswith(b"forged")
+            # the link may have said something of its own before
+            assert any(listener.recv(2000).endswith(b"forged") for _frame in range(20))
 
 
 def a_guest(machine: Machine) -> None:
