@@ -24,6 +24,7 @@ NEED_ROOT = ("integration", "lab", "parity")
 sys.path.insert(0, str(TESTS / "lab"))
 
 from lab import Lab, LabError, labs
+from overlaying import lab_of
 
 
 def _collection_importable() -> None:
@@ -85,3 +86,13 @@ def lab() -> Iterator[Lab]:
         pytest.fail(f"no lab: {problem}")
     yield made
     made.down()
+
+
+@pytest.fixture(scope="session")
+def trio() -> Iterator[Lab]:
+    """Three hosts, node1 to node3, for labs and virtual machines; each test leaves them as it found them."""
+    try:
+        with lab_of(3, "trio") as made:
+            yield made
+    except LabError as problem:
+        pytest.fail(f"no lab: {problem}")

@@ -16,10 +16,11 @@ from types import MappingProxyType
 from typing import Any, Optional, Union
 
 from .declaration.addresses import Address, gateway_of
-from .declaration.topology import Endpoint, Host, IpamConfig, Network, Sandbox
+from .declaration.topology import Endpoint, Host, IpamConfig, Network, Sandbox, Service
 from .facts import Facts
 from .identifiers import identifier
 from .leases.base import Leases
+from .virtual import Vip, leases_of, virtual_of
 
 DOCKER_POOLS: tuple[tuple[str, int], ...] = (
     ("172.17.0.0/16", 16),
@@ -66,6 +67,8 @@ class Allocation:
     ipv4: dict[tuple[str, str], str] = field(default_factory=dict)
     ipv6: dict[tuple[str, str], str] = field(default_factory=dict)
     """Addresses with their prefix length by ``(network, sandbox)``."""
+    vips: dict[str, dict[str, Vip]] = field(default_factory=dict)
+    """Services' by network."""
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -86,9 +89,14 @@ def users(host: Host) -> dict[str, list[tuple[Sandbox, Endpoint]]]:
 
 
 def allocate(
-    host: Host, facts: Facts, leases: Leases, now: str, spanning: Mapping[str, Sequence[Subnet]] = MappingProxyType({})
+    host: Host,
+    facts: Facts,
+    leases: Leases,
+    now: str,
+    spanning: Mapping[str, Sequence[Subnet]] = MappingProxyType({}),
+    services: Sequence[Service] = (),
 ) -> Allocation:
-    """Give every network of local scope its subnets and gateways and every endpoint on it its addresses.
+    """Give every network of local scope its subnets and gateways and every endpoint and service on it its addresses.
 
     Updates ``leases`` in place: new entries are added, those of what is no longer declared are dropped.  ``spanning``
     are the subnets of networks that span hosts: what they have is not chosen.
@@ -113,14 +121,19 @@ def allocate(
             for config in configs_of(network, family, entry, taken, _pool(host, family), allocation.problems, _POOLS)
         ]
         allocation.subnets[name] = with_gateways(network, configs, allocation.problems)
+        virtual = virtual_of(name, services, entry.get("vips", {}))
+        members = sorted([*in_use[name], *virtual.pairs], key=lambda pair: pair[0].key)
+        held = {
+            sandbox.key: leases["endpoints"].get(f"{host.name}/{name}/{sandbox.key}", {})
+            for sandbox, _endpoint in in_use[name]
+        }
+        given: dict[int, dict[str, str]] = {}
         for family in (4, 6):
             subnets = [subnet for subnet in allocation.subnets[name] if subnet.family == family]
-            held = {
-                sandbox.key: leases["endpoints"].get(f"{host.name}/{name}/{sandbox.key}", {}).get(f"ipv{family}")
-                for sandbox, _endpoint in in_use[name]
-            }
-            given = addresses(network, subnets, in_use[name], held, allocation.problems) if subnets else {}
-            allocation.of(family).update({(name, sandbox): address for sandbox, address in given.items()})
+            before = {key: known.get(f"ipv{family}") for key, known in {**held, **virtual.held}.items()}
+            given[family] = addresses(network, subnets, members, before, allocation.problems) if subnets else {}
+            allocation.of(family).update({(name, key): given[family][key] for key in held if key in given[family]})
+        allocation.vips.update({name: vips} if (vips := virtual.found(given)) else {})
     _remember(host, allocation, leases, now, spanning)
     return allocation
 
@@ -336,6 +349,7 @@ def _remember(
         networks[prefix + name] = {
             "created": old.get("created", now),
             "subnets": [item.subnet for item in subnets],
+            **({"vips": leases_of(allocation.vips[name])} if name in allocation.vips else {}),
         }
     endpoints = {key: entry for key, entry in leases["endpoints"].items() if key.split("/")[1] in spanning}
     for family in (4, 6):

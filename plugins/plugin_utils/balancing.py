@@ -8,12 +8,12 @@ sandbox's name and its virtual services to a `Balancing`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..module_utils.plan import Chain, Collection, Resource
-from .overlays import Overlay
 from .services import PlacedService
+from .virtual import Vip
 
 
 @dataclass(frozen=True)
@@ -30,16 +30,18 @@ class VirtualService:
         return 6 if ":" in self.vip else 4
 
 
-def virtual_services(overlay: Overlay, services: Mapping[str, PlacedService]) -> list[VirtualService]:
-    """All of a network, sorted by service, IPv4 before IPv6."""
+def virtual_services(
+    vips: Mapping[str, Vip], members: Mapping[str, Sequence[str]], services: Mapping[str, PlacedService]
+) -> list[VirtualService]:
+    """All of a network, sorted by service, IPv4 before IPv6; ``members`` are addresses by sandbox."""
     result = []
-    for name, vip in overlay.vips.items():
+    for name, vip in vips.items():
         placed = services[name]
         for address in vip.addresses:
             tasks = []
             for task, host in zip(placed.names, placed.tasks.values()):
                 weight = placed.weight(task, host)
-                same = [each for each in overlay.members[task].addresses if (":" in each) == (":" in address)]
+                same = [each for each in members.get(task, ()) if (":" in each) == (":" in address)]
                 tasks += [(each, weight) for each in same]
             result.append(VirtualService(address, placed.service.scheduler, tuple(tasks)))
     return result

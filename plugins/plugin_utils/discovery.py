@@ -27,6 +27,7 @@ from .drivers.base import PlannedEndpoint, PlannedNetwork
 from .drivers.registry import DRIVERS
 from .facts import Facts
 from .firewall import RESOLVER_ADDRESS, RESOLVER_PORT
+from .virtual import Vip
 
 _LOCALHOST = (
     "127.0.0.1 localhost",
@@ -103,10 +104,19 @@ def reverse_zones(subnet: str) -> list[str]:
     return [".".join(part[0].reverse_pointer.split(".")[-(length // digits + 2) :]) for part in parts]
 
 
+def names_of_vips(network: str, vips: Mapping[str, Vip]) -> dict[str, list[str]]:
+    """The names of services with virtual addresses on a network, by service."""
+    return {
+        name: names_of(network, Sandbox(name, ""), Endpoint(network, aliases=vip.aliases)) for name, vip in vips.items()
+    }
+
+
 def _own_text(endpoints: Sequence[PlannedEndpoint]) -> str:
     """What of a network of local scope is answered here in every type: dotted names, and those of its addresses."""
     network = endpoints[0].network
-    names = [name for endpoint in endpoints for name in _names_of(endpoint) if "." in name]
+    virtual = names_of_vips(network.name, network.vips)
+    every = (*map(_names_of, endpoints), *virtual.values())
+    names = [name for group in every for name in group if "." in name]
     if DRIVERS[network.network.driver].bridge(network) is not None:
         return servers_text(names, [subnet.subnet for subnet in network.subnets])
     # others have addresses of the subnet too
@@ -209,7 +219,10 @@ def names_of_host(project: str, facts: Facts, endpoints: Iterable[PlannedEndpoin
         if texts is not None:
             shared[name] = (texts.names,)
         else:
-            files[name] = names_text(project, [(item.addresses, _names_of(item)) for item in group])
+            vips = group[0].network.vips
+            rows = [(item.addresses, _names_of(item)) for item in group]
+            rows += [(vips[key].addresses, names) for key, names in names_of_vips(name, vips).items()]
+            files[name] = names_text(project, rows)
             own[name] = _own_text(group)
     for sandbox, group in sorted(by_sandbox.items()):
         name = servers[sandbox] = _servers_name(group)

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
 from ..module_utils.plan import FORWARDED, LINK_GROUP, OPEN_GROUP, OTHERS, Chain, Collection, Nftables, table_name
-from .balancing import Balancing
+from .balancing import Balancing, VirtualService
 from .drivers.base import PlannedEndpoint, PlannedNetwork
 from .drivers.bridge import ICC, MASQUERADE, TRUSTED, gateway_mode, is_on, source_address
 from .identifiers import mac_of, port_group, port_name
 from .ingress import MeshPort, mesh_rules
+from .nftables_balancing import by_nftables, host_services
 from .overlay_rules import overlay_chains, overlay_collections
 from .publishing import PublishedPort
 
@@ -50,6 +51,8 @@ class HostRules:
     """Links of the host's own default routes."""
     overlays: Sequence[PlannedNetwork] = ()
     """Networks that span hosts, whose packets arrive here in others."""
+    virtual: Sequence[VirtualService] = ()
+    """Services on networks that the host has an address on, and so calls itself."""
 
     @property
     def guarded(self) -> list[PlannedNetwork]:
@@ -68,6 +71,8 @@ def host_table(rules: HostRules) -> Nftables:
         collections += _subnet_sets(rules, family)
         collections += _port_maps(rules.ports, family)
     collections += overlay_collections(rules.overlays)
+    balancing = by_nftables("", host_services(rules.virtual))
+    collections += balancing.collections
     return Nftables(
         namespace="",
         family="inet",
@@ -81,7 +86,7 @@ def host_table(rules: HostRules) -> Nftables:
             _forward(rules),
             _direct_access(),
             Chain("prerouting", "type nat hook prerouting priority -100; policy accept", (_TO_HOST,)),
-            Chain("output", "type nat hook output priority -100; policy accept", (_TO_HOST,)),
+            Chain("output", "type nat hook output priority -100; policy accept", (_TO_HOST, *balancing.output)),
             Chain("publish", rules=tuple(_publish())),
             _postrouting(),
             *overlay_chains(rules.project, rules.overlays),

@@ -95,13 +95,17 @@ def _maps(services: Sequence[VirtualService], marks: Mapping[str, int], family: 
     yield Collection(f"pinged{family}", f"type {address} : {address};", answering)
 
 
+_LAST_MARK = 0x7FFFFFFF
+"""ipvsadm shows greater ones as negative numbers, which it does not take back."""
+
+
 def _marks(vips: Sequence[str]) -> dict[str, int]:
-    """A mark for each, which stays the same whatever others there are: an IPv4 address is its own."""
+    """A mark for each, which stays the same whatever others there are: of an IPv4 address it is the address's bits."""
     result: dict[str, int] = {}
     for vip in vips:
         mark = _mark(vip)
         while mark in result.values():
-            mark = mark % 0xFFFFFFFF + 1
+            mark = mark % _LAST_MARK + 1
         result[vip] = mark
     return result
 
@@ -109,4 +113,4 @@ def _marks(vips: Sequence[str]) -> dict[str, int]:
 def _mark(vip: str) -> int:
     packed = ip_address(vip).packed
     digest = packed if len(packed) == 4 else hashlib.sha256(packed).digest()[:4]
-    return int.from_bytes(digest, "big") or 1
+    return int.from_bytes(digest, "big") & _LAST_MARK or 1

@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 from ..module_utils.plan import Mesh, content_digest
-from .declaration.topology import Endpoint, Sandbox
-from .discovery import names_of, names_text, servers_text
+from .discovery import names_of, names_of_vips, names_text, servers_text
 from .drivers.base import Digests
 from .overlays import Overlay
 
@@ -24,9 +23,7 @@ def shared_texts(project: str, overlay: Overlay) -> tuple[Digests, dict[str, str
         dict(overlay.vteps),
         tuple((item.host, key, item.mac, item.addresses, tuple(called[key])) for key, item in overlay.members.items()),
     )
-    virtual = {
-        key: names_of(name, Sandbox(key, ""), Endpoint(name, aliases=vip.aliases)) for key, vip in overlay.vips.items()
-    }
+    virtual = names_of_vips(name, overlay.vips)
     rows = [(item.addresses, called[key]) for key, item in overlay.members.items()]
     rows += [(vip.addresses, virtual[key]) for key, vip in overlay.vips.items() if vip.addresses]
     dotted = [each for names in (*called.values(), *virtual.values()) for each in names if "." in each]

@@ -9,6 +9,7 @@ for a moment a number is drawn that no task has yet, and that connection would n
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from ..module_utils.plan import Collection
 from .balancing import Balancing, VirtualService, of_family
@@ -22,6 +23,16 @@ _CHOICES = {"rr": "numgen inc mod {n}", "sh": f"jhash {{ip}} saddr mod {{n}} see
 
 
 SCHEDULERS = tuple(_CHOICES)
+_NEAREST = {"mh": "sh"}
+"""Of those it does not have, the one that is most like it, if that is not rr."""
+
+
+def host_services(services: Iterable[VirtualService]) -> list[VirtualService]:
+    """The same for callers on the host itself, where IPVS would be in the way of what else the host does with it."""
+    return [
+        item if item.scheduler in SCHEDULERS else replace(item, scheduler=_NEAREST.get(item.scheduler, "rr"))
+        for item in services
+    ]
 
 
 def by_nftables(sandbox: str, services: Iterable[VirtualService]) -> Balancing:

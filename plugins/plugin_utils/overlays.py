@@ -17,6 +17,7 @@ from .facts import Facts
 from .identifiers import identifier, mac_of
 from .leases.base import Leases
 from .underlay import Underlay, underlay_of
+from .virtual import Vip, leases_of, virtual_of
 
 POOLS = (("10.0.0.0/8", 24),)
 """Where overlays that name no subnet get theirs, as in Docker's Swarm."""
@@ -46,15 +47,6 @@ class Member:
     def addresses(self) -> tuple[str, ...]:
         """Its bare addresses, IPv4 first."""
         return tuple(item.partition("/")[0] for item in (self.ipv4, self.ipv6) if item)
-
-
-@dataclass(frozen=True)
-class Vip:
-    """A service's virtual addresses on a network, bare."""
-
-    service: str
-    aliases: tuple[str, ...]
-    addresses: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -142,9 +134,9 @@ def plan_overlays(
     for name, draft in drafts.items():
         problems: list[str] = []
         subnets = _subnets(draft, held.get(name, {}), taken, problems)
-        virtual = _virtual(name, services, held.get(name, {}).get("vips", {}))
+        virtual = virtual_of(name, services, held.get(name, {}).get("vips", {}))
         found = _addresses(draft, subnets, {**_held(draft, places), **virtual.held}, virtual.pairs, problems)
-        members, vips = _members(draft, found), _vips(virtual, found)
+        members, vips = _members(draft, found), virtual.found(found)
         vteps = {host: underlays[host] for host in draft.names if host in underlays}
         problems += _one_family(draft.network, vteps)
         for host in draft.names:
@@ -155,7 +147,7 @@ def plan_overlays(
         created = held.get(name, {}).get("created", now)
         spanning[name] = {"created": created, "subnets": [item.subnet for item in subnets], "vni": vnis[name]}
         if vips:
-            spanning[name]["vips"] = {key: _by_family(item.addresses) for key, item in vips.items()}
+            spanning[name]["vips"] = leases_of(vips)
         settings = draft.hosts[0].settings
         result.found[name] = Overlay(
             draft.network,
@@ -322,24 +314,6 @@ def _held(draft: _Draft, places: Mapping[tuple[str, str, str], Mapping[str, Any]
     }
 
 
-@dataclass(frozen=True)
-class _Virtual:
-    """The services with a VIP on a network, as if each were a sandbox on it, and the addresses they have already."""
-
-    pairs: list[Pair]
-    held: Mapping[str, Mapping[str, Any]]
-
-
-def _virtual(network: str, services: Iterable[Service], held: Mapping[str, Mapping[str, Any]]) -> _Virtual:
-    pairs = [
-        (Sandbox(service.name, ""), Endpoint(network, aliases=place.aliases))
-        for service in services
-        for place in service.networks
-        if place.network == network
-    ]
-    return _Virtual(pairs, {pair[0].name: held.get(pair[0].name, {}) for pair in pairs})
-
-
 def _addresses(
     draft: _Draft,
     subnets: Sequence[Subnet],
@@ -366,18 +340,6 @@ def _members(draft: _Draft, found: Mapping[int, Mapping[str, str]]) -> dict[str,
             mac = endpoint.mac_address or mac_of(address)
             result[sandbox.key] = Member(sandbox.host, sandbox, endpoint, ipv4, ipv6, mac)
     return result
-
-
-def _vips(virtual: _Virtual, found: Mapping[int, Mapping[str, str]]) -> dict[str, Vip]:
-    result = {}
-    for service, endpoint in virtual.pairs:
-        texts = (found[family].get(service.name, "").partition("/")[0] for family in (4, 6))
-        result[service.name] = Vip(service.name, endpoint.aliases, tuple(text for text in texts if text))
-    return dict(sorted(result.items()))
-
-
-def _by_family(texts: Iterable[str]) -> dict[str, str]:
-    return {"ipv6" if ":" in text else "ipv4": text for text in texts}
 
 
 def _one_family(network: Network, vteps: Mapping[str, Underlay]) -> list[str]:

@@ -35,7 +35,7 @@ from .nftables_balancing import SCHEDULERS as BY_NFTABLES
 from .nftables_balancing import by_nftables
 from .overlays import Overlay, Overlays, plan_overlays
 from .publishing import published_ports, published_twice, taken_ports
-from .services import Placement, place_services
+from .services import PlacedService, Placement, place_services
 from .tasks import with_tasks
 from .views import model_of
 
@@ -104,10 +104,27 @@ class _Fleet:
     overlays: Overlays = field(default_factory=Overlays)
     meshes: dict[str, Digests] = field(default_factory=dict)
     virtual: dict[str, list[VirtualService]] = field(default_factory=dict)
-    """Services with a VIP by network."""
+    """Services with a VIP by network that spans hosts."""
     mesh: list[MeshPort] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
     alone: bool = False
+
+    def placed(self, host: Host) -> list[PlacedService]:
+        """The services that the host declares."""
+        return [self.placement.found[item.name] for item in host.services if item.name in self.placement.found]
+
+    def virtual_on(
+        self, networks: Mapping[str, PlannedNetwork], endpoints: Mapping[str, Sequence[PlannedEndpoint]]
+    ) -> dict[str, list[VirtualService]]:
+        """Services with a VIP on a host's networks; of those of local scope with the host's own tasks."""
+        result = dict(self.virtual)
+        for name, network in networks.items():
+            if network.own_vips:
+                members = {
+                    key: each.addresses for key, group in endpoints.items() for each in group if each.network is network
+                }
+                result[name] = virtual_services(network.own_vips, members, self.placement.found)
+        return result
 
     def tells(self, host: str) -> str:
         """A digest of what a host is told of the others; "" if it has nothing in common with any."""
@@ -133,7 +150,8 @@ def _fleet(
     with_vip = [item.service for item in placement.found.values() if item.service.endpoint_mode == "vip"]
     fleet.overlays = plan_overlays(fleet.topology, facts, connections, parts, spanning[OVERLAYS], now, with_vip)
     for name, overlay in fleet.overlays.found.items():
-        fleet.virtual[name] = virtual_services(overlay, placement.found)
+        members = {key: member.addresses for key, member in overlay.members.items()}
+        fleet.virtual[name] = virtual_services(overlay.vips, members, placement.found)
         fleet.meshes[name], texts = shared_texts(topology.hosts[0].settings.project, overlay)
         fleet.texts.update(texts)
     if INGRESS in fleet.overlays.found:
@@ -148,6 +166,8 @@ class _Drawn:
     networks: dict[str, PlannedNetwork]
     endpoints: dict[str, list[PlannedEndpoint]]
     leases: Leases
+    virtual: Mapping[str, Sequence[VirtualService]]
+    """Services with a VIP by network."""
     problems: list[str]
     warnings: list[str]
 
@@ -161,13 +181,14 @@ def _draw(host: Host, facts: Facts, fleet: _Fleet, leases: Leases, now: str) -> 
     mine = fleet.overlays.of(host.name)
     if mine:
         leases["hosts"].setdefault(host.name, {})["mesh"] = fleet.tells(host.name)
-    allocation = allocate(host, facts, leases, now, {name: item.subnets for name, item in mine.items()})
+    services = [placed.service for placed in fleet.placed(host)]
+    allocation = allocate(host, facts, leases, now, {name: item.subnets for name, item in mine.items()}, services)
     networks = _networks(host, allocation, leases, mine, fleet.meshes)
     endpoints = {
         sandbox.name: _endpoints(host, sandbox, networks, allocation)
         for sandbox in sorted(host.sandboxes, key=lambda item: item.name)
     }
-    drawn = _Drawn(networks, endpoints, leases, [], [])
+    drawn = _Drawn(networks, endpoints, leases, fleet.virtual_on(networks, endpoints), [], [])
     drawn.problems = [
         *fleet.placement.problems.get(host.name, ()),
         *fleet.overlays.problems.get(host.name, ()),
@@ -178,7 +199,7 @@ def _draw(host: Host, facts: Facts, fleet: _Fleet, leases: Leases, now: str) -> 
         *_off_link(drawn.every),
         *_full(networks, drawn.every),
         *_unencryptable(host, facts, networks),
-        *_unbalanced(host, facts, fleet),
+        *_unbalanced(host, facts, fleet, drawn),
         *published_twice(published_ports(drawn.every)),
         *taken_ports(published_ports(drawn.every), facts),
     ]
@@ -254,14 +275,14 @@ def _full(networks: Mapping[str, PlannedNetwork], endpoints: Sequence[PlannedEnd
 
 def _plan_host(host: Host, facts: Facts, drawn: _Drawn, fleet: _Fleet, leases: Leases) -> Plan:
     project = host.settings.project
-    resources = _network_resources(host, drawn.networks, drawn.every, facts)
+    resources = _network_resources(host, drawn, facts)
     names = names_of_host(project, facts, drawn.every)
     if names.file.files:
         resources.append(names.file)
     for sandbox in sorted(host.sandboxes, key=lambda item: item.name):
         if mode_of(host, sandbox) != "host":
             naming = Naming(project, facts, names, sandbox, drawn.endpoints[sandbox.name])
-            resources += _sandbox_resources(naming, fleet, _ENGINES[_engine(host, facts)])
+            resources += _sandbox_resources(naming, drawn.virtual, fleet.mesh, _ENGINES[_engine(host, facts)])
     return Plan(
         host=host.name,
         project=project,
@@ -294,13 +315,19 @@ def _networks(
         elif name in allocation.subnets:
             created = leases["networks"][f"{host.name}/{name}"]["created"]
             network_id = identifier("network", host.settings.project, host.name, name)
-            result[name] = PlannedNetwork(network, network_id, created, allocation.subnets[name], host=host.name)
+            result[name] = PlannedNetwork(
+                network,
+                network_id,
+                created,
+                allocation.subnets[name],
+                host=host.name,
+                own_vips=allocation.vips.get(name, {}),
+            )
     return result
 
 
-def _network_resources(
-    host: Host, networks: Mapping[str, PlannedNetwork], endpoints: Sequence[PlannedEndpoint], facts: Facts
-) -> list[Resource]:
+def _network_resources(host: Host, drawn: _Drawn, facts: Facts) -> list[Resource]:
+    networks, endpoints = drawn.networks, drawn.every
     resources: list[Resource] = []
     bridges: dict[str, str] = {}
     ports = published_ports(endpoints)
@@ -323,7 +350,16 @@ def _network_resources(
         closed = tuple(family for family in families if not facts.forwarded_before(family))
         opened = [family for family in facts.docker_user if host.settings.docker_user and bridges]
         rules = HostRules(
-            host.settings.project, behind, bridges, ports, closed, facts.bridges, bool(opened), facts.uplinks, overlays
+            host.settings.project,
+            behind,
+            bridges,
+            ports,
+            closed,
+            facts.bridges,
+            bool(opened),
+            facts.uplinks,
+            overlays,
+            _called_by_host(drawn),
         )
         resources += [host_table(rules), *(DockerUser(family) for family in opened)]
     if facts.filters_bridges:
@@ -335,6 +371,16 @@ def _network_resources(
     if guarded and facts.filters_bridges:
         resources.append(bridge_table(host.settings.project, guarded, endpoints))
     return resources
+
+
+def _called_by_host(drawn: _Drawn) -> list[VirtualService]:
+    """Services on networks where the host has an address of the VIP's family."""
+    found: dict[str, VirtualService] = {}
+    for name, network in drawn.networks.items():
+        own = DRIVERS[network.network.driver].host_addresses(network) if network.own_vips else ()
+        families = {6 if ":" in address else 4 for address in own}
+        found.update({item.vip: item for item in drawn.virtual.get(name, ()) if own and item.family in families})
+    return [item for _vip, item in sorted(found.items())]
 
 
 def _encryption(host: Host, overlays: Iterable[PlannedNetwork]) -> list[Resource]:
@@ -428,7 +474,10 @@ def _link_names(endpoints: Sequence[Endpoint], networks: Mapping[str, PlannedNet
 
 
 def _sandbox_resources(
-    naming: Naming, fleet: _Fleet, engine: Callable[[str, Iterable[VirtualService]], Balancing]
+    naming: Naming,
+    virtual: Mapping[str, Sequence[VirtualService]],
+    mesh: Sequence[MeshPort],
+    engine: Callable[[str, Iterable[VirtualService]], Balancing],
 ) -> list[Resource]:
     name = naming.sandbox.name
     resources: list[Resource] = [Namespace(name, role=f"sandbox/{name}"), naming.files()]
@@ -437,9 +486,9 @@ def _sandbox_resources(
         resources += DRIVERS[endpoint.network.network.driver].endpoint_resources(endpoint)
     if name == INGRESS_SANDBOX:
         inner = next(endpoint.link for endpoint in naming.endpoints if endpoint.network.name == INGRESS)
-        resources += [mesh_table(naming.project, name, fleet.mesh, inner), *mesh_sysctls()]
+        resources += [mesh_table(naming.project, name, mesh, inner), *mesh_sysctls()]
     elif naming.endpoints:
-        services = [item for endpoint in naming.endpoints for item in fleet.virtual.get(endpoint.network.name, ())]
+        services = [item for endpoint in naming.endpoints for item in virtual.get(endpoint.network.name, ())]
         balancing = engine(name, services)
         resources += [sandbox_table(naming.project, name, balancing), *balancing.resources, naming.resolver()]
     return resources
@@ -454,9 +503,9 @@ def _engine(host: Host, facts: Facts) -> str:
     return ("ipvs" if facts.ipvs else "nftables") if said == "auto" else said
 
 
-def _unbalanced(host: Host, facts: Facts, fleet: _Fleet) -> list[str]:
+def _unbalanced(host: Host, facts: Facts, fleet: _Fleet, drawn: _Drawn) -> list[str]:
     """Sentences about what services want of the host's kernel or engine and do not get."""
-    if not any(fleet.virtual.get(name) for name in users(host)):
+    if not any(drawn.virtual.get(name) for name in drawn.networks):
         return []
     if _engine(host, facts) == "ipvs":
         return [] if facts.ipvs else ["cnm_load_balancer: this host's kernel has no IPVS. Write nftables, or auto."]

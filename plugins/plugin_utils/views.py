@@ -85,13 +85,15 @@ def _service(host: str, placed: PlacedService, networks: Mapping[str, PlannedNet
     """A service as a host knows it: of its networks those that are there, of its tasks the host's own."""
     service = placed.service
     weights = {task: placed.weight(task, where) for task, where in zip(placed.names, placed.tasks.values())}
-    places = {}
+    places: dict[str, dict[str, Any]] = {}
     for place in service.networks:
-        overlay = networks[place.network].overlay if place.network in networks else None
-        if overlay is not None:
-            vip = overlay.vips.get(service.name)
+        if place.network in networks:
+            vip = networks[place.network].vips.get(service.name)
             names = [service.name, *place.aliases] if vip is not None else []
             places[place.network] = {"vips": list(vip.addresses) if vip is not None else [], "names": names}
+            if networks[place.network].overlay is None:
+                own = (weights[task] for task, where in zip(placed.names, placed.tasks.values()) if where == host)
+                places[place.network]["answers"] = any(own)
     return {
         "mode": service.mode,
         "wanted": len(weights),

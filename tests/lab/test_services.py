@@ -542,6 +542,63 @@ class TestRemoving:
         assert {host: (snapshot(fleet, host), rules(fleet, host)) for host in fleet.hosts} == before
 
 
+# --- networks of one host --------------------------------------------------------------------------------------------
+
+LOCAL = {"ps-bridge": {"subnet": ["10.20.0.0/24", "fd00:20::/64"], "enable_ipv6": True}}
+
+
+def local(**deploy: Any) -> dict[str, Any]:
+    """A service on each host's own network."""
+    web = {"networks": {"ps-bridge": {"aliases": ["www"]}}, "deploy": {"replicas": 5, **deploy}}
+    return declared({"web": web}, LOCAL, cnm_hosts="all")
+
+
+class TestOnNetworksOfOneHost:
+    def test_each_host_balances_among_its_own_tasks_for_sandboxes_and_for_itself(
+        self, fleet: Fleet, at_work: Servers
+    ) -> None:
+        boxes = {host: sandboxes(**{f"c{host[-1]}": ["ps-bridge"]}) for host in ("node1", "node2")}
+        fleet.declare(local(placement={"hosts": ["node1", "node2"]}), **boxes)
+        foretold = fleet.site("--check")
+        assert fleet.site().operations("node1") == foretold.operations("node1")
+        tasks = where(fleet)
+        at_work.serve(tasks)
+        assert Counter(tasks.values()) == {"node1": 3, "node2": 2}
+        for host, box in (("node1", "c1"), ("node2", "c2")):
+            mine = [task for task, place in tasks.items() if place == host]
+            inner = Caller(fleet, host, box)
+            vips = inner.lookup("web")
+            assert vips == inner.lookup("www") == inner.lookup("web.ps-bridge")
+            assert inner.lookup("tasks.web") == sorted(a for task in mine for a in addresses(fleet, host, task))
+            assert in_namespace(inside(fleet, host, box), ask_reverse, vips[0]).data == ("web.ps-bridge",)
+            for caller in (inner, Caller(fleet, host), Caller(fleet, host, mine[0])):
+                for vip in vips:
+                    for protocol in ("tcp", "udp"):
+                        said = caller.call(vip, 2 * len(mine), protocol=protocol)
+                        assert Counter(each.split(" ")[0] for each in said) == dict.fromkeys(mine, 2)
+                        assert len({each.split(" ")[1] for each in said}) == 1
+                    assert caller.pings(vip)
+        assert fleet.site().changed == []
+
+        vip = Caller(fleet, "node1", "c1").lookup("web")[0]
+        gone = {a for task in ("web.3", "web.5") for a in addresses(fleet, "node1", task)}
+        flow = Caller(fleet, "node1").datagrams(vip)
+        while echoed(flow, "who") != "web.5":
+            flow = Caller(fleet, "node1").datagrams(vip)
+        fleet.declare(local(replicas=2, placement={"hosts": ["node1"]}), **boxes)
+        fleet.site()
+        assert where(fleet) == {"web.1": "node1", "web.2": "node1"}
+        gone -= set(addresses(fleet, "node1", "web.2"))
+        at_work.serve({"web.2": "node1"})
+        assert echoed(flow, "who") in ("web.1", "web.2")
+        assert Caller(fleet, "node1", "c1").tasks(vip, 4) == {"web.1": 2, "web.2": 2}
+        assert mentioned(fleet, sorted(gone)) == []
+        (said,) = Caller(fleet, "node2", "c2").call(Caller(fleet, "node2", "c2").lookup("web")[0])
+        assert "refused" in said
+        verified = fleet.play("verify")
+        assert verified.code == 0, verified.output
+
+
 class TestWrongInput:
     def test_is_said_before_any_change(self, fleet: Fleet) -> None:
         before = {host: snapshot(fleet, host) for host in fleet.hosts}

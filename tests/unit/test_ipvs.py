@@ -234,6 +234,11 @@ class TestBalancing:
         assert len(set(marks)) == len(marks) == 198
         assert alone <= {mark for _family, mark in marks}
 
+    @pytest.mark.parametrize("vip", ["192.168.7.9", "255.255.255.254", "128.0.0.0", *(f"fd00::{n}" for n in range(16))])
+    def test_marks_are_numbers_that_ipvsadm_takes_back(self, vip: str) -> None:
+        (server,) = virtual(replace(REDIS if "." in vip else REDIS6, vip=vip))
+        assert 0 < server.mark < 2**31
+
     def test_a_drained_task_stays_with_weight_0_and_is_not_pinged(self) -> None:
         drained = replace(REDIS, tasks=(("10.0.0.2", 0), ("10.0.0.3", 1)))
         (server,) = virtual(drained)

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
-from typing import Any, Optional
+from typing import Any, ClassVar, Optional
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.conntrack import _flows, forget_moved
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import Mesh, Namespace, Nftables
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import File, Mesh, Namespace, Nftables
 from ansible_collections.cnm.fabric.plugins.plugin_utils.balancing import VirtualService
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import Host, Service, Topology
@@ -206,6 +206,53 @@ class TestAddresses:
         made = planned(redis(9), networks=small)
         assert set(made.refusals) == {"h1", "h2", "h3"}
         assert made.plans == {}
+
+
+LOCAL = {"web": {"driver": "bridge", "subnet": ["10.20.0.0/24", "fd00:20::/64"], "enable_ipv6": True}}
+
+
+class TestOnNetworksOfOneHost:
+    SERVICES: ClassVar = {"api": {"networks": {"web": {"aliases": ["www"]}}, "deploy": {"replicas": 3}}}
+    BOX: ClassVar = {"c1": {"networks": ["web"]}}
+
+    def test_each_host_has_a_virtual_address_of_its_own_and_keeps_it(self) -> None:
+        first = planned(self.SERVICES, 2, networks=LOCAL)
+        held = {host: first.leases["networks"][f"{host}/web"]["vips"] for host in ("h1", "h2")}
+        assert held["h1"]["api"] == {"ipv4": "10.20.0.2", "ipv6": "fd00:20::2"}
+        again = planned(self.SERVICES, 2, leases=first.leases, sandboxes=self.BOX, networks=LOCAL)
+        assert {host: again.leases["networks"][f"{host}/web"]["vips"] for host in held} == held
+        assert again.leases["endpoints"]["h1/web/c1"]["ipv4"] not in str(held)
+        gone = planned({}, 2, leases=again.leases, sandboxes=self.BOX, networks=LOCAL)
+        assert "vips" not in gone.leases["networks"]["h1/web"]
+
+    def test_who_calls_is_the_sandbox_or_the_host_itself_and_tasks_are_the_hosts_own(self) -> None:
+        made = planned(self.SERVICES, 2, sandboxes=self.BOX, networks=LOCAL)
+        tables = {item.namespace: item for item in made.plans["h1"].resources if isinstance(item, Nftables)}
+        inside = [rule for rule in tables["c1"].chains[0].rules if "daddr 10.20.0.2 " in rule]
+        assert inside == ["ip daddr 10.20.0.2 dnat ip to numgen inc mod 2 map { 0 : 10.20.0.3, 1 : 10.20.0.4 }"]
+        (output,) = [chain.rules for chain in tables[""].chains if chain.name == "output"]
+        assert inside[0] in output
+        assert made.plans["h2"].model["services"]["api"]["networks"]["web"]["answers"]
+
+    @pytest.mark.parametrize("option", ["inhibit_ipv4", "gateway_mode_ipv4"])
+    def test_a_host_without_an_address_there_does_not_call(self, option: str) -> None:
+        value = {"inhibit_ipv4": "true", "gateway_mode_ipv4": "isolated"}[option]
+        network = {**LOCAL["web"], "internal": True, "driver_opts": {f"com.docker.network.bridge.{option}": value}}
+        made = planned(self.SERVICES, 1, networks={"web": network})
+        (table,) = [item for item in made.plans["h1"].resources if isinstance(item, Nftables) and item.role == "host"]
+        (output,) = [chain.rules for chain in table.chains if chain.name == "output"]
+        assert [rule for rule in output if rule.startswith("ip daddr")] == []
+        assert [rule for rule in output if rule.startswith("ip6 daddr")] != []
+
+    def test_names_are_kept_here(self) -> None:
+        made = planned(self.SERVICES, 1, networks=LOCAL)
+        (names,) = [
+            item for item in made.plans["h1"].resources if isinstance(item, File) and item.directory.endswith("names")
+        ]
+        assert "10.20.0.2 api.web api www www.web\n" in names.files["web"]
+        (servers,) = [text for name, text in names.files.items() if name.startswith("@")]
+        assert "server=/api.web/\n" in servers
+        assert "server=/api.2.web/\n" in servers
 
 
 # --- what is remembered ----------------------------------------------------------------------------------------------

@@ -15,6 +15,8 @@ from .services import task_name, task_number
 from .structure import did_you_mean
 from .topology import Endpoint, Sandbox, Service
 
+_BALANCED = ("overlay", "bridge")
+
 
 @dataclass(frozen=True)
 class _Everywhere:
@@ -143,11 +145,11 @@ def _networks(draft: Draft, service: Service) -> Iterator[Mistake]:
                 f"There is no network `{item.network[:63]}` on this host, which may have tasks of the service.",
                 did_you_mean(item.network, draft.declared, "Declare it for all hosts of the service's placement."),
             )
-        elif network is not None and network.scope != "global":
+        elif network is not None and network.driver not in _BALANCED:
             place.wrong(
-                f"The tasks of a service are on several hosts, and the network `{network.name}` is of one "
-                f"(driver {network.driver}).",
-                "Use a network of the driver overlay.",
+                f"Services are on networks of the drivers overlay and bridge, and `{network.name}` is of the driver "
+                f"{network.driver}.",
+                "Use another network.",
             )
         elif network is not None:
             for number, address in enumerate(item.addresses):

@@ -7,8 +7,8 @@ A driver is one file with a class that has these methods, and its line in ``regi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Optional, Protocol
 
@@ -16,6 +16,7 @@ from ...module_utils.plan import Resource
 from ..addressing import Subnet
 from ..declaration.topology import Endpoint, Network, Sandbox
 from ..overlays import Overlay
+from ..virtual import Vip
 
 
 @dataclass(frozen=True)
@@ -41,10 +42,17 @@ class PlannedNetwork:
     overlay: Optional[Overlay] = None
     shared: Optional[Digests] = None
     """Of a network that spans hosts: all of it, and what its hosts share."""
+    own_vips: Mapping[str, Vip] = field(default_factory=dict)
+    """Of a network of local scope: its services' virtual addresses, sorted."""
 
     @property
     def name(self) -> str:
         return self.network.name
+
+    @property
+    def vips(self) -> Mapping[str, Vip]:
+        """The virtual addresses of services on it, by service."""
+        return self.overlay.vips if self.overlay is not None else self.own_vips
 
     def of(self, family: int) -> tuple[Subnet, ...]:
         """Its subnets of a family."""
