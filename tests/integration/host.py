@@ -157,8 +157,8 @@ def resources_of(sandboxes: dict[str, Any]) -> tuple[Resource, ...]:
 
 
 def _rules(text: str) -> Iterator[str]:
-    """The parts of a ruleset: neither chains and sets in a table nor elements in a set stand in an order of meaning."""
-    for part in re.split(r"\n+(?=\t(?:chain|set|map) |\})", text):
+    """The parts of a ruleset: neither tables, nor chains and sets in one, nor elements in a set stand in an order of meaning."""
+    for part in re.split(r"\n+(?=\t(?:chain|set|map) |\}|table )", text):
         head, elements, rest = part.partition("elements = {")
         inside, brace, end = rest.partition("}")
         yield head + elements + ", ".join(sorted(item.strip() for item in inside.split(","))) + brace + end
