@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""How much is tried of what has no end: a sample that is the same every time, or with ``./run test --all`` the whole."""
+"""How much is tried of what has no end: the same sample every time, or with ``./run test --all`` the whole."""
 
 from __future__ import annotations
 

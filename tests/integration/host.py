@@ -157,7 +157,7 @@ def resources_of(sandboxes: dict[str, Any]) -> tuple[Resource, ...]:
 
 
 def _rules(text: str) -> Iterator[str]:
-    """The parts of a ruleset: neither tables, nor chains and sets in one, nor elements in a set stand in an order of meaning."""
+    """The parts of a ruleset: tables, chains and sets in one, and elements of a set stand in no order of meaning."""
     for part in re.split(r"\n+(?=\t(?:chain|set|map) |\}|table )", text):
         head, elements, rest = part.partition("elements = {")
         inside, brace, end = rest.partition("}")

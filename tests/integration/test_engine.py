@@ -40,7 +40,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespace
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
 from ansible_collections.cnm.fabric.plugins.module_utils.plan import File, Link, Resource
 from ansible_collections.cnm.fabric.plugins.module_utils.resources import resolver, sysctl
-from ansible_collections.cnm.fabric.plugins.module_utils.state import RUN, Locked, locked
+from ansible_collections.cnm.fabric.plugins.module_utils.state import RUN, Locked, former_values, locked
 from ansible_collections.cnm.fabric.plugins.module_utils.verifying import resolving
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
@@ -100,6 +100,13 @@ class TestConverging:
         the_same(before, snapshot())
         assert foretold == compare(wanted)
         assert foretold == converge(wanted)
+
+    @on_a_host
+    def test_a_sysctl_of_several_words_that_the_namespace_has_by_itself_is_not_noted(self) -> None:
+        ports = sysctl.read_sysctl("net.ipv4.ip_local_port_range")
+        assert ports == "32768 60999"
+        converge(resources_of({"c1": {"networks": ["back"], "sysctls": {"net.ipv4.ip_local_port_range": ports}}}))
+        assert not [name for name in former_values() if name.startswith("c1:")]
 
     @on_a_host
     def test_a_random_walk_never_leaves_the_path(self) -> None:

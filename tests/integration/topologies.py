@@ -117,7 +117,8 @@ SERVICES: list[dict[str, Any]] = [
     {"deploy": {"replicas": 2, "scheduler": "sh", "weights": {"s{number}.1": 3}}},
     {"deploy": {"replicas": 2, "placement": {"hosts": ["node1"]}, "draining": ["s{number}.2"]}},
     {"ports": [{"target": 80, "published": "{port}"}], "deploy": {"replicas": 2}},
-    {"ports": [{**_HOST_PORT, "protocol": "udp"}, {**_HOST_PORT, "host_ip": "192.0.2.1"}], "deploy": {"mode": "global"}},
+    {"ports": [{**_HOST_PORT, "protocol": "udp"}], "deploy": {"mode": "global"}},
+    {"ports": [{**_HOST_PORT, "host_ip": "192.0.2.1"}], "deploy": {"mode": "global"}},
 ]
 SERVICE_NETWORKS: list[dict[str, Any]] = [{}, {"aliases": ["store"]}, {"ipv4_addresses": ["{prefix}.{host}"]}]
 
@@ -271,4 +272,3 @@ def _paths(path: str, value: Any) -> set[str]:
     if not isinstance(value, Mapping):
         return {path}
     return {path}.union(*(_paths(f"{path}.{key}", item) for key, item in value.items()))
-

@@ -22,9 +22,9 @@ def sysctl_path(name: str) -> Path:
 
 
 def read_sysctl(name: str) -> Optional[str]:
-    """The parameter's value in the thread's namespace, None if this kernel has none of that name."""
+    """The parameter's value in the thread's namespace, its words with a space between them; None if there is none."""
     try:
-        return sysctl_path(name).read_text(encoding="utf-8").strip()
+        return " ".join(sysctl_path(name).read_text(encoding="utf-8").split())
     except FileNotFoundError:
         return None
 
@@ -69,8 +69,7 @@ class SysctlKind(Kind[Sysctl]):
                 own = former.get((namespace, name))
                 mine = (namespace, name) in ours
                 held = mine or (not holders.get(_place(namespace, name)) and own is None)
-                text = " ".join(value.split())
-                found = Sysctl(namespace, name, text, held, own, does_without is not None)
+                found = Sysctl(namespace, name, value, held, own, does_without is not None)
                 result[found.key] = Found(found, stale=mine)
         return result
 
