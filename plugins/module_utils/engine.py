@@ -16,7 +16,8 @@ from .journal import Journal
 from .kernel.host import Host
 from .kernel.netlink import NetlinkError
 from .kernel.nft import NftError
-from .plan import Key, Resource, encode
+from .kernel.owners import OwnerError
+from .plan import Key, Namespace, Resource, encode
 from .resources.base import Found, Kind, Operation
 from .resources.registry import kinds
 from .resources.resolver import ResolverError
@@ -37,7 +38,7 @@ class Obstacles(EngineError):
 
 Observed = dict[Key, Found[Any]]
 
-EXPECTED = (EngineError, NetlinkError, NftError, ResolverError, OSError)
+EXPECTED = (EngineError, NetlinkError, NftError, OwnerError, ResolverError, OSError)
 """What a host can make go wrong; anything else is a mistake of ours and keeps its traceback."""
 
 
@@ -69,7 +70,8 @@ def difference(
 ) -> list[Operation[Any]]:
     """What to do so that observed becomes wanted, sorted by key.  Raises Obstacles.  Pure.
 
-    An object that lives in one that goes needs no operation of its own; a wanted one there is made anew.  With
+    An object that lives in one that goes needs no operation of its own; a wanted one there is made anew.  A namespace
+    that is somebody else's does not go, so what is ours in there does, piece by piece.  With
     ``only`` nothing but these keys is looked at, and what of them is ours and not wanted goes, stale or not.
     """
     if only is not None:
@@ -78,6 +80,7 @@ def difference(
     _refuse_obstacles(wanted, found_by)
     wanted_keys = {item.key for item in wanted}
     gone: set[Key] = set()
+    handed_over: set[str] = set()
     operations: list[Operation[Any]] = []
     # In the registry's order what owns is settled before what is owned.
     for name, kind in registry.items():
@@ -87,12 +90,19 @@ def difference(
                 operations.append(Operation("delete", found.resource, found.resource))
                 gone.update(_going(found.resource))
         for item in sorted((item for item in wanted if item.kind == name), key=lambda item: item.key):
-            operation = _compare(kind, item, None if gone.intersection(item.inside) else found_by.get(item.key))
+            found_here = found_by.get(item.key)
+            operation: Optional[Operation[Any]]
+            if found_here is not None and getattr(item, "namespace", "") in handed_over:
+                operation = Operation("replace", item, found_here.resource)
+            else:
+                operation = _compare(kind, item, None if gone.intersection(item.inside) else found_here)
             if operation is None:
                 continue
             operations.append(operation)
             if operation.action in ("create", "replace"):
                 gone.add(item.key)
+            if operation.action == "replace" and isinstance(item, Namespace):
+                handed_over.add(item.name)
     return operations
 
 
@@ -100,7 +110,7 @@ def _going(resource: Resource) -> list[Key]:
     """What a removed object takes along: itself, and what hangs on a link's addresses."""
     if resource.kind == "address":
         return [resource.key, ("addresses", resource.key[1], resource.key[2])]
-    return [resource.key]
+    return [] if isinstance(resource, Namespace) and resource.owner else [resource.key]
 
 
 def _compare(kind: Kind[Any], wanted: Resource, found: Any) -> Any:
@@ -154,7 +164,10 @@ def former(operations: Sequence[Operation[Any]], observed: Observed) -> dict[Key
     """What is where the operations will be at work, None for nothing; with what goes along with a removal.  Pure."""
     # What is made anew because it goes along with something is there all the same.
     keys = [operation.resource.key for operation in operations]
-    result = {key: observed[key].resource if key in observed else None for key in keys}
+    result: dict[Key, Optional[Resource]] = {}
+    for key in keys:
+        was = observed[key].resource if key in observed else None
+        result[key] = was if was is not None and was.restorable else None
     going = {
         key
         for operation in operations
@@ -211,8 +224,19 @@ class Engine:
         else:
             getattr(kind, step.method)(self._host, [item.resource for item in step.operations])
 
+    def _refuse(self, wanted: Sequence[Resource]) -> None:
+        """Raise EngineError with every reason why the host cannot be as wanted, whatever is installed there."""
+        found = [
+            sentence
+            for name, kind in self._registry.items()
+            for sentence in kind.refuse(self._host, [item for item in wanted if item.kind == name])
+        ]
+        if found:
+            raise EngineError(f"{'; '.join(found)}. Nothing was changed on this host.")
+
     def _require(self, wanted: Sequence[Resource]) -> None:
         """Raise EngineError with everything the host lacks, before anything is changed."""
+        self._refuse(wanted)
         lacking = [
             sentence
             for name, kind in self._registry.items()
@@ -230,7 +254,9 @@ class Engine:
         still not as wanted.  What a run that was cut off had begun is finished, or if this one fails undone, with it.
         """
         if check:
-            return difference(wanted, self._observe(wanted), self._registry, only)
+            operations = difference(wanted, self._observe(wanted), self._registry, only)
+            self._refuse(wanted if operations else ())
+            return operations
         journal = Journal(self._host.project, only)
         unfinished = bool(journal.places)
         try:
@@ -242,6 +268,7 @@ class Engine:
                 raise
             whose = "this run and an earlier one that was cut off" if unfinished else "this run"
             raise EngineError(f"{sentence(error).rstrip('.')}. {self._undo(journal, whose)}") from error
+        self.warnings += dict.fromkeys(self._host.warnings)
         if unfinished:
             self.warnings.append("An earlier run on this host was cut off; this run finished what it had begun.")
         return operations

@@ -118,6 +118,11 @@ class Resource(ABC):
         return ()
 
     @property
+    def restorable(self) -> bool:
+        """Whether an undone run puts it back; what is left of something is not."""
+        return True
+
+    @property
     def label(self) -> str:
         """Its name for people, as in an operation or an error."""
         return "/".join(part for part in self.key[1:] if part)
@@ -125,13 +130,25 @@ class Resource(ABC):
 
 @dataclass(frozen=True)
 class Namespace(Resource):
-    """A network namespace of ours, mounted on ``/run/netns/<name>``.  Its ``lo`` carries the mark and is up."""
+    """A network namespace, mounted on ``/run/netns/<name>``.  The ``lo`` of ours carries the mark and is up.
+
+    One that somebody else owns is only given the name: what is in there without a mark of ours stays as it is.
+    """
 
     kind: ClassVar[str] = "namespace"
     name: str
     role: str = ""
     """What it is, for the mark: ``sandbox/c1``."""
     loopback_up: bool = True
+    owner: str = ""
+    """``docker``, ``podman``, ``pid``, ``machine`` or ``path``; "" is ours."""
+    reference: str = ""
+    """The owner's name, process id or path, by which the host finds it in each run."""
+    attached: bool = True
+    """Whether the name leads to the namespace that the owner has now: a container that restarts has another."""
+    files: dict[str, str] = field(default_factory=dict)
+    """The owner's own ``resolv.conf`` and ``hosts``, written in place: text that stands in front of what was there in
+    hosts, and instead of it in resolv.conf."""
 
     @property
     def key(self) -> Key:
@@ -224,6 +241,10 @@ class Link(Resource):
         # or a VXLAN with its VNI, is removed by itself.
         reaching = self.peer is not None or self.type in ("veth", "vxlan")
         return (("namespace", self.namespace),) if self.namespace and not reaching else ()
+
+    @property
+    def restorable(self) -> bool:
+        return not self.role.startswith(PORT)  # the end of a pair whose other end is nowhere
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address, ip_network
 
-from ..module_utils.plan import File, Resolver, content_digest, mark
+from ..module_utils.plan import File, Namespace, Resolver, content_digest, mark
 from .addressing import network_of
 from .declaration.topology import HOST_GATEWAY, Endpoint, Sandbox
 from .drivers.base import PlannedEndpoint, PlannedNetwork
@@ -46,6 +46,9 @@ _DIGITS = {4: 8, 6: 4}
 _EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 _OWN_LOOPBACK = ("127.0.0.0/8", "::1/128")
 _NAMED = 5
+_WITH_FILES = ("docker", "podman")
+"""Owners who tell the host where resolv.conf and hosts of theirs are."""
+_IN_PLACE = ("resolv.conf", "hosts")
 _QUESTIONS = 1024
 """How many questions a resolver has open at a time before it refuses more; Docker's number."""
 
@@ -268,6 +271,14 @@ class Naming:
             tuple(config),
             {path: self.names.digests[name] for name, path in paths.items()},
         )
+
+    def namespace(self) -> Namespace:
+        """The sandbox's namespace; of a container its own files of names, too."""
+        whose = self.sandbox.namespace
+        in_place = self.endpoints and whose.owner in _WITH_FILES
+        files = {name: text for name, text in self.files().files.items() if name in _IN_PLACE} if in_place else {}
+        name = self.sandbox.name
+        return Namespace(name, f"sandbox/{name}", owner=whose.owner, reference=whose.reference, files=files)
 
     def files(self) -> File:
         """``/etc/netns/<sandbox>``: what ``ip netns exec`` shows in place of the files in /etc."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Optional
 
-from ..module_utils.plan import DockerUser, Namespace, Plan, Resource, Sysctl, Xfrm
+from ..module_utils.plan import DockerUser, Plan, Resource, Sysctl, Xfrm
 from .addressing import Allocation, allocate, users
 from .balancing import Balancing, VirtualService, virtual_services
 from .declaration.ingress import INGRESS
@@ -480,7 +480,7 @@ def _sandbox_resources(
     engine: Callable[[str, Iterable[VirtualService]], Balancing],
 ) -> list[Resource]:
     name = naming.sandbox.name
-    resources: list[Resource] = [Namespace(name, role=f"sandbox/{name}"), naming.files()]
+    resources: list[Resource] = [naming.namespace(), naming.files()]
     resources += [Sysctl(name, parameter, value) for parameter, value in naming.sandbox.sysctls]
     for endpoint in naming.endpoints:
         resources += DRIVERS[endpoint.network.network.driver].endpoint_resources(endpoint)

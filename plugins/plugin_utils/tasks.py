@@ -50,4 +50,5 @@ def _task(placed: PlacedService, number: int, host: str) -> Sandbox:
     if any(port.mode == "ingress" for port in service.ports):
         endpoints.append(Endpoint(INGRESS, path=service.path))
     ports = tuple(port for port in service.ports if port.mode == "host")
-    return Sandbox(task, host, tuple(endpoints), ports=ports, path=service.path)
+    namespace = service.namespace.of_task(number)
+    return Sandbox(task, host, tuple(endpoints), namespace=namespace, ports=ports, path=service.path)

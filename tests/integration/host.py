@@ -231,7 +231,8 @@ def snapshot() -> dict[str, Any]:
         for path in sorted(root.rglob("*")):
             named = path.parent == Path(namespaces.DIRECTORY) and path.name in namespaces.names()
             if path.is_file() and path.suffix != ".pid" and not named:
-                result[str(path)] = (path.read_text(), oct(path.stat().st_mode))
+                text = re.sub(r'"number": \d+', "", path.read_text())  # the kernel chose it
+                result[str(path)] = (text, oct(path.stat().st_mode))
     result["encryption"] = sorted(sh("ip xfrm state; ip xfrm policy").splitlines())
     result["resolvers"] = sorted(_resolvers())
     return result

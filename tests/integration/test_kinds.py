@@ -70,6 +70,11 @@ AEAD = f"aead 'rfc4106(gcm(aes))' 0x{bytes(20).hex()} 128"
 REQID = request_id("default")
 SPIS = {epoch: security_index("default", HERE_4, epoch) for epoch in range(3)}
 
+BOX, OF_BOX = "/run/theirs/box", "/var/lib/cnm/default/attached/box.json"
+A_BOX = f"mkdir -p /run/theirs; : > {BOX}; unshare --net={BOX} true; nsenter --net={BOX} ip link set lo up"
+OTHERS: Sandboxes = {"box": {"networks": ["front"], "namespace": {"path": BOX}}}
+"""A sandbox in somebody else's namespace."""
+
 IPVS = "modprobe -q ip_vs && test -e /proc/self/net/ip_vs"
 SERVERS = (RealServer("10.0.2.3", 2), RealServer("10.0.2.4", upper=9, lower=3), RealServer("10.0.2.5", 0))
 BY_MARK = Ipvs("c1", mark=7, scheduler="sh", flags=("fallback",), persistence=300, prefix=24, servers=SERVERS)
@@ -138,6 +143,10 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "name": NAME,
         "role": Drift(C1 + "link set lo alias cnm:default:sandbox/other"),
         "loopback_up": Drift(C1 + "link set lo down"),
+        "owner": Drift(f'sed -i \'s/"owner": "path"/"owner": "pid"/\' {OF_BOX}'),
+        "reference": Drift(f"sed -i s,/run/theirs/box,/run/theirs/other, {OF_BOX}"),
+        "attached": Drift(f"umount -l {BOX}; {A_BOX}", "owner's namespace"),
+        "files": Never("a path has none; tests/integration/test_attached.py has a container's"),
     },
     "link": {
         "namespace": NAME,
@@ -273,7 +282,8 @@ DRIFTS: dict[str, dict[str, Any]] = {
 
 def the_house() -> tuple[Resource, ...]:
     """Resources of every kind this machine's kernel lets us have."""
-    result = [*resources_of(HERE), *MESH]
+    sh(f"test -e {BOX} || {{ {A_BOX}; }}")
+    result = [*resources_of({**HERE, **OTHERS}), *MESH]
     for kind, (setup, sample) in EXTRAS.items():
         if kind in KINDS:
             with contextlib.suppress(AssertionError):
@@ -395,6 +405,10 @@ TRANSITIONS: dict[str, tuple[Sandboxes, Sandboxes]] = {
     "made": ({}, HERE),
     "changed": (HERE, OTHERWISE),
     "removed": (HERE, {}),
+    "attached": ({}, OTHERS),
+    "handed over": ({"box": {"networks": ["front"]}}, {"box": {**OTHERS["box"], "networks": ["front", "back"]}}),
+    "taken back": (OTHERS, {"box": {"networks": ["apart"]}}),
+    "detached": (OTHERS, HERE),
 }
 MOVED = a_mesh(boxes={"a": 0, "b": 1, "c": 2, "e": 0}, flood=(VTEPS[4][2],))
 MESHES: dict[str, tuple[Sequence[Resource], Sequence[Resource]]] = {
@@ -410,6 +424,7 @@ def transition(name: str) -> tuple[Sequence[Resource], Sequence[Resource]]:
     if name in MESHES:
         return MESHES[name]
     first, second = TRANSITIONS[name]
+    sh(f"test -e {BOX} || {{ {A_BOX}; }}")
     return resources_of(first), resources_of(second)
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -68,6 +69,12 @@ class Host:
         """Names of the namespaces with our mark; filled when namespaces are observed."""
         self.foreign_namespaces: set[str] = set()
         """Names of those with nobody's mark, in which a module may have made something of ours; likewise."""
+        self.attached: set[str] = set()
+        """Names of those of others that are, or are to be, sandboxes of ours; likewise."""
+        self.paths: dict[str, str] = {}
+        """Where the owner's namespace is, for names that do not lead there yet; likewise."""
+        self.warnings: list[str] = []
+        """What the user should know of what was found or done."""
         self.thorough = False
         """Whether to look for all that is ours, and to prune what modules made by themselves too: teardown."""
         self.epoch_keys: dict[int, bytes] = {}
@@ -96,7 +103,7 @@ class Host:
     @property
     def places(self) -> list[str]:
         """Where there may be something of ours: the host itself, our namespaces and those nobody marked."""
-        return ["", *sorted(self.own_namespaces | self.foreign_namespaces)]
+        return ["", *sorted(self.own_namespaces | self.foreign_namespaces | self.attached)]
 
     def prunes(self, role: Optional[str]) -> bool:
         """Whether an object of that role goes when nothing wants it; None is an object that is not ours."""
@@ -109,10 +116,15 @@ class Host:
     def run_in(self, namespace: str, function: Callable[..., T], *arguments: Any) -> T:
         """Call a function in a thread that is in that namespace ("" for the host's) and return its result."""
         try:
-            return self._worker.run(namespace, function, *arguments)
+            return self._worker.run(self.paths.get(namespace, namespace), function, *arguments)
         except BaseException:
             self.failed_in = namespace
             raise
+
+    def number(self, namespace: str) -> int:
+        """The number by which the kernel knows the namespace of that name.  FileNotFoundError if there is none."""
+        path = self.paths.get(namespace)
+        return namespaces.inode(namespace) if path is None else os.stat(path).st_ino
 
     def snapshot(self, namespace: str) -> Snapshot:
         """The namespace's links, addresses and routes, read once a run; an absent namespace has none."""
@@ -132,6 +144,8 @@ class Host:
         self._snapshots.clear()
         self.own_namespaces.clear()
         self.foreign_namespaces.clear()
+        self.attached.clear()
+        self.paths.clear()
 
     def send(self, namespace: str, messages: Sequence[Message]) -> None:
         """Send netlink messages in that namespace as one batch; NetlinkError is the first that fails."""

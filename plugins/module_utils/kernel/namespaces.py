@@ -27,6 +27,7 @@ _Outcome = tuple[Any, Optional[BaseException]]
 _CLONE_NEWNET = 0x40000000
 _MS_BIND, _MS_REC, _MS_SHARED = 0x1000, 0x4000, 0x100000
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
+_NS_GET_NSTYPE = 0xB703
 _OWN = "/proc/thread-self/ns/net"
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -116,15 +117,49 @@ def create(name: str, prepare: Optional[Callable[[], None]] = None) -> None:
             prepare()
         with _locked_directory():
             _refuse_taken(path)
-            with contextlib.suppress(FileExistsError):
-                os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o444))
-            try:
-                _mount(_OWN, path, _MS_BIND)
-            except OSError:
-                os.unlink(path)
-                raise
+            _mount_on(path, _OWN)
 
     run_in_new(inside)
+
+
+def number(path: str) -> Optional[int]:
+    """The number of the network namespace at any path, as `inode`; None if there is something else, or nothing."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(descriptor)
+        # Namespaces of other kinds are on the same file system.
+        of_a_kind = status.st_dev == os.stat(_OWN).st_dev and fcntl.ioctl(descriptor, _NS_GET_NSTYPE) == _CLONE_NEWNET
+        return status.st_ino if of_a_kind else None
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def own_number() -> int:
+    """The number of the one the calling thread is in."""
+    return os.stat(_OWN).st_ino
+
+
+def attach(name: str, source: str) -> None:
+    """Give the namespace at a path a name besides.  FileExistsError if the name is taken."""
+    path = _path(name)
+    with _locked_directory():
+        _refuse_taken(path)
+        _mount_on(path, source)
+
+
+def _mount_on(path: str, source: str) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o444))
+    try:
+        _mount(source, path, _MS_BIND)
+    except OSError:
+        os.unlink(path)
+        raise
 
 
 def delete(name: str) -> None:

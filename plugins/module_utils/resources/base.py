@@ -86,6 +86,11 @@ class Kind(ABC, Generic[R]):
     def prepare(self, host: Host, wanted: Sequence[R]) -> None:
         """Learn what comparing needs, before anything is observed or changed; what cannot be had is an error here."""
 
+    def refuse(self, host: Host, wanted: Sequence[R]) -> list[str]:
+        """Why these cannot be, as sentences; asked before anything is changed, and in check mode too."""
+        del host, wanted
+        return []
+
     def require(self, host: Host, wanted: Sequence[R]) -> Optional[str]:
         """What the host lacks to put these in place, as a sentence; asked before anything is changed."""
         del host, wanted

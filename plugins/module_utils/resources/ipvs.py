@@ -2,7 +2,8 @@
 # Copyright: cnm.fabric contributors
 """Virtual servers of IPVS, and how long it remembers connections.
 
-Nothing in IPVS has room for a mark.  In a namespace of ours all is ours; anywhere else what was named in this run is.
+Nothing in IPVS has room for a mark.  In a namespace of ours all is ours, in one of somebody else's that is a sandbox
+what is known by a packet mark is; anywhere else what was named in this run is.
 """
 
 from __future__ import annotations
@@ -44,10 +45,10 @@ def virtual_server(host: Host, item: Ipvs) -> Optional[Ipvs]:
     return replace(found[0], namespace=item.namespace) if found else None
 
 
-def _read(of: Optional[Collection[str]]) -> list[Ipvs]:
-    """All of the thread's namespace, or with names those."""
+def _read(of: Optional[Collection[str]], marked: bool = False) -> list[Ipvs]:
+    """All of the thread's namespace, or with names those, and if ``marked`` those known by a packet mark."""
     with IpvsSocket() as control:
-        services = [item for item in control.services() if of is None or item.name in of]
+        services = [item for item in control.services() if of is None or item.name in of or (marked and item.mark)]
         return [replace(item, servers=sorted_servers(control.servers(item))) for item in services]
 
 
@@ -86,6 +87,8 @@ def _lacking(family: int, scheduler: str) -> Optional[str]:
 
 def _prunes(host: Host, namespace: str) -> bool:
     """Whether what nothing wants goes there: in the namespaces of a plan."""
+    if namespace in host.attached:
+        return True
     if namespace not in host.own_namespaces:
         return False
     links = host.snapshot(namespace).links
@@ -119,10 +122,10 @@ class IpvsKind(Kind[Ipvs]):
         result: dict[Key, Found[Ipvs]] = {}
         if not ipvs.is_loaded():
             return result
-        for namespace in sorted(host.own_namespaces | self._named.keys()):
-            names = None if namespace in host.own_namespaces else self._named[namespace]
+        for namespace in sorted(host.own_namespaces | host.attached | self._named.keys()):
+            names = None if namespace in host.own_namespaces else self._named.get(namespace, ())
             try:
-                services = host.run_in(namespace, _read, names)
+                services = host.run_in(namespace, _read, names, namespace in host.attached)
             except FileNotFoundError:
                 continue
             stale = bool(services) and _prunes(host, namespace)
@@ -195,7 +198,10 @@ class IpvsTimeoutsKind(Kind[IpvsTimeouts]):
     def observe(self, host: Host, wanted: Sequence[IpvsTimeouts]) -> dict[Key, Found[IpvsTimeouts]]:
         places = {item.namespace for item in wanted}
         result: dict[Key, Found[IpvsTimeouts]] = {}
-        for namespace in sorted(host.own_namespaces) if ipvs.is_loaded() else ():
+        if not ipvs.is_loaded():
+            return result
+        balancing = {name for name in host.attached if name in places or host.run_in(name, _read, (), True)}
+        for namespace in sorted(host.own_namespaces | balancing):
             found = host.run_in(namespace, _read_timeouts)
             if found is not None and (namespace in places or found != _DEFAULT):
                 item = replace(found, namespace=namespace)

@@ -1,17 +1,26 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Network namespaces.  The mark is the alias of ``lo``: it is there before the namespace has a name."""
+"""Network namespaces.  The mark of ours is the alias of ``lo``: it is there before the namespace has a name.
+
+Those that somebody else owns get a name, and their ``lo`` stays as it is; what is ours to name is on record.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Optional, Union
 
-from ..kernel import namespaces, netlink
+from ..kernel import namespaces, netlink, owners
 from ..kernel.host import Host
+from ..kernel.owners import Owned, OwnerError
 from ..plan import Key, Namespace, mark, project_of, role_of
 from ..state import forget_inside
-from .base import Found, Kind, Operation
+from . import attachment
+from .attachment import Record
+from .base import Difference, Found, Kind, Operation
+
+_PLACE = "owner's namespace"
 
 
 class NamespaceKind(Kind[Namespace]):
@@ -19,15 +28,41 @@ class NamespaceKind(Kind[Namespace]):
 
     name = "namespace"
     stages = (20,)
+    recreated_by = frozenset({"owner", "reference"})
+
+    def __init__(self) -> None:
+        self._owned: dict[tuple[str, str], Union[Owned, OwnerError]] = {}
+        """What each owner has, or why it has none."""
+        self._others: dict[str, Namespace] = {}
+        """Those that have the name of a wanted one, and another owner."""
+
+    def prepare(self, host: Host, wanted: Sequence[Namespace]) -> None:
+        for item in wanted:
+            if item.owner:
+                self._look_up(host, item.owner, item.reference)
+
+    def _look_up(self, host: Host, owner: str, reference: str) -> Optional[Owned]:
+        """The owner's namespace, looked for once a run; None if there is none."""
+        key = (owner, reference)
+        if key not in self._owned:
+            try:
+                self._owned[key] = owners.find(owner, reference, host.run_command)
+            except OwnerError as problem:
+                self._owned[key] = problem
+        found = self._owned[key]
+        return found if isinstance(found, Owned) else None
 
     def observe(self, host: Host, wanted: Sequence[Namespace]) -> dict[Key, Found[Namespace]]:
         result: dict[Key, Found[Namespace]] = {}
-        wanted_names = {item.name for item in wanted}
+        wanted_by = {item.name: item for item in wanted}
+        records = attachment.records(host.project)
         for name in namespaces.names():
+            if name in records and records[name].is_of(attachment.mounted(name)):
+                continue
             loopback = host.snapshot(name).links.get("lo", {})
             alias = loopback.get("alias", "")
             role = role_of(alias, host.project)
-            if role is None and name not in wanted_names:
+            if role is None and name not in wanted_by:
                 if project_of(alias) is None:
                     host.foreign_namespaces.add(name)
                 continue
@@ -35,10 +70,113 @@ class NamespaceKind(Kind[Namespace]):
             if role is not None:
                 host.own_namespaces.add(name)
             result[found.key] = Found(found, ours=role is not None, stale=host.prunes(role))
+        for name in sorted(records.keys() - host.own_namespaces):
+            attached = self._attached(host, name, records[name], wanted_by.get(name))
+            if attached is not None:
+                result[attached.key] = Found(attached, stale=host.prunes(attached.role))
+        self._attach_to(host, wanted, result)
+        return result
+
+    def _attached(self, host: Host, name: str, record: Record, want: Optional[Namespace]) -> Optional[Namespace]:
+        """What is on record, as it is; None if another namespace has the name and is wanted to be ours."""
+        there = attachment.mounted(name)
+        if not record.is_of(there):
+            return None if want is not None else Namespace(name, record.role, owner=record.owner)
+        same = want is not None and (want.owner, want.reference) == (record.owner, record.reference)
+        owned = self._look_up(host, record.owner, record.reference) if same or there is None else None
+        current = owned is not None and there == owned.number
+        if owned is not None and not current and (same or owned.number == record.number):
+            host.paths[name] = owned.path
+        if there is not None or name in host.paths:
+            host.attached.add(name)
+        paths = owned.files if owned is not None and same else {key: item.path for key, item in record.files.items()}
+        files = attachment.found_files(paths, record)
+        attached = current or not same
+        return Namespace(name, record.role, True, record.owner, record.reference, attached, files)
+
+    def _attach_to(self, host: Host, wanted: Sequence[Namespace], result: dict[Key, Found[Namespace]]) -> None:
+        """Where the owner has named it itself, or nothing has the name: look at what the owner has."""
+        self._others = {}
+        for item in wanted:
+            owned = self._owned.get((item.owner, item.reference)) if item.owner else None
+            found = result.get(item.key)
+            if (
+                found is not None
+                and found.ours
+                and (found.resource.owner, found.resource.reference)
+                != (
+                    item.owner,
+                    item.reference,
+                )
+            ):
+                self._others[item.name] = found.resource
+            if not isinstance(owned, Owned) or (found is not None and found.ours):
+                continue
+            there = attachment.mounted(item.name)
+            if there in (None, owned.number):
+                result.pop(item.key, None)
+                host.foreign_namespaces.discard(item.name)
+                host.attached.add(item.name)
+                host.paths[item.name] = owned.path
+
+    def refuse(self, host: Host, wanted: Sequence[Namespace]) -> list[str]:
+        problems = []
+        numbers: dict[int, Namespace] = {}
+        files: dict[str, Namespace] = {}
+        for item in wanted:
+            if item.owner:
+                owned = self._owned[(item.owner, item.reference)]
+                problem = str(owned) if isinstance(owned, OwnerError) else self._unfit(host, item, owned, numbers)
+                problems += [f"{item.name}: {problem}"] if problem else []
+                for path in owned.files.values() if isinstance(owned, Owned) else ():
+                    if (other := files.setdefault(path, item)) is not item:
+                        problems.append(f"{item.name}: its {path} is that of {other.name} too: give each its own")
+        return problems
+
+    def _unfit(self, host: Host, item: Namespace, owned: Owned, numbers: dict[int, Namespace]) -> str:
+        """Why the owner's namespace cannot be the sandbox; "" if it can."""
+        links = host.links(owned.path)
+        who = owners.words(item.owner, item.reference)
+        other = numbers.setdefault(owned.number, item)
+        if other is not item:
+            return f"{who} is the namespace of the sandbox {other.name} already"
+        loopback = links.get("lo", {})
+        if project_of(str(loopback.get("alias", ""))) is not None:
+            return f"{who} is a namespace that this collection made: connect that sandbox itself"
+        if not loopback.get("up"):
+            return f"lo is down in the namespace of {who}, and names are resolved over it: bring it up there"
+        if item.name in self._others:
+            taken = sorted(
+                name for name, link in links.items() if name != "lo" and role_of(link["alias"], host.project) is None
+            )
+            if taken:
+                return f"in the way in the namespace of {who}: {', '.join(f'link {name}' for name in taken)}"
+        return ""
+
+    def differences(self, wanted: Namespace, found: Namespace) -> list[Difference]:
+        result = [
+            Difference(name, getattr(wanted, name), getattr(found, name))
+            for name in ("role", "owner", "reference")
+            if getattr(wanted, name) != getattr(found, name)
+        ]
+        if not wanted.owner:
+            up = wanted.loopback_up
+            return [*result, *([] if up == found.loopback_up else [Difference("loopback_up", up, found.loopback_up)])]
+        who = owners.words(wanted.owner, wanted.reference)
+        if wanted.attached and not found.attached:
+            result.append(Difference(_PLACE, f"what {who} has now", "another, or none"))
+        result += [
+            Difference(name, text, found.files[name])
+            for name, text in sorted(wanted.files.items())
+            if found.attached and name in found.files and found.files[name] != text
+        ]
         return result
 
     def create(self, host: Host, resources: Sequence[Namespace]) -> None:
         for resource in resources:
+            if resource.owner:
+                self._attach(host, resource)
+                continue
             alias = mark(host.project, resource.role)
 
             def prepare(alias: str = alias) -> None:
@@ -48,19 +186,81 @@ class NamespaceKind(Kind[Namespace]):
             namespaces.create(resource.name, prepare)
             host.own_namespaces.add(resource.name)
 
+    def _attach(self, host: Host, resource: Namespace, known: Optional[Record] = None) -> None:
+        """``known`` is what is on record of it."""
+        owned = self._look_up(host, resource.owner, resource.reference)
+        if owned is None:
+            raise self._problem(resource)
+        files = attachment.put(owned, resource, known.files if known is not None else {})
+        is_there = attachment.mounted(resource.name) == owned.number
+        named = not is_there or (known is not None and known.named) or self._has_ours(host, owned.path)
+        record = Record(resource.role, resource.owner, resource.reference, owned.number, named, files)
+        attachment.keep(host.project, resource.name, record)
+        if not is_there:
+            namespaces.attach(resource.name, owned.path)
+        host.attached.add(resource.name)
+        attachment.write(files, resource.files)
+        if resource.files and "resolv.conf" not in files:
+            host.warnings.append(
+                f"{resource.name}: {owners.words(resource.owner, resource.reference)} has no resolv.conf of its own on "
+                "the host, so names do not resolve in there: start it with a file mounted there (docs/namespaces.md)"
+            )
+
+    @staticmethod
+    def _has_ours(host: Host, place: str) -> bool:
+        """Whether there are links of ours: then its name was ours too, though the record is lost."""
+        return any(role_of(link["alias"], host.project) is not None for link in host.links(place).values())
+
+    def _problem(self, resource: Namespace) -> OwnerError:
+        problem = self._owned[(resource.owner, resource.reference)]
+        return problem if isinstance(problem, OwnerError) else OwnerError(resource.name)
+
     def change(self, host: Host, operations: Sequence[Operation[Namespace]]) -> None:
         for operation in operations:
             wanted = operation.resource
+            if wanted.owner:
+                self._attach_anew(host, wanted)
+                continue
             alias = mark(host.project, wanted.role)
             host.send(wanted.name, [netlink.set_link(1, alias=alias, up=wanted.loopback_up)])
 
+    def _attach_anew(self, host: Host, wanted: Namespace) -> None:
+        """The owner has another namespace now, or its files are its own again."""
+        record = attachment.records(host.project).get(wanted.name)
+        owned = self._look_up(host, wanted.owner, wanted.reference)
+        if record is not None and owned is not None and record.number != owned.number:
+            self._let_go(host, wanted.name, record)
+            forget_inside(wanted.name)
+        self._attach(host, wanted, record)
+
+    def _let_go(self, host: Host, name: str, record: Record) -> None:
+        """Take the name away; what is ours in there goes too, should somebody else hold it open."""
+        if not record.named or attachment.mounted(name) != record.number:
+            return
+        place = f"{namespaces.DIRECTORY}/{name}"
+        links = host.links(place).values()
+        ours = [link["index"] for link in links if host.prunes(role_of(link["alias"], host.project))]
+        host.remove(place, [netlink.del_link(index) for index in ours])
+        namespaces.delete(name)
+
     def delete(self, host: Host, resources: Sequence[Namespace]) -> None:
         for resource in resources:
-            namespaces.delete(resource.name)
+            if resource.owner:
+                self._detach(host, resource)
+            else:
+                namespaces.delete(resource.name)
             forget_inside(resource.name)
+
+    def _detach(self, host: Host, resource: Namespace) -> None:
+        record = attachment.records(host.project).get(resource.name)
+        if record is not None:
+            attachment.put_back(record.files)
+            self._let_go(host, resource.name, record)
+        attachment.drop(host.project, resource.name)
 
     def clean(self, host: Host, resource: Namespace) -> None:
         """The empty file that a namespace is to be mounted on, or was."""
         path = Path(namespaces.DIRECTORY) / resource.name
         if not namespaces.exists(resource.name) and path.is_file() and path.stat().st_size == 0:
             namespaces.delete(resource.name)
+        attachment.tidy(host.project, resource.name)

@@ -198,7 +198,7 @@ class NftablesKind(Kind[Nftables]):
         own_name = table_name(host.project)
         places = {(item.namespace, item.family, item.name) for item in wanted}
         places |= {("", family, own_name) for family in FAMILIES}
-        for name in host.own_namespaces:
+        for name in host.own_namespaces | host.attached:
             bridged = any(link["kind"] == "bridge" for link in host.snapshot(name).links.values())
             places |= {(name, family, own_name) for family in (FAMILIES if bridged else (FAMILY,))}
         if host.thorough:

@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
-from ..kernel import namespaces
 from ..kernel.host import Host
 from ..plan import Key, Resolver
 from ..state import HALF_WRITTEN, RUN, forget, remove_empty, write_atomically
@@ -62,11 +61,11 @@ def _processes(directory: Path) -> dict[str, list[int]]:
     return result
 
 
-def _serves(pid: int, namespace: str) -> bool:
+def _serves(host: Host, pid: int, namespace: str) -> bool:
     """Whether the process runs, in the namespace that has the name now: it may have been made anew by hand."""
     try:
         state = _read(Path(f"/proc/{pid}/stat")).rpartition(") ")[2][:1]
-        return state not in _STOPPED and os.stat(f"/proc/{pid}/ns/net").st_ino == namespaces.inode(namespace)
+        return state not in _STOPPED and os.stat(f"/proc/{pid}/ns/net").st_ino == host.number(namespace)
     except OSError:
         return False
 
@@ -93,7 +92,7 @@ class ResolverKind(Kind[Resolver]):
                 loaded = {}
             # One process, in the namespace that has the name: anything else is stopped and started anew.
             pids = processes.get(namespace, [])
-            running = len(pids) == 1 and _serves(pids[0], namespace)
+            running = len(pids) == 1 and _serves(host, pids[0], namespace)
             found = Resolver(namespace, config, loaded if isinstance(loaded, dict) else {}, running)
             result[found.key] = Found(found)
         return result

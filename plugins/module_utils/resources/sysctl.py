@@ -58,7 +58,7 @@ class SysctlKind(Kind[Sysctl]):
         former = {(item.namespace, item.name): item.former for item in wanted}
         optional = {(item.namespace, item.name): item for item in wanted if item.optional}
         for namespace, name in sorted(set(former) | ours):
-            if namespace and namespace not in host.own_namespaces:
+            if namespace and namespace not in host.own_namespaces | host.attached:
                 continue
             value = host.run_in(namespace, read_sysctl, name)
             does_without = optional.get((namespace, name))

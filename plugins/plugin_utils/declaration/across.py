@@ -18,7 +18,7 @@ from .routes import check_endpoint, check_together
 from .sandboxes import ENDPOINT_OPTIONS
 from .schema import ENDPOINT
 from .structure import did_you_mean
-from .topology import PREDEFINED, Endpoint, Host, Network, Sandbox
+from .topology import PREDEFINED, Endpoint, Host, Namespace, Network, Sandbox
 
 HOST_OPTIONS = (
     "parent",
@@ -74,6 +74,7 @@ def _check_host(draft: Draft, spanning: set[str], owners: dict[str, list[str]], 
     _distinct_subnets(draft, notes)
     _distinct_bridges(sorted(draft.host.networks, key=lambda network: network.name not in PREDEFINED), notes)
     members: dict[str, list[Member]] = {}
+    _distinct_namespaces(draft, notes)
     for sandbox in draft.host.sandboxes:
         _alone(draft, sandbox, notes)
         _distinct_links(sandbox, notes)
@@ -140,6 +141,20 @@ def _distinct_bridges(networks: Iterable[Network], notes: list[Mistake]) -> None
                 f"The network `{seen[link].name}` has a bridge of that name already.", "Choose another name.", link
             )
         seen.setdefault(link, network)
+
+
+def _distinct_namespaces(draft: Draft, notes: list[Mistake]) -> None:
+    """What somebody else owns is one sandbox at most."""
+    seen: dict[Namespace, Sandbox] = {}
+    for sandbox in draft.host.sandboxes:
+        whose = sandbox.namespace
+        other = seen.setdefault(whose, sandbox)
+        if whose.owner and other is not sandbox:
+            (Place(sandbox.path, notes) / "namespace" / whose.owner).wrong(
+                f"The sandbox `{other.name}` is in that namespace already.",
+                "Put all networks into one of them.",
+                whose.reference,
+            )
 
 
 def _alone(draft: Draft, sandbox: Sandbox, notes: list[Mistake]) -> None:

@@ -61,7 +61,7 @@ def _later_store(spot: Spot) -> bool:
     return str(spot.value).startswith(("etcd://", "zookeeper://", "consul://"))
 
 
-_NET, _BOX, _SVC, _SET = "cnm_networks", "cnm_sandboxes", "cnm_services", "settings"
+_NET, _SET = "cnm_networks", "settings"
 
 # fmt: off
 ROWS = (
@@ -72,10 +72,6 @@ ROWS = (
     Row(_NET, ("ipam", "driver"), lambda spot: spot.value != "default", "Other IPAM drivers are not there yet.",
         "Leave it out meanwhile; addresses come from the subnet."),
     Row(_NET, ("ipam", "options"), _given, "Options of an IPAM driver are not there yet.", "Leave them out meanwhile."),
-    Row(_BOX, ("namespace",), _given, "Sandboxes in somebody else's namespace are not there yet.",
-        "Leave it out meanwhile: the sandbox gets a namespace of its own, /run/netns/<its name>."),
-    Row(_SVC, ("namespace",), _given, "Tasks in somebody else's namespaces are not there yet.",
-        "Leave it out meanwhile: each task gets a namespace of its own, /run/netns/<its name>."),
     Row(_SET, ("cnm_ingress_mode",), _is("local"), "The ingress mode local is not there yet.",
         "Leave it out, or publish the port with `mode: host` meanwhile."),
     Row(_SET, ("cnm_leases",), _later_store, "Lease stores other than SQLite are not there yet.",

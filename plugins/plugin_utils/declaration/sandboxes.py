@@ -10,6 +10,7 @@ from typing import Any, Optional
 from .addresses import read_address, read_mac
 from .mistakes import Place
 from .names import DNS_NAME, HOSTNAME, LINK, OBJECT, RESOLVER_OPTION, SEARCH_DOMAIN, Rule, name
+from .namespaces import read_namespace
 from .ports import read_ports
 from .routes import read_routes
 from .sysctls import OPTION as SYSCTLS
@@ -40,6 +41,11 @@ def read_sandbox(key: str, value: Mapping[str, Any], place: Place) -> Sandbox:
         mode, endpoints = endpoints[0].network, ()
     if mode in (None, "bridge"):
         mode, endpoints = None, endpoints or (Endpoint("bridge", path=place.path),)
+    namespace = read_namespace(value.get("namespace"), place / "namespace")
+    if namespace.owner and mode == "host":
+        (place / "namespace").wrong(
+            "A sandbox with network_mode host has no namespace.", "Keep one of them.", value["namespace"]
+        )
     hostname = value.get("hostname")
     dns = place / "dns"
     return Sandbox(
@@ -47,6 +53,7 @@ def read_sandbox(key: str, value: Mapping[str, Any], place: Place) -> Sandbox:
         host="",
         endpoints=endpoints,
         network_mode=mode,
+        namespace=namespace,
         hostname=name(hostname, HOSTNAME, place / "hostname") if hostname is not None else None,
         dns=tuple(_resolvers(value.get("dns"), dns)),
         dns_search=_names(value.get("dns_search"), SEARCH_DOMAIN, place / "dns_search"),

@@ -10,6 +10,7 @@ from typing import Any, Optional
 from .addresses import read_address
 from .mistakes import Place
 from .names import DNS_NAME, HOSTNAME, OBJECT, Rule, name
+from .namespaces import read_task_namespace
 from .ports import read_ports
 from .topology import Service, ServiceNetwork
 from .values import at, texts
@@ -36,18 +37,20 @@ def read_service(key: str, value: Mapping[str, Any], place: Place) -> Service:
     networks = _networks(value.get("networks"), place / "networks")
     if not networks:
         place.wrong("A service is on no network.", "Name at least one in `networks`.")
+    replicas = 1 if deploy.get("replicas") is None else int(deploy["replicas"])
     placement = (deploy.get("placement") or {}).get("hosts")
     return Service(
         name=key,
         networks=networks,
         mode=mode,
-        replicas=1 if deploy.get("replicas") is None else int(deploy["replicas"]),
+        replicas=replicas,
         endpoint_mode=deploy.get("endpoint_mode") or "vip",
         scheduler=deploy.get("scheduler") or "rr",
         weights=_weights(deploy.get("weights") or {}, key, spot / "weights"),
         placement=tuple(text for _index, text in texts(placement)) if placement is not None else None,
         draining=tuple(text for _index, text in texts(deploy.get("draining"))),
         ports=tuple(read_ports(value.get("ports"), place / "ports", service=True)),
+        namespace=read_task_namespace(value.get("namespace"), mode, replicas, place / "namespace"),
         path=place.path,
     )
 

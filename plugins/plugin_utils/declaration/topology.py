@@ -18,6 +18,9 @@ Pairs = tuple[tuple[str, str], ...]
 LOCAL_DRIVERS = ("bridge", "macvlan", "ipvlan", "host", "none")
 PREDEFINED = ("bridge", "host", "none")
 
+TASK = "{task}"
+"""Stands for a task's number in whose namespace it is to be."""
+
 HOST_GATEWAY = "host-gateway"
 """What `Sandbox.extra_hosts` says for the host's own address, as Docker's ``--add-host`` does."""
 
@@ -124,10 +127,16 @@ class Port:
 
 @dataclass(frozen=True)
 class Namespace:
-    """Whose namespace a sandbox lives in; ``owner`` is own, docker, podman, pid, machine or path."""
+    """Whose namespace a sandbox lives in."""
 
-    owner: str = "own"
+    owner: str = ""
+    """``docker``, ``podman``, ``pid``, ``machine`` or ``path``; "" is the collection."""
     reference: str = ""
+    """The owner's name, process id or path; of a service's tasks with `TASK` where their numbers go."""
+
+    def of_task(self, number: int) -> Namespace:
+        """That of one of the service's tasks."""
+        return Namespace(self.owner, self.reference.replace(TASK, str(number)))
 
 
 @dataclass(frozen=True)
@@ -184,6 +193,7 @@ class Service:
     draining: tuple[str, ...] = ()
     """Tasks and hosts that get no new connections."""
     ports: tuple[Port, ...] = ()
+    namespace: Namespace = Namespace()
     path: str = field(default="", compare=False)
 
 

@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Sandboxes in namespaces that somebody else owns: nothing of theirs changes, and nothing of ours is left."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from host import becomes, compare, converge, on_a_host, resources_of, sh, snapshot, the_same, works
+
+from ansible_collections.cnm.fabric.plugins.module_utils import engine
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import Link
+
+Sandboxes = dict[str, Any]
+THEIRS = "/run/theirs/box"
+MAKE = f"mkdir -p /run/theirs; : > {THEIRS}; unshare --net={THEIRS} true; nsenter --net={THEIRS} ip link set lo up"
+IN_THEIRS = f"nsenter --net={THEIRS} "
+
+
+def joined(**namespace: Any) -> Sandboxes:
+    """``own`` of ours and ``c1`` in what the test says."""
+    return {"c1": {"networks": ["front", "back"], "namespace": namespace}, "own": {"networks": ["front"]}}
+
+
+BY_PATH = joined(path=THEIRS)
+
+
+def theirs() -> str:
+    """The owner's namespace as its own tools show it."""
+    look = "ip link; ip address; ip route; nft list ruleset; sysctl net.ipv4.ip_forward"
+    return sh(f"{IN_THEIRS} sh -ec '{look}'")
+
+
+@contextmanager
+def a_process() -> Iterator[int]:
+    """Somebody's process in a network namespace of its own, whose lo is up."""
+    process = subprocess.Popen(
+        ["unshare", "--net", "sh", "-c", "ip link set lo up; echo; exec sleep 1000"], stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    process.stdout.readline()
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+class TestJoined:
+    @on_a_host
+    def test_a_namespace_by_its_path_and_back(self) -> None:
+        sh(MAKE)
+        before, inside = snapshot(), theirs()
+        wanted = resources_of(BY_PATH)
+        assert "create namespace c1" in converge(wanted)
+        assert sh("ip netns exec c1 ip -br link") == sh(f"{IN_THEIRS} ip -br link")
+        works([("c1", "own", "10.0.0.3"), ("own", "c1", "10.0.0.2"), ("own", "c1.front", "10.0.0.2")])
+        assert compare(wanted) == []
+        assert converge(wanted) == []
+        converge(())
+        becomes(before)
+        assert theirs() == inside
+
+    @on_a_host
+    def test_a_namespace_that_has_the_name_already_keeps_it(self) -> None:
+        sh("ip netns add c1; ip -n c1 link set lo up")
+        before = snapshot()
+        wanted = resources_of(joined(path="/run/netns/c1"))
+        converge(wanted)
+        works([("own", "c1", "10.0.0.2")])
+        assert converge(wanted) == []
+        converge(())
+        becomes(before)
+
+    @on_a_host
+    def test_what_the_owner_has_in_there_stays(self) -> None:
+        sh(MAKE)
+        sh(
+            f"{IN_THEIRS} sh -ec 'ip link add dummy9 type bridge; ip address add 192.0.2.9/24 dev dummy9;"
+            "ip link set dummy9 up; ip route add 198.51.100.0/24 via 192.0.2.1; nft add table inet mine;"
+            "sysctl -qw net.ipv4.ip_forward=1; ip link set lo alias hello'"
+        )
+        inside = theirs()
+        box = {**BY_PATH["c1"], "sysctls": {"net.ipv4.ip_forward": 0, "net.ipv4.tcp_syncookies": 0}}
+        converge(resources_of({"c1": box}))
+        assert sh(f"{IN_THEIRS} sysctl -n net.ipv4.ip_forward") == "0\n"
+        converge(())
+        assert theirs() == inside
+
+    @on_a_host
+    def test_a_process_by_its_number_and_another_one_later(self) -> None:
+        before = snapshot()
+        with a_process() as first, a_process() as second:
+            converge(resources_of(joined(pid=first)))
+            works([("own", "c1", "10.0.0.2")])
+            assert sh(f"nsenter --net=/proc/{first}/ns/net ip -br link show eth0")
+            wanted = resources_of(joined(pid=second))
+            foretold = compare(wanted)
+            assert "replace namespace c1 (reference)" in foretold
+            assert converge(wanted) == foretold
+            works([("own", "c1", "10.0.0.2")])
+            # The first is alive, and nothing of ours is in there.
+            assert sh(f"nsenter --net=/proc/{first}/ns/net sh -c 'ip -br link; nft list ruleset'").count("\n") == 1
+            assert compare(wanted) == []
+            converge(())
+            assert sh(f"nsenter --net=/proc/{second}/ns/net sh -c 'ip -br link; nft list ruleset'").count("\n") == 1
+        becomes(before)
+
+    @on_a_host
+    def test_a_sandbox_of_its_own_moves_in_and_out(self) -> None:
+        sh(MAKE)
+        inside = theirs()
+        own = {"c1": {"networks": ["front", "back"]}, "own": {"networks": ["front"]}}
+        converge(resources_of(own))
+        before = snapshot()
+        for wanted in (BY_PATH, own):
+            foretold = compare(resources_of(wanted))
+            assert converge(resources_of(wanted)) == foretold
+            works([("own", "c1", "10.0.0.2"), ("c1", "own", "10.0.0.3")])
+        becomes(before)
+        assert theirs() == inside
+
+
+class TestAnother:
+    """The owner has another namespace now: a container that restarted."""
+
+    AGAIN = f"umount -l {THEIRS}; {MAKE}"
+
+    @on_a_host
+    def test_is_seen_and_connected_in_place_of_the_first(self) -> None:
+        sh(MAKE)
+        before = snapshot()
+        wanted = resources_of(BY_PATH)
+        converge(wanted)
+        sh(self.AGAIN)
+        foretold = compare(wanted)
+        assert "change namespace c1 (owner's namespace)" in foretold
+        assert converge(wanted) == foretold
+        assert compare(wanted) == []
+        works([("own", "c1", "10.0.0.2"), ("c1", "own", "10.0.0.3")])
+        assert sh("ip -br link show type veth").count("\n") == 2 + 1
+        converge(())
+        becomes(before)
+
+    @on_a_host
+    def test_what_is_held_open_of_the_first_keeps_nothing_of_ours(self) -> None:
+        sh(MAKE)
+        wanted = resources_of(BY_PATH)
+        converge(wanted)
+        with open(THEIRS, "rb") as held:
+            sh(self.AGAIN)
+            converge(wanted)
+            assert "eth0" not in sh(f"nsenter --net=/proc/{os.getpid()}/fd/{held.fileno()} ip link")
+
+    @on_a_host
+    def test_a_run_that_fails_leaves_the_new_one_as_it_was(self) -> None:
+        sh(MAKE)
+        wanted = resources_of(BY_PATH)
+        converge(wanted)
+        sh(self.AGAIN)
+        inside = theirs()
+        with pytest.raises(engine.EngineError, match="What this run had changed was undone"):
+            converge([*wanted, Link("", "br-wrong", "bridge", "network/wrong", mtu=20)])
+        assert theirs() == inside
+        converge(wanted)
+        works([("own", "c1", "10.0.0.2")])
+
+    @on_a_host
+    def test_a_name_that_was_taken_away_is_given_again(self) -> None:
+        sh(MAKE)
+        before = snapshot()
+        wanted = resources_of(BY_PATH)
+        converge(wanted)
+        whole = snapshot()
+        sh("umount /run/netns/c1; rm /run/netns/c1")
+        assert converge(wanted) == ["change namespace c1 (owner's namespace)"]
+        becomes(whole)
+        sh("umount /run/netns/c1; rm /run/netns/c1")
+        converge(())
+        becomes(before)
+
+    @on_a_host
+    def test_a_lost_record_loses_nothing(self) -> None:
+        sh(MAKE)
+        before = snapshot()
+        wanted = resources_of(BY_PATH)
+        converge(wanted)
+        whole = snapshot()
+        sh("rm -r /var/lib/cnm/default/attached")
+        converge(wanted)
+        becomes(whole)
+        converge(())
+        becomes(before)
+
+
+def refusal(sandboxes: Sandboxes, check: bool = False) -> str:
+    """Why a run stops; the host is as it was."""
+    before = snapshot()
+    with pytest.raises(engine.EngineError) as error:
+        converge(resources_of(sandboxes), check=check)
+    the_same(before, snapshot())
+    said = str(error.value)
+    assert "Nothing was changed on this host." in said
+    return said
+
+
+class TestRefused:
+    @pytest.mark.parametrize("check", [False, True])
+    @on_a_host
+    def test_every_owner_that_has_none_is_named_at_once(self, check: bool) -> None:
+        Path("/run/plain").write_text("")
+        said = refusal(
+            {
+                "a": {"networks": ["front"], "namespace": {"pid": 4000000}},
+                "b": {"networks": ["front"], "namespace": {"path": "/run/nowhere"}},
+                "c": {"networks": ["front"], "namespace": {"path": "/run/plain"}},
+                "d": {"networks": ["front"], "namespace": {"path": "/proc/self/ns/mnt"}},
+                "e": {"networks": ["front"], "namespace": {"pid": os.getpid()}},
+                "f": {"networks": ["front"], "namespace": {"docker": "gone"}},
+                "g": {"networks": ["front"], "namespace": {"machine": "gone"}},
+            },
+            check,
+        )
+        for part in (
+            "a: there is no process 4000000 on this host",
+            "b: there is no /run/nowhere",
+            "c: /run/plain is no network namespace",
+            "d: /proc/self/ns/mnt is no network namespace",
+            f"e: the process {os.getpid()} is in the host's own network namespace",
+            "f: no Docker Engine answers at unix:///var/run/docker.sock (No such file or directory)",
+            "g: ",
+        ):
+            assert part in said, part
+
+    @on_a_host
+    def test_a_socket_that_refuses(self) -> None:
+        os.environ["DOCKER_HOST"] = "unix:///run/refusing"
+        with socket.socket(socket.AF_UNIX) as bound:
+            bound.bind("/run/refusing")
+            assert "no Docker Engine answers at unix:///run/refusing (Connection refused)" in refusal(
+                joined(docker="web")
+            )
+        os.environ["DOCKER_HOST"] = "tcp://192.0.2.1:2375"
+        assert "only a Docker Engine of this host" in refusal(joined(docker="web"))
+
+    @on_a_host
+    def test_links_and_routes_of_the_owner_where_ours_belong(self) -> None:
+        sh(MAKE)
+        sh(f"{IN_THEIRS} sh -ec 'ip link add eth0 type bridge; ip link set eth0 up; ip route add default dev eth0'")
+        said = refusal(BY_PATH)
+        assert "link c1/eth0" in said
+        assert "route c1/default" in said
+        converge(resources_of({"c1": {"networks": ["front"]}}))
+        assert "link eth0" in refusal({"c1": {"networks": ["front"], "namespace": {"path": THEIRS}}})
+
+    @on_a_host
+    def test_a_namespace_that_cannot_be_a_sandbox(self) -> None:
+        sh(MAKE)
+        sh(f"{IN_THEIRS} ip link set lo down")
+        assert "lo is down in the namespace of /run/theirs/box" in refusal(BY_PATH)
+        sh(f"{IN_THEIRS} ip link set lo up; ln -s {THEIRS} /run/theirs/same")
+        two = {
+            name: {"networks": ["front"], "namespace": {"path": path}}
+            for name, path in (("c1", THEIRS), ("c2", "/run/theirs/same"))
+        }
+        assert "is the namespace of the sandbox c1 already" in refusal(two)
+        converge(resources_of({"own": {"networks": ["front"]}}))
+        ours = {"own": {"networks": ["front"]}, "c1": {"networks": ["front"], "namespace": {"path": "/run/netns/own"}}}
+        assert "a namespace that this collection made" in refusal(ours)
+
+    @on_a_host
+    def test_a_name_that_another_namespace_has(self) -> None:
+        sh(f"{MAKE}; ip netns add c1")
+        assert "namespace c1" in refusal(BY_PATH)
