@@ -365,6 +365,8 @@ class Sysctl(Resource):
     """Whether this project is among those that need the value; the last of them puts the host's own back."""
     former: Optional[str] = None
     """The host's own value where the controller knows it, should the host have lost its record."""
+    links: tuple[str, ...] = ()
+    """Links that forward by themselves: turning forwarding off for all turns it off for them too."""
     optional: bool = False
     """Whether a kernel that has no such parameter does without."""
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Container, Sequence
 from ipaddress import ip_address
@@ -19,11 +20,10 @@ from .kernel.nft import NftError
 from .plan import OTHERS, Nftables, pruned, role_of, table_name
 from .resources import docker_user
 from .resources.nftables import FAMILY, parse
-from .resources.sysctl import read_sysctl
+from .resources.sysctl import FORWARDING, forwarding_of, read_sysctl
 from .resources.xfrm import lacking
 from .state import State, former_values
 
-_FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
 _NFTABLES_CONF = Path("/etc/nftables.conf")
 _UNITS = Path("/etc/systemd/system")
 _NEIGHBOURS = ("gc_thresh1", "gc_thresh2", "gc_thresh3")
@@ -154,15 +154,37 @@ def _table(host: Host) -> Optional[Nftables]:
     return table if table is not None and table.role else None
 
 
+def _others(table: Optional[Nftables]) -> Sequence[str]:
+    """The rules about what is not ours."""
+    return next((chain.rules for chain in table.chains if chain.name == OTHERS), ()) if table is not None else ()
+
+
 def _forwarded_before(table: Optional[Nftables]) -> list[int]:
     """Which families the host forwarded before we asked it to.  Where the record is lost, the table still knows."""
-    others = next((chain.rules for chain in table.chains if chain.name == OTHERS), ()) if table is not None else ()
+    others = _others(table)
     former = {name: entry["value"] for name, entry in former_values().items()}
     result = []
-    for family, name in _FORWARDING.items():
+    for family, name in FORWARDING.items():
         closed = name not in former and f"meta nfproto ipv{family} drop" in others
         if not closed and former.get(name, read_sysctl(name)) == "1":
             result.append(family)
+    return result
+
+
+def _forwarding_links(host: Host, table: Optional[Nftables]) -> dict[str, list[str]]:
+    """By family the links that forward by themselves, ``default`` for those to come; as known before we forwarded."""
+    result = {}
+    for family, name in FORWARDING.items():
+        entry = former_values().get(name)
+        if entry is not None:
+            found = entry.get("links", [])
+        elif read_sysctl(name) == "0":
+            links = [link for link, about in host.snapshot("").links.items() if not about["alias"].startswith("cnm:")]
+            found = [link for link in ("default", *links) if read_sysctl(forwarding_of(name, link)) == "1"]
+        else:
+            passed = rf'meta nfproto ipv{family} iifname "(.+)" accept'
+            found = [known[1] for rule in _others(table) if (known := re.fullmatch(passed, rule))]
+        result[str(family)] = sorted(found)
     return result
 
 
@@ -281,6 +303,7 @@ def probe(host: Host, more: Sequence[str] = (), encryption: bool = False) -> dic
         "bridges": _foreign_bridges(host),
         "resolvers": resolvers(),
         "forwarding_before": _forwarded_before(table),
+        "forwarding_links": _forwarding_links(host, table),
         "ra_links": _ra_links(host),
         "neighbour_tables": _neighbour_tables(),
         "listeners": listeners(),

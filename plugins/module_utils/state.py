@@ -10,7 +10,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
@@ -110,7 +110,7 @@ class State:
 def former_values() -> dict[str, dict[str, Any]]:
     """The former values of the sysctls that projects set: name to ``{"value": "0", "holders": ["default"]}``.
 
-    The name of one in a sandbox is ``<namespace>:<name>``.
+    The name of one in a sandbox is ``<namespace>:<name>``.  ``links`` of a forwarding have it all the same.
     """
     data = load(LIB / "before.json")
     return {
@@ -120,10 +120,10 @@ def former_values() -> dict[str, dict[str, Any]]:
     }
 
 
-def hold(project: str, name: str, value: str) -> None:
+def hold(project: str, name: str, value: str, links: Sequence[str] = ()) -> None:
     """Note that a project needs a sysctl changed; ``value`` is the host's own, if nobody has noted one before."""
     values = former_values()
-    entry = values.setdefault(name, {"value": value, "holders": []})
+    entry = values.setdefault(name, {"value": value, "holders": [], **({"links": list(links)} if links else {})})
     entry["holders"] = sorted({*entry["holders"], project})
     _keep_former_values(values)
 

@@ -77,9 +77,16 @@ resolvers:
   returned: always
   type: dict
 forwarding_before:
-  description: Whether the host forwarded IPv4 before the project asked it to.
+  description: The IP versions the host forwarded before the project asked it to.
   returned: always
-  type: bool
+  type: list
+  elements: int
+forwarding_links:
+  description:
+    - By IP version the links that forwarded without that, as they do by C(IPv4Forwarding=) of systemd-networkd.
+    - V(default) stands for links to come.
+  returned: always
+  type: dict
 dropping:
   description: Chains of others that drop forwarded traffic they do not know.
   returned: always

@@ -27,6 +27,8 @@ class Facts:
     """The host's upstream resolvers and resolv.conf settings; a loopback stub only if nothing behind it is known."""
     forwarding_before: tuple[int, ...] = ()
     """The families the host forwarded before we first asked it to."""
+    forwarding_links: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """By family the links that forwarded all the same; ``default`` stands for those to come."""
     ra_links: tuple[str, ...] = ()
     """Links that have learned a default route from router advertisements, and have to go on doing so."""
     neighbour_tables: Mapping[str, int] = field(default_factory=dict)
@@ -85,6 +87,7 @@ class Facts:
             search=tuple(result["resolvers"]["search"]),
             options=tuple(result["resolvers"]["options"]),
             forwarding_before=tuple(result["forwarding_before"]),
+            forwarding_links={int(family): tuple(links) for family, links in result["forwarding_links"].items()},
             ra_links=tuple(result["ra_links"]),
             neighbour_tables=dict(result["neighbour_tables"]),
             listeners=tuple(

@@ -42,7 +42,9 @@ class HostRules:
     """The bridge's link by network name."""
     ports: Sequence[PublishedPort]
     closed: Sequence[int]
-    """Families the host did not forward before us: it goes on dropping of them what is not ours."""
+    """Families the host did not forward before us: it goes on dropping of them what is not ours…"""
+    routing: Sequence[str]
+    """…but for what comes in by these links, which forwarded IPv4 by themselves (of IPv6 the kernel asks only all)."""
     foreign: Sequence[str]
     """Bridges of others."""
     marked: bool
@@ -200,6 +202,7 @@ def _others(rules: HostRules) -> Chain:
             "iifname . oifname @foreign accept",
             f"iifgroup {OPEN_GROUP} goto pass",
             f"oifgroup {OPEN_GROUP} goto pass",
+            *(f'meta nfproto ipv4 iifname "{link}" accept' for link in rules.routing),
             *(f"meta nfproto ipv{family} {verdict}" for family, verdict in verdicts.items()),
         ),
     )

@@ -19,7 +19,9 @@ _MANY = 100
 def host_sysctls(facts: Facts, families: Sequence[int], endpoints: int) -> list[Resource]:
     """Forwarding, and what keeps a host its own: routes it learned, and room for the neighbours of many sandboxes."""
     result: list[Resource] = [
-        Sysctl("", FORWARDING[family], "1", former=None if facts.forwarded_before(family) else "0")
+        Sysctl("", FORWARDING[family], "1", former="0", links=facts.forwarding_links.get(family, ()))
+        if not facts.forwarded_before(family)
+        else Sysctl("", FORWARDING[family], "1")
         for family in families
     ]
     if 6 in families:

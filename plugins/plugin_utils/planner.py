@@ -355,6 +355,7 @@ def _network_resources(host: Host, drawn: _Drawn, facts: Facts) -> list[Resource
             bridges,
             ports,
             closed,
+            [link for link in facts.forwarding_links.get(4, ()) if link != "default"] if 4 in closed else [],
             facts.bridges,
             bool(opened),
             facts.uplinks,

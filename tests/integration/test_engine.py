@@ -179,6 +179,77 @@ NOT_KNOWN_AS_OURS = {"a bridge unmarked and down", "forwarding turned on and not
 """With nothing that wants them, these cannot be told from what is somebody else's."""
 
 
+_ROUTER = """
+for name in x y z; do
+    ip netns add $name; ip link add to-$name type veth peer name eth0 netns $name; ip link set to-$name up
+done
+ip address add 192.0.2.1/26 dev to-x; ip address add 192.0.2.65/26 dev to-y; ip address add 192.0.2.129/26 dev to-z
+n=2; for name in x y z; do
+    ip -n $name address add 192.0.2.$n/26 dev eth0; ip -n $name link set eth0 up
+    ip -n $name route add default via 192.0.2.$((n - 1)); n=$((n + 64))
+done
+sysctl -qw net.ipv4.conf.to-x.forwarding=1 net.ipv4.conf.to-y.forwarding=1 net.ipv6.conf.to-x.forwarding=1
+"""
+"""Links of which two route between each other and a third does not, with a host behind each."""
+
+
+class TestForwardingOfSingleLinks:
+    """As systemd-networkd's IPv4Forwarding= of a link makes it."""
+
+    @pytest.mark.parametrize("record_lost", [False, True])
+    @on_a_host
+    def test_the_host_goes_on_routing_between_them_and_is_as_before_afterwards(self, record_lost: bool) -> None:
+        sh(_ROUTER)
+        before = self._links()
+        assert self._reached() == {"y": True, "z": False}
+        start = snapshot()
+        wanted = self._planned()
+        converge(wanted)
+        assert self._reached() == {"y": True, "z": False}
+        if record_lost:
+            sh("rm /var/lib/cnm/before.json")
+        assert self._planned() == wanted or record_lost
+        converge(self._planned())
+        assert compare(self._planned()) == []
+        assert self._reached() == {"y": True, "z": False}
+        converge(())
+        assert {name: value for name, value in self._links().items() if "ipv4" in name or not record_lost} == {
+            name: value for name, value in before.items() if "ipv4" in name or not record_lost
+        }
+        becomes(start)
+
+    @on_a_host
+    def test_a_run_that_fails_leaves_them_as_they_were(self) -> None:
+        sh(_ROUTER)
+        before = self._links()
+        with pytest.raises(engine.EngineError, match="was undone"):
+            converge([*self._planned(), Link("", "br-wrong", "bridge", "network/wrong", mtu=20)])
+        assert self._links() == before
+        assert self._reached() == {"y": True, "z": False}
+
+    @staticmethod
+    def _planned() -> tuple[Resource, ...]:
+        """With a network of both families, so that both are turned on."""
+        networks = {"both": {"subnet": ["10.0.0.0/24", "fd00::/64"]}}
+        variables = {"node1": {"cnm_networks": networks, "cnm_sandboxes": {"c1": {"networks": ["both"]}}}}
+        facts = Facts.from_probe(running.probe("default", False, False, run_command))
+        return plan(read_topology(variables), {"node1": facts}, empty(), "now").plans["node1"].resources
+
+    @staticmethod
+    def _links() -> dict[str, str]:
+        """Forwarding of every link of the host's own, all and default among them."""
+        found = [path for path in Path("/proc/sys/net").glob("ipv?/conf/*/forwarding") if "br-" not in str(path)]
+        return {str(path): path.read_text() for path in found if "vethe" not in str(path)}
+
+    @staticmethod
+    def _reached() -> dict[str, bool]:
+        """Whom x reaches through the host."""
+        pings = {
+            name: f"ip netns exec x ping -c 1 -W 1 {at}" for name, at in (("y", "192.0.2.66"), ("z", "192.0.2.130"))
+        }
+        return {name: run_command(["sh", "-c", ping])[0] == 0 for name, ping in pings.items()}
+
+
 class TestHalfMade:
     """What a killed run, or somebody's hand, can leave."""
 

@@ -222,6 +222,7 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "value": Drift("sysctl -qw net.ipv4.ip_forward=0"),
         "held": Drift("rm /var/lib/cnm/before.json"),
         "former": Never("what the controller knows: it says what to put on record when `held` differs"),
+        "links": Never("likewise"),
         "optional": Never("what the controller knows of kernels"),
     },
     "nftables": {

@@ -102,10 +102,12 @@ def test_a_host_that_did_not_forward_goes_on_dropping_what_is_not_ours() -> None
             for t in of_kind(planned({"node1": EXAMPLE}, {"node1": facts}).plans["node1"], Nftables)
             if not t.namespace and t.family == "inet"
         )
-        return next(chain.rules[-2:] for chain in table.chains if chain.name == "others")
+        return next(chain.rules[3:5] for chain in table.chains if chain.name == "others")
 
     assert others(Facts()) == ("meta nfproto ipv4 drop", "meta nfproto ipv6 accept")
     assert others(Facts(forwarding_before=(4,))) == ("meta nfproto ipv4 accept", "meta nfproto ipv6 accept")
+    routing = Facts(forwarding_links={4: ("default", "eth0"), 6: ("eth1",)})
+    assert others(routing) == ('meta nfproto ipv4 iifname "eth0" accept', "meta nfproto ipv4 drop")
 
 
 def test_nobody_speaks_in_another_s_name_on_a_bridge_where_the_host_can_see_to_it() -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
@@ -13,7 +14,8 @@ from ..plan import Key, Sysctl
 from ..state import former_values, hold, owed, release, tidy
 from .base import Found, Kind, Operation
 
-_LAST = ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
+FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
+"""By family; whoever writes one sets every link's (ip-sysctl)."""
 
 
 def sysctl_path(name: str) -> Path:
@@ -29,9 +31,21 @@ def read_sysctl(name: str) -> Optional[str]:
         return None
 
 
-def _write(values: Sequence[tuple[str, str]]) -> None:
-    for name, value in values:
-        sysctl_path(name).write_text(value + "\n", encoding="utf-8")
+def _write(name: str, value: str) -> None:
+    sysctl_path(name).write_text(value + "\n", encoding="utf-8")
+
+
+def forwarding_of(name: str, link: str) -> str:
+    """The parameter of one link that a forwarding of all sets too."""
+    return f"net.ipv{4 if name == FORWARDING[4] else 6}.conf.{link.replace('.', '/')}.forwarding"
+
+
+def _put_back(name: str, value: str) -> None:
+    """Write the host's own value; links that forwarded without it go on doing so."""
+    _write(name, value)
+    for link in former_values().get(name, {}).get("links", ()):
+        if read_sysctl(forwarding_of(name, link)) == "0":
+            _write(forwarding_of(name, link), "1")
 
 
 def _place(namespace: str, name: str) -> str:
@@ -49,28 +63,25 @@ class SysctlKind(Kind[Sysctl]):
         """What keeps a host's routes comes before forwarding, what a sandbox's link has when the link is there."""
         if resource.namespace:
             return self.stages[2]
-        return self.stages[1] if resource.name in _LAST else self.stages[0]
+        return self.stages[1] if resource.name in FORWARDING.values() else self.stages[0]
 
     def observe(self, host: Host, wanted: Sequence[Sysctl]) -> dict[Key, Found[Sysctl]]:
         holders = {place: entry["holders"] for place, entry in former_values().items()}
         ours = {tuple(place.rpartition(":")[::2]) for place, names in holders.items() if host.project in names}
         result: dict[Key, Found[Sysctl]] = {}
-        former = {(item.namespace, item.name): item.former for item in wanted}
-        optional = {(item.namespace, item.name): item for item in wanted if item.optional}
-        for namespace, name in sorted(set(former) | ours):
+        meant = {(item.namespace, item.name): item for item in wanted}
+        for namespace, name in sorted(set(meant) | ours):
             if namespace and namespace not in host.own_namespaces | host.attached:
                 continue
             value = host.run_in(namespace, read_sysctl, name)
-            does_without = optional.get((namespace, name))
-            if value is None and does_without is not None:
-                result[does_without.key] = Found(does_without, stale=False)
+            known = meant.get((namespace, name), Sysctl(namespace, name, ""))
+            if value is None and known.optional:
+                result[known.key] = Found(known, stale=False)
             elif value is not None:
                 # A value nobody has changed is the host's own: nothing will put another back.
-                own = former.get((namespace, name))
                 mine = (namespace, name) in ours
-                held = mine or (not holders.get(_place(namespace, name)) and own is None)
-                found = Sysctl(namespace, name, value, held, own, does_without is not None)
-                result[found.key] = Found(found, stale=mine)
+                held = mine or (not holders.get(_place(namespace, name)) and known.former is None)
+                result[known.key] = Found(replace(known, value=value, held=held), stale=mine)
         return result
 
     def create(self, host: Host, resources: Sequence[Sysctl]) -> None:
@@ -81,7 +92,7 @@ class SysctlKind(Kind[Sysctl]):
                 continue
             if value is not None and value != item.value:
                 hold(host.project, _place(item.namespace, item.name), value)
-            host.run_in(item.namespace, _write, [(item.name, item.value)])
+            host.run_in(item.namespace, _write, item.name, item.value)
 
     def change(self, host: Host, operations: Sequence[Operation[Sysctl]]) -> None:
         own = []
@@ -92,8 +103,8 @@ class SysctlKind(Kind[Sysctl]):
                 if item.value == former_values().get(place, {}).get("value"):
                     own.append(place)  # undone: it is the host's own value again
                 else:
-                    hold(host.project, place, item.former or found.value)
-            host.run_in(item.namespace, _write, [(item.name, item.value)])
+                    hold(host.project, place, item.former or found.value, item.links)
+            host.run_in(item.namespace, _put_back if place in own else _write, item.name, item.value)
         for place in own:
             release(host.project, place)
 
@@ -103,7 +114,7 @@ class SysctlKind(Kind[Sysctl]):
             # A run killed after the first of the two does both again, and nothing is lost.
             former = owed(host.project, place)
             if former is not None:
-                host.run_in(item.namespace, _write, [(item.name, former)])
+                host.run_in(item.namespace, _put_back, item.name, former)
             release(host.project, place)
 
     def clean(self, host: Host, resource: Sysctl) -> None:
