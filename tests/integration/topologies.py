@@ -192,7 +192,7 @@ def _fits(sample: Any, words: Mapping[str, Any]) -> bool:
 @some.composite
 def _sandbox(draw: Any, networks: Mapping[str, Any], number: int) -> dict[str, Any]:
     words = {"number": number, "port": 8000 + number, "host": 20 + number}
-    result: dict[str, Any] = _filled(merged(*(draw(some.sampled_from(SANDBOXES)) for _ in range(2))), words)
+    result: dict[str, Any] = _filled(merged(*(draw(some.sampled_from(SANDBOXES)) for _turn in range(2))), words)
     mode = draw(some.sampled_from(MODES))
     names = draw(some.lists(some.sampled_from(sorted(networks)), unique=True, max_size=3)) if networks else []
     open_to_all = [name for name in names if not networks[name].get("internal")]

@@ -7,6 +7,9 @@ Wrong and right inventories are data: ``inventories/wrong/*.yml`` and ``inventor
 
 from __future__ import annotations
 
+import ast
+import sys
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from time import process_time
@@ -22,6 +25,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.mistakes im
     DeclarationError,
     Mistake,
     NothingDeclared,
+    Place,
 )
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.options import BRIDGE_OPTIONS
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
@@ -35,6 +39,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology im
 )
 
 INVENTORIES = Path(__file__).parent / "inventories"
+RULES = Path(__file__).parents[2] / "plugins" / "plugin_utils" / "declaration"
 
 
 def inventories(folder: str) -> list[Any]:
@@ -104,6 +109,35 @@ def test_every_mistake_says_what_to_do_and_none_leaks(inventory: dict[str, Any])
         assert mistake.hosts
     for word in inventory.get("never", ()):
         assert word not in text
+
+
+def test_every_rule_is_broken_by_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever adds a rule adds an inventory that breaks it."""
+    seen: set[tuple[str, int]] = set()
+    original = Place.wrong
+
+    def wrong(self: Place, *arguments: Any, **named: Any) -> None:
+        frame = sys._getframe(1)
+        seen.add((Path(frame.f_code.co_filename).name, frame.f_lineno))
+        original(self, *arguments, **named)
+
+    monkeypatch.setattr(Place, "wrong", wrong)
+    endless: dict[str, Any] = {}
+    endless["again"] = endless
+    by_hand = [
+        {"hosts": {"node1": {"cnm_networks": {"a": {"labels": labels}}}}} for labels in (endless, {"b": "\ud800"})
+    ]
+    for inventory in (*(parameter.values[0] for parameter in inventories("wrong")), *by_hand):
+        with suppress(DeclarationError):
+            read_topology(inventory["hosts"], inventory.get("groups"))
+    unbroken = [
+        f"{path.name}:{call.lineno}"
+        for path in sorted(RULES.glob("*.py"))
+        for call in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "wrong"
+        if not any((path.name, line) in seen for line in range(call.lineno, (call.end_lineno or 0) + 1))
+    ]
+    assert not unbroken, "write an inventory into inventories/wrong that breaks this"
 
 
 @pytest.mark.parametrize("inventory", inventories("right"))

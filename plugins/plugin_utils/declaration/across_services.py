@@ -16,6 +16,7 @@ from .structure import did_you_mean
 from .topology import Endpoint, Sandbox, Service
 
 _BALANCED = ("overlay", "bridge")
+_PLAIN = ("host", "none")
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,11 @@ def _networks(draft: Draft, service: Service) -> Iterator[Mistake]:
             place.wrong(
                 "This network is for what comes in by ports of every host; no service is on it by name.",
                 "Give the service a network of its own.",
+            )
+        elif item.network in _PLAIN:
+            place.wrong(
+                "Services are on networks, and this is the name for a sandbox without any.",
+                "Name a network of the driver overlay or bridge.",
             )
         elif item.network not in draft.declared:
             place.wrong(

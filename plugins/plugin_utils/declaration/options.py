@@ -157,8 +157,10 @@ def read_options(options: Mapping[str, Any], driver: str, place: Place) -> Pairs
     for key, text in found.items():
         if key not in readers:
             every = f"The options are {', '.join(sorted(readers))}."
-            problem = f"A{'n' if driver == 'overlay' else ''} {driver} network has no such option."
-            (place / key).wrong(problem, did_you_mean(key, readers, every))
+            problem = f"A{'n' if driver[0] in 'io' else ''} {driver} network has no such option."
+            others = [name for name, options in sorted(_OPTIONS.items()) if key in options]
+            elsewhere = f"Leave it out: it is one of the driver {' and '.join(others)}."
+            (place / key).wrong(problem, elsewhere if others else did_you_mean(key, readers, every))
         elif text:
             known[key] = readers[key](text, place / key)
     return tuple(sorted((key, text) for key, text in known.items() if text))
