@@ -104,6 +104,7 @@ with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket
     opened.bind((address, int(port)))
     opened.settimeout(0.4)
     print("ready", flush=True)
+    sys.stdin.read()
     try:
         print(opened.recvfrom(100)[1][0])
     except TimeoutError:
@@ -123,8 +124,10 @@ def heard(fleet: Fleet, where: tuple[str, str], address: str, forge: Callable[[i
     """In whose name a packet that ``forge`` sends to a port of the address gets to a node or one of its sandboxes."""
     port = next(_PORTS)
     node, sandbox = where
-    listening = fleet.lab.popen(node, python(sandbox, _HEARD, address, port), stdout=subprocess.PIPE)
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    listening = fleet.lab.popen(node, python(sandbox, _HEARD, address, port), **pipes)
     assert listening.stdout is not None
     assert listening.stdout.readline() == "ready\n"
     forge(port)
+    # The end of its input tells it that the packet was sent, however long that took.
     return listening.communicate()[0].strip()

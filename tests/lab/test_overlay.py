@@ -756,6 +756,7 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
     opened.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
     opened.settimeout(0.8)
     print("ready", flush=True)
+    sys.stdin.read()
     heard = 0
     try:
         while True:
@@ -774,7 +775,7 @@ class TestFlooding:
         listeners = []
         for host, box, address in (("node1", "c0", 2), ("node2", "c2", 4), ("node3", "c3", 5)):
             argv = ["ip", "netns", "exec", box, "/usr/bin/python3", "-c", _HEARER, f"10.10.2.{address}"]
-            listeners.append(fleet.lab.popen(host, argv, stdout=-1))
+            listeners.append(fleet.lab.popen(host, argv, stdin=-1, stdout=-1))
         for listener in listeners:
             assert listener.stdout is not None
             assert listener.stdout.readline() == "ready\n"
