@@ -24,10 +24,12 @@ GROUPS = Path("/sys/fs/cgroup")
 PREFIX = "cnm-parity-"
 _IMPORT = f"""
 mkdir {PLACE}/root
-for file in /bin/sleep $(ldd /bin/sleep | grep -o '/[^ ]*'); do cp -L --parents $file {PLACE}/root; done
+for file in /bin/sleep /bin/ping /usr/bin/getent $(ldd /bin/sleep /bin/ping | grep -o '/[^ :]*'); do
+    cp -L --parents $file {PLACE}/root
+done
 tar -C {PLACE}/root -c . | {DOCKER} -H unix://{PLACE}/socket import - {IMAGE}
 """
-"""No image can be pulled here: one that can sleep is all there has to be."""
+"""No image can be pulled here: one that can sleep, ping and look up names is all there has to be."""
 
 
 def missing() -> str:
@@ -48,6 +50,7 @@ class DockerEngine:
         words = [f"--data-root={PLACE}/data", f"--exec-root={PLACE}/exec", f"--pidfile={PLACE}/pid"]
         words += [f"--cgroup-parent=/{PREFIX}{os.getpid()}", "--storage-driver=overlay2", "--log-level=warn"]
         words += ["--experimental", f"--ip6tables={str(self.ip6tables).lower()}", "-H", f"unix://{PLACE}/socket"]
+        words += ["-H", "unix:///var/run/docker.sock"]
         self.lab.run(self.node, ["mkdir", "-p", PLACE, "/etc/docker"])
         with self.log.open("a") as log:
             self.daemon = self.lab.popen(self.node, [DOCKERD, *words], stdout=log, stderr=subprocess.STDOUT)
