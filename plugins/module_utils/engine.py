@@ -119,7 +119,7 @@ def _compare(kind: Kind[Any], wanted: Resource, found: Any) -> Any:
     differences = tuple(kind.differences(wanted, found.resource))
     if not differences:
         return None
-    fixed = tuple(item.attribute for item in differences if item.attribute in kind.recreated_by)
+    fixed = tuple(item.attribute for item in differences if kind.recreates(item))
     return Operation("replace" if fixed else "change", wanted, found.resource, differences, fixed)
 
 

@@ -87,6 +87,9 @@ LINK_GROUP = 0x636E6E
 OPEN_GROUP = 0x636E6F
 """Group of the bridges of all projects on a host that nobody's rules guard (`firewall: none`)."""
 
+LAN_GROUP = 0x636E70
+"""Group of what all projects make on a host for their macvlan and ipvlan networks: ours even before it is marked."""
+
 FORWARDED = 0x80
 """Bit of the packet mark that says that our rules let it by, for the rule in Docker's chain (`cnm_docker_user`).
 
@@ -204,6 +207,22 @@ class Vxlan:
 
 
 @dataclass(frozen=True)
+class Parent:
+    """The link of the host's own namespace that a macvlan, ipvlan or VLAN link is made on, and how.
+
+    The parent itself is nobody's to change.
+    """
+
+    link: str
+    mode: str = ""
+    """Of a macvlan bridge, private, vepa or passthru; of an ipvlan, the same for all on its parent, l2, l3 or l3s."""
+    flag: str = ""
+    """Of an ipvlan bridge, private or vepa; the same for all on its parent."""
+    vlan: int = 0
+    """The ID of a VLAN link (IEEE 802.1Q)."""
+
+
+@dataclass(frozen=True)
 class Link(Resource):
     """A network link.  A veth pair is one resource, named by its end in the sandbox; ``peer`` is the other end."""
 
@@ -211,7 +230,7 @@ class Link(Resource):
     namespace: str
     name: str
     type: str
-    """The kernel's link kind: ``bridge``, ``veth``, ``vxlan``."""
+    """The kernel's link kind: ``bridge``, ``veth``, ``vxlan``, ``macvlan``, ``ipvlan``, ``vlan``, ``ifb``."""
     role: str = ""
     """What it is, for the mark: ``network/ps-bridge``, ``endpoint/ps-bridge/c1``."""
     mac: Optional[str] = None
@@ -230,6 +249,7 @@ class Link(Resource):
     """How often its addresses are told to the neighbours when they or its MAC address are new, and how far apart."""
     port: Optional[Port] = None
     vxlan: Optional[Vxlan] = None
+    parent: Optional[Parent] = None
 
     @property
     def key(self) -> Key:
@@ -237,10 +257,11 @@ class Link(Resource):
 
     @property
     def inside(self) -> tuple[Key, ...]:
-        # With its namespace it would go only when the last process in there does: what has an end elsewhere, a pair
-        # or a VXLAN with its VNI, is removed by itself.
-        reaching = self.peer is not None or self.type in ("veth", "vxlan")
-        return (("namespace", self.namespace),) if self.namespace and not reaching else ()
+        # With its namespace it would go only when the last process in there does: what has an end elsewhere, a pair,
+        # a VXLAN with its VNI or what is on a parent, is removed by itself.
+        reaching = self.peer is not None or self.parent is not None or self.type in ("veth", "vxlan")
+        below = (("link", "", self.parent.link),) if self.parent is not None else ()
+        return (("namespace", self.namespace),) if self.namespace and not reaching else below
 
     @property
     def restorable(self) -> bool:
@@ -640,6 +661,7 @@ _NESTED: dict[tuple[str, str], type[Any]] = {
     ("link", "peer"): Peer,
     ("link", "port"): Port,
     ("link", "vxlan"): Vxlan,
+    ("link", "parent"): Parent,
     ("nftables", "collections"): Collection,
     ("nftables", "chains"): Chain,
     ("ipvs", "servers"): RealServer,

@@ -166,6 +166,7 @@ def _rules(text: str) -> Iterator[str]:
 
 _SHOWN = ("ifname", "mtu", "ifalias", "master", "group", "inet6_addr_gen_mode")
 _SHOWN_OF_PORTS = ("isolated", "learning", "flood", "mcast_flood", "bcast_flood", "neigh_suppress")
+_SHOWN_OF_PARENTS = {"macvlan": ("mode",), "ipvlan": ("mode", "private", "vepa"), "vlan": ("id",)}
 _SHOWN_OF_VXLANS = ("id", "local", "local6", "port", "learning", "port_range")
 
 
@@ -180,6 +181,8 @@ def _links(text: str) -> list[Any]:
         entry["kind"] = info.get("info_kind")
         if entry["kind"] == "vxlan":
             entry["vxlan"] = {name: info["info_data"].get(name) for name in _SHOWN_OF_VXLANS}
+        if entry["kind"] in _SHOWN_OF_PARENTS:
+            entry["on"] = {name: info["info_data"].get(name) for name in _SHOWN_OF_PARENTS[entry["kind"]]}
         entry["address"] = None if ":port:" in (link.get("ifalias") or "") else link.get("address")
         result.append(entry)
     return sorted(result, key=lambda item: str(item["ifname"]))

@@ -30,6 +30,7 @@ from host import (
     snapshot,
     the_same,
 )
+from lans import BENEATH, IPVLAN, a_lan
 from meshes import BOXES, VNI, VTEPS, a_mesh, mac_of
 from sampling import some_of
 
@@ -45,6 +46,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
     IpvsTimeouts,
     Link,
     Namespace,
+    Parent,
     RealServer,
     Resource,
     Xfrm,
@@ -63,6 +65,7 @@ OTHERWISE: Sandboxes = {
 }
 
 MESH = a_mesh()
+LAN = a_lan()
 
 HERE_4, THERE_4 = VTEPS[4][:2]
 ENDS = f"src {HERE_4} dst {THERE_4}"
@@ -94,10 +97,14 @@ EXTRAS: dict[str, tuple[str, Callable[[], Resource]]] = {
 
 @dataclass(frozen=True)
 class Drift:
-    """What somebody's hand can do to an attribute, and what the difference is called if not like the attribute."""
+    """What somebody's hand can do to an attribute, and what the difference is called if not like the attribute.
+
+    ``kernel`` is a script that only a kernel does that can have the attribute; the others' turn is in tests/vm.
+    """
 
     harm: str
     called: str = ""
+    kernel: str = ""
 
 
 @dataclass(frozen=True)
@@ -113,6 +120,7 @@ PORT = "$(ip -j link show master br-apart | tr '{' '\\n' | sed -n 's/.*\"ifname\
 IN_C1 = "ip netns exec c1 "
 RUN_C1 = "/run/cnm/default/resolvers/c1"
 OV0 = "ip -n ov0 "
+M1 = "ip -n m1 "
 FDB = "bridge -n ov0 fdb "
 FLAGS = "bridge -n ov0 link set dev vx0 "
 OTHER_BRIDGE = f"{OV0}link set br0 down; {OV0}link set br0 name other0; {OV0}link set other0 up"
@@ -124,6 +132,15 @@ def vxlan_with(kind: str = "", asking: str = "ip link add vx0 netns ov0 ") -> Dr
     kind = kind or "vxlan id 4097 local 192.0.2.1 dstport 4789 nolearning"
     alias = f"{OV0}link set vx0 alias cnm:default:vxlan/mesh"
     return Drift(f"{OV0}link delete vx0; {asking}type {kind}; {alias}")
+
+
+def on_a_parent(parent: str, kind: str) -> Drift:
+    """Another link in the place of the macvlan."""
+    made = f"ip link add link {parent} name eth0 netns m1 type {kind}"
+    return Drift(f"{M1}link delete eth0; {made}; {M1}link set eth0 alias cnm:default:endpoint/lan/m1")
+
+
+TRIED = "ip link add try0 type ifb; ip link add link try0 name try1 type {}; ip link delete try0"
 
 
 def another_policy(source: str = HERE_4, port: int = 4789, epoch: int = 1) -> Drift:
@@ -187,6 +204,15 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "vxlan.outside": vxlan_with(asking=OV0 + "link add vx0 "),
         "vxlan.source_port": vxlan_with("vxlan id 4097 local 192.0.2.1 dstport 4789 nolearning srcport 50 60"),
         "vxlan.proxy": vxlan_with("vxlan id 4097 local 192.0.2.1 dstport 4789 nolearning proxy"),
+        "parent": on_a_parent("lan0", "bridge"),
+        "parent.link": on_a_parent("br-apart", "macvlan mode bridge"),
+        "parent.mode": Drift(M1 + "link set eth0 type macvlan mode private"),
+        "parent.flag": Drift(M1 + "link set eth0 type ipvlan mode l2 private", kernel=TRIED.format("ipvlan")),
+        "parent.vlan": Drift(
+            "ip link delete lan0.7; ip link add link lan0 name lan0.7 type vlan id 8;"
+            "ip link set lan0.7 alias cnm:default:parent/vlan",
+            kernel=TRIED.format("vlan id 7"),
+        ),
     },
     "fdb": {
         "namespace": NAME,
@@ -284,13 +310,21 @@ DRIFTS: dict[str, dict[str, Any]] = {
 def the_house() -> tuple[Resource, ...]:
     """Resources of every kind this machine's kernel lets us have."""
     sh(f"test -e {BOX} || {{ {A_BOX}; }}")
-    result = [*resources_of({**HERE, **OTHERS}), *MESH]
+    result = [*resources_of({**HERE, **OTHERS}), *MESH, *LAN]
     for kind, (setup, sample) in EXTRAS.items():
         if kind in KINDS:
             with contextlib.suppress(AssertionError):
                 sh(setup)
                 result.append(sample())
     return tuple(result)
+
+
+def can(script: str) -> bool:
+    """Whether this machine's kernel can do it."""
+    with contextlib.suppress(AssertionError):
+        sh(script or ":")
+        return True
+    return False
 
 
 def attributes() -> Iterator[tuple[str, str]]:
@@ -310,13 +344,13 @@ def operations_for(wanted: Sequence[Resource]) -> list[Operation[Any]]:
 
 
 def test_every_kind_has_a_sample() -> None:
-    sampled = {item.kind for item in (*resources_of(HERE), *MESH)} | set(EXTRAS)
+    sampled = {item.kind for item in (*resources_of(HERE), *MESH, *LAN)} | set(EXTRAS)
     assert {kind.name for kind in kinds()} - sampled == set()
     assert {kind.name for kind in kinds()} - set(KINDS) == set()
 
 
 def test_every_sample_survives_the_journal_s_json() -> None:
-    for item in (*resources_of(HERE), *resources_of(OTHERWISE), *MESH):
+    for item in (*resources_of(HERE), *resources_of(OTHERWISE), *MESH, *LAN, *a_lan(IPVLAN, vlan=7)):
         assert decode(encode(item)) == item
 
 
@@ -330,8 +364,10 @@ class TestDrift:
         if isinstance(drift, Never):
             return
         wanted = the_house()
-        if all(item.kind != kind for item in wanted):
+        if all(item.kind != kind for item in wanted) or not can(drift.kernel):
             return
+        if drift.kernel:
+            wanted = a_lan(IPVLAN, vlan=7)
         converge(wanted)
         whole = snapshot()
         sh(drift.harm)
@@ -412,11 +448,15 @@ TRANSITIONS: dict[str, tuple[Sandboxes, Sandboxes]] = {
     "detached": (OTHERS, HERE),
 }
 MOVED = a_mesh(boxes={"a": 0, "b": 1, "c": 2, "e": 0}, flood=(VTEPS[4][2],))
+MOVED_LAN = a_lan(Parent(BENEATH, "vepa"), ("m2", "m3"))
 MESHES: dict[str, tuple[Sequence[Resource], Sequence[Resource]]] = {
     "overlay made": ((), MESH),
     "overlay changed": (MESH, MOVED),
     "overlay made anew": (MESH, a_mesh(boxes={**BOXES, "c": 2}, vni=VNI + 1)),
     "overlay removed": (MOVED, ()),
+    "lan made": ((), LAN),
+    "lan changed": (LAN, MOVED_LAN),
+    "lan made anew": (LAN, a_lan(Parent(BENEATH, "passthru"), ())),
 }
 
 

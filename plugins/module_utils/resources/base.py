@@ -78,6 +78,10 @@ class Kind(ABC, Generic[R]):
     recreated_by: frozenset[str] = frozenset()
     """Attributes the kernel cannot change in place: a difference in one of them replaces the object."""
 
+    def recreates(self, difference: Difference) -> bool:
+        """Whether a difference replaces the object."""
+        return difference.attribute in self.recreated_by
+
     def stage(self, resource: R) -> int:
         """Where the resource is made; most kinds have one place for all of theirs."""
         del resource

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Links: bridges, veth pairs, VXLANs.  Made in place with their final names, marked, and brought up in a later stage.
+"""Links: bridges, veth pairs, VXLANs, and what is made on another link: macvlan, ipvlan, VLAN links.  Made in place with their final names, marked, and brought up in a later stage.
 
 Both ends of a veth pair carry a mark: the sandbox's end that of its role, the other that of ``port:<role>``.
 """
@@ -18,7 +18,7 @@ from typing import Any, Optional
 
 from ..kernel import namespaces, netlink
 from ..kernel.host import Host
-from ..plan import PORT, Key, Link, Peer, Port, Vxlan, mark, role_of
+from ..plan import LAN_GROUP, PORT, Key, Link, Parent, Peer, Port, Vxlan, mark, role_of
 from .base import Difference, Found, Kind, Operation, by_namespace
 
 _DELETE_GROUP = 0x636E6D
@@ -41,6 +41,10 @@ _End = tuple[str, dict[str, Any]]
 
 _SEVERAL = -1
 """The source port of a VXLAN that has a range of them."""
+
+_ON_A_PARENT = ("vlan", "macvlan", "ipvlan")
+"""Link kinds that are made on another link; what may be the other's parent comes first."""
+_PASSTHRU = "passthru"
 
 _VNI_WAIT_S = 5.0
 _VNI_PAUSE_S = 0.02
@@ -77,10 +81,15 @@ class LinkKind(Kind[Link]):
     name = "link"
     stages = (30, 50)
     recreated_by = frozenset(
-        {"type", "peer", "peer.name", "peer.namespace"}
+        {"type", "peer", "peer.name", "peer.namespace", "parent", "parent.link", "parent.vlan"}
         # The kernel would take another local address, and go on sending from the former to whom it sent before.
         | {f"vxlan.{name}" for name in ("id", "local", "port", "outside", "source_port", "proxy")}
     )
+
+    def recreates(self, difference: Difference) -> bool:
+        if difference.attribute == "parent.mode":
+            return _PASSTHRU in (difference.wanted, difference.found)
+        return super().recreates(difference)
 
     def observe(self, host: Host, wanted: Sequence[Link]) -> dict[Key, Found[Link]]:
         ports = self._ports(host)
@@ -132,6 +141,7 @@ class LinkKind(Kind[Link]):
                     ends.remove((place, port))
                     break
         disable_ipv6 = link["disable_ipv6"]
+        outside = _is_outside(host, namespace, link)
         return Link(
             namespace,
             link["name"],
@@ -146,7 +156,8 @@ class LinkKind(Kind[Link]):
             link["group"],
             bool(link["route_localnet"]),
             port=_port_of(host, namespace, link),
-            vxlan=_vxlan_of(namespace, link, _is_outside(host, namespace, link)),
+            vxlan=_vxlan_of(namespace, link, outside),
+            parent=_parent_of(host, link, outside),
         )
 
     @staticmethod
@@ -169,9 +180,12 @@ class LinkKind(Kind[Link]):
         return [item for item in super().differences(wanted, found) if item.attribute not in ignored]
 
     def create(self, host: Host, resources: Sequence[Link]) -> None:
-        single = [item for item in resources if item.peer is None and item.vxlan is None]
+        single = [item for item in resources if item.peer is None and item.vxlan is None and item.parent is None]
         for namespace, group in by_namespace(single).items():
             host.send(namespace, [_new_link(item) for item in group])
+        for kind in _ON_A_PARENT:
+            for chunk in _chunks([item for item in resources if item.type == kind], _OPEN_AT_ONCE):
+                self._create_on_parents(host, chunk)
         for item in resources:
             if item.vxlan is not None:
                 self._create_vxlan(host, item, item.vxlan)
@@ -202,6 +216,22 @@ class LinkKind(Kind[Link]):
                     if vni_holder(host, vxlan, host.places) or time.monotonic() > deadline:
                         raise _vni_taken(host, vxlan, error) from error
                 time.sleep(_VNI_PAUSE_S)
+
+    @staticmethod
+    def _create_on_parents(host: Host, items: Sequence[Link]) -> None:
+        """Each in its namespace at once, asked for where its parent is."""
+        links = host.links("")
+        with contextlib.ExitStack() as stack:
+            messages = []
+            for item in items:
+                parent = item.parent or Parent("")
+                if parent.link not in links:
+                    problem = f"there is no link {parent.link} on this host to make it on"
+                    raise netlink.NetlinkError(errno.ENODEV, problem, f"new link {item.name}")
+                path = f"{namespaces.DIRECTORY}/{item.namespace}"
+                place = stack.enter_context(open(path, "rb")) if item.namespace else None
+                messages.append(_new_link(item, place.fileno() if place else None, links[parent.link]["index"]))
+            host.send("", messages)
 
     @staticmethod
     def _create_pairs(host: Host, namespace: str, pairs: Sequence[Link]) -> None:
@@ -266,20 +296,22 @@ class LinkKind(Kind[Link]):
             if own:
                 index = host.links(wanted.namespace)[wanted.name]["index"]
                 host.send(wanted.namespace, [netlink.set_link(index, **own)])
-            if any(name.startswith(("port", "vxlan.")) for name in names):
+            if any(name.startswith(("port", "vxlan.", "parent.")) for name in names):
                 self._change_single(host, wanted, names)
             if wanted.peer is not None:
                 self._change_peer(host, wanted.peer, wanted.mtu if "mtu" in names else None, names)
 
     @staticmethod
     def _change_single(host: Host, wanted: Link, names: set[str]) -> None:
-        """A bridge's port that is no veth, and what a VXLAN lets be changed."""
+        """A bridge's port that is no veth, and what a VXLAN and what is on a parent let be changed."""
         links = host.links(wanted.namespace)
         index = links[wanted.name]["index"]
         messages = []
         if wanted.vxlan is not None and "vxlan.learning" in names:
             changes = {"local": wanted.vxlan.local, "learning": wanted.vxlan.learning}
             messages.append(netlink.set_link(index, kind="vxlan", data=changes))
+        if wanted.parent is not None and names & {"parent.mode", "parent.flag"}:
+            messages.append(netlink.set_link(index, kind=wanted.type, data=_parent_data(wanted.parent, wanted.type)))
         if names & {"port", "port.master"}:
             messages += _joining(wanted.port, index, links)
         elif wanted.port is not None and any(name.startswith("port.") for name in names):
@@ -328,7 +360,7 @@ class LinkKind(Kind[Link]):
                 host.remove(namespace, [*messages, netlink.del_group(_DELETE_GROUP)])
 
 
-def _new_link(item: Link, netns_fd: Optional[int] = None) -> netlink.Message:
+def _new_link(item: Link, netns_fd: Optional[int] = None, parent: Optional[int] = None) -> netlink.Message:
     """A VXLAN of a local IPv6 address takes IPv6 remote ends without a group, as tried on Linux 6.1 and 6.18."""
     data: dict[str, Any] = {}
     if item.vxlan is not None:
@@ -338,11 +370,28 @@ def _new_link(item: Link, netns_fd: Optional[int] = None) -> netlink.Message:
             data["proxy"] = True
         if vxlan.source_port:
             data["source_ports"] = (vxlan.source_port, vxlan.source_port + 1)
+    elif item.parent is not None:
+        data = _parent_data(item.parent, item.type)
     elif item.type == "bridge" and item.namespace:
         # Else each static entry of its forwarding table is two, one of them for VLAN 1, which it does not have.
         data = {"vlan_default_pvid": 0}
     values: dict[str, Any] = {"mac": item.mac, "mtu": item.mtu, "group": item.group}
-    return netlink.new_link(item.name, item.type, **values, netns_fd=netns_fd, data=data)
+    return netlink.new_link(item.name, item.type, **values, link=parent, netns_fd=netns_fd, data=data)
+
+
+def _parent_data(parent: Parent, kind: str) -> dict[str, Any]:
+    if kind == "vlan":
+        return {"id": parent.vlan}
+    return {"mode": parent.mode, "flags": parent.flag} if kind == "ipvlan" else {"mode": parent.mode}
+
+
+def _parent_of(host: Host, link: Mapping[str, Any], outside: bool) -> Optional[Parent]:
+    """What it is on; a parent that is not in the host's own namespace has no name."""
+    if link["kind"] not in _ON_A_PARENT:
+        return None
+    below = host.snapshot("").link_by_index(link["link"]) if outside else None
+    data = link["data"]
+    return Parent(below["name"] if below else "", data.get("mode", ""), data.get("flags", ""), data.get("id", 0))
 
 
 def _joining(port: Optional[Port], index: int, links: Mapping[str, Mapping[str, Any]]) -> list[netlink.Message]:
@@ -361,9 +410,9 @@ def _port_of(host: Host, namespace: str, link: Mapping[str, Any]) -> Optional[Po
 
 
 def _is_outside(host: Host, namespace: str, link: Mapping[str, Any]) -> bool:
-    """Whether a VXLAN's packets travel in the host's own namespace, and not in its own or in yet another."""
+    """Whether what is below a link, a VXLAN's packets or a parent, is in the host's own namespace and no other."""
     number = link["link_netnsid"]
-    if link["kind"] != "vxlan" or not namespace or number is None:
+    if link["kind"] not in ("vxlan", *_ON_A_PARENT) or not namespace or number is None:
         return not namespace and number is None
     with open(_HERE, "rb") as here:
         return bool(host.run_in(namespace, _number_of, here.fileno()) == number)
@@ -407,8 +456,9 @@ def _vni_taken(host: Host, vxlan: Vxlan, error: netlink.NetlinkError) -> netlink
 
 
 def _is_half_made(want: Link, link: dict[str, Any]) -> bool:
-    """A bridge a killed run made and had no time to mark: our derived name and MAC, down, nothing said of it."""
+    """What a killed run made and had no time to mark: our derived name and MAC or our group, down, nothing said."""
     same = link["kind"] == want.type and want.mac is not None and link["mac"] == want.mac
+    same = same or (link["kind"] == want.type and link["group"] == want.group == LAN_GROUP)
     return same and not link["alias"] and not link["up"]
 
 
