@@ -117,7 +117,7 @@ def _tell(link: str, announcements: Sequence[Announcement]) -> None:
         opened.bind((link, 0))
         for item in announcements:
             address = ip_interface(item.address).ip
-            mac = bytes.fromhex(item.mac.replace(":", ""))
+            mac = bytes.fromhex(item.mac.replace(":", "")) or opened.getsockname()[4]
             opened.send((_arp if address.version == 4 else _advertisement)(mac, address.packed))
 
 

@@ -17,7 +17,7 @@ from .kernel import ipvs, namespaces
 from .kernel.host import Host
 from .kernel.listening import listeners
 from .kernel.nft import NftError
-from .plan import OTHERS, Nftables, pruned, role_of, table_name
+from .plan import LAN_GROUP, OTHERS, Nftables, project_of, pruned, role_of, table_name
 from .resources import docker_user
 from .resources.nftables import FAMILY, parse
 from .resources.sysctl import FORWARDING, forwarding_of, read_sysctl
@@ -28,6 +28,10 @@ _NFTABLES_CONF = Path("/etc/nftables.conf")
 _UNITS = Path("/etc/systemd/system")
 _NEIGHBOURS = ("gc_thresh1", "gc_thresh2", "gc_thresh3")
 _RA_PROTOCOL = 9
+_MAC_LENGTH = 17
+_TAKING = ("bridge", "bond", "team", "openvswitch")
+"""Kinds of links that take all that comes by their ports."""
+_CONNECTION_WORDS = 4
 _SCOPE_GLOBAL = 0
 _OTHERS_NAMESPACES = ("/run/docker/netns",)
 """Where a Docker Engine keeps the namespaces of its overlays; ``docker info`` shows none of them."""
@@ -135,6 +139,60 @@ def _listed(folder: str) -> list[str]:
         return sorted(os.listdir(folder))
     except OSError:
         return []
+
+
+def _links(host: Host) -> list[dict[str, Any]]:
+    """Links that a network might be made on: not the many that lead into somebody's namespace and are a bridge's."""
+    snapshot = host.snapshot("")
+    result = []
+    for link in snapshot.links.values():
+        if link["master"] and link["link_netnsid"] is not None:
+            continue
+        owner, role = project_of(link["alias"]), role_of(link["alias"], host.project)
+        made = link["group"] == LAN_GROUP and (pruned(role) or not link["alias"])
+        master, below = snapshot.link_by_index(link["master"]), None
+        if link["link_netnsid"] is None and link["link"] != link["index"]:
+            below = snapshot.link_by_index(link["link"])
+        result.append(
+            {
+                "name": link["name"],
+                "kind": link["kind"],
+                "mtu": link["mtu"],
+                "up": link["up"],
+                "loopback": link["loopback"],
+                "ethernet": len(link["mac"]) == _MAC_LENGTH,
+                "below": below["name"] if below and link["kind"] != "veth" else "",
+                "master": master["name"] if master and link["slave"] in _TAKING else "",
+                "ours": role if role is not None and pruned(role) else "",
+                "made": made,
+                "owner": owner if owner is not None and owner != host.project else "",
+            }
+        )
+    return sorted(result, key=lambda item: str(item["name"]))
+
+
+def _reached_by(host: Host) -> list[str]:
+    """Links with the address that the connection came to which this program runs by; sudo hides it from itself."""
+    snapshot = host.snapshot("")
+    address = _connection()
+    found = [entry["index"] for entry in snapshot.addresses if entry["address"].partition("/")[0] == address]
+    return sorted({link["name"] for index in found if (link := snapshot.link_by_index(index)) is not None})
+
+
+def _connection() -> str:
+    """The host's own address in the ssh connection, as it stands in the environment of one of our parents; or ""."""
+    process = os.getpid()
+    while process > 1:
+        try:
+            words = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
+            status = Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace")
+        except OSError:
+            return ""
+        for word in words:
+            if word.startswith(b"SSH_CONNECTION=") and len(word.split()) == _CONNECTION_WORDS:
+                return os.fsdecode(word.split()[2]).partition("%")[0]
+        process = int(status.rpartition(")")[2].split()[1])
+    return ""
 
 
 def _foreign_bridges(host: Host) -> list[str]:
@@ -300,6 +358,8 @@ def probe(host: Host, more: Sequence[str] = (), encryption: bool = False) -> dic
         "routes": _foreign_routes(host),
         "addresses": _foreign_addresses(host),
         "vnis": _foreign_vnis(host, plan.get("model", {}).get("sandboxes", ())),
+        "links": _links(host),
+        "reached_by": _reached_by(host),
         "bridges": _foreign_bridges(host),
         "resolvers": resolvers(),
         "forwarding_before": _forwarded_before(table),

@@ -9,13 +9,13 @@ each the lowest that is free.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from types import MappingProxyType
 from typing import Any, Optional, Union
 
-from .declaration.addresses import Address, gateway_of
+from .declaration.addresses import Address, gateway_in
 from .declaration.topology import Endpoint, Host, IpamConfig, Network, Sandbox, Service
 from .facts import Facts
 from .identifiers import identifier
@@ -46,6 +46,7 @@ class Subnet:
 
     subnet: str
     gateway: str
+    """"" on a LAN that names none."""
     config: IpamConfig
 
     @property
@@ -72,6 +73,11 @@ class Allocation:
     problems: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
+    def of_host(self, network: str, host: str) -> tuple[str, ...]:
+        """The host's own bare addresses on a network."""
+        key = (network, f"{SHIM}@{host}")
+        return tuple(found[key].partition("/")[0] for found in (self.ipv4, self.ipv6) if key in found)
+
     def of(self, family: int) -> dict[tuple[str, str], str]:
         """The addresses of a family."""
         return self.ipv6 if family == 6 else self.ipv4
@@ -88,6 +94,22 @@ def users(host: Host) -> dict[str, list[tuple[Sandbox, Endpoint]]]:
     return dict(sorted(result.items()))
 
 
+SHIM = "@host"
+"""Stands for the host itself among the sandboxes of a network it has access to; no sandbox has such a name."""
+
+
+def shims(host: Host, network: Network) -> list[tuple[Sandbox, Endpoint]]:
+    """The host's own place on a LAN, where it is to have one: the aux address called as the host is, else any."""
+    if not network.on_lan or network.option("host_access") != "true":
+        return []
+    given: dict[int, str] = {}
+    for config in network.ipam:
+        address = dict(config.aux_addresses).get(host.name)
+        given.update({config.family: address} if address else {})
+    place = Endpoint(network.name, given.get(4), given.get(6), path=f"{network.path}.driver_opts.host_access")
+    return [(Sandbox(SHIM, host.name, everywhere=True, path=place.path), place)]
+
+
 def allocate(
     host: Host,
     facts: Facts,
@@ -102,7 +124,11 @@ def allocate(
     are the subnets of networks that span hosts: what they have is not chosen.
     """
     allocation = Allocation()
-    in_use = {name: pairs for name, pairs in users(host).items() if _is_local(host.network(name))}
+    in_use = {
+        name: [*pairs, *shims(host, network)]
+        for name, pairs in users(host).items()
+        if (network := host.network(name)) is not None and _is_local(network)
+    }
     taken = Taken([facts])
     for subnets in spanning.values():
         for subnet in subnets:
@@ -110,8 +136,10 @@ def allocate(
     named = {name: network for name in in_use if (network := host.network(name)) is not None}
     for network in named.values():
         for config in network.ipam:
-            allocation.problems += taken.clashes(network, config)
-            allocation.warnings += taken.hidden(network, config)
+            allocation.problems += (Taken([beside(facts, network)]) if network.on_lan else taken).clashes(
+                network, config
+            )
+            allocation.warnings += [] if network.on_lan else taken.hidden(network, config)
             taken.take(network_of(config.subnet))
     for name, network in named.items():
         entry = leases["networks"].get(f"{host.name}/{name}", {})
@@ -138,11 +166,18 @@ def allocate(
     return allocation
 
 
+def beside(facts: Facts, network: Network) -> Facts:
+    """What a LAN network must not overlap: it is where its parent is, and so may be the host's resolver."""
+    return replace(
+        facts, routes=tuple(item for item in facts.routes if item[1] != network.parent or item[2]), resolvers=()
+    )
+
+
 _POOLS = "cnm_default_address_pools"
 
 
 def _is_local(network: Optional[Network]) -> bool:
-    return network is not None and network.driver not in ("host", "none") and network.scope == "local"
+    return network is not None and network.driver not in ("host", "none") and not network.spans
 
 
 class Taken:
@@ -273,7 +308,7 @@ def with_gateways(network: Network, configs: Sequence[IpamConfig], problems: lis
     """The subnets, each with its gateway."""
     subnets = []
     for config in configs:
-        gateway = gateway_of(config)
+        gateway = gateway_in(network, config) or ("" if network.on_lan else None)
         if gateway is None:
             problems.append(
                 f"{network.path}: {config.ip_range or config.subnet} has no address left for the gateway. "
@@ -290,13 +325,15 @@ def addresses(
     members: Sequence[tuple[Sandbox, Endpoint]],
     held: Mapping[str, Optional[str]],
     problems: list[str],
+    others: Iterable[str] = (),
 ) -> dict[str, str]:
     """Addresses of one family, with their prefix length, by sandbox: fixed ones, those held, then the lowest free.
 
-    ``members`` are sorted by name, ``held`` has bare addresses by sandbox.
+    ``members`` are sorted by name, ``held`` has bare addresses by sandbox; ``others`` are those of sandboxes that are
+    not among the members.
     """
     key = f"ipv{subnets[0].family}"
-    used = {address for subnet in subnets for address in _reserved(subnet)}
+    used = {address for subnet in subnets for address in _reserved(subnet)} | set(others)
     given = {sandbox.key: fixed for sandbox, endpoint in members if (fixed := getattr(endpoint, f"{key}_address"))}
     used.update(given.values())
     newcomers = []
@@ -309,11 +346,12 @@ def addresses(
             used.add(before)
         else:
             newcomers.append(sandbox.key)
+    spared = {_first(subnet) for subnet in subnets if network.on_lan and not subnet.config.ip_range}
     free = (
         f"{address}/{subnet.length}"
         for subnet in subnets
         for address in _candidates(subnet.config)
-        if address not in used
+        if address not in used and address not in spared
     )
     chosen = dict(zip(newcomers, free))
     unserved = [name for name in newcomers if name not in chosen]
@@ -327,6 +365,11 @@ def addresses(
         if (subnet := _subnet_of(address, subnets)) is not None
     }
     return {**kept, **chosen}
+
+
+def _first(subnet: Subnet) -> str:
+    """On a LAN it is the router's, more often than not."""
+    return str(network_of(subnet.subnet)[1])
 
 
 def _reserved(subnet: Subnet) -> set[str]:

@@ -156,7 +156,8 @@ def _plan_project(project: str, topology: Topology, given: _Planning) -> tuple[P
 def _with_others(leases: Leases, before: Leases, mine: set[str]) -> Leases:
     """The leases, with those of hosts that were not planned as they were."""
     parts, spanning = split(before)
-    planned, _none = split(leases)
+    planned, changed = split(leases)
+    spanning = {section: {**entries, **changed[section]} for section, entries in spanning.items()}
     return join({**{name: part for name, part in parts.items() if name not in mine}, **planned}, spanning)
 
 

@@ -5,8 +5,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Optional
+
+
+@dataclass(frozen=True)
+class LinkFacts:
+    """A link of the host that a network might be made on."""
+
+    kind: str = ""
+    mtu: int = 1500
+    up: bool = True
+    loopback: bool = False
+    ethernet: bool = True
+    below: str = ""
+    """The link of the host it is made on."""
+    master: str = ""
+    """The bridge or bond it is a port of."""
+    ours: str = ""
+    """What it is to a plan of this project that made it."""
+    made: bool = False
+    """Whether that is but the parent of a network, to be made again."""
+    owner: str = ""
+    """The other project that made it."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +40,10 @@ class Facts:
     """``(address, link, MTU)`` of the addresses that other hosts may know it by."""
     vnis: tuple[int, ...] = ()
     """VNIs that others use on the host, a Docker Engine's Swarm among them."""
+    links: Mapping[str, LinkFacts] = field(default_factory=dict)
+    """By name, without ports of bridges that lead into somebody's namespace."""
+    reached_by: tuple[str, ...] = ()
+    """Links that have the address by which Ansible reaches the host."""
     bridges: tuple[str, ...] = ()
     """Bridges that are not ours."""
     resolvers: tuple[str, ...] = ()
@@ -82,6 +107,10 @@ class Facts:
             routes=tuple((route["destination"], route["link"], route["via"]) for route in result["routes"]),
             addresses=tuple((item["address"], item["link"], item["mtu"]) for item in result["addresses"]),
             vnis=tuple(result["vnis"]),
+            links={
+                item["name"]: LinkFacts(*(item[spec.name] for spec in fields(LinkFacts))) for item in result["links"]
+            },
+            reached_by=tuple(result["reached_by"]),
             bridges=tuple(result["bridges"]),
             resolvers=tuple(result["resolvers"]["servers"]),
             search=tuple(result["resolvers"]["search"]),

@@ -4,10 +4,29 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from ..module_utils.plan import Mesh, content_digest
 from .discovery import names_of, names_of_vips, names_text, servers_text
 from .drivers.base import Digests
-from .overlays import Overlay
+from .overlays import Lan, Overlay
+
+
+def shared_texts_of_lan(project: str, lan: Lan) -> tuple[Digests, dict[str, str]]:
+    """As `shared_texts`, of a LAN: it has no tunnels, and others have names and addresses on it too."""
+    name, members = lan.network.name, lan.sandboxes
+    called = {key: names_of(name, item.sandbox, item.endpoint) for key, item in members.items()}
+    rows = tuple((item.host, key, item.mac, item.addresses, tuple(called[key])) for key, item in members.items())
+    mesh = Mesh(name, 0, dict.fromkeys(lan.hosts, ""), rows)
+    dotted = [each for names in called.values() for each in names if "." in each]
+    reverse = [ip_address(address).reverse_pointer for item in members.values() for address in item.addresses]
+    texts = (
+        mesh.to_json(),
+        names_text(project, [(item.addresses, called[key]) for key, item in members.items()]),
+        servers_text([*dotted, *reverse]),
+    )
+    digests = [content_digest(text) for text in texts]
+    return Digests(*digests), dict(zip(digests, texts))
 
 
 def shared_texts(project: str, overlay: Overlay) -> tuple[Digests, dict[str, str]]:

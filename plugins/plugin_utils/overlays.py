@@ -9,7 +9,21 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Optional
 
-from .addressing import ULA_SUBNET, AnyNetwork, Subnet, Taken, addresses, configs_of, network_of, users, with_gateways
+from .addressing import (
+    DOCKER_POOLS,
+    SHIM,
+    ULA_SUBNET,
+    AnyNetwork,
+    Subnet,
+    Taken,
+    addresses,
+    beside,
+    configs_of,
+    network_of,
+    shims,
+    users,
+    with_gateways,
+)
 from .declaration.mistakes import name_hosts
 from .declaration.options import MTU, VNI
 from .declaration.topology import Endpoint, Host, Network, Sandbox, Service, Topology
@@ -79,17 +93,51 @@ class Overlay:
         return f"vx-{self.vni:06x}-{self.id[:5]}"
 
 
+@dataclass(frozen=True)
+class Lan:
+    """One macvlan or ipvlan network on all of its hosts: the LAN they have in common brings what is sent."""
+
+    network: Network
+    id: str
+    created: str
+    subnets: tuple[Subnet, ...]
+    hosts: tuple[str, ...]
+    members: Mapping[str, Member]
+    """By sandbox, sorted; the hosts' own places among them."""
+
+    @property
+    def sandboxes(self) -> dict[str, Member]:
+        """The members that are sandboxes."""
+        return {key: item for key, item in self.members.items() if item.sandbox.name != SHIM}
+
+
 @dataclass
 class Overlays:
     """All of them by name; by host what cannot be had, and what the user should know."""
 
     found: dict[str, Overlay] = field(default_factory=dict)
+    lans: dict[str, Lan] = field(default_factory=dict)
     problems: dict[str, list[str]] = field(default_factory=dict)
     warnings: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def members(self) -> dict[str, Mapping[str, Member]]:
+        """Of each network of either sort who is on it."""
+        overlays = {name: item.members for name, item in self.found.items()}
+        return {**overlays, **{name: item.members for name, item in self.lans.items()}}
+
+    def subnets_of(self, host: str) -> dict[str, tuple[Subnet, ...]]:
+        """The subnets of all networks that the host shares with others."""
+        overlays = {name: item.subnets for name, item in self.of(host).items()}
+        return {**overlays, **{name: item.subnets for name, item in self.lans_of(host).items()}}
 
     def of(self, host: str) -> dict[str, Overlay]:
         """Those the host is on."""
         return {name: item for name, item in self.found.items() if host in item.vteps}
+
+    def lans_of(self, host: str) -> dict[str, Lan]:
+        """The macvlan and ipvlan networks that the host shares with others."""
+        return {name: item for name, item in self.lans.items() if host in item.hosts}
 
 
 Pair = tuple[Sandbox, Endpoint]
@@ -116,42 +164,55 @@ def plan_overlays(
     spanning: dict[str, Any],
     now: str,
     services: Iterable[Service] = (),
+    others: Optional[Mapping[str, Leases]] = None,
 ) -> Overlays:
     """Work out all networks that span hosts, those of hosts that were not reached among them.
+
+    ``others`` is not None if the topology is but one host of them, which can be planned for LANs alone: the leases of
+    the others, whose addresses are not given again.
 
     ``services`` are those with a VIP; their tasks are among the topology's sandboxes already.  ``parts`` and
     ``spanning`` are the leases (see `leases.base.split`); both are brought up to date in place.
     """
     result = Overlays()
-    drafts = _drafts(topology)
-    underlays = _underlays(drafts.values(), facts, connections, parts, result)
+    drafts = _drafts(topology, others is not None)
+    overlays = {name: draft for name, draft in drafts.items() if not draft.network.on_lan}
+    underlays = _underlays(overlays.values(), facts, connections, parts, result)
     held = dict(spanning)
-    spanning.clear()
-    vnis = _vnis(drafts, facts, parts, held, result)
-    taken = {name: Taken(facts[host] for host in draft.names if host in facts) for name, draft in drafts.items()}
+    if others is None:
+        spanning.clear()
+    vnis = _vnis(overlays, facts, parts, held, result)
+    taken = {name: Taken(_seen(draft, facts)) for name, draft in drafts.items()}
     _take_declared(topology, drafts, taken)
     places = _held_places(parts)
     for name, draft in drafts.items():
         problems: list[str] = []
         subnets = _subnets(draft, held.get(name, {}), taken, problems)
         virtual = virtual_of(name, services, held.get(name, {}).get("vips", {}))
-        found = _addresses(draft, subnets, {**_held(draft, places), **virtual.held}, virtual.pairs, problems)
+        used = _used(name, others or {})
+        found = _addresses(draft, subnets, {**_held(draft, places), **virtual.held}, virtual.pairs, used, problems)
         members, vips = _members(draft, found), virtual.found(found)
         vteps = {host: underlays[host] for host in draft.names if host in underlays}
-        problems += _one_family(draft.network, vteps)
+        if name in overlays:
+            problems += _one_family(draft.network, vteps)
         for host in draft.names:
             result.problems.setdefault(host, []).extend(problems)
-        if name not in vnis or problems:
+        if problems or (name in overlays and name not in vnis):
             spanning.update({name: held[name]} if name in held else {})
             continue
         created = held.get(name, {}).get("created", now)
-        spanning[name] = {"created": created, "subnets": [item.subnet for item in subnets], "vni": vnis[name]}
+        spanning[name] = {"created": created, "subnets": [item.subnet for item in subnets]}
+        settings = draft.hosts[0].settings
+        network_id = identifier("network", settings.project, name)
+        if name not in overlays:
+            result.lans[name] = Lan(draft.network, network_id, created, subnets, tuple(draft.names), members)
+            continue
+        spanning[name]["vni"] = vnis[name]
         if vips:
             spanning[name]["vips"] = leases_of(vips)
-        settings = draft.hosts[0].settings
         result.found[name] = Overlay(
             draft.network,
-            identifier("network", settings.project, name),
+            network_id,
             created,
             subnets,
             vnis[name],
@@ -163,20 +224,42 @@ def plan_overlays(
             vips,
         )
         _warn_of_size(result, draft, members, settings.flood)
-    _remember(result, {*held, *drafts}, parts, set(drafts) - set(result.found))
+    known = {*held, *drafts} if others is None else set(drafts)
+    _remember(result, known, parts, set(drafts) - {*result.found, *result.lans})
     return result
 
 
-def _drafts(topology: Topology) -> dict[str, _Draft]:
-    """Networks that span hosts and are in use, sorted by name."""
+def _seen(draft: _Draft, facts: Mapping[str, Facts]) -> Iterator[Facts]:
+    """What a network's subnet must not overlap on its hosts; each has the LAN it may be on by a link of its own."""
+    for host in draft.hosts:
+        network = host.network(draft.network.name)
+        if host.name in facts and network is not None:
+            yield beside(facts[host.name], network) if network.on_lan else facts[host.name]
+
+
+def _used(name: str, others: Mapping[str, Leases]) -> list[str]:
+    """The addresses that hosts which are not planned now have on a network."""
+    return [
+        address
+        for part in others.values()
+        for key, entry in part["endpoints"].items()
+        if key.split("/")[1] == name
+        for address in entry.values()
+    ]
+
+
+def _drafts(topology: Topology, on_lan: bool) -> dict[str, _Draft]:
+    """Networks that span hosts and are in use, sorted by name; or of them those on a LAN."""
     result: dict[str, _Draft] = {}
     for host in topology.hosts:
         for name, pairs in users(host).items():
             network = host.network(name)
-            if network is not None and network.scope == "global" and pairs:
+            if network is None or not network.spans or not (pairs or network.standing):
+                continue
+            if not on_lan or network.on_lan:
                 draft = result.setdefault(name, _Draft(network))
                 draft.hosts.append(host)
-                draft.pairs += pairs
+                draft.pairs += [*pairs, *shims(host, network)]
     for draft in result.values():
         draft.pairs.sort(key=lambda pair: pair[0].key)
     return dict(sorted(result.items()))
@@ -261,14 +344,15 @@ def _take_declared(topology: Topology, drafts: Mapping[str, _Draft], taken: Mapp
 
 
 def _pool(draft: _Draft, family: int) -> Iterator[AnyNetwork]:
-    settings = draft.hosts[0].settings
-    pools = [(network_of(base), size) for base, size in settings.overlay_pools]
+    settings, on_lan = draft.hosts[0].settings, draft.network.on_lan
+    said = settings.default_address_pools if on_lan else settings.overlay_pools
+    pools = [(network_of(base), size) for base, size in said]
     mine = [(base, size) for base, size in pools if base.version == family]
     if not mine and family == 6:
         bits = identifier("ula", settings.project)[:10]
         mine = [(network_of(f"fd{bits[:2]}:{bits[2:6]}:{bits[6:10]}::/48"), ULA_SUBNET)]
     elif not mine:
-        mine = [(network_of(base), size) for base, size in POOLS]
+        mine = [(network_of(base), size) for base, size in (DOCKER_POOLS if on_lan else POOLS)]
     for base, size in mine:
         yield from base.subnets(new_prefix=max(size, base.prefixlen))
 
@@ -277,14 +361,13 @@ def _subnets(
     draft: _Draft, held: Mapping[str, Any], taken: Mapping[str, Taken], problems: list[str]
 ) -> tuple[Subnet, ...]:
     network, mine = draft.network, taken[draft.network.name]
+    setting = "cnm_default_address_pools" if network.on_lan else "cnm_overlay_address_pool"
     for config in network.ipam:
         problems += mine.clashes(network, config)
     configs = [
         config
         for family in (4, 6)
-        for config in configs_of(
-            network, family, held, mine, _pool(draft, family), problems, "cnm_overlay_address_pool"
-        )
+        for config in configs_of(network, family, held, mine, _pool(draft, family), problems, setting)
     ]
     for others in taken.values():
         for config in configs:
@@ -319,6 +402,7 @@ def _addresses(
     subnets: Sequence[Subnet],
     held: Mapping[str, Mapping[str, Any]],
     more: Sequence[Pair],
+    used: Sequence[str],
     problems: list[str],
 ) -> dict[int, dict[str, str]]:
     """Addresses with their prefix length by sandbox or service, by family."""
@@ -327,7 +411,7 @@ def _addresses(
     for family in (4, 6):
         mine = [subnet for subnet in subnets if subnet.family == family]
         before = {name: entry.get(f"ipv{family}") for name, entry in held.items()}
-        found[family] = addresses(draft.network, mine, everyone, before, problems) if mine else {}
+        found[family] = addresses(draft.network, mine, everyone, before, problems, used) if mine else {}
     return found
 
 
@@ -337,7 +421,7 @@ def _members(draft: _Draft, found: Mapping[int, Mapping[str, str]]) -> dict[str,
         ipv4, ipv6 = found[4].get(sandbox.key), found[6].get(sandbox.key)
         address = (ipv4 or ipv6 or "").partition("/")[0]
         if address:
-            mac = endpoint.mac_address or mac_of(address)
+            mac = "" if draft.network.shares_mac else endpoint.mac_address or mac_of(address)
             result[sandbox.key] = Member(sandbox.host, sandbox, endpoint, ipv4, ipv6, mac)
     return result
 
@@ -398,8 +482,8 @@ def _remember(result: Overlays, names: set[str], parts: Mapping[str, Leases], fa
     gone = names - failed
     for part in parts.values():
         part["endpoints"] = {key: entry for key, entry in part["endpoints"].items() if key.split("/")[1] not in gone}
-    for name, overlay in result.found.items():
-        for member in overlay.members.values():
+    for name, members in result.members.items():
+        for member in members.values():
             found = (("ipv4", member.ipv4), ("ipv6", member.ipv6))
             entry = {key: address.partition("/")[0] for key, address in found if address}
             parts[member.host]["endpoints"][f"{member.host}/{name}/{member.sandbox.name}"] = entry

@@ -12,7 +12,8 @@ from types import MappingProxyType
 from typing import Optional
 
 from ..module_utils.plan import DockerUser, Plan, Resource, Sysctl, Xfrm
-from .addressing import Allocation, allocate, users
+from .addressing import SHIM, Allocation, allocate, users
+from .attaching import attach, warnings_of
 from .balancing import Balancing, VirtualService, virtual_services
 from .declaration.ingress import INGRESS
 from .declaration.ingress import SANDBOX as INGRESS_SANDBOX
@@ -30,10 +31,10 @@ from .ingress import MeshPort, behind, mesh_sysctls
 from .ipvs_balancing import by_ipvs
 from .kernel_settings import host_sysctls
 from .leases.base import OF_HOSTS, OVERLAYS, SERVICES, Leases, join, kept_by, split
-from .mesh import shared_texts
+from .mesh import shared_texts, shared_texts_of_lan
 from .nftables_balancing import SCHEDULERS as BY_NFTABLES
 from .nftables_balancing import by_nftables
-from .overlays import Overlay, Overlays, plan_overlays
+from .overlays import Overlays, plan_overlays
 from .publishing import published_ports, published_twice, taken_ports
 from .services import PlacedService, Placement, place_services
 from .tasks import with_tasks
@@ -74,7 +75,12 @@ def plan(
     result = Planned()
     found, spanning = split(copy.deepcopy(leases))
     parts = {host.name: found.get(host.name) or {section: {} for section in OF_HOSTS} for host in topology.hosts}
-    fleet = _fleet(topology, facts, connections, parts, spanning, now) if whole else _Fleet(topology, alone=True)
+    others = {host: part for host, part in found.items() if host not in parts}
+    fleet = (
+        _fleet(topology, facts, connections, parts, spanning, now)
+        if whole
+        else _alone(topology, facts, parts, spanning, now, others)
+    )
     result.shared = fleet.texts
     result.warnings = {host: list(found) for host, found in fleet.overlays.warnings.items() if found}
     for host in sorted(fleet.topology.hosts, key=lambda item: item.name):
@@ -128,12 +134,12 @@ class _Fleet:
 
     def tells(self, host: str) -> str:
         """A digest of what a host is told of the others; "" if it has nothing in common with any."""
-        names = sorted(self.overlays.of(host))
+        names = sorted(self.overlays.subnets_of(host))
         return identifier(*(f"{name} {self.meshes[name].table}" for name in names))[:12] if names else ""
 
     def news(self, host: str) -> str:
         """A sentence for a host that is not told in this run."""
-        names = ", ".join(sorted(self.overlays.of(host)))
+        names = ", ".join(sorted(self.overlays.subnets_of(host)))
         return f"it was not in this run, and does not know yet who is on {names} now: run cnm.fabric.site for it too"
 
 
@@ -154,9 +160,31 @@ def _fleet(
         fleet.virtual[name] = virtual_services(overlay.vips, members, placement.found)
         fleet.meshes[name], texts = shared_texts(topology.hosts[0].settings.project, overlay)
         fleet.texts.update(texts)
+    _share_lans(fleet)
     if INGRESS in fleet.overlays.found:
         fleet.mesh = behind(fleet.overlays.found[INGRESS], placement.found)
     return fleet
+
+
+def _alone(
+    topology: Topology,
+    facts: Mapping[str, Facts],
+    parts: dict[str, Leases],
+    spanning: Leases,
+    now: str,
+    others: Mapping[str, Leases],
+) -> _Fleet:
+    """A host without the others: its LANs can be had, but who else is on them is not known."""
+    fleet = _Fleet(topology, alone=True)
+    fleet.overlays = plan_overlays(topology, facts, {}, parts, spanning[OVERLAYS], now, others=others)
+    _share_lans(fleet)
+    return fleet
+
+
+def _share_lans(fleet: _Fleet) -> None:
+    for name, lan in fleet.overlays.lans.items():
+        fleet.meshes[name], texts = shared_texts_of_lan(fleet.topology.hosts[0].settings.project, lan)
+        fleet.texts.update(texts)
 
 
 @dataclass
@@ -178,12 +206,12 @@ class _Drawn:
 
 
 def _draw(host: Host, facts: Facts, fleet: _Fleet, leases: Leases, now: str) -> _Drawn:
-    mine = fleet.overlays.of(host.name)
-    if mine:
+    mine, spanning = fleet.overlays.of(host.name), fleet.overlays.subnets_of(host.name)
+    if spanning:
         leases["hosts"].setdefault(host.name, {})["mesh"] = fleet.tells(host.name)
     services = [placed.service for placed in fleet.placed(host)]
-    allocation = allocate(host, facts, leases, now, {name: item.subnets for name, item in mine.items()}, services)
-    networks = _networks(host, allocation, leases, mine, fleet.meshes)
+    allocation = allocate(host, facts, leases, now, spanning, services)
+    networks, problems = _attached(_networks(host, allocation, leases, fleet), facts)
     endpoints = {
         sandbox.name: _endpoints(host, sandbox, networks, allocation)
         for sandbox in sorted(host.sandboxes, key=lambda item: item.name)
@@ -194,6 +222,7 @@ def _draw(host: Host, facts: Facts, fleet: _Fleet, leases: Leases, now: str) -> 
         *fleet.overlays.problems.get(host.name, ()),
         *(_spanning(host) if fleet.alone else ()),
         *allocation.problems,
+        *problems,
     ]
     drawn.problems = drawn.problems or [
         *_off_link(drawn.every),
@@ -205,11 +234,29 @@ def _draw(host: Host, facts: Facts, fleet: _Fleet, leases: Leases, now: str) -> 
     ]
     drawn.warnings = [
         *allocation.warnings,
-        *(_in_the_way(host, facts) if networks else ()),
+        *(_in_the_way(host, facts) if any(not item.network.on_lan for item in networks.values()) else ()),
+        *(
+            sentence
+            for item in networks.values()
+            if item.attachment is not None
+            for sentence in warnings_of(item.network, item.attachment, facts)
+        ),
         *unheard(facts, endpoints),
         *(_closed(host, facts, any(item.network.encrypted for item in mine.values())) if mine else ()),
     ]
     return drawn
+
+
+def _attached(networks: Mapping[str, PlannedNetwork], facts: Facts) -> tuple[dict[str, PlannedNetwork], list[str]]:
+    """The networks, those on LANs with where they are on the host; and sentences about what speaks against it."""
+    result, problems = {}, []
+    for name, item in networks.items():
+        found = attach(item.network, item.id, facts) if item.network.on_lan else None
+        if isinstance(found, list):
+            problems += found
+        else:
+            result[name] = replace(item, attachment=found)
+    return result, problems
 
 
 def _spanning(host: Host) -> list[str]:
@@ -265,7 +312,7 @@ def _full(networks: Mapping[str, PlannedNetwork], endpoints: Sequence[PlannedEnd
     numbers = Counter(item.network.name for item in endpoints)
     for name, network in networks.items():
         number = numbers[name]
-        if number >= _MOST_PORTS:
+        if number >= _MOST_PORTS and not network.network.on_lan:
             found.append(
                 f"{network.network.path}: {number} sandboxes of this host are on it, and a bridge of Linux has "
                 f"{_MOST_PORTS - 1} ports: divide them into several networks."
@@ -300,10 +347,9 @@ def mode_of(host: Host, sandbox: Sandbox) -> Optional[str]:
     return next((network.driver for network in networks if network and network.driver in ("host", "none")), None)
 
 
-def _networks(
-    host: Host, allocation: Allocation, leases: Leases, overlays: Mapping[str, Overlay], meshes: Mapping[str, Digests]
-) -> dict[str, PlannedNetwork]:
+def _networks(host: Host, allocation: Allocation, leases: Leases, fleet: _Fleet) -> dict[str, PlannedNetwork]:
     result = {}
+    overlays, lans, meshes = fleet.overlays.of(host.name), fleet.overlays.lans_of(host.name), fleet.meshes
     for name in users(host):
         network = host.network(name)
         if network is None:
@@ -312,6 +358,12 @@ def _networks(
             overlay = overlays[name]
             place = (overlay.id, overlay.created, overlay.subnets)
             result[name] = PlannedNetwork(network, *place, host=host.name, overlay=overlay, shared=meshes[name])
+        elif name in lans:
+            lan = lans[name]
+            own = lan.members.get(f"{SHIM}@{host.name}")
+            place = (lan.id, lan.created, lan.subnets)
+            shim = own.addresses if own is not None else ()
+            result[name] = PlannedNetwork(network, *place, host=host.name, lan=lan, shared=meshes[name], shim=shim)
         elif name in allocation.subnets:
             created = leases["networks"][f"{host.name}/{name}"]["created"]
             network_id = identifier("network", host.settings.project, host.name, name)
@@ -322,6 +374,7 @@ def _networks(
                 allocation.subnets[name],
                 host=host.name,
                 own_vips=allocation.vips.get(name, {}),
+                shim=allocation.of_host(name, host.name),
             )
     return result
 
@@ -340,6 +393,7 @@ def _network_resources(host: Host, drawn: _Drawn, facts: Facts) -> list[Resource
         bridge = driver.bridge(network)
         if bridge is not None:
             bridges[network.name] = bridge
+    resources = list({item.key: item for item in resources}.values())  # networks may have a VLAN link in common
     behind = [networks[name] for name in bridges]
     families = tuple(family for family in (4, 6) if any(network.of(family) for network in behind))
     resources += host_sysctls(facts, families, len(endpoints))
@@ -430,7 +484,9 @@ def _endpoints(
                 link=link,
                 ipv4=ipv4,
                 ipv6=ipv6,
-                mac=endpoint.mac_address or mac_of((ipv4 or ipv6 or "").partition("/")[0]),
+                mac=""
+                if network.network.shares_mac
+                else endpoint.mac_address or mac_of((ipv4 or ipv6 or "").partition("/")[0]),
                 gateways=tuple(gateways.get(endpoint.network, ())),
             )
         )
@@ -439,8 +495,9 @@ def _endpoints(
 
 def _places(network: PlannedNetwork, sandbox: Sandbox, allocation: Allocation) -> tuple[Optional[str], Optional[str]]:
     """The sandbox's addresses on the network, with their prefix length."""
-    if network.overlay is not None:
-        member = network.overlay.members[sandbox.key]
+    spanning = network.overlay or network.lan
+    if spanning is not None:
+        member = spanning.members[sandbox.key]
         return member.ipv4, member.ipv6
     place = (network.name, sandbox.key)
     return allocation.ipv4.get(place), allocation.ipv6.get(place)

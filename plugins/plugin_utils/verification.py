@@ -7,11 +7,13 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Optional
 
 from ..module_utils.plan import Mesh
 from .declaration.ingress import INGRESS as NETWORK
 from .declaration.ingress import SANDBOX as INGRESS
+from .declaration.options import IPVLAN_FLAG, IPVLAN_MODE, MACVLAN_MODE, PARENT
+from .declaration.topology import LAN_DRIVERS
 
 ICC = "com.docker.network.bridge.enable_icc"
 
@@ -29,8 +31,11 @@ def checks_of(model: Mapping[str, Any], limit: int, meshes: Sequence[Mesh] = (),
     virtual addresses are tried, and from the host itself as many ports of the ingress mesh, its own and other hosts'.
     """
     addresses = _addresses(model["sandboxes"])
-    unconnected = {document["Name"] for document in model["networks"] if document["Options"].get(ICC) == "false"}
-    closed = {item["Name"] for item in model["networks"] if item["Internal"] or item["Driver"] == "overlay"}
+    says = {document["Name"]: _kept_apart(document) for document in model["networks"]}
+    unconnected = {name for name, apart in says.items() if apart}
+    unsure = {name for name, apart in says.items() if apart is None}
+    public = {item["Name"] for item in model["networks"] if item["Driver"] in LAN_DRIVERS and PARENT in item["Options"]}
+    ways_out = {item["Name"]: _ways_out(item) for item in model["networks"]}
     pairs = [(one, other) for one in sorted(addresses) for other in sorted(addresses) if one != other]
     chosen = set(_sample([p for p in pairs if _shared(addresses, *p)], limit))
     chosen |= set(_sample([p for p in pairs if not _shared(addresses, *p)], limit))
@@ -54,23 +59,42 @@ def checks_of(model: Mapping[str, Any], limit: int, meshes: Sequence[Mesh] = (),
             names.update(place["names"])
         for _one, other in sorted(pair for pair in chosen if pair[0] == sandbox):
             shared = _shared(addresses, sandbox, other)
-            reach.update(item for network in shared if network not in unconnected for item in addresses[other][network])
+            connected = [network for network in shared if network not in unconnected and network not in unsure]
+            reach.update(item for network in connected for item in addresses[other][network])
             # The sandbox that ports of the mesh lead to is everyone's business, also where sandboxes are kept apart.
             apart = [network for network in shared if network in unconnected and INGRESS not in (sandbox, other)]
             refuse.update(item for network in apart for item in addresses[other][network])
             if not shared:
-                refuse.update(item for group in addresses[other].values() for item in group)
+                # Who reaches what is on a LAN is for its routers to say.
+                hidden = [name for name in addresses[other] if name not in public]
+                refuse.update(item for network in hidden for item in addresses[other][network])
             else:
                 names.update(_names(model, other))
-        outer = [endpoint for endpoint in entry["endpoints"] if endpoint["network"] not in closed]
         networks = [endpoint["network"] for endpoint in entry["endpoints"]]
-        way_out = sorted({6 if ":" in address else 4 for endpoint in outer for address in _bare(endpoint)})
+        found = {(end["network"], 6 if ":" in address else 4) for end in entry["endpoints"] for address in _bare(end)}
+        way_out = sorted({family for network, family in found if family in ways_out[network]})
         resolve = {name: sorted({a for net in networks for a in called.get((net, name), ())}) for name in sorted(names)}
         resolve = {name: found for name, found in resolve.items() if found}
         check = {"reach": sorted(reach), "refuse": sorted(refuse), "names": resolve, "way_out": way_out}
         result.append({"sandbox": sandbox, **check})
     connect = [target for mesh in meshes if mesh.network == NETWORK for target in _published(model, mesh, host, limit)]
     return [*result, {"sandbox": "", "connect": connect}] if connect else result
+
+
+def _kept_apart(document: Mapping[str, Any]) -> Optional[bool]:
+    """Whether sandboxes of a host are kept from each other on a network; None if a switch outside says."""
+    options = document["Options"]
+    mode = options.get(MACVLAN_MODE) or options.get(IPVLAN_FLAG) or ""
+    return None if mode == "vepa" else mode == "private" or options.get(ICC) == "false"
+
+
+def _ways_out(document: Mapping[str, Any]) -> set[int]:
+    """The families in which a network leads out: on a LAN by a gateway that is given, or where its host routes."""
+    if document["Internal"] or document["Driver"] == "overlay":
+        return set()
+    if document["Driver"] not in LAN_DRIVERS or document["Options"].get(IPVLAN_MODE, "").startswith("l3"):
+        return {4, 6}
+    return {6 if ":" in item["Gateway"] else 4 for item in document["IPAM"]["Config"] if item.get("Gateway")}
 
 
 def _virtual(model: Mapping[str, Any], addresses: Mapping[str, Any], limit: int) -> dict[str, list[dict[str, Any]]]:

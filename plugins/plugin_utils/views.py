@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .declaration.options import VNI
-from .declaration.topology import PREDEFINED, Host, Network
+from .declaration.topology import LAN_DRIVERS, PREDEFINED, Host, Network
 from .drivers.base import PlannedEndpoint, PlannedNetwork, by_network
 from .drivers.registry import DRIVERS
 from .identifiers import identifier
@@ -149,7 +149,8 @@ def _document(
         entry: dict[str, Any] = {"Subnet": item.subnet}
         if item.config.ip_range:
             entry["IPRange"] = item.config.ip_range
-        entry["Gateway"] = item.gateway
+        if item.gateway:
+            entry["Gateway"] = item.gateway
         if item.config.aux_addresses:
             entry["AuxiliaryAddresses"] = dict(item.config.aux_addresses)
         config.append(entry)
@@ -205,19 +206,23 @@ def inspect_document(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merged(networks: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-    """Hosts' documents, those of a network that spans hosts with everyone on it on all hosts."""
+    """Hosts' documents, those of a network that spans hosts with everyone on it on all hosts.
+
+    Such a network has one id.  Its options are each host's own: what is its parent there.
+    """
     whole: dict[str, dict[str, Any]] = {}
     for _host, documents in sorted(networks.items()):
         for document in documents:
+            known = whole.setdefault(
+                document["Id"], {"Containers": {}, **({"Peers": []} if "Peers" in document else {})}
+            )
+            known["Containers"].update(document["Containers"])
             if "Peers" in document:
-                known = whole.setdefault(document["Id"], {**document, "Containers": {}, "Peers": []})
-                known["Containers"].update(document["Containers"])
                 known["Peers"] = [*known["Peers"], *document["Peers"]]
     for document in whole.values():
         document["Containers"] = dict(sorted(document["Containers"].items()))
     return {
-        host: [dict(whole.get(document["Id"], document)) for document in documents]
-        for host, documents in networks.items()
+        host: [{**document, **whole[document["Id"]]} for document in documents] for host, documents in networks.items()
     }
 
 
@@ -231,14 +236,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def network_table(models: Mapping[str, Mapping[str, Any]]) -> str:
     """``docker network ls`` over all hosts, with the host in the last column; what spans hosts has one row."""
     rows = []
-    spanning: dict[str, list[str]] = {}
+    places: dict[str, list[str]] = {}
     for host, model in sorted(models.items()):
         for document in model["networks"]:
-            if document["Scope"] == "swarm":
-                spanning.setdefault(document["Id"], []).append(host)
+            places.setdefault(document["Id"], []).append(host)
     for host, model in sorted(models.items()):
         for document in model["networks"]:
-            hosts = spanning.get(document["Id"], [host])
+            spans = document["Scope"] == "swarm" or document["Driver"] in LAN_DRIVERS
+            hosts = places[document["Id"]] if spans else [host]
             if hosts[0] == host:
                 row = (document["Id"][:12], document["Name"], document["Driver"], document["Scope"], _few(hosts))
                 rows.append(row)

@@ -686,6 +686,7 @@ ABSENT: dict[str, Any] = {
     "master": 0,
     "link": 0,
     "link_netnsid": None,
+    "slave": "",
     "alias": "",
     "group": 0,
     "kind": "",
@@ -760,7 +761,8 @@ def test_links_are_read_as_pyroute2_writes_them(answering: Any) -> None:
         {**ABSENT, "index": 1, "name": "lo", "mtu": 65536, "up": True, "running": True, "carrier": True}
         | {"loopback": True},
         {**ABSENT, "index": 2, "name": "vh-1", "mac": MAC, "up": True, "master": 3, "link": 4, "link_netnsid": 0}
-        | {"alias": "cnm:default:port", "group": 7, "kind": "veth", "port": {"isolated": True, "flood": False}},
+        | {"alias": "cnm:default:port", "group": 7, "kind": "veth", "port": {"isolated": True, "flood": False}}
+        | {"slave": "bridge"},
         {**ABSENT, "index": 3, "name": "vx-1", "kind": "vxlan"} | {"data": {"id": 9, "local": "fd00::1", "port": 4789}},
         {**ABSENT, "index": 4, "name": "in6", "forwarding6": 1, "accept_ra": 2, "disable_ipv6": 0}
         | {"addr_gen_mode": "none", "route_localnet": 1},

@@ -522,6 +522,7 @@ def _decode_link(data: bytes, at: int, end: int) -> Entry:
         "kind": kind,
         "data": _decode(_DATA_DECODERS.get(kind, {}), info.get("data", b"")),
         "port": _decode(_PORT_DECODERS, port),
+        "slave": info.get("slave", ""),
         "link_netnsid": None,
         **_NO_SETTINGS,
         **families.get("inet4", {}).get("settings", {}),
@@ -724,6 +725,7 @@ class Netlink:
 
         index, name, mac ("" if none), mtu, up, running, carrier, loopback, master, link (0 if none), link_netnsid (or
         None), alias, group, kind ("" for physical ones), data and port (as `new_link` and `set_link` take them),
+        slave (the kind of what it is a port of, ""),
         route_localnet, forwarding6, accept_ra, disable_ipv6, addr_gen_mode (None without that family).
         """
         return self._dump(_GETLINK, _LINK.pack(0, 0, 0, 0, 0) + _SKIP_STATISTICS, "list of links", _decode_link)

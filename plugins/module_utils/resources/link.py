@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Links: bridges, veth pairs, VXLANs, and what is made on another link: macvlan, ipvlan, VLAN links.  Made in place with their final names, marked, and brought up in a later stage.
+"""Links: bridges, veth pairs, VXLANs, and what is made on another link: macvlan, ipvlan, VLAN links.
 
+They are made in place with their final names, marked, and brought up in a later stage.
 Both ends of a veth pair carry a mark: the sandbox's end that of its role, the other that of ``port:<role>``.
 """
 

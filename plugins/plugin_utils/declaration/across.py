@@ -10,7 +10,8 @@ from functools import cached_property
 from ipaddress import ip_address
 from typing import Any, Optional
 
-from .addresses import Subnet, gateway_of, network_of, overlap, some_host, why_not
+from .addresses import Subnet, gateway_in, network_of, overlap, some_host, why_not
+from .lan import check_members, check_parents
 from .mistakes import Mistake, Place, name_hosts, show, word
 from .networks import OF_A_COLLECTION
 from .published import check_ports
@@ -22,6 +23,7 @@ from .topology import PREDEFINED, Endpoint, Host, Namespace, Network, Sandbox
 
 HOST_OPTIONS = (
     "parent",
+    "host_access",
     *("com.docker.network.bridge." + key for key in ("name", "host_binding_ipv4", "trusted_host_interfaces")),
     *("com.docker.network." + key for key in ("host_ipv4", "host_ipv6")),
 )
@@ -54,7 +56,7 @@ class Draft:
 
 def check(drafts: Sequence[Draft]) -> Found:
     """All mistakes between the parts of hosts, and between hosts, as (host, mistake)."""
-    spanning = {network.name for draft in drafts for network in draft.host.networks if network.scope == "global"}
+    spanning = {network.name for draft in drafts for network in draft.host.networks if network.spans}
     owners: dict[str, list[str]] = {}
     for draft in drafts:
         for name in draft.declared:
@@ -66,13 +68,15 @@ def check(drafts: Sequence[Draft]) -> Found:
     for name in sorted(spanning):
         yield from _check_spanning(name, drafts)
     yield from _same_store(drafts)
-    if spanning:
-        yield from _same_settings([draft for draft in drafts if spanning.intersection(draft.networks)])
+    overlays = [draft for draft in drafts if any(net.scope == "global" for net in draft.host.networks)]
+    if overlays:
+        yield from _same_settings(overlays)
 
 
 def _check_host(draft: Draft, spanning: set[str], owners: dict[str, list[str]], notes: list[Mistake]) -> None:
     _distinct_subnets(draft, notes)
     _distinct_bridges(sorted(draft.host.networks, key=lambda network: network.name not in PREDEFINED), notes)
+    check_parents(draft.host.networks, notes)
     members: dict[str, list[Member]] = {}
     _distinct_namespaces(draft, notes)
     for sandbox in draft.host.sandboxes:
@@ -92,6 +96,9 @@ def _check_host(draft: Draft, spanning: set[str], owners: dict[str, list[str]], 
                 _undeclared(endpoint.network, draft, owners.get(endpoint.network, []), place)
     check_ports(draft.host.sandboxes, draft.sound, notes)
     for name, group in members.items():
+        network = draft.networks.get(name)
+        if network is not None and network.on_lan:
+            check_members(network, [(sandbox, endpoint) for _host, sandbox, endpoint in group], notes)
         if name not in spanning:
             for _host, mistake in distinct_claims(group):
                 notes.append(mistake)
@@ -233,7 +240,7 @@ def fits(endpoint: Endpoint, network: Network, place: Place) -> None:
         address = ip_address(text)
         inside = [config for config in configs if address in network_of(config.subnet)]
         config = (inside or configs)[0]
-        subnet, gateway = network_of(config.subnet), gateway_of(config)
+        subnet, gateway = network_of(config.subnet), gateway_in(network, config)
         aux = {value: name for name, value in config.aux_addresses}
         problem = why_not(address, subnet)
         if text == gateway:

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Optional, Union
 
 from .mistakes import Place
-from .topology import IpamConfig
+from .topology import IpamConfig, Network
 
 Address = Union[IPv4Address, IPv6Address]
 Subnet = Union[IPv4Network, IPv6Network]
@@ -165,6 +165,11 @@ def gateway_of(config: IpamConfig) -> Optional[str]:
         if address not in taken and not why_not(address, subnet):
             return str(address)
     return None
+
+
+def gateway_in(network: Network, config: IpamConfig) -> Optional[str]:
+    """As `gateway_of`; on a LAN, whose router is not ours to choose, only the one that is given (Docker 29's rule)."""
+    return config.gateway if network.on_lan else gateway_of(config)
 
 
 def read_mac(text: str, place: Place) -> Optional[str]:

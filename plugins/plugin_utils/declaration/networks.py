@@ -21,12 +21,13 @@ from .addresses import (
     why_not,
     within,
 )
+from .lan import check_lan
 from .mistakes import Place
 from .names import OBJECT, name
-from .options import ENABLE, check_options, enabled, read_options
+from .options import ENABLE, PARENT, check_options, enabled, read_options
 from .routes import check_routes, read_routes
 from .structure import did_you_mean
-from .topology import LOCAL_DRIVERS, PREDEFINED, IpamConfig, Network, Pairs
+from .topology import LAN_DRIVERS, LOCAL_DRIVERS, PREDEFINED, IpamConfig, Network, Pairs
 from .values import at, flag, pairs, texts
 
 DRIVERS = (*LOCAL_DRIVERS, "overlay")
@@ -55,6 +56,13 @@ def read_network(key: str, value: Mapping[str, Any], place: Place) -> Network:
     else:
         name(key, OBJECT, place)
     driver = _driver(value.get("driver"), place / "driver")
+    if (value.get("ipam") or {}).get("driver") == "dhcp":
+        (place / "ipam" / "driver").wrong(
+            "Addresses do not come from a DHCP server: which a sandbox has would be known only once it runs, and its "
+            "names, routes and services are planned before.",
+            "Leave it out, and write as ip_range a part of the subnet that the DHCP server gives to nobody.",
+            "dhcp",
+        )
     options = read_options(value.get("driver_opts") or {}, driver, place / "driver_opts")
     ipam = _ipam(value, driver, place)
     ipv4, ipv6 = _families(value, driver, options, ipam, place)
@@ -74,11 +82,11 @@ def read_network(key: str, value: Mapping[str, Any], place: Place) -> Network:
         firewall=value.get("firewall") != "none",
         path=place.path,
     )
-    _check_whole(network, place)
+    _check_whole(network, bool((value.get("driver_opts") or {}).get(PARENT)), place)
     return network
 
 
-def _check_whole(network: Network, place: Place) -> None:
+def _check_whole(network: Network, named: bool, place: Place) -> None:
     """Note what does not go together."""
     driver = network.driver
     if network.encrypted and driver in LOCAL_DRIVERS:
@@ -96,7 +104,9 @@ def _check_whole(network: Network, place: Place) -> None:
     check_routes(network, place / "routes")
     if driver == "bridge":
         check_options(network, place / "driver_opts")
-    if driver == "overlay" and not network.firewall:
+    if network.on_lan:
+        check_lan(network, named, place)
+    elif driver == "overlay" and not network.firewall:
         (place / "firewall").wrong("An overlay is always guarded.", "Leave it out.", "none")
     if network.internal and not network.firewall:
         (place / "firewall").wrong(
@@ -114,7 +124,7 @@ def _families(
     for family in (4, 6):
         key = f"enable_ipv{family}"
         said: Optional[bool] = flag(value[key], True) if value.get(key) is not None else None
-        if driver in ("bridge", "overlay"):
+        if driver in ("bridge", "overlay", *LAN_DRIVERS):
             said = enabled(family, options, said, place)
         subnet = next((config.subnet for config in ipam if family_of(config.subnet) == family), None)
         found[family] = said if said is not None else family == 4 or subnet is not None
@@ -161,7 +171,7 @@ def _ipam(value: Mapping[str, Any], driver: str, place: Place) -> tuple[IpamConf
         if subnet is not None:
             _apart(subnet, subnets, where)
             subnets.append((subnet, where))
-            configs.append(_config(entry, subnet, spot))
+            configs.append(_config(entry, subnet, driver, spot))
     if driver == "bridge":
         _one_each(subnets)
     return tuple(configs)
@@ -186,7 +196,7 @@ def _one_each(subnets: list[tuple[Subnet, Place]]) -> None:
         seen.add(subnet.version)
 
 
-def _config(entry: Mapping[str, Any], subnet: Subnet, place: Place) -> IpamConfig:
+def _config(entry: Mapping[str, Any], subnet: Subnet, driver: str, place: Place) -> IpamConfig:
     gateway = None
     if entry.get("gateway") is not None:
         gateway = _host_of(entry["gateway"], subnet, place / "gateway")
@@ -195,7 +205,7 @@ def _config(entry: Mapping[str, Any], subnet: Subnet, place: Place) -> IpamConfi
         ip_range = _range(entry["ip_range"], subnet, place / "ip_range")
     aux = _aux(entry.get("aux_addresses") or {}, subnet, gateway, place / "aux_addresses")
     config = IpamConfig(str(subnet), str(gateway) if gateway else None, str(ip_range) if ip_range else None, aux)
-    if gateway_of(config) is None:
+    if driver not in LAN_DRIVERS and gateway_of(config) is None:
         place.wrong("No address is left for the gateway.", "Take one out of aux_addresses, or set the gateway.")
     return config
 

@@ -65,12 +65,10 @@ _NET, _SET = "cnm_networks", "settings"
 
 # fmt: off
 ROWS = (
-    Row(_NET, ("driver",), _is("macvlan", "ipvlan"), "The drivers macvlan and ipvlan are not there yet.",
-        "Use the driver bridge meanwhile."),
     Row(_NET, ("driver",), _third_party, "Drivers of other collections are not there yet.",
         "Use the driver bridge meanwhile."),
-    Row(_NET, ("ipam", "driver"), lambda spot: spot.value != "default", "Other IPAM drivers are not there yet.",
-        "Leave it out meanwhile; addresses come from the subnet."),
+    Row(_NET, ("ipam", "driver"), lambda spot: spot.value not in ("default", "dhcp"),
+        "Other IPAM drivers are not there yet.", "Leave it out meanwhile; addresses come from the subnet."),
     Row(_NET, ("ipam", "options"), _given, "Options of an IPAM driver are not there yet.", "Leave them out meanwhile."),
     Row(_SET, ("cnm_ingress_mode",), _is("local"), "The ingress mode local is not there yet.",
         "Leave it out, or publish the port with `mode: host` meanwhile."),

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Driver options of bridge and overlay networks: Docker's own keys, each checked and put in one form.
+"""Driver options of networks: Docker's own keys, each checked and put in one form.
 
-Options of the other drivers are their drivers' matter.  An empty option is one that is not set, as in Docker.
+Options of other collections' drivers are their drivers' matter.  An empty option is one that is not set, as in Docker.
 """
 
 from __future__ import annotations
@@ -145,7 +145,66 @@ OVERLAY_OPTIONS: dict[str, Reader] = {
 }
 """The same of an overlay; its MTU is that of the underlay, as in Docker."""
 
-_OPTIONS = {"bridge": BRIDGE_OPTIONS, "overlay": OVERLAY_OPTIONS}
+MACVLAN_MODES = ("bridge", "private", "vepa", "passthru")
+IPVLAN_MODES = ("l2", "l3", "l3s")
+IPVLAN_FLAGS = ("bridge", "private", "vepa")
+PARENT, MACVLAN_MODE, IPVLAN_MODE, IPVLAN_FLAG = "parent", "macvlan_mode", "ipvlan_mode", "ipvlan_flag"
+HOST_ACCESS = "host_access"
+_LARGEST_VLAN = 4094
+
+
+def _word(noun: str, words: tuple[str, ...]) -> Reader:
+    def read(text: str, place: Place) -> str:
+        if text in words:
+            return text
+        place.wrong(f"There is no such {noun}.", did_you_mean(text, words, f"It is {' or '.join(words)}."), text)
+        return ""
+
+    return read
+
+
+def _parent(text: str, place: Place) -> str:
+    if text == "lo":
+        place.wrong("The loopback leads to no network.", "Write the link that does, like `eth0`.", text)
+        return ""
+    base, dot, number = text.rpartition(".")
+    if dot and number.isdigit() and not 1 <= int(number) <= _LARGEST_VLAN:
+        place.wrong(
+            f"There is no VLAN {number[:10]}: their IDs go from 1 to {_LARGEST_VLAN} (IEEE 802.1Q).",
+            f"Write a link and a VLAN's ID, like `{base[:10] or 'eth0'}.10`.",
+            text,
+        )
+        return ""
+    return name(text, LINK, place) or ""
+
+
+_LAN_OPTIONS: dict[str, Reader] = {
+    PARENT: _parent,
+    HOST_ACCESS: _boolean,
+    **{
+        key: BRIDGE_OPTIONS[key]
+        for key in (
+            MTU,
+            "com.docker.network.container_iface_prefix",
+            ENABLE[4],
+            ENABLE[6],
+            _NET + "advertise_addr_nmsgs",
+            _NET + "advertise_addr_ms",
+        )
+    },
+}
+
+_OPTIONS = {
+    "bridge": BRIDGE_OPTIONS,
+    "overlay": OVERLAY_OPTIONS,
+    "macvlan": {**_LAN_OPTIONS, MACVLAN_MODE: _word("macvlan mode", MACVLAN_MODES)},
+    "ipvlan": {
+        **_LAN_OPTIONS,
+        IPVLAN_MODE: _word("ipvlan mode", IPVLAN_MODES),
+        IPVLAN_FLAG: _word("ipvlan flag", IPVLAN_FLAGS),
+    },
+}
+"""What a network of each driver understands."""
 
 
 def read_options(options: Mapping[str, Any], driver: str, place: Place) -> Pairs:

@@ -66,7 +66,7 @@ def _ways(members: Sequence[Member]) -> _Ways:
     translated, families = {}, set()
     for family in (4, 6):
         default = default_route(members, family)
-        if default is not None and default.firewall and default.option(MODE[family]) != "routed":
+        if default is not None and default.firewall and not default.on_lan and default.option(MODE[family]) != "routed":
             translated[family] = default
         if family in translated or any(
             _leads_out(network, family) and network.firewall and network.option(MODE[family]) == "routed"
@@ -78,6 +78,9 @@ def _ways(members: Sequence[Member]) -> _Ways:
 
 def _leads_out(network: Network, family: int) -> bool:
     """Whether a network has a gateway of the family; that of an overlay leads nowhere."""
+    if network.on_lan:
+        given = any(config.gateway for config in network.ipam if config.family == family)
+        return network.has(family) and not network.internal and (given or network.routed)
     leads = network.driver not in ("host", "none", "overlay") and network.has(family) and not network.internal
     return leads and network.option(MODE[family]) != "isolated"
 
@@ -102,7 +105,12 @@ def _why_none(sandbox: Sandbox, members: Sequence[Member]) -> tuple[str, str]:
     if mode == "none" or not members:
         return "A sandbox without a network has no ports to publish.", "Leave ports out, or put it on a network."
     able = next(
-        (net.name for _endpoint, net in members if net.firewall and any(_leads_out(net, f) for f in (4, 6))), ""
+        (
+            net.name
+            for _endpoint, net in members
+            if net.driver == "bridge" and net.firewall and any(_leads_out(net, f) for f in (4, 6))
+        ),
+        "",
     )
     reasons = ", ".join(f"`{network.name}` {_why_not(network)}" for _endpoint, network in members)
     remedy = "Leave ports out, or put it on a bridge network that is not internal."
@@ -112,6 +120,8 @@ def _why_none(sandbox: Sandbox, members: Sequence[Member]) -> tuple[str, str]:
 
 
 def _why_not(network: Network) -> str:
+    if network.on_lan:
+        return f"is of the driver {network.driver}, where a sandbox is reached at its own address and has all its ports"
     modes = [network.option(MODE[family]) for family in (4, 6) if network.has(family)]
     if modes and all(mode == "isolated" for mode in modes):
         return "has the gateway mode isolated"

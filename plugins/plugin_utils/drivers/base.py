@@ -14,8 +14,9 @@ from typing import Optional, Protocol
 
 from ...module_utils.plan import Resource
 from ..addressing import Subnet
+from ..attaching import Attachment
 from ..declaration.topology import Endpoint, Network, Sandbox
-from ..overlays import Overlay
+from ..overlays import Lan, Overlay
 from ..virtual import Vip
 
 
@@ -44,6 +45,12 @@ class PlannedNetwork:
     """Of a network that spans hosts: all of it, and what its hosts share."""
     own_vips: Mapping[str, Vip] = field(default_factory=dict)
     """Of a network of local scope: its services' virtual addresses, sorted."""
+    lan: Optional[Lan] = None
+    """Of a macvlan or ipvlan network that spans hosts: all of it."""
+    attachment: Optional[Attachment] = None
+    """Where on the host a macvlan or ipvlan network is,"""
+    shim: tuple[str, ...] = ()
+    """and the addresses the host itself has on it."""
 
     @property
     def name(self) -> str:

@@ -6,6 +6,12 @@ from __future__ import annotations
 
 from .base import Driver
 from .bridge import BridgeDriver
+from .lan import LanDriver
 from .overlay import OverlayDriver
 
-DRIVERS: dict[str, Driver] = {"bridge": BridgeDriver(), "overlay": OverlayDriver()}
+DRIVERS: dict[str, Driver] = {
+    "bridge": BridgeDriver(),
+    "overlay": OverlayDriver(),
+    "macvlan": LanDriver("macvlan"),
+    "ipvlan": LanDriver("ipvlan"),
+}

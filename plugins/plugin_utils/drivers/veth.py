@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What endpoints behind a veth pair have in common, whatever their network's driver."""
+"""What endpoints have in common, whatever their network's driver."""
 
 from __future__ import annotations
+
+from typing import Any
 
 from ...module_utils.plan import Address, Link, Peer, Resource, Route, Sysctl
 from .base import PlannedEndpoint
@@ -11,8 +13,17 @@ ANNOUNCEMENTS = "com.docker.network.advertise_addr_nmsgs"
 ANNOUNCEMENT_MS = "com.docker.network.advertise_addr_ms"
 
 
+ON_LINK = {4: "0.0.0.0", 6: "::"}
+"""The gateway of a default route that is the link itself, by family."""
+
+
 def veth_resources(endpoint: PlannedEndpoint, mtu: int, peer: Peer) -> list[Resource]:
     """The pair whose far end is ``peer``, and in the sandbox its addresses, routes and parameters."""
+    return endpoint_resources(endpoint, "veth", mtu, peer=peer)
+
+
+def endpoint_resources(endpoint: PlannedEndpoint, kind: str, mtu: int, **how: Any) -> list[Resource]:
+    """The endpoint's link of that kind, and in the sandbox its addresses, routes and parameters."""
     sandbox, network, link = endpoint.sandbox.name, endpoint.network, endpoint.link
     routes = {
         route.destination: route.gateway
@@ -24,15 +35,15 @@ def veth_resources(endpoint: PlannedEndpoint, mtu: int, peer: Peer) -> list[Reso
         Link(
             sandbox,
             link,
-            "veth",
+            kind,
             role=f"endpoint/{network.name}/{sandbox}",
-            mac=endpoint.mac,
+            mac=endpoint.mac or None,
             mtu=mtu,
             disable_ipv6=endpoint.ipv6 is None,
             accept_ra=0,
             announcements=int(network.network.option(ANNOUNCEMENTS) or 3),
             announcement_ms=int(network.network.option(ANNOUNCEMENT_MS) or 1000),
-            peer=peer,
+            **how,
         ),
         *(Address(sandbox, link, address) for address in endpoint.interfaces),
         *(_route(sandbox, "default", gateway, link) for gateway in endpoint.gateways),
@@ -45,4 +56,5 @@ def veth_resources(endpoint: PlannedEndpoint, mtu: int, peer: Peer) -> list[Reso
 
 
 def _route(sandbox: str, destination: str, gateway: str, link: str) -> Route:
-    return Route(sandbox, destination, 6 if ":" in gateway else 4, gateway, link)
+    family = 6 if ":" in gateway else 4
+    return Route(sandbox, destination, family, None if gateway == ON_LINK[family] else gateway, link)
