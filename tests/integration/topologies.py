@@ -80,7 +80,35 @@ def _overlay(number: int) -> Shapes:
     return [[{"driver": "overlay"}], families, ways, rest]
 
 
-SHAPES: dict[str, Callable[[int], Shapes]] = {"bridge": _bridge, "overlay": _overlay}
+def _lan(driver: str, modes: list[dict[str, Any]]) -> Callable[[int], Shapes]:
+    def shapes(number: int) -> Shapes:
+        v4, v6, parent = f"10.{50 + number}.0.0/24", f"fd00:{50 + number}::/64", f"lan{number}"
+        families: list[dict[str, Any]] = [
+            {"subnet": v4},
+            {"subnet": [v4, v6]},
+            {"subnet": v4, "driver_opts": {_N + "enable_ipv4": "true"}},
+            {"subnet": [v4, v6], "driver_opts": {_N + "enable_ipv6": "true"}},
+        ]
+        parents: list[dict[str, Any]] = [{"driver_opts": {"parent": parent}}, {"internal": True}]
+        rest: list[dict[str, Any]] = [
+            {},
+            {"driver_opts": {"host_access": "true"}},
+            {"driver_opts": {_N + "driver.mtu": "1400", _N + "container_iface_prefix": "lan"}},
+            {"driver_opts": {_N + "advertise_addr_nmsgs": "0", _N + "advertise_addr_ms": "100"}},
+        ]
+        return [[{"driver": driver}], families, parents, [{"driver_opts": mode} for mode in modes], rest]
+
+    return shapes
+
+
+SHAPES: dict[str, Callable[[int], Shapes]] = {
+    "bridge": _bridge,
+    "overlay": _overlay,
+    "macvlan": _lan("macvlan", [{}, {"macvlan_mode": "bridge"}, {"macvlan_mode": "private"}, {"macvlan_mode": "vepa"}]),
+    "ipvlan": _lan(
+        "ipvlan", [{}, {"ipvlan_mode": "l3"}, {"ipvlan_mode": "l3s"}, {"ipvlan_mode": "l2", "ipvlan_flag": "private"}]
+    ),
+}
 """By driver, of the network of that number."""
 
 ENDPOINTS: list[dict[str, Any]] = [
@@ -215,9 +243,9 @@ def _service(draw: Any, networks: Mapping[str, Any], number: int) -> dict[str, A
 
 
 @some.composite
-def inventories(draw: Any) -> Variables:
-    """Variables of the hosts node1 and node2."""
-    drivers = draw(some.lists(some.sampled_from(sorted(SHAPES)), max_size=4))
+def inventories(draw: Any, of: tuple[str, ...] = tuple(sorted(SHAPES))) -> Variables:
+    """Variables of the hosts node1 and node2, with networks of these drivers."""
+    drivers = draw(some.lists(some.sampled_from(of), max_size=4))
     networks = {f"{driver}{number}": draw(_network(driver, number)) for number, driver in enumerate(drivers)}
     services = {}
     if any(network.get("driver") == "overlay" for network in networks.values()):
