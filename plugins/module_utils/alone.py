@@ -7,16 +7,17 @@ Its mark says that a module made it, so that no plan prunes it and no module tak
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from . import engine, running
 from .arguments import Options
 from .kernel import namespaces
+from .kernel.connection import reached_by
 from .kernel.host import Host
 from .kernel.nft import RunCommand
-from .plan import ALONE, PORT, Address, Key, Link, Resource, project_of, pruned, role_of
+from .plan import ALONE, PORT, Address, Key, Link, Parent, Resource, project_of, pruned, role_of
 from .resources.base import Operation
 from .running import Refused
 
@@ -35,6 +36,10 @@ LINK: dict[str, dict[str, Any]] = {
     "mac_address": {"type": "str"},
 }
 """The options of links that are named by one end."""
+
+_TAKING = ("bridge", "bond", "team", "openvswitch")
+_NONE = Parent("")
+_ON_ETHERNET = ("macvlan", "ipvlan")
 
 _WHERE = {"network": "cnm_networks", "endpoint": "cnm_sandboxes", "sandbox": "cnm_sandboxes"}
 
@@ -143,6 +148,52 @@ def link_wish(options: Options, kind: str, role: str) -> Wish:
         (("address", namespace, name),) if addresses is not None else (),
         needs,
     )
+
+
+def on_parent(options: Options, kind: str, mode: str = "", flag: str = "", vlan: int = 0) -> Wish:
+    """A link of that kind on the link of the host that ``parent`` names."""
+    wish = link_wish(options, kind, ALONE + kind)
+    link, *rest = wish.resources
+    if options.absent or not isinstance(link, Link):
+        return wish
+    name = options["parent"]
+    if name == "lo":
+        options.wrong("parent", "the loopback leads to no network: write the link that does, like eth0")
+    parent = Parent(name, mode, flag, vlan)
+    return OnParent(
+        (replace(link, parent=parent), *rest), wish.hanging, (*wish.needs, Need("parent", "", name)), parent, kind
+    )
+
+
+@dataclass(frozen=True)
+class OnParent(Wish):
+    """A link on a parent, which has to be there and fit to be one."""
+
+    parent: Parent = _NONE
+    kind: str = ""
+
+    def missing(self, host: Host) -> list[str]:
+        unmet = super().missing(host)
+        link, below = self.resources[0], host.snapshot("").links.get(self.parent.link)
+        if below is None or not isinstance(link, Link):
+            return unmet
+        problem = self._unfit(below)
+        if self.parent.mode == "passthru" and self.parent.link in reached_by(host):
+            problem = "this host is reached by it, and the mode passthru would take it from the host"
+        if link.mtu is not None and link.mtu > below["mtu"]:
+            raise Refused(f"mtu: {link.mtu} is more than that of {self.parent.link}, {below['mtu']}: lower it")
+        if problem:
+            raise Refused(f"parent: {self.parent.link}: {problem}: write another link")
+        return unmet
+
+    def _unfit(self, below: Mapping[str, Any]) -> str:
+        if self.kind not in _ON_ETHERNET:
+            return ""
+        if below["kind"] in _ON_ETHERNET:
+            return f"it is a {below['kind']} link itself"
+        return (
+            f"it is a port of a {below['slave']}, which has all that comes by it" if below["slave"] in _TAKING else ""
+        )
 
 
 def place(namespace: str) -> str:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from .kernel import ipvs, namespaces
+from .kernel.connection import reached_by
 from .kernel.host import Host
 from .kernel.listening import listeners
 from .kernel.nft import NftError
@@ -31,7 +32,6 @@ _RA_PROTOCOL = 9
 _MAC_LENGTH = 17
 _TAKING = ("bridge", "bond", "team", "openvswitch")
 """Kinds of links that take all that comes by their ports."""
-_CONNECTION_WORDS = 4
 _SCOPE_GLOBAL = 0
 _OTHERS_NAMESPACES = ("/run/docker/netns",)
 """Where a Docker Engine keeps the namespaces of its overlays; ``docker info`` shows none of them."""
@@ -169,30 +169,6 @@ def _links(host: Host) -> list[dict[str, Any]]:
             }
         )
     return sorted(result, key=lambda item: str(item["name"]))
-
-
-def _reached_by(host: Host) -> list[str]:
-    """Links with the address that the connection came to which this program runs by; sudo hides it from itself."""
-    snapshot = host.snapshot("")
-    address = _connection()
-    found = [entry["index"] for entry in snapshot.addresses if entry["address"].partition("/")[0] == address]
-    return sorted({link["name"] for index in found if (link := snapshot.link_by_index(index)) is not None})
-
-
-def _connection() -> str:
-    """The host's own address in the ssh connection, as it stands in the environment of one of our parents; or ""."""
-    process = os.getpid()
-    while process > 1:
-        try:
-            words = Path(f"/proc/{process}/environ").read_bytes().split(b"\0")
-            status = Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace")
-        except OSError:
-            return ""
-        for word in words:
-            if word.startswith(b"SSH_CONNECTION=") and len(word.split()) == _CONNECTION_WORDS:
-                return os.fsdecode(word.split()[2]).partition("%")[0]
-        process = int(status.rpartition(")")[2].split()[1])
-    return ""
 
 
 def _foreign_bridges(host: Host) -> list[str]:
@@ -359,7 +335,7 @@ def probe(host: Host, more: Sequence[str] = (), encryption: bool = False) -> dic
         "addresses": _foreign_addresses(host),
         "vnis": _foreign_vnis(host, plan.get("model", {}).get("sandboxes", ())),
         "links": _links(host),
-        "reached_by": _reached_by(host),
+        "reached_by": reached_by(host),
         "bridges": _foreign_bridges(host),
         "resolvers": resolvers(),
         "forwarding_before": _forwarded_before(table),

@@ -16,6 +16,18 @@ from lab import Lab, address
 from overlaying import capturing, ended, pinged
 
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.ipvs import is_available
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel.namespaces import run_in_new
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel.netlink import Netlink, new_link
+
+
+def lacks(kind: str) -> bool:
+    """Whether the kernel does not have links of that kind."""
+    with Netlink() as netlink:
+        netlink.send([new_link("below0", "ifb")])
+        below = next(link["index"] for link in netlink.links() if link["name"] == "below0")
+        data = {"id": 7} if kind == "vlan" else {}
+        return netlink.try_send([new_link("try0", kind, link=below, data=data)]) != [None]
+
 
 MODULES = Path(__file__).resolve().parents[2] / "plugins" / "modules"
 NOT_ALONE = {"converge"}
@@ -25,10 +37,11 @@ WITH_STATE = sorted(
     for path in MODULES.glob("*.py")
     if path.stem not in NOT_ALONE and "choices: [present, absent]" in path.read_text(encoding="utf-8")
 )
-LACKING = set() if is_available() else {"ipvs"}
+LACKING = {kind for kind in ("ipvlan", "vlan") if run_in_new(lacks, kind)} | (set() if is_available() else {"ipvs"})
 """Modules for what this kernel has not: tests/vm runs these tests for them, on one that has."""
 MODULES_WITH_EXAMPLES = sorted(
-    {"namespace", "bridge", "veth", "vxlan", "route", "firewall", "ipvs", *WITH_STATE} - LACKING
+    {"namespace", "bridge", "veth", "vxlan", "route", "firewall", "ipvs", "macvlan", "ipvlan", "vlan", *WITH_STATE}
+    - LACKING
 )
 
 NETWORKS = {"ps-bridge": {"subnet": "10.0.0.0/24", "driver_opts": {"com.docker.network.bridge.name": "br-ps"}}}
@@ -906,6 +919,15 @@ WRONG: dict[str, tuple[Task, str]] = {
         a("vxlan", name="vx0", vni=1, local=HERE, bridge="br-a", addresses=["10.0.0.1/24"]),
         "addresses: a port of a bridge has no addresses: give them to the bridge br-a",
     ),
+    "a macvlan on the loopback": (a("macvlan", name="m0", parent="lo"), "parent: the loopback leads to no network"),
+    "a macvlan on nothing": (a("macvlan", name="m0", parent="eth9"), "parent: there is no link eth9 in the host's own"),
+    "a macvlan larger than its parent": (a("macvlan", name="m0", parent="eth0", mtu=9000), "is more than that of eth0"),
+    "the connection's link": (a("macvlan", name="m0", parent="eth0", mode="passthru"), "this host is reached by it"),
+    "a MAC address in passthru": (
+        a("macvlan", name="m0", parent="eth0", mode="passthru", mac_address=MAC2),
+        "mac_address: in mode passthru it has that of its parent",
+    ),
+    "a VLAN of no number": (a("vlan", name="v0", parent="eth0", id=4095), "4095 is not a VLAN's ID: choose 1 to 4094"),
     "no bridge for a VXLAN": (a("vxlan", name="vx0", vni=1, local=HERE, bridge="br9"), "there is no bridge br9"),
     "a destination": (a("route", destination="nowhere", via="10.0.0.1"), "neither a prefix nor `default`"),
     "a destination of one": (a("route", destination="10.1.2.3", via="10.0.0.1"), "write 10.1.2.3/32"),

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from host import snapshot as host_snapshot
 from lab import Lab
 from lans import BENEATH, IPVLAN, MACVLAN, OVER_VLAN, a_lan
 from test_kinds import DRIFTS, operations_for
+from test_modules import TestTheDocumentedExamples as Examples
 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan import Parent
 
@@ -167,3 +169,14 @@ def test_a_vlan_link_goes_with_its_last_user_and_one_of_the_host_s_own_stays(wor
     assert "create link d1/eth0" in run.operations("node1")
     assert world.site().changed == []
     assert pings(world, "node1", "d1", "10.30.0.3")
+
+
+@pytest.mark.parametrize("module", ["ipvlan", "vlan"])
+def test_the_documented_examples_of_modules(lab: Lab, tmp_path: Path, module: str) -> None:
+    """What tests/lab does with those of the other modules."""
+    fleet = Fleet(lab, tmp_path, ["node1"])
+    before = snapshot(fleet, "node1")
+    Examples().test_each_does_something_once_and_a_check_foretells_it(fleet, module)
+    fleet.declare({"cnm_networks": {}})
+    fleet.teardown()
+    assert snapshot(fleet, "node1") == before
