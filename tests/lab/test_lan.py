@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from fleet import Fleet, snapshot
 from lab import Lab
 
@@ -236,3 +238,15 @@ def test_the_link_of_the_connection_is_not_taken_over(world: Fleet) -> None:
     assert run.code != 0
     assert "Ansible reaches this host by eth0, and the mode passthru would take it" in " ".join(run.output.split())
     assert snapshot(world, "node1") == before
+
+
+def test_the_example_of_the_office_lan(world: Fleet) -> None:
+    example = Path(__file__).resolve().parents[2] / "examples" / "office-lan"
+    variables = {path.stem: yaml.safe_load(path.read_text()) for path in example.glob("*_vars/*.yml")}
+    everyone = variables.pop("all")
+    world.declare(everyone, **variables)
+    world.site()
+    assert pings(world, "node2", "db", "198.51.100.200")
+    assert pings(world, "node1", "", "198.51.100.200")
+    assert "198.51.100.200" in world.sh("node2", "ip netns exec db getent ahostsv4 lp")
+    assert neighbour(world, "node1", "198.51.100.200") == "02:42:c6:33:64:c8"

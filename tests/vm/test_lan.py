@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from fleet import Fleet, snapshot
 from host import becomes, compare, converge, on_a_host, sh
 from host import snapshot as host_snapshot
@@ -169,6 +170,17 @@ def test_a_vlan_link_goes_with_its_last_user_and_one_of_the_host_s_own_stays(wor
     assert "create link d1/eth0" in run.operations("node1")
     assert world.site().changed == []
     assert pings(world, "node1", "d1", "10.30.0.3")
+
+
+def test_the_example_of_a_trunk(world: Fleet) -> None:
+    example = Path(__file__).resolve().parents[2] / "examples" / "vlan-trunk"
+    variables = {path.stem: yaml.safe_load(path.read_text()) for path in example.glob("*_vars/*.yml")}
+    everyone = variables.pop("all")
+    world.declare(everyone, **variables)
+    world.site()
+    assert vlans(world, "node1") == ["eth0.10", "eth0.20", "eth0.60"]
+    assert "10.10.0.2" in world.sh("node1", "ip netns exec tester1 getent ahostsv4 builder1")
+    assert pings(world, "node1", "tester1", "10.10.0.3")
 
 
 @pytest.mark.parametrize("module", ["ipvlan", "vlan"])
