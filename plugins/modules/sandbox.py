@@ -45,23 +45,25 @@ options:
     description: V(none) or V(host) instead of networks, or V(bridge) for the predefined network.
     type: str
   namespace:
-    description: Whose namespace it is, if not its own.
+    description:
+      - Whose namespace it is, if not its own, one of these. The host looks for it each time, and changes nothing in it
+        that is not the sandbox's.
     type: dict
     suboptions:
       docker:
-        description: A container's name.
+        description: The name of a container of Docker's, made with C(--network none).
         type: str
       podman:
-        description: A container's name.
+        description: The name of a container of root's podman, made with C(--network none).
         type: str
       pid:
         description: A process id.
         type: int
       machine:
-        description: A machine's name.
+        description: The name of a machine that C(machinectl) knows.
         type: str
       path:
-        description: A namespace's path.
+        description: A namespace's path, such as V(/run/netns/other).
         type: str
   hostname:
     description: Its host name. Without it, the name of the sandbox.

@@ -16,7 +16,9 @@ import pytest
 from host import becomes, compare, converge, on_a_host, resources_of, sh, snapshot, the_same, works
 
 from ansible_collections.cnm.fabric.plugins.module_utils import engine
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import Link
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel.owners import Owned
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import Link, Namespace
+from ansible_collections.cnm.fabric.plugins.module_utils.resources import attachment
 
 Sandboxes = dict[str, Any]
 THEIRS = "/run/theirs/box"
@@ -67,6 +69,22 @@ class TestJoined:
         converge(())
         becomes(before)
         assert theirs() == inside
+
+    @on_a_host
+    def test_a_namespace_with_a_name_gets_one_more(self) -> None:
+        sh("ip netns add theirs; ip -n theirs link set lo up; ip netns add more; ip -n more link set lo up")
+        before = snapshot()
+        wanted = resources_of(joined(path="/run/netns/theirs"))
+        converge(wanted)
+        works([("own", "c1", "10.0.0.2")])
+        assert converge(wanted) == []
+        other = resources_of(joined(path="/run/netns/more"))
+        foretold = compare(other)
+        assert converge(other) == foretold
+        works([("own", "c1", "10.0.0.2")])
+        assert converge(other) == []
+        converge(())
+        becomes(before)
 
     @on_a_host
     def test_a_namespace_that_has_the_name_already_keeps_it(self) -> None:
@@ -279,3 +297,59 @@ class TestRefused:
     def test_a_name_that_another_namespace_has(self) -> None:
         sh(f"{MAKE}; ip netns add c1")
         assert "namespace c1" in refusal(BY_PATH)
+
+
+class TestFiles:
+    """The owner's resolv.conf and hosts: what is written, kept and put back.  Real containers are in tests/parity."""
+
+    @pytest.fixture
+    def owned(self, tmp_path: Path) -> Owned:
+        files = {"resolv.conf": tmp_path / "resolv.conf", "hosts": tmp_path / "hosts"}
+        files["resolv.conf"].write_text("nameserver 192.0.2.1\n")
+        files["hosts"].write_text("127.0.0.1 localhost\n192.0.2.7 db\n" * 20)
+        return Owned("", 1, {name: str(path) for name, path in files.items()})
+
+    WANTED = Namespace(
+        "c1", files={"resolv.conf": "# cnm:default:sandbox/c1\nnameserver 127.0.0.11\n", "hosts": "# cnm:x\n"}
+    )
+
+    def said(self, owned: Owned) -> dict[str, str]:
+        return {name: Path(path).read_text() for name, path in owned.files.items()}
+
+    def test_are_written_in_place_and_put_back(self, owned: Owned) -> None:
+        before, inodes = self.said(owned), [os.stat(path).st_ino for path in owned.files.values()]
+        known = attachment.put(owned, self.WANTED, {})
+        attachment.write(known, self.WANTED.files)
+        now = self.said(owned)
+        assert now["resolv.conf"] == self.WANTED.files["resolv.conf"]
+        assert now["hosts"] == self.WANTED.files["hosts"] + before["hosts"]
+        record = attachment.Record("", "docker", "web", 1, files=known)
+        assert attachment.found_files(owned.files, record) == self.WANTED.files
+        assert attachment.put(owned, self.WANTED, known) == known
+        attachment.put_back(known)
+        assert self.said(owned) == before
+        assert [os.stat(path).st_ino for path in owned.files.values()] == inodes
+
+    def test_that_the_owner_wrote_anew_are_its_own_again(self, owned: Owned) -> None:
+        known = attachment.put(owned, self.WANTED, {})
+        attachment.write(known, self.WANTED.files)
+        Path(owned.files["hosts"]).write_text("127.0.0.1 anew\n")
+        record = attachment.Record("", "docker", "web", 1, files=known)
+        assert attachment.found_files(owned.files, record)["hosts"] == "127.0.0.1 anew\n"
+        again = attachment.put(owned, self.WANTED, known)
+        attachment.write(again, self.WANTED.files)
+        assert self.said(owned)["hosts"] == "# cnm:x\n127.0.0.1 anew\n"
+        attachment.put_back(again)
+        assert self.said(owned) == {"resolv.conf": "nameserver 192.0.2.1\n", "hosts": "127.0.0.1 anew\n"}
+
+    def test_that_are_gone_or_links_are_left_alone(self, owned: Owned, tmp_path: Path) -> None:
+        known = attachment.put(owned, self.WANTED, {})
+        attachment.write(known, self.WANTED.files)
+        precious = tmp_path / "precious"
+        precious.write_text("# cnm: precious")
+        Path(owned.files["hosts"]).unlink()
+        Path(owned.files["resolv.conf"]).unlink()
+        Path(owned.files["resolv.conf"]).symlink_to(precious)
+        attachment.put_back(known)
+        assert attachment.put(owned, self.WANTED, {}) == {}
+        assert precious.read_text() == "# cnm: precious"

@@ -163,6 +163,23 @@ class TestWhatIsMade:
         for name in ("web", "www"):
             fleet.sh("node1", f"ip netns exec c1 ping -c 1 -W 2 {name}")
 
+    def test_a_namespace_of_somebody_else_s_is_a_sandbox_and_stays(self, fleet: Fleet) -> None:
+        fleet.sh("node1", "ip netns add theirs; ip -n theirs link set lo up")
+        try:
+            theirs = a("sandbox", name="web", networks=["lab"], namespace={"path": "/run/netns/theirs"})
+            other = a("network", name="other", subnet="10.0.1.0/24")
+            end = a("endpoint", network="other", sandbox="web")
+            *_before, made, again, _connected = ok(fleet, LAB, C1, other, theirs, theirs, end)
+            assert {"create namespace web", "create link web/eth0"} <= set(done(made))
+            assert done(again) == []
+            assert links(fleet, "theirs") == ["lo", "eth0", "eth1"]
+            fleet.sh("node1", "ip netns exec c1 ping -c 1 -W 2 web")
+            (gone,) = ok(fleet, a("sandbox", name="web", state="absent"))
+            assert {"delete link web/eth0", "delete namespace web"} <= set(done(gone))
+            assert links(fleet, "theirs") == ["lo"]
+        finally:
+            fleet.sh("node1", "ip netns delete theirs")
+
     def test_without_a_network_a_sandbox_is_on_the_predefined_one(self, fleet: Fleet) -> None:
         made, gone = ok(fleet, a("sandbox", name="c1"), a("endpoint", network="bridge", sandbox="c1", state="absent"))
         assert [end["network"] for end in made["sandbox"]["endpoints"]] == ["bridge"]

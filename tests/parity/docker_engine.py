@@ -24,7 +24,7 @@ GROUPS = Path("/sys/fs/cgroup")
 PREFIX = "cnm-parity-"
 _IMPORT = f"""
 mkdir {PLACE}/root
-for file in /bin/sleep /bin/ping /usr/bin/getent $(ldd /bin/sleep /bin/ping | grep -o '/[^ :]*'); do
+for file in /bin/sh /bin/sleep /bin/ping /usr/bin/getent $(ldd /bin/sh /bin/sleep /bin/ping | grep -o '/[^ :]*'); do
     cp -L --parents $file {PLACE}/root
 done
 tar -C {PLACE}/root -c . | {DOCKER} -H unix://{PLACE}/socket import - {IMAGE}

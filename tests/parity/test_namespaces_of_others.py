@@ -127,6 +127,18 @@ def test_containers_of_docker_and_podman(others: Others, subtests: pytest.Subtes
     with subtests.test("verify proves it"):
         verified = fleet.play("verify")
         assert verified.code == 0, verified.output
+    with subtests.test("what runs in a container's namespace restarts without losing the network"):
+        engine("run", "-d", "--name", "app", "--network", "container:web", IMAGE, *_SLEEP)
+        engine("restart", "-t", "0", "app")
+        assert engine("exec", "app", "ping", "-c", "1", "-W", "2", "own")
+        engine("rm", "-f", "app")
+    with subtests.test("podman in a sandbox of ours"):
+        run = f"podman run --rm --network ns:/run/netns/own --dns 127.0.0.11 --cgroup-parent {GROUP} {IMAGE}"
+        fleet.sh("node1", f"{run} /bin/ping -c 1 -W 2 web")
+    with subtests.test("what a container does to its files is mended"):
+        fleet.sh("node1", others.inside("web", "sh -c 'echo nameserver 192.0.2.99 > /etc/resolv.conf'"))
+        assert fleet.site().operations("node1") == ["change namespace web"]
+        assert others.unheard(("web", "own")) == []
     with subtests.test("a container that restarted is connected again by the next run"):
         links = fleet.sh("node1", "ip -o link | wc -l")
         engine("restart", "-t", "0", "web")

@@ -75,6 +75,9 @@ class NamespaceKind(Kind[Namespace]):
             if attached is not None:
                 result[attached.key] = Found(attached, stale=host.prunes(attached.role))
         self._attach_to(host, wanted, result)
+        numbers = {host.number(name) for name in host.attached}
+        # Under the names that others gave them they would be seen a second time.
+        host.foreign_namespaces -= {name for name in host.foreign_namespaces if attachment.mounted(name) in numbers}
         return result
 
     def _attached(self, host: Host, name: str, record: Record, want: Optional[Namespace]) -> Optional[Namespace]:
