@@ -101,9 +101,9 @@ class TestJoined:
     def test_what_the_owner_has_in_there_stays(self) -> None:
         sh(MAKE)
         sh(
-            f"{IN_THEIRS} sh -ec 'ip link add dummy9 type bridge; ip address add 192.0.2.9/24 dev dummy9;"
-            "ip link set dummy9 up; ip route add 198.51.100.0/24 via 192.0.2.1; nft add table inet mine;"
-            "sysctl -qw net.ipv4.ip_forward=1; ip link set lo alias hello'"
+            f"{IN_THEIRS} sh -ec 'ip link add dummy9 addrgenmode none type bridge; ip link set dummy9 up;"
+            "ip address add 192.0.2.9/24 dev dummy9; ip route add 198.51.100.0/24 via 192.0.2.1;"
+            "nft add table inet mine; sysctl -qw net.ipv4.ip_forward=1; ip link set lo alias hello'"
         )
         inside = theirs()
         box = {**BY_PATH["c1"], "sysctls": {"net.ipv4.ip_forward": 0, "net.ipv4.tcp_syncookies": 0}}

@@ -29,9 +29,15 @@ podman run -d --name box --network none --cgroup-parent {GROUP} -v {POD}/resolv.
     {IMAGE} /bin/sleep 3600
 """
 
-NETWORKS: dict[str, Any] = {"cnm_networks": {"front": {"subnet": "10.0.0.0/24"}, "over": overlay("10.10.0.0/24")}}
-WEB = {"networks": ["front", "over"], "ports": ["8080:80"], "namespace": {"docker": "web"}}
-BOX = {"networks": ["front", "over"], "ports": ["8081:80"], "namespace": {"podman": "box"}}
+NETWORKS: dict[str, Any] = {
+    "cnm_networks": {
+        "front": {"subnet": "10.0.0.0/24"},
+        "over": overlay("10.10.0.0/24"),
+        "lan": {"driver": "macvlan", "subnet": "10.30.0.0/24", "driver_opts": {"parent": "eth0"}},
+    }
+}
+WEB = {"networks": ["front", "over", "lan"], "ports": ["8080:80"], "namespace": {"docker": "web"}}
+BOX = {"networks": ["front", "over", "lan"], "ports": ["8081:80"], "namespace": {"podman": "box"}}
 SERVICE = {
     "networks": ["over"],
     "namespace": {"docker": "redis-{task}"},
@@ -48,7 +54,9 @@ class Others:
 
     def declare(self, **boxes: Any) -> None:
         everyone: dict[str, Any] = {**NETWORKS, "cnm_services": {"redis": SERVICE} if "web" in boxes else {}}
-        self.fleet.declare(everyone, node1=sandboxes(own=["front"], **boxes), node2=sandboxes(far=["over"]))
+        self.fleet.declare(
+            everyone, node1=sandboxes(own=["front"], **boxes), node2=sandboxes(far=["over"], near=["lan"])
+        )
 
     def inside(self, who: str, words: str) -> str:
         """How to run something in a container as its own processes are run, or in a sandbox of ours."""
@@ -63,7 +71,7 @@ class Others:
     def _heard(self, call: tuple[str, str]) -> bool:
         who, name = call
         words = ["sh", "-c", self.inside(who, f"ping -c 1 -W 2 {name}")]
-        return self.fleet.lab.run("node2" if who == "far" else "node1", words, check=False).returncode == 0
+        return self.fleet.lab.run("node2" if who in ("far", "near") else "node1", words, check=False).returncode == 0
 
     def untouched(self) -> dict[str, str]:
         """What the containers themselves have."""
@@ -102,10 +110,14 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Others]:
 
 _SLEEP = ("/bin/sleep", "3600")
 _EVERYBODY = (
-    *(("web", name) for name in ("own", "box", "far", "web.over", "redis", "tasks.redis", "redis.2")),
-    *(("box", name) for name in ("own", "web", "far", "redis")),
+    *(
+        ("web", name)
+        for name in ("own", "box", "far", "web.over", "near", "box.lan", "redis", "tasks.redis", "redis.2")
+    ),
+    *(("box", name) for name in ("own", "web", "far", "near.lan", "redis")),
     *(("own", name) for name in ("web", "box.front")),
     *(("far", name) for name in ("web", "box", "redis.1", "redis")),
+    *(("near", name) for name in ("web", "box")),
 )
 
 
