@@ -215,6 +215,26 @@ class Engine:
             except EXPECTED as error:
                 raise EngineError(f"{_subject(step, self._host, error)}: {sentence(error)}") from error
 
+    def remove(self, operations: Sequence[Operation[Any]]) -> list[str]:
+        """Carry removals out; what cannot be done keeps no other from being done.  Returns a sentence about each."""
+        failed = []
+        for step in order(operations, self._registry):
+            try:
+                self._take(step)
+            except EXPECTED:
+                failed += [
+                    said for item in step.operations if (said := self._attempt(replace(step, operations=(item,))))
+                ]
+        return failed
+
+    def _attempt(self, step: Step) -> str:
+        """Take a step; "" or what went wrong."""
+        try:
+            self._take(step)
+        except EXPECTED as error:
+            return f"{_subject(step, self._host, error)}: {sentence(error)}"
+        return ""
+
     def _take(self, step: Step) -> None:
         kind = self._registry[step.kind]
         if step.method == "change":
@@ -269,6 +289,31 @@ class Engine:
             whose = "this run and an earlier one that was cut off" if unfinished else "this run"
             raise EngineError(f"{sentence(error).rstrip('.')}. {self._undo(journal, whose)}") from error
         self.warnings += dict.fromkeys(self._host.warnings)
+        if unfinished:
+            self.warnings.append("An earlier run on this host was cut off; this run finished what it had begun.")
+        return operations
+
+    def clear(self, check: bool) -> list[Operation[Any]]:
+        """Remove all that is ours.  Goes on past errors, and then raises EngineError with all of them.
+
+        Nothing is undone: what is gone was to go, and another run tries the rest again.
+        """
+        journal = Journal(self._host.project)
+        observed = self._observe((), journal)
+        operations = left = difference((), observed, self._registry)
+        if check:
+            return operations
+        unfinished, failed = bool(journal.places), []  # type: bool, list[str]
+        for _round in range(_ROUNDS):
+            if not left:
+                break
+            journal.note(former(left, observed), {})
+            failed = self.remove(left)
+            observed = self._observe((), journal)
+            left = difference((), observed, self._registry)
+        self._close(journal)
+        if left:
+            raise EngineError("; ".join(failed or _explain(left)) + ". All else that is ours was removed.")
         if unfinished:
             self.warnings.append("An earlier run on this host was cut off; this run finished what it had begun.")
         return operations

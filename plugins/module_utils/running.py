@@ -123,7 +123,7 @@ def _lock(request: Request) -> Iterator[None]:
 def _converge(request: Request, host: Host) -> dict[str, Any]:
     state, worker = State(request.project), engine.Engine(host)
     if request.absent:
-        result = outcome(worker, worker.converge((), request.check))
+        result = outcome(worker, worker.clear(request.check))
         if not request.check:
             result["changed"] = result["changed"] or bool(state.kept)
             state.drop()

@@ -565,6 +565,26 @@ class TestRuns:
         assert not running.converge(running.Request("default", absent=True), run_command)["changed"]
 
     @on_a_host
+    def test_a_teardown_goes_on_past_errors_and_reports_them_all(self) -> None:
+        before = snapshot()
+        made = a_plan(LARGE)
+        running.converge(running.Request("default", made.to_json(), digest=made.digest, revision=1), run_command)
+        held = [f"/etc/netns/{name}/hosts" for name in ("c1", "c3")]
+        sh("".join(f"mount --bind {path} {path};" for path in held))
+        with pytest.raises(running.Refused) as refusal:
+            running.converge(running.Request("default", absent=True), run_command)
+        said = str(refusal.value)
+        for path in held:
+            assert path.rpartition("/")[0] in said, said
+        assert said.count("Device or resource busy") == 2
+        assert said.endswith("All else that is ours was removed.")
+        left = {key: value for key, value in differing(before, snapshot()).items() if "/etc/netns/" not in key}
+        assert set(left) <= {"/var/lib/cnm/plan.json", "/var/lib/cnm/default/plan.json", "/run/cnm/lock"}, left
+        sh("".join(f"umount {path};" for path in held))
+        assert running.converge(running.Request("default", absent=True), run_command)["changed"]
+        the_same(before, snapshot())
+
+    @on_a_host
     def test_a_leftover_file_of_a_namespace_that_was_ours_goes_and_another_s_stays(self) -> None:
         made = a_plan(SMALL)
         running.converge(running.Request("default", made.to_json(), digest=made.digest, revision=1), run_command)
