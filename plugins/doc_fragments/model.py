@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What the modules network, sandbox and endpoint have in common."""
+"""What the modules network, sandbox, endpoint and service have in common."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from .declaration.mistakes import DeclarationError, NothingDeclared
 from .declaration.reading import read_topology
 from .declaration.topology import Host, Topology
 from .facts import Facts
-from .leases.base import SECTIONS, Conflict, LeaseError, Leases, Store, adopt, confirm, join, split
+from .leases.base import SECTIONS, SERVICES, Conflict, LeaseError, Leases, Store, adopt, confirm, join, split
 from .leases.sqlite import SqliteStore
 from .planner import Planned, plan
 
@@ -158,6 +158,7 @@ def _with_others(leases: Leases, before: Leases, mine: set[str]) -> Leases:
     parts, spanning = split(before)
     planned, changed = split(leases)
     spanning = {section: {**entries, **changed[section]} for section, entries in spanning.items()}
+    spanning[SERVICES] = changed[SERVICES]
     return join({**{name: part for name, part in parts.items() if name not in mine}, **planned}, spanning)
 
 

@@ -17,10 +17,10 @@ from .balancing import Balancing, VirtualService
 from .drivers.base import PlannedEndpoint, PlannedNetwork
 from .drivers.bridge import ICC, MASQUERADE, TRUSTED, gateway_mode, is_on, source_address
 from .identifiers import mac_of, port_group, port_name
-from .ingress import MeshPort, mesh_rules
+from .ingress import MeshPort, mesh_rules, translations
 from .nftables_balancing import by_nftables, host_services
 from .overlay_rules import overlay_chains, overlay_collections
-from .publishing import PublishedPort
+from .publishing import PublishedPort, shared_ports
 
 RESOLVER_ADDRESS = "127.0.0.11"
 RESOLVER_PORT = 20053
@@ -89,7 +89,7 @@ def host_table(rules: HostRules) -> Nftables:
             _direct_access(),
             Chain("prerouting", "type nat hook prerouting priority -100; policy accept", (_TO_HOST,)),
             Chain("output", "type nat hook output priority -100; policy accept", (_TO_HOST, *balancing.output)),
-            Chain("publish", rules=tuple(_publish())),
+            Chain("publish", rules=tuple(_publish(rules.ports))),
             _postrouting(),
             *overlay_chains(rules.project, rules.overlays),
         ),
@@ -168,7 +168,9 @@ def _port_maps(ports: Sequence[PublishedPort], family: int) -> Iterable[Collecti
             continue
         alike = port.published == port.target and port.published[0] != port.published[1]
         place = f"{port.host_ip} . " if port.host_ip else ""
-        if port.translated and alike:
+        if port.weight is not None:
+            pass  # one of several, see _publish_shared
+        elif port.translated and alike:
             ranges[bool(place)].append(f"{place}{port.protocol} . {_range(port.published)} : {port.address}")
         elif port.translated:
             numbers = zip(range(port.published[0], port.published[1] + 1), range(port.target[0], port.target[1] + 1))
@@ -176,6 +178,7 @@ def _port_maps(ports: Sequence[PublishedPort], family: int) -> Iterable[Collecti
         target = f"{port.address} . {port.protocol} . {_range(port.target)}"
         (opened if port.target[0] == port.target[1] else open_ranges).add(target)
     service = "inet_proto . inet_service"
+    yield _served(ports, family)
     for bound, suffix, key in ((True, "", f"{address} . {service}"), (False, "_any", service)):
         name = f"ports{family}{suffix}"
         yield Collection(name, f"type {key} : {address} . inet_service;", _sorted(single[bound]), tracked=True)
@@ -183,6 +186,18 @@ def _port_maps(ports: Sequence[PublishedPort], family: int) -> Iterable[Collecti
         yield Collection(name, f"type {key} : {address}; flags interval;", _sorted(ranges[bound]), tracked=True)
     yield Collection(f"open{family}", f"type {address} . {service};", _sorted(opened))
     yield Collection(f"open_ranges{family}", f"type {address} . {service}; flags interval;", _sorted(open_ranges))
+
+
+def _served(ports: Sequence[PublishedPort], family: int) -> Collection:
+    """No rule reads it: who is not in it any more has his connections forgotten."""
+    elements = {
+        f"{item.port.protocol} . {_range(item.port.published)} . {address}"
+        for item in shared_ports(ports)
+        for address, _weight in item.weights
+        if item.port.family == family
+    }
+    kind = f"type inet_proto . inet_service . {_ADDRESS[family]}; flags interval;"
+    return Collection(f"local{family}", kind, _sorted(elements), tracked=True)
 
 
 def _range(numbers: tuple[int, int]) -> str:
@@ -268,7 +283,7 @@ def _direct_access() -> Chain:
     )
 
 
-def _publish() -> Iterable[str]:
+def _publish(ports: Sequence[PublishedPort]) -> Iterable[str]:
     """The kernel has no way back from an address that was translated from ``::1``."""
     yield "ip6 daddr ::1 return"
     for family in _FAMILIES:
@@ -276,6 +291,12 @@ def _publish() -> Iterable[str]:
         for name in ("ports", "ranges"):
             yield f"dnat {_IP[family]} to {_IP[family]} daddr . {key} map @{name}{family}"
             yield f"dnat {_IP[family]} to {key} map @{name}{family}_any"
+    for item in shared_ports(ports):
+        port, weights = item.port, [(address, weight) for address, weight in item.weights if weight]
+        at = f"{_IP[port.family]} daddr {port.host_ip} " if port.host_ip else ""
+        if weights:
+            rules = translations(port.protocol, port.published, port.target, weights, port.family)
+            yield from (f"{at}{rule}" for rule in rules)
 
 
 def _postrouting() -> Chain:

@@ -22,6 +22,9 @@ _IP = {4: "ip", 6: "ip6"}
 _ADDRESS = {4: "ipv4_addr", 6: "ipv6_addr"}
 
 
+Range = tuple[int, int]
+
+
 @dataclass(frozen=True)
 class MeshPort:
     """A published port or range with the services' tasks behind it: their addresses on the ingress network."""
@@ -61,7 +64,8 @@ def mesh_rules(ports: Iterable[MeshPort], inner: str) -> tuple[list[Collection],
             place = f"{item.port.protocol} . {_range(item.port.published)}"
             served += [f"{place} . {address}" for address, _weight in tasks]
             if weights:
-                translated += [f'iifname != "{inner}" {rule}' for rule in _rules(item.port, weights, family)]
+                rules = translations(item.port.protocol, item.port.published, item.port.target, weights, family)
+                translated += [f'iifname != "{inner}" {rule}' for rule in rules]
         # No rule reads it: whoever is not in it any more has his connections forgotten.
         kind = f"type inet_proto . inet_service . {_ADDRESS[family]}; flags interval;"
         collections.append(Collection(f"mesh{family}", kind, tuple(sorted(set(served))), tracked=True))
@@ -82,19 +86,24 @@ def _range(numbers: tuple[int, int]) -> str:
     return str(numbers[0]) if numbers[0] == numbers[1] else f"{numbers[0]}-{numbers[1]}"
 
 
-def _rules(port: Port, weights: Sequence[tuple[str, int]], family: int) -> list[str]:
-    """One rule for all numbers that stay as they are, else one each."""
+def translations(
+    protocol: str, published: Range, target: Range, weights: Sequence[tuple[str, int]], family: int
+) -> list[str]:
+    """Rules that lead ports to one of several addresses: one for all numbers that stay as they are, else one each.
+
+    ``weights`` are addresses with how many of the connections each gets, in proportion, at least one.
+    """
     choice = f"numgen inc mod {sum(weight for _address, weight in weights)}"
-    of_family = f"meta nfproto ipv{family} {port.protocol} dport"
-    if port.published == port.target:
+    of_family = f"meta nfproto ipv{family} {protocol} dport"
+    if published == target:
         to = chosen(choice, weights)
-        return [f"{of_family} {_range(port.published)} dnat {_IP[family]} to {to}"]
-    numbers = zip(range(port.published[0], port.published[1] + 1), range(port.target[0], port.target[1] + 1))
+        return [f"{of_family} {_range(published)} dnat {_IP[family]} to {to}"]
+    numbers = zip(range(published[0], published[1] + 1), range(target[0], target[1] + 1))
     if len(weights) == 1:
         address = f"[{weights[0][0]}]" if family == 6 else weights[0][0]
-        return [f"{of_family} {number} dnat {_IP[family]} to {address}:{target}" for number, target in numbers]
+        return [f"{of_family} {number} dnat {_IP[family]} to {address}:{to}" for number, to in numbers]
     return [
         f"{of_family} {number} dnat {_IP[family]} addr . port to "
-        + chosen(choice, [(f"{address} . {target}", weight) for address, weight in weights])
-        for number, target in numbers
+        + chosen(choice, [(f"{address} . {target_port}", weight) for address, weight in weights])
+        for number, target_port in numbers
     ]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What the modules network, sandbox and endpoint ask for: a change of what modules made on one host.  Pure.
+"""What the modules network, sandbox, endpoint and service ask for: a change of what modules made on one host.  Pure.
 
 Each of `EDITS` takes a call and what is known of the host and gives what modules will have made then.
 """
@@ -28,18 +28,24 @@ from .declaration.alone import (
     settle,
     unpack_declared,
 )
+from .declaration.egress import EGRESS
+from .declaration.ingress import INGRESS
+from .declaration.ingress import SANDBOX as INGRESS_SANDBOX
 from .declaration.mistakes import DeclarationError, Mistake, word
 from .declaration.reading import read_topology
-from .declaration.schema import ENDPOINT, NETWORK, SANDBOX
+from .declaration.schema import ENDPOINT, NETWORK, SANDBOX, SERVICE
+from .declaration.services import of_host
 from .declaration.structure import did_you_mean
-from .declaration.topology import PREDEFINED, Endpoint, Host, Sandbox
+from .declaration.topology import PREDEFINED, Endpoint, Host, Sandbox, Service
 from .facts import Facts
+from .services import is_of_one_host
 
 COMMON = ("state", "project", "lock_timeout")
 OPTIONS: dict[str, tuple[str, ...]] = {
     "network": ("name", *NETWORK["properties"]),
     "sandbox": ("name", *SANDBOX["properties"]),
     "endpoint": ("network", "sandbox", *ENDPOINT["properties"]),
+    "service": ("name", *SERVICE["properties"]),
 }
 
 
@@ -95,7 +101,9 @@ class Known:
         alone = settle(Alone.unpacked(facts.alone), declared)
         known = cls(name, declared, alone, _read(name, declared, alone))
         planned = {*facts.model.get("sandboxes", ()), *(item["Name"] for item in facts.model.get("networks", ()))}
-        forgotten = planned - {*known.names(NETWORKS), *known.names(SANDBOXES), *PREDEFINED}
+        tasks = {task for entry in facts.model.get("services", {}).values() for task in entry["tasks"]}
+        ours = {*known.names(NETWORKS), *known.names(SANDBOXES), *PREDEFINED, EGRESS, INGRESS, INGRESS_SANDBOX}
+        forgotten = planned - ours - tasks
         if forgotten:
             raise Refusal(
                 f"this host's networks and sandboxes ({', '.join(sorted(forgotten))}) are from a version that did not "
@@ -132,6 +140,10 @@ class Known:
         """The sandbox of that name."""
         return _sandbox(self.host, name)
 
+    def naming(self, network: str) -> list[str]:
+        """Services that are on a network, if only by what they say."""
+        return sorted(name for name, said in self.names(SERVICES).items() if network in (own_networks(said) or ()))
+
 
 def _read(name: str, declared: Mapping[str, Any], alone: Alone) -> Host:
     topology = read_topology({name: declared}, None, {name: alone})
@@ -151,7 +163,7 @@ def edit(call: Call, known: Known) -> Optional[Known]:
         return None
     wanted = known.with_(alone)
     spanning = [name for name in users(wanted.host) if (net := wanted.host.network(name)) and net.scope == "global"]
-    spanning += declared_entries(wanted.declared, SERVICES)
+    spanning += [service.name for service in wanted.host.services if not is_of_one_host(service, wanted.host)]
     if spanning:
         raise Refusal(
             f"this host has a part in networks and services that span hosts ({', '.join(sorted(spanning))}), which are "
@@ -187,6 +199,9 @@ def _network_gone(name: str, known: Known) -> Optional[Alone]:
             f"the network {name} has active endpoints: {', '.join(members)}. Disconnect them before, with "
             "cnm.fabric.endpoint or where they are declared"
         )
+    services = known.naming(name)
+    if services:
+        raise Refusal(f"the network {name} is one of the service {services[0]}: remove that, or change it, before")
     naming = sorted(box for box, entry in known.names(SANDBOXES).items() if name in (own_networks(entry) or ()))
     if naming:
         raise Refusal(
@@ -248,6 +263,40 @@ def _require_networks(option: str, names: Iterable[str], known: Known) -> None:
             raise Missing(f"{option}: there is no network {word(name)} on this host. {near}")
 
 
+def _service_edit(call: Call, known: Known) -> Optional[Alone]:
+    name, entry = str(call.options["name"]), call.entry
+    where = known.declares(SERVICES, name)
+    if call.absent:
+        if where:
+            raise Refusal(f"the service {name} is declared in the inventory ({where}): take it out there")
+        if name not in known.alone.services:
+            return None
+        return replace(known.alone, services={key: said for key, said in known.alone.services.items() if key != name})
+    if (entry.get("deploy") or {}).get("placement") is not None:
+        raise Refusal(
+            "deploy.placement: the module makes the service of one host, which has all tasks: leave placement out, or "
+            "declare the service in the inventory"
+        )
+    _require_networks("networks", own_networks(entry) or (), known)
+    alone = replace(known.alone, services={**known.alone.services, name: entry})
+    if where:
+        _as_declared_service(name, alone, where, known)
+        return known.alone
+    return alone
+
+
+def _as_declared_service(name: str, alone: Alone, where: str, known: Known) -> None:
+    """Raise Refusal unless the inventory says the same, of a service that is this host's alone."""
+    mine = _service(_read(known.name, known.without(SERVICES, name), alone), name)
+    theirs = _service(known.host, name)
+    if theirs is None or mine is None or of_host(theirs, known.name) != mine or not is_of_one_host(theirs, known.host):
+        raise Refusal(f"the service {name} is declared in the inventory ({where}), otherwise: change it there")
+
+
+def _service(host: Host, name: str) -> Optional[Service]:
+    return next((service for service in host.services if service.name == name), None)
+
+
 def _endpoint(call: Call, known: Known) -> Optional[Alone]:
     sandbox, network = str(call.options["sandbox"]), str(call.options["network"])
     boxes = known.names(SANDBOXES)
@@ -307,6 +356,7 @@ EDITS: dict[str, Callable[[Call, Known], Optional[Alone]]] = {
     "network": _network,
     "sandbox": _sandbox_edit,
     "endpoint": _endpoint,
+    "service": _service_edit,
 }
 
 
@@ -341,7 +391,7 @@ def _prefix(call: Call, known: Optional[Known]) -> str:
         sandbox = str(call.options["sandbox"])
         where = (known.declares(SANDBOXES, sandbox) if known else None) or place_of(SANDBOXES, sandbox)
         return f"{where}.networks.{word(str(call.options['network']))}"
-    return place_of(NETWORKS if call.module == "network" else SANDBOXES, call.label)
+    return place_of({"network": NETWORKS, "service": SERVICES}.get(call.module, SANDBOXES), call.label)
 
 
 def _line(mistake: Mistake, before: str, call: Call) -> str:

@@ -32,7 +32,7 @@ Execute = Callable[[str, Mapping[str, Any]], Answer]
 _ONE_OR_MORE = ("aliases", "dns", "dns_search", "dns_opt", "subnet")
 _LISTS = ("networks", "ports", "routes")
 _EITHER = ("labels", "extra_hosts", "sysctls")
-_MAPPINGS = ("ipam", "driver_opts", "namespace")
+_MAPPINGS = ("ipam", "driver_opts", "namespace", "deploy")
 _FLAGS = ("internal", "enable_ipv4", "enable_ipv6", "attachable", "encrypted")
 
 
@@ -168,7 +168,7 @@ def _foretold(call: Call, message: str) -> Answer:
 
 def _result(run: Run, before: Mapping[str, Any], after: Mapping[str, Any], answer: Answer) -> Answer:
     """The answer, with what users see of the network or sandbox; a difference in that alone is an operation too."""
-    kind = "network" if run.call.module == "network" else "sandbox"
+    kind = run.call.module if run.call.module in ("network", "service") else "sandbox"
     name = str(run.call.options["name" if "name" in run.call.options else "sandbox"])
     was, becomes = (_shown(kind, model, name) for model in (before, after))
     answer = dict(answer)
@@ -188,7 +188,7 @@ def _full(kind: str, model: Mapping[str, Any], name: str) -> Optional[Answer]:
     if kind == "network":
         documents = (item for item in model.get("networks", ()) if item["Name"] == name)
         return next((inspect_document(item) for item in documents), None)
-    entry = model.get("sandboxes", {}).get(name)
+    entry = model.get("services" if kind == "service" else "sandboxes", {}).get(name)
     return {"name": name, **entry} if entry is not None else None
 
 

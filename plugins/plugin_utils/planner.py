@@ -35,8 +35,8 @@ from .mesh import shared_texts, shared_texts_of_lan
 from .nftables_balancing import SCHEDULERS as BY_NFTABLES
 from .nftables_balancing import by_nftables
 from .overlays import Overlays, plan_overlays
-from .publishing import published_ports, published_twice, taken_ports
-from .services import PlacedService, Placement, place_services
+from .publishing import published_ports, published_twice, taken_ports, unpublished
+from .services import PlacedService, Placement, is_of_one_host, place_on_one_host, place_services
 from .tasks import with_tasks
 from .views import model_of
 
@@ -175,8 +175,13 @@ def _alone(
     others: Mapping[str, Leases],
 ) -> _Fleet:
     """A host without the others: its LANs can be had, but who else is on them is not known."""
-    fleet = _Fleet(topology, alone=True)
-    fleet.overlays = plan_overlays(topology, facts, {}, parts, spanning[OVERLAYS], now, others=others)
+    placement = Placement()
+    for host in topology.hosts:
+        mine = place_on_one_host(host, spanning[SERVICES])
+        placement.found.update(mine.found)
+        placement.problems.update(mine.problems)
+    fleet = _Fleet(with_tasks(topology, placement), placement, alone=True)
+    fleet.overlays = plan_overlays(fleet.topology, facts, {}, parts, spanning[OVERLAYS], now, others=others)
     _share_lans(fleet)
     return fleet
 
@@ -230,6 +235,7 @@ def _draw(host: Host, facts: Facts, fleet: _Fleet, leases: Leases, now: str) -> 
         *_unencryptable(host, facts, networks),
         *_unbalanced(host, facts, fleet, drawn),
         *published_twice(published_ports(drawn.every)),
+        *unpublished(host.sandboxes, published_ports(drawn.every)),
         *taken_ports(published_ports(drawn.every), facts),
     ]
     drawn.warnings = [
@@ -261,7 +267,8 @@ def _attached(networks: Mapping[str, PlannedNetwork], facts: Facts) -> tuple[dic
 
 def _spanning(host: Host) -> list[str]:
     names = [name for name in users(host) if (network := host.network(name)) and network.scope == "global"]
-    what = "a network that spans hosts is planned for all of them at once: run cnm.fabric.site, or the role multi_host"
+    names += [service.name for service in host.services if not is_of_one_host(service, host)]
+    what = "what spans hosts is planned for all of them at once: run cnm.fabric.site, or the role multi_host"
     return [f"{', '.join(names)}: {what}"] if names else []
 
 

@@ -4,12 +4,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Optional
 
 from .declaration.published import binding
+from .declaration.topology import Sandbox
 from .drivers.base import PlannedEndpoint
 from .drivers.bridge import gateway_mode
 from .facts import Facts
@@ -31,6 +32,8 @@ class PublishedPort:
     translated: bool
     """False in gateway mode routed: the target is open at the sandbox's own address, and the host has no port."""
     network: str
+    weight: Optional[int] = None
+    """How many of the connections it gets, in proportion, where several sandboxes share the port of the host."""
     path: str = ""
 
 
@@ -63,7 +66,7 @@ def _of_endpoint(endpoint: PlannedEndpoint) -> Iterator[PublishedPort]:
             bound, host_ip = binding(port, network, family)
             if routed or bound:
                 place = (host_ip, port.published, address, port.target)
-                yield PublishedPort(family, port.protocol, *place, not routed, network.name, port.path)
+                yield PublishedPort(family, port.protocol, *place, not routed, network.name, port.weight, port.path)
 
 
 def taken_ports(ports: Sequence[PublishedPort], facts: Facts) -> list[str]:
@@ -83,6 +86,45 @@ def taken_ports(ports: Sequence[PublishedPort], facts: Facts) -> list[str]:
     return sorted(set(result))
 
 
+def unpublished(sandboxes: Iterable[Sandbox], ports: Sequence[PublishedPort]) -> list[str]:
+    """Sentences about ports of tasks that lead nowhere, as no network of the task leads out of the host."""
+    done = {port.path for port in ports}
+    return sorted(
+        {
+            f"{port.path}: no network of the task {sandbox.name} has a way out, by which a port of the host would lead "
+            "in. Leave it out, or put the service on a network that is not internal."
+            for sandbox in sandboxes
+            for port in sandbox.ports
+            if port.path not in done
+        }
+    )
+
+
+@dataclass(frozen=True)
+class SharedPort:
+    """A port or range of the host, of one family, that leads to several sandboxes."""
+
+    port: PublishedPort
+    """One of them, for what they have in common."""
+    weights: tuple[tuple[str, int], ...]
+    """Address and weight, sorted; one that is drained has none."""
+
+
+def shared_ports(ports: Iterable[PublishedPort]) -> list[SharedPort]:
+    """Those that several sandboxes may share, sorted."""
+    found: dict[tuple[int, str, Range, str], dict[str, PublishedPort]] = {}
+    for port in ports:
+        if port.weight is not None and port.translated:
+            key = (port.family, port.protocol, port.published, port.host_ip or "")
+            found.setdefault(key, {})[port.address] = port
+    return [
+        SharedPort(
+            next(iter(group.values())), tuple((address, port.weight or 0) for address, port in sorted(group.items()))
+        )
+        for _key, group in sorted(found.items())
+    ]
+
+
 def published_twice(ports: Sequence[PublishedPort]) -> list[str]:
     """Sentences about ports of the host that would lead to two sandboxes: tasks that were placed side by side."""
     seen: dict[tuple[int, str, Optional[str], int], PublishedPort] = {}
@@ -90,7 +132,8 @@ def published_twice(ports: Sequence[PublishedPort]) -> list[str]:
     for item in ports:
         for number in range(item.published[0], item.published[1] + 1) if item.translated else ():
             other = seen.setdefault((item.family, item.protocol, item.host_ip, number), item)
-            if other.address != item.address:
+            shared = item.weight is not None and item.path == other.path
+            if other.address != item.address and not shared:
                 result.append(
                     f"{item.path}: port {number}/{item.protocol} of the host leads to two sandboxes placed on it, by "
                     f"{other.path} too. Publish another port, or place them apart."

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from .declaration.ingress import mesh_ports
 from .declaration.services import task_name
-from .declaration.topology import Service, Topology
+from .declaration.topology import Host, Service, Topology
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,33 @@ def place_services(topology: Topology, held: dict[str, Any]) -> Placement:
         load.update(tasks.values())
         held[name] = {"tasks": {str(number): host for number, host in sorted(tasks.items())}}
         result.found[name] = PlacedService(service, dict(sorted(tasks.items())))
+    return result
+
+
+def is_of_one_host(service: Service, host: Host) -> bool:
+    """Whether a service can be planned for a host by itself: no other host has a part in it."""
+    if service.placement != (host.name,) or (mesh_ports([service]) and host.settings.ingress_mode == "snat"):
+        return False
+    networks = [host.network(place.network) for place in service.networks]
+    return all(network is not None and network.scope == "local" for network in networks)
+
+
+def place_on_one_host(host: Host, held: dict[str, Any]) -> Placement:
+    """As `place_services`, for a host of whose others nothing is known: their services stay as they are."""
+    own = tuple(service for service in host.services if is_of_one_host(service, host))
+    mine = {name: entry for name, entry in held.items() if set(entry["tasks"].values()) == {host.name}}
+    taken = {service.name: held[service.name] for service in own if held.keys() - mine.keys() >= {service.name}}
+    taken = {name: entry for name, entry in taken.items() if entry["tasks"]}
+    own = tuple(service for service in own if service.name not in taken)
+    result = place_services(Topology((replace(host, services=own),)), mine)
+    for name in [name for name, entry in held.items() if set(entry["tasks"].values()) == {host.name}]:
+        del held[name]
+    held.update(mine)
+    for name, entry in taken.items():
+        service = next(item for item in host.services if item.name == name)
+        where = ", ".join(sorted(set(entry["tasks"].values())))
+        sentence = f"{service.path}: there is a service `{name}` on {where} already. Give one of them another name."
+        result.problems.setdefault(host.name, []).append(sentence)
     return result
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from .declaration.egress import with_egress
-from .declaration.ingress import INGRESS
+from .declaration.ingress import INGRESS, mesh_ports
 from .declaration.services import task_name
 from .declaration.topology import Endpoint, Host, Sandbox, Topology
 from .services import PlacedService, Placement
@@ -20,9 +20,10 @@ TASKS = "tasks."
 def with_tasks(topology: Topology, placement: Placement) -> Topology:
     """The topology with the tasks among its sandboxes, connected to the outside like any other."""
     by_host: dict[str, list[Sandbox]] = {}
+    modes = {host.name: host.settings.ingress_mode for host in topology.hosts}
     for placed in placement.found.values():
         for number, host in placed.tasks.items():
-            by_host.setdefault(host, []).append(_task(placed, number, host))
+            by_host.setdefault(host, []).append(_task(placed, number, host, modes[host]))
     return Topology(tuple(_with(host, by_host.get(host.name, [])) for host in topology.hosts))
 
 
@@ -38,7 +39,7 @@ def _with(host: Host, tasks: Sequence[Sandbox]) -> Host:
     )
 
 
-def _task(placed: PlacedService, number: int, host: str) -> Sandbox:
+def _task(placed: PlacedService, number: int, host: str, ingress_mode: str) -> Sandbox:
     service, task = placed.service, task_name(placed.service.name, number)
     endpoints = []
     for place in service.networks:
@@ -47,8 +48,12 @@ def _task(placed: PlacedService, number: int, host: str) -> Sandbox:
         aliases += names if service.endpoint_mode == "dnsrr" and aliases else []
         address = place.addresses[number - 1] if number <= len(place.addresses) else None
         endpoints.append(Endpoint(place.network, ipv4_address=address, aliases=tuple(aliases), path=place.path))
-    if any(port.mode == "ingress" for port in service.ports):
+    ports = [port for port in service.ports if port.mode == "host"]
+    everywhere = mesh_ports([service])
+    if everywhere and ingress_mode == "snat":
         endpoints.append(Endpoint(INGRESS, path=service.path))
-    ports = tuple(port for port in service.ports if port.mode == "host")
+        everywhere = []
+    shared = [*everywhere, *(port for port in service.ports if port.mode == "local")]
+    ports += [replace(port, weight=placed.weight(task, host)) for port in shared]
     namespace = service.namespace.of_task(number)
-    return Sandbox(task, host, tuple(endpoints), namespace=namespace, ports=ports, path=service.path)
+    return Sandbox(task, host, tuple(endpoints), namespace=namespace, ports=tuple(ports), path=service.path)

@@ -78,6 +78,7 @@ def checks_of(model: Mapping[str, Any], limit: int, meshes: Sequence[Mesh] = (),
         check = {"reach": sorted(reach), "refuse": sorted(refuse), "names": resolve, "way_out": way_out}
         result.append({"sandbox": sandbox, **check})
     connect = [target for mesh in meshes if mesh.network == NETWORK for target in _published(model, mesh, host, limit)]
+    connect += _own_ports(model, limit) if not any(mesh.network == NETWORK for mesh in meshes) else []
     return [*result, {"sandbox": "", "connect": connect}] if connect else result
 
 
@@ -95,6 +96,19 @@ def _ways_out(document: Mapping[str, Any]) -> set[int]:
     if document["Driver"] not in LAN_DRIVERS or document["Options"].get(IPVLAN_MODE, "").startswith("l3"):
         return {4, 6}
     return {6 if ":" in item["Gateway"] else 4 for item in document["IPAM"]["Config"] if item.get("Gateway")}
+
+
+def _own_ports(model: Mapping[str, Any], limit: int) -> list[list[Any]]:
+    """The same without a mesh: ports of this host that lead to its own tasks, at its loopback."""
+    found = {
+        port["published"][0]
+        for entry in model.get("services", {}).values()
+        for port in entry["ports"]
+        if port["protocol"] == "tcp" and not port["host_ip"]
+        for task, told in entry["tasks"].items()
+        if told["weight"] and any(said.startswith("0.0.0.0:") for said in model["sandboxes"][task]["ports"])
+    }
+    return [["127.0.0.1", port] for port in sorted(found)[:limit]]
 
 
 def _virtual(model: Mapping[str, Any], addresses: Mapping[str, Any], limit: int) -> dict[str, list[dict[str, Any]]]:

@@ -102,7 +102,7 @@ def _service(host: str, placed: PlacedService, networks: Mapping[str, PlannedNet
         "ports": [
             {"published": list(p.published), "target": list(p.target), "protocol": p.protocol, "host_ip": p.host_ip}
             for p in service.ports
-            if p.mode == "ingress"
+            if p.mode != "host"
         ],
         "tasks": {
             task: {"weight": weights[task]} for task, where in zip(placed.names, placed.tasks.values()) if where == host

@@ -599,6 +599,68 @@ class TestOnNetworksOfOneHost:
         assert verified.code == 0, verified.output
 
 
+# --- cnm_ingress_mode: local -----------------------------------------------------------------------------------------
+
+
+def kept(replicas: int, **deploy: Any) -> dict[str, Any]:
+    """A service on node1 and node2 whose ports lead to a host's own tasks."""
+    ports = ["3000:6379", "3000:6379/udp", {"target": PORT, "published": 3001, "host_ip": "127.0.0.1"}]
+    deploy = {"replicas": replicas, "placement": {"hosts": ["node1", "node2"]}, **deploy}
+    return declared({"redis": {**VOTE, "deploy": deploy, "ports": ports}}, cnm_ingress_mode="local")
+
+
+class TestIngressModeLocal:
+    def test_hosts_with_a_task_answer_and_the_task_sees_the_client(self, fleet: Fleet, at_work: Servers) -> None:
+        fleet.declare(kept(4), **WORKER)
+        foretold = fleet.site("--check")
+        assert fleet.site().operations("node1") == foretold.operations("node1")
+        assert not any("ingress_sbox" in fleet.sh(host, "ls /run/netns") for host in ("node1", "node2"))
+        tasks = where(fleet)
+        at_work.serve(tasks)
+        outside = Caller(fleet, SWITCH)
+        for host in ("node1", "node2"):
+            mine = [task for task, place in tasks.items() if place == host]
+            for family in (4, 6):
+                target = fleet.lab.address(host, family)
+                for protocol in ("tcp", "udp"):
+                    said = Counter(outside.call(target, 4, port=3000, protocol=protocol))
+                    assert said == {f"{task} {fleet.lab.address(SWITCH, family)}": 2 for task in mine}
+                assert Caller(fleet, host).tasks(target, 4, port=3000) == dict.fromkeys(mine, 2)
+            assert Caller(fleet, host).tasks("127.0.0.1", 4, port=3000) == dict.fromkeys(mine, 2)
+            assert Caller(fleet, host).tasks("127.0.0.1", 4, port=3001) == dict.fromkeys(mine, 2)
+            (said_elsewhere,) = outside.call(fleet.lab.address(host), port=3001)
+            assert "refused" in said_elsewhere
+        worker = Caller(fleet, "node1", "worker")
+        assert worker.tasks(fleet.lab.address("node2"), 2, port=3000).total() == 2
+        (said_elsewhere,) = outside.call(fleet.lab.address("node3"), port=3000)
+        assert "refused" in said_elsewhere
+        assert fleet.site().changed == []
+        verified = fleet.play("verify")
+        assert verified.code == 0, verified.output
+        assert verified.of("cnm.fabric.verify", "node1")["counts"]["connect"] == 1
+
+        other, drained = (task for task, host in tasks.items() if host == "node1")
+        address = fleet.lab.address("node1")
+        flow = outside.datagrams(address, 3000)
+        while echoed(flow, "who") != drained:
+            flow = outside.datagrams(address, 3000)
+        fleet.declare(kept(4, draining=[drained]), **WORKER)
+        fleet.site()
+        assert echoed(flow, "still there?") == drained
+        assert outside.tasks(address, 4, port=3000) == {other: 4}
+        fleet.declare(kept(4, placement={"hosts": ["node1"]}, draining=[]), **WORKER)
+        fleet.site()
+        moved = where(fleet)
+        at_work.serve({task: host for task, host in moved.items() if tasks[task] != host})
+        assert outside.tasks(address, 8, port=3000) == dict.fromkeys(moved, 2)
+        assert "refused" in outside.call(fleet.lab.address("node2"), port=3000)[0]
+        at_work.stop(drained)
+        fleet.declare(kept(2, placement={"hosts": ["node1"]}), **WORKER)
+        fleet.site()
+        assert echoed(flow, "and now?") in ("redis.1", "redis.2")
+        assert outside.tasks(address, 4, port=3000) == {"redis.1": 2, "redis.2": 2}
+
+
 class TestWrongInput:
     def test_is_said_before_any_change(self, fleet: Fleet) -> None:
         before = {host: snapshot(fleet, host) for host in fleet.hosts}

@@ -60,14 +60,19 @@ def _places(element: str) -> Iterator[tuple[str, str, str]]:
 # --- services --------------------------------------------------------------------------------------------------------
 
 
+_Port = tuple[str, int, int, str]
+"""Protocol, first and last port, and the task."""
+
+
 @dataclass
 class _Served:
     """What is served in a namespace, in one address family, and by whom."""
 
     vips: dict[str, set[str]] = field(default_factory=dict)
     """Tasks by VIP."""
-    ports: list[tuple[str, int, int, str]] = field(default_factory=list)
-    """Protocol, first and last port, and the task."""
+    ports: list[_Port] = field(default_factory=list)
+    shared: set[_Port] = field(default_factory=set)
+    """The same of ports of a host, which may be those of others elsewhere."""
 
     def add(self, name: str, element: str) -> None:
         """Take in an element of a set of that name."""
@@ -76,7 +81,11 @@ class _Served:
             self.vips.setdefault(words[0], set()).add(words[1])
         else:
             first, _dash, last = words[1].partition("-")
-            self.ports.append((_NUMBERS.get(words[0], words[0]), int(first), int(last or first), words[2]))
+            port = (_NUMBERS.get(words[0], words[0]), int(first), int(last or first), words[2])
+            if name == _BY_HOST:
+                self.shared.add(port)
+            else:
+                self.ports.append(port)
 
     def behind(self, flow: _Flow) -> Optional[set[str]]:
         """Who may have a flow; None if it is to none of what is served."""
@@ -101,17 +110,17 @@ class _Flow:
         return self.protocol == protocol and self.port != "" and first <= int(self.port) <= last
 
 
-_BY_VIP, _BY_PORT = "tasks", "mesh"
+_BY_VIP, _BY_PORT, _BY_HOST = "tasks", "mesh", "local"
 _FLOW = re.compile(
     r"^\S+ +(?P<protocol>\d+) .*?src=\S+ dst=(?P<to>\S+) (?:sport=\d+ dport=(?P<port>\d+) )?.*?src=(?P<task>\S+) dst="
 )
 
 
 def is_of_services(name: str) -> bool:
-    """Whether a set says which tasks are behind what: ``tasks4`` (``VIP . task``), ``mesh6`` (``protocol . port .
-    task``).
+    """Whether a set says which tasks are behind what: ``tasks4`` (``VIP . task``), ``mesh6`` and ``local6``
+    (``protocol . port . task``).
     """
-    return name[:-1] in (_BY_VIP, _BY_PORT) and name[-1] in _FAMILIES
+    return name[:-1] in (_BY_VIP, _BY_PORT, _BY_HOST) and name[-1] in _FAMILIES
 
 
 def _remembers() -> bool:
@@ -139,15 +148,24 @@ def forget_moved(
         return
     for number, family in _FAMILIES.items():
         old, new = (_served(elements, number) for elements in (before, after))
-        if not (old.vips or old.ports or new.vips or new.ports):
+        if not any((old.vips, old.ports, old.shared, new.vips, new.ports, new.shared)):
             continue
         _code, said, _errors = run_command([path, "-L", "-f", family])
         for flow in sorted(set(_flows(said)), key=lambda item: (item.to, item.protocol, item.port, item.task)):
             wanted, known = new.behind(flow), old.behind(flow)
-            if (wanted is None and known is not None) or (wanted is not None and flow.task not in wanted):
+            moved = (wanted is None and known is not None) or (wanted is not None and flow.task not in wanted)
+            if moved or _has_ended(flow, old.shared, new.shared):
                 ports = ["--orig-port-dst", flow.port] if flow.port else []
                 where = ["-p", flow.protocol, "--orig-dst", flow.to, *ports, "--reply-src", flow.task]
                 run_command([path, "-D", "-f", family, *where])
+
+
+def _has_ended(flow: _Flow, old: set[_Port], new: set[_Port]) -> bool:
+    """Whether a flow is with a task that a port of the host does not lead to any more, or is older than the port."""
+    if any(flow.task == port[3] and flow.is_to(*port[:3]) for port in old - new):
+        return True
+    untranslated = flow.protocol in _UDP and flow.task == flow.to
+    return untranslated and any(flow.is_to(*port[:3]) for port in new - old)
 
 
 def _served(elements: Mapping[str, Sequence[str]], number: str) -> _Served:

@@ -57,8 +57,24 @@ def check_services(drafts: Sequence[Draft]) -> Found:
     yield from _distinct_names(drafts, {name: pairs[0][1] for name, pairs in found.items()})
     services = [pairs[0][1] for _name, pairs in sorted(found.items())]
     yield from _distinct_addresses(drafts, services)
+    if mesh_ports(services):
+        yield from _one_ingress_mode(drafts)
     for service, mistake in [*_named_like_tasks(services), *_distinct_ports(services)]:
         yield _declaring(drafts, service), mistake
+
+
+def _one_ingress_mode(drafts: Sequence[Draft]) -> Found:
+    hosts: dict[str, list[str]] = {}
+    for draft in drafts:
+        hosts.setdefault(draft.host.settings.ingress_mode, []).append(draft.host.name)
+    if len(hosts) > 1:
+        said = " and ".join(f"{mode} on {name_hosts(names)}" for mode, names in sorted(hosts.items()))
+        mistake = Mistake(
+            "cnm_ingress_mode",
+            f"Services publish ports on every host, so it must be the same on every host; it is {said}.",
+            "Set it once, in the group_vars of all hosts of the topology.",
+        )
+        yield from ((draft.host.name, mistake) for draft in drafts)
 
 
 def _named_like_tasks(services: Sequence[Service]) -> Iterator[tuple[Service, Mistake]]:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What the modules network, sandbox and endpoint made on a host, beside what the inventory declares there.  Pure.
+"""What the modules of the model made on a host, beside what the inventory declares there.  Pure.
 
 A host keeps both as a part of its plan, in the words of the variables.  A plan's JSON sorts its keys, so mappings whose
 order counts (a sandbox's networks are eth0, eth1, …) are kept as lists of pairs: that is what `packed` is for.
@@ -19,13 +19,22 @@ from .structure import plain
 from .topology import Host, Sandbox, Topology
 
 NETWORKS, SANDBOXES, SERVICES = "cnm_networks", "cnm_sandboxes", "cnm_services"
-KEPT_SETTINGS = ("cnm_default_address_pools", "cnm_docker_user", "cnm_project", "cnm_underlay_address")
+KEPT_SETTINGS = (
+    "cnm_default_address_pools",
+    "cnm_docker_user",
+    "cnm_ingress_mode",
+    "cnm_load_balancer",
+    "cnm_project",
+    "cnm_underlay_address",
+)
 """Settings that one host's plan follows from; none of them is secret."""
 
 Edits = Mapping[str, Optional[Mapping[str, Any]]]
 """Networks a sandbox was connected to, with the endpoint's options, and (None) those it was disconnected from."""
 
-_MODULES = {NETWORKS: "network", SANDBOXES: "sandbox"}
+_MODULES = {NETWORKS: "network", SANDBOXES: "sandbox", SERVICES: "service"}
+_ORDERED = (SANDBOXES, SERVICES)
+"""Whose entries have networks in an order that counts."""
 
 
 def kind_of(variable: str) -> Optional[str]:
@@ -48,6 +57,7 @@ class Alone:
     networks: Mapping[str, Any] = field(default_factory=dict)
     sandboxes: Mapping[str, Any] = field(default_factory=dict)
     endpoints: Mapping[str, Edits] = field(default_factory=dict)
+    services: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def unpacked(cls, data: Mapping[str, Any]) -> Alone:
@@ -56,6 +66,7 @@ class Alone:
             data.get(NETWORKS, {}),
             {name: _unpacked_sandbox(entry) for name, entry in data.get(SANDBOXES, {}).items()},
             {name: dict(pairs) for name, pairs in data.get("endpoints", {}).items()},
+            {name: _unpacked_sandbox(entry) for name, entry in data.get(SERVICES, {}).items()},
         )
 
     def packed(self) -> dict[str, Any]:
@@ -66,12 +77,13 @@ class Alone:
             "endpoints": {
                 name: [list(pair) for pair in edits.items()] for name, edits in self.endpoints.items() if edits
             },
+            SERVICES: {name: _packed_sandbox(entry) for name, entry in self.services.items()},
         }
         return _plain({name: section for name, section in sections.items() if section})
 
     def of(self, kind: str) -> Mapping[str, Any]:
-        """The entries of ``cnm_networks`` or ``cnm_sandboxes``."""
-        return {NETWORKS: self.networks, SANDBOXES: self.sandboxes}.get(kind, {})
+        """The entries of ``cnm_networks``, ``cnm_sandboxes`` or ``cnm_services``."""
+        return {NETWORKS: self.networks, SANDBOXES: self.sandboxes, SERVICES: self.services}.get(kind, {})
 
 
 def pack_declared(variables: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,7 +91,7 @@ def pack_declared(variables: Mapping[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for variable, value in sorted((str(name), value) for name, value in variables.items()):
         kind = kind_of(variable)
-        if kind == SANDBOXES and value:
+        if kind in _ORDERED and value:
             result[variable] = {name: _packed_sandbox(entry) for name, entry in value.items()}
         elif kind is not None and value:
             result[variable] = dict(value)
@@ -92,7 +104,7 @@ def unpack_declared(data: Mapping[str, Any]) -> dict[str, Any]:
     """The variables of a section ``declared``."""
     return {
         variable: {name: _unpacked_sandbox(entry) for name, entry in value.items()}
-        if kind_of(variable) == SANDBOXES
+        if kind_of(variable) in _ORDERED
         else value
         for variable, value in data.items()
     }
@@ -159,11 +171,12 @@ def mode_of(entry: Mapping[str, Any]) -> Optional[str]:
 
 def settle(alone: Alone, variables: Mapping[str, Any]) -> Alone:
     """What of it still counts beside the variables: what these declare under the same name is theirs from now on."""
-    networks, sandboxes = (declared_entries(variables, kind) for kind in (NETWORKS, SANDBOXES))
+    networks, sandboxes, services = (declared_entries(variables, kind) for kind in (NETWORKS, SANDBOXES, SERVICES))
     left = replace(
         alone,
         networks={name: entry for name, entry in alone.networks.items() if name not in networks},
         sandboxes={name: entry for name, entry in alone.sandboxes.items() if name not in sandboxes},
+        services={name: entry for name, entry in alone.services.items() if name not in services},
     )
     every = {**left.sandboxes, **sandboxes}
     endpoints = {}

@@ -70,8 +70,6 @@ ROWS = (
     Row(_NET, ("ipam", "driver"), lambda spot: spot.value not in ("default", "dhcp"),
         "Other IPAM drivers are not there yet.", "Leave it out meanwhile; addresses come from the subnet."),
     Row(_NET, ("ipam", "options"), _given, "Options of an IPAM driver are not there yet.", "Leave them out meanwhile."),
-    Row(_SET, ("cnm_ingress_mode",), _is("local"), "The ingress mode local is not there yet.",
-        "Leave it out, or publish the port with `mode: host` meanwhile."),
     Row(_SET, ("cnm_leases",), _later_store, "Lease stores other than SQLite are not there yet.",
         "Write `sqlite:///` and a path meanwhile, or leave it out."),
 )

@@ -22,7 +22,7 @@ from .mistakes import DeclarationError, Mistake, NothingDeclared, Place, gather
 from .networks import PREDEFINED_BRIDGE, read_network
 from .sandboxes import read_sandbox
 from .schema import ENTRIES, SETTINGS
-from .services import read_service
+from .services import of_host, read_service
 from .settings import read_settings
 from .structure import did_you_mean, fit, plain, plain_key, plain_name
 from .topology import Host, Network, Port, Sandbox, Service, Settings, Topology
@@ -57,10 +57,15 @@ def read_topology(
 
 
 def _with_ingress(drafts: Sequence[Draft]) -> list[Draft]:
-    """Every host with its part in the ingress mesh, once a service publishes a port there."""
+    """Every host with its part in the ingress mesh, once a service publishes a port there.
+
+    With ``cnm_ingress_mode: local`` there is no mesh: a host's ports lead to its own tasks.
+    """
     services = {service.name: service for draft in reversed(drafts) for service in draft.host.services}
     ports = mesh_ports(services.values())
-    return [_meshed(draft, ports) for draft in drafts] if ports else list(drafts)
+    return [
+        _meshed(draft, ports) if ports and draft.host.settings.ingress_mode == "snat" else draft for draft in drafts
+    ]
 
 
 def _meshed(draft: Draft, ports: Sequence[Port]) -> Draft:
@@ -131,8 +136,8 @@ class _Reader:
             found["bridge"] = PREDEFINED_BRIDGE
         found, sandboxes = with_egress(found, sandboxes, settings.project)
         services = tuple(
-            reading.result
-            for _key, reading in sorted(readings["cnm_services"].items())
+            of_host(reading.result, name) if key in alone.services else reading.result
+            for key, reading in sorted(readings["cnm_services"].items())
             if isinstance(reading.result, Service)
         )
         host = Host(name, settings, tuple(network for _key, network in sorted(found.items())), sandboxes, services)

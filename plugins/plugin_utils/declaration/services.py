@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Optional
 
 from .addresses import read_address
@@ -53,6 +54,12 @@ def read_service(key: str, value: Mapping[str, Any], place: Place) -> Service:
         namespace=read_task_namespace(value.get("namespace"), mode, replicas, place / "namespace"),
         path=place.path,
     )
+
+
+def of_host(service: Service, host: str) -> Service:
+    """The service of one host, as the module `service` makes it: its tasks are there, and its ports lead to them."""
+    ports = tuple(replace(port, mode="local") if port.mode == "ingress" else port for port in service.ports)
+    return replace(service, placement=(host,), ports=ports)
 
 
 def task_name(service: str, number: int) -> str:

@@ -39,6 +39,7 @@ def read_settings(value: Mapping[str, Any], place: Place) -> Settings:
         vni_range=_vnis(value.get("cnm_vni_range"), place / "cnm_vni_range") or defaults.vni_range,
         data_path_port=_port(value.get("cnm_data_path_port"), place / "cnm_data_path_port") or defaults.data_path_port,
         load_balancer=value.get("cnm_load_balancer") or defaults.load_balancer,
+        ingress_mode=value.get("cnm_ingress_mode") or defaults.ingress_mode,
         flood=flag(value.get("cnm_flood"), False),
         overlay_secret=_secret(value.get("cnm_overlay_secret"), place / "cnm_overlay_secret"),
         key_epoch=int(value.get("cnm_overlay_key_epoch") or defaults.key_epoch),

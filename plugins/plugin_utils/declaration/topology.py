@@ -149,6 +149,9 @@ class Port:
     protocol: str = "tcp"
     host_ip: Optional[str] = None
     mode: str = "host"
+    """``ingress``: of every host; ``host``: of a sandbox; ``local``: of a host, for all tasks that it has."""
+    weight: Optional[int] = None
+    """Of a port that tasks of one host share: how many of the connections this one gets, in proportion."""
     path: str = field(default="", compare=False)
 
 
@@ -237,6 +240,7 @@ class Settings:
     flood: bool = False
     """Whether broadcasts are replicated to all hosts of an overlay."""
     load_balancer: str = "auto"
+    ingress_mode: str = "snat"
     overlay_secret: Optional[str] = field(default=None, repr=False)
     key_epoch: int = 1
     default_address_pools: tuple[tuple[str, int], ...] = ()

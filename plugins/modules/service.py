@@ -1,0 +1,173 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: service
+short_description: Make, change, scale or remove a service on a host
+version_added: 0.1.0
+description:
+  - Does what C(docker service create), C(docker service update) and C(docker service scale) do on a swarm of one host.
+    It makes sandboxes, the tasks, and one name and virtual address in front of them on each of its networks.
+  - The options are the keys of an entry of C(cnm_services), and mean the same. Of an existing service only what
+    differs is changed, and no task moves.
+  - All tasks are on the host, and so are the service's networks. One of several hosts is declared in the inventory.
+author:
+  - cnm.fabric contributors (@cnm-fabric)
+extends_documentation_fragment:
+  - cnm.fabric.model
+options:
+  state:
+    description:
+      - V(present) makes the service, or changes what differs from it.
+      - V(absent) removes it with its tasks.
+    type: str
+    choices: [present, absent]
+    default: present
+  name:
+    description: Name of the service. Its tasks are called C(<name>.1), C(<name>.2) and so on.
+    type: str
+    required: true
+  networks:
+    description:
+      - A list of networks of the driver bridge, or a mapping from networks to C(aliases) of the service and
+        C(ipv4_addresses) of tasks 1, 2 and so on.
+      - On a command line, names with commas between them, or JSON.
+    type: raw
+  deploy:
+    description: How many tasks there are, and how connections are shared out among them.
+    type: dict
+    suboptions:
+      mode:
+        description: V(replicated), or V(global) for one task.
+        type: str
+        choices: [replicated, global]
+      replicas:
+        description: Number of tasks. Without it, one.
+        type: int
+      endpoint_mode:
+        description: V(vip), or V(dnsrr) for no virtual address; the name is then all tasks' addresses.
+        type: str
+        choices: [vip, dnsrr]
+      scheduler:
+        description: Without it V(rr). Only V(rr) and V(sh) do without IPVS.
+        type: str
+        choices: [rr, wrr, lc, wlc, sh, mh]
+      weights:
+        description: A mapping from tasks to their weights; one that is not named weighs 1.
+        type: dict
+      draining:
+        description: Tasks that get no new connections, while those that are open finish.
+        type: list
+        elements: str
+  ports:
+    description:
+      - Ports of the host that lead to the tasks in turn, such as V(8080:80), or mappings with C(target), C(published),
+        C(protocol), C(host_ip) and C(mode); the tasks see who calls.
+      - With C(mode=host) there may be one task.
+    type: raw
+  namespace:
+    description: Whose namespaces the tasks live in, if not their own; C({task}) stands for the task's number.
+    type: dict
+    suboptions:
+      docker:
+        description: A container's name.
+        type: str
+      podman:
+        description: A container's name.
+        type: str
+      pid:
+        description: A process id.
+        type: raw
+      machine:
+        description: A machine's name.
+        type: str
+      path:
+        description: A namespace's path.
+        type: str
+seealso:
+  - module: cnm.fabric.network
+  - module: cnm.fabric.sandbox
+  - module: cnm.fabric.ipvs
+"""
+
+EXAMPLES = r"""
+- name: A network to be on
+  cnm.fabric.network:
+    name: front
+    subnet: 10.0.0.0/24
+
+- name: Three tasks behind one address, and behind port 8080 of the host
+  cnm.fabric.service:
+    name: web
+    networks: [front]
+    deploy: {replicas: 3}
+    ports: ["8080:80"]
+
+- name: Somebody who calls it by its name
+  cnm.fabric.sandbox:
+    name: worker
+    networks: [front]
+
+- name: One more, and the first gets no new connections
+  cnm.fabric.service:
+    name: web
+    networks: [front]
+    deploy: {replicas: 4, draining: [web.1]}
+    ports: ["8080:80"]
+
+- name: A name for all tasks' addresses
+  cnm.fabric.service:
+    name: db
+    networks:
+      front: {aliases: [store]}
+    deploy: {replicas: 2, endpoint_mode: dnsrr}
+
+- name: The service gone
+  cnm.fabric.service:
+    name: web
+    state: absent
+"""
+
+RETURN = r"""
+operations:
+  description:
+    - What was done, or in check mode would be done, sorted; empty when there was nothing to do.
+    - One of the kind service stands for a difference that only users see, such as a label.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    action:
+      description: One of create, change, replace, delete.
+      type: str
+      returned: always
+      sample: create
+    kind:
+      description: What kind of object.
+      type: str
+      returned: always
+      sample: link
+    name:
+      description: Its name, with its namespace in front if that is not the host's.
+      type: str
+      returned: always
+      sample: c1/eth0
+    differences:
+      description: For a change, each attribute with what was found and what is wanted.
+      type: list
+      elements: dict
+      returned: for change and replace
+    reason:
+      description: Why it is made anew.
+      type: str
+      returned: for replace
+service:
+  description:
+    - The service as the host has it, with C(mode), C(networks) (of each the C(vips) and C(names)), C(ports), and
+      C(tasks) with the C(weight) of each; null if there is no such service, or none of it is on the host.
+  returned: success, when what it needs is there
+  type: dict
+"""
