@@ -129,7 +129,7 @@ def allocate(
         for name, pairs in users(host).items()
         if (network := host.network(name)) is not None and _is_local(network)
     }
-    taken = Taken([facts])
+    taken = Taken([facts], {host.name: facts})
     for subnets in spanning.values():
         for subnet in subnets:
             taken.take(network_of(subnet.subnet))
@@ -181,19 +181,23 @@ def _is_local(network: Optional[Network]) -> bool:
 
 
 class Taken:
-    """Prefixes of one or more hosts that a network must not overlap, and whose they are."""
+    """Prefixes of one or more hosts that a network must not overlap, and whose they are.
 
-    def __init__(self, hosts: Iterable[Facts]) -> None:
+    Nor may it have an address of any of the hosts ``known`` by name: a sandbox or a service of that address would be
+    called in its place (CVE-2020-8554).
+    """
+
+    def __init__(self, hosts: Iterable[Facts], known: Mapping[str, Facts] = MappingProxyType({})) -> None:
         self._on_link: list[tuple[AnyNetwork, str, str]] = []
         self._routed: list[tuple[AnyNetwork, str]] = []
-        known: dict[tuple[str, str, bool], None] = {}
+        routes: dict[tuple[str, str, bool], None] = {}
         resolvers: dict[str, None] = {}
         for facts in hosts:
-            known.update(
+            routes.update(
                 dict.fromkeys((to, link, via is not None) for to, link, via in facts.routes if to != "default")
             )
             resolvers.update(dict.fromkeys(facts.resolvers))
-        for destination, link, is_routed in known:
+        for destination, link, is_routed in routes:
             prefix, what = network_of(destination), f"the route {destination} on {link}"
             if is_routed:
                 self._routed.append((prefix, what))
@@ -201,6 +205,11 @@ class Taken:
                 self._on_link.append((prefix, what, link))
         for server in resolvers:
             self._on_link.append((network_of(server), f"the host's resolver {server}", ""))
+        for name, facts in sorted(known.items()):
+            self._on_link += [
+                (network_of(address), f"the address {address} of the host {name} ({link})", link)
+                for address, link, _mtu in facts.addresses
+            ]
         self._ours: list[AnyNetwork] = []
 
     def _clash(self, prefix: AnyNetwork, own: str = "") -> Optional[str]:

@@ -178,7 +178,8 @@ def _port_maps(ports: Sequence[PublishedPort], family: int) -> Iterable[Collecti
         target = f"{port.address} . {port.protocol} . {_range(port.target)}"
         (opened if port.target[0] == port.target[1] else open_ranges).add(target)
     service = "inet_proto . inet_service"
-    yield _served(ports, family)
+    served = _served(ports, family)
+    yield from [served] if served.elements else []
     for bound, suffix, key in ((True, "", f"{address} . {service}"), (False, "_any", service)):
         name = f"ports{family}{suffix}"
         yield Collection(name, f"type {key} : {address} . inet_service;", _sorted(single[bound]), tracked=True)

@@ -182,7 +182,7 @@ def plan_overlays(
     if others is None:
         spanning.clear()
     vnis = _vnis(overlays, facts, parts, held, result)
-    taken = {name: Taken(_seen(draft, facts)) for name, draft in drafts.items()}
+    taken = {name: Taken(_seen(draft, facts), {} if draft.network.on_lan else facts) for name, draft in drafts.items()}
     _take_declared(topology, drafts, taken)
     places = _held_places(parts)
     for name, draft in drafts.items():

@@ -35,7 +35,7 @@ from .mesh import shared_texts, shared_texts_of_lan
 from .nftables_balancing import SCHEDULERS as BY_NFTABLES
 from .nftables_balancing import by_nftables
 from .overlays import Overlays, plan_overlays
-from .publishing import published_ports, published_twice, taken_ports, unpublished
+from .publishing import nobodys, published_ports, published_twice, taken_ports, unpublished
 from .services import PlacedService, Placement, is_of_one_host, place_on_one_host, place_services
 from .tasks import with_tasks
 from .views import model_of
@@ -152,6 +152,8 @@ def _fleet(
     now: str,
 ) -> _Fleet:
     placement = place_services(topology, spanning[SERVICES])
+    for name, problems in nobodys(topology, facts).items():
+        placement.problems.setdefault(name, []).extend(problems)
     fleet = _Fleet(with_tasks(topology, placement), placement)
     with_vip = [item.service for item in placement.found.values() if item.service.endpoint_mode == "vip"]
     fleet.overlays = plan_overlays(fleet.topology, facts, connections, parts, spanning[OVERLAYS], now, with_vip)
@@ -216,20 +218,21 @@ def _draw(host: Host, facts: Facts, fleet: _Fleet, leases: Leases, now: str) -> 
         leases["hosts"].setdefault(host.name, {})["mesh"] = fleet.tells(host.name)
     services = [placed.service for placed in fleet.placed(host)]
     allocation = allocate(host, facts, leases, now, spanning, services)
+    problems = [
+        *fleet.placement.problems.get(host.name, ()),
+        *fleet.overlays.problems.get(host.name, ()),
+        *(_spanning(host) if fleet.alone else ()),
+        *allocation.problems,
+    ]
+    if problems:
+        return _Drawn({}, {}, leases, {}, problems, [])
     networks, problems = _attached(_networks(host, allocation, leases, fleet), facts)
     endpoints = {
         sandbox.name: _endpoints(host, sandbox, networks, allocation)
         for sandbox in sorted(host.sandboxes, key=lambda item: item.name)
     }
-    drawn = _Drawn(networks, endpoints, leases, fleet.virtual_on(networks, endpoints), [], [])
-    drawn.problems = [
-        *fleet.placement.problems.get(host.name, ()),
-        *fleet.overlays.problems.get(host.name, ()),
-        *(_spanning(host) if fleet.alone else ()),
-        *allocation.problems,
-        *problems,
-    ]
-    drawn.problems = drawn.problems or [
+    drawn = _Drawn(networks, endpoints, leases, fleet.virtual_on(networks, endpoints), problems, [])
+    drawn.problems = problems or [
         *_off_link(drawn.every),
         *_full(networks, drawn.every),
         *_unencryptable(host, facts, networks),

@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Optional
 
+from .declaration.ingress import mesh_ports
 from .declaration.published import binding
-from .declaration.topology import Sandbox
+from .declaration.topology import Sandbox, TaskPort, Topology
 from .drivers.base import PlannedEndpoint
 from .drivers.bridge import gateway_mode
 from .facts import Facts
@@ -63,10 +64,11 @@ def _of_endpoint(endpoint: PlannedEndpoint) -> Iterator[PublishedPort]:
         if not routed and not gives_way:
             continue
         for port in endpoint.sandbox.ports:
+            weight = port.weight if isinstance(port, TaskPort) else None
             bound, host_ip = binding(port, network, family)
             if routed or bound:
                 place = (host_ip, port.published, address, port.target)
-                yield PublishedPort(family, port.protocol, *place, not routed, network.name, port.weight, port.path)
+                yield PublishedPort(family, port.protocol, *place, not routed, network.name, weight, port.path)
 
 
 def taken_ports(ports: Sequence[PublishedPort], facts: Facts) -> list[str]:
@@ -86,13 +88,31 @@ def taken_ports(ports: Sequence[PublishedPort], facts: Facts) -> list[str]:
     return sorted(set(result))
 
 
+def nobodys(topology: Topology, facts: Mapping[str, Facts]) -> dict[str, list[str]]:
+    """By host sentences about ports of every host at an address that no host has, once all of them are known."""
+    if any(host.name not in facts for host in topology.hosts):
+        return {}
+    known = {address for each in facts.values() for address, _link, _mtu in each.addresses}
+    known.update(config.gateway or "" for host in topology.hosts for net in host.networks for config in net.ipam)
+    result: dict[str, list[str]] = {}
+    for host in topology.hosts:
+        for port in mesh_ports(host.services):
+            address = ip_address(port.host_ip or "0.0.0.0")
+            if not (address.is_unspecified or address.is_loopback or str(address) in known):
+                sentence = (
+                    f"{port.path}.host_ip: no host has the address {address}. Write one that a host has, or none."
+                )
+                result.setdefault(host.name, []).append(sentence)
+    return result
+
+
 def unpublished(sandboxes: Iterable[Sandbox], ports: Sequence[PublishedPort]) -> list[str]:
     """Sentences about ports of tasks that lead nowhere, as no network of the task leads out of the host."""
     done = {port.path for port in ports}
     return sorted(
         {
-            f"{port.path}: no network of the task {sandbox.name} has a way out, by which a port of the host would lead "
-            "in. Leave it out, or put the service on a network that is not internal."
+            f"{port.path}: no network of the task {sandbox.name} has a way out that this port could lead in by. Leave "
+            "it out, or put the service on a network that is not internal and has addresses of its family."
             for sandbox in sandboxes
             for port in sandbox.ports
             if port.path not in done

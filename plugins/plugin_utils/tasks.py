@@ -10,7 +10,7 @@ from dataclasses import replace
 from .declaration.egress import with_egress
 from .declaration.ingress import INGRESS, mesh_ports
 from .declaration.services import task_name
-from .declaration.topology import Endpoint, Host, Sandbox, Topology
+from .declaration.topology import Endpoint, Host, Sandbox, TaskPort, Topology
 from .services import PlacedService, Placement
 
 TASKS = "tasks."
@@ -54,6 +54,6 @@ def _task(placed: PlacedService, number: int, host: str, ingress_mode: str) -> S
         endpoints.append(Endpoint(INGRESS, path=service.path))
         everywhere = []
     shared = [*everywhere, *(port for port in service.ports if port.mode == "local")]
-    ports += [replace(port, weight=placed.weight(task, host)) for port in shared]
+    ports += [TaskPort(**vars(port), weight=placed.weight(task, host)) for port in shared]
     namespace = service.namespace.of_task(number)
     return Sandbox(task, host, tuple(endpoints), namespace=namespace, ports=tuple(ports), path=service.path)

@@ -676,7 +676,7 @@ class Lab:
             if time.monotonic() > until:
                 raise LabError(f"these processes of the lab {self.name} do not end: {[pid for pid, _node in left]}")
             for pid, _node in left:
-                with contextlib.suppress(ProcessLookupError):
+                with contextlib.suppress(OSError):  # it has ended meanwhile
                     handle = os.pidfd_open(pid)  # so that a number used again in between is never hit
                     try:
                         if _mark(pid)[0] == self.id:

@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import shlex
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +108,20 @@ CYCLES: dict[str, dict[str, Any]] = {
         "other": {"network": "other", "sandbox": "c1", "gw_priority": 1},
         "changed": {"change route c1/default"},
         "removed": {"delete link c1/eth1"},
+    },
+    "service": {
+        "before": [LAB],
+        "set": {"name": "web", "networks": ["lab"], "deploy": {"replicas": 2}, "ports": ["8080:80"]},
+        "made": {"create namespace web.1", "create namespace web.2", "create link web.2/eth0"},
+        "same": {
+            "name": "web",
+            "networks": {"lab": {}},
+            "deploy": {"replicas": 2, "mode": "replicated", "scheduler": "rr"},
+            "ports": [{"target": 80, "published": 8080}],
+        },
+        "other": {"name": "web", "networks": "lab", "deploy": {"replicas": 2, "draining": ["web.1"]}},
+        "changed": {"change nftables inet cnm", "change nftables web.2/inet cnm"},
+        "removed": {"delete namespace web.1", "delete namespace web.2"},
     },
 }
 
@@ -224,6 +241,104 @@ class TestWhatIsMade:
     def test_a_free_subnet_avoids_what_another_module_s_bridge_has(self, fleet: Fleet) -> None:
         made = ok(fleet, a("bridge", name="br-x", addresses=["172.17.0.1/16"]), a("network", name="lab"))[1]
         assert made["network"]["IPAM"]["Config"][0]["Subnet"] == "172.18.0.0/16"
+
+
+API = {"name": "api", "networks": ["lab"], "ports": ["8080:80"]}
+
+
+def shares(fleet: Fleet, sandbox: str, address: str, port: int, times: int) -> Counter[str]:
+    """How many of the calls each task answered."""
+    script = f"""
+for n in $(seq {times}); do
+  timeout 3 bash -c 'exec 3<>/dev/tcp/{address}/{port}; head -1 <&3'
+done"""
+    inside = f"ip netns exec {sandbox} " if sandbox else ""
+    return Counter(fleet.sh("node1", f"{inside}sh -c {shlex.quote(script)}").split())
+
+
+@contextmanager
+def tasks_at_work(fleet: Fleet, *tasks: str) -> Iterator[None]:
+    """Each task says its name on port 80."""
+    program = (
+        "import socket,sys; s=socket.create_server(('',80))\n"
+        "while True:\n c=s.accept()[0]; c.sendall(sys.argv[1].encode()+b'\\n'); c.close()"
+    )
+    started = [
+        fleet.lab.popen("node1", ["ip", "netns", "exec", task, "/usr/bin/python3", "-c", program, task])
+        for task in tasks
+    ]
+    try:
+        fleet.sh(
+            "node1", " && ".join(f"until ip netns exec {t} ss -Hltn | grep -q :80; do sleep 0.1; done" for t in tasks)
+        )
+        yield
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+class TestServices:
+    def test_a_service_is_called_scaled_and_kept_by_site(self, site: Fleet) -> None:
+        ok(site, LAB, C1, a("service", **API, deploy={"replicas": 2}))
+        made = one(site, a("service", **API, deploy={"replicas": 2}))
+        (vip,) = made["service"]["networks"]["lab"]["vips"]
+        assert sorted(made["service"]["tasks"]) == ["api.1", "api.2"]
+        assert site.sh("node1", "ip netns exec c1 getent ahostsv4 api").split()[0] == vip
+        with tasks_at_work(site, "api.1", "api.2"):
+            for caller, address, port in (("c1", vip, 80), ("", vip, 80), ("", site.lab.address("node1"), 8080)):
+                assert shares(site, caller, address, port, 4) == {"api.1": 2, "api.2": 2}
+            scaled = one(site, a("service", **API, deploy={"replicas": 3, "draining": ["api.1"]}))
+            assert "create namespace api.3" in done(scaled)
+            assert scaled["service"]["networks"]["lab"]["vips"] == [vip]
+            with tasks_at_work(site, "api.3"):
+                assert shares(site, "c1", vip, 80, 4) == {"api.2": 2, "api.3": 2}
+        second = a("network", name="second", subnet="10.9.0.0/24")
+        ok(site, second, a("service", name="idle", networks=["second"], deploy={"replicas": 0}))
+        assert site.site().changed == []
+        assert site.play("verify").code == 0
+        said = refused(
+            site,
+            a("network", name="second", state="absent"),
+            a("service", **API, deploy={"placement": {"hosts": ["node1"]}}),
+            a("service", name="other", networks=["lab"], ports=["8080:81"]),
+            a("service", name="other", networks=["labb"]),
+            a("service", name="other", networks=["lab"], deploy={"replicas": 300}),
+            a("service", name="other", networks=["lab"], deploy={"replicaz": 3, "scheduler": "best"}),
+            a("service", name="c1", networks=["lab"]),
+            a("service", name="other", networks=["lab"], deploy={"scheduler": "lc"}),
+            a("sandbox", name="api.2", networks=["lab"]),
+        )
+        for text, part in zip(
+            said,
+            (
+                "the network second is one of the service idle",
+                "deploy.placement: the module makes the service of one host",
+                "port 8080/tcp of the host leads to two sandboxes",
+                "networks: there is no network labb on this host. Did you mean `lab`?",
+                "10.0.0.0/24 has no address left for",
+                "deploy.replicaz: ",
+                "This is the name of the service `c1`",
+                "deploy.scheduler: lc takes IPVS",
+                "name: This is the name of a task of the service `api`",
+            ),
+        ):
+            assert part in text
+        assert "delete namespace api.3" in done(one(site, a("service", name="api", state="absent")))
+        assert site.site().changed == []
+
+    def test_the_inventory_adopts_it_and_a_module_then_leaves_it(self, site: Fleet) -> None:
+        ok(site, LAB, a("service", name="web2", networks=["lab"], deploy={"replicas": 2}))
+        before = snapshot(site, "node1")
+        placed = {"replicas": 2, "placement": {"hosts": ["node1"]}}
+        networks = {**DECLARED["cnm_networks"], "lab": {**SUBNET, "driver_opts": BRIDGE}}
+        services = {"web2": {"networks": ["lab"], "deploy": placed}}
+        site.declare({"cnm_networks": networks, "cnm_services": services}, node1=ON_FRONT)
+        site.site()
+        assert snapshot(site, "node1") == before
+        assert not one(site, a("service", name="web2", networks=["lab"], deploy={"replicas": 2}))["changed"]
+        said = refused(site, a("service", name="web2", state="absent"), a("service", name="web2", networks=["lab"]))
+        assert all("declared in the inventory (cnm_services.web2)" in text for text in said)
 
 
 class TestBesideSite:

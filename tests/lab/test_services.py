@@ -2,17 +2,19 @@
 # Copyright: cnm.fabric contributors
 """Services over three hosts: the documents' voting example, and what may happen to it.
 
-``CNM_LOAD_BALANCER`` says which engine is proven: ``nftables`` (the default) or ``ipvs``.
+``CNM_LOAD_BALANCER`` says which engine is proven: ``nftables`` (the default) or ``ipvs``, which tests/vm does.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Optional
 
 import pytest
@@ -95,16 +97,23 @@ HOSTS: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="class")
-def voting(trio: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """The example at work on three hosts."""
-    with ended(Fleet(trio, tmp_path_factory.mktemp("voting"))) as fleet, servers(fleet) as made:
-        fleet.declare(declared(VOTING), **HOSTS)
+@contextlib.contextmanager
+def example(lab: Lab, directory: Path, services: Mapping[str, Any] = MappingProxyType(VOTING)) -> Iterator[Fleet]:
+    """The example at work on three hosts, or some of it."""
+    with ended(Fleet(lab, directory)) as fleet, servers(fleet) as made:
+        fleet.declare(declared(dict(services)), **HOSTS)
         foretold = fleet.site("--check", "--diff")
         done = fleet.site()
         for host in fleet.hosts:
             assert foretold.operations(host) == done.operations(host)
         made.serve(where(fleet))
+        yield fleet
+
+
+@pytest.fixture(scope="class")
+def voting(trio: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """All of the example."""
+    with example(trio, tmp_path_factory.mktemp("voting")) as fleet:
         yield fleet
 
 

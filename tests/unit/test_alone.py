@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, ClassVar, Optional
 
 import pytest
 
@@ -203,6 +203,32 @@ class TestMistakes:
         text = in_words(caught.value, request, known(Alone()))
         assert text.startswith(said)
         assert "cnm.fabric.network(" not in text
+
+
+class TestServices:
+    WEB: ClassVar = {"web2": {"networks": {"lab": None, "front": {"aliases": ["www"]}}, "ports": ["8080:80"]}}
+
+    def test_are_kept_with_their_networks_in_order(self) -> None:
+        packed = Alone(LAB, services=self.WEB).packed()
+        read = Alone.unpacked(json.loads(json.dumps(packed, sort_keys=True)))
+        assert list(read.services["web2"]["networks"]) == ["lab", "front"]
+
+    def test_have_their_tasks_on_the_host_and_its_ports_for_them(self, tmp_path: Path) -> None:
+        made = outcome(tmp_path, FRONT, Alone(LAB, services=self.WEB)).plans["node1"]
+        (task,) = made.model["services"]["web2"]["tasks"]
+        assert made.model["sandboxes"][task]["ports"] == ["0.0.0.0:8080->80/tcp"]
+        assert "ingress_sbox" not in made.model["sandboxes"]
+
+    def test_are_the_inventory_s_once_it_declares_them(self) -> None:
+        left = settle(Alone(LAB, services=self.WEB), {"cnm_services": {"web2": {}}})
+        assert left.services == {}
+
+    def test_that_several_hosts_have_a_part_in_are_not_planned_for_one(self) -> None:
+        declared = {**FRONT, "cnm_services": {"api": {"networks": ["front"]}}}
+        with pytest.raises(Refusal, match=r"services that span hosts .*api.*run cnm.fabric.site"):
+            edit(call("network", name="lab"), known(Alone(), declared))
+        placed = {"networks": ["front"], "deploy": {"placement": {"hosts": ["node1"]}}}
+        assert edit(call("network", name="lab"), known(Alone(), {**FRONT, "cnm_services": {"api": placed}}))
 
 
 class TestEdits:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from dataclasses import replace
 from typing import Any, ClassVar, Optional
 
 import pytest
@@ -244,6 +245,11 @@ class TestOnNetworksOfOneHost:
         assert [rule for rule in output if rule.startswith("ip daddr")] == []
         assert [rule for rule in output if rule.startswith("ip6 daddr")] != []
 
+    def test_that_have_no_address_left_are_said(self) -> None:
+        many = {"api": {"networks": ["web"], "deploy": {"replicas": 300}}}
+        refused = planned(many, 1, networks={"web": {"subnet": "10.20.0.0/24"}}).refusals["h1"]
+        assert "cnm_networks.web: 10.20.0.0/24 has no address left for " in refused[0]
+
     def test_names_are_kept_here(self) -> None:
         made = planned(self.SERVICES, 1, networks=LOCAL)
         (names,) = [
@@ -253,6 +259,42 @@ class TestOnNetworksOfOneHost:
         (servers,) = [text for name, text in names.files.items() if name.startswith("@")]
         assert "server=/api.web/\n" in servers
         assert "server=/api.2.web/\n" in servers
+
+
+class TestWhatCannotBe:
+    def known(self, **addresses: str) -> dict[str, Facts]:
+        return {
+            host: replace(facts(host), addresses=(*facts(host).addresses, *((a, "lo", 65536) for a in (more,) if a)))
+            for host in ("h1", "h2", "h3")
+            for more in (addresses.get(host, ""),)
+        }
+
+    def refused(self, services: dict[str, Any], known: dict[str, Facts], **settings: Any) -> dict[str, list[str]]:
+        variables = {host: {"cnm_networks": VOTE, "cnm_services": services, **settings} for host in known}
+        return plan(read_topology(variables), known, empty(), NOW).refusals
+
+    def test_a_host_ip_that_nobody_has(self) -> None:
+        services = redis()
+        services["redis"]["ports"] = [{"target": 80, "published": 80, "host_ip": "203.0.113.7"}]
+        refusals = self.refused(services, self.known())
+        assert set(refusals) == {"h1", "h2", "h3"}
+        assert "cnm_services.redis.ports[0].host_ip: no host has the address 203.0.113.7." in refusals["h1"][0]
+        assert self.refused(services, self.known(h2="203.0.113.7")) == {}
+
+    @pytest.mark.parametrize("of", ["h1", "h3"])
+    def test_a_virtual_address_that_is_a_hosts_whether_it_is_on_the_network_or_not(self, of: str) -> None:
+        services = redis(2)
+        services["redis"]["deploy"] = {"replicas": 2, "placement": {"hosts": ["h1", "h2"]}}
+        refusals = self.refused(services, self.known(**{of: "10.10.2.2"}))
+        assert "cnm_networks.vote: subnet 10.10.2.0/24 overlaps the" in refusals["h1"][0]
+        assert "address 10.10.2.2" in refusals["h1"][0]
+
+    def test_a_port_of_a_task_that_no_network_leads_to(self) -> None:
+        inner = {"vote": {**VOTE["vote"], "internal": True}}
+        services = redis(1)
+        services["redis"]["ports"] = [{"target": 80, "published": 80, "mode": "host"}]
+        made = planned(services, 1, networks=inner)
+        assert "cnm_services.redis.ports[0]: no network of the task redis.1 has a way out" in made.refusals["h1"][0]
 
 
 # --- what is remembered ----------------------------------------------------------------------------------------------

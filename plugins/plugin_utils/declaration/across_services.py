@@ -13,7 +13,7 @@ from .ingress import INGRESS, SANDBOX, mesh_ports
 from .mistakes import Mistake, Place, name_hosts
 from .services import task_name, task_number
 from .structure import did_you_mean
-from .topology import Endpoint, Sandbox, Service
+from .topology import Endpoint, Port, Sandbox, Service
 
 _BALANCED = ("overlay", "bridge")
 _PLAIN = ("host", "none")
@@ -59,8 +59,28 @@ def check_services(drafts: Sequence[Draft]) -> Found:
     yield from _distinct_addresses(drafts, services)
     if mesh_ports(services):
         yield from _one_ingress_mode(drafts)
+    if any(draft.host.settings.ingress_mode == "local" for draft in drafts):
+        for service, mistake in _published_twice(services):
+            yield _declaring(drafts, service), mistake
     for service, mistake in [*_named_like_tasks(services), *_distinct_ports(services)]:
         yield _declaring(drafts, service), mistake
+
+
+def _published_twice(services: Sequence[Service]) -> Iterator[tuple[Service, Mistake]]:
+    """Ports of every host that are two services', or twice one's; in the mesh they would be the same sandbox's."""
+    seen: list[tuple[str, Port]] = []
+    for service in services:
+        for port in (port for port in service.ports if port.mode == "ingress"):
+            for place, other in seen:
+                apart = port.published[1] < other.published[0] or other.published[1] < port.published[0]
+                bound = port.host_ip and other.host_ip and port.host_ip != other.host_ip
+                if not apart and not bound and port.protocol == other.protocol:
+                    problem = (
+                        f"Port {port.published[0]}/{port.protocol} of every host is published already, by {place}."
+                    )
+                    yield service, Mistake(port.path, problem, "Publish another port.")
+                    break
+            seen.append((port.path, port))
 
 
 def _one_ingress_mode(drafts: Sequence[Draft]) -> Found:

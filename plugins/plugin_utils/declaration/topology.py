@@ -150,9 +150,15 @@ class Port:
     host_ip: Optional[str] = None
     mode: str = "host"
     """``ingress``: of every host; ``host``: of a sandbox; ``local``: of a host, for all tasks that it has."""
-    weight: Optional[int] = None
-    """Of a port that tasks of one host share: how many of the connections this one gets, in proportion."""
     path: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class TaskPort(Port):
+    """A port of the host that tasks share."""
+
+    weight: int = 1
+    """How many of the connections this one gets, in proportion; none while it is drained."""
 
 
 @dataclass(frozen=True)
