@@ -12,6 +12,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import PREDEFINED
 from ansible_collections.cnm.fabric.plugins.plugin_utils.views import (
+    balancer_line,
     inspect_document,
     live_model,
     merged,
@@ -63,8 +64,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return
         by_id = {document["Id"]: document for _host, documents in sorted(networks.items()) for document in documents}
         declared = [document for document in by_id.values() if document["Name"] not in PREDEFINED]
-        tables = (network_table(models), sandbox_table(models), service_table(models), task_table(models))
-        for text in (*filter(None, tables), json.dumps(declared, indent=4)):
+        made = (network_table, sandbox_table, service_table, task_table, balancer_line)
+        for text in (*filter(None, (make(models) for make in made)), json.dumps(declared, indent=4)):
             self._display.display(f"{text}\n")
         for host, operations in sorted(drift.items()):
             for operation in operations:

@@ -344,7 +344,7 @@ def _plan_host(host: Host, facts: Facts, drawn: _Drawn, fleet: _Fleet, leases: L
         host=host.name,
         project=project,
         resources=tuple(sorted(resources, key=lambda item: item.key)),
-        model=model_of(host, drawn.networks, drawn.endpoints, fleet.placement.found.values()),
+        model=model_of(host, drawn.networks, drawn.endpoints, fleet.placement.found.values(), _engine(host, facts)),
         leases=leases,
     )
 

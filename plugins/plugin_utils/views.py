@@ -26,12 +26,13 @@ def model_of(
     networks: Mapping[str, PlannedNetwork],
     endpoints: Mapping[str, Sequence[PlannedEndpoint]],
     services: Iterable[PlacedService] = (),
+    engine: str = "",
 ) -> dict[str, Any]:
     """The networks and sandboxes of a host in Docker's words, as JSON data.
 
     ``networks`` are documents of ``docker network inspect``, the predefined ones among them; where each endpoint's link
     is stands under ``sandboxes``.  Under ``services``, if there are any, is what the host has to do with: it has tasks
-    of them, or sandboxes on a network of theirs, or a port.
+    of them, or sandboxes on a network of theirs, or a port; and then under ``load_balancer`` the ``engine``.
     """
     project = host.settings.project
     ids = {sandbox.name: identifier("sandbox", project, host.name, sandbox.name) for sandbox in host.sandboxes}
@@ -77,7 +78,7 @@ def model_of(
     return {
         "networks": documents,
         "sandboxes": dict(sorted(sandboxes.items())),
-        **({"services": known} if known else {}),
+        **({"services": known, "load_balancer": engine} if known else {}),
     }
 
 
@@ -299,6 +300,16 @@ def _mesh_port(port: Mapping[str, Any]) -> str:
     return f"{port['host_ip'] or '*'}:{published}->{target}/{port['protocol']}"
 
 
+def balancer_line(models: Mapping[str, Mapping[str, Any]]) -> str:
+    """Which engine balances on which hosts; "" without services."""
+    hosts: dict[str, list[str]] = {}
+    for host, model in sorted(models.items()):
+        if model.get("load_balancer"):
+            hosts.setdefault(model["load_balancer"], []).append(host)
+    said = ", ".join(f"{engine} on {_few(names)}" for engine, names in sorted(hosts.items()))
+    return f"Virtual addresses are balanced by {said}." if said else ""
+
+
 def task_table(models: Mapping[str, Mapping[str, Any]]) -> str:
     """``docker service ps`` of all services: where each task is, whether it gets connections, its addresses."""
     found: dict[tuple[str, int], tuple[str, ...]] = {}
@@ -340,4 +351,5 @@ def live_model(model: Mapping[str, Any], drift: Sequence[Mapping[str, Any]]) -> 
         name: {**entry, "tasks": {task: told for task, told in entry["tasks"].items() if task in sandboxes}}
         for name, entry in model.get("services", {}).items()
     }
-    return {"networks": documents, "sandboxes": sandboxes, **({"services": services} if services else {})}
+    more = {"services": services, "load_balancer": model.get("load_balancer", "")} if services else {}
+    return {"networks": documents, "sandboxes": sandboxes, **more}

@@ -115,7 +115,8 @@ def _calls(named: str) -> None:
     said = [[median(each[place] for each in found[address]) for place in (0, 1)] for address in (_VIP, _TASK)]
     print(
         f"\n  {named}, {REQUESTS} requests, medians of {ROUNDS}: through a VIP {said[0][0]:.0f}/s and p99 "
-        f"{said[0][1]:.0f} us, straight {said[1][0]:.0f}/s and {said[1][1]:.0f} us: x {rate:.3f} and x {late:.2f} (aims: 0.85, 1.3)"
+        f"{said[0][1]:.0f} us, straight {said[1][0]:.0f}/s and {said[1][1]:.0f} us: x {rate:.3f} and "
+        f"x {late:.2f} (aims: 0.85, 1.3)"
     )
 
 

@@ -297,6 +297,7 @@ class TestTheVotingExample:
                 f"{address}/{64 if ':' in address else 24}" for address in addresses(voting, host, task, *ON["vote"])
             ]
             assert [task, host, "ready", ", ".join(own)] in rows
+        assert [f"Virtual addresses are balanced by {ENGINE} on node1, node2, node3."] in rows
         assert any(row[0] == "resting.1" and row[2] == "drained" for row in rows if len(row) == 4)
 
 

@@ -24,7 +24,12 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.nftables_balancing impo
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import Planned, plan
 from ansible_collections.cnm.fabric.plugins.plugin_utils.services import place_services
 from ansible_collections.cnm.fabric.plugins.plugin_utils.verification import checks_of
-from ansible_collections.cnm.fabric.plugins.plugin_utils.views import live_model, service_table, task_table
+from ansible_collections.cnm.fabric.plugins.plugin_utils.views import (
+    balancer_line,
+    live_model,
+    service_table,
+    task_table,
+)
 
 NOW = "2026-11-21T05:00:00Z"
 VOTE = {"vote": {"driver": "overlay", "subnet": ["10.10.2.0/24", "fd00:2::/64"], "enable_ipv6": True}}
@@ -441,6 +446,14 @@ class TestWhatUsersSee:
         models = {host: each.model for host, each in made.plans.items()}
         assert service_table(models) == task_table(models) == ""
         assert "services" not in models["h1"]
+        assert balancer_line(models) == ""
+
+    def test_which_engine_balances_is_said(self) -> None:
+        variables = {f"h{n}": {"cnm_networks": VOTE, "cnm_services": redis(3)} for n in (1, 2)}
+        known = {"h1": replace(facts("h1"), ipvs=True), "h2": facts("h2")}
+        made = plan(read_topology(variables), known, empty(), NOW)
+        models = {host: live_model(each.model, ()) for host, each in made.plans.items()}
+        assert balancer_line(models) == "Virtual addresses are balanced by ipvs on h1, nftables on h2."
 
     def test_verify_tries_virtual_addresses_and_every_hosts_ports(self) -> None:
         made = planned(self.SERVICES, sandboxes={"worker": {"networks": ["vote"]}})
