@@ -266,6 +266,45 @@ class TestOnNetworksOfOneHost:
         assert "server=/api.2.web/\n" in servers
 
 
+class TestOfOneHost:
+    HERE: ClassVar = {"networks": ["web"], "deploy": {"replicas": 2, "placement": {"hosts": ["h1"]}}}
+
+    def alone(self, services: dict[str, Any], leases: Optional[Leases] = None, **more: Any) -> Planned:
+        """What is planned for h1 by itself."""
+        variables = {"cnm_networks": {**LOCAL, **VOTE}, "cnm_services": services, **more}
+        return plan(read_topology({"h1": variables}), {"h1": facts("h1")}, leases or empty(), NOW, whole=False)
+
+    def test_are_planned_without_the_others_and_leave_the_others_alone(self) -> None:
+        others = empty()
+        others["services"] = {"db": {"tasks": {"1": "h2"}}, "gone": {"tasks": {"1": "h1"}}}
+        made = self.alone({"api": self.HERE}, others)
+        assert set(tasks(made)) == {"api.1", "api.2"}
+        assert made.leases["services"] == {"api": {"tasks": {"1": "h1", "2": "h1"}}, "db": {"tasks": {"1": "h2"}}}
+        assert tasks(self.alone({"api": self.HERE}, made.leases)) == tasks(made)
+
+    def test_have_a_name_that_is_nobody_elses(self) -> None:
+        taken = empty()
+        taken["services"] = {"api": {"tasks": {"1": "h2"}}}
+        made = self.alone({"api": self.HERE}, taken)
+        assert "there is a service `api` on h2 already" in made.refusals["h1"][0]
+        assert made.leases["services"] == taken["services"]
+
+    @pytest.mark.parametrize(
+        "service",
+        [
+            {"networks": ["web"]},
+            {**HERE, "networks": ["vote"]},
+            {**HERE, "ports": ["80:80"]},
+        ],
+        ids=["placed anywhere", "on an overlay", "with a port of every host"],
+    )
+    def test_are_none_that_others_have_a_part_in(self, service: dict[str, Any]) -> None:
+        refused = self.alone({"api": service}).refusals["h1"]
+        assert any("what spans hosts is planned for all of them at once" in text for text in refused)
+        local = self.alone({"api": {**self.HERE, "ports": ["80:80"]}}, cnm_ingress_mode="local")
+        assert local.refusals == {}
+
+
 class TestWhatCannotBe:
     def known(self, **addresses: str) -> dict[str, Facts]:
         return {
