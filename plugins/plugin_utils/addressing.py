@@ -202,9 +202,9 @@ class Taken:
             if is_routed:
                 self._routed.append((prefix, what))
             else:
-                self._on_link.append((prefix, what, link))
+                self._on_link.append((prefix, f"{what} on this host", link))
         for server in resolvers:
-            self._on_link.append((network_of(server), f"the host's resolver {server}", ""))
+            self._on_link.append((network_of(server), f"the host's resolver {server} on this host", ""))
         for name, facts in sorted(known.items()):
             self._on_link += [
                 (network_of(address), f"the address {address} of the host {name} ({link})", link)
@@ -222,7 +222,7 @@ class Taken:
         clash = self._clash(network_of(config.subnet), network.option("com.docker.network.bridge.name"))
         if clash is None:
             return []
-        return [f"{network.path}: subnet {config.subnet} overlaps {clash} on this host. Choose another subnet."]
+        return [f"{network.path}: subnet {config.subnet} overlaps {clash}. Choose another subnet."]
 
     def hidden(self, network: Network, config: IpamConfig) -> list[str]:
         """Sentences about routes through a gateway that such a subnet hides."""
