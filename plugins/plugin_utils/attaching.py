@@ -129,7 +129,9 @@ def _names(links: Mapping[str, LinkFacts]) -> str:
     usable = sorted(
         name
         for name, link in links.items()
-        if link.ethernet and not (link.loopback or link.master or link.ours or link.made or link.owner)
+        if link.ethernet
+        and link.kind not in _TAKEN_WHOLE
+        and not (link.loopback or link.master or link.ours or link.made or link.owner)
     )
     more = [f"and {len(usable) - _NAMED} more"] if len(usable) > _NAMED else []
     return ", ".join([*usable[:_NAMED], *more]) or "none"

@@ -20,13 +20,14 @@ OPEN, CLOSED = 80, 81
 
 @dataclass(frozen=True)
 class Net:
-    """A network of the driver bridge."""
+    """A network, usually of the driver bridge."""
 
     subnets: tuple[str, ...]
     internal: bool = False
     options: Mapping[str, str] = field(default_factory=dict)
     gateway: Optional[str] = None
     ip_range: Optional[str] = None
+    driver: str = "bridge"
 
     def gateways(self) -> dict[int, str]:
         """The bridge's address in each family."""
@@ -41,6 +42,7 @@ class Net:
         words += [f"--gateway={self.gateway}"] if self.gateway else []
         words += [f"--ip-range={self.ip_range}"] if self.ip_range else []
         words += ["--ipv6"] if any(":" in item for item in self.subnets) else []
+        words += ["--driver", self.driver] if self.driver != "bridge" else []
         words += ["--internal"] if self.internal else []
         words += [word for key, value in self.options.items() for word in ("-o", f"{key}={value}")]
         return ["network", "create", *words, name]
@@ -50,7 +52,7 @@ class Net:
         first = {"subnet": self.subnets[0], "gateway": self.gateway, "ip_range": self.ip_range}
         config = [{key: value for key, value in first.items() if value}, *({"subnet": s} for s in self.subnets[1:])]
         entry: dict[str, Any] = {"ipam": {"config": config}, "driver_opts": dict(self.options)}
-        entry["internal"] = self.internal
+        entry["internal"], entry["driver"] = self.internal, self.driver
         entry["enable_ipv6"] = any(":" in item for item in self.subnets)
         return {**entry, "attachable": False}  # as docker network create has it
 
@@ -188,6 +190,11 @@ SCENARIOS: dict[str, Scenario] = {
         "a network with no way out",
         {"internal": Net(("10.60.3.0/24",), internal=True)},
         _pair("internal"),
+    ),
+    "lan": Scenario(
+        "a macvlan network on the host's own link",
+        {"lan": Net(("10.60.40.0/24",), options={"parent": "eth0"}, gateway="10.60.40.1", driver="macvlan")},
+        _pair("lan"),
     ),
     "two": Scenario(
         "one box on two networks, one of them internal",
