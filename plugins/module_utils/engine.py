@@ -303,7 +303,8 @@ class Engine:
         operations = left = difference((), observed, self._registry)
         if check:
             return operations
-        unfinished, failed = bool(journal.places), []  # type: bool, list[str]
+        unfinished = bool(journal.places)
+        failed: list[str] = []
         for _round in range(_ROUNDS):
             if not left:
                 break
