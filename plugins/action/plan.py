@@ -121,6 +121,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "kept": facts[name].digest == plan.digest,
                 # Without the keys the probe cannot tell whether encryption is as planned.
                 "settled": facts[name].digest == plan.digest and facts[name].settled and not plan.encrypts,
+                "meshes": outcome.meshes[name],
                 "shared": sorted(plan.shared - set(facts[name].shared)),
                 "missing": list(facts[name].missing) if plan.resources else [],
             }

@@ -38,6 +38,8 @@ class Outcome:
     warnings: dict[str, list[str]] = field(default_factory=dict)
     shared: dict[str, str] = field(default_factory=dict)
     """Texts that plans name by digest."""
+    meshes: dict[str, list[str]] = field(default_factory=dict)
+    """As `Planned.meshes`."""
 
 
 def open_store(setting: str, inventory_directory: str) -> Store:
@@ -107,6 +109,7 @@ def _make_plans(
             outcome.refusals[name] = [" ".join([text, *whose(text, name, alone[name])]) for text in reasons]
         outcome.warnings.update(planned.warnings)
         outcome.shared.update(planned.shared)
+        outcome.meshes.update(planned.meshes)
     return outcome
 
 

@@ -57,6 +57,8 @@ class Planned:
     warnings: dict[str, list[str]] = field(default_factory=dict)
     shared: dict[str, str] = field(default_factory=dict)
     """Texts that plans name by digest, because their hosts have them in common."""
+    meshes: dict[str, list[str]] = field(default_factory=dict)
+    """By host the digests of the tables (`Mesh`) of its networks that span hosts."""
 
 
 def plan(
@@ -97,6 +99,7 @@ def plan(
         if drawn.warnings:
             result.warnings.setdefault(host.name, []).extend(drawn.warnings)
         result.plans[host.name] = _plan_host(host, known, drawn, fleet, kept_by(host.name, drawn.leases, spanning))
+        result.meshes[host.name] = sorted(item.shared.table for item in drawn.networks.values() if item.shared)
     result.leases = join(parts, spanning)
     return result
 

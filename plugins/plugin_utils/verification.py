@@ -52,7 +52,7 @@ def checks_of(model: Mapping[str, Any], limit: int, meshes: Sequence[Mesh] = (),
         for endpoint in entry["endpoints"]:
             reach.update(endpoint["gateways"])
             for row in remote.get(endpoint["network"], {}).get(sandbox, ()):
-                reach.update(row[3])
+                reach.update(row[3] if endpoint["network"] not in unsure else ())
                 names.update(row[4])
         for place in virtual.get(sandbox, ()):
             reach.update(place["vips"] if place["answers"] else ())

@@ -8,11 +8,12 @@ from typing import Any, Optional
 
 import pytest
 
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import Address, Link, Route
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import Address, Link, Mesh, Route
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts, LinkFacts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import Planned, plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.verification import checks_of
 
 NOW = "2026-11-21T05:00:00Z"
 LINKS = {
@@ -182,3 +183,23 @@ class TestParents:
         network = office("10.1.0.0/24", macvlan_mode="passthru")
         made = planned(network, ["a"], given=facts(reached_by=(reached,)))
         assert ("h1" in made.refusals) == refused
+
+
+@pytest.mark.parametrize(("mode", "crossed"), [("bridge", True), ("vepa", False)])
+def test_verify_asks_for_everybody_s_names_on_the_lan_and_on_an_overlay_beside_it(mode: str, crossed: bool) -> None:
+    networks = {
+        "office": office("198.18.0.0/24", macvlan_mode=mode),
+        "wide": {"driver": "overlay", "subnet": "10.1.0.0/24"},
+    }
+    variables = {
+        host: {"cnm_networks": networks, "cnm_sandboxes": {name: {"networks": ["wide", "office"]}}}
+        for host, name in (("h1", "one"), ("h2", "two"))
+    }
+    known = {host: facts(addresses=((f"192.0.2.1{host[1]}", "eth0", 1500),)) for host in variables}
+    made = plan(read_topology(variables), known, empty(), NOW)
+    meshes = [Mesh.from_json(made.shared[digest]) for digest in made.meshes["h1"]]
+    (check,) = checks_of(made.plans["h1"].model, 10, meshes, "h1")
+    wide, on_lan = "10.1.0.3", addresses(made)["two/eth1"].partition("/")[0]
+    assert check["names"] == {"two": [wide, on_lan], "two.wide": [wide], "two.office": [on_lan]}
+    assert wide in check["reach"]
+    assert (on_lan in check["reach"]) is crossed
