@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 import yaml
@@ -72,7 +72,8 @@ AT = {
 """The subnet's first address is left to the router, unless ip_range says where addresses come from."""
 
 
-def declare(fleet: Fleet, networks: dict[str, Any] = NETWORKS) -> None:
+def declare(fleet: Fleet, networks: Optional[dict[str, Any]] = None) -> None:
+    networks = NETWORKS if networks is None else networks
     hosts = {
         node: {
             "cnm_sandboxes": {

@@ -2,9 +2,8 @@
 # Copyright: cnm.fabric contributors
 """The suite of tests/lab/test_services.py with IPVS in place of nftables, on a kernel that has it.
 
-A part of it, as everything is slow here; with ``CNM_WHOLE`` drift and scaling as well: ``./run vm --timeout 7200 env
-CNM_WHOLE=yes python -m pytest tests/vm/test_services_by_ipvs.py``.  All there is: ``./run vm --timeout 14400 env
-CNM_LOAD_BALANCER=ipvs CNM_PATIENCE=1800 python -m pytest tests/lab/test_services.py``.
+A part of it, as everything is slow here; with ``./run test --all vm`` drift and scaling as well.  All there is:
+``./run vm --timeout 14400 env CNM_LOAD_BALANCER=ipvs CNM_PATIENCE=1800 python -m pytest tests/lab/test_services.py``.
 """
 
 from __future__ import annotations
@@ -15,12 +14,16 @@ from collections.abc import Iterator
 import pytest
 from fleet import Fleet
 from lab import Lab
+from sampling import WHOLE
 
 os.environ["CNM_LOAD_BALANCER"] = "ipvs"
 os.environ.setdefault("CNM_PATIENCE", "1200")
 
 import test_services as suite
-from test_services import at_work, fleet, vips, worker  # noqa: F401
+from test_services import at_work, fleet, vips, worker
+
+__all__ = ["at_work", "fleet", "vips", "worker"]
+"""Fixtures of the suite."""
 
 pytestmark = pytest.mark.vm
 
@@ -51,11 +54,11 @@ class TestTheVotingExample:
     test_a_service_on_two_networks = _whole.test_a_service_on_two_networks_has_an_address_on_each
     test_every_host_answers_from_outside = _whole.test_every_host_answers_on_a_published_port_from_outside
     test_a_second_run_changes_nothing = _whole.test_a_second_run_changes_nothing
-    if os.environ.get("CNM_WHOLE"):
+    if WHOLE:
         test_drift_is_named_and_repaired = _drift.test_of_services_is_named_and_repaired
 
 
-if os.environ.get("CNM_WHOLE"):
+if WHOLE:
 
     class TestScaling(suite.TestScaling):
         """Under load, and with open connections."""
