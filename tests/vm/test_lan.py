@@ -55,6 +55,17 @@ def test_ipvlans_of_each_mode_come_change_and_go(mode: str) -> None:
     becomes(before)
 
 
+@on_a_host
+def test_a_sandbox_s_link_may_be_called_as_one_of_the_host_s() -> None:
+    sh("ip link add eth0 type dummy; ip link add eth1 type dummy")
+    before = host_snapshot()
+    wanted = a_lan(MACVLAN, vlan=7)
+    converge(wanted)
+    assert compare(wanted) == []
+    converge(())
+    becomes(before)
+
+
 def on(parent: str, driver: str, subnet: str, **options: Any) -> dict[str, Any]:
     return {"driver": driver, "subnet": subnet, "driver_opts": {"parent": parent, **options}}
 

@@ -220,8 +220,13 @@ class LinkKind(Kind[Link]):
 
     @staticmethod
     def _create_on_parents(host: Host, items: Sequence[Link]) -> None:
-        """Each in its namespace at once, asked for where its parent is."""
+        """Each in its namespace at once, asked for where its parent is.
+
+        There, too, older kernels look whether the name is taken (seen on 6.1), and every host has an eth0; but not if
+        they are told a number for the link (rtnl_newlink).
+        """
         links = host.links("")
+        number = _highest(links)
         with contextlib.ExitStack() as stack:
             messages = []
             for item in items:
@@ -231,7 +236,10 @@ class LinkKind(Kind[Link]):
                     raise netlink.NetlinkError(errno.ENODEV, problem, f"new link {item.name}")
                 path = f"{namespaces.DIRECTORY}/{item.namespace}"
                 place = stack.enter_context(open(path, "rb")) if item.namespace else None
-                messages.append(_new_link(item, place.fileno() if place else None, links[parent.link]["index"]))
+                number = max(number, _highest(host.links(item.namespace))) + 1 if place else number
+                given = {"index": number} if place else {}
+                below = links[parent.link]["index"]
+                messages.append(_new_link(item, place.fileno() if place else None, below, **given))
             host.send("", messages)
 
     @staticmethod
@@ -361,7 +369,13 @@ class LinkKind(Kind[Link]):
                 host.remove(namespace, [*messages, netlink.del_group(_DELETE_GROUP)])
 
 
-def _new_link(item: Link, netns_fd: Optional[int] = None, parent: Optional[int] = None) -> netlink.Message:
+def _highest(links: Mapping[str, Mapping[str, Any]]) -> int:
+    return max(int(link["index"]) for link in links.values())
+
+
+def _new_link(
+    item: Link, netns_fd: Optional[int] = None, parent: Optional[int] = None, index: Optional[int] = None
+) -> netlink.Message:
     """A VXLAN of a local IPv6 address takes IPv6 remote ends without a group, as tried on Linux 6.1 and 6.18."""
     data: dict[str, Any] = {}
     if item.vxlan is not None:
@@ -377,7 +391,7 @@ def _new_link(item: Link, netns_fd: Optional[int] = None, parent: Optional[int] 
         # Else each static entry of its forwarding table is two, one of them for VLAN 1, which it does not have.
         data = {"vlan_default_pvid": 0}
     values: dict[str, Any] = {"mac": item.mac, "mtu": item.mtu, "group": item.group}
-    return netlink.new_link(item.name, item.type, **values, link=parent, netns_fd=netns_fd, data=data)
+    return netlink.new_link(item.name, item.type, **values, link=parent, netns_fd=netns_fd, data=data, index=index)
 
 
 def _parent_data(parent: Parent, kind: str) -> dict[str, Any]:
