@@ -34,7 +34,7 @@ def _table(*more: str) -> Nftables:
     box = {"networks": ["n"], "ports": ports}
     variables = {"node1": {"cnm_networks": {"n": {"subnet": "10.0.0.0/24"}}, "cnm_sandboxes": {"a": box}}}
     made = plan(read_topology(variables), {"node1": Facts()}, empty(), "").plans["node1"]
-    return next(item for item in made.resources if isinstance(item, Nftables) and not item.namespace)
+    return next(item for item in made.resources if isinstance(item, Nftables) and item.key[1:3] == ("", "inet"))
 
 
 def _milliseconds(work: Callable[[], object]) -> float:

@@ -226,7 +226,7 @@ class LinkKind(Kind[Link]):
         they are told a number for the link (rtnl_newlink).
         """
         links = host.links("")
-        number = _highest(links)
+        number = _highest(links) + len(items)  # those that are to be the host's own take the next ones
         with contextlib.ExitStack() as stack:
             messages = []
             for item in items:
