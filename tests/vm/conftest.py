@@ -5,10 +5,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
 
 import pytest
 
 IN_THE_VM = "CNM_VM" in os.environ
+
+
+def pytest_sessionstart() -> None:
+    """Load what gives every namespace parameters of its own: else they appear while a test beside compares them."""
+    if IN_THE_VM:
+        subprocess.run(["modprobe", "ip_vs"], check=True)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
