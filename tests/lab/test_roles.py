@@ -71,8 +71,7 @@ def test_single_host_says_whose_matter_networks_of_many_hosts_are(fleet: Fleet) 
     for host in fleet.hosts:
         said = run.of("cnm.fabric.converge", host)["msg"]
         assert said == (
-            "multinet: what spans hosts is planned for all of them at once: run cnm.fabric.site, or the role "
-            "multi_host"
+            "multinet: what spans hosts is planned for all of them at once: run cnm.fabric.site, or the role multi_host"
         )
     fleet.declare(NETWORKS, node1=sandboxes(c1=["here"]))
     assert play(fleet, "single_host").code == 0
