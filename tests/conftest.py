@@ -25,6 +25,7 @@ sys.path.insert(0, str(TESTS / "lab"))
 
 from lab import Lab, LabError, labs
 from overlaying import lab_of
+from sampling import WHOLE
 
 
 def _collection_importable() -> None:
@@ -57,9 +58,12 @@ hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever lies in a folder that needs root is skipped without it, and says so."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What needs root is skipped without it, and what is no part of the sample unless all or its file is asked for."""
+    sampled = not WHOLE and all(Path(str(argument)).is_dir() for argument in config.args)
     for item in items:
+        if sampled and item.get_closest_marker("whole"):
+            item.add_marker(pytest.mark.skip(reason="takes long: ./run test --all, or its file"))
         with contextlib.suppress(ValueError):
             if item.path.relative_to(TESTS).parts[0] in NEED_ROOT:
                 item.add_marker(pytest.mark.root)

@@ -110,7 +110,7 @@ def _going(resource: Resource) -> list[Key]:
     """What a removed object takes along: itself, and what hangs on a link's addresses."""
     if resource.kind == "address":
         return [resource.key, ("addresses", resource.key[1], resource.key[2])]
-    return [] if isinstance(resource, Namespace) and resource.owner else [resource.key]
+    return [] if resource.stays else [resource.key]
 
 
 def _compare(kind: Kind[Any], wanted: Resource, found: Any) -> Any:
@@ -442,6 +442,8 @@ def diff(operations: Sequence[Operation[Any]]) -> dict[str, dict[str, Any]]:
             after[name] = _described(operation.resource)
         elif operation.action == "delete":
             before[name] = _described(operation.resource)
+            if operation.reason:
+                after[name] = {"stays because": operation.reason}
         else:
             before[name] = {item.attribute: _shown(item.found) for item in operation.differences}
             after[name] = {item.attribute: _shown(item.wanted) for item in operation.differences}

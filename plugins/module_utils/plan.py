@@ -62,6 +62,10 @@ ALONE = "alone/"
 """Roles that begin so are of objects a module made by itself: ours to change, and no plan prunes them."""
 
 
+USED = "used/"
+"""Begins the mark of a bridge that somebody else made and a network uses: it is given back, never removed."""
+
+
 PORT = "port:"
 """Begins the mark of a veth pair's far end, before the pair's role."""
 
@@ -126,6 +130,11 @@ class Resource(ABC):
         return True
 
     @property
+    def stays(self) -> bool:
+        """Whether it is somebody else's: when nothing of ours wants it, our mark goes and the object stays."""
+        return False
+
+    @property
     def label(self) -> str:
         """Its name for people, as in an operation or an error."""
         return "/".join(part for part in self.key[1:] if part)
@@ -156,6 +165,10 @@ class Namespace(Resource):
     @property
     def key(self) -> Key:
         return (self.kind, self.name)
+
+    @property
+    def stays(self) -> bool:
+        return bool(self.owner)
 
 
 @dataclass(frozen=True)
@@ -250,6 +263,8 @@ class Link(Resource):
     port: Optional[Port] = None
     vxlan: Optional[Vxlan] = None
     parent: Optional[Parent] = None
+    adopts: bool = False
+    """Of a bridge that the user named: whether one that somebody else made is used as it is, but for mark and group."""
 
     @property
     def key(self) -> Key:
@@ -266,6 +281,10 @@ class Link(Resource):
     @property
     def restorable(self) -> bool:
         return not self.role.startswith(PORT)  # the end of a pair whose other end is nowhere
+
+    @property
+    def stays(self) -> bool:
+        return self.role.startswith(USED)
 
 
 @dataclass(frozen=True)

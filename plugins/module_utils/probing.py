@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Optional
@@ -18,7 +18,7 @@ from .kernel.connection import reached_by
 from .kernel.host import Host
 from .kernel.listening import listeners
 from .kernel.nft import NftError
-from .plan import LAN_GROUP, OTHERS, Nftables, project_of, pruned, role_of, table_name
+from .plan import LAN_GROUP, OTHERS, USED, Nftables, project_of, pruned, role_of, table_name
 from .resources import docker_user
 from .resources.nftables import FAMILY, parse
 from .resources.sysctl import FORWARDING, forwarding_of, read_sysctl
@@ -85,13 +85,23 @@ def resolvers(paths: Sequence[Path] = (_RESOLV_CONF, *_BEHIND_A_STUB)) -> dict[s
     return settings
 
 
+def _is_ours(link: Mapping[str, Any], project: str) -> bool:
+    """Whether this project made the link; a bridge that it uses is somebody else's."""
+    role = role_of(link["alias"], project)
+    return role is not None and not role.startswith(USED)
+
+
+def _is_planned(link: Mapping[str, Any], project: str) -> bool:
+    return _is_ours(link, project) and pruned(role_of(link["alias"], project))
+
+
 def _foreign_routes(host: Host) -> list[dict[str, Any]]:
     snapshot = host.snapshot("")
     result = []
     for route in snapshot.routes:
         link = snapshot.link_by_index(route["dev"] or 0)
         # What modules made by themselves is no plan's: its prefixes are taken like anybody's.
-        if link is None or pruned(role_of(link["alias"], host.project)):
+        if link is None or _is_planned(link, host.project):
             continue
         result.append({"destination": route["destination"], "link": link["name"], "via": route["via"]})
     return sorted(result, key=lambda item: (item["destination"], item["link"]))
@@ -103,7 +113,7 @@ def _foreign_addresses(host: Host) -> list[dict[str, Any]]:
     result = []
     for entry in snapshot.addresses:
         link = snapshot.link_by_index(entry["index"])
-        if link is None or entry["scope"] != _SCOPE_GLOBAL or role_of(link["alias"], host.project) is not None:
+        if link is None or entry["scope"] != _SCOPE_GLOBAL or _is_ours(link, host.project):
             continue
         address = entry["address"].partition("/")[0]
         if not ip_address(address).is_loopback:
@@ -163,7 +173,7 @@ def _links(host: Host) -> list[dict[str, Any]]:
                 "ethernet": len(link["mac"]) == _MAC_LENGTH,
                 "below": below["name"] if below and link["kind"] != "veth" else "",
                 "master": master["name"] if master and link["slave"] in _TAKING else "",
-                "ours": role if role is not None and pruned(role) else "",
+                "ours": role if role is not None and _is_planned(link, host.project) else "",
                 "made": made,
                 "owner": owner if owner is not None and owner != host.project else "",
             }

@@ -135,6 +135,7 @@ def allocate(
             taken.take(network_of(subnet.subnet))
     named = {name: network for name in in_use if (network := host.network(name)) is not None}
     for network in named.values():
+        allocation.problems += _no_way_out(network, facts)
         for config in network.ipam:
             allocation.problems += (Taken([beside(facts, network)]) if network.on_lan else taken).clashes(
                 network, config
@@ -173,6 +174,19 @@ def beside(facts: Facts, network: Network) -> Facts:
     )
 
 
+def _no_way_out(network: Network, facts: Facts) -> list[str]:
+    """A sentence if the bridge a network is to use is what the host itself is reached by."""
+    bridge = network.option(_BRIDGE_NAME)
+    if bridge not in facts.uplinks:
+        return []
+    sentence = (
+        f"{network.path}: the bridge {bridge} has the host's default route, and other networks could not go out by it "
+        f"any more. Sandboxes get addresses of its LAN with `driver: macvlan` and `parent: {bridge}`."
+    )
+    return [sentence]
+
+
+_BRIDGE_NAME = "com.docker.network.bridge.name"
 _POOLS = "cnm_default_address_pools"
 
 
@@ -219,7 +233,7 @@ class Taken:
 
     def clashes(self, network: Network, config: IpamConfig) -> list[str]:
         """A sentence if a subnet that was declared overlaps what is there."""
-        clash = self._clash(network_of(config.subnet), network.option("com.docker.network.bridge.name"))
+        clash = self._clash(network_of(config.subnet), network.option(_BRIDGE_NAME))
         if clash is None:
             return []
         return [f"{network.path}: subnet {config.subnet} overlaps {clash}. Choose another subnet."]

@@ -423,7 +423,7 @@ def _network_resources(host: Host, drawn: _Drawn, facts: Facts) -> list[Resource
             ports,
             closed,
             [link for link in facts.forwarding_links.get(4, ()) if link != "default"] if 4 in closed else [],
-            facts.bridges,
+            sorted(set(facts.bridges) - set(bridges.values())),
             bool(opened),
             facts.uplinks,
             overlays,

@@ -444,6 +444,90 @@ class TestForeign:
         the_same(before, snapshot())
 
 
+class TestUsedBridge:
+    """One that somebody else made, and a network names: as in Docker it is used, and stays when the network goes."""
+
+    MADE = """
+    ip link add br-apart type bridge; ip link set br-apart mtu 1450 address 02:00:00:00:00:09 up
+    ip address add 10.0.2.1/24 dev br-apart; ip address add 192.0.2.1/24 dev br-apart
+    ip route add 198.51.100.0/24 via 192.0.2.9
+    ip link add theirs0 type veth peer name theirs1; ip link set theirs0 master br-apart up
+    """
+
+    @on_a_host
+    def test_is_marked_used_and_given_back(self) -> None:
+        sh(self.MADE)
+        before = snapshot()
+        wanted = resources_of(LARGE)
+        foretold = converge(wanted, check=True)
+        assert "change link br-apart (role, group)" in foretold
+        assert not any("address br-apart" in line for line in foretold)
+        the_same(before, snapshot())
+        assert converge(wanted) == foretold
+        works([("c3", "c3", "10.0.2.9")])
+        sh("ip netns exec c3 ping -c 1 -W 5 10.0.2.1")
+        whole = snapshot()
+        assert converge(wanted) == []
+        sh("ip link set br-apart group default")
+        assert converge(wanted) == ["change link br-apart (group)"]
+        the_same(whole, snapshot())
+        gone = converge(resources_of(SMALL))
+        assert "delete link br-apart" in gone
+        converge(())
+        becomes(before)
+
+    @on_a_host
+    def test_the_diff_says_whose_it_is(self) -> None:
+        sh(self.MADE)
+        wanted = resources_of(LARGE)
+        with Host("default", run_command) as host:
+            said = engine.diff(engine.Engine(host).converge(wanted, check=False))
+        assert said["before"]["link br-apart"] == {"role": "", "group": 0}
+        assert said["after"]["link br-apart"]["role"] == "used/network/apart"
+        with Host("default", run_command) as host:
+            said = engine.diff(engine.Engine(host).converge((), check=False))
+        assert "somebody else's" in said["after"]["link br-apart"]["stays because"]
+
+    @on_a_host
+    def test_a_run_that_fails_leaves_it_as_it_was(self) -> None:
+        sh(self.MADE)
+        wrong = Link("", "br-wrong", "bridge", "network/wrong", mtu=20)
+        before = snapshot()
+        with pytest.raises(engine.EngineError, match="was undone"):
+            converge([*resources_of(LARGE), wrong])
+        becomes(before)
+        converge(resources_of(LARGE))
+        used = snapshot()
+        with pytest.raises(engine.EngineError, match="was undone"):
+            converge([*resources_of(SMALL), wrong])
+        becomes(used)
+
+    @on_a_host
+    def test_it_gets_no_address_of_ours(self) -> None:
+        sh(self.MADE + "ip address del 10.0.2.1/24 dev br-apart")
+        before = snapshot()
+        for check in (True, False):
+            with pytest.raises(engine.EngineError, match=r"br-apart, which somebody else made, .* 10\.0\.2\.1/24: add"):
+                converge(resources_of(LARGE), check=check)
+        the_same(before, snapshot())
+
+    @on_a_host
+    def test_without_one_it_is_made_and_removed(self) -> None:
+        before = snapshot()
+        assert "create link br-apart" in converge(resources_of(LARGE))
+        converge(())
+        becomes(before)
+
+    @pytest.mark.parametrize("harm", ["type bridge; ip link set br-apart alias mine", "type veth peer name theirs9"])
+    @on_a_host
+    def test_what_is_marked_or_no_bridge_is_in_the_way(self, harm: str) -> None:
+        sh(f"ip link add br-apart {harm}")
+        before = snapshot()
+        with pytest.raises(engine.Obstacles, match="link br-apart"):
+            converge(resources_of(LARGE))
+        the_same(before, snapshot())
+
+
 class TestLock:
     @on_a_host
     def test_a_second_run_waits_for_the_first(self) -> None:

@@ -190,6 +190,7 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "group": Drift("ip link set br-apart group 7"),
         "announcements": Never("how a change is told, not how a link is"),
         "announcement_ms": Never("how a change is told, not how a link is"),
+        "adopts": Never("whose the link may be, not how it is"),
         "route_localnet": Drift("sysctl -qw net.ipv4.conf.br-apart.route_localnet=1"),
         "port": Drift(OV0 + "link set vx0 nomaster"),
         "port.master": Drift(OTHER_BRIDGE),

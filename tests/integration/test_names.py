@@ -367,7 +367,6 @@ def _until(sandbox: str, name: str, wanted: Answer) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.slow
 @on_a_host
 def test_500_resolvers_start_and_read_their_names_again() -> None:
     """More processes than the kernel has inotify instances for one user."""

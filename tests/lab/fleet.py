@@ -117,7 +117,7 @@ class Fleet:
 
 
 _SNAPSHOT = """
-ip -d -o link | sed 's/promiscuity.*//'
+ip -d -o link | sed 's/promiscuity.*//; s/state UNKNOWN/state UP/'
 ip -o addr | sed 's/valid_lft.*//; s/ tentative//'
 ip route
 ip -6 route | grep -v fe80

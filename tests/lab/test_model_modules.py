@@ -482,9 +482,10 @@ class TestRefusals:
             "a predefined name": (a("network", name="bridge"), ["name: The network `bridge` is always there"]),
             "an option": (a("network", name="x", subnets="10.0.0.0/24"), ["no option subnets. Did you mean `subnet`?"]),
             "not yet": (
-                a("network", name="x", driver="macvlan"),
-                ["driver (macvlan): The drivers macvlan and ipvlan are not there"],
+                a("network", name="x", driver="acme.net.fast"),
+                ["driver (acme.net.fast): Drivers of other collections are not there"],
             ),
+            "of a LAN": (a("network", name="x", driver="macvlan"), ["span hosts (x)", "run cnm.fabric.site"]),
             "of many hosts": (a("network", name="x", driver="overlay"), ["span hosts (x)", "run cnm.fabric.site"]),
             "a key": (a("sandbox", name="x", networks={"bridge": {"alias": ["a"]}}), ["networks.bridge.alias: "]),
             "a port": (a("sandbox", name="x", ports=["80:x"]), ["ports[0] (80:x): "]),

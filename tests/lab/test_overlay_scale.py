@@ -54,7 +54,6 @@ class Clock:
         return result
 
 
-@pytest.mark.slow
 def test_many_hosts_converge_and_are_proved_and_stay_as_they_are(
     many: Lab, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:

@@ -70,7 +70,6 @@ class Containers:
         return re.sub(r"\[\d+:\d+\]", "", self.fleet.sh("node1", _TABLES))
 
 
-@pytest.mark.slow
 def test_three_hosts_beside_a_running_engine(beside: Lab, tmp_path: Path, subtests: pytest.Subtests) -> None:
     fleet = Fleet(beside, tmp_path)
     docker = Containers(DockerEngine(beside, "node1", ip6tables=False), fleet)

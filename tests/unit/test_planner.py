@@ -110,6 +110,17 @@ def test_a_host_that_did_not_forward_goes_on_dropping_what_is_not_ours() -> None
     assert others(routing) == ('meta nfproto ipv4 iifname "eth0" accept', "meta nfproto ipv4 drop")
 
 
+def test_a_bridge_that_somebody_else_made_is_no_stranger_to_the_network_that_uses_it() -> None:
+    named = {"driver_opts": {"com.docker.network.bridge.name": "br0"}, "subnet": "10.0.9.0/24"}
+    variables = {"cnm_networks": {"lan": named}, "cnm_sandboxes": {"c1": {"networks": ["lan"]}}}
+    facts = Facts(bridges=("br0", "br1"), routes=(("10.0.9.0/24", "br0", None),))
+    made = planned({"node1": variables}, {"node1": facts})
+    (table,) = (t for t in of_kind(made.plans["node1"], Nftables) if not t.namespace and t.family == "inet")
+    assert [item.elements for item in table.collections if item.name == "foreign"] == [('"br1" . "br1"',)]
+    way_out = Facts(routes=(("default", "br0", "192.0.2.1"),))
+    assert "driver: macvlan" in " ".join(planned({"node1": variables}, {"node1": way_out}).refusals["node1"])
+
+
 def test_nobody_speaks_in_another_s_name_on_a_bridge_where_the_host_can_see_to_it() -> None:
     def bridge_tables(facts: Facts) -> tuple[list[Nftables], list[str]]:
         made = planned({"node1": EXAMPLE}, {"node1": facts})

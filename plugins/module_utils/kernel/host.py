@@ -71,6 +71,8 @@ class Host:
         """Names of those with nobody's mark, in which a module may have made something of ours; likewise."""
         self.attached: set[str] = set()
         """Names of those of others that are, or are to be, sandboxes of ours; likewise."""
+        self.used: set[tuple[str, str]] = set()
+        """Namespace and name of the bridges of others that are used, or are to be; filled when links are observed."""
         self.paths: dict[str, str] = {}
         """Where the owner's namespace is, for names that do not lead there yet; likewise."""
         self.warnings: list[str] = []
@@ -145,6 +147,7 @@ class Host:
         self.own_namespaces.clear()
         self.foreign_namespaces.clear()
         self.attached.clear()
+        self.used.clear()
         self.paths.clear()
 
     def send(self, namespace: str, messages: Sequence[Message]) -> None:

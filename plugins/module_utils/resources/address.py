@@ -46,12 +46,28 @@ class AddressKind(Kind[Address]):
                 if link is None or entry["scope"] != _SCOPE_GLOBAL or link["loopback"]:
                     continue
                 role = role_of(link["alias"], host.project)
-                marked, adopted = role is not None, (namespace, link["name"]) in wanted_links
+                used = (namespace, link["name"]) in host.used
+                marked, adopted = role is not None and not used, (namespace, link["name"]) in wanted_links
                 if marked or adopted:
                     connected = not link["up"] or (entry["index"], prefix_of(entry["address"])) in routes
                     found = Address(namespace, link["name"], entry["address"], connected)
-                    ours = marked or namespace in host.own_namespaces
-                    result[found.key] = Found(found, ours, stale=host.prunes(role) or (marked and adopted))
+                    ours = marked or used or namespace in host.own_namespaces
+                    stale = not used and (host.prunes(role) or (marked and adopted))
+                    result[found.key] = Found(found, ours, stale)
+        return result
+
+    def refuse(self, host: Host, wanted: Sequence[Address]) -> list[str]:
+        """A bridge that somebody else made keeps the addresses it has, and gets none."""
+        result = []
+        for item in wanted:
+            if (item.namespace, item.link) in host.used:
+                snapshot = host.snapshot(item.namespace)
+                index = snapshot.links[item.link]["index"]
+                if (index, item.address) not in {(entry["index"], entry["address"]) for entry in snapshot.addresses}:
+                    result.append(
+                        f"the bridge {item.link}, which somebody else made, does not have the gateway's address "
+                        f"{item.address}: add it there, or say `gateway:` with an address it has"
+                    )
         return result
 
     def create(self, host: Host, resources: Sequence[Address]) -> None:

@@ -54,7 +54,9 @@ class Operation(Generic[R]):
 
     @property
     def reason(self) -> str:
-        """Why an object is replaced, as a sentence; "" for other operations."""
+        """Why an object is replaced, or stays though it is removed from what is ours; "" for other operations."""
+        if self.action == "delete" and self.resource.stays:
+            return "it is somebody else's: only what this project has put there goes"
         if not self.fixed:
             return ""
         return f"the kernel cannot change the {' and the '.join(self.fixed)} of a {self.resource.kind} in place"

@@ -19,7 +19,7 @@ from typing import Any, Optional
 
 from ..kernel import namespaces, netlink
 from ..kernel.host import Host
-from ..plan import LAN_GROUP, PORT, Key, Link, Parent, Peer, Port, Vxlan, mark, role_of
+from ..plan import LAN_GROUP, LINK_GROUP, OPEN_GROUP, PORT, USED, Key, Link, Parent, Peer, Port, Vxlan, mark, role_of
 from .base import Difference, Found, Kind, Operation, by_namespace
 
 _DELETE_GROUP = 0x636E6D
@@ -104,7 +104,10 @@ class LinkKind(Kind[Link]):
                     continue
                 known = role or (want.role if want is not None else "")
                 found = self._found(host, namespace, link, role or "", ports.get(PORT + known, []))
-                ours = role is not None or (
+                if (role or "").startswith(USED) or (role is None and _is_adopted(want, link)):
+                    host.used.add((namespace, link["name"]))
+                    found = replace(found, adopts=True)
+                ours = (role is not None or found.adopts) or (
                     want is not None and (host.repairs(namespace, want.role) or _is_half_made(want, link))
                 )
                 result[found.key] = Found(found, ours=ours, stale=host.prunes(role))
@@ -174,8 +177,10 @@ class LinkKind(Kind[Link]):
                 )
 
     def differences(self, wanted: Link, found: Link) -> list[Difference]:
+        if found.adopts:
+            wanted = _as_used(wanted)
         # What is done when something changes is nothing that could differ.
-        ignored = {"announcements", "announcement_ms"}
+        ignored = {"announcements", "announcement_ms", "adopts"}
         # A kernel without IPv6 has nothing to guard against.
         ignored |= {"disable_ipv6", "accept_ra"} if found.disable_ipv6 is None else set()
         return [item for item in super().differences(wanted, found) if item.attribute not in ignored]
@@ -295,8 +300,10 @@ class LinkKind(Kind[Link]):
             wanted = operation.resource
             names = {difference.attribute for difference in operation.differences}
             own: dict[str, Any] = {}
+            if operation.found is not None and operation.found.adopts:
+                wanted = _as_used(wanted)
             if "role" in names:
-                own["alias"] = mark(host.project, wanted.role)
+                own["alias"] = mark(host.project, wanted.role) if wanted.role else ""
             own.update({name: getattr(wanted, name) for name in ("mac", "mtu", "group") if name in names})
             if "up" in names and not wanted.up:
                 own["up"] = False
@@ -354,6 +361,8 @@ class LinkKind(Kind[Link]):
 
     def delete(self, host: Host, resources: Sequence[Link]) -> None:
         """One by one each link costs a grace period of the kernel; a whole group costs one."""
+        self._give_back(host, [item for item in resources if item.stays])
+        resources = [item for item in resources if not item.stays]
         doomed: dict[str, set[str]] = {}
         for item in resources:
             end = item.peer if item.peer is not None else item
@@ -367,6 +376,17 @@ class LinkKind(Kind[Link]):
             elif indexes:
                 messages = [netlink.set_link(index, group=_DELETE_GROUP) for index in indexes]
                 host.remove(namespace, [*messages, netlink.del_group(_DELETE_GROUP)])
+
+    @staticmethod
+    def _give_back(host: Host, resources: Sequence[Link]) -> None:
+        """Take off bridges of somebody else what using them has put on; their addresses are not ours."""
+        for namespace, group in by_namespace(resources).items():
+            links = host.links(namespace)
+            there = [item for item in group if item.name in links]
+            for item in there:
+                if item.route_localnet:
+                    host.run_in(namespace, _write_settings, Link(namespace, item.name, item.type, route_localnet=False))
+            host.remove(namespace, [netlink.set_link(links[item.name]["index"], alias="", group=0) for item in there])
 
 
 def _highest(links: Mapping[str, Mapping[str, Any]]) -> int:
@@ -475,6 +495,23 @@ def _is_half_made(want: Link, link: dict[str, Any]) -> bool:
     same = link["kind"] == want.type and want.mac is not None and link["mac"] == want.mac
     same = same or (link["kind"] == want.type and link["group"] == want.group == LAN_GROUP)
     return same and not link["alias"] and not link["up"]
+
+
+def _is_adopted(want: Optional[Link], link: dict[str, Any]) -> bool:
+    """A bridge that nobody marked, where one may be used; one of our group is a half-made one of ours."""
+    mine = link["group"] in (LINK_GROUP, OPEN_GROUP)
+    return want is not None and want.adopts and link["kind"] == want.type and not link["alias"] and not mine
+
+
+def _as_used(wanted: Link) -> Link:
+    """What of a wanted bridge holds for one that somebody else made; a link as it was found is that already."""
+    if not wanted.role or wanted.role.startswith(USED):
+        role, up, answers = wanted.role, wanted.up, wanted.route_localnet
+    else:
+        role, up, answers = USED + wanted.role, True, wanted.route_localnet or None
+    return Link(
+        wanted.namespace, wanted.name, wanted.type, role, up=up, group=wanted.group, route_localnet=answers, adopts=True
+    )
 
 
 def _ends(resources: Iterable[Link]) -> dict[str, list[tuple[str, Link, bool]]]:

@@ -76,6 +76,7 @@ class BridgeDriver:
                 accept_ra=0,
                 group=LINK_GROUP if says.firewall else OPEN_GROUP,
                 route_localnet=network.published,
+                adopts=bool(says.option(NAME)),
             ),
             *(Address("", name, address) for address in self.host_addresses(network)),
         ]
