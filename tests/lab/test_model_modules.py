@@ -485,7 +485,7 @@ class TestRefusals:
                 a("network", name="x", driver="acme.net.fast"),
                 ["driver (acme.net.fast): Drivers of other collections are not there"],
             ),
-            "of a LAN": (a("network", name="x", driver="macvlan"), ["span hosts (x)", "run cnm.fabric.site"]),
+            "of a LAN": (a("network", name="x", driver="macvlan"), ["driver_opts: ", "Write `parent: eth0`"]),
             "of many hosts": (a("network", name="x", driver="overlay"), ["span hosts (x)", "run cnm.fabric.site"]),
             "a key": (a("sandbox", name="x", networks={"bridge": {"alias": ["a"]}}), ["networks.bridge.alias: "]),
             "a port": (a("sandbox", name="x", ports=["80:x"]), ["ports[0] (80:x): "]),

@@ -12,7 +12,7 @@ import pytest
 from fleet import Fleet, snapshot
 from lab import Lab
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.whole]
 
 SECRET = "c0ffee-and-a-few-octets-more-0123456789"
 NETWORKS = {"vault": {"driver": "overlay", "subnet": "10.10.4.0/24", "encrypted": True}}

@@ -477,6 +477,7 @@ def test_a_run_about_something_else_needs_no_keys() -> None:
         assert machine.run(run) == [f"create nftables inet cnm_{PROJECT}"]
 
 
+@pytest.mark.whole
 @on_a_host
 def test_what_may_happen_to_any_kind_is_seen_and_repaired() -> None:
     """The kind's part in ``test_kinds``, which outside leaves it out."""
@@ -502,6 +503,7 @@ def test_the_probe_finds_nothing_missing() -> None:
     assert running.probe(PROJECT, False, False, run_command, encryption=True)["no_esp"] == {}
 
 
+@pytest.mark.whole
 @on_a_host
 def test_hundreds_of_peers_come_and_go() -> None:
     peers = tuple(f"10.{number // 250}.{number % 250}.1" for number in range(300))

@@ -409,6 +409,7 @@ def test_the_probe_says_so_and_loads_nothing() -> None:
     assert sh(names) == loaded
 
 
+@pytest.mark.whole
 @on_a_host
 def test_hundreds_of_virtual_servers_in_few_messages() -> None:
     wanted = [
@@ -442,6 +443,7 @@ SERVED_OTHERWISE = [
 ]
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("kind", [Ipvs, IpvsTimeouts])
 @on_a_host
 def test_what_may_happen_to_any_kind_is_seen_and_repaired(kind: type[Resource]) -> None:
@@ -466,6 +468,7 @@ def test_what_may_happen_to_any_kind_is_seen_and_repaired(kind: type[Resource]) 
 TRANSITIONS = {"made": ([C1], SERVED), "changed": (SERVED, SERVED_OTHERWISE), "removed": (SERVED, [C1])}
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("name", TRANSITIONS)
 @on_a_host
 def test_whatever_step_fails_the_host_is_as_before(name: str) -> None:

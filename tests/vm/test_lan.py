@@ -143,12 +143,14 @@ def vlans(world: Fleet, node: str) -> list[str]:
     )
 
 
+@pytest.mark.whole
 def test_a_second_run_changes_nothing_and_verify_holds(world: Fleet) -> None:
     assert world.site().changed == []
     checked = world.play("verify")
     assert checked.code == 0, checked.output
 
 
+@pytest.mark.whole
 def test_vlans_lead_from_host_to_host_and_not_to_each_other(world: Fleet) -> None:
     assert pings(world, "node1", "a1", "10.10.0.3")
     assert pings(world, "node1", "f1", "10.50.0.3")
@@ -157,6 +159,7 @@ def test_vlans_lead_from_host_to_host_and_not_to_each_other(world: Fleet) -> Non
     assert "10.10.0.3" in world.sh("node1", "ip netns exec a1 getent ahostsv4 a2")
 
 
+@pytest.mark.whole
 def test_ipvlan_modes_and_the_host_s_own_access(world: Fleet) -> None:
     assert pings(world, "node1", "c1", "10.20.0.5")
     assert pings(world, "node1", "", "10.20.0.4")
@@ -168,6 +171,7 @@ def test_ipvlan_modes_and_the_host_s_own_access(world: Fleet) -> None:
     assert macs == {world.sh("node1", "ip netns exec c1 cat /sys/class/net/eth0/address")}
 
 
+@pytest.mark.whole
 def test_a_vlan_link_goes_with_its_last_user_and_one_of_the_host_s_own_stays(world: Fleet) -> None:
     assert vlans(world, "node1") == [f"eth0.{number}" for number in (10, 20, 30, 40, 50, 60, 70)]
     declare(world, "trunk10", "theirs", "two")
@@ -183,6 +187,7 @@ def test_a_vlan_link_goes_with_its_last_user_and_one_of_the_host_s_own_stays(wor
     assert pings(world, "node1", "d1", "10.30.0.3")
 
 
+@pytest.mark.whole
 def test_the_example_of_a_trunk(world: Fleet) -> None:
     example = Path(__file__).resolve().parents[2] / "examples" / "vlan-trunk"
     variables = {path.stem: yaml.safe_load(path.read_text()) for path in example.glob("*_vars/*.yml")}
@@ -194,6 +199,7 @@ def test_the_example_of_a_trunk(world: Fleet) -> None:
     assert pings(world, "node1", "tester1", "10.10.0.3")
 
 
+@pytest.mark.whole
 @pytest.mark.parametrize("module", ["ipvlan", "vlan"])
 def test_the_documented_examples_of_modules(lab: Lab, tmp_path: Path, module: str) -> None:
     """What tests/lab does with those of the other modules."""

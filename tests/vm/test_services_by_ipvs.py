@@ -2,7 +2,7 @@
 # Copyright: cnm.fabric contributors
 """The suite of tests/lab/test_services.py with IPVS in place of nftables, on a kernel that has it.
 
-A part of it, as everything is slow here; with ``./run test --all vm`` drift and scaling as well.  All there is:
+A part of it, as everything is slow here; of that a sample, with ``./run test --all vm`` the whole.  All there is:
 ``./run vm --timeout 14400 env CNM_LOAD_BALANCER=ipvs CNM_PATIENCE=1800 python -m pytest tests/lab/test_services.py``.
 """
 
@@ -14,15 +14,14 @@ from collections.abc import Iterator
 import pytest
 from fleet import Fleet
 from lab import Lab
-from sampling import WHOLE
 
 os.environ["CNM_LOAD_BALANCER"] = "ipvs"
 os.environ.setdefault("CNM_PATIENCE", "1200")
 
 import test_services as suite
-from test_services import at_work, fleet, vips, worker
+from test_services import at_work, fleet, joining, vips, worker
 
-__all__ = ["at_work", "fleet", "vips", "worker"]
+__all__ = ["at_work", "fleet", "joining", "vips", "worker"]
 """Fixtures of the suite."""
 
 pytestmark = pytest.mark.vm
@@ -54,11 +53,17 @@ class TestTheVotingExample:
     test_a_service_on_two_networks = _whole.test_a_service_on_two_networks_has_an_address_on_each
     test_every_host_answers_from_outside = _whole.test_every_host_answers_on_a_published_port_from_outside
     test_a_second_run_changes_nothing = _whole.test_a_second_run_changes_nothing
-    if WHOLE:
-        test_drift_is_named_and_repaired = _drift.test_of_services_is_named_and_repaired
+
+    @pytest.mark.whole
+    def test_drift_is_named_and_repaired(self, voting: Fleet) -> None:
+        self._drift.test_of_services_is_named_and_repaired(self, voting)  # type: ignore[arg-type]
 
 
-if WHOLE:
+@pytest.mark.whole
+class TestScaling(suite.TestScaling):
+    """Under load, and with open connections."""
 
-    class TestScaling(suite.TestScaling):
-        """Under load, and with open connections."""
+
+@pytest.mark.whole
+class TestHosts(suite.TestHosts):
+    """One that joins, and one that dies."""
