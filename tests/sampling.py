@@ -9,6 +9,7 @@ import random
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 T = TypeVar("T")
@@ -36,3 +37,10 @@ def some_of(items: Iterable[T], quick: int, seed: str) -> list[T]:
     if WHOLE or len(every) <= quick:
         return every
     return [every[place] for place in sorted(random.Random(seed).sample(range(len(every)), quick))]
+
+
+def each(items: Iterable[T], quick: int, seed: str) -> list[Any]:
+    """All of them as a test's parameters, those that are not in the sample marked as part of the whole."""
+    every = list(items)
+    sample = random.Random(seed).sample(range(len(every)), min(quick, len(every)))
+    return [pytest.param(item, marks=[] if at in sample else pytest.mark.whole) for at, item in enumerate(every)]

@@ -329,6 +329,7 @@ while (left := until - time.monotonic()) > 0:
 """
 
 
+@pytest.mark.whole
 def test_a_new_mac_address_is_told_to_the_neighbours_three_times(lab: Lab, tmp_path: Path) -> None:
     fleet = Fleet(lab, tmp_path)
     network, own = {"cnm_networks": {"n": _dual(1)}}, "02:00:00:00:00:07"

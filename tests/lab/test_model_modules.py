@@ -224,6 +224,7 @@ class TestWhatIsMade:
         assert [item["Subnet"] for item in network["IPAM"]["Config"]] == ["10.0.0.0/24", "fd00:7::/64"]
         assert (network["Internal"], network["Labels"]) == (True, {"a": "b"})
 
+    @pytest.mark.whole
     def test_links_keep_their_names_when_others_come_and_go(self, fleet: Fleet) -> None:
         names = ("lab", "b", "c")
         networks = [a("network", name=name, subnet=f"10.0.{number}.0/24") for number, name in enumerate(names)]
@@ -327,6 +328,7 @@ class TestServices:
         assert "delete namespace api.3" in done(one(site, a("service", name="api", state="absent")))
         assert site.site().changed == []
 
+    @pytest.mark.whole
     def test_the_inventory_adopts_it_and_a_module_then_leaves_it(self, site: Fleet) -> None:
         ok(site, LAB, a("service", name="web2", networks=["lab"], deploy={"replicas": 2}))
         before = snapshot(site, "node1")
@@ -375,6 +377,7 @@ class TestBesideSite:
         assert "create namespace new" in site.site().operations("node1")
         assert not any(result["changed"] for result in ok(site, *made))
 
+    @pytest.mark.whole
     def test_what_the_inventory_no_longer_declares_goes_and_what_modules_made_stays(self, site: Fleet) -> None:
         ok(site, LAB, C1)
         site.declare({"cnm_networks": {}})
@@ -387,6 +390,7 @@ class TestBesideSite:
         assert all(name in ("br-lab", "inet cnm", "bridge cnm") or "br-lab" in name for name in names_of(made))
         assert links(site, "web") == ["lo", "eth0"]
 
+    @pytest.mark.whole
     def test_the_inventory_adopts_without_making_anything_anew(self, site: Fleet) -> None:
         ok(site, LAB, C1, a("sandbox", name="c2", networks=["lab"]), a("endpoint", network="lab", sandbox="web"))
         before = snapshot(site, "node1")
@@ -529,6 +533,7 @@ class TestWithOthers:
         assert "create nftables inet cnm_other" in done(run.of("cnm.fabric.network", "node1"))
         assert not one(fleet, a("network_info", name="lab"))["exists"]
 
+    @pytest.mark.whole
     def test_two_controllers_with_stores_of_their_own_move_nobody(self, site: Fleet, tmp_path: Path) -> None:
         other = Fleet(site.lab, tmp_path / "other", ["node1"])
         ok(site, LAB, C1, a("sandbox", name="c2", networks=["lab"]))
@@ -553,6 +558,7 @@ class TestWithOthers:
         assert {"n0", "n1", "n2"} <= {item["Name"] for item in every}
         assert not any(result["changed"] for result in ok(fleet, *tasks))
 
+    @pytest.mark.whole
     def test_teardown_forgets_them(self, site: Fleet) -> None:
         ok(site, LAB, C1)
         site.teardown()

@@ -14,6 +14,7 @@ import yaml
 from fleet import Fleet, snapshot
 from lab import Lab, address
 from overlaying import capturing, ended, pinged
+from sampling import each
 
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.ipvs import is_available
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.namespaces import run_in_new
@@ -416,8 +417,10 @@ CYCLES: dict[str, dict[str, Any]] = {
     },
 }
 
+POSSIBLE = [name for name in CYCLES if name.split()[0].rstrip(",") not in LACKING]
 
-@pytest.mark.parametrize("name", [name for name in CYCLES if name.split()[0].rstrip(",") not in LACKING])
+
+@pytest.mark.parametrize("name", each(POSSIBLE, 8, "cycles"))
 def test_set_again_the_same_in_other_words_changed_and_gone(fleet: Fleet, name: str) -> None:
     cycle, module = CYCLES[name], name.split()[0].rstrip(",")
     before = cycle.get("before", [])
@@ -441,7 +444,7 @@ def test_set_again_the_same_in_other_words_changed_and_gone(fleet: Fleet, name: 
         }
 
 
-@pytest.mark.parametrize("module", MODULES_WITH_EXAMPLES)
+@pytest.mark.parametrize("module", each(MODULES_WITH_EXAMPLES, 5, "examples"))
 class TestTheDocumentedExamples:
     @staticmethod
     def examples(module: str) -> list[Task]:
@@ -712,6 +715,7 @@ class TestBesideSite:
         site.site()
         assert not any(result["changed"] for result in ok(site, *made))
 
+    @pytest.mark.whole
     def test_overlays_and_links_of_modules_take_no_number_from_each_other(self, fleet: Fleet) -> None:
         link = a("vxlan", name="vx0", vni=4096, local=HERE, peers=[TO_THERE])
         ok(fleet, link)
@@ -755,6 +759,7 @@ class TestBesideSite:
                 assert "change it there" in result["msg"]
         assert snapshot(site, "node1") == before
 
+    @pytest.mark.whole
     def test_what_is_declared_later_takes_it_over(self, fleet: Fleet) -> None:
         fleet.declare({"cnm_networks": NETWORKS}, node1=C1)
         bridge = a("bridge", name="br-ps", mtu=1400, addresses=["10.0.0.1/24", "10.28.0.1/24"])

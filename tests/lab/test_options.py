@@ -1024,6 +1024,7 @@ class TestEachOption:
 
 
 class TestAllOptions:
+    @pytest.mark.whole
     def test_a_second_run_has_nothing_to_do_at_any_step(self, history: History) -> None:
         assert {step: found for step, found in history.again.items() if found} == {}
 

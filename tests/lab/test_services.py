@@ -360,6 +360,7 @@ class TestDrift:
             found = Caller(voting, SWITCH).tasks(voting.lab.address(host), 3, port=3000)
             assert found == {"redis.1": 1, "redis.2": 1, "redis.3": 1}
 
+    @pytest.mark.whole
     def test_verify_names_a_virtual_address_and_a_port_that_lead_nowhere(self, voting: Fleet) -> None:
         vip = Caller(voting, "node3", "distant").lookup("redis")[0]
         voting.sh("node1", f"ip -n worker route replace blackhole {vip}")
@@ -421,6 +422,7 @@ class TestScaling:
         assert where(fleet) == {task: three[task] for task in ("redis.1", "redis.2")}
         assert vip_of(fleet) == vip
 
+    @pytest.mark.whole
     def test_open_connections_finish_while_a_task_is_drained(self, fleet: Fleet, at_work: Servers) -> None:
         ports = {"ports": [{"target": PORT, "published": 3000}, {"target": PORT, "published": 3000, "protocol": "udp"}]}
         whole = redis(3)

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from fleet import Fleet, snapshot
 from lab import OUTSIDE4, Lab
+from sampling import some_of
 
 NETWORKS = {"ps-bridge": {"driver": "bridge", "subnet": "10.0.0.0/24"}}
 C1_C2 = {"cnm_sandboxes": {"c1": {"networks": ["ps-bridge"]}, "c2": {"networks": ["ps-bridge"]}}}
@@ -229,7 +230,8 @@ class TestDrift:
     def test_each_is_named_by_check_and_repaired_alone(self, documents: Fleet, subtests: pytest.Subtests) -> None:
         documents.site()
         clean = _comparable(documents)
-        for name, (harm, expected) in DRIFTS.items():
+        for name in some_of(DRIFTS, 5, "drifts of a host"):
+            harm, expected = DRIFTS[name]
             with subtests.test(name):
                 documents.sh("node1", harm)
                 foretold = documents.site("--check", "--diff").operations("node1")
