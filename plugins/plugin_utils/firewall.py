@@ -168,11 +168,10 @@ def _port_maps(ports: Sequence[PublishedPort], family: int) -> Iterable[Collecti
             continue
         alike = port.published == port.target and port.published[0] != port.published[1]
         place = f"{port.host_ip} . " if port.host_ip else ""
-        if port.weight is not None:
-            pass  # one of several, see _publish_shared
-        elif port.translated and alike:
+        alone = port.translated and port.weight is None  # what is one of several, _publish_shared sees to
+        if alone and alike:
             ranges[bool(place)].append(f"{place}{port.protocol} . {_range(port.published)} : {port.address}")
-        elif port.translated:
+        elif alone:
             numbers = zip(range(port.published[0], port.published[1] + 1), range(port.target[0], port.target[1] + 1))
             single[bool(place)] += [f"{place}{port.protocol} . {one} : {port.address} . {to}" for one, to in numbers]
         target = f"{port.address} . {port.protocol} . {_range(port.target)}"

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
@@ -88,17 +89,30 @@ def declare(fleet: Fleet, networks: Optional[dict[str, Any]] = None) -> None:
 PARENT = "ip -d -o link show eth0 | sed 's/promiscuity [0-9]* //'; ip -o address show dev eth0 scope global"
 
 
+def counters(fleet: Fleet, node: str) -> dict[str, int]:
+    """What eth0 has counted: carrier changes, packets, bytes and errors."""
+    (link,) = json.loads(fleet.sh(node, "ip -s -s -j link show eth0"))
+    return {f"{way} {name}": value for way in ("rx", "tx") for name, value in link["stats64"][way].items()}
+
+
 @pytest.fixture(scope="module")
 def world(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """All networks on two hosts; the switch is the plain neighbour on their segment."""
     fleet = Fleet(lab, tmp_path_factory.mktemp("lan"))
     before = {node: (snapshot(fleet, node), fleet.sh(node, PARENT)) for node in fleet.hosts}
+    counted = {node: counters(fleet, node) for node in fleet.hosts}
     declare(fleet)
     fleet.site()
     assert {node: fleet.sh(node, PARENT) for node in fleet.hosts} == {node: was[1] for node, was in before.items()}
     yield fleet
     fleet.teardown()
     assert {node: (snapshot(fleet, node), fleet.sh(node, PARENT)) for node in fleet.hosts} == before
+    for node, was in counted.items():
+        now = counters(fleet, node)
+        assert now["tx carrier_changes"] == was["tx carrier_changes"]
+        assert now["rx errors"] == was["rx errors"]
+        assert now["tx packets"] > was["tx packets"]
+        assert {name for name in was if now[name] < was[name]} == set()
 
 
 def pings(world: Fleet, node: str, box: str, address: str) -> bool:

@@ -103,6 +103,8 @@ TO_THERE = {"vtep": THERE, "mac_address": MAC2, "addresses": ["10.43.0.2", "fd00
 BLUE = a("namespace", name="blue")
 BR_A = a("bridge", name="br-a", addresses=["10.20.0.1/24", "fd00:20::1/64"])
 
+OFFICE = a("bridge", name="br-office")
+
 # Each: what has to be there, the object, the same in other words, changed, what the change and the removal consist of.
 CYCLES: dict[str, dict[str, Any]] = {
     "namespace": {
@@ -110,6 +112,60 @@ CYCLES: dict[str, dict[str, Any]] = {
         "made": ["create namespace blue"],
         "absent": {"name": "blue"},
         "removed": ["delete namespace blue"],
+    },
+    "macvlan": {
+        "before": [BLUE, OFFICE],
+        "set": {
+            "name": "lan0",
+            "namespace": "blue",
+            "parent": "br-office",
+            "addresses": ["10.22.0.2/24", "fd00:22::2/64"],
+            "mac_address": "02:42:0a:16:00:02",
+            "mtu": 1400,
+        },
+        "made": [
+            "create address blue/lan0/10.22.0.2/24",
+            "create address blue/lan0/fd00:22::2/64",
+            "create link blue/lan0",
+        ],
+        "same": {
+            "name": "lan0",
+            "namespace": "blue",
+            "parent": "br-office",
+            "mode": "bridge",
+            "addresses": ["FD00:22::0002/64", "10.22.0.2/255.255.255.0"],
+            "mac_address": "02-42-0A-16-00-02",
+        },
+        "other": {
+            "name": "lan0",
+            "namespace": "blue",
+            "parent": "br-office",
+            "mode": "private",
+            "addresses": ["10.22.0.2/24"],
+            "mac_address": "02:42:0a:16:00:03",
+        },
+        "changed": ["change link blue/lan0", "delete address blue/lan0/fd00:22::2/64"],
+        "absent": {"name": "lan0", "namespace": "blue"},
+        "removed": ["delete link blue/lan0"],
+    },
+    "ipvlan": {
+        "before": [BLUE, OFFICE],
+        "set": {"name": "lan0", "namespace": "blue", "parent": "br-office", "addresses": ["10.22.0.2/24"]},
+        "made": ["create address blue/lan0/10.22.0.2/24", "create link blue/lan0"],
+        "other": {"name": "lan0", "namespace": "blue", "parent": "br-office", "mode": "l3", "addresses": []},
+        "changed": ["change link blue/lan0", "delete address blue/lan0/10.22.0.2/24"],
+        "absent": {"name": "lan0", "namespace": "blue"},
+        "removed": ["delete link blue/lan0"],
+    },
+    "vlan": {
+        "before": [OFFICE],
+        "set": {"name": "office.7", "parent": "br-office", "id": 7, "addresses": ["10.22.7.1/24"]},
+        "made": ["create address office.7/10.22.7.1/24", "create link office.7"],
+        "same": {"name": "office.7", "parent": "br-office", "id": "7", "addresses": ["10.22.7.1/255.255.255.0"]},
+        "other": {"name": "office.7", "parent": "br-office", "id": 8, "addresses": ["10.22.7.1/24"]},
+        "changed": ["replace link office.7", "create address office.7/10.22.7.1/24"],
+        "absent": {"name": "office.7"},
+        "removed": ["delete link office.7"],
     },
     "bridge": {
         "set": {

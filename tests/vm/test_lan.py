@@ -17,8 +17,13 @@ from lab import Lab
 from lans import BENEATH, IPVLAN, MACVLAN, OVER_VLAN, a_lan
 from test_kinds import DRIFTS, operations_for
 from test_modules import TestTheDocumentedExamples as Examples
+from test_modules import fleet
+from test_modules import test_set_again_the_same_in_other_words_changed_and_gone as _cycle
 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan import Parent
+
+__all__ = ["fleet"]
+"""A fixture of the suite in tests/lab."""
 
 pytestmark = pytest.mark.vm
 
@@ -201,11 +206,6 @@ def test_the_example_of_a_trunk(world: Fleet) -> None:
 
 @pytest.mark.whole
 @pytest.mark.parametrize("module", ["ipvlan", "vlan"])
-def test_the_documented_examples_of_modules(lab: Lab, tmp_path: Path, module: str) -> None:
-    """What tests/lab does with those of the other modules."""
-    fleet = Fleet(lab, tmp_path, ["node1"])
-    before = snapshot(fleet, "node1")
+def test_the_modules_as_the_others_in_the_lab(fleet: Fleet, module: str) -> None:
     Examples().test_each_does_something_once_and_a_check_foretells_it(fleet, module)
-    fleet.declare({"cnm_networks": {}})
-    fleet.teardown()
-    assert snapshot(fleet, "node1") == before
+    _cycle(fleet, module)

@@ -232,6 +232,7 @@ class LinkKind(Kind[Link]):
         """
         links = host.links("")
         number = _highest(links) + len(items)  # those that are to be the host's own take the next ones
+        highest = {name: _highest(host.links(name)) for name in {item.namespace for item in items if item.namespace}}
         with contextlib.ExitStack() as stack:
             messages = []
             for item in items:
@@ -241,7 +242,7 @@ class LinkKind(Kind[Link]):
                     raise netlink.NetlinkError(errno.ENODEV, problem, f"new link {item.name}")
                 path = f"{namespaces.DIRECTORY}/{item.namespace}"
                 place = stack.enter_context(open(path, "rb")) if item.namespace else None
-                number = max(number, _highest(host.links(item.namespace))) + 1 if place else number
+                number = max(number, highest[item.namespace]) + 1 if place else number
                 given = {"index": number} if place else {}
                 below = links[parent.link]["index"]
                 messages.append(_new_link(item, place.fileno() if place else None, below, **given))
