@@ -28,6 +28,7 @@ __all__ = ["fleet"]
 pytestmark = pytest.mark.vm
 
 
+@pytest.mark.whole
 @on_a_host
 def test_what_may_happen_to_links_on_a_parent_is_seen_and_repaired() -> None:
     """The part of ``test_kinds`` that outside is left out, and what the kernel changes in place."""

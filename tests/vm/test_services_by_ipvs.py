@@ -2,7 +2,8 @@
 # Copyright: cnm.fabric contributors
 """The suite of tests/lab/test_services.py with IPVS in place of nftables, on a kernel that has it.
 
-A part of it, as everything is slow here; of that a sample, with ``./run test --all vm`` the whole.  All there is:
+A part of it, as everything is slow here, and only with ``./run test --all vm``; test_site.py has a service for every
+run.  All there is:
 ``./run vm --timeout 14400 env CNM_LOAD_BALANCER=ipvs CNM_PATIENCE=1800 python -m pytest tests/lab/test_services.py``.
 """
 
@@ -24,7 +25,7 @@ from test_services import at_work, fleet, joining, vips, worker
 __all__ = ["at_work", "fleet", "joining", "vips", "worker"]
 """Fixtures of the suite."""
 
-pytestmark = pytest.mark.vm
+pytestmark = [pytest.mark.vm, pytest.mark.whole]
 
 _SERVICES = ("redis", "twin")
 
@@ -54,16 +55,13 @@ class TestTheVotingExample:
     test_every_host_answers_from_outside = _whole.test_every_host_answers_on_a_published_port_from_outside
     test_a_second_run_changes_nothing = _whole.test_a_second_run_changes_nothing
 
-    @pytest.mark.whole
     def test_drift_is_named_and_repaired(self, voting: Fleet) -> None:
         self._drift.test_of_services_is_named_and_repaired(self, voting)  # type: ignore[arg-type]
 
 
-@pytest.mark.whole
 class TestScaling(suite.TestScaling):
     """Under load, and with open connections."""
 
 
-@pytest.mark.whole
 class TestHosts(suite.TestHosts):
     """One that joins, and one that dies."""
