@@ -19,7 +19,7 @@ from typing import Any, Optional
 
 from ..kernel import namespaces, netlink
 from ..kernel.host import Host
-from ..plan import LAN_GROUP, LINK_GROUP, OPEN_GROUP, PORT, USED, Key, Link, Parent, Peer, Port, Vxlan, mark, role_of
+from ..plan import LAN_GROUP, PORT, USED, Key, Link, Parent, Peer, Port, Vxlan, mark, role_of
 from .base import Difference, Found, Kind, Operation, by_namespace
 
 _DELETE_GROUP = 0x636E6D
@@ -499,9 +499,9 @@ def _is_half_made(want: Link, link: dict[str, Any]) -> bool:
 
 
 def _is_adopted(want: Optional[Link], link: dict[str, Any]) -> bool:
-    """A bridge that nobody marked, where one may be used; one of our group is a half-made one of ours."""
-    mine = link["group"] in (LINK_GROUP, OPEN_GROUP)
-    return want is not None and want.adopts and link["kind"] == want.type and not link["alias"] and not mine
+    """A bridge that nobody marked, where one may be used; it can be given back as it was."""
+    marked = link["alias"] or link["group"]
+    return want is not None and want.adopts and link["kind"] == want.type and not marked
 
 
 def _as_used(wanted: Link) -> Link:
