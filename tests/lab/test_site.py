@@ -421,6 +421,33 @@ class TestOthersOnTheHost:
         blue.declare({"cnm_project": "blue", "cnm_networks": {}})
         blue.teardown()
 
+    def test_a_bridge_of_somebody_else_is_used_and_stays(self, fleet: Fleet) -> None:
+        fleet.sh(
+            "node1",
+            """
+            ip link add br0 type bridge; ip link set br0 up; ip address add 10.6.0.1/24 dev br0
+            ip link add port0 type veth peer name port1; ip link set port0 master br0 up; ip link set port1 up
+            until ip link show br0 | grep -q 'state UP'; do sleep 0.1; done; sleep 2
+            """,
+        )
+        try:
+            before = snapshot(fleet, "node1")
+            network = {"subnet": "10.6.0.0/24", "driver_opts": {"com.docker.network.bridge.name": "br0"}}
+            boxes = {name: {"networks": ["theirs"]} for name in ("c1", "c2")}
+            fleet.declare({"cnm_networks": {"theirs": network}}, node1={"cnm_sandboxes": boxes})
+            foretold = fleet.site("--check", "--diff")
+            assert "used/network/theirs" in foretold.output
+            assert fleet.site().operations("node1") == foretold.operations("node1")
+            assert fleet.site().changed == []
+            assert fleet.play("verify").code == 0
+            fleet.sh("node1", f"ip netns exec c1 ping -c 1 -W 2 c2; ip netns exec c1 ping -c 1 -W 2 {OUTSIDE4}")
+            fleet.declare({"cnm_networks": {}})
+            assert "delete link br0" in fleet.site().operations("node1")
+            fleet.teardown()
+            assert snapshot(fleet, "node1") == before
+        finally:
+            fleet.sh("node1", "ip link delete br0; ip link delete port0")
+
     def test_the_frames_of_a_foreign_bridge_pass(self, documents: Fleet) -> None:
         documents.sh(
             "node1",
