@@ -280,6 +280,7 @@ def tasks_at_work(fleet: Fleet, *tasks: str) -> Iterator[None]:
 
 
 class TestServices:
+    @pytest.mark.whole
     def test_a_service_is_called_scaled_and_kept_by_site(self, site: Fleet) -> None:
         ok(site, LAB, C1, a("service", **API, deploy={"replicas": 2}))
         made = one(site, a("service", **API, deploy={"replicas": 2}))

@@ -476,7 +476,7 @@ CYCLES: dict[str, dict[str, Any]] = {
 POSSIBLE = [name for name in CYCLES if name.split()[0].rstrip(",") not in LACKING]
 
 
-@pytest.mark.parametrize("name", each(POSSIBLE, 8, "cycles"))
+@pytest.mark.parametrize("name", each(POSSIBLE, 6, "cycles"))
 def test_set_again_the_same_in_other_words_changed_and_gone(fleet: Fleet, name: str) -> None:
     cycle, module = CYCLES[name], name.split()[0].rstrip(",")
     before = cycle.get("before", [])
