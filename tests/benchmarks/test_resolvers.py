@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What the resolvers of 200 sandboxes cost: starting them, their memory, and how much one of them answers in a second.
+
+Beside the same dnsmasq by hand, one for each sandbox and without reading from it what was meant, and beside a Docker
+Engine's embedded DNS server.  Reported; there is no aim.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from asking import RESOLVER, in_namespace
+from host import a_plan, converge, on_a_host, sh
+from lab import Lab
+
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import Resource
+
+SANDBOXES = 200
+ASKING_S = 2.0
+
+
+def question(name: str) -> bytes:
+    """A query for the name's A records (RFC 1035)."""
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    return struct.pack(">6H", 7, 0x0100, 1, 0, 0, 0) + labels + struct.pack(">BHH", 0, 1, 1)
+
+
+def answered_in_a_second(name: str, server: str = RESOLVER) -> float:
+    """How many times a second the name is answered to one who asks again as soon as there is an answer."""
+    count, query = 0, question(name)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+        opened.settimeout(2)
+        opened.connect((server, 53))
+        started = time.perf_counter()
+        while time.perf_counter() - started < ASKING_S:
+            opened.send(query)
+            assert opened.recv(512)[7]  # answers
+            count += 1
+        return count / (time.perf_counter() - started)
+
+
+def proportional_kib(processes: Sequence[int]) -> float:
+    """The PSS of each on average: its own memory and its share of what it shares."""
+    texts = [Path(f"/proc/{number}/smaps_rollup").read_text(encoding="ascii") for number in processes]
+    return sum(int(re.findall(r"(?m)^Pss: +(\d+)", text)[0]) for text in texts) / len(texts)
+
+
+def running(program: str) -> list[int]:
+    """Processes of that name; who has ended and was not waited for has no words any more."""
+    found = (path for path in Path("/proc").iterdir() if path.name.isdigit() and (path / "cmdline").read_bytes())
+    return [int(path.name) for path in found if (path / "comm").read_text(encoding="utf-8").strip() == program]
+
+
+def ours() -> dict[str, float]:
+    names = [f"s{number:03d}" for number in range(SANDBOXES)]
+    resources = a_plan({name: {"networks": ["front"]} for name in names}).resources
+    without: list[Resource] = [item for item in resources if item.kind not in ("resolver", "file")]
+    converge(without)
+    started = time.perf_counter()
+    converge(resources)
+    took = time.perf_counter() - started
+    processes = running("dnsmasq")
+    assert len(processes) == SANDBOXES
+    found = {"start": took, "PSS": proportional_kib(processes)}
+    found["answers"] = in_namespace("/run/netns/s007", answered_in_a_second, "s100")
+    converge(())
+    return found
+
+
+def by_hand() -> dict[str, float]:
+    boxes = [f"s{number:03d}" for number in range(SANDBOXES)]
+    sh("".join(f"ip netns add {box}; ip -n {box} link set lo up\n" for box in boxes))
+    rows = "".join(f"10.0.0.{number} {box}\n" for number, box in enumerate(boxes))
+    Path("/run/names").write_text(rows, encoding="ascii")
+    words = "dnsmasq --conf-file=/dev/null --no-resolv --no-hosts --addn-hosts=/run/names --bind-interfaces"
+    started = time.perf_counter()
+    for box in boxes:
+        inside = ["ip", "netns", "exec", box, *words.split()]
+        subprocess.run([*inside, f"--listen-address={RESOLVER}", f"--pid-file=/run/names.{box}"], check=True)
+    took = time.perf_counter() - started
+    processes = running("dnsmasq")
+    assert len(processes) == SANDBOXES
+    found = {"start": took, "PSS": proportional_kib(processes)}
+    found["answers"] = in_namespace("/run/netns/s007", answered_in_a_second, "s100")
+    for number in processes:
+        os.kill(number, signal.SIGTERM)
+    return found
+
+
+def by_docker() -> dict[str, float]:
+    """One container asks for another."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "parity"))
+    from docker_engine import IMAGE, DockerEngine, remove_groups
+
+    with Lab(f"pytest-names-{os.getpid()}", hosts=1) as lab:
+        peer = DockerEngine(lab, "node1")
+        peer.start()
+        try:
+            peer("network", "create", "n")
+            for name in ("one", "other"):
+                peer("run", "-d", "--name", name, "--network", "n", IMAGE, "/bin/sleep", "600")
+            inside = in_namespace_of(lab, peer("inspect", "-f", "{{.State.Pid}}", "one").strip())
+            found = {"answers": in_namespace(inside, answered_in_a_second, "other")}
+        finally:
+            peer.stop()
+    remove_groups()
+    return found
+
+
+def in_namespace_of(lab: Lab, process: str) -> str:
+    """The path, as this process sees it, of the network namespace of one that a lab host numbers so."""
+    number = lab.run("node1", ["sh", "-c", f"stat -L -c %i /proc/{process}/ns/net"]).stdout.strip()
+    for path in Path("/proc").glob("[0-9]*/ns/net"):
+        try:
+            if str(path.stat().st_ino) == number:
+                return str(path)
+        except OSError:
+            continue
+    raise AssertionError(f"nobody is in the namespace {number}")
+
+
+def measured(work: Callable[[], dict[str, float]], at: Path) -> dict[str, float]:
+    """On a host of its own; a file of the test's carries the result out."""
+
+    @on_a_host
+    def write() -> None:
+        at.write_text(json.dumps(work()), encoding="utf-8")
+
+    write()
+    result: dict[str, float] = json.loads(at.read_text(encoding="utf-8"))
+    return result
+
+
+def test_resolvers_of_200_sandboxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = {"ours": measured(ours, tmp_path / "ours"), "by hand": measured(by_hand, tmp_path / "hand")}
+    found["Docker Engine"] = by_docker() if Path("/usr/sbin/dockerd").exists() else {}
+    with capsys.disabled():
+        print(f"\nResolvers of {SANDBOXES} sandboxes")
+        for name, of in found.items():
+            said = [f"started in {of['start']:.2f} s, {of['PSS']:.0f} KiB each"] if "start" in of else []
+            said += [f"one answers {of['answers']:.0f} times a second"] if of else ["not here"]
+            print(f"  {name}: {', '.join(said)}")
