@@ -85,14 +85,10 @@ def resolvers(paths: Sequence[Path] = (_RESOLV_CONF, *_BEHIND_A_STUB)) -> dict[s
     return settings
 
 
-def _is_ours(link: Mapping[str, Any], project: str) -> bool:
-    """Whether this project made the link; a bridge that it uses is somebody else's."""
+def _role(link: Mapping[str, Any], project: str) -> Optional[str]:
+    """What the link is to this project, which made it; a bridge that it but uses is somebody else's."""
     role = role_of(link["alias"], project)
-    return role is not None and not role.startswith(USED)
-
-
-def _is_planned(link: Mapping[str, Any], project: str) -> bool:
-    return _is_ours(link, project) and pruned(role_of(link["alias"], project))
+    return None if role is not None and role.startswith(USED) else role
 
 
 def _foreign_routes(host: Host) -> list[dict[str, Any]]:
@@ -101,7 +97,7 @@ def _foreign_routes(host: Host) -> list[dict[str, Any]]:
     for route in snapshot.routes:
         link = snapshot.link_by_index(route["dev"] or 0)
         # What modules made by themselves is no plan's: its prefixes are taken like anybody's.
-        if link is None or _is_planned(link, host.project):
+        if link is None or pruned(_role(link, host.project)):
             continue
         result.append({"destination": route["destination"], "link": link["name"], "via": route["via"]})
     return sorted(result, key=lambda item: (item["destination"], item["link"]))
@@ -113,7 +109,7 @@ def _foreign_addresses(host: Host) -> list[dict[str, Any]]:
     result = []
     for entry in snapshot.addresses:
         link = snapshot.link_by_index(entry["index"])
-        if link is None or entry["scope"] != _SCOPE_GLOBAL or _is_ours(link, host.project):
+        if link is None or entry["scope"] != _SCOPE_GLOBAL or _role(link, host.project) is not None:
             continue
         address = entry["address"].partition("/")[0]
         if not ip_address(address).is_loopback:
@@ -158,7 +154,7 @@ def _links(host: Host) -> list[dict[str, Any]]:
     for link in snapshot.links.values():
         if link["master"] and link["link_netnsid"] is not None:
             continue
-        owner, role = project_of(link["alias"]), role_of(link["alias"], host.project)
+        owner, role = project_of(link["alias"]), _role(link, host.project)
         made = link["group"] == LAN_GROUP and (pruned(role) or not link["alias"])
         master, below = snapshot.link_by_index(link["master"]), None
         if link["link_netnsid"] is None and link["link"] != link["index"]:
@@ -173,7 +169,7 @@ def _links(host: Host) -> list[dict[str, Any]]:
                 "ethernet": len(link["mac"]) == _MAC_LENGTH,
                 "below": below["name"] if below and link["kind"] != "veth" else "",
                 "master": master["name"] if master and link["slave"] in _TAKING else "",
-                "ours": role if role is not None and _is_planned(link, host.project) else "",
+                "ours": role if role is not None and pruned(role) else "",
                 "made": made,
                 "owner": owner if owner is not None and owner != host.project else "",
             }

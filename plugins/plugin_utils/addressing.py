@@ -176,7 +176,7 @@ def beside(facts: Facts, network: Network) -> Facts:
 
 def _no_way_out(network: Network, facts: Facts) -> list[str]:
     """A sentence if the bridge a network is to use is what the host itself is reached by."""
-    bridge = network.option(_BRIDGE_NAME)
+    bridge = network.named_bridge
     if bridge not in facts.uplinks:
         return []
     sentence = (
@@ -186,7 +186,6 @@ def _no_way_out(network: Network, facts: Facts) -> list[str]:
     return [sentence]
 
 
-_BRIDGE_NAME = "com.docker.network.bridge.name"
 _POOLS = "cnm_default_address_pools"
 
 
@@ -233,7 +232,7 @@ class Taken:
 
     def clashes(self, network: Network, config: IpamConfig) -> list[str]:
         """A sentence if a subnet that was declared overlaps what is there."""
-        clash = self._clash(network_of(config.subnet), network.option(_BRIDGE_NAME))
+        clash = self._clash(network_of(config.subnet), network.named_bridge)
         if clash is None:
             return []
         return [f"{network.path}: subnet {config.subnet} overlaps {clash}. Choose another subnet."]

@@ -21,7 +21,7 @@ from statistics import median
 from typing import Any
 
 import pytest
-from host import a_plan, converge, on_a_host, run_command, sh
+from host import a_plan, converge, measured_on_a_host, run_command, sh
 from lab import Lab
 
 from ansible_collections.cnm.fabric.plugins.module_utils import engine
@@ -146,14 +146,6 @@ def report(capsys: pytest.CaptureFixture[str], title: str, found: Mapping[str, S
             print(f"  {name:<34} {median(times) * 1000:10.1f} ms")
         for name in others:
             print(f"  {ours} / {name}: {median(found[ours]) / median(found[name]):.2f}")
-
-
-def measured_on_a_host(work: Callable[[], dict[str, list[float]]], at: Path) -> dict[str, list[float]]:
-    """What is measured on a host of its own; a file of the test's carries it out."""
-    with at.open("w", encoding="utf-8") as stream:
-        on_a_host(lambda: (json.dump(work(), stream), stream.flush(), None)[-1])()
-    result: dict[str, list[float]] = json.loads(at.read_text(encoding="utf-8"))
-    return result
 
 
 def from_nothing() -> dict[str, list[float]]:

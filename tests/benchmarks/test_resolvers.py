@@ -8,21 +8,20 @@ Engine's embedded DNS server.  Reported; there is no aim.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+import dns.message
 import pytest
 from asking import RESOLVER, in_namespace
-from host import a_plan, converge, on_a_host, sh
+from host import a_plan, converge, measured_on_a_host, sh
 from lab import Lab
 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan import Resource
@@ -31,18 +30,12 @@ SANDBOXES = 200
 ASKING_S = 2.0
 
 
-def question(name: str) -> bytes:
-    """A query for the name's A records (RFC 1035)."""
-    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
-    return struct.pack(">6H", 7, 0x0100, 1, 0, 0, 0) + labels + struct.pack(">BHH", 0, 1, 1)
-
-
-def answered_in_a_second(name: str, server: str = RESOLVER) -> float:
+def answered_in_a_second(name: str) -> float:
     """How many times a second the name is answered to one who asks again as soon as there is an answer."""
-    count, query = 0, question(name)
+    count, query = 0, dns.message.make_query(name, "A").to_wire()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
         opened.settimeout(2)
-        opened.connect((server, 53))
+        opened.connect((RESOLVER, 53))
         started = time.perf_counter()
         while time.perf_counter() - started < ASKING_S:
             opened.send(query)
@@ -111,7 +104,7 @@ def by_docker() -> dict[str, float]:
             peer("network", "create", "n")
             for name in ("one", "other"):
                 peer("run", "-d", "--name", name, "--network", "n", IMAGE, "/bin/sleep", "600")
-            inside = in_namespace_of(lab, peer("inspect", "-f", "{{.State.Pid}}", "one").strip())
+            inside = f"/proc/{lab.pid('node1')}/root/proc/{peer.processes()['one']}/ns/net"
             found = {"answers": in_namespace(inside, answered_in_a_second, "other")}
         finally:
             peer.stop()
@@ -119,32 +112,11 @@ def by_docker() -> dict[str, float]:
     return found
 
 
-def in_namespace_of(lab: Lab, process: str) -> str:
-    """The path, as this process sees it, of the network namespace of one that a lab host numbers so."""
-    number = lab.run("node1", ["sh", "-c", f"stat -L -c %i /proc/{process}/ns/net"]).stdout.strip()
-    for path in Path("/proc").glob("[0-9]*/ns/net"):
-        try:
-            if str(path.stat().st_ino) == number:
-                return str(path)
-        except OSError:
-            continue
-    raise AssertionError(f"nobody is in the namespace {number}")
-
-
-def measured(work: Callable[[], dict[str, float]], at: Path) -> dict[str, float]:
-    """On a host of its own; a file of the test's carries the result out."""
-
-    @on_a_host
-    def write() -> None:
-        at.write_text(json.dumps(work()), encoding="utf-8")
-
-    write()
-    result: dict[str, float] = json.loads(at.read_text(encoding="utf-8"))
-    return result
-
-
 def test_resolvers_of_200_sandboxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = {"ours": measured(ours, tmp_path / "ours"), "by hand": measured(by_hand, tmp_path / "hand")}
+    found = {
+        "ours": measured_on_a_host(ours, tmp_path / "ours"),
+        "by hand": measured_on_a_host(by_hand, tmp_path / "hand"),
+    }
     found["Docker Engine"] = by_docker() if Path("/usr/sbin/dockerd").exists() else {}
     with capsys.disabled():
         print(f"\nResolvers of {SANDBOXES} sandboxes")

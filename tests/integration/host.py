@@ -16,7 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, TypeVar
 
 import pytest
 from lab import (
@@ -41,6 +41,8 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import plan
 
+T = TypeVar("T")
+
 
 def on_a_host(test: Callable[..., None]) -> Callable[..., None]:
     """Run the test as the first process of a new host."""
@@ -60,6 +62,18 @@ def on_a_host(test: Callable[..., None]) -> Callable[..., None]:
             pytest.fail(said or "the host died without a word", pytrace=False)
 
     return run
+
+
+def measured_on_a_host(work: Callable[[], T], at: Path) -> T:
+    """What is measured on a host of its own, as JSON has it; a file of the test's carries it out."""
+
+    @on_a_host
+    def write() -> None:
+        at.write_text(json.dumps(work()), encoding="utf-8")
+
+    write()
+    result: T = json.loads(at.read_text(encoding="utf-8"))
+    return result
 
 
 def _leave_the_machine(report: int, test: Callable[[], None]) -> None:

@@ -45,15 +45,15 @@ class AddressKind(Kind[Address]):
                 link = snapshot.link_by_index(entry["index"])
                 if link is None or entry["scope"] != _SCOPE_GLOBAL or link["loopback"]:
                     continue
-                role = role_of(link["alias"], host.project)
                 used = (namespace, link["name"]) in host.used
-                marked, adopted = role is not None and not used, (namespace, link["name"]) in wanted_links
+                # The addresses of a bridge that somebody else made are theirs.
+                role = None if used else role_of(link["alias"], host.project)
+                marked, adopted = role is not None, (namespace, link["name"]) in wanted_links
                 if marked or adopted:
                     connected = not link["up"] or (entry["index"], prefix_of(entry["address"])) in routes
                     found = Address(namespace, link["name"], entry["address"], connected)
                     ours = marked or used or namespace in host.own_namespaces
-                    stale = not used and (host.prunes(role) or (marked and adopted))
-                    result[found.key] = Found(found, ours, stale)
+                    result[found.key] = Found(found, ours, stale=host.prunes(role) or (marked and adopted))
         return result
 
     def refuse(self, host: Host, wanted: Sequence[Address]) -> list[str]:

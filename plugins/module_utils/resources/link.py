@@ -104,7 +104,7 @@ class LinkKind(Kind[Link]):
                     continue
                 known = role or (want.role if want is not None else "")
                 found = self._found(host, namespace, link, role or "", ports.get(PORT + known, []))
-                if (role or "").startswith(USED) or (role is None and _is_adopted(want, link)):
+                if found.stays or (role is None and _is_adopted(want, link)):
                     host.used.add((namespace, link["name"]))
                     found = replace(found, adopts=True)
                 ours = (role is not None or found.adopts) or (
@@ -506,12 +506,11 @@ def _is_adopted(want: Optional[Link], link: dict[str, Any]) -> bool:
 
 def _as_used(wanted: Link) -> Link:
     """What of a wanted bridge holds for one that somebody else made; a link as it was found is that already."""
-    if not wanted.role or wanted.role.startswith(USED):
-        role, up, answers = wanted.role, wanted.up, wanted.route_localnet
-    else:
-        role, up, answers = USED + wanted.role, True, wanted.route_localnet or None
+    role, answers = wanted.role, wanted.route_localnet
+    if role and not wanted.stays:
+        role, answers = USED + role, answers or None
     return Link(
-        wanted.namespace, wanted.name, wanted.type, role, up=up, group=wanted.group, route_localnet=answers, adopts=True
+        wanted.namespace, wanted.name, wanted.type, role, up=wanted.up, group=wanted.group, route_localnet=answers
     )
 
 

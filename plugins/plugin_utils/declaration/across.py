@@ -142,7 +142,7 @@ def _distinct_subnets(draft: Draft, notes: list[Mistake]) -> None:
 def _distinct_bridges(networks: Iterable[Network], notes: list[Mistake]) -> None:
     seen: dict[str, Network] = {}
     for network in networks:
-        link = network.option("com.docker.network.bridge.name")
+        link = network.named_bridge
         if link and link in seen:
             (Place(network.path, notes) / "driver_opts" / "com.docker.network.bridge.name").wrong(
                 f"The network `{seen[link].name}` has a bridge of that name already.", "Choose another name.", link

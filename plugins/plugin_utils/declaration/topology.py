@@ -91,6 +91,11 @@ class Network:
         return self.option("parent")
 
     @property
+    def named_bridge(self) -> str:
+        """The host's link that a bridge network names as its bridge; "" where its name is derived."""
+        return self.option("com.docker.network.bridge.name")
+
+    @property
     def routed(self) -> bool:
         """Whether an ipvlan network's host routes between it and the rest: modes l3 and l3s."""
         return self.option("ipvlan_mode").startswith("l3")

@@ -13,7 +13,6 @@ from .base import PlannedEndpoint, PlannedNetwork
 from .veth import veth_resources
 
 _BRIDGE = "com.docker.network.bridge."
-NAME = _BRIDGE + "name"
 ICC = _BRIDGE + "enable_icc"
 MASQUERADE = _BRIDGE + "enable_ip_masquerade"
 HOST_BINDING = _BRIDGE + "host_binding_ipv4"
@@ -42,7 +41,7 @@ class BridgeDriver:
     """Networks of local scope on one host."""
 
     def bridge(self, network: PlannedNetwork) -> Optional[str]:
-        return network.network.option(NAME) or bridge_name(network.id)
+        return network.network.named_bridge or bridge_name(network.id)
 
     def gateway(self, network: PlannedNetwork, family: int) -> Optional[str]:
         """As in Docker an aux address called ``DefaultGatewayIPv4`` is one that is not the bridge's own."""
@@ -76,7 +75,7 @@ class BridgeDriver:
                 accept_ra=0,
                 group=LINK_GROUP if says.firewall else OPEN_GROUP,
                 route_localnet=network.published,
-                adopts=bool(says.option(NAME)),
+                adopts=bool(says.named_bridge),
             ),
             *(Address("", name, address) for address in self.host_addresses(network)),
         ]
