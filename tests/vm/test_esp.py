@@ -16,6 +16,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.kernel.xfrm import (
 )
 from ansible_collections.cnm.fabric.plugins.module_utils.plan import ENCRYPTED_PORT, Nftables, Xfrm, request_id
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Operation
+from ansible_collections.cnm.fabric.plugins.module_utils.resources.xfrm import XfrmKind
 from ansible_collections.cnm.fabric.plugins.plugin_utils.encryption import epoch_keys
 from ansible_collections.cnm.fabric.plugins.plugin_utils.overlays import ENCRYPTION, HEADERS
 
@@ -137,6 +139,17 @@ def kinds_of(frames: Sequence[bytes], underlay: int) -> dict[Any, int]:
             vni = int.from_bytes(frame[udp + 12 : udp + 15], "big")
             found[vni] = found.get(vni, 0) + 1
     return found
+
+
+def indices_of(frames: Sequence[bytes], underlay: int, source: str) -> set[int]:
+    """The SPIs of what is ESP and from that address."""
+    address, begin = ip_address(source).packed, {4: 26, 6: 22}[underlay]
+    protocol, esp = {4: 23, 6: 20}[underlay], 14 + HEADER[underlay]
+    return {
+        struct.unpack_from(">I", frame, esp)[0]
+        for frame in frames
+        if frame[protocol] == 50 and frame[begin : begin + len(address)] == address
+    }
 
 
 @UNDERLAYS
@@ -272,6 +285,37 @@ def test_a_rotation_loses_no_packet_whoever_goes_first(underlay: int, order: tup
                     assert done.text == "change xfrm overlays (epoch)"
             time.sleep(0.3)
     assert missing == []
+
+
+@UNDERLAYS
+@on_a_host
+def test_after_a_rotation_nothing_goes_on_with_the_old_key(underlay: int) -> None:
+    """Packets that are under way while policies are replaced (several, each makes the next packets look again)."""
+    local, peer = VTEPS[underlay][:2]
+    others = tuple({4: f"198.51.100.{number}", 6: f"2001:db8:9::{number}"}[underlay] for number in range(1, 6))
+    with an_encrypted_overlay(underlay) as machines, contextlib.ExitStack() as flood:
+        for _ in range(3):
+            command = ["ip", "netns", "exec", "a", "ping", "-q", "-f", addresses_of("c")[0]]
+            process = flood.enter_context(subprocess.Popen(command, stdout=subprocess.DEVNULL))
+            flood.callback(process.send_signal, signal.SIGINT)
+        wire, kind = Wire(machines[1]), XfrmKind()
+
+        def rotate(epoch: int) -> None:
+            with Host(PROJECT, run_command) as host:
+                host.epoch_keys = the_keys(1) | the_keys(2)
+                kind.create(host, [Xfrm(local, epoch=epoch, peers=(*others, peer))])
+
+        heard_of, until = 0, time.monotonic() + 20
+        while time.monotonic() < until:
+            for epoch in (2, 1):
+                machines[0].run(rotate, epoch)
+                time.sleep(0.02)
+                wire.frames()
+                time.sleep(0.02)
+                seen = indices_of(wire.frames(), underlay, local)
+                heard_of += len(seen)
+                assert seen <= {security_index(PROJECT, local, epoch)}
+        assert heard_of > 10
 
 
 @on_a_host

@@ -13,6 +13,7 @@ What is compared is what the kernel says, keys included, but a key is never show
 from __future__ import annotations
 
 import errno
+import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -102,18 +103,27 @@ def _read() -> tuple[list[State], list[Policy]]:
     lines = _SOCKETS.read_text(encoding="ascii").splitlines()
     if all(line.split()[1] != _NETLINK_XFRM for line in lines):
         return [], []
-    with XfrmSocket() as socket:
-        return socket.states(), socket.policies()
+    with XfrmSocket() as xfrm:
+        return xfrm.states(), xfrm.policies()
 
 
 def _send(messages: Iterable[Message]) -> None:
-    with XfrmSocket() as socket:
-        socket.send(list(messages))
+    with XfrmSocket() as xfrm:
+        xfrm.send(list(messages))
+
+
+def _send_later(messages: Iterable[Message]) -> None:
+    """Send them when every packet that is on its way now has passed.
+
+    Closing a packet socket waits for that (``packet_release`` in the kernel: ``synchronize_net``).
+    """
+    socket.socket(socket.AF_PACKET, socket.SOCK_RAW).close()
+    _send(messages)
 
 
 def _remove(messages: Iterable[Message]) -> None:
-    with XfrmSocket() as socket:
-        for error in socket.try_send(list(messages)):
+    with XfrmSocket() as xfrm:
+        for error in xfrm.try_send(list(messages)):
             if error is not None and error.errno not in _GONE:
                 raise error
 
@@ -284,6 +294,11 @@ class XfrmKind(Kind[Xfrm]):
         host.run_in("", _send, [new_state(state) for place, state in right.items() if place not in there])
         left = {place: policy for place, policy in peering.items() if place not in stopped}
         host.run_in("", _send, _writing(peers, left))
+        # A packet that came upon the old policy just then may have left its way, with the old key, in a cache of IPv6
+        # that takes itself for new (Linux 6.1), until that key goes; the peer stops hearing it earlier.
+        again = {place: policy for place, policy in peers.items() if policy != left.get(place, policy)}
+        if again:
+            host.run_in("", _send_later, [new_policy(policy, replace=True) for policy in again.values()])
         host.run_in("", _remove, [delete_policy(policy) for place, policy in left.items() if place not in peers])
         stale = [state for place, state in found.states.items() if place not in wanted.states]
         host.run_in("", _remove, [delete_state(state) for state in stale])
