@@ -86,6 +86,8 @@ def probe(
     """
     more = ("model", "declared") if declared else ("model",) if live else ()
     with _in_words("reading networks"), Host(project, run_command) as host:
+        if not live:
+            host.settled_tables = State(project).settled_tables
         result = probing.probe(host, more, encryption)
         drift = _drift(project, host, strict=live)
         result["settled"] = drift is not None and not drift and not Journal(project).places
@@ -134,9 +136,11 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
         raise Refused(f"the plan is for project {plan.project}, the call for {request.project}")
     texts = _shared_texts(request, state, plan)
     resources = filled(plan, texts)
+    host.settled_tables = state.settled_tables
     operations = worker.converge(resources, request.check)
     if not request.check:
         state.keep(text, digest, request.revision, texts)
+        state.keep_settled_tables(host.settled_tables)
         announcing.announce(announcing.due(operations, resources))
     return {**outcome(worker, operations), "digest": digest}
 

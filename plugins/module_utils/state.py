@@ -100,11 +100,29 @@ class State:
                 path.unlink(missing_ok=True)
         remove_empty(folder)
 
+    @property
+    def settled_tables(self) -> dict[str, list[object]]:
+        """As `Host.settled_tables`; empty after a boot, as it speaks of the running kernel."""
+        data = load(self.run / "tables.json")
+        tables = data.get("tables")
+        return tables if data.get("boot") == _boot() and isinstance(tables, dict) else {}
+
+    def keep_settled_tables(self, tables: Mapping[str, list[object]]) -> None:
+        """Remember them until the next boot."""
+        if tables == self.settled_tables:
+            return
+        self.run.mkdir(mode=0o755, parents=True, exist_ok=True)
+        write_atomically(self.run / "tables.json", json.dumps({"boot": _boot(), "tables": tables}))
+
     def drop(self) -> None:
         """Forget the plan, and leave no directory behind."""
         for directory in (self.lib, self.run):
             shutil.rmtree(directory, ignore_errors=True)
         remove_empty(LIB)
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def former_values() -> dict[str, dict[str, Any]]:

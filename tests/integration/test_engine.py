@@ -663,7 +663,8 @@ class TestRuns:
         assert said.count("Device or resource busy") == 2
         assert said.endswith("All else that is ours was removed.")
         left = {key: value for key, value in differing(before, snapshot()).items() if "/etc/netns/" not in key}
-        assert set(left) <= {"/var/lib/cnm/plan.json", "/var/lib/cnm/default/plan.json", "/run/cnm/lock"}, left
+        kept = {"/var/lib/cnm/plan.json", "/var/lib/cnm/default/plan.json", "/run/cnm/default/tables.json"}
+        assert set(left) <= {*kept, "/run/cnm/lock"}, left
         sh("".join(f"umount {path};" for path in held))
         assert running.converge(running.Request("default", absent=True), run_command)["changed"]
         the_same(before, snapshot())

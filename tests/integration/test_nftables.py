@@ -117,6 +117,8 @@ def test_each_drift_is_named_and_mended_and_the_user_s_rules_stay(name: str, spe
     def work(host: Host, kind: NftablesKind) -> None:
         kind.create(host, [TABLE])
         speaker.run('add rule inet cnm user_forward iifname "eth9" drop')
+        assert kind.differences(TABLE, found(host, kind)) == []
+        assert host.settled_tables.keys() >= {"inet cnm"}
         speaker.run(
             harm.replace("; add chain", "\nadd chain").replace("; delete", "\ndelete").replace("; add set", "\nadd set")
         )
@@ -128,6 +130,53 @@ def test_each_drift_is_named_and_mended_and_the_user_s_rules_stay(name: str, spe
         assert 'iifname "eth9" drop' in speaker.run("list chain inet cnm user_forward")
 
     in_a_host(work, speaker)
+
+
+class Silent:
+    """Speaks to nobody."""
+
+    def run(self, commands: str) -> str:
+        raise AssertionError(commands)
+
+    def close(self) -> None:
+        """Nothing is kept."""
+
+
+def test_what_was_found_as_wanted_is_not_looked_at_until_a_transaction(speaker: nft.Nft) -> None:
+    def work(host: Host, kind: NftablesKind) -> None:
+        kind.create(host, [TABLE])
+        assert found(host, kind) != TABLE
+        host._nft = Silent()
+        kind = NftablesKind()
+        kind.prepare(host, [TABLE])
+        assert found(host, kind) is TABLE
+        assert kind.differences(TABLE, TABLE) == []
+        another = Nftables("", "inet", "cnm", "host", chains=(Chain("forward", "", ("accept",)),))
+        with pytest.raises(AssertionError, match="accept"):
+            kind.prepare(host, [another])
+        speaker.run("add table ip somebody")
+        with pytest.raises(AssertionError, match="list table"):
+            kind.observe(host, [TABLE])
+
+    in_a_host(work, speaker)
+
+
+def test_every_transaction_in_a_namespace_and_in_no_other_makes_a_generation(speaker: nft.Nft) -> None:
+    def work() -> tuple[int, int]:
+        first, again = nft.generation(), nft.generation()
+        assert first is not None
+        assert first == again
+        namespaces.run_in_new(speaker.run, "add table ip somebody")
+        assert nft.generation() == first
+        speaker.run("add table ip somebody")
+        second = nft.generation()
+        speaker.run("list ruleset")
+        assert nft.generation() == second != first
+        assert second is not None and second[0] == first[0]
+        return second
+
+    one, other = (namespaces.run_in_new(work) for _namespace in range(2))
+    assert one[0] != other[0]
 
 
 def test_what_was_found_can_be_put_back_as_it_was(speaker: nft.Nft) -> None:

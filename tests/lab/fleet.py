@@ -60,7 +60,7 @@ class Fleet:
         self.store = directory / ".cnm-leases.sqlite3"
         self.ways = lab.inventory
         """The inventory that says how the hosts are reached."""
-        self.patience = int(os.environ.get("CNM_PATIENCE", "300"))
+        self.patience = int(os.environ.get("CNM_PATIENCE", "1200" if "CNM_VM" in os.environ else "300"))
         """Seconds a playbook may take."""
         self._runs = 0
         self.declare({})

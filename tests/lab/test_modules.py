@@ -163,7 +163,7 @@ CYCLES: dict[str, dict[str, Any]] = {
         "made": ["create address office.7/10.22.7.1/24", "create link office.7"],
         "same": {"name": "office.7", "parent": "br-office", "id": "7", "addresses": ["10.22.7.1/255.255.255.0"]},
         "other": {"name": "office.7", "parent": "br-office", "id": 8, "addresses": ["10.22.7.1/24"]},
-        "changed": ["replace link office.7", "create address office.7/10.22.7.1/24"],
+        "changed": ["create address office.7/10.22.7.1/24", "replace link office.7"],
         "absent": {"name": "office.7"},
         "removed": ["delete link office.7"],
     },

@@ -46,6 +46,13 @@ def test_what_may_happen_to_links_on_a_parent_is_seen_and_repaired() -> None:
         becomes(whole)
 
 
+@pytest.mark.whole
+@pytest.mark.parametrize("module", ["ipvlan", "vlan"])
+def test_the_modules_as_the_others_in_the_lab(fleet: Fleet, module: str) -> None:
+    Examples().test_each_does_something_once_and_a_check_foretells_it(fleet, module)
+    _cycle(fleet, module)
+
+
 @pytest.mark.parametrize("mode", ["l2", "l3", "l3s"])
 @on_a_host
 def test_ipvlans_of_each_mode_come_change_and_go(mode: str) -> None:
@@ -203,10 +210,3 @@ def test_the_example_of_a_trunk(world: Fleet) -> None:
     assert vlans(world, "node1") == ["eth0.10", "eth0.20", "eth0.60"]
     assert "10.10.0.2" in world.sh("node1", "ip netns exec tester1 getent ahostsv4 builder1")
     assert pings(world, "node1", "tester1", "10.10.0.3")
-
-
-@pytest.mark.whole
-@pytest.mark.parametrize("module", ["ipvlan", "vlan"])
-def test_the_modules_as_the_others_in_the_lab(fleet: Fleet, module: str) -> None:
-    Examples().test_each_does_something_once_and_a_check_foretells_it(fleet, module)
-    _cycle(fleet, module)

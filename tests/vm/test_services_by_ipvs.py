@@ -17,7 +17,6 @@ from fleet import Fleet
 from lab import Lab
 
 os.environ["CNM_LOAD_BALANCER"] = "ipvs"
-os.environ.setdefault("CNM_PATIENCE", "1200")
 
 import test_services as suite
 from test_services import at_work, fleet, joining, vips, worker

@@ -81,6 +81,10 @@ class Host:
         """Whether to look for all that is ours, and to prune what modules made by themselves too: teardown."""
         self.epoch_keys: dict[int, bytes] = {}
         """What the keys of encrypted overlays are derived from, by epoch; empty unless the run was given them."""
+        self.settled_tables: dict[str, list[object]] = {}
+        """Of tables of nftables that were found as wanted: when that was, and a digest of what was wanted (empty for
+        none), by label.  A run takes these as they were for as long as that is still now; if it has none it lists all.
+        """
         self.failed_in = ""
         """The namespace of the last call that raised an exception: what an error is about."""
         self._worker = namespaces.Worker()

@@ -5,6 +5,8 @@
 A table is compared by what nft prints of it: the wanted one is loaded into a throw-away namespace and printed by the
 same nft, so that spelling, order and version make no difference, and a rule the kernel would refuse is known before
 anything changes.  The mark is the table's comment.
+
+Neither is done for a table that was found as wanted while its namespace has seen no transaction since.
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from typing import Optional, Union
 from ..kernel import namespaces
 from ..kernel.conntrack import forget_moved, forget_udp, is_of_services, program
 from ..kernel.host import Host
-from ..kernel.nft import Nft, NftError
-from ..plan import Chain, Collection, Key, Nftables, mark, role_of, table_name
+from ..kernel.nft import Nft, NftError, generation
+from ..plan import Chain, Collection, Key, Nftables, content_digest, mark, role_of, table_name
 from .base import Difference, Found, Kind, Operation
 
 FAMILY = "inet"
@@ -185,71 +187,103 @@ class NftablesKind(Kind[Nftables]):
     def __init__(self) -> None:
         self._normal: dict[str, Nftables] = {}
         self._project = ""
+        self._texts: dict[Key, tuple[Nftables, str]] = {}
 
     def stage(self, resource: Nftables) -> int:
         return self.stages[0] if not resource.namespace else self.stages[1]
 
     def observe(self, host: Host, wanted: Sequence[Nftables]) -> dict[Key, Found[Nftables]]:
         result: dict[Key, Found[Nftables]] = {}
-        nft = host.nft
-        if nft is None:
-            return result
+        settled: dict[str, list[object]] = {}
         wanted_by = {item.key: item for item in wanted}
+        tables = self._candidates(host, wanted)
+        generations = _generations(host, tables)
+        for table in tables:
+            if table.namespace not in generations:
+                continue
+            want = wanted_by.get(table.key)
+            look = self._look(generations[table.namespace], want)
+            found = want if _is_settled(host, table, look) else self._list(host, table, want)
+            if look is not None and self._is_as(host, want, found):
+                settled[table.label] = look
+            if found is not None and (found.role or want is not None):
+                ours = bool(found.role) or (want is not None and host.repairs(table.namespace, want.role))
+                result[found.key] = Found(found, ours, stale=host.prunes(found.role or None))
+        host.settled_tables = settled
+        return result
+
+    @staticmethod
+    def _candidates(host: Host, wanted: Sequence[Nftables]) -> list[Nftables]:
+        """The names of all that may be a table of ours."""
         own_name = table_name(host.project)
         places = {(item.namespace, item.family, item.name) for item in wanted}
         places |= {("", family, own_name) for family in FAMILIES}
         for name in host.own_namespaces | host.attached:
             bridged = any(link["kind"] == "bridge" for link in host.snapshot(name).links.values())
             places |= {(name, family, own_name) for family in (FAMILIES if bridged else (FAMILY,))}
-        if host.thorough:
-            places |= {(place, *table) for place in host.places for table in host.run_in(place, _tables, nft)}
-        there = set(host.places)
-        for namespace, family, name in sorted(places):
-            if namespace not in there:
-                continue
-            want = wanted_by.get(("nftables", namespace, family, name))
-            found = self._list(host, nft, Nftables(namespace, family, name), want)
-            if found is not None:
-                marked = bool(found.role)
-                if marked or want is not None:
-                    ours = marked or (want is not None and host.repairs(namespace, want.role))
-                    result[found.key] = Found(found, ours, stale=host.prunes(found.role or None))
-        return result
+        if host.thorough and host.nft is not None:
+            places |= {(place, *table) for place in host.places for table in host.run_in(place, _tables, host.nft)}
+        return [Nftables(*place) for place in sorted(places)]
+
+    def _look(self, when: Optional[tuple[int, int]], want: Optional[Nftables]) -> Optional[list[object]]:
+        """What `Host.settled_tables` has of a table that is as wanted, None being nothing; None if that cannot be."""
+        return None if when is None else [*when, "" if want is None else content_digest(self._text(want))]
+
+    def _is_as(self, host: Host, want: Optional[Nftables], found: Optional[Nftables]) -> bool:
+        if want is None or found is None or want is found:
+            return want is found
+        self._learn(host, [want])
+        return not self.differences(want, found)
 
     @staticmethod
-    def _list(host: Host, nft: Nft, table: Nftables, want: Optional[Nftables]) -> Optional[Nftables]:
+    def _list(host: Host, table: Nftables, want: Optional[Nftables]) -> Optional[Nftables]:
+        if host.nft is None:
+            return None
         try:
-            text = host.run_in(table.namespace, nft.run, f"list table {table.family} {table.name}")
+            text = host.run_in(table.namespace, host.nft.run, f"list table {table.family} {table.name}")
         except NftError:
             return None
         user = frozenset(chain.name for chain in want.chains if chain.user) if want else frozenset()
         return parse(text, host.project, table.namespace, user)
 
     def prepare(self, host: Host, wanted: Sequence[Nftables]) -> None:
-        """Learn how nft prints each wanted table; NftError if the kernel would refuse one."""
+        """Learn how nft prints each wanted table that is not known to be as it should; NftError if the kernel would
+        refuse one.
+        """
         self._project = host.project
-        nft = host.nft
-        if nft is None:
-            return
-        unknown = {}
-        for item in wanted:
-            text = script(replace(item, namespace=""), host.project)
-            if text not in self._normal:
-                unknown[text] = item
-        if not unknown:
+        generations = _generations(host, wanted)
+        self._learn(
+            host,
+            [item for item in wanted if not _is_settled(host, item, self._look(generations.get(item.namespace), item))],
+        )
+
+    def _text(self, wanted: Nftables) -> str:
+        """Its script in any namespace; made once, as that of a thousand elements is dear."""
+        table, text = self._texts.get(wanted.key, (None, ""))
+        if table is not wanted:
+            text = script(replace(wanted, namespace=""), self._project)
+            self._texts[wanted.key] = (wanted, text)
+        return text
+
+    def _learn(self, host: Host, wanted: Sequence[Nftables]) -> None:
+        unknown = {text: item for item in wanted if (text := self._text(item)) not in self._normal}
+        if not unknown or host.nft is None:
             return
         # One throw-away namespace for all of them: making one costs many times what nft does.
-        for (text, item), printed in zip(unknown.items(), namespaces.run_in_new(_printed, nft, list(unknown.items()))):
+        for (text, item), printed in zip(
+            unknown.items(), namespaces.run_in_new(_printed, host.nft, list(unknown.items()))
+        ):
             user = frozenset(chain.name for chain in item.chains if chain.user)
             parsed = parse(printed, host.project, "", user)
             if parsed is not None:
                 self._normal[text] = parsed
 
     def _normal_of(self, wanted: Nftables) -> Nftables:
-        normal = self._normal[script(replace(wanted, namespace=""), self._project)]
-        return replace(normal, namespace=wanted.namespace)
+        return replace(self._normal[self._text(wanted)], namespace=wanted.namespace)
 
     def differences(self, wanted: Nftables, found: Nftables) -> list[Difference]:
+        if wanted is found:
+            return []
         normal = self._normal_of(wanted)
         result = [
             Difference(name, getattr(normal, name), getattr(found, name))
@@ -276,6 +310,7 @@ class NftablesKind(Kind[Nftables]):
         return host.nft
 
     def create(self, host: Host, resources: Sequence[Nftables]) -> None:
+        self._learn(host, resources)
         for item in resources:
             host.run_in(item.namespace, self._speak(host).run, script(item, host.project))
             self._forget_flows(host, item, None)
@@ -316,6 +351,15 @@ class NftablesKind(Kind[Nftables]):
     def delete(self, host: Host, resources: Sequence[Nftables]) -> None:
         for item in resources:
             host.run_in(item.namespace, self._speak(host).run, f"delete table {item.family} {item.name}\n")
+
+
+def _generations(host: Host, tables: Sequence[Nftables]) -> dict[str, Optional[tuple[int, int]]]:
+    """Of each namespace of the tables that is there."""
+    return {name: host.run_in(name, generation) for name in {item.namespace for item in tables} & set(host.places)}
+
+
+def _is_settled(host: Host, table: Nftables, look: Optional[list[object]]) -> bool:
+    return look is not None and host.settled_tables.get(table.label) == look
 
 
 def _contents(part: Union[Chain, Collection, None]) -> Optional[list[str]]:
