@@ -86,11 +86,16 @@ def probe(
     """
     more = ("model", "declared") if declared else ("model",) if live else ()
     with _in_words("reading networks"), Host(project, run_command) as host:
+        state = State(project)
         if not live:
-            host.settled_tables = State(project).settled_tables
+            host.settled_tables = state.settled_tables
         result = probing.probe(host, more, encryption)
         drift = _drift(project, host, strict=live)
         result["settled"] = drift is not None and not drift and not Journal(project).places
+        if result["settled"] and state.run.is_dir():
+            # No other run comes that would remember it, to a host that is as planned.  A teardown may be under way.
+            with contextlib.suppress(OSError):
+                state.keep_settled_tables(host.settled_tables)
         if live:
             result["drift"] = engine.report(drift or ())
         return result

@@ -36,7 +36,7 @@ from host import (
 )
 
 from ansible_collections.cnm.fabric.plugins.module_utils import engine, running
-from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces, nft
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
 from ansible_collections.cnm.fabric.plugins.module_utils.plan import File, Link, Resource
 from ansible_collections.cnm.fabric.plugins.module_utils.resources import resolver, sysctl
@@ -608,6 +608,33 @@ class TestRuns:
         again = running.converge(running.Request("default", digest=made.digest, revision=1), run_command)
         assert again["changed"]
         assert compare(made.resources) == []
+
+    @on_a_host
+    def test_tables_are_looked_at_once_more_after_a_transaction_and_not_twice(self) -> None:
+        def listed() -> int:
+            said: list[str] = []
+
+            class Listening(nft.Library):
+                def run(self, commands: str) -> str:
+                    said.append(commands)
+                    return super().run(commands)
+
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(nft, "find", lambda _run_command: Listening())
+                assert running.probe("default", False, False, run_command)["settled"]
+            return len(said)
+
+        made = a_plan(SMALL)
+        running.converge(running.Request("default", made.to_json(), digest=made.digest, revision=1), run_command)
+        few = listed()
+        sh("nft add table ip somebody")
+        assert listed() > few
+        assert listed() == few
+        sh("nft flush chain inet cnm forward")
+        assert not running.probe("default", False, False, run_command)["settled"]
+        sh("rm -r /run/cnm")
+        assert not running.probe("default", False, False, run_command)["settled"]
+        assert not RUN.exists()
 
     @on_a_host
     def test_a_check_on_a_bare_host_leaves_no_trace(self) -> None:
