@@ -294,7 +294,7 @@ def test_after_a_rotation_nothing_goes_on_with_the_old_key(underlay: int) -> Non
     local, peer = VTEPS[underlay][:2]
     others = tuple({4: f"198.51.100.{number}", 6: f"2001:db8:9::{number}"}[underlay] for number in range(1, 6))
     with an_encrypted_overlay(underlay) as machines, contextlib.ExitStack() as flood:
-        for _ in range(3):
+        for _flood in range(3):
             command = ["ip", "netns", "exec", "a", "ping", "-q", "-f", addresses_of("c")[0]]
             process = flood.enter_context(subprocess.Popen(command, stdout=subprocess.DEVNULL))
             flood.callback(process.send_signal, signal.SIGINT)
