@@ -109,10 +109,15 @@ class State:
 
     def keep_settled_tables(self, tables: Mapping[str, list[object]]) -> None:
         """Remember them until the next boot."""
+        path = self.run / "tables.json"
         if tables == self.settled_tables:
             return
+        if not tables:
+            forget(path)
+            remove_empty(self.run)
+            return
         self.run.mkdir(mode=0o755, parents=True, exist_ok=True)
-        write_atomically(self.run / "tables.json", json.dumps({"boot": _boot(), "tables": tables}))
+        write_atomically(path, json.dumps({"boot": _boot(), "tables": tables}))
 
     def drop(self) -> None:
         """Forget the plan, and leave no directory behind."""

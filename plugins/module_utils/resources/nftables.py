@@ -209,7 +209,7 @@ class NftablesKind(Kind[Nftables]):
             if found is not None and (found.role or want is not None):
                 ours = bool(found.role) or (want is not None and host.repairs(table.namespace, want.role))
                 result[found.key] = Found(found, ours, stale=host.prunes(found.role or None))
-        host.settled_tables = settled
+        host.settled_tables = settled if wanted else {}
         return result
 
     @staticmethod
