@@ -55,6 +55,8 @@ SECRET = "correct horse battery staple"
 REQID = request_id(PROJECT)
 CLEAR = 4098
 HEADER = {4: 20, 6: 40}
+PROTOCOL = {4: 23, 6: 20}
+"""Where a frame says what is in its IP packet."""
 UNDERLAYS = pytest.mark.parametrize("underlay", [4, 6])
 
 
@@ -132,7 +134,7 @@ def kinds_of(frames: Sequence[bytes], underlay: int) -> dict[Any, int]:
         (ethertype,) = struct.unpack_from(">H", frame, 12)
         if ethertype != {4: 0x800, 6: 0x86DD}[underlay]:
             continue
-        protocol, udp = frame[{4: 23, 6: 20}[underlay]], 14 + HEADER[underlay]
+        protocol, udp = frame[PROTOCOL[underlay]], 14 + HEADER[underlay]
         if protocol == 50:
             found["ESP"] = found.get("ESP", 0) + 1
         elif protocol == 17 and struct.unpack_from(">H", frame, udp + 2)[0] == 4789:
@@ -144,11 +146,11 @@ def kinds_of(frames: Sequence[bytes], underlay: int) -> dict[Any, int]:
 def indices_of(frames: Sequence[bytes], underlay: int, source: str) -> set[int]:
     """The SPIs of what is ESP and from that address."""
     address, begin = ip_address(source).packed, {4: 26, 6: 22}[underlay]
-    protocol, esp = {4: 23, 6: 20}[underlay], 14 + HEADER[underlay]
+    esp = 14 + HEADER[underlay]
     return {
         struct.unpack_from(">I", frame, esp)[0]
         for frame in frames
-        if frame[protocol] == 50 and frame[begin : begin + len(address)] == address
+        if frame[PROTOCOL[underlay]] == 50 and frame[begin : begin + len(address)] == address
     }
 
 

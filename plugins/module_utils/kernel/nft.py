@@ -24,7 +24,6 @@ RunCommand = Callable[..., tuple[int, str, str]]
 # Output flags of libnftables.h: no counters; protocols and priorities by number, as a minimal host has no names.
 _STATELESS, _NUMERIC_PROTOCOL, _NUMERIC_PRIORITY = 1 << 2, 1 << 7, 1 << 8
 
-
 _GET_GENERATION, _ACK, _NETNS_COOKIE = 10 << 8 | 16, 4, 71  # NFT_MSG_GETGEN, NLM_F_ACK, SO_NETNS_COOKIE
 
 
@@ -133,10 +132,10 @@ class Program:
 class _Netfilter(Netlink):
     _protocol = 12  # NETLINK_NETFILTER
 
-    def generation(self) -> tuple[int, int]:
+    def generation(self) -> Optional[tuple[int, int]]:
         cookie = self._socket.getsockopt(socket.SOL_SOCKET, _NETNS_COOKIE, 8)
-        (number,) = self._ask(_GET_GENERATION, _ACK, bytes(4), "generation of nftables", _decode_generation) or [0]
-        return int.from_bytes(cookie, sys.byteorder), number
+        found = self._ask(_GET_GENERATION, _ACK, bytes(4), "generation of nftables", _decode_generation)
+        return (int.from_bytes(cookie, sys.byteorder), found[0]) if found else None
 
 
 def _decode_generation(data: bytes, at: int, end: int) -> int:

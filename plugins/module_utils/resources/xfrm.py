@@ -296,9 +296,9 @@ class XfrmKind(Kind[Xfrm]):
         host.run_in("", _send, _writing(peers, left))
         # A packet that came upon the old policy just then may have left its way, with the old key, in a cache of IPv6
         # that takes itself for new (Linux 6.1), until that key goes; the peer stops hearing it earlier.
-        again = {place: policy for place, policy in peers.items() if policy != left.get(place, policy)}
+        again = _writing({place: policy for place, policy in peers.items() if place in left}, left)
         if again:
-            host.run_in("", _send_later, [new_policy(policy, replace=True) for policy in again.values()])
+            host.run_in("", _send_later, again)
         host.run_in("", _remove, [delete_policy(policy) for place, policy in left.items() if place not in peers])
         stale = [state for place, state in found.states.items() if place not in wanted.states]
         host.run_in("", _remove, [delete_state(state) for state in stale])
