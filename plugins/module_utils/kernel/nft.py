@@ -13,7 +13,8 @@ import os
 import shutil
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Optional, Protocol
 
 from .netlink import Netlink, attributes
@@ -23,6 +24,9 @@ RunCommand = Callable[..., tuple[int, str, str]]
 
 # Output flags of libnftables.h: no counters; protocols and priorities by number, as a minimal host has no names.
 _STATELESS, _NUMERIC_PROTOCOL, _NUMERIC_PRIORITY = 1 << 2, 1 << 7, 1 << 8
+
+_TOGETHER = 100
+"""How many contexts are open at most: each is a socket."""
 
 _GET_GENERATION, _ACK, _NETNS_COOKIE = 10 << 8 | 16, 4, 71  # NFT_MSG_GETGEN, NLM_F_ACK, SO_NETNS_COOKIE
 
@@ -36,6 +40,9 @@ class Nft(Protocol):
 
     def run(self, commands: str) -> str:
         """Run one transaction in the thread's namespace and return what it prints; NftError if it is refused."""
+
+    def together(self) -> AbstractContextManager[Callable[[str], str]]:
+        """Gives `run`, for transactions in many namespaces: what the kernel frees after each is waited for once."""
 
     def close(self) -> None:
         """Let go of what is kept between transactions."""
@@ -52,7 +59,8 @@ class Library:
     """libnftables by ctypes.
 
     A context belongs to the namespace it was made in.  That of the host is kept: taking one down waits until the kernel
-    has freed what its transactions removed.  A namespace's is not, as it would keep the namespace alive.
+    has freed what any transaction removed.  A namespace's is not, as it would keep the namespace alive; but it may stay
+    until the same has been done in others.
     """
 
     def __init__(self) -> None:
@@ -70,17 +78,33 @@ class Library:
         self._library = library
         self._home = _namespace()
         self._kept: Optional[int] = None
+        self._used: list[int] = []
+        self._at_most = 0
 
     def run(self, commands: str) -> str:
         if _namespace() != self._home:
-            context = self._context()
+            self._used.append(self._context())
             try:
-                return self._run(context, commands)
+                return self._run(self._used[-1], commands)
             finally:
-                self._library.nft_ctx_free(context)
+                if len(self._used) > self._at_most:
+                    self._free()
         if self._kept is None:
             self._kept = self._context()
         return self._run(self._kept, commands)
+
+    @contextmanager
+    def together(self) -> Iterator[Callable[[str], str]]:
+        self._at_most = _TOGETHER
+        try:
+            yield self.run
+        finally:
+            self._at_most = 0
+            self._free()
+
+    def _free(self) -> None:
+        while self._used:
+            self._library.nft_ctx_free(self._used.pop())
 
     def _context(self) -> int:
         context: int = self._library.nft_ctx_new(0)
@@ -124,6 +148,10 @@ class Program:
         if code:
             raise NftError(_first_complaint(errors, commands))
         return output
+
+    @contextmanager
+    def together(self) -> Iterator[Callable[[str], str]]:
+        yield self.run
 
     def close(self) -> None:
         """Nothing is kept."""

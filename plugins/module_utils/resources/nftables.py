@@ -32,6 +32,7 @@ _USERS = "user_"
 _COMMENT = re.compile(r'^\tcomment "(.*)"$')
 _FLAGS = re.compile(r"^\tflags (.*)$")
 _BLOCK = re.compile(r"^\t(set|map|chain) (\S+) \{$")
+_TABLE = re.compile(r"^table \S+ (\S+) \{$.*?^\}$", re.DOTALL | re.MULTILINE)
 _ELEMENTS = re.compile(r"elements = \{(.*?)\}", re.DOTALL)
 
 
@@ -227,7 +228,7 @@ class NftablesKind(Kind[Nftables]):
 
     def _look(self, when: Optional[tuple[int, int]], want: Optional[Nftables]) -> Optional[list[object]]:
         """What `Host.settled_tables` has of a table that is as wanted, None being nothing; None if that cannot be."""
-        return None if when is None else [*when, "" if want is None else content_digest(self._text(want))]
+        return None if when is None else [*when, "" if want is None else content_digest(want.role + self._text(want))]
 
     def _is_as(self, host: Host, want: Optional[Nftables], found: Optional[Nftables]) -> bool:
         if want is None or found is None or want is found:
@@ -258,10 +259,12 @@ class NftablesKind(Kind[Nftables]):
         )
 
     def _text(self, wanted: Nftables) -> str:
-        """Its script in any namespace; made once, as that of a thousand elements is dear."""
+        """Its script in any namespace, and without its role: that of the sandboxes' tables is often the same, and
+        those of a thousand elements are dear.
+        """
         table, text = self._texts.get(wanted.key, (None, ""))
         if table is not wanted:
-            text = script(replace(wanted, namespace=""), self._project)
+            text = script(replace(wanted, namespace="", role=""), self._project)
             self._texts[wanted.key] = (wanted, text)
         return text
 
@@ -269,17 +272,18 @@ class NftablesKind(Kind[Nftables]):
         unknown = {text: item for item in wanted if (text := self._text(item)) not in self._normal}
         if not unknown or host.nft is None:
             return
+        tables = [replace(item, namespace="", role="") for item in unknown.values()]
         # One throw-away namespace for all of them: making one costs many times what nft does.
-        for (text, item), printed in zip(
-            unknown.items(), namespaces.run_in_new(_printed, host.nft, list(unknown.items()))
-        ):
+        texts = namespaces.run_in_new(_printed, host.nft, tables, host.project)
+        for text, item, printed in zip(unknown, tables, texts):
             user = frozenset(chain.name for chain in item.chains if chain.user)
             parsed = parse(printed, host.project, "", user)
             if parsed is not None:
                 self._normal[text] = parsed
 
     def _normal_of(self, wanted: Nftables) -> Nftables:
-        return replace(self._normal[self._text(wanted)], namespace=wanted.namespace)
+        normal = self._normal[self._text(wanted)]
+        return replace(normal, namespace=wanted.namespace, name=wanted.name, role=wanted.role)
 
     def differences(self, wanted: Nftables, found: Nftables) -> list[Difference]:
         if wanted is found:
@@ -311,9 +315,10 @@ class NftablesKind(Kind[Nftables]):
 
     def create(self, host: Host, resources: Sequence[Nftables]) -> None:
         self._learn(host, resources)
-        for item in resources:
-            host.run_in(item.namespace, self._speak(host).run, script(item, host.project))
-            self._forget_flows(host, item, None)
+        with self._speak(host).together() as run:
+            for item in resources:
+                host.run_in(item.namespace, run, script(item, host.project))
+                self._forget_flows(host, item, None)
 
     def _forget_flows(self, host: Host, wanted: Nftables, found: Optional[Nftables]) -> None:
         """Connections of UDP live on in conntrack with the translation they began with (moby#44742), and those of a
@@ -336,21 +341,25 @@ class NftablesKind(Kind[Nftables]):
             host.run_in(wanted.namespace, forget_moved, host.run_command, *served)
 
     def change(self, host: Host, operations: Sequence[Operation[Nftables]]) -> None:
-        for operation in operations:
-            wanted, found = operation.resource, operation.found
-            if found is not None:
-                if any(difference.attribute == "role" for difference in operation.differences):
-                    # A table keeps its comment for as long as it lives.
-                    text = f"delete table {found.family} {found.name}\n"
-                    text += script(replace(wanted, users=found.users), host.project)
-                else:
-                    text = transaction(wanted, self._normal_of(wanted), found, host.project)
-                host.run_in(wanted.namespace, self._speak(host).run, text)
-                self._forget_flows(host, wanted, found)
+        with self._speak(host).together() as run:
+            for operation in operations:
+                if operation.found is not None:
+                    text = self._exchanged(host, operation, operation.found)
+                    host.run_in(operation.resource.namespace, run, text)
+                    self._forget_flows(host, operation.resource, operation.found)
+
+    def _exchanged(self, host: Host, operation: Operation[Nftables], found: Nftables) -> str:
+        wanted = operation.resource
+        if any(difference.attribute == "role" for difference in operation.differences):
+            # A table keeps its comment for as long as it lives.
+            made = script(replace(wanted, users=found.users), host.project)
+            return f"delete table {found.family} {found.name}\n{made}"
+        return transaction(wanted, self._normal_of(wanted), found, host.project)
 
     def delete(self, host: Host, resources: Sequence[Nftables]) -> None:
-        for item in resources:
-            host.run_in(item.namespace, self._speak(host).run, f"delete table {item.family} {item.name}\n")
+        with self._speak(host).together() as run:
+            for item in resources:
+                host.run_in(item.namespace, run, f"delete table {item.family} {item.name}\n")
 
 
 def _generations(host: Host, tables: Sequence[Nftables]) -> dict[str, Optional[tuple[int, int]]]:
@@ -387,15 +396,19 @@ def _tables(nft: Nft) -> list[tuple[str, str]]:
     return [(family, name) for family, name in found if family in FAMILIES]
 
 
-def _printed(nft: Nft, tables: Sequence[tuple[str, Nftables]]) -> list[str]:
-    """How nft prints each, by way of a namespace that has none; NftError, naming the table, if it refuses one."""
-    result = []
-    for text, table in tables:
-        place = f"table {table.family} {table.name}"
-        try:
-            nft.run(text)
-            result.append(nft.run(f"list {place}"))
-        except NftError as error:
-            raise NftError(f"table {table.label}: {error}") from error
-        nft.run(f"delete {place}")
-    return result
+def _printed(nft: Nft, tables: Sequence[Nftables], project: str) -> list[str]:
+    """How nft prints each, by way of a namespace that has none; NftError, naming the table, if it refuses one.
+
+    They are made side by side under other names, as the kernel takes its time to remove one.
+    """
+    texts = [script(replace(table, name=f"t{number}"), project) for number, table in enumerate(tables)]
+    try:
+        nft.run("".join(texts))
+    except NftError:
+        for table, text in zip(tables, texts):
+            try:
+                nft.run(text)
+            except NftError as error:
+                raise NftError(f"table {table.label}: {error}") from error
+    printed = {match[1]: match[0] for match in _TABLE.finditer(nft.run("list ruleset"))}
+    return [printed.get(f"t{number}", "") for number in range(len(tables))]
