@@ -248,15 +248,16 @@ class NftablesKind(Kind[Nftables]):
         return parse(text, host.project, table.namespace, user)
 
     def prepare(self, host: Host, wanted: Sequence[Nftables]) -> None:
-        """Learn how nft prints each wanted table that is not known to be as it should; NftError if the kernel would
-        refuse one.
+        """Learn how nft prints each wanted table, but where all are known to be as they should; NftError if the kernel
+        would refuse one.
         """
         self._project = host.project
-        generations = _generations(host, wanted)
-        self._learn(
-            host,
-            [item for item in wanted if not _is_settled(host, item, self._look(generations.get(item.namespace), item))],
-        )
+        when = _generations(host, wanted)
+        # A transaction on one of a namespace is one on all: they will all be listed after it.
+        unsettled = {
+            item.namespace for item in wanted if not _is_settled(host, item, self._look(when.get(item.namespace), item))
+        }
+        self._learn(host, [item for item in wanted if item.namespace in unsettled])
 
     def _text(self, wanted: Nftables) -> str:
         """Its script in any namespace, and without its role: that of the sandboxes' tables is often the same, and
