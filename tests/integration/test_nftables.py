@@ -70,6 +70,7 @@ def in_a_host(work: Callable[[Host, NftablesKind], Any], speaker: nft.Nft) -> An
 
 
 def found(host: Host, kind: NftablesKind) -> Nftables:
+    host.forget()
     (entry,) = kind.observe(host, [TABLE]).values()
     assert entry.ours
     return entry.resource
@@ -156,7 +157,7 @@ def test_what_was_found_as_wanted_is_not_looked_at_until_a_transaction(speaker: 
             kind.prepare(host, [another])
         speaker.run("add table ip somebody")
         with pytest.raises(AssertionError, match="list table"):
-            kind.observe(host, [TABLE])
+            found(host, kind)
 
     in_a_host(work, speaker)
 

@@ -250,6 +250,28 @@ def echoed(opened: socket.socket, word: str) -> str:
         return ""
 
 
+@contextlib.contextmanager
+def talking(asked: Mapping[socket.socket, str], seconds: float = 5) -> Iterator[list[tuple[str, str]]]:
+    """Inside the block flows of UDP are spoken on every few seconds, lest the kernel forgets them after 30
+    (``nf_conntrack_udp_timeout``).  Gives each answer of another task than the flow's, after that one.
+    """
+    strangers: list[tuple[str, str]] = []
+    ended = threading.Event()
+
+    def talk() -> None:
+        while not ended.wait(seconds):
+            answers = ((task, echoed(flow, "still there?")) for flow, task in asked.items())
+            strangers.extend(pair for pair in answers if len(set(pair)) > 1)
+
+    thread = threading.Thread(target=talk, daemon=True)
+    thread.start()
+    try:
+        yield strangers
+    finally:
+        ended.set()
+        thread.join()
+
+
 # --- load ------------------------------------------------------------------------------------------------------------
 
 

@@ -21,11 +21,15 @@ T = TypeVar("T")
 
 @dataclass
 class Snapshot:
-    """What one namespace holds, as its dumps gave it: links by name, addresses and routes as lists of dicts."""
+    """What one namespace holds, as its dumps gave it: links by name, addresses and routes as lists of dicts.
+
+    And at which transaction of nftables: see `nft.generation`.
+    """
 
     links: dict[str, dict[str, Any]] = field(default_factory=dict)
     addresses: list[dict[str, Any]] = field(default_factory=list)
     routes: list[dict[str, Any]] = field(default_factory=list)
+    generation: Optional[tuple[int, int]] = None
 
     def link_by_index(self, index: int) -> Optional[dict[str, Any]]:
         """The link with that ifindex, or None."""
@@ -38,7 +42,7 @@ class Snapshot:
 def _read_snapshot() -> Snapshot:
     with Netlink() as netlink:
         links = {link["name"]: link for link in netlink.links()}
-        return Snapshot(links, netlink.addresses(), netlink.routes())
+        return Snapshot(links, netlink.addresses(), netlink.routes(), nft.generation())
 
 
 def _read_links() -> dict[str, dict[str, Any]]:
@@ -133,7 +137,7 @@ class Host:
         return namespaces.inode(namespace) if path is None else os.stat(path).st_ino
 
     def snapshot(self, namespace: str) -> Snapshot:
-        """The namespace's links, addresses and routes, read once a run; an absent namespace has none."""
+        """The namespace's links, addresses, routes and generation, read once; an absent namespace has none."""
         if namespace not in self._snapshots:
             try:
                 self._snapshots[namespace] = self.run_in(namespace, _read_snapshot)

@@ -19,7 +19,7 @@ from typing import Optional, Union
 from ..kernel import namespaces
 from ..kernel.conntrack import forget_moved, forget_udp, is_of_services, program
 from ..kernel.host import Host
-from ..kernel.nft import Nft, NftError, generation
+from ..kernel.nft import Nft, NftError
 from ..plan import Chain, Collection, Key, Nftables, content_digest, mark, role_of, table_name
 from .base import Difference, Found, Kind, Operation
 
@@ -198,12 +198,12 @@ class NftablesKind(Kind[Nftables]):
         settled: dict[str, list[object]] = {}
         wanted_by = {item.key: item for item in wanted}
         tables = self._candidates(host, wanted)
-        generations = _generations(host, tables)
+        places = set(host.places)
         for table in tables:
-            if table.namespace not in generations:
+            if table.namespace not in places:
                 continue
             want = wanted_by.get(table.key)
-            look = self._look(generations[table.namespace], want)
+            look = self._look(host, table, want)
             found = want if _is_settled(host, table, look) else self._list(host, table, want)
             if look is not None and self._is_as(host, want, found):
                 settled[table.label] = look
@@ -226,8 +226,12 @@ class NftablesKind(Kind[Nftables]):
             places |= {(place, *table) for place in host.places for table in host.run_in(place, _tables, host.nft)}
         return [Nftables(*place) for place in sorted(places)]
 
-    def _look(self, when: Optional[tuple[int, int]], want: Optional[Nftables]) -> Optional[list[object]]:
-        """What `Host.settled_tables` has of a table that is as wanted, None being nothing; None if that cannot be."""
+    def _look(self, host: Host, table: Nftables, want: Optional[Nftables]) -> Optional[list[object]]:
+        """What `Host.settled_tables` has of a table that is as wanted, None being nothing; None if that cannot be.
+
+        What is listed later than the generation was read may be of a later one, and is then listed again next time.
+        """
+        when = host.snapshot(table.namespace).generation
         return None if when is None else [*when, "" if want is None else content_digest(want.role + self._text(want))]
 
     def _is_as(self, host: Host, want: Optional[Nftables], found: Optional[Nftables]) -> bool:
@@ -252,11 +256,8 @@ class NftablesKind(Kind[Nftables]):
         would refuse one.
         """
         self._project = host.project
-        when = _generations(host, wanted)
         # A transaction on one of a namespace is one on all: they will all be listed after it.
-        unsettled = {
-            item.namespace for item in wanted if not _is_settled(host, item, self._look(when.get(item.namespace), item))
-        }
+        unsettled = {item.namespace for item in wanted if not _is_settled(host, item, self._look(host, item, item))}
         self._learn(host, [item for item in wanted if item.namespace in unsettled])
 
     def _text(self, wanted: Nftables) -> str:
@@ -361,11 +362,6 @@ class NftablesKind(Kind[Nftables]):
         with self._speak(host).together() as run:
             for item in resources:
                 host.run_in(item.namespace, run, f"delete table {item.family} {item.name}\n")
-
-
-def _generations(host: Host, tables: Sequence[Nftables]) -> dict[str, Optional[tuple[int, int]]]:
-    """Of each namespace of the tables that is there."""
-    return {name: host.run_in(name, generation) for name in {item.namespace for item in tables} & set(host.places)}
 
 
 def _is_settled(host: Host, table: Nftables, look: Optional[list[object]]) -> bool:
