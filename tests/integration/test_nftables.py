@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespace
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
 from ansible_collections.cnm.fabric.plugins.module_utils.plan import Chain, Collection, Nftables
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Operation
-from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables import NftablesKind, script
+from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables import NftablesKind, parse, script
 
 TABLE = Nftables(
     namespace="",
@@ -206,12 +207,40 @@ def test_a_table_without_our_mark_is_not_ours(speaker: nft.Nft) -> None:
 
 
 def test_what_the_kernel_would_refuse_is_known_before_anything_changes(speaker: nft.Nft) -> None:
-    wrong = Nftables("", "inet", "cnm", "host", chains=(Chain("forward", "", ("jump nowhere",)),))
+    wrong = Nftables("s1", "inet", "cnm", "host", chains=(Chain("forward", "", ("jump nowhere",)),))
 
     def work(host: Host, kind: NftablesKind) -> None:
-        with pytest.raises(nft.NftError):
-            kind.prepare(host, [wrong])
+        with pytest.raises(nft.NftError, match=r"^table s1/inet cnm: .* inet cnm "):
+            kind.prepare(host, [replace(TABLE, flags="dormant"), wrong, replace(wrong, chains=())])
         assert kind.observe(host, [TABLE]) == {}
+
+    in_a_host(work, speaker)
+
+
+def test_tables_that_differ_in_their_sandbox_alone_are_tried_once(speaker: nft.Nft) -> None:
+    """And the rest beside them, in one transaction."""
+    said: list[str] = []
+
+    class Telling(Silent):
+        def run(self, commands: str) -> str:
+            said.append(commands)
+            return speaker.run(commands)
+
+    boxes = [replace(TABLE, namespace=f"s{number}", role=f"resolver/s{number}") for number in range(9)]
+    other = Nftables("", "bridge", "cnm", "host", chains=(Chain("forward", "", ("drop",)),))
+
+    def work(host: Host, kind: NftablesKind) -> None:
+        kind = NftablesKind()
+        host._nft = Telling()
+        kind.prepare(host, [*boxes, other])
+        assert [text.count("add table ") for text in said] == [2, 0]
+        for table in (boxes[3], other):
+            speaker.run(script(replace(table, namespace=""), "default"))
+            printed = speaker.run(f"list table {table.family} {table.name}")
+            found = parse(printed, "default", table.namespace, frozenset({"user_forward"}))
+            assert found is not None
+            assert kind.differences(table, found) == []
+            assert [item.attribute for item in kind.differences(boxes[4], found)][:1] == ["role"]
 
     in_a_host(work, speaker)
 

@@ -274,10 +274,8 @@ class NftablesKind(Kind[Nftables]):
         unknown = {text: item for item in wanted if (text := self._text(item)) not in self._normal}
         if not unknown or host.nft is None:
             return
-        tables = [replace(item, namespace="", role="") for item in unknown.values()]
-        # One throw-away namespace for all of them: making one costs many times what nft does.
-        texts = namespaces.run_in_new(_printed, host.nft, tables, host.project)
-        for text, item, printed in zip(unknown, tables, texts):
+        texts = namespaces.run_in_new(_printed, host.nft, list(unknown.values()), host.project)
+        for (text, item), printed in zip(unknown.items(), texts):
             user = frozenset(chain.name for chain in item.chains if chain.user)
             parsed = parse(printed, host.project, "", user)
             if parsed is not None:
@@ -396,16 +394,18 @@ def _tables(nft: Nft) -> list[tuple[str, str]]:
 def _printed(nft: Nft, tables: Sequence[Nftables], project: str) -> list[str]:
     """How nft prints each, by way of a namespace that has none; NftError, naming the table, if it refuses one.
 
-    They are made side by side under other names, as the kernel takes its time to remove one.
+    All in one transaction, side by side under other names: to remove one the kernel takes longer than to make it.
     """
-    texts = [script(replace(table, name=f"t{number}"), project) for number, table in enumerate(tables)]
+    others = {f"t{number}": table for number, table in enumerate(tables)}
+    texts = {name: script(replace(table, name=name), project) for name, table in others.items()}
     try:
-        nft.run("".join(texts))
+        nft.run("".join(texts.values()))
     except NftError:
-        for table, text in zip(tables, texts):
+        for name, table in others.items():
             try:
-                nft.run(text)
+                nft.run(texts[name])
             except NftError as error:
-                raise NftError(f"table {table.label}: {error}") from error
+                said = str(error).replace(f" {name} ", f" {table.name} ")
+                raise NftError(f"table {table.label}: {said}") from error
     printed = {match[1]: match[0] for match in _TABLE.finditer(nft.run("list ruleset"))}
-    return [printed.get(f"t{number}", "") for number in range(len(tables))]
+    return [printed.get(name, "") for name in others]
