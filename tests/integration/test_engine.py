@@ -38,7 +38,7 @@ from host import (
 from ansible_collections.cnm.fabric.plugins.module_utils import engine, running
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces, nft
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import File, Link, Resource
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import File, Link, Namespace, Resource, Sysctl
 from ansible_collections.cnm.fabric.plugins.module_utils.resources import resolver, sysctl
 from ansible_collections.cnm.fabric.plugins.module_utils.state import RUN, Locked, former_values, locked
 from ansible_collections.cnm.fabric.plugins.module_utils.verifying import resolving
@@ -762,6 +762,27 @@ class TestKilled:
             converge(())
         converge(())
         assert sysctl.read_sysctl("net.ipv4.ip_forward") == "0"
+
+    @on_a_host
+    def test_of_a_sysctl_that_was_noted_and_not_yet_written_nothing_is_left_when_the_run_is_undone(self) -> None:
+        sh("ip netns add theirs")
+        converge(resources_of({"c1": {"networks": ["back"]}}))
+        before = snapshot()
+        wanted = resources_of({"c1": {"networks": ["back"], "sysctls": {"net.ipv4.ip_no_pmtu_disc": "1"}}})
+        with _dies(sysctl, "_write", before=True):
+            converge(wanted)
+        with pytest.raises(engine.EngineError, match=r"was undone\.$"):
+            converge([*wanted, Namespace("theirs", "sandbox/theirs")])
+        the_same(before, snapshot())
+
+    @on_a_host
+    def test_a_run_that_is_undone_lets_go_of_a_sysctl_that_another_project_holds(self) -> None:
+        converge(resources_of(SMALL))
+        before = snapshot()
+        wrong = Link("", "br-wrong", "bridge", "network/wrong", mtu=20)
+        with pytest.raises(engine.EngineError, match=r"was undone\.$"):
+            converge([Sysctl("", "net.ipv4.ip_forward", "1"), wrong], project="two")
+        the_same(before, snapshot())
 
     @on_a_host
     def test_a_resolver_told_of_names_that_are_taken_back_is_told_again(self) -> None:

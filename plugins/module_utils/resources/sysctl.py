@@ -95,17 +95,17 @@ class SysctlKind(Kind[Sysctl]):
             host.run_in(item.namespace, _write, item.name, item.value)
 
     def change(self, host: Host, operations: Sequence[Operation[Sysctl]]) -> None:
-        own = []
+        let_go = []
         for operation in operations:
             item, found = operation.resource, operation.found
             place = _place(item.namespace, item.name)
-            if found is not None:
-                if item.value == former_values().get(place, {}).get("value"):
-                    own.append(place)  # undone: it is the host's own value again
-                else:
-                    hold(host.project, place, item.former or found.value, item.links)
-            host.run_in(item.namespace, _put_back if place in own else _write, item.name, item.value)
-        for place in own:
+            own = item.value == former_values().get(place, {}).get("value")
+            if own or not item.held:
+                let_go.append(place)  # undone: it is the host's own value again, or what others need
+            elif found is not None:
+                hold(host.project, place, item.former or found.value, item.links)
+            host.run_in(item.namespace, _put_back if own else _write, item.name, item.value)
+        for place in let_go:
             release(host.project, place)
 
     def delete(self, host: Host, resources: Sequence[Sysctl]) -> None:
@@ -118,4 +118,10 @@ class SysctlKind(Kind[Sysctl]):
             release(host.project, place)
 
     def clean(self, host: Host, resource: Sysctl) -> None:
+        """Forget a value that was noted and then not changed, too."""
+        place = _place(resource.namespace, resource.name)
+        own = former_values().get(place, {}).get("value", resource.value)
+        there = own != resource.value and resource.namespace in host.places
+        if there and host.run_in(resource.namespace, read_sysctl, resource.name) == own:
+            release(host.project, place)
         tidy()
