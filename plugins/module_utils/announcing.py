@@ -100,8 +100,8 @@ def _tell_all(announcements: Sequence[Announcement]) -> None:
             for (milliseconds, namespace, link), group in groupby(sorted(announcements, key=_when), key=_when):
                 told = [item for item in group if turn < item.times]
                 time.sleep(max(0.0, started + turn * milliseconds / 1000 - time.monotonic()) if told else 0)
-                with contextlib.suppress(OSError), namespaces.Worker() as worker:
-                    worker.run(namespace, _tell, link, told)
+                with contextlib.suppress(OSError):
+                    namespaces.run(namespace, _tell, link, told)
     finally:
         os._exit(0)
 

@@ -78,7 +78,7 @@ def by_hand(resources: Sequence[Resource]) -> None:
         (item.namespace, item.family): script(item, "default") for item in resources if isinstance(item, Nftables)
     }
     pairs = [item for item in links if item.peer is not None]
-    with netlink.Netlink() as kernel, namespaces.Worker() as worker:
+    with netlink.Netlink() as kernel:
         kernel.send([netlink.new_link(bridge.name, "bridge", mac=bridge.mac)])
         found = kernel.link_by_name(bridge.name)
         assert found is not None
@@ -94,7 +94,7 @@ def by_hand(resources: Sequence[Resource]) -> None:
             kernel.send([netlink.new_link(pair.peer.name, "veth", master=master, group=group, peer=end)])
             os.close(place)
             inner = (nft, addresses[pair.namespace], routes[pair.namespace], tables[pair.namespace, "inet"])
-            worker.run(pair.namespace, _inside, *inner)
+            namespaces.run(pair.namespace, _inside, *inner)
         by_name = {link["name"]: link["index"] for link in kernel.links()}
         kernel.send([netlink.set_link(by_name[pair.peer.name], up=True) for pair in pairs if pair.peer is not None])
 
@@ -107,9 +107,8 @@ def _dump() -> None:
 
 
 def dumps() -> None:
-    with namespaces.Worker() as worker:
-        for name in ["", *namespaces.names()]:
-            worker.run(name, _dump)
+    for name in ["", *namespaces.names()]:
+        namespaces.run(name, _dump)
 
 
 def dropped(resources: Sequence[Resource]) -> None:

@@ -28,14 +28,13 @@ T = TypeVar("T")
 class Machine:
     """One of the two."""
 
-    def __init__(self, worker: namespaces.Worker, number: int) -> None:
-        self._worker = worker
+    def __init__(self, number: int) -> None:
         self.number = number
         self.place = f"/tmp/machine{number}"
         self.project = f"m{number}"
 
     def run(self, function: Callable[..., T], *arguments: Any) -> T:
-        return self._worker.run(self.place, function, *arguments)
+        return namespaces.run(self.place, function, *arguments)
 
     def sh(self, script: str) -> str:
         return sh(f"nsenter --net={self.place} sh -ec '{script}'")
@@ -82,15 +81,14 @@ def two_machines() -> Iterator[list[Machine]]:
     Path("/tmp/seen.nft").write_text(COUNTING, encoding="utf-8")
     sh("touch /tmp/machine0 /tmp/machine1; unshare --net=/tmp/machine0 true; unshare --net=/tmp/machine1 true")
     sh("nsenter --net=/tmp/machine0 ip link add w0 type veth peer name w1 netns /proc/self/fd/9 9</tmp/machine1")
-    with namespaces.Worker() as worker:
-        machines = [Machine(worker, number) for number in (0, 1)]
-        for machine in machines:
-            link, (v4, v6) = f"w{machine.number}", (VTEPS[family][machine.number] for family in (4, 6))
-            machine.sh(
-                f"ip link set lo up; ip link set {link} up; ip address add {v4}/24 dev {link};"
-                f"ip address add {v6}/64 dev {link} nodad; nft -f /tmp/seen.nft"
-            )
-        yield machines
+    machines = [Machine(number) for number in (0, 1)]
+    for machine in machines:
+        link, (v4, v6) = f"w{machine.number}", (VTEPS[family][machine.number] for family in (4, 6))
+        machine.sh(
+            f"ip link set lo up; ip link set {link} up; ip address add {v4}/24 dev {link};"
+            f"ip address add {v6}/64 dev {link} nodad; nft -f /tmp/seen.nft"
+        )
+    yield machines
 
 
 Ping = tuple[str, str, int]

@@ -50,11 +50,11 @@ def eventually(condition: Callable[[], bool]) -> bool:
 class Place:
     """A namespace to test in; what it is given to do happens inside."""
 
-    def __init__(self, worker: namespaces.Worker, name: str) -> None:
-        self.worker, self.name = worker, name
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return self.worker.run(self.name, function, *arguments)
+        return namespaces.run(self.name, function, *arguments)
 
     def send(self, *messages: netlink.Message) -> None:
         self.run(sent, *messages)
@@ -101,12 +101,6 @@ def _untouched() -> Iterator[None]:
 
 
 @pytest.fixture
-def worker() -> Iterator[namespaces.Worker]:
-    with namespaces.Worker() as made:
-        yield made
-
-
-@pytest.fixture
 def unused() -> Iterator[Callable[[], str]]:
     """Names nobody has; whatever has one of them afterwards is deleted."""
     given: list[str] = []
@@ -121,17 +115,17 @@ def unused() -> Iterator[Callable[[], str]]:
 
 
 @pytest.fixture
-def place(worker: namespaces.Worker, unused: Callable[[], str]) -> Place:
+def place(unused: Callable[[], str]) -> Place:
     name = unused()
     namespaces.create(name)
-    return Place(worker, name)
+    return Place(name)
 
 
 @pytest.fixture
-def other(worker: namespaces.Worker, unused: Callable[[], str]) -> Place:
+def other(unused: Callable[[], str]) -> Place:
     name = unused()
     namespaces.create(name)
-    return Place(worker, name)
+    return Place(name)
 
 
 def pair(place: Place, other: Place, host_end: str = "vh-1", **more: Any) -> None:
@@ -457,12 +451,9 @@ def test_a_dump_is_whole_while_the_links_change(place: Place) -> None:
     stop = threading.Event()
 
     def change() -> None:
-        with namespaces.Worker() as second:
-            while not stop.is_set():
-                second.run(place.name, sent, netlink.new_link("flicker", "veth", peer={"name": "flicker2"}))
-                second.run(
-                    place.name, lambda: sent(netlink.del_link(dumped(lambda k: k.link_by_name("flicker"))["index"]))
-                )
+        while not stop.is_set():
+            place.run(sent, netlink.new_link("flicker", "veth", peer={"name": "flicker2"}))
+            place.run(lambda: sent(netlink.del_link(dumped(lambda k: k.link_by_name("flicker"))["index"])))
 
     changing = threading.Thread(target=change)
     changing.start()
@@ -501,8 +492,7 @@ def test_a_namespace_is_named_only_when_it_is_prepared(unused: Callable[[], str]
     assert name not in seen["names"]
     assert name in namespaces.names()
     assert namespaces.inode(name) == seen["inode"]
-    with namespaces.Worker() as worker:
-        (loopback,) = worker.run(name, dumped, Netlink.links)
+    (loopback,) = namespaces.run(name, dumped, Netlink.links)
     assert (loopback["alias"], loopback["up"]) == ("cnm:test:mark", True)
     assert os.stat(namespaces.DIRECTORY).st_mode & 0o777 == 0o755
 
@@ -532,8 +522,8 @@ def test_a_taken_name_is_refused_and_a_leftover_file_is_used(unused: Callable[[]
     assert leftover not in namespaces.names()
     with pytest.raises(FileNotFoundError):
         namespaces.inode(leftover)
-    with namespaces.Worker() as worker, pytest.raises(FileNotFoundError, match=leftover):
-        worker.run(leftover, os.getpid)
+    with pytest.raises(FileNotFoundError, match=leftover):
+        namespaces.run(leftover, os.getpid)
     namespaces.create(leftover)
     assert leftover in namespaces.names()
 
@@ -571,8 +561,7 @@ def test_other_tools_see_our_namespaces_and_we_theirs(unused: Callable[[], str])
     assert ours in pyroute2.netns.listnetns()
     pyroute2.netns.create(theirs)
     assert theirs in namespaces.names()
-    with namespaces.Worker() as worker:
-        assert [link["name"] for link in worker.run(theirs, dumped, Netlink.links)] == ["lo"]
+    assert [link["name"] for link in namespaces.run(theirs, dumped, Netlink.links)] == ["lo"]
     namespaces.delete(theirs)
     pyroute2.netns.remove(ours)
     assert not {ours, theirs} & set(namespaces.names())
@@ -593,44 +582,48 @@ def test_a_namespace_can_still_be_deleted_when_iproute2_has_made_one(unused: Cal
     assert theirs in namespaces.names()
 
 
-def test_a_worker_goes_from_one_namespace_to_another_and_back(worker: namespaces.Worker, unused: Any) -> None:
+def test_a_function_runs_in_a_namespace_and_the_thread_comes_back(unused: Any) -> None:
     def here() -> int:
         return os.stat(OWN).st_ino
+
+    def both(name: str) -> list[int]:
+        return [here(), namespaces.run(name, here), here()]
 
     home = here()
     first, second = unused(), unused()
     namespaces.create(first)
     namespaces.create(second)
-    assert worker.run(None, here) == home
-    assert worker.run(first, here) == namespaces.inode(first)
-    assert worker.run(second, here) == namespaces.inode(second)
-    assert worker.run(f"{namespaces.DIRECTORY}/{first}", here) == namespaces.inode(first)
-    assert worker.run("", here) == worker.run("/proc/self/ns/net", here) == home
+    one, two = namespaces.inode(first), namespaces.inode(second)
+    assert namespaces.run("", here) == home
+    assert namespaces.run(first, here) == namespaces.run(f"{namespaces.DIRECTORY}/{first}", here) == one
+    assert namespaces.run(first, both, second) == [one, two, one]
+    assert namespaces.run(first, both, "") == [one, one, one]
+    assert home not in (one, two)
     assert here() == home
 
 
-def test_a_worker_follows_a_name_that_was_given_to_a_new_namespace(worker: namespaces.Worker, unused: Any) -> None:
+def test_a_name_is_that_of_the_namespace_it_was_given_to_last(unused: Any) -> None:
     name = unused()
     namespaces.create(name)
-    worker.run(name, sent, netlink.new_link("br-old", "bridge"))
+    namespaces.run(name, sent, netlink.new_link("br-old", "bridge"))
     namespaces.delete(name)
     with pytest.raises(FileNotFoundError, match="there is no such network namespace.*" + name):
-        worker.run(name, os.getpid)
+        namespaces.run(name, os.getpid)
     namespaces.create(name)
-    assert [link["name"] for link in worker.run(name, dumped, Netlink.links)] == ["lo"]
+    assert [link["name"] for link in namespaces.run(name, dumped, Netlink.links)] == ["lo"]
 
 
-def test_what_a_function_raises_reaches_the_caller_and_the_worker_lives_on(worker: namespaces.Worker) -> None:
+def test_what_a_function_raises_reaches_the_caller_who_is_where_he_was(unused: Any) -> None:
     def fail(word: str) -> None:
         raise ZeroDivisionError(word)
 
+    name, home = unused(), os.stat(OWN).st_ino
+    namespaces.create(name)
     with pytest.raises(ZeroDivisionError, match="oops"):
-        worker.run(None, fail, "oops")
-    with pytest.raises(RuntimeError, match="from within another"):
-        worker.run(None, lambda: worker.run(None, os.getpid))
-    assert worker.run(None, max, 3, 4) == 4
-    with pytest.raises(RuntimeError):
-        namespaces.Worker().run(None, os.getpid)
+        namespaces.run(name, fail, "oops")
+    with pytest.raises(ZeroDivisionError, match="oops"):
+        namespaces.run_in_new(fail, "oops")
+    assert os.stat(OWN).st_ino == home
 
 
 def test_a_function_runs_in_a_new_namespace_without_a_name() -> None:

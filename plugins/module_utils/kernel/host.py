@@ -91,13 +91,11 @@ class Host:
         """
         self.failed_in = ""
         """The namespace of the last call that raised an exception: what an error is about."""
-        self._worker = namespaces.Worker()
         self._snapshots: dict[str, Snapshot] = {}
         self._nft: Optional[nft.Nft] = None
         self._nft_sought = False
 
     def __enter__(self) -> Host:
-        self._worker.__enter__()
         return self
 
     def __exit__(
@@ -108,7 +106,6 @@ class Host:
     ) -> None:
         if self._nft is not None:
             self._nft.close()
-        self._worker.__exit__(kind, error, traceback)
 
     @property
     def places(self) -> list[str]:
@@ -124,9 +121,9 @@ class Host:
         return namespace in self.own_namespaces and pruned(role)
 
     def run_in(self, namespace: str, function: Callable[..., T], *arguments: Any) -> T:
-        """Call a function in a thread that is in that namespace ("" for the host's) and return its result."""
+        """Call a function in that namespace ("" for the host's) and return its result."""
         try:
-            return self._worker.run(self.paths.get(namespace, namespace), function, *arguments)
+            return namespaces.run(self.paths.get(namespace, namespace), function, *arguments)
         except BaseException:
             self.failed_in = namespace
             raise

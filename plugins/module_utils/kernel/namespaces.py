@@ -2,8 +2,8 @@
 # Copyright: cnm.fabric contributors
 """Named network namespaces, as ``ip netns`` has them: bind mounts of namespaces in one directory.
 
-Whatever has to happen inside one happens in a thread of its own: a thread can change its network namespace, nothing is
-forked, and the caller's namespace never changes.
+Whatever has to happen inside one happens in the calling thread, which goes there and comes back: nothing is forked, and
+another thread would take ten times as long to hear of it and to answer.
 """
 
 from __future__ import annotations
@@ -13,16 +13,12 @@ import ctypes
 import errno
 import fcntl
 import os
-import threading
 from collections.abc import Callable, Iterator
-from queue import SimpleQueue
 from typing import Any, Optional, TypeVar
 
 DIRECTORY = "/run/netns"
 
 T = TypeVar("T")
-_Identity = tuple[int, int]
-_Outcome = tuple[Any, Optional[BaseException]]
 
 _CLONE_NEWNET = 0x40000000
 _MS_BIND, _MS_REC, _MS_SHARED = 0x1000, 0x4000, 0x100000
@@ -44,11 +40,12 @@ def _mount(source: str, target: str, flags: int) -> None:
 
 def _setns(descriptor: int, path: str) -> None:
     # os.setns came with Python 3.12.
-    _call(_libc.setns, path, ctypes.c_int(descriptor), ctypes.c_int(_CLONE_NEWNET))
-
-
-def _identity(status: os.stat_result) -> _Identity:
-    return status.st_dev, status.st_ino
+    try:
+        _call(_libc.setns, path, ctypes.c_int(descriptor), ctypes.c_int(_CLONE_NEWNET))
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            raise FileNotFoundError(errno.ENOENT, "no network namespace is mounted here", path) from None
+        raise
 
 
 def _path(name: str) -> str:
@@ -88,20 +85,43 @@ def inode(name: str) -> int:
     return status.st_ino
 
 
-def run_in_new(function: Callable[..., T], *arguments: Any) -> T:
-    """Call a function in a new thread that is in a new network namespace without a name; returns its result."""
+@contextlib.contextmanager
+def _and_back() -> Iterator[None]:
+    """When the block ends, the thread is in the namespace again that it was in."""
+    home = os.open(_OWN, os.O_RDONLY)
+    try:
+        yield
+    finally:
+        _setns(home, _OWN)
+        os.close(home)
 
-    def inside() -> T:
-        _call(_libc.unshare, _OWN, ctypes.c_int(_CLONE_NEWNET))
+
+def run(namespace: str, function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function in that namespace and return its result or raise what it raises.
+
+    The namespace is a name, a path (with a slash: ``/proc/1/ns/net``), or "" for the one the thread is in.
+    FileNotFoundError if there is none.
+    """
+    if not namespace:
+        return function(*arguments)
+    path = namespace if "/" in namespace else _path(namespace)
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        raise FileNotFoundError(errno.ENOENT, "there is no such network namespace", path) from None
+    with _and_back():
+        try:
+            _setns(descriptor, path)
+        finally:
+            os.close(descriptor)
         return function(*arguments)
 
-    replies: SimpleQueue[_Outcome] = SimpleQueue()
-    thread = threading.Thread(target=lambda: replies.put(_outcome(inside)), daemon=True)
-    thread.start()
-    reply = replies.get()
-    thread.join()
-    result: T = _result(reply)
-    return result
+
+def run_in_new(function: Callable[..., T], *arguments: Any) -> T:
+    """Call a function in a new network namespace without a name and return its result or raise what it raises."""
+    with _and_back():
+        _call(_libc.unshare, _OWN, ctypes.c_int(_CLONE_NEWNET))
+        return function(*arguments)
 
 
 def create(name: str, prepare: Optional[Callable[[], None]] = None) -> None:
@@ -198,90 +218,3 @@ def _locked_directory() -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _outcome(function: Callable[..., Any], *arguments: Any) -> _Outcome:
-    try:
-        return function(*arguments), None
-    except BaseException as error:
-        return None, error
-
-
-def _result(outcome: _Outcome) -> Any:
-    result, error = outcome
-    if error is not None:
-        raise error
-    return result
-
-
-class Worker:
-    """A thread that calls functions inside namespaces, one at a time; a context manager.
-
-    It starts in the namespace of the thread that enters it, and changes over only when the next call is for another.
-    """
-
-    def __init__(self) -> None:
-        self._jobs: SimpleQueue[Optional[tuple[Callable[[], Any], SimpleQueue[_Outcome]]]] = SimpleQueue()
-        self._thread: Optional[threading.Thread] = None
-        self._home = -1
-        self._current: _Identity = (0, 0)
-
-    def __enter__(self) -> Worker:
-        self._home = os.open(_OWN, os.O_RDONLY)
-        self._current = _identity(os.fstat(self._home))
-        self._thread = threading.Thread(target=self._work, name="namespace worker", daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        if self._thread is not None:
-            self._jobs.put(None)
-            self._thread.join()
-            self._thread = None
-            os.close(self._home)
-
-    def run(self, namespace: Optional[str], function: Callable[..., T], *arguments: Any) -> T:
-        """Call a function in that namespace and return its result or raise what it raises.
-
-        The namespace is a name, a path (with a slash: ``/proc/1/ns/net``), or None or "" for the one the worker
-        started in.  FileNotFoundError if there is none.
-        """
-        if self._thread is None or self._thread is threading.current_thread():
-            raise RuntimeError("a worker runs functions while it is entered, and not from within another it runs")
-        replies: SimpleQueue[_Outcome] = SimpleQueue()
-        self._jobs.put((lambda: self._run(namespace, function, arguments), replies))
-        result: T = _result(replies.get())
-        return result
-
-    def _work(self) -> None:
-        while True:
-            job = self._jobs.get()
-            if job is None:
-                return
-            function, replies = job
-            replies.put(_outcome(function))
-
-    def _run(self, namespace: Optional[str], function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-        if not namespace:
-            self._enter(self._home, _OWN)
-        else:
-            path = namespace if "/" in namespace else _path(namespace)
-            try:
-                descriptor = os.open(path, os.O_RDONLY)
-            except FileNotFoundError:
-                raise FileNotFoundError(errno.ENOENT, "there is no such network namespace", path) from None
-            try:
-                self._enter(descriptor, path)
-            finally:
-                os.close(descriptor)
-        return function(*arguments)
-
-    def _enter(self, descriptor: int, path: str) -> None:
-        """By the namespace's identity, not its name: another may have the name by now."""
-        wanted = _identity(os.fstat(descriptor))
-        if wanted == self._current:
-            return
-        if wanted[0] != self._current[0]:
-            raise FileNotFoundError(errno.ENOENT, "no network namespace is mounted here", path)
-        _setns(descriptor, path)
-        self._current = wanted
