@@ -205,7 +205,7 @@ class TestWithoutEsp:
         said = lacking(4)
         if said is None:
             return
-        wanted = [rules_about_vxlan(Machine(None, 0), PROJECT, encrypted=(VNI,)), Xfrm("192.0.2.1")]  # type: ignore[arg-type]
+        wanted = [rules_about_vxlan(Machine(0), PROJECT, encrypted=(VNI,)), Xfrm("192.0.2.1")]
         with Host(PROJECT, run_command) as host:
             host.epoch_keys = {epoch: os.urandom(32) for epoch in range(3)}
             with pytest.raises(engine.EngineError) as error:
