@@ -116,7 +116,8 @@ def _calls(named: str) -> None:
     print(
         f"\n  {named}, {REQUESTS} requests, medians of {ROUNDS}: through a VIP {said[0][0]:.0f}/s and p99 "
         f"{said[0][1]:.0f} us, straight {said[1][0]:.0f}/s and {said[1][1]:.0f} us: x {rate:.3f} and "
-        f"x {late:.2f} (aims: 0.85, 1.3)"
+        f"x {late:.2f} (aims: 0.85, 1.3)",
+        flush=True,
     )
 
 
@@ -139,7 +140,8 @@ def _seconds(work: Callable[[], object]) -> float:
 def _restored(callers: Sequence[str], tables: Path, servers: Path) -> float:
     """What ``nft -f`` and ``ipvsadm --restore`` take for the same in other namespaces."""
     for name in callers:
-        sh(f"ip netns add {name}-by-hand")
+        # IPVS takes no address for a server's while the namespace has no local one.
+        sh(f"ip netns add {name}-by-hand; ip -n {name}-by-hand link set lo up")
     started = time.perf_counter()
     for name in callers:
         inside = ["ip", "netns", "exec", f"{name}-by-hand"]
@@ -179,5 +181,6 @@ def _makes_many(named: str) -> None:
     print(
         f"\n  {named}, {SERVICES} services of {TASKS} tasks in {CALLERS} sandboxes: first {first:.2f} s, with nft -f"
         f"{' and ipvsadm --restore' if named == 'ipvs' else ''} {by_hand:.2f} s: x {first / by_hand:.2f}; again "
-        f"{again:.2f} s: x {again / first:.2f} (aims: 1.5, 0.3)"
+        f"{again:.2f} s: x {again / first:.2f} (aims: 1.5, 0.3)",
+        flush=True,
     )
