@@ -594,7 +594,7 @@ def test_a_function_runs_in_a_namespace_and_the_thread_comes_back(unused: Any) -
     namespaces.create(first)
     namespaces.create(second)
     one, two = namespaces.inode(first), namespaces.inode(second)
-    assert namespaces.run("", here) == home
+    assert namespaces.run("", here) == namespaces.run("/proc/self/ns/net", here) == home
     assert namespaces.run(first, here) == namespaces.run(f"{namespaces.DIRECTORY}/{first}", here) == one
     assert namespaces.run(first, both, second) == [one, two, one]
     assert namespaces.run(first, both, "") == [one, one, one]

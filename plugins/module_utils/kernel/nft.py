@@ -9,7 +9,6 @@ of it or nothing.
 from __future__ import annotations
 
 import ctypes
-import os
 import shutil
 import socket
 import sys
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Optional, Protocol
 
+from .namespaces import own_number
 from .netlink import Netlink, attributes
 
 RunCommand = Callable[..., tuple[int, str, str]]
@@ -76,13 +76,13 @@ class Library:
         library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
         library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
         self._library = library
-        self._home = _namespace()
+        self._home = own_number()
         self._kept: Optional[int] = None
         self._used: list[int] = []
         self._at_most = 0
 
     def run(self, commands: str) -> str:
-        if _namespace() != self._home:
+        if own_number() != self._home:
             self._used.append(self._context())
             try:
                 return self._run(self._used[-1], commands)
@@ -126,10 +126,6 @@ class Library:
         if self._kept is not None:
             self._library.nft_ctx_free(self._kept)
             self._kept = None
-
-
-def _namespace() -> int:
-    return os.stat("/proc/thread-self/ns/net").st_ino
 
 
 class Program:

@@ -248,8 +248,7 @@ class NftablesKind(Kind[Nftables]):
             text = host.run_in(table.namespace, host.nft.run, f"list table {table.family} {table.name}")
         except NftError:
             return None
-        user = frozenset(chain.name for chain in want.chains if chain.user) if want else frozenset()
-        return parse(text, host.project, table.namespace, user)
+        return parse(text, host.project, table.namespace, _user_chains(want) if want else frozenset())
 
     def prepare(self, host: Host, wanted: Sequence[Nftables]) -> None:
         """Learn how nft prints each wanted table, but where all are known to be as they should; NftError if the kernel
@@ -276,8 +275,7 @@ class NftablesKind(Kind[Nftables]):
             return
         texts = namespaces.run_in_new(_printed, host.nft, list(unknown.values()), host.project)
         for (text, item), printed in zip(unknown.items(), texts):
-            user = frozenset(chain.name for chain in item.chains if chain.user)
-            parsed = parse(printed, host.project, "", user)
+            parsed = parse(printed, host.project, "", _user_chains(item))
             if parsed is not None:
                 self._normal[text] = parsed
 
@@ -360,6 +358,10 @@ class NftablesKind(Kind[Nftables]):
         with self._speak(host).together() as run:
             for item in resources:
                 host.run_in(item.namespace, run, f"delete table {item.family} {item.name}\n")
+
+
+def _user_chains(table: Nftables) -> frozenset[str]:
+    return frozenset(chain.name for chain in table.chains if chain.user)
 
 
 def _is_settled(host: Host, table: Nftables, look: Optional[list[object]]) -> bool:
