@@ -15,9 +15,10 @@ from . import announcing, engine, probing, verifying
 from .journal import Journal
 from .kernel.host import Host
 from .kernel.nft import RunCommand
-from .plan import Plan, PlanError, Resource, content_digest
+from .plan import Link, Plan, PlanError, Resource, content_digest
 from .resources.base import Operation
 from .shared import filled
+from .source_links import source_links
 from .state import RUN, Locked, State, locked
 
 
@@ -204,8 +205,22 @@ def verify(project: str, digest: str, checks: Sequence[Mapping[str, Any]], run_c
         if kept.get("digest") != digest:
             drift = ["the host was not brought to what is declared now: run cnm.fabric.site"]
         else:
-            drift = [item.text for item in engine.Engine(host).compare(_kept_resources(project, kept))]
+            resources = _kept_resources(project, kept)
+            drift = [item.text for item in engine.Engine(host).compare(resources)]
+            result["misses"] += _source_link_misses(host, resources)
         for text in drift:
             miss = {"check": "plan", "target": "host", "wanted": "nothing to do", "found": text}
             result["misses"].append({"sandbox": "host", **miss})
         return result
+
+
+def _source_link_misses(host: Host, resources: Sequence[Resource]) -> list[dict[str, str]]:
+    """A miss for each link that can receive or take away what others on the parent of a LAN network send."""
+    parents = {
+        item.parent.link for item in resources if isinstance(item, Link) and item.parent and item.type == "macvlan"
+    }
+    wanted = "no macvlan link of mode source on it"
+    return [
+        {"sandbox": "host", "check": "parent", "target": parent, "wanted": wanted, "found": f"{link} in {where}"}
+        for parent, link, where in source_links(host, parents)
+    ]

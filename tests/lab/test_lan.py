@@ -240,6 +240,30 @@ def test_a_wrong_parent_is_named_before_anything_changes(world: Fleet) -> None:
         declare(world)
 
 
+def test_verify_finds_a_link_by_which_a_sandbox_hears_the_host(world: Fleet) -> None:
+    """Of mode source, in a namespace without a name: what the switch sends to node1 is received by it too."""
+    assert pings(world, "node1", "", "198.51.100.1")
+    mac = neighbour(world, "node1", "198.51.100.1")
+    started = world.sh(
+        "node1",
+        "ip netns exec desk1 setsid unshare --net sleep 300 >/dev/null 2>&1 & echo $!; sleep 0.5;"
+        "ip netns exec desk1 ip link add spy link eth0 netns $! type macvlan mode source;"
+        f"nsenter --net=/proc/$!/ns/net ip link set spy up type macvlan macaddr add {mac}",
+    )
+    pid = int(started.split()[0])
+    try:
+        assert pings(world, "switch", "", "198.51.100.11")
+        (spy,) = json.loads(world.sh("node1", f"nsenter --net=/proc/{pid}/ns/net ip -s -j link show spy"))
+        assert spy["stats64"]["rx"]["packets"] > 0
+        checked = world.play("verify")
+        assert checked.code != 0
+        (miss,) = checked.of("cnm.fabric.verify", "node1")["misses"]
+        assert (miss["check"], miss["target"]) == ("parent", "eth0")
+        assert miss["found"] == f"spy in the namespace of process {pid}"
+    finally:
+        world.sh("node1", f"kill {pid}")
+
+
 def test_the_link_of_the_connection_is_not_taken_over(world: Fleet) -> None:
     network = {
         "driver": "macvlan",
