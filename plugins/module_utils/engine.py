@@ -21,6 +21,7 @@ from .plan import Key, Namespace, Resource, encode
 from .resources.base import Found, Kind, Operation
 from .resources.registry import kinds
 from .resources.resolver import ResolverError
+from .state import Unsafe
 
 _ROUNDS = 2
 
@@ -38,7 +39,7 @@ class Obstacles(EngineError):
 
 Observed = dict[Key, Found[Any]]
 
-EXPECTED = (EngineError, NetlinkError, NftError, OwnerError, ResolverError, OSError)
+EXPECTED = (EngineError, NetlinkError, NftError, OwnerError, ResolverError, Unsafe, OSError)
 """What a host can make go wrong; anything else is a mistake of ours and keeps its traceback."""
 
 

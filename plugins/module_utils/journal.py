@@ -76,7 +76,6 @@ class Journal:
             forget(self._path)
             remove_empty(self._path.parent)
             return
-        self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         entries = [[key, _plain(place.before), _plain(place.meant)] for key, place in places.items()]
         write_atomically(self._path, json.dumps({"schema": SCHEMA, "places": entries}), 0o600)
 

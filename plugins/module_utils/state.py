@@ -1,14 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What a host keeps: its last plan, the values it had before us, and the lock.  Losing it loses no network."""
+"""What a host keeps: its last plan, the values it had before us, and the lock.  Losing it loses no network.
+
+Files are written as root, so only in directories that nobody else can write, and never through a link.  The names of
+our own files beside the projects' directories have a dot in them, which no project's name has.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import shutil
+import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,22 +24,99 @@ from .plan import content_digest
 
 LIB = Path("/var/lib/cnm")
 RUN = Path("/run/cnm")
+ETC_NETNS = Path("/etc/netns")
 
 HALF_WRITTEN = ".new"
+READ_AT_MOST = 1 << 20
+"""Bytes of a file that others can write, unless told otherwise."""
+
+_BEFORE = "before.json"
+_LOCK = "lock.json"
+_DIRECTORY_MODE = 0o755
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Locked(Exception):
     """Another run holds the host; the message says who and since when."""
 
 
+class Unsafe(Exception):
+    """Somebody else can write where only root should; the message says where and what to do."""
+
+
+def check_directory(path: Path) -> None:
+    """Raise Unsafe unless the directory, and those of ours above it, are there and ours alone to write.
+
+    FileNotFoundError if one is not there.
+    """
+    for step in _ours(path):
+        status = os.lstat(step)
+        if not stat.S_ISDIR(status.st_mode):
+            raise Unsafe(f"{step} is no directory: remove it, and run again")
+        if status.st_uid != os.geteuid() or status.st_mode & _OTHERS_WRITE:
+            raise Unsafe(
+                f"others than root can write in {step}, so nothing there can be relied on: look at what it holds, then "
+                f"chown root:root {step} && chmod go-w {step}, and run again"
+            )
+
+
+def _ours(path: Path) -> list[Path]:
+    """The directory and those of ours above it, from the top."""
+    bases = [base for base in (RUN, LIB, ETC_NETNS) if base in path.parents]
+    above = [step for base in bases for step in path.parents if step == base or base in step.parents]
+    return [*reversed(above), path]
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory that all can read and only root can write, if there is none.  Raises Unsafe."""
+    try:
+        check_directory(path)
+    except FileNotFoundError:
+        steps = _ours(path)
+        steps[0].parent.mkdir(parents=True, exist_ok=True)
+        for step in steps:
+            with contextlib.suppress(FileExistsError):
+                step.mkdir(mode=_DIRECTORY_MODE)
+        check_directory(path)
+
+
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace a file's content in one step, so that no reader sees half of it."""
+    """Replace a file's content in one step, so that no reader sees half of it.
+
+    Makes its directory.  Raises Unsafe if others can write there.
+    """
+    make_directory(path.parent)
     temporary = path.with_name(path.name + HALF_WRITTEN)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+    with os.fdopen(_open_new(temporary, mode), "w", encoding="utf-8") as stream:
         os.fchmod(stream.fileno(), mode)
         stream.write(text)
     os.replace(temporary, path)
+
+
+def _open_new(path: Path, mode: int) -> int:
+    """A new file, never what a link leads to; what a killed run has left there goes."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, mode)
+    except FileExistsError:
+        path.unlink()
+        return os.open(path, flags, mode)
+
+
+def read_limited(path: Path, limit: int = READ_AT_MOST) -> bytes:
+    """A plain file's content, of a place where others may have written.
+
+    OSError if there is none, with ELOOP for a link and EFBIG for more than ``limit`` bytes.
+    """
+    # A pipe must not be waited for.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as stream:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "this is no plain file", str(path))
+        content = stream.read(limit + 1)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"this has more than {limit} bytes", str(path))
+    return content
 
 
 def forget(path: Path) -> None:
@@ -80,7 +163,8 @@ class State:
 
     def shared(self) -> dict[str, str]:
         """The kept texts that are shared with other hosts, by digest; one that was tampered with is not there."""
-        texts = {path.name: path.read_text(encoding="utf-8") for path in sorted((self.lib / "shared").glob("*"))}
+        paths = sorted((self.lib / "shared").glob("*"))
+        texts = {path.name: path.read_text(encoding="utf-8", errors="replace") for path in paths}
         return {digest: text for digest, text in texts.items() if content_digest(text) == digest}
 
     def keep(self, plan: str, digest: str, revision: int, shared: Mapping[str, str]) -> None:
@@ -91,7 +175,6 @@ class State:
         if envelope == self.kept:
             return
         folder = self.lib / "shared"
-        (folder if shared else self.lib).mkdir(mode=0o755, parents=True, exist_ok=True)
         for name in shared.keys() - self.shared().keys():
             write_atomically(folder / name, shared[name], 0o600)
         write_atomically(self.lib / "plan.json", json.dumps(envelope), 0o600)
@@ -116,7 +199,6 @@ class State:
             forget(path)
             remove_empty(self.run)
             return
-        self.run.mkdir(mode=0o755, parents=True, exist_ok=True)
         write_atomically(path, json.dumps({"boot": _boot(), "tables": tables}))
 
     def drop(self) -> None:
@@ -135,7 +217,7 @@ def former_values() -> dict[str, dict[str, Any]]:
 
     The name of one in a sandbox is ``<namespace>:<name>``.  ``links`` of a forwarding have it all the same.
     """
-    data = load(LIB / "before.json")
+    data = load(LIB / _BEFORE)
     return {
         name: entry
         for name, entry in data.items()
@@ -171,7 +253,7 @@ def release(project: str, name: str) -> None:
 
 def tidy() -> None:
     """Remove what a run that was killed while it wrote former values has left."""
-    path = LIB / "before.json"
+    path = LIB / _BEFORE
     path.with_name(path.name + HALF_WRITTEN).unlink(missing_ok=True)
     remove_empty(LIB)
 
@@ -185,9 +267,8 @@ def forget_inside(namespace: str) -> None:
 
 
 def _keep_former_values(values: dict[str, dict[str, Any]]) -> None:
-    path = LIB / "before.json"
+    path = LIB / _BEFORE
     if values:
-        LIB.mkdir(mode=0o755, parents=True, exist_ok=True)
         write_atomically(path, json.dumps(values, sort_keys=True))
     else:
         forget(path)
@@ -200,8 +281,7 @@ def locked(holder: str, wait: float, last_out: bool = False) -> Iterator[None]:
 
     ``last_out`` removes the lock's file and directory afterwards if nothing of any project is left there.
     """
-    RUN.mkdir(mode=0o755, parents=True, exist_ok=True)
-    path = RUN / "lock"
+    path = RUN / _LOCK
     stream = _acquire(path, time.monotonic() + wait)
     try:
         stream.truncate(0)
@@ -210,7 +290,7 @@ def locked(holder: str, wait: float, last_out: bool = False) -> Iterator[None]:
         stream.flush()
         yield
     finally:
-        if last_out and [entry.name for entry in RUN.iterdir()] == ["lock"]:
+        if last_out and [entry.name for entry in RUN.iterdir()] == [_LOCK]:
             path.unlink(missing_ok=True)
             remove_empty(RUN)
         stream.close()
@@ -218,7 +298,7 @@ def locked(holder: str, wait: float, last_out: bool = False) -> Iterator[None]:
 
 def _acquire(path: Path, deadline: float) -> Any:
     while True:
-        stream = open(path, "a+", encoding="utf-8")  # noqa: SIM115 - it is the lock
+        stream = _open_lock(path)
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -231,6 +311,15 @@ def _acquire(path: Path, deadline: float) -> Any:
         if _same_file(stream.fileno(), path):
             return stream
         stream.close()
+
+
+def _open_lock(path: Path) -> Any:
+    """The lock's file, which only root can open: whoever can open it can lock it."""
+    make_directory(path.parent)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    stream = os.fdopen(os.open(path, flags, 0o600), "r+", encoding="utf-8")
+    os.fchmod(stream.fileno(), 0o600)
+    return stream
 
 
 def _same_file(descriptor: int, path: Path) -> bool:

@@ -579,15 +579,15 @@ class TestLock:
                 os.kill(os.getpid(), 9)
         os.waitpid(child, 0)
         with locked("project default", 0):
-            assert json.loads((RUN / "lock").read_text())["pid"] == os.getpid()
+            assert json.loads((RUN / "lock.json").read_text())["pid"] == os.getpid()
 
     @on_a_host
     def test_the_last_one_out_removes_it_and_the_next_makes_it_anew(self) -> None:
         with locked("project default", 1, last_out=True):
-            assert (RUN / "lock").exists()
+            assert (RUN / "lock.json").exists()
         assert not RUN.exists()
         with locked("project default", 1):
-            assert (RUN / "lock").exists()
+            assert (RUN / "lock.json").exists()
 
     @on_a_host
     def test_the_last_one_out_leaves_what_another_project_has_there(self) -> None:
@@ -664,7 +664,7 @@ class TestRuns:
         before = snapshot()
         with pytest.raises(running.Refused, match=said):
             running.converge(running.Request(**{**right, **changed}), run_command)
-        assert {key: value for key, value in differing(before, snapshot()).items() if key != "/run/cnm/lock"} == {}
+        assert {key: value for key, value in differing(before, snapshot()).items() if key != "/run/cnm/lock.json"} == {}
 
     @on_a_host
     def test_absent_takes_everything_the_project_had(self) -> None:
@@ -691,7 +691,7 @@ class TestRuns:
         assert said.endswith("All else that is ours was removed.")
         left = {key: value for key, value in differing(before, snapshot()).items() if "/etc/netns/" not in key}
         kept = {"/var/lib/cnm/plan.json", "/var/lib/cnm/default/plan.json", "/run/cnm/default/tables.json"}
-        assert set(left) <= {*kept, "/run/cnm/lock"}, left
+        assert set(left) <= {*kept, "/run/cnm/lock.json"}, left
         sh("".join(f"umount {path};" for path in held))
         assert running.converge(running.Request("default", absent=True), run_command)["changed"]
         the_same(before, snapshot())

@@ -65,7 +65,7 @@ def run(made: Planned, check: bool = False) -> list[dict[str, Any]]:
 
 def seen() -> dict[str, Any]:
     """The host, without the note of who holds the lock and VXLANs' MAC addresses, which are the kernel's choice."""
-    found = {key: value for key, value in snapshot().items() if key != "/run/cnm/lock"}
+    found = {key: value for key, value in snapshot().items() if key != "/run/cnm/lock.json"}
     for links in (value for key, value in found.items() if key.endswith(": links")):
         links[:] = [{**link, "address": None} if link["kind"] == "vxlan" else link for link in links]
     return found

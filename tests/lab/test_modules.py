@@ -713,7 +713,7 @@ class TestWhatIsNotOurs:
         for (named, _call, state), result in zip(states, results):
             assert (state, result["status"]) == (state, "failed"), named
             assert f"in the way and not made by this project, so left alone: {named}." in result["msg"]
-        assert snapshot(foreign, "node1").replace("/run/cnm/lock\n", "").replace("/run/cnm\n", "") == before
+        assert snapshot(foreign, "node1").replace("/run/cnm/lock.json\n", "").replace("/run/cnm\n", "") == before
 
     def test_in_a_namespace_of_somebody_else_ours_lives_beside_theirs(self, foreign: Fleet) -> None:
         made = (
@@ -1026,7 +1026,7 @@ def test_every_mistake_is_a_sentence_and_changes_nothing(fleet: Fleet) -> None:
         assert (name, result["status"]) == (name, "failed")
         assert said in result["msg"], name
         assert "Traceback" not in str(result), name
-    assert snapshot(fleet, "node1").replace("/run/cnm/lock\n", "").replace("/run/cnm\n", "") == before
+    assert snapshot(fleet, "node1").replace("/run/cnm/lock.json\n", "").replace("/run/cnm\n", "") == before
 
 
 def test_all_mistakes_are_told_at_once(fleet: Fleet) -> None:

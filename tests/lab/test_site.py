@@ -67,7 +67,7 @@ class TestTheDocumentsExample:
         assert run.operations("node2") == []
         assert [
             line for line in snapshot(documents, "node2").splitlines() if "cnm" in line and "/var/lib" not in line
-        ] == [line for line in before.splitlines() if "cnm" in line] + ["/run/cnm", "/run/cnm/lock"]
+        ] == [line for line in before.splitlines() if "cnm" in line] + ["/run/cnm", "/run/cnm/lock.json"]
 
     def test_verify_proves_it_and_names_what_does_not_hold(self, documents: Fleet) -> None:
         documents.site()
@@ -371,7 +371,7 @@ class TestRefusals:
 
     def test_two_runs_at_once_the_second_says_who_holds_the_lock(self, documents: Fleet) -> None:
         documents.site()
-        holder = documents.lab.popen("node1", ["flock", "/run/cnm/lock", "sleep", "30"])
+        holder = documents.lab.popen("node1", ["flock", "/run/cnm/lock.json", "sleep", "30"])
         try:
             documents.declare({"cnm_networks": NETWORKS}, node1={"cnm_sandboxes": {}})
             playbook = documents.directory / "impatient.yml"

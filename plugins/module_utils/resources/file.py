@@ -9,19 +9,28 @@ from pathlib import Path
 
 from ..kernel.host import Host
 from ..plan import File, Key, role_of
-from ..state import HALF_WRITTEN, RUN, forget, remove_empty, write_atomically
+from ..state import ETC_NETNS, HALF_WRITTEN, RUN, forget, make_directory, read_limited, remove_empty, write_atomically
 from .base import Difference, Found, Kind, Operation
 
-ETC_NETNS = Path("/etc/netns")
 _NO_COMMENTS = ("hostname",)
 _HIDDEN = "the same, for nobody but root"
 _KNOWN = ("hosts", "nsswitch.conf", "resolv.conf")
 """Ours beside a marked one even if they are empty, as a power failure can leave them."""
+_READ_AT_MOST = 64 << 20
+"""Bytes: the records of a million endpoints."""
+_UNREAD = "(it cannot be read, or is too large to be ours)"
 
 
 def _mark_in(text: str, project: str) -> str:
     first = text.partition("\n")[0]
     return (role_of(first[2:], project) or "") if first.startswith("# ") else ""
+
+
+def _text_of(path: Path) -> str:
+    try:
+        return read_limited(path, _READ_AT_MOST).decode(errors="replace")
+    except OSError:
+        return _UNREAD
 
 
 def _is_half_written(path: Path) -> bool:
@@ -58,7 +67,8 @@ class FileKind(Kind[File]):
 
     def observe(self, host: Host, wanted: Sequence[File]) -> dict[Key, Found[File]]:
         wanted_by = {item.directory: item for item in wanted}
-        places = {str(path) for path in ETC_NETNS.glob("*") if path.is_dir()} | {str(RUN / host.project / "names")}
+        places = {str(path) for path in ETC_NETNS.glob("*") if path.is_dir() and not path.is_symlink()}
+        places.add(str(RUN / host.project / "names"))
         result: dict[Key, Found[File]] = {}
         for directory in sorted(places | set(wanted_by)):
             found = self._read(host.project, directory)
@@ -80,7 +90,7 @@ class FileKind(Kind[File]):
         for entry in sorted(path.iterdir()) if path.is_dir() else []:
             if entry.is_symlink() or not entry.is_file():
                 continue
-            text = entry.read_text(encoding="utf-8", errors="replace")
+            text = _text_of(entry)
             mark = _mark_in(text, project)
             role = mark or role
             everything[entry.name] = text
@@ -104,7 +114,7 @@ class FileKind(Kind[File]):
     def create(self, host: Host, resources: Sequence[File]) -> None:
         for item in resources:
             directory = Path(item.directory)
-            directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+            make_directory(directory)
             # Unmarkable files last: a run killed in between has left the mark.
             for name in sorted(item.files, key=lambda name: (name in _NO_COMMENTS, name)):
                 mode = 0o600 if name in item.hidden else 0o644
