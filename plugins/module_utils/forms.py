@@ -1,0 +1,427 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Forms: what a value must look like before it becomes part of a text that nft, dnsmasq, the kernel or a person reads.
+
+Each form is a function: it returns the value unchanged, or raises `FormError` with a sentence that shows the value
+(printable and shortened) and says what it must be.  ``form.fits(value)`` says only whether it has the form.  Whoever
+makes a text puts its values through these, whatever was checked before.  `fields` says which field of a plan has which.
+
+A pattern matches the whole text, and lets no line end, control character or quote through that is not part of the
+form.  This file imports nothing but the standard library: both halves use it.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, Callable, Optional
+
+_SHOWN = 60
+_CACHED = 65536
+
+
+class FormError(ValueError):
+    """A value does not have its form; the message shows it and says what it must be."""
+
+
+def printable(text: object, longest: int = 2000) -> str:
+    """Somebody else's text in one line of a terminal or log.
+
+    What could move the cursor, end the line or reorder its letters is written as an escape; what is longer is cut.
+    """
+    shown = str(text)
+    if len(shown) > longest:
+        shown = shown[: longest - 1] + "…"
+    return shown if shown.isprintable() else "".join(map(_escaped, shown))
+
+
+def printable_lines(text: str) -> str:
+    """The same with line breaks and tabs as they are, and of any length."""
+    return text if text.isprintable() else "".join(c if c in "\n\t" else _escaped(c) for c in text)
+
+
+def _escaped(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+
+
+def quoted(value: object) -> str:
+    """A value within a sentence: in quotes, printable and short."""
+    return f"'{printable(value, _SHOWN)}'"
+
+
+class Form:
+    """One form of text: a pattern for all of it; where a pattern does not do, ``also`` has the last word."""
+
+    def __init__(
+        self, noun: str, must: str, pattern: str, longest: int, also: Optional[Callable[[str], bool]] = None
+    ) -> None:
+        self._noun, self._must = noun, must
+        self._match = re.compile(pattern).fullmatch
+        self._longest = longest
+        self._also = also
+
+    def fits(self, value: object) -> bool:
+        """Whether the value has the form."""
+        return (
+            isinstance(value, str)
+            and len(value) <= self._longest
+            and self._match(value) is not None
+            and (self._also is None or self._also(value))
+        )
+
+    def __call__(self, value: Any) -> str:
+        """The value, which is a text of this form.  Raises FormError."""
+        if not self.fits(value):
+            raise FormError(f"{quoted(value)} is not {self._noun}: {self._must}")
+        return value  # type: ignore[no-any-return]
+
+
+def word(value: Any, choices: Iterable[str], noun: str) -> str:
+    """One of a few words.  Raises FormError."""
+    if not isinstance(value, str) or value not in choices:
+        raise FormError(f"{quoted(value)} is not {noun}: one of {', '.join(sorted(choices))}")
+    return value
+
+
+def number(value: Any, least: int, largest: int, noun: str) -> int:
+    """A whole number from the least to the largest.  Raises FormError."""
+    if type(value) is not int or not least <= value <= largest:
+        raise FormError(f"{quoted(value)} is not {noun}: a whole number from {least} to {largest}")
+    return value
+
+
+def text(value: Any) -> str:
+    """Any text that a file can have: no NUL, no half of a character, at most 64 MB.  Raises FormError."""
+    if not isinstance(value, str) or len(value) > _LARGEST_TEXT or "\0" in value or _HALF(value):
+        raise FormError(f"{quoted(value)} is not a text: one without NUL and halves of characters, of at most 64 MB")
+    return value
+
+
+_LARGEST_TEXT = 1 << 26
+_HALF = re.compile("[\ud800-\udfff]").search
+
+
+# --- names -----------------------------------------------------------------------------------------------------------
+
+_UNICODE = "\xa1-\ud7ff\ue000-\U0010ffff"
+"""What `str.isprintable` is asked about; the rest beyond ASCII is controls and halves of characters."""
+_IFNAMSIZ = 15
+# The kernel refuses `/`, `:` and white space.  nft has no escape for `"`, reads `*` at the end as "and whatever
+# follows" and `\` as what takes that away; what it prints is taken apart at commas and braces.
+_LINK_CHARACTERS = rf"[!#-)+\-.0-9;-\[\]-z|~{_UNICODE}]{{1,{_IFNAMSIZ}}}"
+_NO_DOTS = r"(?!\.{1,2}(?:/|\Z))"
+_LABEL = "[A-Za-z0-9_-]{1,63}"
+_DNS = rf"{_LABEL}(?:\.{_LABEL})*"
+_PROJECT = "[a-z][a-z0-9_-]{0,31}"
+_NAMESPACE = "[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,62}"
+_FILE = "[A-Za-z0-9_@][A-Za-z0-9_.@+-]{0,127}"
+
+
+def _is_printable(value: str) -> bool:
+    return value.isascii() or value.isprintable()
+
+
+def _is_link(value: str) -> bool:
+    return value.isascii() or (value.isprintable() and len(value.encode()) <= _IFNAMSIZ)
+
+
+project = Form(
+    "a project's name",
+    "small letters, digits, `_` and `-`, beginning with a letter, at most 32",
+    _PROJECT,
+    32,
+)
+object_name = Form(
+    "a name",
+    "letters, digits, `_`, `.` and `-`, beginning with a letter or a digit, at most 63",
+    "[A-Za-z0-9][A-Za-z0-9_.-]*",
+    63,
+)
+namespace_name = Form(
+    "a namespace's name",
+    "letters, digits, `_`, `.`, `@`, `+` and `-`, beginning with a letter, a digit or `_`, at most 63",
+    _NAMESPACE,
+    63,
+)
+link_name = Form(
+    "a link's name that a rule can hold",
+    '1 to 15 bytes, printable, without white space and without / : " \\ * , { }',
+    _NO_DOTS + _LINK_CHARACTERS,
+    _IFNAMSIZ,
+    _is_link,
+)
+host_name = Form(
+    "a host's name", "one printable line, at most 255 characters", rf"[ -~{_UNICODE}]+", 255, _is_printable
+)
+role = Form(
+    "a role",
+    "printable, without white space, quotes and backslashes, at most 200 characters",
+    rf"[!#-\[\]-~{_UNICODE}]*",
+    200,
+    _is_printable,
+)
+file_name = Form(
+    "a file's name",
+    "letters, digits, `_`, `.`, `@`, `+` and `-`, beginning with a letter, a digit, `_` or `@`, at most 128",
+    _FILE,
+    128,
+)
+dns_name = Form(
+    "a DNS name", "letters, digits, `-` and `_` in parts of at most 63 with dots between them, at most 253", _DNS, 253
+)
+digest = Form("a digest", "64 hexadecimal digits", "[0-9a-f]{64}", 64)
+
+
+# --- addresses -------------------------------------------------------------------------------------------------------
+
+_ADDRESS = "[0-9a-f:.]+"
+_LENGTH = "/(?:0|[1-9][0-9]{0,2})"
+
+
+@lru_cache(_CACHED)
+def _packed(value: str) -> bytes:
+    """An address as the network has it, nothing if it is none: no scope, no leading zeros."""
+    try:
+        return socket.inet_pton(socket.AF_INET6 if ":" in value else socket.AF_INET, value)
+    except (OSError, ValueError):
+        return b""
+
+
+def _is_address(value: str) -> bool:
+    return bool(_packed(value))
+
+
+def _is_interface(value: str) -> bool:
+    bare, _slash, length = value.partition("/")
+    packed = _packed(bare)
+    return bool(packed) and int(length) <= len(packed) * 8
+
+
+def _is_prefix(value: str) -> bool:
+    bare, _slash, length = value.partition("/")
+    if value == "default" or not _is_interface(value):
+        return value == "default"
+    packed = _packed(bare)
+    return not int.from_bytes(packed, "big") & ((1 << (len(packed) * 8 - int(length))) - 1)
+
+
+address = Form("an IP address", "write one like 10.0.0.1 or fd00::1", _ADDRESS, 45, _is_address)
+interface = Form(
+    "an address with its prefix length",
+    "write one like 10.0.0.1/24 or fd00::1/64",
+    _ADDRESS + _LENGTH,
+    49,
+    _is_interface,
+)
+prefix = Form("a prefix", "write one like 10.0.0.0/24 or fd00::/64", _ADDRESS + _LENGTH, 49, _is_prefix)
+destination = Form(
+    "a destination", "write `default` or a prefix like 10.0.0.0/24", f"default|{_ADDRESS}{_LENGTH}", 49, _is_prefix
+)
+mac = Form("a MAC address", "write one like 02:42:0a:00:00:01, in small letters", "[0-9a-f]{2}(?::[0-9a-f]{2}){5}", 17)
+
+
+# --- the kernel's parameters, files, owners --------------------------------------------------------------------------
+
+# A slash is a dot of a link's name: neither `.` nor `..` may come of a part.
+_PART = rf"(?!/{{1,2}}(?:\.|\Z))[!#-)+\-/0-9;-\[\]-z|~{_UNICODE}]+"
+_PATH = rf"(?:/{_NO_DOTS}[ -.0-~{_UNICODE}]+)+"
+_NAMES = f"/run/cnm/{_PROJECT}/names"
+
+sysctl_name = Form(
+    "the name of a network's sysctl", "write one like net.ipv4.ip_forward", rf"net(?:\.{_PART})+", 200, _is_printable
+)
+sysctl_value = Form(
+    "a sysctl's value", "words in one line with a space between them", r"\S+(?: \S+)*", 1000, str.isprintable
+)
+path = Form("a path", "absolute, printable, without `.` and `..` in it", _PATH, 4096, _is_printable)
+directory = Form(
+    "a directory of ours", "/etc/netns/NAME or /run/cnm/PROJECT/names", f"/etc/netns/{_NAMESPACE}|{_NAMES}", 128
+)
+names_path = Form("a file of names", "/run/cnm/PROJECT/names/FILE", f"{_NAMES}/{_FILE}", 256)
+_CONTAINER = Form("a container", "its name or id", "[A-Za-z0-9][A-Za-z0-9_.-]*", 255)
+OWNERS: dict[str, Form] = {
+    "docker": _CONTAINER,
+    "podman": _CONTAINER,
+    "pid": Form("a process id", "write the number that ps shows", "[1-9][0-9]{0,6}", 7),
+    "machine": Form("a machine", "its name", "[A-Za-z0-9][A-Za-z0-9_.-]*", 64),
+    "path": path,
+}
+"""By kind of owner what it calls a namespace: none begins with `-`, so none is an option of a program."""
+
+
+# --- lines of files --------------------------------------------------------------------------------------------------
+
+_ANY_ADDRESS = "[0-9a-fA-F]*[:.][0-9a-fA-F:.]*"
+_WORD = "[A-Za-z0-9_.-]+(?::[0-9]{1,5})?"
+_HOSTS = rf"{_ANY_ADDRESS}(?: {_DNS})+"
+_SERVER = rf"server=(?:{_ANY_ADDRESS}|/(?:#|[A-Za-z0-9_.-]{{1,253}})/)"
+_KINDS_OF_LINES = (
+    _HOSTS,
+    _SERVER,
+    f"nameserver {_ANY_ADDRESS}",
+    f"(?:search|options)(?: {_WORD})+",
+    "(?:passwd|group|shadow|hosts):(?: [a-z]+)+",
+    rf"# [!#-\[\]-~{_UNICODE}]*",
+    _DNS,
+)
+_bad_line = re.compile(rf"^(?!(?:(?:{'|'.join(_KINDS_OF_LINES)})\n|\Z)).*", re.MULTILINE).search
+
+hosts_line = Form("a line of a hosts file", "an address, then names with a space between them", _HOSTS, 65536)
+server_line = Form("a line of a servers file", "server=ADDRESS or server=/NAME/", _SERVER, 300)
+search_domain = Form("a search domain", "a DNS name, or `.` for none", rf"\.|{_DNS}\.?", 254)
+resolver_option = Form("an option of resolv.conf", "write one like ndots:1", "[a-z0-9-]+(?::[0-9]{1,5})?", 40)
+
+
+def names_text(value: Any) -> str:
+    """One of our files of names: lines of hosts, resolv.conf, nsswitch.conf, hostname, of servers files, and comments.
+
+    Raises FormError with the first line that is none of these or does not end.
+    """
+    bad = _bad_line(text(value))
+    if bad is not None:
+        raise FormError(f"{quoted(bad[0])} is not a whole line of a file of names")
+    return value  # type: ignore[no-any-return]
+
+
+_NUMBER = "=[0-9]{1,7}"
+_CONFIG: dict[str, str] = {
+    **dict.fromkeys(("bind-interfaces", "no-hosts", "no-resolv", "strict-order", "no-ident", "no-poll"), ""),
+    **dict.fromkeys(("port", "dns-forward-max", "cache-size", "edns-packet-max"), _NUMBER),
+    **dict.fromkeys(("addn-hosts", "servers-file"), f"={_NAMES}/{_FILE}"),
+    **dict.fromkeys(("user", "group"), "=[a-z_][a-z0-9_-]{0,31}"),
+    "listen-address": f"={_ADDRESS}",
+    "local": "=/[A-Za-z0-9_./-]*/",
+}
+"""By key of a resolver's configuration what may follow: none runs, writes or includes anything."""
+config_line = Form(
+    "a line of a resolver's configuration",
+    f"a value for one of {', '.join(sorted(_CONFIG))}",
+    "|".join(key + value for key, value in _CONFIG.items()),
+    320,
+)
+
+
+# --- nft -------------------------------------------------------------------------------------------------------------
+
+_IDENTIFIER = "[A-Za-z_][A-Za-z0-9_.-]*"
+_IPV4 = r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
+_COLONS = r"[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?:(?:\.[0-9]{1,3}){3})?"
+"""IPv6 and MAC addresses.  Nothing that nft would take for a host's name, and ask DNS for."""
+_COUNT = "(?:0x[0-9a-f]{1,32}|[0-9]{1,10})"
+_TOKEN = "|".join(
+    (
+        f'"{_LINK_CHARACTERS}"',
+        f"{_COUNT}(?:-{_COUNT})?",
+        f"{_IPV4}(?:/[0-9]{{1,2}}|-{_IPV4})?",
+        f"{_COLONS}(?:/[0-9]{{1,3}}|-{_COLONS})?",
+        "tcp|udp|sctp|dccp|udplite|icmp|icmpv6|ipv6-icmp|esp|ah|gre",
+    )
+)
+_KEY = rf"(?:{_TOKEN})(?: \. (?:{_TOKEN}))*"
+_VERDICT = f"(?:accept|drop|return|continue|(?:jump|goto) {_IDENTIFIER})"
+_STRING = re.compile(r'"[^"\\]*"')
+_SIMPLE = re.compile(r'[^"\\#;{}()]+(?:"[^"\\]*"[^"\\#;{}()]*)*').fullmatch
+_COMMANDS = re.compile(r"\b(?:include|define|redefine|undefine)\b").search
+_BRACKETS = {"{": "}", "(": ")"}
+
+nft_name = Form("a name for nft", "letters, digits, `_`, `.` and `-`, not beginning with a digit", _IDENTIFIER, 127)
+nft_comment = Form(
+    "a comment for nft",
+    "printable, without quotes and backslashes, at most 128 bytes",
+    rf"[ !#-\[\]-~{_UNICODE}]*",
+    128,
+    lambda value: _is_printable(value) and len(value.encode()) <= 128,
+)
+nft_element = Form(
+    "an element of a set of ours",
+    'numbers, addresses, ranges, protocols and "links" with " . " between them, " : " before what they lead to',
+    rf"{_KEY}(?: : (?:{_KEY}|{_VERDICT}))?",
+    512,
+    _is_printable,
+)
+nft_any_element = Form(
+    "an element of a set",
+    "one, printable, without , ; # \\ and brackets, its quotes closed",
+    r'[^"\\#;{}(),]*(?:"[^"\\#;{}(),]*"[^"\\#;{}(),]*)*',
+    1024,
+    lambda value: value.isprintable() and not value.isspace() and value != "",
+)
+nft_declaration = Form(
+    "a set's declaration",
+    "`type TYPE;` or `typeof EXPRESSION;`, then flags, size or timeout",
+    "(?:type|typeof) [A-Za-z0-9_@,.: ]+;"
+    "(?: (?:(?:flags|timeout|gc-interval|size|policy) [A-Za-z0-9_, ]+|auto-merge|counter);)*",
+    256,
+)
+nft_any_declaration = Form(
+    "a set's declaration",
+    "`type TYPE;` or `typeof EXPRESSION;`, printable, without # \\ and braces, its quotes closed",
+    r'(?:type|typeof) [^"\\#{}]+(?:"[^"\\]*"[^"\\#{}]*)*;',
+    1024,
+    lambda value: value.isprintable() and not _COMMANDS(_STRING.sub("", value)),
+)
+nft_hook = Form(
+    "a hook",
+    "write one like type filter hook forward priority 0; policy accept",
+    rf'(?:type [a-z]+ hook [a-z]+(?: device "{_LINK_CHARACTERS}")? priority [a-z0-9 +-]{{1,32}}'
+    "(?:; policy (?:accept|drop))?)?",
+    160,
+    _is_printable,
+)
+
+
+def nft_quoted(value: Any) -> str:
+    """A comment as nft's string.  Raises FormError."""
+    return f'"{nft_comment(value)}"'
+
+
+def nft_link(value: Any) -> str:
+    """A link's name as nft's string.  Raises FormError."""
+    return f'"{link_name(value)}"'
+
+
+@lru_cache(_CACHED)
+def _is_statement(value: str) -> bool:
+    if not value.isprintable() or not value.strip():
+        return False
+    return _SIMPLE(value) is not None or _is_closed(value)
+
+
+def _is_closed(value: str) -> bool:
+    """Whether quotes and brackets are closed, `;` is within braces alone, and no command of nft's own is among it."""
+    bare = _STRING.sub("", value)
+    if set('"\\#') & set(bare) or _COMMANDS(bare):
+        return False
+    expected: list[str] = []
+    for character in re.findall("[{}();]", bare):
+        if character in _BRACKETS:
+            expected.append(_BRACKETS[character])
+        elif character == ";":
+            if "}" not in expected:
+                return False
+        elif not expected or expected.pop() != character:
+            return False
+    return not expected
+
+
+def nft_statement(value: Any) -> str:
+    """A rule, and nothing that ends it and begins another command.  Raises FormError."""
+    if not isinstance(value, str) or len(value) > _LONGEST_RULE or not _is_statement(value):
+        raise FormError(
+            f"{quoted(value)} is not one statement of nft's: write each on its own, printable, without line breaks and "
+            "backslashes, without `;` and `#` outside of quotes, and with its brackets closed"
+        )
+    return value
+
+
+_LONGEST_RULE = 1 << 20
+
+
+def nft_block(value: Any) -> str:
+    """What nft printed of the user's chains and sets: whole blocks, to stand within a table's.  Raises FormError."""
+    lines = text(value).split("\n")
+    if not all(line.replace("\t", " ").isprintable() for line in lines) or not _is_closed(" ".join(lines)):
+        raise FormError(f"{quoted(value)} is not what nft prints of chains and sets")
+    return value  # type: ignore[no-any-return]
