@@ -39,6 +39,7 @@ notes:
     declares under the same name takes it over as it is. The playbook C(cnm.fabric.teardown) removes it.
   - Addresses come from the lease store of the inventory, C(cnm_leases), and from what the host remembers.
   - An option that is left out has its default, not the value it had before.
-  - The controller's Python needs what C(meta/ee-requirements.txt) of the collection lists; the host needs nftables and
-    dnsmasq, which the role P(cnm.fabric.host#role) installs. Needs root on the host.
+  - The controller's Python needs what C(meta/ee-requirements.txt) of the collection lists; the host needs nftables,
+    dnsmasq and the system user C(cnm-resolver), which the role P(cnm.fabric.host#role) installs and makes. Needs root
+    on the host.
 """

@@ -103,6 +103,9 @@ One that is not kube-proxy's (0x4000, 0x8000), netavark's (0x3000), Cilium's (0x
 OTHERS = "others"
 """Chain of the host's table for what is not ours: it drops where the host did not forward before us."""
 
+RESOLVER_USER = "cnm-resolver"
+"""The system user, and the group, that resolvers run as: nothing else does."""
+
 
 class PlanError(ValueError):
     """The text is not a plan this version can read; the message says why."""

@@ -18,8 +18,8 @@ from .kernel.connection import reached_by
 from .kernel.host import Host
 from .kernel.listening import listeners
 from .kernel.nft import NftError
-from .plan import LAN_GROUP, OTHERS, USED, Nftables, project_of, pruned, role_of, table_name
-from .resources import docker_user
+from .plan import LAN_GROUP, OTHERS, RESOLVER_USER, USED, Nftables, project_of, pruned, role_of, table_name
+from .resources import docker_user, resolver
 from .resources.nftables import FAMILY, parse
 from .resources.sysctl import FORWARDING, forwarding_of, read_sysctl
 from .resources.xfrm import lacking
@@ -336,6 +336,7 @@ def probe(host: Host, more: Sequence[str] = (), encryption: bool = False) -> dic
     table, dropping = _table(host), _dropping(host)
     missing = [] if host.nft is not None else ["nft"]
     missing += [name for name in ("dnsmasq", "conntrack") if shutil.which(name, path=_SEARCH_PATH) is None]
+    missing += [RESOLVER_USER] if resolver.user() is None else []
     return {
         "routes": _foreign_routes(host),
         "addresses": _foreign_addresses(host),

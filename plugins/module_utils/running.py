@@ -69,7 +69,7 @@ def converge(request: Request, run_command: RunCommand) -> dict[str, Any]:
 @contextlib.contextmanager
 def working(request: Request, run_command: RunCommand) -> Iterator[Host]:
     """The host, locked for a run that may change it; whatever goes wrong meanwhile is Refused with a sentence."""
-    # The resolvers run as nobody and must read what is written for them.
+    # Resolvers are not root and must read what is written for them.
     os.umask(0o022)
     with _in_words("changing networks"), _lock(request), Host(request.project, run_command) as host:
         host.thorough = request.absent

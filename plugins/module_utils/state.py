@@ -60,11 +60,16 @@ def check_directory(path: Path) -> None:
             )
 
 
-def _ours(path: Path) -> list[Path]:
+def _ours(path: Path) -> list[str]:
     """The directory and those of ours above it, from the top."""
-    bases = [base for base in (RUN, LIB, ETC_NETNS) if base in path.parents]
-    above = [step for base in bases for step in path.parents if step == base or base in step.parents]
-    return [*reversed(above), path]
+    text = str(path)
+    for base in (RUN, LIB, ETC_NETNS):
+        if text.startswith(f"{base}/"):
+            steps = [str(base)]
+            for name in text[len(steps[0]) + 1 :].split("/"):
+                steps.append(f"{steps[-1]}/{name}")
+            return steps
+    return [text]
 
 
 def make_directory(path: Path) -> None:
@@ -73,10 +78,10 @@ def make_directory(path: Path) -> None:
         check_directory(path)
     except FileNotFoundError:
         steps = _ours(path)
-        steps[0].parent.mkdir(parents=True, exist_ok=True)
+        os.makedirs(os.path.dirname(steps[0]), exist_ok=True)
         for step in steps:
             with contextlib.suppress(FileExistsError):
-                step.mkdir(mode=_DIRECTORY_MODE)
+                os.mkdir(step, _DIRECTORY_MODE)
         check_directory(path)
 
 
@@ -188,7 +193,7 @@ class State:
         """As `Host.settled_tables`; empty after a boot, as it speaks of the running kernel."""
         data = load(self.run / "tables.json")
         tables = data.get("tables")
-        return tables if data.get("boot") == _boot() and isinstance(tables, dict) else {}
+        return tables if data.get("boot") == boot_id() and isinstance(tables, dict) else {}
 
     def keep_settled_tables(self, tables: Mapping[str, list[object]]) -> None:
         """Remember them until the next boot."""
@@ -199,7 +204,7 @@ class State:
             forget(path)
             remove_empty(self.run)
             return
-        write_atomically(path, json.dumps({"boot": _boot(), "tables": tables}))
+        write_atomically(path, json.dumps({"boot": boot_id(), "tables": tables}))
 
     def drop(self) -> None:
         """Forget the plan, and leave no directory behind."""
@@ -208,7 +213,8 @@ class State:
         remove_empty(LIB)
 
 
-def _boot() -> str:
+def boot_id() -> str:
+    """What the kernel calls the time since it booted."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 

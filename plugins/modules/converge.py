@@ -70,7 +70,8 @@ options:
     type: int
     default: 60
 requirements:
-  - nftables and dnsmasq on the host, which the role P(cnm.fabric.host#role) installs
+  - nftables, dnsmasq and the system user C(cnm-resolver) on the host, which the role P(cnm.fabric.host#role) installs
+    and makes
 attributes:
   check_mode:
     description: Can run in check mode and predict the operations without doing them.

@@ -110,7 +110,7 @@ has_table:
   returned: always
   type: bool
 missing:
-  description: Programs a plan would need and the host lacks.
+  description: Programs, and the resolvers' user C(cnm-resolver), that a plan would need and the host lacks.
   returned: always
   type: list
   elements: str

@@ -75,7 +75,7 @@ class Facts:
     docker_user: tuple[int, ...] = ()
     """Families in which a Docker Engine would drop what we forward, and has a chain for its users' rules."""
     missing: tuple[str, ...] = ()
-    """Programs it lacks: ``nft``, ``dnsmasq``, ``conntrack``."""
+    """What it lacks: the programs ``nft``, ``dnsmasq``, ``conntrack``, the user ``cnm-resolver``."""
     has_table: bool = False
     """Whether our table is there: a run never removes it, the user may have rules in it."""
     revision: int = 0

@@ -34,7 +34,7 @@ from lab import (
 from ansible_collections.cnm.fabric.plugins.module_utils import engine
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import Plan, Resource
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import RESOLVER_USER, Plan, Resource
 from ansible_collections.cnm.fabric.plugins.module_utils.verifying import answering, resolving
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
@@ -90,12 +90,21 @@ def _leave_the_machine(report: int, test: Callable[[], None]) -> None:
         _die_with_parent(True)
         _own_root()
         _furnish(SWITCH, {"hosts": "0", "lab": "engine"})
+        resolver_user()
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         test()
     except BaseException:
         said = traceback.format_exc()
     os.write(report, said.encode())
     os._exit(0)
+
+
+def resolver_user() -> None:
+    """What the role ``host`` does: the user that resolvers run as."""
+    for path, line in (("/etc/passwd", "x:968:968::/nonexistent:/usr/sbin/nologin"), ("/etc/group", "x:968:")):
+        text = Path(path).read_text(encoding="utf-8")
+        if f"{RESOLVER_USER}:" not in text:
+            Path(path).write_text(f"{text}{RESOLVER_USER}:{line}\n", encoding="utf-8")
 
 
 def run_command(arguments: Sequence[str], data: Optional[str] = None) -> tuple[int, str, str]:

@@ -135,7 +135,7 @@ def _remake(name: str, commands: str) -> str:
 
 
 _MARKED = "ip -n c1 link set lo alias cnm:default:sandbox/c1"
-_STOP = "kill $(cat /run/cnm/default/resolvers/c1.pid)"
+_STOP = "kill $(head -n 1 /run/cnm/default/resolvers/c1.pid)"
 
 HALF_MADE = {
     "a namespace marked and empty": _remake("c1", _MARKED),
@@ -163,9 +163,9 @@ HALF_MADE = {
     "a note of what is loaded cut short": "echo '{{\"/run' > /run/cnm/default/resolvers/c1.loaded",
     "a process without any file": "rm -r /run/cnm/default/resolvers",
     "two resolvers for one sandbox": (
-        "mv /run/cnm/default/resolvers/c1.conf /tmp/c1; sed 's/20053/20054/; /pid-file/d' /tmp/c1"
+        "mv /run/cnm/default/resolvers/c1.conf /tmp/c1; sed 's/20053/20054/; /keep-in/d' /tmp/c1"
         " > /run/cnm/default/resolvers/c1.conf;"
-        "ip netns exec c1 dnsmasq --conf-file=/run/cnm/default/resolvers/c1.conf"
+        "nsenter --net=/run/netns/c1 dnsmasq --conf-file=/run/cnm/default/resolvers/c1.conf"
     ),
     "files half written": "rm /etc/netns/c1/hosts; echo x > /etc/netns/c1/resolv.conf.new",
     "no files of names": "rm -r /run/cnm/default/names",
@@ -789,7 +789,7 @@ class TestKilled:
         small = resources_of(SMALL)
         converge(small)
         fixed = {"c0": {"networks": {"front": {"ipv4_address": "10.0.0.9"}}}}
-        with _dies(resolver.os, "kill", before=False):
+        with _dies(resolver.processes, "send", before=False):
             converge([item for item in resources_of({**SMALL, **fixed}) if item.key != ("resolver", "c0")])
         _wait_for("c1", "c0", ["10.0.0.9"])
         converge(small)

@@ -305,7 +305,7 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "namespace": NAME,
         "config": Drift(f"echo no-negcache >> {RUN_C1}.conf"),
         "names": Drift(f"echo '{{}}' > {RUN_C1}.loaded"),
-        "running": Drift(f"kill $(cat {RUN_C1}.pid)"),
+        "running": Drift(f"kill $(head -n 1 {RUN_C1}.pid)"),
     },
 }
 

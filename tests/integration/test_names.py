@@ -72,7 +72,7 @@ def inside(sandbox: str, function: Callable[..., T], *arguments: Any, **named: A
 
 
 def pid(sandbox: str) -> int:
-    return int(Path(f"/run/cnm/default/resolvers/{sandbox}.pid").read_text())
+    return int(Path(f"/run/cnm/default/resolvers/{sandbox}.pid").read_text().splitlines()[0])
 
 
 @contextlib.contextmanager
@@ -306,7 +306,7 @@ class TestVerifying:
             ("ip -n c1 route delete default", "egress", "outside over IPv4"),
             ("ip -n c2 link set eth0 mtu 1300", "reach", "fd00:2::3"),
             (
-                "sed -i /fd00:2::3/d /run/cnm/default/names/dual; kill -HUP $(cat /run/cnm/default/resolvers/*.pid)",
+                "cd /run/cnm/default; sed -i /fd00:2::3/d names/dual; kill -HUP $(head -qn 1 resolvers/*.pid)",
                 "resolve",
                 "c2",
             ),

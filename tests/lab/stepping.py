@@ -214,7 +214,7 @@ for name in $(ls /run/netns); do
   echo "namespace $name $(stat -L -c %i /run/netns/$name)"
   ip -n $name -o link | sed -n "s/^\([0-9]*\): \([^:@]*\).*/link $name\/\2 \1/p"
 done
-for file in /run/cnm/default/resolvers/*.pid; do echo "resolver $(basename $file .pid) $(cat $file)"; done
+for file in /run/cnm/default/resolvers/*.pid; do echo "resolver $(basename $file .pid) $(head -n 1 $file)"; done
 """
 
 _PICTURE = r"""

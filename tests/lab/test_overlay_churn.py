@@ -35,7 +35,7 @@ _HARM = {
     "a sandbox's link": "ip -n {box} link delete eth0",
     "a sandbox's addresses": "ip -n {box} address flush dev eth0",
     "a sandbox's namespace": "ip netns delete {box}",
-    "a resolver": "kill -9 $(cat /run/cnm/default/resolvers/{box}.pid)",
+    "a resolver": "kill -9 $(head -n 1 /run/cnm/default/resolvers/{box}.pid)",
     "the host's rules": "nft delete table inet cnm",
     "the names": "rm -r /run/cnm/default/names",
     "the way out": "ip link delete cnm_gwbridge",

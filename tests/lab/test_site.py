@@ -169,7 +169,7 @@ DRIFTS = {
         {"create link c1/eth0", "create address c1/eth0/10.0.0.2/24", "create route c1/default"},
     ),
     "the default route gone": ("ip -n c1 route delete default", {"create route c1/default"}),
-    "the resolver killed": ("kill -9 $(cat /run/cnm/default/resolvers/c1.pid)", {"change resolver c1"}),
+    "the resolver killed": ("kill -9 $(head -n 1 /run/cnm/default/resolvers/c1.pid)", {"change resolver c1"}),
     "our table deleted": ("nft delete table inet cnm", {"create nftables inet cnm"}),
     "a rule of ours deleted": ("nft flush chain inet cnm forward", {"change nftables inet cnm"}),
     "a rule added to ours": ("nft insert rule inet cnm forward accept", {"change nftables inet cnm"}),

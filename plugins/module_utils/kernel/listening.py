@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Who listens on which port of the host, as /proc shows it (proc(5), /proc/net/tcp)."""
+"""Who listens on which port, as /proc shows it (proc(5), /proc/net/tcp)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import contextlib
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 _TCP_LISTEN, _UDP_UNCONNECTED = "0A", "07"
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_ALL = ("tcp", "tcp6", "udp", "udp6")
+_ANY = ("0.0.0.0", "::")
 
 
 def listeners() -> list[dict[str, Any]]:
@@ -21,7 +23,13 @@ def listeners() -> list[dict[str, Any]]:
 
     Sockets of udp on a port the kernel chose for them are somebody's questions, not services.
     """
-    found = [entry for protocol in ("tcp", "udp") for entry in _sockets(protocol)]
+    low, high = _ephemeral()
+    found = [
+        (table[:3], address, port, inode)
+        for table in _ALL
+        for address, port, inode in _sockets(f"/proc/net/{table}")
+        if table.startswith("tcp") or not low <= port <= high
+    ]
     processes = _processes({inode for _protocol, _address, _port, inode in found})
     result = [
         {"protocol": protocol, "address": address, "port": port, "process": processes.get(inode, "a process")}
@@ -31,19 +39,33 @@ def listeners() -> list[dict[str, Any]]:
     return [unique[key] for key in sorted(unique)]
 
 
-def _sockets(protocol: str) -> Iterator[tuple[str, str, int, str]]:
-    """(protocol, address, port, inode)."""
-    low, high = _ephemeral() if protocol == "udp" else (1, 0)
-    for suffix in ("", "6"):
-        try:
-            lines = Path(f"/proc/net/{protocol}{suffix}").read_text(encoding="ascii").splitlines()[1:]
-        except OSError:
-            continue
-        for words in map(str.split, lines):
-            address, _colon, port = words[1].partition(":")
-            number = int(port, 16)
-            if words[3] in (_TCP_LISTEN, _UDP_UNCONNECTED) and not low <= number <= high:
-                yield protocol, _address(address), number, words[9]
+def holders(address: str, port: int, but: Container[int] = (), tables: Sequence[str] = _ALL) -> list[str]:
+    """Who else has a socket at the address and port in the calling thread's namespace: ``python3 (pid 7)`` of each.
+
+    ``but`` are sockets, by the numbers the kernel has for them, that are no one else's.  Each of ``tables`` can take
+    the kernel milliseconds.
+    """
+    inodes = {
+        inode
+        for table in tables
+        for where, number, inode in _sockets(f"/proc/thread-self/net/{table}", port)
+        if number == port and where in (address, *_ANY) and int(inode) not in but
+    }
+    known = _processes(inodes)
+    return sorted({known.get(inode, "a process") for inode in inodes})
+
+
+def _sockets(table: str, port: Optional[int] = None) -> Iterator[tuple[str, int, str]]:
+    """(address, port, inode) of each; of a port alone if one is given."""
+    try:
+        lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
+    except OSError:
+        return
+    of_port = f":{port:04X} " if port is not None else ""
+    for words in (line.split() for line in lines if of_port in line):
+        address, _colon, number = words[1].partition(":")
+        if words[3] in (_TCP_LISTEN, _UDP_UNCONNECTED):
+            yield _address(address), int(number, 16), words[9]
 
 
 def _ephemeral() -> tuple[int, int]:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""The DNS server of each sandbox: one dnsmasq in its namespace.
+"""The DNS server of each sandbox: one dnsmasq in its namespace, in process ids of its own.
 
-Beside its configuration stands a ``.loaded`` file: the digests of the names it was told to read.  So a run that died
-between writing names and telling the process is seen by the next.  Names are read with ``addn-hosts`` and
+Beside its configuration stand two files that only root can write.  ``.pid`` says which process it is, in a form that
+no other process ever matches; see `_record`.  ``.loaded`` has the digests of the names it was told to read, so a run
+that died between writing names and telling the process is seen by the next.  Names are read with ``addn-hosts`` and
 ``servers-file`` at SIGHUP, between two questions, so none is lost; watched directories would take an inotify instance
 each, and the 129th process would fail.
 """
@@ -11,63 +12,115 @@ each, and the 129th process would fail.
 from __future__ import annotations
 
 import contextlib
+import grp
 import json
 import os
+import pwd
+import re
 import shutil
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
+from ..kernel import processes
 from ..kernel.host import Host
-from ..plan import Key, Resolver
-from ..state import HALF_WRITTEN, RUN, forget, remove_empty, write_atomically
+from ..kernel.listening import holders
+from ..kernel.processes import Process, Started
+from ..plan import RESOLVER_USER, Key, Resolver
+from ..state import HALF_WRITTEN, RUN, boot_id, check_directory, forget, remove_empty, write_atomically
 from .base import Difference, Found, Kind, Operation
 
 _SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"
-_PATIENCE = 5.0
-_CONF = ".conf"
-_STOPPED = "Tt"
+_PROGRAM = "dnsmasq"
+_PATIENCE_S = 10.0
+_POLL_S = 0.0005
+_AT_ONCE = 100
+"""How many are started before the first is waited for; each takes a descriptor until then."""
+_CONF, _PID, _LOADED = ".conf", ".pid", ".loaded"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
+"""What a sandbox can be called: a file of another name is none of ours."""
+_RUNNING = ("keep-in-foreground", "pid-file=", f"user={RESOLVER_USER}", f"group={RESOLVER_USER}")
+_NO_IDENT = "no-ident"
+"""Says nothing of itself (version.bind and the like); dnsmasq 2.87 and newer."""
 
 
 class ResolverError(Exception):
-    """A resolver did not start; the message says whose and why."""
+    """A resolver did not start or end; the message says whose and why."""
 
 
-def _directory(host: Host) -> Path:
-    return RUN / host.project / "resolvers"
-
-
-def _text(config: Sequence[str], pid_file: Path) -> str:
-    return "".join(f"{line}\n" for line in (*config, f"pid-file={pid_file}"))
-
-
-def _processes(directory: Path) -> dict[str, list[int]]:
-    """The process ids of all our resolvers by sandbox, from what runs: a lost file loses no process."""
-    prefix = f"--conf-file={directory}/".encode()
-    result: dict[str, list[int]] = {}
-    for entry in os.scandir("/proc"):
-        if not entry.name.isdigit():
-            continue
-        try:
-            arguments = Path(f"/proc/{entry.name}/cmdline").read_bytes().split(b"\0")
-        except OSError:
-            continue  # it ended meanwhile
-        for argument in arguments[1:2]:
-            if argument.startswith(prefix) and argument.endswith(_CONF.encode()):
-                name = argument[len(prefix) : -len(_CONF)].decode(errors="replace")
-                result.setdefault(name, []).append(int(entry.name))
-    return result
-
-
-def _serves(host: Host, pid: int, namespace: str) -> bool:
-    """Whether the process runs, in the namespace that has the name now: it may have been made anew by hand."""
+def user() -> Optional[int]:
+    """The uid that resolvers run as; None if the host lacks the user or the group."""
     try:
-        state = _read(Path(f"/proc/{pid}/stat")).rpartition(") ")[2][:1]
-        return state not in _STOPPED and os.stat(f"/proc/{pid}/ns/net").st_ino == host.number(namespace)
+        grp.getgrnam(RESOLVER_USER)
+        return pwd.getpwnam(RESOLVER_USER).pw_uid
+    except KeyError:
+        return None
+
+
+def _directory(project: str) -> Path:
+    return RUN / project / "resolvers"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return False
+        return ""
+
+
+def _record(process: Process, boot: str) -> str:
+    """The process id for people; then what tells the process from all that have had or will have its id."""
+    known = {**vars(process), "boot": boot}
+    return f"{process.pid}\n{json.dumps(known, sort_keys=True)}\n"
+
+
+def _recorded(text: str, boot: str) -> Optional[Process]:
+    """The process a record is about if it runs, and is what was recorded; else it is no process of ours."""
+    try:
+        known = json.loads(text.partition("\n")[2])
+        if known.pop("boot") != boot:
+            return None
+        wanted = Process(**known)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return wanted if wanted.program == _PROGRAM and processes.read(wanted.pid) == wanted else None
+
+
+def _names(directory: Path) -> set[str]:
+    """The sandboxes there are files of.  Raises Unsafe if others than root can write there."""
+    with contextlib.suppress(FileNotFoundError):
+        check_directory(directory)
+        found = map(os.path.splitext, os.listdir(directory))
+        return {name for name, suffix in found if suffix in (_CONF, _PID) and _NAME.fullmatch(name)}
+    return set()
+
+
+def _known(directory: Path) -> dict[str, Process]:
+    """The processes on record by sandbox."""
+    boot = boot_id()
+    found = {name: _recorded(_read(directory / f"{name}{_PID}"), boot) for name in _names(directory)}
+    return {name: process for name, process in found.items() if process is not None}
+
+
+def _lost(host: Host, known: Mapping[str, Process]) -> Iterator[tuple[str, Process]]:
+    """Resolvers in our namespaces that are on no record: a run was killed before it wrote one, or the file was lost."""
+    uid, mounts = user(), os.stat("/proc/self/ns/mnt").st_ino
+    inside = {}
+    for name in host.own_namespaces | host.attached:
+        with contextlib.suppress(OSError):
+            inside[host.number(name)] = name
+    families = {process.ids for process in known.values()}  # a resolver forks for questions by TCP
+    others: Optional[set[Process]] = None
+    for process in processes.in_namespaces(inside, [process.pid for process in known.values()]):
+        who = (process.uid, process.program, process.mounts)
+        if who != (uid, _PROGRAM, mounts) or process.ids in families:
+            continue
+        if others is None:
+            others = {item for directory in RUN.glob("*/resolvers") for item in _known(directory).values()}
+        if process not in others:
+            yield inside[process.net], process
 
 
 class ResolverKind(Kind[Resolver]):
@@ -78,21 +131,22 @@ class ResolverKind(Kind[Resolver]):
 
     def observe(self, host: Host, wanted: Sequence[Resolver]) -> dict[Key, Found[Resolver]]:
         del wanted
-        directory = _directory(host)
-        processes = _processes(directory)
-        names = {path.name[: -len(_CONF)] for path in directory.glob(f"*{_CONF}")}
+        directory = _directory(host.project)
+        known = _known(directory)
+        lost = {name for name, _process in _lost(host, known)}
+        uid = user()
         result: dict[Key, Found[Resolver]] = {}
-        for namespace in sorted(names | set(processes)):
-            pid_file = directory / f"{namespace}.pid"
+        for namespace in sorted(_names(directory) | lost):
             lines = _read(directory / f"{namespace}{_CONF}").splitlines()
-            config = tuple(line for line in lines if line != f"pid-file={pid_file}")
+            config = tuple(line for line in lines if line not in (*_RUNNING, _NO_IDENT))
             try:
-                loaded = json.loads(_read(directory / f"{namespace}.loaded"))
+                loaded = json.loads(_read(directory / f"{namespace}{_LOADED}"))
             except ValueError:
                 loaded = {}
             # One process, in the namespace that has the name: anything else is stopped and started anew.
-            pids = processes.get(namespace, [])
-            running = len(pids) == 1 and _serves(host, pids[0], namespace)
+            process = known.get(namespace)
+            running = process is not None and namespace not in lost and process.uid == uid
+            running = running and process is not None and _serves(host, process, namespace)
             found = Resolver(namespace, config, loaded if isinstance(loaded, dict) else {}, running)
             result[found.key] = Found(found)
         return result
@@ -103,84 +157,158 @@ class ResolverKind(Kind[Resolver]):
         return super().differences(wanted, found)
 
     def require(self, host: Host, wanted: Sequence[Resolver]) -> Optional[str]:
-        if wanted and shutil.which("dnsmasq", path=_SEARCH_PATH) is None:
+        if wanted and shutil.which(_PROGRAM, path=_SEARCH_PATH) is None:
             return "this host has no dnsmasq: install the package dnsmasq-base (or dnsmasq)"
+        if wanted and user() is None:
+            return (
+                f"this host has no system user {RESOLVER_USER}, which resolvers run as: use the role cnm.fabric.host, "
+                f"or run useradd --system --user-group --home-dir /nonexistent --shell /usr/sbin/nologin "
+                f"{RESOLVER_USER}"
+            )
         return None
 
     def create(self, host: Host, resources: Sequence[Resolver]) -> None:
-        program = shutil.which("dnsmasq", path=_SEARCH_PATH) or "dnsmasq"
-        directory = _directory(host)
-        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-        for item in resources:
-            self._note_loaded(directory, item, None)
-            config = directory / f"{item.namespace}{_CONF}"
-            write_atomically(config, _text(item.config, directory / f"{item.namespace}.pid"))
-            arguments = [program, f"--conf-file={config}"]
-            code, output, errors = host.run_in(item.namespace, host.run_command, arguments)
-            if code:
-                reason = (errors or output).strip() or f"exit code {code}"
-                raise ResolverError(f"the resolver of {item.namespace} did not start: {reason}")
-            self._note_loaded(directory, item, item.names)
-
-    @staticmethod
-    def _note_loaded(directory: Path, item: Resolver, names: Optional[dict[str, str]]) -> None:
-        """Note what it has loaded; None, before it is told, so that a run killed meanwhile leaves no old note."""
-        path = directory / f"{item.namespace}.loaded"
-        if names is None:
-            forget(path)
-        else:
-            write_atomically(path, json.dumps(names, sort_keys=True))
+        program = shutil.which(_PROGRAM, path=_SEARCH_PATH) or _PROGRAM
+        running = (*_RUNNING, _NO_IDENT) if resources and _knows_no_ident(host, program) else _RUNNING
+        processes.keep_descriptors_back()
+        for at in range(0, len(resources), _AT_ONCE):
+            _Starting(host, program, running).start(resources[at : at + _AT_ONCE])
 
     def change(self, host: Host, operations: Sequence[Operation[Resolver]]) -> None:
-        directory = _directory(host)
-        processes = _processes(directory)
+        directory = _directory(host.project)
+        known = _known(directory)
         anew = []
         for operation in operations:
             item = operation.resource
             names_only = {difference.attribute for difference in operation.differences} == {"names"}
-            if names_only:
-                self._note_loaded(directory, item, None)
-                for pid in processes.get(item.namespace, ()):
-                    os.kill(pid, signal.SIGHUP)
-                self._note_loaded(directory, item, item.names)
+            process = known.get(item.namespace) if names_only else None
+            if process is not None:
+                _note_loaded(directory, item, None)
+            if process is not None and processes.send(process, signal.SIGHUP):
+                _note_loaded(directory, item, item.names)
             else:
                 anew.append(item)
-        _stop(directory, {item.namespace for item in anew})
+        _stop(host, {item.namespace for item in anew})
         self.create(host, anew)
 
     def delete(self, host: Host, resources: Sequence[Resolver]) -> None:
-        directory = _directory(host)
-        _stop(directory, {item.namespace for item in resources})
+        directory = _directory(host.project)
+        _stop(host, {item.namespace for item in resources})
         for item in resources:
-            for suffix in (".pid", ".loaded", _CONF):
+            for suffix in (_PID, _LOADED, _CONF):
                 forget(directory / f"{item.namespace}{suffix}")
         remove_empty(directory, directory.parent)
 
     def clean(self, host: Host, resource: Resolver) -> None:
-        directory = _directory(host)
-        for suffix in (".loaded", _CONF):
+        directory = _directory(host.project)
+        for suffix in (_PID, _LOADED, _CONF):
             (directory / f"{resource.namespace}{suffix}{HALF_WRITTEN}").unlink(missing_ok=True)
         remove_empty(directory, directory.parent)
 
 
-def _read(path: Path) -> str:
+def _serves(host: Host, process: Process, namespace: str) -> bool:
+    """Whether it runs, in the namespace that has the name now: that may have been made anew by hand."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return process.net == host.number(namespace) and not processes.is_stopped(process)
     except OSError:
-        return ""
+        return False
 
 
-def _stop(directory: Path, names: set[str]) -> None:
-    """End processes and wait until they are gone: their ports must be free for those that follow."""
+def _note_loaded(directory: Path, item: Resolver, names: Optional[dict[str, str]]) -> None:
+    """Note what it has loaded; None, before it is told, so that a run killed meanwhile leaves no old note."""
+    path = directory / f"{item.namespace}{_LOADED}"
+    if names is None:
+        forget(path)
+    else:
+        write_atomically(path, json.dumps(names, sort_keys=True))
 
-    def running() -> list[int]:
-        return [pid for name, pids in _processes(directory).items() if name in names for pid in pids]
 
-    for kind in (signal.SIGTERM, signal.SIGKILL) if names else ():
-        for pid in running():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, kind)
-                os.kill(pid, signal.SIGCONT)  # a stopped process ends when it goes on
-        deadline = time.monotonic() + _PATIENCE
-        while running() and time.monotonic() < deadline:
-            time.sleep(0.005)
+def _knows_no_ident(host: Host, program: str) -> bool:
+    return f"--{_NO_IDENT}" in host.run_command([program, "--help"])[1]
+
+
+def _stop(host: Host, names: set[str]) -> None:
+    """End the processes of sandboxes: their ports must be free for those that follow."""
+    if not names:
+        return
+    known = _known(_directory(host.project))
+    found = [*known.items(), *_lost(host, known)]
+    left = processes.end((process for name, process in found if name in names), _PATIENCE_S)
+    if left:
+        raise ResolverError(f"a resolver does not end though it was killed: process {left[0].pid}")
+
+
+class _Starting:
+    """Resolvers on their way: all are started, then each is waited for."""
+
+    def __init__(self, host: Host, program: str, running: Sequence[str]) -> None:
+        self._host = host
+        self._program = program
+        self._running = running
+        self._directory = _directory(host.project)
+        self._boot = boot_id()
+        self._uid = user()
+
+    def start(self, resources: Sequence[Resolver]) -> None:
+        """Raises ResolverError about those that cannot be; the others run then, and are on record."""
+        failed = []
+        with contextlib.ExitStack() as stack:
+            started = []
+            for item in resources:
+                one = self._start(item)
+                stack.callback(one.close)
+                started.append((item, one))
+            deadline = time.monotonic() + _PATIENCE_S
+            for item, one in started:
+                problem = self._settle(item, one, deadline)
+                if problem:
+                    self._host.failed_in = item.namespace
+                    failed.append(f"the resolver of {item.namespace} did not start: {problem}")
+        if failed:
+            raise ResolverError("; ".join(failed))
+
+    def _start(self, item: Resolver) -> Started:
+        _note_loaded(self._directory, item, None)
+        path = self._directory / f"{item.namespace}{_CONF}"
+        write_atomically(path, "".join(f"{line}\n" for line in (*item.config, *self._running)))
+        arguments = [self._program, f"--conf-file={path}"]
+        return self._host.run_in(item.namespace, processes.start_apart, arguments)
+
+    def _settle(self, item: Resolver, started: Started, deadline: float) -> str:
+        """Wait until a resolver answers and put it on record; "" or why it does not, and then it is no more."""
+        try:
+            problem = started.said(deadline)
+            process = None if problem else self._as_itself(started.pid, deadline)
+        except TimeoutError as error:
+            problem, process = str(error), None
+        if process is not None:
+            taken = self._taken(item, process)
+            if not taken:
+                write_atomically(self._directory / f"{item.namespace}{_PID}", _record(process, self._boot), 0o600)
+                _note_loaded(self._directory, item, item.names)
+                return ""
+            problem = taken
+        left = processes.read(started.pid)
+        processes.end([left] if left else [], _PATIENCE_S)
+        processes.reap(started.pid)
+        return self._taken(item, None) or problem or "it ended at once; the system's log says why"
+
+    def _as_itself(self, pid: int, deadline: float) -> Optional[Process]:
+        """The process when it is the user it is to be; None if it has ended."""
+        while (process := processes.read(pid)) is not None and process.uid != self._uid:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"it does not become the user {RESOLVER_USER}")
+            time.sleep(_POLL_S)
+        return process
+
+    def _taken(self, item: Resolver, process: Optional[Process]) -> str:
+        """Who else is where it listens, as a sentence; where nobody is, nobody can be from now on."""
+        said = dict(line.partition("=")[::2] for line in item.config)
+        address, port = said.get("listen-address", ""), int(said.get("port", "0"))
+        own = processes.sockets(process.pid) if process is not None else {}
+        if process is not None:
+            processes.keep_for_itself(process, own.values())
+        # Of TCP the kernel lets one alone listen.
+        tables = ("udp",) if process is not None else ("tcp", "tcp6", "udp", "udp6")
+        others = self._host.run_in(item.namespace, holders, address, port, own, tables)
+        return f"{address} port {port} is taken there by {', '.join(others)}: end that, and run again" if others else ""

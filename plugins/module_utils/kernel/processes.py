@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Processes by the kernel's word: what it says of one that the process cannot say itself, and nothing else.
+
+A command line, a name and a working directory are what a process says; anybody can say anything there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Optional
+
+_CLONE_NEWPID = 0x20000000
+_SYS_PIDFD_GETFD = 438
+_DELETED = " (deleted)"
+_ENDED = b"ZX"
+_STOPPED = b"Tt"
+_POLL_S = 0.002
+_OWN_IDS = "/proc/thread-self/ns/pid"
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process.  Namespaces are the numbers by which the kernel knows them."""
+
+    pid: int
+    started: int
+    """Clock ticks after the boot: with the pid, which process it is and will ever be."""
+    uid: int
+    net: int
+    mounts: int
+    ids: int
+    """Of the namespace of process ids it is in."""
+    program: str
+    """The name of the file it runs."""
+
+
+def read(pid: int) -> Optional[Process]:
+    """What the kernel says of a process; None if it has ended."""
+    base = f"/proc/{pid}"
+    try:
+        started = _stat(pid)[1]
+        program = os.path.basename(os.readlink(f"{base}/exe"))
+        if program.endswith(_DELETED):
+            program = program[: -len(_DELETED)]
+        net, mounts, ids = (os.stat(f"{base}/ns/{kind}").st_ino for kind in ("net", "mnt", "pid"))
+        return Process(pid, started, os.stat(base).st_uid, net, mounts, ids, program)
+    except OSError:
+        return None
+
+
+def _stat(pid: int) -> tuple[bytes, int]:
+    """The state of a process, and when it started.  OSError if there is none."""
+    descriptor = os.open(f"/proc/{pid}/stat", os.O_RDONLY)
+    try:
+        fields = os.read(descriptor, 4096).rpartition(b") ")[2].split()
+    finally:
+        os.close(descriptor)
+    return fields[0], int(fields[19])
+
+
+def in_namespaces(numbers: Iterable[int], but: Iterable[int] = ()) -> Iterator[Process]:
+    """Processes that are in one of these network namespaces; ``but`` are process ids that need no look."""
+    wanted, known = set(numbers), set(but)
+    for name in os.listdir("/proc") if wanted else ():
+        if not name.isdigit() or int(name) in known:
+            continue
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            if os.stat(f"/proc/{name}/ns/net").st_ino in wanted:
+                process = read(int(name))
+                if process is not None:
+                    yield process
+
+
+def is_stopped(process: Process) -> bool:
+    """Whether it does nothing until somebody lets it go on."""
+    try:
+        return _stat(process.pid)[0] in _STOPPED
+    except OSError:
+        return False
+
+
+def has_ended(process: Process) -> bool:
+    """Whether it has ended and let go of all that it had; a parent may still have to hear of it."""
+    try:
+        state, started = _stat(process.pid)
+    except OSError:
+        return True
+    return state in _ENDED or started != process.started
+
+
+def send(process: Process, number: int) -> bool:
+    """Send a signal to a process, never to another one that has its id by now; whether it was there."""
+    with _handle(process.pid) as handle:
+        if read(process.pid) != process:
+            return False
+        try:
+            if handle is None:
+                os.kill(process.pid, number)
+            else:
+                signal.pidfd_send_signal(handle, number)
+        except ProcessLookupError:
+            return False
+        return True
+
+
+@contextlib.contextmanager
+def _handle(pid: int) -> Iterator[Optional[int]]:
+    """A descriptor that stays with the process that has the id now; None if there is none, or the kernel is too old."""
+    try:
+        handle = os.pidfd_open(pid)
+    except (OSError, AttributeError):
+        yield None
+        return
+    try:
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def end(processes: Iterable[Process], patience: float) -> list[Process]:
+    """Kill processes and wait until they have ended, for at most ``patience`` seconds; returns those that have not."""
+    killed = left = [process for process in processes if send(process, signal.SIGKILL)]
+    deadline = time.monotonic() + patience
+    while (left := [process for process in left if not has_ended(process)]) and time.monotonic() < deadline:
+        time.sleep(_POLL_S)
+    for process in killed:
+        reap(process.pid)
+    return left
+
+
+def reap(pid: int) -> None:
+    """Hear of the end of a child of this process, if it is one and has ended."""
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+
+
+def keep_descriptors_back() -> None:
+    """From now on no program that is started gets a descriptor that this one was given by whoever started it."""
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            if int(name) > 2:
+                os.set_inheritable(int(name), False)
+
+
+@dataclass(frozen=True)
+class Started:
+    """A program that was started: its process id, and where it says what went wrong."""
+
+    pid: int
+    errors: int
+
+    def said(self, deadline: float) -> str:
+        """What it said until it closed its standard error, or ended; TimeoutError if that takes too long."""
+        text, poll = b"", select.poll()
+        poll.register(self.errors, select.POLLIN)
+        while True:
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise TimeoutError("it neither runs nor ends")
+            more = os.read(self.errors, 4096)
+            if not more:
+                return text.decode(errors="replace").strip()
+            text = (text + more)[-4096:]
+
+    def close(self) -> None:
+        os.close(self.errors)
+
+
+def start_apart(arguments: Sequence[str]) -> Started:
+    """Start a program in the calling thread's namespaces, but as the first process of process ids of its own.
+
+    So it sees and signals nobody but its children.  It has a session and nothing else of ours; its parent is the
+    system's first process once this one has ended.  It must close its standard error when it is ready.
+    """
+    reading, writing = os.pipe()
+    try:
+        nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            with _new_ids():
+                pid = os.posix_spawn(
+                    arguments[0],
+                    list(arguments),
+                    _ENVIRONMENT,
+                    file_actions=[
+                        (os.POSIX_SPAWN_DUP2, nothing, 0),
+                        (os.POSIX_SPAWN_DUP2, nothing, 1),
+                        (os.POSIX_SPAWN_DUP2, writing, 2),
+                    ],
+                    setsid=True,
+                    setsigmask=[],
+                    setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
+                )
+        finally:
+            os.close(nothing)
+    except BaseException:
+        os.close(reading)
+        raise
+    finally:
+        os.close(writing)
+    return Started(pid, reading)
+
+
+@contextlib.contextmanager
+def _new_ids() -> Iterator[None]:
+    """What is started meanwhile has process ids of its own.  os.unshare came with Python 3.12."""
+    home = os.open(_OWN_IDS, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _call(_libc.unshare(ctypes.c_int(_CLONE_NEWPID)), "unsharing process ids")
+        try:
+            yield
+        finally:
+            _call(_libc.setns(ctypes.c_int(home), ctypes.c_int(_CLONE_NEWPID)), _OWN_IDS)
+    finally:
+        os.close(home)
+
+
+def _call(result: int, what: str) -> None:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), what)
+
+
+def sockets(pid: int) -> dict[int, int]:
+    """The sockets a process has open: the number by which the kernel knows each, and its descriptor."""
+    result = {}
+    with contextlib.suppress(OSError):
+        for name in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                target = os.readlink(f"/proc/{pid}/fd/{name}")
+                if target.startswith("socket:["):
+                    result[int(target[len("socket:[") : -1])] = int(name)
+    return result
+
+
+def keep_for_itself(process: Process, descriptors: Iterable[int]) -> None:
+    """Let nobody else bind what a process's UDP sockets are bound to, as SO_REUSEADDR allows; older kernels cannot."""
+    number = ctypes.c_long(_SYS_PIDFD_GETFD)
+    with _handle(process.pid) as handle, contextlib.suppress(OSError):
+        if handle is None:
+            return
+        for descriptor in descriptors:
+            copy = _libc.syscall(number, ctypes.c_int(handle), ctypes.c_int(descriptor), ctypes.c_uint(0))
+            _call(copy, "getting a socket")
+            with socket.socket(fileno=copy) as opened:
+                # One of TCP would refuse its successor for as long as connections of it linger.
+                if opened.type == socket.SOCK_DGRAM and opened.family in (socket.AF_INET, socket.AF_INET6):
+                    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
