@@ -24,6 +24,7 @@ from typing import Any, Optional
 import dns.message
 import dns.query
 import dns.rdataclass
+import lookalike
 import pytest
 from asking import RESOLVER, in_namespace
 from host import SMALL, a_plan, compare, converge, on_a_host, resources_of, sh, works
@@ -35,17 +36,6 @@ from ansible_collections.cnm.fabric.plugins.module_utils.resources import resolv
 NOBODY = 65534
 PORT = 20053
 FILES = Path("/run/cnm/default/resolvers")
-
-_LOOKALIKE = """
-import ctypes, os, sys, time
-start, end = map(int, open("/proc/self/stat").read().rpartition(") ")[2].split()[45:47])
-said = b"x\\0--conf-file=" + os.fsencode(sys.argv[1]) + b"\\0"
-ctypes.memmove(start, said + bytes(end - start - len(said)), end - start)
-ctypes.CDLL(None).prctl(15, b"dnsmasq", 0, 0, 0)
-print("ready", flush=True)
-time.sleep(600)
-"""
-"""Says of itself what a resolver of ours said: it writes over its own command line."""
 
 
 @contextlib.contextmanager
@@ -83,31 +73,24 @@ def alive(process: subprocess.Popen[str]) -> bool:
 class TestLookalikes:
     @on_a_host
     def test_command_line_of_anybody_makes_root_write_delete_and_say_nothing(self) -> None:
-        """Two directories where the attacker's links and files wait for what a run would do to a resolver's."""
-        sh("mkdir -p /etc/cron.d /etc/wireguard; umask 077; echo secret > /etc/wireguard/wg0.conf")
-        sh("mkdir -p /var/tmp/evil/e.pid/full; ln -s /etc/cron.d/pwned /var/tmp/evil/e.conf.new")
-        sh("echo '* * * * * root id' > /var/tmp/evil/e.conf; chown -hR 65534:65534 /var/tmp/evil")
-        up = f"{FILES}/../../../.."
-        targets = [f"{up}/var/tmp/evil/e.conf"] * 2 + [f"{up}/etc/wireguard/wg0.conf"] * 2
+        sh(lookalike.PLACES)
         wanted = resources_of(SMALL)
         converge(wanted)
         with contextlib.ExitStack() as stack:
             padding = "-" * 200
-            evil = [stack.enter_context(attacker(_LOOKALIKE, target, padding)) for target in targets]
-            assert f"--conf-file={targets[0]}\0" in Path(f"/proc/{evil[0].pid}/cmdline").read_text()
+            evil = [stack.enter_context(attacker(lookalike.SCRIPT, target, padding)) for target in lookalike.TARGETS]
+            assert f"--conf-file={lookalike.TARGETS[0]}\0" in Path(f"/proc/{evil[0].pid}/cmdline").read_text()
             assert compare(wanted) == []
             assert converge(wanted) == []
             converge(())
             assert all(alive(process) for process in evil)
-        assert not Path("/etc/cron.d/pwned").exists()
-        assert Path("/etc/wireguard/wg0.conf").read_text() == "secret\n"
-        assert os.readlink("/var/tmp/evil/e.conf.new") == "/etc/cron.d/pwned"
+        sh(lookalike.UNHARMED)
 
     @on_a_host
     def test_one_that_is_called_like_one_of_ours_is_left_alone(self) -> None:
         wanted = resources_of(SMALL)
         converge(wanted)
-        with attacker(_LOOKALIKE, f"{FILES}/c1.conf", "-" * 200, sandbox="c1") as process:
+        with attacker(lookalike.SCRIPT, f"{FILES}/c1.conf", "-" * 200, sandbox="c1") as process:
             assert Path(f"/proc/{process.pid}/comm").read_text() == "dnsmasq\n"
             assert compare(wanted) == []
             converge(())

@@ -30,6 +30,8 @@ ON_FRONT = {"cnm_sandboxes": {"web": {"networks": ["front"]}, "db": {"networks":
 def fleet(lab: Lab, tmp_path: Path) -> Iterator[Fleet]:
     """An inventory of node1; afterwards the host is as it was, once all that is ours is removed."""
     fleet = Fleet(lab, tmp_path, ["node1"])
+    # modules alone make no user: that is the role's
+    fleet.sh("node1", "id cnm-resolver 2>/dev/null || useradd --system --user-group cnm-resolver")
     before = snapshot(fleet, "node1")
     yield fleet
     fleet.declare({"cnm_networks": {}})

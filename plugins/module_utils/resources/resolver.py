@@ -43,7 +43,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
 """What a sandbox can be called: a file of another name is none of ours."""
 _RUNNING = ("keep-in-foreground", "pid-file=", f"user={RESOLVER_USER}", f"group={RESOLVER_USER}")
 _NO_IDENT = "no-ident"
-"""Says nothing of itself (version.bind and the like); dnsmasq 2.87 and newer."""
+"""Says nothing of itself (version.bind and the like).  dnsmasq 2.85 knows no such option, 2.90 does."""
 
 
 class ResolverError(Exception):
