@@ -18,7 +18,7 @@ import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from .plan import content_digest
 
@@ -108,20 +108,25 @@ def _open_new(path: Path, mode: int) -> int:
         return os.open(path, flags, mode)
 
 
-def read_limited(path: Path, limit: int = READ_AT_MOST) -> bytes:
+def read_limited(path: Union[Path, str], limit: int = READ_AT_MOST) -> bytes:
     """A plain file's content, of a place where others may have written.
 
     OSError if there is none, with ELOOP for a link and EFBIG for more than ``limit`` bytes.
     """
     # A pipe must not be waited for.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "this is no plain file", str(path))
-        content = stream.read(limit + 1)
-    if len(content) > limit:
-        raise OSError(errno.EFBIG, f"this has more than {limit} bytes", str(path))
-    return content
+        content = b""
+        while more := os.read(descriptor, min(status.st_size, limit) + 1):
+            content += more
+            if len(content) > limit:
+                raise OSError(errno.EFBIG, f"this has more than {limit} bytes", str(path))
+        return content
+    finally:
+        os.close(descriptor)
 
 
 def forget(path: Path) -> None:

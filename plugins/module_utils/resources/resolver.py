@@ -29,7 +29,7 @@ from ..kernel.host import Host
 from ..kernel.listening import holders
 from ..kernel.processes import Process, Started
 from ..plan import RESOLVER_USER, Key, Resolver
-from ..state import HALF_WRITTEN, RUN, boot_id, check_directory, forget, remove_empty, write_atomically
+from ..state import HALF_WRITTEN, RUN, boot_id, check_directory, forget, read_limited, remove_empty, write_atomically
 from .base import Difference, Found, Kind, Operation
 
 _SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"
@@ -63,9 +63,9 @@ def _directory(project: str) -> Path:
     return RUN / project / "resolvers"
 
 
-def _read(path: Path) -> str:
+def _read(directory: Path, name: str) -> str:
     try:
-        return path.read_text(encoding="utf-8", errors="replace")
+        return read_limited(f"{directory}/{name}").decode(errors="replace")
     except OSError:
         return ""
 
@@ -100,7 +100,7 @@ def _names(directory: Path) -> set[str]:
 def _known(directory: Path) -> dict[str, Process]:
     """The processes on record by sandbox."""
     boot = boot_id()
-    found = {name: _recorded(_read(directory / f"{name}{_PID}"), boot) for name in _names(directory)}
+    found = {name: _recorded(_read(directory, f"{name}{_PID}"), boot) for name in _names(directory)}
     return {name: process for name, process in found.items() if process is not None}
 
 
@@ -137,10 +137,10 @@ class ResolverKind(Kind[Resolver]):
         uid = user()
         result: dict[Key, Found[Resolver]] = {}
         for namespace in sorted(_names(directory) | lost):
-            lines = _read(directory / f"{namespace}{_CONF}").splitlines()
+            lines = _read(directory, f"{namespace}{_CONF}").splitlines()
             config = tuple(line for line in lines if line not in (*_RUNNING, _NO_IDENT))
             try:
-                loaded = json.loads(_read(directory / f"{namespace}{_LOADED}"))
+                loaded = json.loads(_read(directory, f"{namespace}{_LOADED}"))
             except ValueError:
                 loaded = {}
             # One process, in the namespace that has the name: anything else is stopped and started anew.
