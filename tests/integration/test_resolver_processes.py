@@ -373,6 +373,17 @@ class TestImpostors:
                 assert in_namespace("/run/netns/c1", take, kind, address) == errno.EADDRINUSE
 
     @on_a_host
+    def test_one_that_ends_just_now_is_waited_for(self) -> None:
+        wanted = resources_of(SMALL)
+        converge(wanted)
+        for _attempt in range(20):
+            before = pid("c1")
+            os.kill(before, signal.SIGTERM)
+            while pid("c1") == before:
+                assert converge(wanted) in ([], ["change resolver c1 (running)"])
+        assert compare(wanted) == []
+
+    @on_a_host
     def test_restart_is_not_hindered_by_connections_that_linger(self) -> None:
         wanted = resources_of(SMALL)
         converge(wanted)

@@ -129,8 +129,13 @@ def _handle(pid: int) -> Iterator[Optional[int]]:
 
 
 def end(processes: Iterable[Process], patience: float) -> list[Process]:
-    """Kill processes and wait until they have ended, for at most ``patience`` seconds; returns those that have not."""
-    killed = left = [process for process in processes if send(process, signal.SIGKILL)]
+    """Kill processes and wait until they have ended, for at most ``patience`` seconds; returns those that have not.
+
+    One that is ending already is waited for, too: it has its sockets until it has ended.
+    """
+    killed = left = list(processes)
+    for process in killed:
+        send(process, signal.SIGKILL)
     deadline = time.monotonic() + patience
     while (left := [process for process in left if not has_ended(process)]) and time.monotonic() < deadline:
         time.sleep(_POLL_S)

@@ -77,7 +77,7 @@ def _record(process: Process, boot: str) -> str:
 
 
 def _recorded(text: str, boot: str) -> Optional[Process]:
-    """The process a record is about if it runs, and is what was recorded; else it is no process of ours."""
+    """The process a record is about, whether or not it is there any more."""
     try:
         known = json.loads(text.partition("\n")[2])
         if known.pop("boot") != boot:
@@ -85,7 +85,7 @@ def _recorded(text: str, boot: str) -> Optional[Process]:
         wanted = Process(**known)
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
-    return wanted if wanted.program == _PROGRAM and processes.read(wanted.pid) == wanted else None
+    return wanted if wanted.program == _PROGRAM else None
 
 
 def _names(directory: Path) -> set[str]:
@@ -97,11 +97,16 @@ def _names(directory: Path) -> set[str]:
     return set()
 
 
-def _known(directory: Path) -> dict[str, Process]:
+def _records(directory: Path) -> dict[str, Process]:
     """The processes on record by sandbox."""
     boot = boot_id()
     found = {name: _recorded(_read(directory, f"{name}{_PID}"), boot) for name in _names(directory)}
     return {name: process for name, process in found.items() if process is not None}
+
+
+def _known(directory: Path) -> dict[str, Process]:
+    """Those on record that are what was recorded; what is on record and is not that is no process of ours."""
+    return {name: process for name, process in _records(directory).items() if processes.read(process.pid) == process}
 
 
 def _lost(host: Host, known: Mapping[str, Process]) -> Iterator[tuple[str, Process]]:
@@ -231,8 +236,8 @@ def _stop(host: Host, names: set[str]) -> None:
     """End the processes of sandboxes: their ports must be free for those that follow."""
     if not names:
         return
-    known = _known(_directory(host.project))
-    found = [*known.items(), *_lost(host, known)]
+    directory = _directory(host.project)
+    found = [*_records(directory).items(), *_lost(host, _known(directory))]
     left = processes.end((process for name, process in found if name in names), _PATIENCE_S)
     if left:
         raise ResolverError(f"a resolver does not end though it was killed: process {left[0].pid}")
