@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.cnm.fabric.plugins.plugin_utils.encryption import epoch_keys
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import Mesh, Xfrm, decode
+from ansible_collections.cnm.fabric.plugins.plugin_utils.encryption import pair_keys
 from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import plan_file, project_of, reason_to_skip
 from ansible_collections.cnm.fabric.plugins.plugin_utils.variables import decrypted
 
@@ -43,7 +45,6 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 return {**result, "failed": True, "msg": problem}
             if arguments.pop("settled", False):
                 return {**result, **_NOTHING_TO_DO, "digest": arguments["digest"]}
-            arguments["epoch_keys"] = self._epoch_keys(arguments["project"], variables)
         answer: dict[str, Any] = self._execute_module("cnm.fabric.converge", module_args=arguments, task_vars=variables)
         answer.pop("invocation", None)
         if "diff" in answer:
@@ -51,14 +52,20 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             answer["diff"].update(before_header=header, after_header=header)
         return {**result, **answer}
 
-    def _epoch_keys(self, project: str, variables: dict[str, Any]) -> dict[str, str]:
-        """Keys of encrypted overlays; they travel in this call alone."""
-        given = (variables.get("cnm_overlay_secret"), variables.get("cnm_overlay_key_epoch"))
-        secret, epoch = (decrypted(self._templar.template(value)) for value in given)
-        return epoch_keys(str(secret), project, int(epoch or 1)) if secret else {}
+    def _pair_keys(
+        self, mine: Mapping[str, Any], directory: Path, project: str, variables: Mapping[str, Any]
+    ) -> dict[str, str]:
+        """The host's own keys of encrypted overlays; they travel in this call alone."""
+        wanted = decode(mine["encryption"]) if "encryption" in mine else None
+        if not isinstance(wanted, Xfrm):
+            return {}
+        host = variables["inventory_hostname"]
+        texts = ((directory / digest).read_text(encoding="utf-8") for digest in wanted.tables)
+        peers = {address for text in texts for address in Mesh.from_json(text).others(host).values()}
+        secret = decrypted(self._templar.template(variables["cnm_overlay_secret"]))
+        return pair_keys(str(secret), project, wanted.local, sorted(peers - {wanted.local}), wanted.epoch)
 
-    @staticmethod
-    def _add_plan(arguments: dict[str, Any], variables: dict[str, Any]) -> Optional[str]:
+    def _add_plan(self, arguments: dict[str, Any], variables: dict[str, Any]) -> Optional[str]:
         host = variables["inventory_hostname"]
         planned = variables.get(arguments.pop("planned", "fabric_plan")) or {}
         mine = planned.get("hosts", {}).get(host)
@@ -70,8 +77,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if mine["settled"]:
             arguments["settled"] = True
             return None
+        directory = Path(planned["directory"])
+        arguments["pair_keys"] = self._pair_keys(mine, directory, mine["project"], variables)
         if not mine["kept"]:
-            directory = Path(planned["directory"])
             arguments["plan"] = (directory / plan_file(host)).read_text(encoding="utf-8")
             arguments["shared"] = {
                 digest: (directory / digest).read_text(encoding="utf-8") for digest in mine["shared"]

@@ -15,6 +15,7 @@ from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import encode
 from ansible_collections.cnm.fabric.plugins.plugin_utils.controller import make_plans
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.mistakes import DeclarationError
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.structure import MISSING_LIBRARY
@@ -120,7 +121,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "based_on": facts[name].digest,
                 "kept": facts[name].digest == plan.digest,
                 # Without the keys the probe cannot tell whether encryption is as planned.
-                "settled": facts[name].digest == plan.digest and facts[name].settled and not plan.encrypts,
+                "settled": facts[name].digest == plan.digest and facts[name].settled and plan.encryption is None,
+                **({"encryption": encode(plan.encryption)} if plan.encryption is not None else {}),
                 "meshes": outcome.meshes[name],
                 "shared": sorted(plan.shared - set(facts[name].shared)),
                 "missing": list(facts[name].missing) if plan.resources else [],

@@ -1,17 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Keys and numbers of ESP between two hosts, which both work out for themselves.  Pure.
+"""What both halves know of ESP between two hosts: which keys a host needs, and the numbers of its states.  Pure.
 
-What a host gets of the secret is a key for each epoch (see ``plugin_utils/encryption.py``).  From that follow the keys
-of each pair of VTEPs, one a direction.
+The keys themselves are derived by the controller (``plugin_utils/encryption.py``), which sends each host its own.
 """
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 from functools import cache
 from ipaddress import ip_address
+from typing import NamedTuple
 
 KEY_OCTETS = 20
 """An AES-128 key and the four octets of salt that RFC 4106 wants with it."""
@@ -21,10 +20,33 @@ _OURS = 0x80000000
 """Top bit of our SPIs: none is below 256, which are reserved (RFC 4303 §2.1)."""
 
 
-def pair_key(epoch_key: bytes, source: str, destination: str) -> bytes:
-    """The key, with its salt, of what ``source`` sends to ``destination``: HKDF-Expand of RFC 5869, its first block."""
-    info = b"cnm.fabric esp " + _packed(source) + _packed(destination)
-    return hmac.digest(epoch_key, info + b"\1", "sha256")[:KEY_OCTETS]
+_HEARD, _SENT = (-1, 0, 1), (-1, 0)
+"""Epochs, counted from the present one, in which a peer is understood, and for which there is a key to send with."""
+
+
+class Way(NamedTuple):
+    """What a key is for: what ``source`` sends to ``destination`` in an epoch."""
+
+    epoch: int
+    source: str
+    destination: str
+
+    @property
+    def text(self) -> str:
+        """As it travels to a host: ``7 192.0.2.1 192.0.2.2``."""
+        return f"{self.epoch} {self.source} {self.destination}"
+
+    @classmethod
+    def from_text(cls, text: str) -> Way:
+        """Read `text`.  Raises ValueError if it is none."""
+        epoch, source, destination = text.split(" ")
+        return cls(int(epoch), source, destination)
+
+
+def ways(local: str, peer: str, epoch: int) -> list[Way]:
+    """Whatever ``local`` has keys for with one peer: to hear it in three epochs, and to send to it in two."""
+    hear = [Way(epoch + offset, peer, local) for offset in _HEARD]
+    return hear + [Way(epoch + offset, local, peer) for offset in _SENT]
 
 
 def security_index(project: str, source: str, epoch: int) -> int:
@@ -40,11 +62,6 @@ def security_index(project: str, source: str, epoch: int) -> int:
 def epoch_of(index: int, near: int) -> int:
     """The epoch of an SPI, which has only its two lowest bits: the nearest to ``near`` that has them."""
     return near - 1 + (index - near + 1) % 4
-
-
-@cache
-def _packed(address: str) -> bytes:
-    return ip_address(address).packed
 
 
 @cache

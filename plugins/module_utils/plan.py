@@ -704,6 +704,10 @@ class Mesh:
     endpoints: tuple[tuple[str, str, str, tuple[str, ...], tuple[str, ...]], ...]
     """Host, sandbox, MAC address, bare addresses and names of each, sorted by sandbox."""
 
+    def others(self, host: str) -> dict[str, str]:
+        """VTEP address by host, of the other hosts."""
+        return {name: address for name, address in self.vteps.items() if name != host}
+
     def to_json(self) -> str:
         """The text whose digest plans have."""
         return _json(vars(self))
@@ -820,9 +824,9 @@ class Plan:
         return {digest for resource in self.resources for digest in shared_by(resource)}
 
     @property
-    def encrypts(self) -> bool:
-        """Whether carrying it out takes keys that are not in it."""
-        return any(isinstance(resource, Xfrm) for resource in self.resources)
+    def encryption(self) -> Optional[Xfrm]:
+        """The resource that takes keys which are not in the plan, if it has that."""
+        return next((resource for resource in self.resources if isinstance(resource, Xfrm)), None)
 
     @property
     def digest(self) -> str:

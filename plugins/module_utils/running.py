@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from . import announcing, engine, probing, verifying
+from .esp import Way
 from .journal import Journal
 from .kernel.host import Host
 from .kernel.nft import RunCommand
@@ -38,8 +39,8 @@ class Request:
     plan: Optional[str] = None
     shared: Mapping[str, str] = field(default_factory=dict)
     """Texts the plan names by digest, as far as the host may lack them."""
-    epoch_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Keys of encrypted overlays by epoch, in hex.  They are kept nowhere but in the kernel."""
+    pair_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The host's keys of encrypted overlays, in hex, by `Way.text`.  They are kept nowhere but in the kernel."""
     digest: Optional[str] = None
     revision: int = 0
     based_on: Optional[str] = None
@@ -73,7 +74,7 @@ def working(request: Request, run_command: RunCommand) -> Iterator[Host]:
     os.umask(0o022)
     with _in_words("changing networks"), _lock(request), Host(request.project, run_command) as host:
         host.thorough = request.absent
-        host.epoch_keys = {int(epoch): bytes.fromhex(key) for epoch, key in request.epoch_keys.items()}
+        host.pair_keys = {Way.from_text(way): bytes.fromhex(key) for way, key in request.pair_keys.items()}
         yield host
 
 

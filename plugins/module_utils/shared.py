@@ -46,14 +46,14 @@ class Shared:
 
     def vteps(self, digest: str) -> list[str]:
         """The addresses of the other hosts on the network, sorted."""
-        return sorted({address for host, address in self.mesh(digest).vteps.items() if host != self._host})
+        return sorted(set(self.mesh(digest).others(self._host).values()))
 
     def fdb(self, item: Fdb) -> Fdb:
         """Its entries: each remote endpoint's MAC address behind its host's VTEP."""
         if not item.table:
             return item
         mesh = self.mesh(item.table)
-        others = {host: address for host, address in mesh.vteps.items() if host != self._host}
+        others = mesh.others(self._host)
         entries = {row[2]: others[row[0]] for row in mesh.endpoints if row[0] in others}
         return replace(item, entries=entries, flood=tuple(self.vteps(item.table)) if item.flooded else ())
 
@@ -62,7 +62,7 @@ class Shared:
         if not item.table:
             return item
         mesh = self.mesh(item.table)
-        others = {host for host in mesh.vteps if host != self._host}
+        others = mesh.others(self._host)
         rows = (row for row in mesh.endpoints if row[0] in others)
         return replace(item, entries={address: row[2] for row in rows for address in row[3]})
 

@@ -30,10 +30,10 @@ options:
         The action fills them in.
     type: dict
     default: {}
-  epoch_keys:
+  pair_keys:
     description:
-      - What the keys of encrypted overlays are derived from, by epoch, each of 64 hexadecimal digits. The action fills
-        it in.
+      - The host's own keys of encrypted overlays, each of 40 hexadecimal digits, by epoch, sender and receiver, of
+        which the host is one. The action derives them and fills them in.
       - No host keeps them in a file. A plan with encrypted overlays that differs from what is there is refused without
         them.
     type: dict
@@ -153,7 +153,7 @@ def main() -> None:
             # Not a secret: large, and of no use in a log.
             "plan": {"type": "str", "no_log": True},
             "shared": {"type": "dict", "no_log": True, "default": {}},
-            "epoch_keys": {"type": "dict", "no_log": True, "default": {}},
+            "pair_keys": {"type": "dict", "no_log": True, "default": {}},
             "digest": {"type": "str"},
             "revision": {"type": "int", "default": 0},
             "based_on": {"type": "str"},
@@ -171,7 +171,7 @@ def main() -> None:
                 project=arguments["project"],
                 plan=arguments["plan"],
                 shared=arguments["shared"],
-                epoch_keys=arguments["epoch_keys"],
+                pair_keys=arguments["pair_keys"],
                 digest=arguments["digest"],
                 revision=arguments["revision"],
                 based_on=arguments["based_on"],

@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What hosts get of the secret of encrypted overlays: a key for each epoch they need, never the secret itself.  Pure.
+"""The keys of encrypted overlays, all derived from one secret.  Pure.
 
-With those keys a host works out its own with each of its peers (``module_utils/esp.py``): nobody has to be asked, and
-hosts that are converged at different times agree.
+secret → project → epoch → pair of VTEPs and direction, each step by HKDF, so nothing leads back or aside.  A host gets
+the keys of the last kind alone, and of these only those it is one of the two ends of.  Hosts that are converged at
+different times agree, for the same secret has the same keys.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Iterable
 from functools import cache
+from ipaddress import ip_address
+
+from ..module_utils.esp import KEY_OCTETS, ways
 
 _KEY_OCTETS = 32
 _FINGERPRINT_OCTETS = 4
@@ -37,15 +42,35 @@ def _project_key(secret: str, project: str) -> bytes:
     return hkdf_expand(key, b"project " + project.encode(), _KEY_OCTETS)
 
 
-def epoch_keys(secret: str, project: str, epoch: int) -> dict[str, str]:
-    """The keys a host needs in an epoch, for the argument of that name of M(cnm.fabric.converge): epoch to hex.
+@cache
+def _packed(address: str) -> bytes:
+    return ip_address(address).packed
+
+
+def epoch_key(secret: str, project: str, epoch: int) -> bytes:
+    """What the keys of an epoch are derived from.  No host gets it: whoever has it has the keys of every pair."""
+    return hkdf_expand(_project_key(secret, project), f"epoch {epoch}".encode(), _KEY_OCTETS)
+
+
+def pair_key(key: bytes, source: str, destination: str) -> bytes:
+    """The key, with its salt, of what ``source`` sends to ``destination`` in the epoch whose ``key`` is given.
+
+    HKDF-Expand, its first block, written out: a fleet has millions of them.
+    """
+    info = b"cnm.fabric esp " + _packed(source) + _packed(destination)
+    return hmac.digest(key, info + b"\1", "sha256")[:KEY_OCTETS]
+
+
+def pair_keys(secret: str, project: str, local: str, peers: Iterable[str], epoch: int) -> dict[str, str]:
+    """The keys of one host, for the argument of that name of M(cnm.fabric.converge): `Way.text` to hex.
 
     Those of the epochs before and after are for what arrives from hosts that are not yet, or already, in another.
     """
-    key = _project_key(secret, project)
+    keys = {number: epoch_key(secret, project, number) for number in (epoch - 1, epoch, epoch + 1)}
     return {
-        str(number): hkdf_expand(key, f"epoch {number}".encode(), _KEY_OCTETS).hex()
-        for number in (epoch - 1, epoch, epoch + 1)
+        way.text: pair_key(keys[way.epoch], way.source, way.destination).hex()
+        for peer in peers
+        for way in ways(local, peer, epoch)
     }
 
 

@@ -32,11 +32,13 @@ from lab import (
 )
 
 from ansible_collections.cnm.fabric.plugins.module_utils import engine
+from ansible_collections.cnm.fabric.plugins.module_utils.esp import Way
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import RESOLVER_USER, Plan, Resource
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import RESOLVER_USER, Plan, Resource, Xfrm
 from ansible_collections.cnm.fabric.plugins.module_utils.verifying import answering, resolving
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
+from ansible_collections.cnm.fabric.plugins.plugin_utils.encryption import pair_keys
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import plan
@@ -158,8 +160,15 @@ def a_plan(sandboxes: dict[str, Any], project: str = "default", leases: Optional
     return made.plans["node1"]
 
 
-EPOCH_KEYS = {epoch: bytes([epoch]) * 32 for epoch in range(3)}
-"""What every run is given, for what is encrypted in epoch 1."""
+SECRET = "correct horse battery staple"
+
+
+def keys_for(
+    wanted: Iterable[Resource], project: str = "default", epoch: int = 1, secret: str = SECRET
+) -> dict[Way, bytes]:
+    """The keys that the controller sends a host in an epoch, for what is to be encrypted there."""
+    made = [pair_keys(secret, project, item.local, item.peers, epoch) for item in wanted if isinstance(item, Xfrm)]
+    return {Way.from_text(way): bytes.fromhex(key) for keys in made for way, key in keys.items()}
 
 
 _SETTLED: dict[str, dict[str, list[object]]] = {}
@@ -169,7 +178,7 @@ _SETTLED: dict[str, dict[str, list[object]]] = {}
 def converge(resources: Sequence[Resource], project: str = "default", check: bool = False) -> list[str]:
     """One run of the engine; what it did, as text."""
     with Host(project, run_command) as host:
-        host.epoch_keys = EPOCH_KEYS
+        host.pair_keys = keys_for(resources, project)
         host.settled_tables = _SETTLED.get(project, {})
         done = [operation.text for operation in engine.Engine(host).converge(resources, check)]
         _SETTLED[project] = host.settled_tables
@@ -181,7 +190,7 @@ def compare(resources: Sequence[Resource], project: str = "default") -> list[str
     found = []
     for settled in (_SETTLED.get(project, {}), {}):
         with Host(project, run_command) as host:
-            host.epoch_keys = EPOCH_KEYS
+            host.pair_keys = keys_for(resources, project)
             host.settled_tables = settled
             found.append([operation.text for operation in engine.Engine(host).compare(resources)])
     assert found[0] == found[1]

@@ -18,11 +18,11 @@ from typing import Any
 import host as harness
 import pytest
 from host import (
-    EPOCH_KEYS,
     becomes,
     compare,
     converge,
     differing,
+    keys_for,
     on_a_host,
     resources_of,
     run_command,
@@ -342,7 +342,7 @@ def attributes() -> Iterator[tuple[str, str]]:
 
 def operations_for(wanted: Sequence[Resource]) -> list[Operation[Any]]:
     with Host("default", run_command) as host:
-        host.epoch_keys = EPOCH_KEYS
+        host.pair_keys = keys_for(wanted)
         return engine.Engine(host).converge(wanted, check=True)
 
 

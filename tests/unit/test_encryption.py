@@ -11,15 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.cnm.fabric.plugins.module_utils.esp import KEY_OCTETS, epoch_of, pair_key, security_index
+from ansible_collections.cnm.fabric.plugins.module_utils.esp import KEY_OCTETS, Way, epoch_of, security_index, ways
 from ansible_collections.cnm.fabric.plugins.module_utils.plan import Mesh, Plan, Xfrm, decode, encode, request_id
 from ansible_collections.cnm.fabric.plugins.module_utils.running import Request
 from ansible_collections.cnm.fabric.plugins.module_utils.shared import filled
 from ansible_collections.cnm.fabric.plugins.plugin_utils.encryption import (
-    epoch_keys,
+    epoch_key,
     fingerprint,
     hkdf_expand,
     hkdf_extract,
+    pair_key,
+    pair_keys,
 )
 
 VECTORS = {
@@ -65,13 +67,8 @@ def test_the_standard_s_vectors(name: str) -> None:
 
 def test_keys_stay_the_same_from_version_to_version() -> None:
     """Hosts that are converged with different versions have to agree."""
-    keys = epoch_keys(SECRET, "default", 1)
-    assert keys == {
-        "0": "12eb9083df09511901158fe59d9d7e99875d7811c417bf13ba4ab558a3851218",
-        "1": "8bd3506c51bd58e671e16d3542283a2c87696b43abb50c830179681313b6b615",
-        "2": "1f21c145b7c9affdec77cb5a64c8c22400be9d8a14534872c896e5c5c902650e",
-    }
-    key = bytes.fromhex(keys["1"])
+    key = epoch_key(SECRET, "default", 1)
+    assert key.hex() == "8bd3506c51bd58e671e16d3542283a2c87696b43abb50c830179681313b6b615"
     assert pair_key(key, "192.0.2.1", "192.0.2.2").hex() == "f551eec98536d7e479043657271f1d07e15d5306"
     assert pair_key(key, "2001:db8::1", "2001:db8::2").hex() == "65a3968cc52d41a7118de552d79797f9e7aa38e9"
     assert security_index("default", "192.0.2.1", 1) == 0x9BD47F65
@@ -80,26 +77,41 @@ def test_keys_stay_the_same_from_version_to_version() -> None:
     assert fingerprint(SECRET, "default") == "f82faeaf"
 
 
-def test_every_host_has_the_keys_of_the_others_whichever_of_two_epochs_they_are_in() -> None:
-    one, other = epoch_keys(SECRET, "default", 4), epoch_keys(SECRET, "default", 5)
-    assert set(one) == {"3", "4", "5"}
-    assert {epoch: other[epoch] for epoch in ("4", "5")} == {epoch: one[epoch] for epoch in ("4", "5")}
+@pytest.mark.parametrize("epochs", [(4, 4), (4, 5), (5, 4)])
+def test_each_of_two_hosts_hears_whatever_the_other_sends_in_whichever_of_two_epochs_they_are(
+    epochs: tuple[int, int],
+) -> None:
+    local, peer = "192.0.2.1", "192.0.2.2"
+    here = pair_keys(SECRET, "default", local, [peer], epochs[0])
+    there = pair_keys(SECRET, "default", peer, [local], epochs[1])
+    for sender, mine, others, epoch in ((local, here, there, epochs[0]), (peer, there, here, epochs[1])):
+        sent = Way(epoch, sender, peer if sender == local else local).text
+        assert mine[sent] == others[sent]
+
+
+@given(ADDRESSES, ADDRESSES, EPOCHS)
+def test_a_way_is_read_as_it_was_written(local: str, peer: str, epoch: int) -> None:
+    assert [Way.from_text(way.text) for way in ways(local, peer, epoch)] == ways(local, peer, epoch)
+
+
+@pytest.mark.parametrize("text", ["", "1 192.0.2.1", "x 192.0.2.1 192.0.2.2", "1 192.0.2.1 192.0.2.2 192.0.2.3"])
+def test_what_is_no_way_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        Way.from_text(text)
 
 
 @given(st.binary(min_size=32, max_size=32), ADDRESSES, ADDRESSES)
-def test_what_a_host_derives_is_hkdf_too(epoch_key: bytes, one: str, other: str) -> None:
-    key = pair_key(epoch_key, one, other)
+def test_the_keys_of_pairs_are_hkdf_too(parent: bytes, one: str, other: str) -> None:
+    key = pair_key(parent, one, other)
     assert len(key) == KEY_OCTETS
-    assert key == pair_key(epoch_key, one, other)
+    assert key == pair_key(parent, one, other)
     packed = b"".join(ip_address(address).packed for address in (one, other))
-    assert key == hkdf_expand(epoch_key, b"cnm.fabric esp " + packed, KEY_OCTETS)
+    assert key == hkdf_expand(parent, b"cnm.fabric esp " + packed, KEY_OCTETS)
 
 
 @given(st.lists(st.tuples(st.text(min_size=16), PROJECTS, EPOCHS), min_size=2, max_size=5, unique=True))
 def test_another_secret_project_or_epoch_has_other_keys(given_: list[tuple[str, str, int]]) -> None:
-    found = {(secret, project, key) for secret, project, epoch in given_ for key in epoch_keys(secret, project, epoch)}
-    keys = {key for secret, project, epoch in given_ for key in epoch_keys(secret, project, epoch).values()}
-    assert len(keys) == len(found)
+    assert len({epoch_key(*each) for each in given_}) == len(given_)
     prints = {fingerprint(secret, project) for secret, project, _epoch in given_}
     assert len(prints) == len({(secret, project) for secret, project, _epoch in given_})
 
@@ -107,7 +119,7 @@ def test_another_secret_project_or_epoch_has_other_keys(given_: list[tuple[str, 
 @given(st.lists(ADDRESSES, min_size=2, max_size=6, unique=True))
 def test_every_pair_and_direction_has_a_key_of_its_own(addresses: list[str]) -> None:
     ways = [way for way in product(addresses, repeat=2) if way[0] != way[1]]
-    epochs = [bytes.fromhex(key) for key in epoch_keys(SECRET, "default", 1).values()]
+    epochs = [epoch_key(SECRET, "default", epoch) for epoch in (0, 1, 2)]
     assert len({pair_key(key, *way) for key in epochs for way in ways}) == len(ways) * len(epochs)
 
 
@@ -148,9 +160,9 @@ def test_the_plan_has_no_key_and_its_peers_come_from_the_tables() -> None:
     (found,) = filled(made, texts)
     assert isinstance(found, Xfrm)
     assert (found.peers, found.tables, found.epoch) == (("192.0.2.2", "192.0.2.3"), (), 7)
-    for key in epoch_keys(SECRET, "default", 7).values():
+    for key in pair_keys(SECRET, "default", found.local, found.peers, 7).values():
         assert key not in made.to_json()
 
 
 def test_a_request_does_not_show_its_keys() -> None:
-    assert "5ec4e7" not in repr(Request("default", epoch_keys={"1": "5ec4e7" * 8}))
+    assert "5ec4e7" not in repr(Request("default", pair_keys={"1 192.0.2.1 192.0.2.2": "5ec4e7" * 6}))

@@ -22,13 +22,13 @@ from typing import Any
 
 import pytest
 from forgery import heard, rules_about_vxlan, sending
-from host import becomes, compare, converge, on_a_host, run_command, sh, snapshot
+from host import SECRET, becomes, compare, converge, keys_for, on_a_host, run_command, sh, snapshot
 from machines import Machine, everyone, two_machines, unanswered
 from meshes import BOXES, VNI, VTEPS, a_mesh, addresses_of
 from test_kinds import DRIFTS, EXTRAS, Never, operations_for
 
 from ansible_collections.cnm.fabric.plugins.module_utils import engine, running
-from ansible_collections.cnm.fabric.plugins.module_utils.esp import pair_key, security_index
+from ansible_collections.cnm.fabric.plugins.module_utils.esp import security_index
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.xfrm import (
     ALLOW,
@@ -45,13 +45,12 @@ from ansible_collections.cnm.fabric.plugins.module_utils.kernel.xfrm import (
 from ansible_collections.cnm.fabric.plugins.module_utils.plan import ENCRYPTED_PORT, Nftables, Xfrm, request_id
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Operation
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.xfrm import XfrmKind
-from ansible_collections.cnm.fabric.plugins.plugin_utils.encryption import epoch_keys
+from ansible_collections.cnm.fabric.plugins.plugin_utils.encryption import epoch_key, pair_key
 from ansible_collections.cnm.fabric.plugins.plugin_utils.overlays import ENCRYPTION, HEADERS
 
 pytestmark = pytest.mark.vm
 
 PROJECT = "esp"
-SECRET = "correct horse battery staple"
 REQID = request_id(PROJECT)
 CLEAR = 4098
 HEADER = {4: 20, 6: 40}
@@ -64,8 +63,8 @@ def pings(box: str, address: str) -> bool:
     return unanswered([(box, address, 56)]) == []
 
 
-def the_keys(epoch: int, secret: str = SECRET) -> dict[int, bytes]:
-    return {int(number): bytes.fromhex(key) for number, key in epoch_keys(secret, PROJECT, epoch).items()}
+def the_key(source: str, destination: str, epoch: int = 1, secret: str = SECRET) -> bytes:
+    return pair_key(epoch_key(secret, PROJECT, epoch), source, destination)
 
 
 def the_rules(machine: Machine, underlay: int = 4) -> Nftables:
@@ -84,7 +83,7 @@ def encrypt(
 
     def run() -> list[Operation[Any]]:
         with Host(PROJECT, run_command) as host:
-            host.epoch_keys = the_keys(keys, secret)
+            host.pair_keys = keys_for(wanted, PROJECT, keys, secret)
             return engine.Engine(host).converge(wanted, check)
 
     return machine.run(run)
@@ -304,8 +303,9 @@ def test_after_a_rotation_nothing_goes_on_with_the_old_key(underlay: int) -> Non
 
         def rotate(epoch: int) -> None:
             with Host(PROJECT, run_command) as host:
-                host.epoch_keys = the_keys(1) | the_keys(2)
-                kind.create(host, [Xfrm(local, epoch=epoch, peers=(*others, peer))])
+                item = Xfrm(local, epoch=epoch, peers=(*others, peer))
+                host.pair_keys = keys_for([item], PROJECT, 1) | keys_for([item], PROJECT, 2)
+                kind.create(host, [item])
 
         heard_of, until = 0, time.monotonic() + 20
         while time.monotonic() < until:
@@ -328,7 +328,7 @@ def test_what_ip_shows_is_what_was_meant() -> None:
         states = machine.sh("ip xfrm state")
         for source, destination, epochs in ((there, here, (0, 1, 2)), (here, there, (0, 1))):
             for epoch in epochs:
-                key = pair_key(the_keys(1)[epoch], source, destination).hex()
+                key = the_key(source, destination, epoch).hex()
                 spi = security_index(PROJECT, source, epoch)
                 text = (
                     f"src {source} dst {destination}\n\tproto esp spi {spi:#010x} reqid {REQID} mode transport\n"
@@ -396,7 +396,7 @@ SPOILING = {
 @on_a_host
 def test_what_is_spoilt_is_named_and_mended() -> None:
     here, there = VTEPS[4][:2]
-    key = pair_key(the_keys(1)[1], here, there).hex()
+    key = the_key(here, there).hex()
     words = {
         "here": here,
         "there": there,
@@ -433,10 +433,10 @@ def test_no_key_is_shown_or_left_anywhere() -> None:
             "change xfrm overlays (epoch)",
             "change xfrm overlays (flaws)",
         ]
-        used = [the_keys(epoch, secret) for epoch in (1, 2) for secret in (SECRET, "another " + SECRET)]
-        keys = {key for group in used for key in group.values()}
-        ends = VTEPS[4][:2]
-        pairs = {pair_key(key, *way) for key in keys for way in (ends, ends[::-1])}
+        ends, both = VTEPS[4][:2], (SECRET, "another " + SECRET)
+        keys = {epoch_key(secret, PROJECT, epoch) for epoch in range(4) for secret in both}
+        ways = [(*way, epoch, secret) for way in (ends, ends[::-1]) for epoch in range(4) for secret in both]
+        pairs = {the_key(*way) for way in ways}
         secrets = [form for key in keys | pairs for form in (key.hex(), str(key)[2:-1], repr(list(key))[1:-1])]
         said = shown(operations)
         for path in [*Path("/run/cnm").rglob("*"), *Path("/var/lib/cnm").rglob("*")]:
@@ -508,6 +508,23 @@ def test_the_keys_have_to_come_along() -> None:
         pytest.raises(engine.EngineError, match=r"the keys .* did not come along"),
     ):
         encrypt(machine, the_encryption(machine, 5), keys=1)
+
+
+@on_a_host
+def test_a_peer_whose_keys_did_not_come_is_named_and_nothing_is_changed() -> None:
+    with two_machines() as (machine, _other):
+        encrypt(machine, the_encryption(machine))
+        before = everything(machine)
+        more = replace(the_encryption(machine), peers=(VTEPS[4][1], VTEPS[4][2]))
+
+        def run() -> None:
+            with Host(PROJECT, run_command) as host:
+                host.pair_keys = keys_for([the_encryption(machine)], PROJECT)
+                engine.Engine(host).converge([more], check=False)
+
+        with pytest.raises(engine.EngineError, match=rf"did not come along, those with {re.escape(VTEPS[4][2])}: run"):
+            machine.run(run)
+        assert everything(machine) == before
 
 
 @on_a_host

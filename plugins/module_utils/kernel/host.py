@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Optional, TypeVar
 
+from ..esp import Way
 from ..plan import pruned
 from . import namespaces, nft
 from .netlink import Message, Netlink, NetlinkError
@@ -83,8 +84,8 @@ class Host:
         """What the user should know of what was found or done."""
         self.thorough = False
         """Whether to look for all that is ours, and to prune what modules made by themselves too: teardown."""
-        self.epoch_keys: dict[int, bytes] = {}
-        """What the keys of encrypted overlays are derived from, by epoch; empty unless the run was given them."""
+        self.pair_keys: dict[Way, bytes] = {}
+        """The host's own keys of encrypted overlays; empty unless the run was given them."""
         self.settled_tables: dict[str, list[object]] = {}
         """Of tables of nftables that were found as wanted: when that was, and a digest of what was wanted (empty for
         none), by label.  A run takes these as they were for as long as that is still now; if it has none it lists all.

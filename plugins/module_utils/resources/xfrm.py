@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Optional, TypeVar
 
-from ..esp import epoch_of, pair_key, security_index
+from ..esp import epoch_of, security_index, ways
 from ..kernel import namespaces
 from ..kernel.host import Host
 from ..kernel.netlink import Message, NetlinkError
@@ -44,9 +44,6 @@ from .base import Difference, Found, Kind, Operation
 from .tables import shortened
 
 T = TypeVar("T")
-
-_HEARD, _SENT = (-1, 0, 1), (-1, 0)
-"""Epochs, counted from the present one, in which a peer is understood, and for which there is a key to send with."""
 
 _FIRST, _LAST = 0, 1
 """Priorities: a peer's policy comes before that for everybody else; both before what others do not put at 0."""
@@ -174,16 +171,12 @@ class XfrmKind(Kind[Xfrm]):
 
     def _states(self, host: Host, item: Xfrm, peer: str) -> Iterator[tuple[State, str]]:
         reqid = request_id(host.project)
-        ways = ((peer, item.local, _HEARD, "hear"), (item.local, peer, _SENT, "send in"))
-        for source, destination, offsets, doing in ways:
-            chosen = selector(source, destination, ENCRYPTED_PORT, item.port)
-            for epoch in (item.epoch + offset for offset in offsets):
-                spi = security_index(host.project, source, epoch)
-                if epoch in host.epoch_keys:
-                    key = pair_key(host.epoch_keys[epoch], source, destination)
-                else:
-                    key = self._seen.get((destination, spi), b"")
-                yield State(source, destination, spi, reqid, chosen, key), f"key to {doing} epoch {epoch}"
+        for way in ways(item.local, peer, item.epoch):
+            chosen = selector(way.source, way.destination, ENCRYPTED_PORT, item.port)
+            spi = security_index(host.project, way.source, way.epoch)
+            key = host.pair_keys.get(way) or self._seen.get((way.destination, spi), b"")
+            doing = "hear" if way.source == peer else "send in"
+            yield State(way.source, way.destination, spi, reqid, chosen, key), f"key to {doing} epoch {way.epoch}"
 
     # --- what is there ---
 
@@ -228,8 +221,14 @@ class XfrmKind(Kind[Xfrm]):
             if missing is not None:
                 return missing
             content, mine = self._content(host, item), self._mine(host)
-            if any(not state.key and place not in mine.states for place, state in content.states.items()):
-                return "the keys of the encrypted networks did not come along: call cnm.fabric.site"
+            absent = {
+                content.about[place][0]
+                for place, state in content.states.items()
+                if not state.key and place not in mine.states
+            }
+            if absent:
+                who = ", ".join(shortened(absent))
+                return f"the keys of the encrypted networks did not come along, those with {who}: run cnm.fabric.site"
             problem = self._in_the_way(host, content, mine)
             if problem is not None:
                 return problem
