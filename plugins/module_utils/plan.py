@@ -548,9 +548,24 @@ class DockerUser(Resource):
 ENCRYPTED_PORT = 50
 """The UDP port from which the VXLAN links of encrypted overlays send, numbered after ESP.
 
-Nothing else sends from it: no ephemeral port is below 1024.  A mark that nftables sets would do to tell what is to be
-encrypted, too, but whoever flushes the ruleset would send it all in clear text.
+By it the kernel tells what is to be encrypted.  No user can send from it, for it is below 1024; so what a host's users
+send to a peer's port themselves goes in clear text, and is not heard there.  A mark that nftables sets would tell what
+is to be encrypted, too, but whoever flushes the ruleset would send it all in clear text.
 """
+
+DATA_PATH_PORT = 4789
+"""The UDP port by which overlays travel, unless told otherwise (RFC 7348)."""
+
+LARGEST_DATA_PATH_PORT = 55535
+
+
+def encrypted_data_path_port(port: int) -> int:
+    """The UDP port by which encrypted overlays travel, inside ESP, for that by which the others do.
+
+    One of their own, for the kernel cannot tell VNIs apart when it asks whether a packet had to come encrypted.  Far
+    from the other, so that it is not what the next project chooses, and 4790 is VXLAN-GPE's.
+    """
+    return port + 10000
 
 
 @dataclass(frozen=True)
@@ -558,13 +573,14 @@ class Xfrm(Resource):
     """ESP (RFC 4303, RFC 4106) between this host and others, for the VXLAN of encrypted overlays and nothing else.
 
     To each peer its VXLAN from `ENCRYPTED_PORT` goes encrypted with the key of the epoch; to anyone else it does not
-    go.  From each peer the keys of the epochs before and after are understood too.  The keys are not in the plan.
+    go.  From each peer the keys of the epochs before and after are understood too.  What comes to the port otherwise,
+    in clear text or from anyone else, is not heard.  The keys are not in the plan.
     """
 
     kind: ClassVar[str] = "xfrm"
     local: str
     """This host's VTEP."""
-    port: int = 4789
+    port: int = encrypted_data_path_port(DATA_PATH_PORT)
     """The port VXLAN is sent to."""
     epoch: int = 1
     fingerprint: str = ""

@@ -25,20 +25,14 @@ def overlay_collections(networks: Sequence[PlannedNetwork]) -> list[Collection]:
     if not found:
         return []
     vnis = [overlay.vni for overlay, _shared in found]
-    encrypted = [overlay.vni for overlay, _shared in found if overlay.network.encrypted]
     tables = tuple(sorted(shared.table for _overlay, shared in found))
     return [
-        _vni_set("vnis", vnis),
-        *([_vni_set("encrypted", encrypted)] if encrypted else []),
+        Collection("vnis", f"typeof {_VNI};", tuple(str(vni) for vni in sorted(vnis))),
         *(
             Collection(f"vteps{family}", f"typeof {_VNI} . {word} saddr;", tables=tables)
             for family, word in _ADDRESS.items()
         ),
     ]
-
-
-def _vni_set(name: str, vnis: Sequence[int]) -> Collection:
-    return Collection(name, f"typeof {_VNI};", tuple(str(vni) for vni in sorted(vnis)))
 
 
 def overlay_chains(project: str, networks: Sequence[PlannedNetwork]) -> list[Chain]:
@@ -47,7 +41,8 @@ def overlay_chains(project: str, networks: Sequence[PlannedNetwork]) -> list[Cha
     if not mine:
         return []
     overlay, host = mine[0]
-    vxlan = f"udp dport {overlay.port} {_VNI}"
+    ports = sorted({overlay.port for overlay, _host in mine})
+    vxlan = f"udp dport {_any_of(ports)} {_VNI}"
     own = overlay.vteps[host]
     sent = [
         # A sandbox's, or anybody's, that would leave masqueraded as this host's.
@@ -70,16 +65,22 @@ def overlay_chains(project: str, networks: Sequence[PlannedNetwork]) -> list[Cha
         # The kernel's own has no socket, or one of a sandbox's namespace, neither of which has a user here.
         _base("overlay_output", "output", -300, [f"{vxlan} @vnis meta skuid != 0 drop"]),
     ]
-    if any(overlay.network.encrypted for overlay, _host in mine):
+    encrypted = next((overlay.port for overlay, _host in mine if overlay.network.encrypted), None)
+    if encrypted is not None:
         # What XFRM is going to encrypt passes here with that intent, and once more as ESP.
-        sent.append(f"{vxlan} @encrypted rt ipsec missing drop")
+        vxlan = f"udp dport {encrypted} {_VNI}"
+        sent.append(f"{vxlan} @vnis rt ipsec missing drop")
         foreign = f"ipsec in reqid != {request_id(project)} drop"
         chains += [
-            _base("overlay_input", "input", -300, [f"{vxlan} @encrypted goto overlay_decrypted"]),
+            _base("overlay_input", "input", -300, [f"{vxlan} @vnis goto overlay_decrypted"]),
             Chain("overlay_decrypted", rules=("meta ipsec missing drop", foreign)),
         ]
     # After all who may change where a packet goes, and whose it seems to be.
     return [*chains, _base("overlay_postrouting", "postrouting", 300, sent)]
+
+
+def _any_of(ports: Sequence[int]) -> str:
+    return str(ports[0]) if len(ports) == 1 else f"{{ {', '.join(map(str, ports))} }}"
 
 
 def _base(name: str, hook: str, priority: int, rules: Sequence[str]) -> Chain:

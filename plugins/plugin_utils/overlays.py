@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Optional
 
+from ..module_utils.plan import encrypted_data_path_port
 from .addressing import (
     DOCKER_POOLS,
     SHIM,
@@ -216,7 +217,7 @@ def plan_overlays(
             created,
             subnets,
             vnis[name],
-            settings.data_path_port,
+            _port(draft.network, settings.data_path_port),
             _mtu(draft.network, vteps, result),
             settings.flood,
             {host: item.address for host, item in vteps.items()},
@@ -436,6 +437,10 @@ def _one_family(network: Network, vteps: Mapping[str, Underlay]) -> list[str]:
     said = " and ".join(f"IPv{family} on {name_hosts(hosts)}" for family, hosts in sorted(groups.items()))
     problem = f"{network.path}: its hosts must all be reached by IPv4, or all by IPv6, and it is {said}."
     return [f"{problem} Set cnm_underlay_address."]
+
+
+def _port(network: Network, data_path_port: int) -> int:
+    return encrypted_data_path_port(data_path_port) if network.encrypted else data_path_port
 
 
 def _mtu(network: Network, vteps: Mapping[str, Underlay], result: Overlays) -> int:

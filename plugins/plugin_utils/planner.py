@@ -34,7 +34,7 @@ from .leases.base import OF_HOSTS, OVERLAYS, SERVICES, Leases, join, kept_by, sp
 from .mesh import shared_texts, shared_texts_of_lan
 from .nftables_balancing import SCHEDULERS as BY_NFTABLES
 from .nftables_balancing import by_nftables
-from .overlays import Overlays, plan_overlays
+from .overlays import Overlay, Overlays, plan_overlays
 from .publishing import nobodys, published_ports, published_twice, taken_ports, unpublished
 from .services import PlacedService, Placement, is_of_one_host, place_on_one_host, place_services
 from .tasks import with_tasks
@@ -254,7 +254,7 @@ def _draw(host: Host, facts: Facts, fleet: _Fleet, leases: Leases, now: str) -> 
             for sentence in warnings_of(item.network, item.attachment, facts)
         ),
         *unheard(facts, endpoints),
-        *(_closed(host, facts, any(item.network.encrypted for item in mine.values())) if mine else ()),
+        *(_closed(facts, mine.values()) if mine else ()),
     ]
     return drawn
 
@@ -309,9 +309,11 @@ def _in_the_way(host: Host, facts: Facts) -> list[str]:
     ]
 
 
-def _closed(host: Host, facts: Facts, encrypted: bool) -> list[str]:
+def _closed(facts: Facts, overlays: Iterable[Overlay]) -> list[str]:
     """Sentences about what may keep the other hosts' packets from arriving."""
-    wanted = f"UDP port {host.settings.data_path_port}{' and ESP (IP protocol 50)' if encrypted else ''}"
+    # What has been decrypted comes by once more, as what it is then.
+    words = {f"{'ESP (IP protocol 50) and in it ' * item.network.encrypted}UDP port {item.port}" for item in overlays}
+    wanted = " and ".join(sorted(words, reverse=True))
     return [
         f"the chain {chain} of the host's other firewall drops what it does not know: let it accept {wanted} from the "
         "other hosts, by which overlays travel"

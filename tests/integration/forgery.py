@@ -16,11 +16,19 @@ from machines import Machine
 from meshes import VNI, VTEPS, addresses_of, mac_of
 
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import Nftables, table_name
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
+    DATA_PATH_PORT,
+    Nftables,
+    encrypted_data_path_port,
+    table_name,
+)
 from ansible_collections.cnm.fabric.plugins.plugin_utils.overlay_rules import overlay_chains, overlay_collections
 
 PORT = 7777
 """Where a sandbox listens."""
+
+SECRET_PORT = encrypted_data_path_port(DATA_PATH_PORT)
+"""By which encrypted overlays travel."""
 
 FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
@@ -33,7 +41,9 @@ def rules_about_vxlan(
     networks: list[Any] = []
     for vni in vnis:
         network = SimpleNamespace(encrypted=vni in encrypted)
-        overlay = SimpleNamespace(vni=vni, port=4789, vteps=vteps, network=network)
+        overlay = SimpleNamespace(
+            vni=vni, port=SECRET_PORT if network.encrypted else 4789, vteps=vteps, network=network
+        )
         shared = SimpleNamespace(table=str(vni))
         networks.append(SimpleNamespace(overlay=overlay, shared=shared, host=machine.number))
     known = tuple(f"{vni} . {vteps[1 - machine.number]}" for vni in vnis)
@@ -67,6 +77,7 @@ def sending(
     vni: int = VNI,
     underlay: int = 4,
     payload: bytes = b"forged",
+    to_port: int = 4789,
 ) -> Callable[[], None]:
     """What sends such a datagram from the machine to the other, by an ordinary socket of root."""
     source = source or VTEPS[underlay][machine.number]
@@ -75,7 +86,7 @@ def sending(
     def send() -> None:
         with socket.socket(FAMILIES[underlay], socket.SOCK_DGRAM) as outside:
             outside.bind((source, port))
-            outside.sendto(vxlan_frame(vni, box, payload), (target, 4789))
+            outside.sendto(vxlan_frame(vni, box, payload), (target, to_port))
 
     return lambda: machine.run(send)
 

@@ -51,11 +51,12 @@ def a_mesh(
     flood: tuple[str, ...] = (),
     vni: int = VNI,
     source_port: int = 0,
+    port: int = 4789,
 ) -> tuple[Resource, ...]:
     """One host's resources; ``boxes`` says which host each sandbox is on, ``flood`` where to broadcasts go."""
     boxes = BOXES if boxes is None else boxes
     place, mtu, vteps = f"ov{host}", MTUS[underlay], VTEPS[underlay]
-    vxlan = Vxlan(vni, vteps[host], source_port=source_port)
+    vxlan = Vxlan(vni, vteps[host], port, source_port=source_port)
     result: list[Resource] = [
         Namespace(place, "network/mesh"),
         # Its IPv6 stays enabled, or the kernel takes no neighbour of IPv6 to answer solicitations from.

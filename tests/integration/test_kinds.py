@@ -17,6 +17,7 @@ from typing import Any
 
 import host as harness
 import pytest
+from forgery import SECRET_PORT
 from host import (
     becomes,
     compare,
@@ -72,6 +73,7 @@ LAN = a_lan()
 HERE_4, THERE_4 = VTEPS[4][:2]
 ENDS = f"src {HERE_4} dst {THERE_4}"
 AEAD = f"aead 'rfc4106(gcm(aes))' 0x{bytes(20).hex()} 128"
+BACK, OURS = f"src {THERE_4} dst {HERE_4}", f"proto 17 sport 50 dport {SECRET_PORT}"
 REQID = request_id("default")
 SPIS = {epoch: security_index("default", HERE_4, epoch) for epoch in range(3)}
 
@@ -145,7 +147,7 @@ def on_a_parent(parent: str, kind: str) -> Drift:
 TRIED = "ip link add try0 type ifb; ip link add link try0 name try1 type {}; ip link delete try0"
 
 
-def another_policy(source: str = HERE_4, port: int = 4789, epoch: int = 1) -> Drift:
+def another_policy(source: str = HERE_4, port: int = SECRET_PORT, epoch: int = 1) -> Drift:
     """In the place of a peer's and that for everybody else."""
     ends = f"src {source} dst {THERE_4}"
     template = f"tmpl {ends} proto esp spi {SPIS[epoch]:#x} reqid {REQID} mode transport"
@@ -273,7 +275,10 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "port": another_policy(port=4790),
         "epoch": another_policy(epoch=2),
         "fingerprint": Never("the kernel has none: it makes a plan with another secret another plan"),
-        "peers": Drift(f"ip xfrm state flush; ip xfrm policy delete {ENDS} proto 17 sport 50 dport 4789 dir out"),
+        "peers": Drift(
+            f"ip xfrm state flush; ip xfrm policy delete {ENDS} {OURS} dir out;"
+            f"ip xfrm policy delete {BACK} {OURS} dir in"
+        ),
         "tables": FILLED_IN,
         "flaws": Drift(f"ip xfrm state delete {ENDS} proto esp spi {SPIS[1]:#x}"),
     },

@@ -10,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import Chain, Mesh, Nftables, Plan, request_id
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
+    Chain,
+    Mesh,
+    Nftables,
+    Plan,
+    encrypted_data_path_port,
+    request_id,
+)
 from ansible_collections.cnm.fabric.plugins.module_utils.shared import filled
 from ansible_collections.cnm.fabric.plugins.plugin_utils.overlay_rules import overlay_chains, overlay_collections
 
@@ -19,7 +26,10 @@ def networks(vnis: Sequence[int], encrypted: Sequence[int] = (), own: str = "192
     return [
         SimpleNamespace(
             overlay=SimpleNamespace(
-                vni=vni, port=port, vteps={"node1": own}, network=SimpleNamespace(encrypted=vni in encrypted)
+                vni=vni,
+                port=encrypted_data_path_port(port) if vni in encrypted else port,
+                vteps={"node1": own},
+                network=SimpleNamespace(encrypted=vni in encrypted),
             ),
             shared=SimpleNamespace(table=f"digest of {vni}"),
             host="node1",
@@ -61,12 +71,12 @@ def test_the_host_fills_in_the_others_of_each_family_for_the_networks_they_are_o
 
 def test_encryption_adds_its_own_only_where_there_is_an_encrypted_network() -> None:
     plain, both = (networks((4096, 4097), encrypted) for encrypted in ((), (4097,)))
-    assert "encrypted" not in {item.name for item in overlay_collections(plain)}
     assert not any("ipsec" in rule for rules in rules_of(overlay_chains("default", plain)).values() for rule in rules)
-    assert {item.name: item.elements for item in overlay_collections(both)}["encrypted"] == ("4097",)
     rules = rules_of(overlay_chains("default", both))
     assert rules["overlay_decrypted"] == ("meta ipsec missing drop", f"ipsec in reqid != {request_id('default')} drop")
-    assert rules["overlay_postrouting"][-1] == "udp dport 4789 @th,96,24 @encrypted rt ipsec missing drop"
+    assert rules["overlay_input"] == ("udp dport 14789 @th,96,24 @vnis goto overlay_decrypted",)
+    assert rules["overlay_postrouting"][-1] == "udp dport 14789 @th,96,24 @vnis rt ipsec missing drop"
+    assert rules["overlay_prerouting"] == ("udp dport { 4789, 14789 } @th,96,24 @vnis goto overlay_received",)
 
 
 @pytest.mark.parametrize(("own", "word"), [("192.0.2.1", "ip"), ("2001:db8::1", "ip6")])

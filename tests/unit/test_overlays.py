@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any, Optional
 
 import pytest
@@ -243,3 +244,23 @@ class TestRefusals:
         kept = copy.deepcopy(leases)
         planned(hosts(["a1", "a2"], ["b1"]), leases=leases)
         assert leases == kept
+
+
+@pytest.mark.parametrize(
+    ("networks", "wanted"),
+    [
+        ({"a": False}, "accept UDP port 4789 from the other hosts"),
+        ({"a": True}, "accept ESP (IP protocol 50) and in it UDP port 14789 from the other hosts"),
+        (
+            {"a": True, "b": False},
+            "accept UDP port 4789 and ESP (IP protocol 50) and in it UDP port 14789 from",
+        ),
+    ],
+)
+def test_a_firewall_of_the_host_s_is_told_what_to_let_in(networks: dict[str, bool], wanted: str) -> None:
+    declared = {name: {"driver": "overlay", "encrypted": secret} for name, secret in networks.items()}
+    known = {name: replace(facts(number), closed=("inet filter input",)) for number, name in enumerate(("h1", "h2"), 1)}
+    made = planned(hosts(["x"], ["y"], networks=declared, cnm_overlay_secret="correct horse battery"), known)
+    for host in known:
+        (said,) = (text for text in made.warnings[host] if "inet filter input" in text)
+        assert wanted in said

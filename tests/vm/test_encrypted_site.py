@@ -41,11 +41,12 @@ def fleet(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]
 
 
 def test_the_wire_shows_esp_and_no_vxlan(fleet: Fleet) -> None:
-    fleet.sh("node1", "timeout 60 tcpdump -lni eth0 esp or udp port 4789 >/tmp/wire 2>/dev/null & sleep 2")
+    fleet.sh("node1", "timeout 60 tcpdump -lni eth0 esp or port 4789 or port 14789 >/tmp/wire 2>/dev/null & sleep 2")
     fleet.sh("node1", "ip netns exec c1 ping -c 5 -i 0.2 -W 5 c2")
     wire = fleet.sh("node1", "sleep 1; pkill tcpdump; cat /tmp/wire")
     assert "ESP" in wire
     assert "VXLAN" not in wire
+    assert "14789" not in wire
 
 
 def test_a_packet_of_the_network_s_size_fits_and_a_larger_one_does_not(fleet: Fleet) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forgery import heard, rules_about_vxlan, sending
+from forgery import SECRET_PORT, heard, rules_about_vxlan, sending
 from host import SECRET, becomes, compare, converge, keys_for, on_a_host, run_command, sh, snapshot
 from machines import Machine, everyone, two_machines, unanswered
 from meshes import BOXES, VNI, VTEPS, a_mesh, addresses_of
@@ -29,6 +29,7 @@ from test_kinds import DRIFTS, EXTRAS, Never, operations_for
 
 from ansible_collections.cnm.fabric.plugins.module_utils import engine, running
 from ansible_collections.cnm.fabric.plugins.module_utils.esp import security_index
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.xfrm import (
     ALLOW,
@@ -105,7 +106,7 @@ def an_encrypted_overlay(underlay: int = 4, epoch: int = 1) -> Iterator[list[Mac
     with two_machines() as machines:
         for machine in machines:
             encrypt(machine, the_rules(machine, underlay), the_encryption(machine, epoch, underlay), keys=epoch)
-            machine.converge(a_mesh(machine.number, BOXES, underlay, source_port=ENCRYPTED_PORT))
+            machine.converge(a_mesh(machine.number, BOXES, underlay, source_port=ENCRYPTED_PORT, port=SECRET_PORT))
         yield machines
 
 
@@ -136,7 +137,7 @@ def kinds_of(frames: Sequence[bytes], underlay: int) -> dict[Any, int]:
         protocol, udp = frame[PROTOCOL[underlay]], 14 + HEADER[underlay]
         if protocol == 50:
             found["ESP"] = found.get("ESP", 0) + 1
-        elif protocol == 17 and struct.unpack_from(">H", frame, udp + 2)[0] == 4789:
+        elif protocol == 17 and struct.unpack_from(">H", frame, udp + 2)[0] in (4789, SECRET_PORT):
             vni = int.from_bytes(frame[udp + 12 : udp + 15], "big")
             found[vni] = found.get(vni, 0) + 1
     return found
@@ -219,15 +220,85 @@ def test_to_whom_there_is_no_key_nothing_goes(underlay: int) -> None:
 
 @UNDERLAYS
 @on_a_host
-def test_what_a_known_host_sends_in_clear_text_is_not_heard(underlay: int) -> None:
+def test_what_anybody_sends_in_clear_text_is_not_heard_with_nftables_or_without(underlay: int) -> None:
     with an_encrypted_overlay(underlay) as machines:
         sender, hearer = machines
-        sender.sh("nft flush ruleset")
-        assert not heard(hearer, sending(sender, underlay=underlay))
-        # From the port that is encrypted it is what a peer says.
-        assert heard(hearer, sending(sender, underlay=underlay, port=ENCRYPTED_PORT))
-        hearer.sh("nft flush ruleset")
-        assert heard(hearer, sending(sender, underlay=underlay))
+        stranger = {4: "192.0.2.99", 6: "2001:db8::99"}[underlay]
+        sender.sh(f"ip address add {stranger} dev w0 {'nodad' if underlay == 6 else ''}; nft flush ruleset")
+        for flushed in (False, True):
+            if flushed:
+                hearer.sh("nft flush ruleset")
+            for source in ("", stranger):
+                assert not heard(hearer, sending(sender, source=source, underlay=underlay, to_port=SECRET_PORT))
+                # Where it would be heard if the kernel did not tell the ports of VXLAN apart.
+                assert not heard(hearer, sending(sender, source=source, underlay=underlay))
+            # From the port that is encrypted it is what a peer says.
+            assert heard(hearer, sending(sender, underlay=underlay, port=ENCRYPTED_PORT, to_port=SECRET_PORT))
+        sender.sh("ip xfrm policy flush")
+        for source in ("", stranger):
+            forged = sending(sender, source=source, underlay=underlay, port=ENCRYPTED_PORT, to_port=SECRET_PORT)
+            assert not heard(hearer, forged)
+        hearer.sh("ip xfrm policy flush")
+        assert heard(hearer, sending(sender, underlay=underlay, to_port=SECRET_PORT))
+
+
+@on_a_host
+def test_other_networks_and_what_passes_through_are_not_asked_for_encryption() -> None:
+    """A network in clear text, a stranger's VXLAN to the same port on its way through, and an answer to a socket."""
+    with an_encrypted_overlay() as machines:
+        for machine in machines:
+            a_clear_network(machine, 4)
+        sh("ip netns exec clear0 ping -q -n -c 3 -i 0.2 -W 1 10.9.9.2")
+        one, router = machines
+        sh(
+            "touch /tmp/far; unshare --net=/tmp/far true; nsenter --net=/tmp/machine1 ip link add to-far type veth "
+            "peer name w netns /proc/self/fd/9 9</tmp/far"
+        )
+        router.sh("ip link set to-far up; ip address add 203.0.113.1/24 dev to-far; sysctl -qw net.ipv4.ip_forward=1")
+        sh(
+            "nsenter --net=/tmp/far sh -ec 'ip link set w up; ip address add 203.0.113.2/24 dev w;"
+            "ip route add default via 203.0.113.1'"
+        )
+        one.sh(f"ip route add 203.0.113.0/24 via {VTEPS[4][1]}")
+        with machines_socket("/tmp/far") as far, machines_socket(one.place) as near:
+            far.bind(("203.0.113.2", SECRET_PORT))
+            near.bind((VTEPS[4][0], 40000))
+            near.sendto(b"there", ("203.0.113.2", SECRET_PORT))
+            said, back = far.recvfrom(100)
+            assert (said, back) == (b"there", (VTEPS[4][0], 40000))
+            far.sendto(b"back", back)
+            assert near.recv(100) == b"back"
+
+
+@contextlib.contextmanager
+def machines_socket(place: str) -> Iterator[socket.socket]:
+    with namespaces.run(place, socket.socket, socket.AF_INET, socket.SOCK_DGRAM) as opened:
+        opened.settimeout(2)
+        yield opened
+
+
+@on_a_host
+def test_two_projects_on_a_host_have_ports_of_their_own() -> None:
+    """What is the one's is neither wanted nor spoilt by the other; on the same port they are told apart by name."""
+    with two_machines() as (machine, _other):
+        mine = the_encryption(machine)
+        theirs = replace(mine, port=SECRET_PORT + 1)
+
+        def run(project: str, *wanted: Xfrm) -> list[str]:
+            with Host(project, run_command) as host:
+                host.pair_keys = keys_for(wanted, project)
+                return [item.text for item in engine.Engine(host).converge(wanted, check=False)]
+
+        for project, item in ((PROJECT, mine), ("other", theirs)):
+            assert machine.run(run, project, item) == ["create xfrm overlays"]
+        for project, item in ((PROJECT, mine), ("other", theirs)):
+            assert machine.run(run, project, item) == []
+        with pytest.raises(engine.EngineError, match=r"is not this project's .* another cnm_data_path_port"):
+            machine.run(run, "third", mine)
+        assert machine.run(run, "other") == ["delete xfrm overlays"]
+        assert machine.run(run, PROJECT, mine) == []
+        assert machine.run(run, PROJECT) == ["delete xfrm overlays"]
+        assert machine.sh("ip xfrm state; ip xfrm policy") == ""
 
 
 @UNDERLAYS
@@ -238,7 +309,7 @@ def test_what_somebody_else_s_keys_have_encrypted_is_not_heard(underlay: int) ->
         sender, hearer = machines
         sender.sh("nft flush ruleset")
         here, there = VTEPS[underlay][0], VTEPS[underlay][1]
-        chosen = selector(here, there, 51, 4789)
+        chosen = selector(here, there, 51, SECRET_PORT)
         state = State(here, there, 0x1234, 99, chosen, bytes(20))
         policy = Policy(chosen, ALLOW, 0, (template(here, there, 0x1234, 99),))
 
@@ -248,9 +319,11 @@ def test_what_somebody_else_s_keys_have_encrypted_is_not_heard(underlay: int) ->
 
         sender.run(add, [new_state(state), new_policy(policy)])
         hearer.run(add, [new_state(state)])
-        assert not heard(hearer, sending(sender, underlay=underlay, port=51))
-        hearer.sh(f"nft flush chain inet cnm_{PROJECT} overlay_decrypted")
-        assert heard(hearer, sending(sender, underlay=underlay, port=51))
+        assert not heard(hearer, sending(sender, underlay=underlay, port=51, to_port=SECRET_PORT))
+        hearer.sh("nft flush ruleset")
+        assert not heard(hearer, sending(sender, underlay=underlay, port=51, to_port=SECRET_PORT))
+        hearer.sh("ip xfrm policy flush")
+        assert heard(hearer, sending(sender, underlay=underlay, port=51, to_port=SECRET_PORT))
         for machine in machines:
             encrypt(machine)
             assert "0x00001234" in machine.sh("ip xfrm state")
@@ -334,21 +407,27 @@ def test_what_ip_shows_is_what_was_meant() -> None:
                     f"src {source} dst {destination}\n\tproto esp spi {spi:#010x} reqid {REQID} mode transport\n"
                     f"\treplay-window 0 \n\taead rfc4106(gcm(aes)) 0x{key} 128\n"
                     "\tanti-replay context: seq 0x0, oseq 0x0, bitmap 0x00000000\n"
-                    f"\tsel src {source}/32 dst {destination}/32 proto 17 sport {ENCRYPTED_PORT} dport 4789 \n"
+                    f"\tsel src {source}/32 dst {destination}/32 proto 17 sport {ENCRYPTED_PORT} dport {SECRET_PORT} \n"
                 )
                 assert text in states
         assert states.count("spi") == 5
         spi = security_index(PROJECT, here, 1)
-        ports = f"proto 17 sport {ENCRYPTED_PORT} dport 4789"
+        ports = f"proto 17 sport {ENCRYPTED_PORT} dport {SECRET_PORT}"
         policies = machine.sh("ip xfrm policy")
         assert (
             f"src {here}/32 dst {there}/32 {ports} \n\tdir out priority 0 ptype main \n"
             f"\ttmpl src {here} dst {there}\n\t\tproto esp spi {spi:#010x} reqid {REQID} mode transport\n"
         ) in policies
+        assert (
+            f"src {there}/32 dst {here}/32 {ports} \n\tdir in priority 0 ptype main \n"
+            f"\ttmpl src {there} dst {here}\n\t\tproto esp reqid {REQID} mode transport\n"
+        ) in policies
         assert f"src 0.0.0.0/0 dst 0.0.0.0/0 {ports} \n\tdir out action block priority 1 ptype main \n" in policies
+        ports = f"proto 17 dport {SECRET_PORT}"
+        assert f"src 0.0.0.0/0 dst 0.0.0.0/0 {ports} \n\tdir in action block priority 1 ptype main \n" in policies
         with machine.run(XfrmSocket) as xfrm:
             assert len(xfrm.states()) == 5
-            assert len(xfrm.policies()) == 2
+            assert len(xfrm.policies()) == 4
             xfrm.send([delete_policy(item) for item in xfrm.policies()])
             xfrm.send([delete_state(item) for item in xfrm.states()])
             assert (xfrm.states(), xfrm.policies()) == ([], [])
@@ -365,10 +444,16 @@ def shown(operations: Sequence[Operation[Any]]) -> str:
 
 
 SPOILING = {
-    "no policy to encrypt": "ip xfrm policy delete src {here} dst {there} proto 17 sport 50 dport 4789 dir out",
-    "no policy that blocks": "ip xfrm policy delete src 0.0.0.0/0 dst 0.0.0.0/0 proto 17 sport 50 dport 4789 dir out",
+    "no policy to encrypt": "ip xfrm policy delete src {here} dst {there} {ours} dir out",
+    "no policy that blocks": "ip xfrm policy delete src 0.0.0.0/0 dst 0.0.0.0/0 {ours} dir out",
+    "no policy that wants it encrypted": "ip xfrm policy delete src {there} dst {here} {ours} dir in",
+    "no policy that blocks clear text": "ip xfrm policy delete src 0.0.0.0/0 dst 0.0.0.0/0 {all} dir in",
+    "another policy that blocks clear text": (
+        "ip xfrm policy update src 0.0.0.0/0 dst 0.0.0.0/0 {all} dir in priority 1 action allow "
+        "tmpl src {here} dst 0.0.0.0 proto esp reqid {reqid} mode transport level use"
+    ),
     "another policy to encrypt": (
-        "ip xfrm policy update src {here} dst {there} proto 17 sport 50 dport 4789 dir out priority 0 action block "
+        "ip xfrm policy update src {here} dst {there} {ours} dir out priority 0 action block "
         "tmpl src {here} dst {there} proto esp spi {out} reqid {reqid} mode transport"
     ),
     "no key to send in epoch 1": "ip xfrm state delete src {here} dst {there} proto esp spi {out}",
@@ -380,14 +465,14 @@ SPOILING = {
     "a worn key to send in epoch 1": (
         "ip xfrm state delete src {here} dst {there} proto esp spi {out}; ip xfrm state add src {here} dst {there} "
         "proto esp spi {out} reqid {reqid} mode transport replay-oseq 0x80000000 aead 'rfc4106(gcm(aes))' 0x{key} 128 "
-        "sel src {here} dst {there} proto 17 sport 50 dport 4789"
+        "sel src {here} dst {there} {ours}"
     ),
     "a key that is not planned (SPI 0x777)": (
         "ip xfrm state add src {here} dst {there} proto esp spi 0x777 reqid {reqid} mode transport "
         "aead 'rfc4106(gcm(aes))' 0x{zeros}02 128"
     ),
     "a policy that is not planned": (
-        "ip xfrm policy add src {here} dst {there} proto 17 sport 51 dport 4789 dir out "
+        "ip xfrm policy add src {here} dst {there} {all} sport 51 dir out "
         "tmpl src {here} dst {there} proto esp reqid {reqid} mode transport"
     ),
 }
@@ -404,6 +489,8 @@ def test_what_is_spoilt_is_named_and_mended() -> None:
         "out": f"{security_index(PROJECT, here, 1):#x}",
         "heard2": f"{security_index(PROJECT, there, 2):#x}",
         "zeros": "0" * 38,
+        "ours": f"proto 17 sport {ENCRYPTED_PORT} dport {SECRET_PORT}",
+        "all": f"proto 17 dport {SECRET_PORT}",
         "key": key,
     }
     with two_machines() as (machine, _other):
@@ -486,7 +573,7 @@ def test_a_run_that_fails_leaves_the_keys_that_were_there() -> None:
 def test_what_is_not_the_project_s_is_refused_by_name() -> None:
     with two_machines() as (machine, _other):
         here, there = VTEPS[4][:2]
-        ours = f"src {here} dst {there} proto 17 sport 50 dport 4789 dir out"
+        ours = f"src {here} dst {there} proto 17 sport 50 dport {SECRET_PORT} dir out"
         machine.sh(f"ip xfrm policy add {ours} tmpl src {here} dst {there} proto esp reqid 7 mode transport")
         with pytest.raises(engine.EngineError, match=r"the IPsec policy .* is not this project's.*Nothing was changed"):
             encrypt(machine, the_encryption(machine))

@@ -20,7 +20,7 @@ from .netlink import Message, Netlink, attributes, pack_attribute, pack_message
 ESP = 50
 AEAD = "rfc4106(gcm(aes))"
 ICV_BITS = 128
-OUT = 1
+IN, OUT = 0, 1
 ALLOW, BLOCK = 0, 1
 UDP = 17
 
@@ -61,10 +61,11 @@ def _text(data: bytes, family: int) -> str:
 
 
 def selector(source: str, destination: str, source_port: int, port: int) -> bytes:
-    """UDP from one address and port to another; ``0.0.0.0`` and ``::`` are any address."""
+    """UDP from one address and port to another; ``0.0.0.0`` and ``::`` are any address, 0 is any port."""
     addresses = _packed(destination), _packed(source)
     lengths = [8 * len(data) if any(data) else 0 for data in addresses]
-    ports = [part for number in (port, source_port) for part in (number.to_bytes(2, "big"), b"\xff\xff")]
+    numbers = [number.to_bytes(2, "big") for number in (port, source_port)]
+    ports = [part for number in numbers for part in (number, b"\xff\xff" if any(number) else b"\0\0")]
     return _SELECTOR.pack(*addresses, *ports, _family(source), *lengths, UDP, 0, 0)
 
 
@@ -114,7 +115,7 @@ class State:
 
 @dataclass(frozen=True)
 class Policy:
-    """What is to be done with packets that leave and match the selector."""
+    """What is to be done with packets that match the selector and leave, or are for this host."""
 
     selector: bytes
     action: int

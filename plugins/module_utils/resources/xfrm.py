@@ -4,8 +4,9 @@
 
 Of each peer there are keys to hear the epochs before, of and after the present one, and keys to send in the present and
 the one before; a policy says which of the two is used.  So whichever of two hosts goes over to the next epoch first,
-the other understands it, and a packet on its way still finds the key it was promised to.  A policy for everybody else
-blocks: it is there before the first peer and until after the last.
+the other understands it, and a packet on its way still finds the key it was promised to.  Another policy wants what
+comes from the peer encrypted.  Policies for everybody else block, both ways: they are there before the first peer and
+until after the last.  None of this needs nftables, whose rules say the same once more.
 
 What is compared is what the kernel says, keys included, but a key is never shown nor written down.
 """
@@ -28,6 +29,8 @@ from ..kernel.xfrm import (
     ALLOW,
     BLOCK,
     ESP,
+    IN,
+    OUT,
     Policy,
     State,
     XfrmSocket,
@@ -68,6 +71,11 @@ class _Content:
     about: dict[object, tuple[str, str]] = field(default_factory=dict)
     clashes: list[str] = field(default_factory=list)
     """Peers whose numbers are another's."""
+
+    def add(self, policy: Policy, peer: str, words: str) -> None:
+        """Put a policy in its place."""
+        self.policies[policy.place] = policy
+        self.about[policy.place] = (peer, words)
 
 
 def _family(address: str) -> int:
@@ -151,11 +159,12 @@ class XfrmKind(Kind[Xfrm]):
     def _content(self, host: Host, item: Xfrm) -> _Content:
         result = _Content()
         reqid, anybody = request_id(host.project), _ANY[_family(item.local)]
+        # Of no use for what they do, their templates say whose the policies are.
+        mine = (template(item.local, anybody, 0, reqid),)
         rest = selector(anybody, anybody, ENCRYPTED_PORT, item.port)
-        # Of no use for what it does, the template says whose the policy is.
-        block = Policy(rest, BLOCK, _LAST, (template(item.local, anybody, 0, reqid),))
-        result.policies[block.place] = block
-        result.about[block.place] = (_EVERYBODY_ELSE, "policy that blocks")
+        result.add(Policy(rest, BLOCK, _LAST, mine), _EVERYBODY_ELSE, "policy that blocks")
+        rest = selector(anybody, anybody, 0, item.port)
+        result.add(Policy(rest, BLOCK, _LAST, mine, IN), _EVERYBODY_ELSE, "policy that blocks clear text")
         for peer in item.peers:
             for state, words in self._states(host, item, peer):
                 if state.place in result.states:
@@ -164,9 +173,11 @@ class XfrmKind(Kind[Xfrm]):
                 result.about[state.place] = (peer, words)
             spi = security_index(host.project, item.local, item.epoch)
             chosen = selector(item.local, peer, ENCRYPTED_PORT, item.port)
-            policy = Policy(chosen, ALLOW, _FIRST, (template(item.local, peer, spi, reqid),))
-            result.policies[policy.place] = policy
-            result.about[policy.place] = (peer, "policy to encrypt")
+            sending = Policy(chosen, ALLOW, _FIRST, (template(item.local, peer, spi, reqid),))
+            result.add(sending, peer, "policy to encrypt")
+            chosen = selector(peer, item.local, ENCRYPTED_PORT, item.port)
+            hearing = Policy(chosen, ALLOW, _FIRST, (template(peer, item.local, 0, reqid),), IN)
+            result.add(hearing, peer, "policy that wants it encrypted")
         return result
 
     def _states(self, host: Host, item: Xfrm, peer: str) -> Iterator[tuple[State, str]]:
@@ -310,6 +321,11 @@ def _divided(policies: Mapping[object, Policy]) -> tuple[dict[object, Policy], d
     return blocks, {place: policy for place, policy in policies.items() if place not in blocks}
 
 
+def _peer(policy: Policy) -> str:
+    source, destination, _port = ends(policy.selector)
+    return destination if policy.direction == OUT else source
+
+
 def _writing(wanted: Mapping[object, Policy], found: Mapping[object, Policy]) -> list[Message]:
     return [
         new_policy(policy, replace=place in found) for place, policy in wanted.items() if policy != found.get(place)
@@ -320,14 +336,16 @@ def _described(mine: _Content, wanted: Xfrm) -> Xfrm:
     """What the kernel's content says it is, most of it; the epoch the nearest to the wanted one that it can be."""
     blocks, peering = _divided(mine.policies)
     addresses = [address for state in mine.states.values() for address in (state.source, state.destination)]
-    senders = [sender for policy in mine.policies.values() for sender in policy.senders]
+    leaving = [policy for policy in mine.policies.values() if policy.direction == OUT]
+    senders = [sender for policy in leaving for sender in policy.senders]
     everything = blocks or peering or mine.states
     local = _most(senders or addresses, wanted.local)
-    peers = {*addresses, *(ends(policy.selector)[1] for policy in peering.values())}
+    sending = [policy for policy in leaving if policy.place in peering]
+    peers = {*addresses, *map(_peer, peering.values())}
     return Xfrm(
         local,
         _most([ends(item.selector)[2] for item in everything.values()], wanted.port),
-        _most([epoch_of(spi, wanted.epoch) for item in peering.values() for spi in item.spis], wanted.epoch),
+        _most([epoch_of(spi, wanted.epoch) for item in sending for spi in item.spis], wanted.epoch),
         peers=tuple(sorted(peers - {local})),
     )
 
@@ -351,7 +369,7 @@ def _flaws(wanted: _Content, found: _Content, local: str) -> dict[str, str]:
             said.setdefault(peer, []).append(f"a key that is not planned (SPI {state.spi:#x})")
     for policy in found.policies.values():
         if policy.place not in wanted.policies:
-            said.setdefault(ends(policy.selector)[1], []).append("a policy that is not planned")
+            said.setdefault(_peer(policy), []).append("a policy that is not planned")
     return {peer: ", ".join(said[peer]) for peer in sorted(said)}
 
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Optional
 
+from ...module_utils.plan import DATA_PATH_PORT, LARGEST_DATA_PATH_PORT
 from .addresses import LONGEST_PREFIX, Subnet, overlap, read_address, read_subnet
 from .mistakes import Place
 from .names import PROJECT, name
@@ -133,9 +134,13 @@ def _port(value: Any, place: Place) -> Optional[int]:
     if value is None:
         return None
     text = str(value)
-    if text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= 65535:
+    if text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= LARGEST_DATA_PATH_PORT:
         return int(text)
-    place.wrong("A port is a number from 1 to 65535.", "Write for example 4789.", value)
+    place.wrong(
+        f"This port is a number from 1 to {LARGEST_DATA_PATH_PORT}: encrypted networks take the one 10000 above it.",
+        f"Write for example {DATA_PATH_PORT}.",
+        value,
+    )
     return None
 
 

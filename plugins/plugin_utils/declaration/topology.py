@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Optional
 
+from ...module_utils.plan import DATA_PATH_PORT
+
 Pairs = tuple[tuple[str, str], ...]
 """A mapping as sorted ``(key, value)`` pairs, so that it can be hashed and compared."""
 
@@ -247,7 +249,7 @@ class Settings:
     overlay_pools: tuple[tuple[str, int], ...] = ()
     """As `default_address_pools`, for networks that span hosts."""
     vni_range: tuple[int, int] = (4096, 2**24 - 1)
-    data_path_port: int = 4789
+    data_path_port: int = DATA_PATH_PORT
     flood: bool = False
     """Whether broadcasts are replicated to all hosts of an overlay."""
     load_balancer: str = "auto"
