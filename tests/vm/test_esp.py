@@ -21,10 +21,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forgery import SECRET_PORT, heard, rules_about_vxlan, sending
+from encrypting import (
+    CLEAR,
+    PROJECT,
+    REQID,
+    an_encrypted_overlay,
+    encrypt,
+    everything,
+    pinging,
+    pings,
+    the_encryption,
+    the_key,
+    the_rules,
+)
+from forgery import SECRET_PORT, heard, sending
 from host import SECRET, becomes, compare, converge, keys_for, on_a_host, run_command, sh, snapshot
 from machines import Machine, everyone, two_machines, unanswered
-from meshes import BOXES, VNI, VTEPS, a_mesh, addresses_of
+from meshes import BOXES, VNI, VTEPS, addresses_of
 from test_kinds import DRIFTS, EXTRAS, Never, operations_for
 
 from ansible_collections.cnm.fabric.plugins.module_utils import engine, running
@@ -43,51 +56,18 @@ from ansible_collections.cnm.fabric.plugins.module_utils.kernel.xfrm import (
     selector,
     template,
 )
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import ENCRYPTED_PORT, Nftables, Xfrm, request_id
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import ENCRYPTED_PORT, Xfrm
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Operation
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.xfrm import XfrmKind
-from ansible_collections.cnm.fabric.plugins.plugin_utils.encryption import epoch_key, pair_key
+from ansible_collections.cnm.fabric.plugins.plugin_utils.encryption import epoch_key
 from ansible_collections.cnm.fabric.plugins.plugin_utils.overlays import ENCRYPTION, HEADERS
 
 pytestmark = pytest.mark.vm
 
-PROJECT = "esp"
-REQID = request_id(PROJECT)
-CLEAR = 4098
 HEADER = {4: 20, 6: 40}
 PROTOCOL = {4: 23, 6: 20}
 """Where a frame says what is in its IP packet."""
 UNDERLAYS = pytest.mark.parametrize("underlay", [4, 6])
-
-
-def pings(box: str, address: str) -> bool:
-    return unanswered([(box, address, 56)]) == []
-
-
-def the_key(source: str, destination: str, epoch: int = 1, secret: str = SECRET) -> bytes:
-    return pair_key(epoch_key(secret, PROJECT, epoch), source, destination)
-
-
-def the_rules(machine: Machine, underlay: int = 4) -> Nftables:
-    return rules_about_vxlan(machine, PROJECT, (VNI, CLEAR), (VNI,), underlay)
-
-
-def the_encryption(machine: Machine, epoch: int = 1, underlay: int = 4) -> Xfrm:
-    vteps = VTEPS[underlay]
-    return Xfrm(vteps[machine.number], epoch=epoch, peers=(vteps[1 - machine.number],))
-
-
-def encrypt(
-    machine: Machine, *wanted: Any, keys: int = 1, secret: str = SECRET, check: bool = False
-) -> list[Operation[Any]]:
-    """A run for what both machines have alike; with nothing wanted all of it goes."""
-
-    def run() -> list[Operation[Any]]:
-        with Host(PROJECT, run_command) as host:
-            host.pair_keys = keys_for(wanted, PROJECT, keys, secret)
-            return engine.Engine(host).converge(wanted, check)
-
-    return machine.run(run)
 
 
 def a_clear_network(machine: Machine, underlay: int) -> None:
@@ -99,15 +79,6 @@ def a_clear_network(machine: Machine, underlay: int) -> None:
         f"remote {vteps[1 - number]} dstport 4789 nolearning"
     )
     sh(f"ip -n clear{number} link set clear0 up; ip -n clear{number} address add 10.9.9.{number + 1}/24 dev clear0")
-
-
-@contextlib.contextmanager
-def an_encrypted_overlay(underlay: int = 4, epoch: int = 1) -> Iterator[list[Machine]]:
-    with two_machines() as machines:
-        for machine in machines:
-            encrypt(machine, the_rules(machine, underlay), the_encryption(machine, epoch, underlay), keys=epoch)
-            machine.converge(a_mesh(machine.number, BOXES, underlay, source_port=ENCRYPTED_PORT, port=SECRET_PORT))
-        yield machines
 
 
 class Wire:
@@ -330,19 +301,6 @@ def test_what_somebody_else_s_keys_have_encrypted_is_not_heard(underlay: int) ->
             assert str(REQID) not in machine.sh("ip xfrm state; ip xfrm policy")
 
 
-@contextlib.contextmanager
-def pinging(box: str, address: str, missing: list[int]) -> Iterator[None]:
-    """A ping every 10 ms meanwhile; afterwards ``missing`` has the numbers of those that got no answer."""
-    command = ["ip", "netns", "exec", box, "ping", "-n", "-i", "0.01", address]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        yield
-        process.send_signal(signal.SIGINT)
-        said = process.communicate()[0]
-    answered = {int(number) for number in re.findall(r"icmp_seq=(\d+) ttl", said)}
-    missing += sorted(set(range(1, max(answered) + 1)) - answered)
-    assert len(answered) > 100
-
-
 @UNDERLAYS
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 @on_a_host
@@ -431,10 +389,6 @@ def test_what_ip_shows_is_what_was_meant() -> None:
             xfrm.send([delete_policy(item) for item in xfrm.policies()])
             xfrm.send([delete_state(item) for item in xfrm.states()])
             assert (xfrm.states(), xfrm.policies()) == ([], [])
-
-
-def everything(machine: Machine) -> list[str]:
-    return sorted(machine.sh("ip xfrm state; ip xfrm policy").splitlines())
 
 
 def shown(operations: Sequence[Operation[Any]]) -> str:

@@ -25,16 +25,17 @@ ALLOW, BLOCK = 0, 1
 UDP = 17
 
 _NEW_STATE, _DELETE_STATE, _GET_STATE = 0x10, 0x11, 0x12
-_NEW_POLICY, _DELETE_POLICY, _GET_POLICY, _UPDATE_POLICY = 0x13, 0x14, 0x15, 0x19
+_NEW_POLICY, _DELETE_POLICY, _GET_POLICY, _UPDATE_POLICY, _UPDATE_STATE = 0x13, 0x14, 0x15, 0x19, 0x1A
 _TEMPLATES, _REPLAY, _TYPE, _AEAD, _MARK, _INTERFACE = 5, 10, 16, 18, 21, 31
 _EXCLUSIVE, _CREATE = 0x200, 0x400
 _TRANSPORT = 0
+_NETLINK_XFRM = 6
 _IPV4, _IPV6 = int(socket.AF_INET), int(socket.AF_INET6)
 
 _SELECTOR = struct.Struct("=16s16s2s2s2s2sHBBB3xiI")
 """Destination, source; destination port and mask, source port and mask; family, lengths, protocol, link, user."""
-_STATE = struct.Struct(f"={_SELECTOR.size}s16s4sB3x16s64s44xIIHBBB7x")
-"""Selector; destination, SPI, protocol; source; limits, (use so far); number of its request, reqid, family, mode,
+_STATE = struct.Struct(f"={_SELECTOR.size}s16s4sB3x16s64s8xQ28xIIHBBB7x")
+"""Selector; destination, SPI, protocol; source; limits; packets so far; number of its request, reqid, family, mode,
 window, flags."""
 _STATE_ID = struct.Struct("=16s4sHBx")
 _POLICY = struct.Struct(f"={_SELECTOR.size}s64s32xIIBBBB4x")
@@ -43,7 +44,11 @@ _POLICY_ID = struct.Struct(f"={_SELECTOR.size}sIB3x")
 _TEMPLATE = struct.Struct("=16s4sB3xH2x16sIBBBx12s")
 """Destination, SPI, protocol; family, source; reqid, mode, share, optional, algorithms."""
 _ALGORITHM = struct.Struct("=64sII")
-_NO_LIMITS = struct.pack("=4Q32x", *4 * [2**64 - 1])
+_LIMITS = struct.Struct("=4Q32x")
+"""Octets and packets, each soft and hard."""
+_UNLIMITED = 2**64 - 1
+_NO_LIMITS = _LIMITS.pack(*4 * [_UNLIMITED])
+_EXPIRY = 1 << 1
 _ANY_ALGORITHM = bytes(12 * [0xFF])
 _NO_MARK = bytes(8)
 
@@ -100,8 +105,12 @@ class State:
     replay_window: int = 0
     flags: int = 0
     mark: bytes = _NO_MARK
+    limit: int = field(default=0, compare=False)
+    """Packets after which the kernel says so, and goes on; 0 is never."""
+    packets: int = field(default=0, compare=False)
+    """Packets so far, as they count for the limit."""
     sent: int = field(default=0, compare=False)
-    """Packets sent through it: their 32 bit sequence number must not wrap, and the kernel lets none do so."""
+    """Sequence numbers used: they have 32 bits and must not wrap, and the kernel lets none do so."""
 
     @property
     def place(self) -> tuple[str, int, int, bytes]:
@@ -154,13 +163,15 @@ class Policy:
         return f"IPsec policy {source} to {destination} port {port}"
 
 
-def new_state(state: State) -> Message:
-    """Make a state that must not exist yet."""
+def new_state(state: State, replace: bool = False) -> Message:
+    """Make a state that must not exist yet or, with ``replace``, set the limit of one that does."""
     identity = _packed(state.destination), state.spi.to_bytes(4, "big"), state.protocol
     rest = 0, state.reqid, _family(state.source), state.mode, state.replay_window, state.flags
-    body = _STATE.pack(state.selector, *identity, _packed(state.source), _NO_LIMITS, *rest)
+    limits = _LIMITS.pack(_UNLIMITED, _UNLIMITED, state.limit or _UNLIMITED, _UNLIMITED)
+    body = _STATE.pack(state.selector, *identity, _packed(state.source), limits, 0, *rest)
     algorithm = _ALGORITHM.pack(state.algorithm.encode(), 8 * len(state.key), state.icv_bits) + state.key
-    return pack_message(_NEW_STATE, _CREATE | _EXCLUSIVE, body + pack_attribute(_AEAD, algorithm), f"new {state.text}")
+    kind, flags = (_UPDATE_STATE, 0) if replace else (_NEW_STATE, _CREATE | _EXCLUSIVE)
+    return pack_message(kind, flags, body + pack_attribute(_AEAD, algorithm), f"new {state.text}")
 
 
 def delete_state(state: State) -> Message:
@@ -185,13 +196,14 @@ def delete_policy(policy: Policy) -> Message:
 
 
 def _decode_state(data: bytes, at: int, end: int) -> Optional[State]:
-    chosen, destination, spi, protocol, source, _limits, _seq, reqid, family, *rest = _STATE.unpack_from(data, at)
+    chosen, destination, spi, protocol, source, *rest = _STATE.unpack_from(data, at)
+    limits, packets, _seq, reqid, family, mode, replay_window, flags = rest
     if family not in (_IPV4, _IPV6):
         return None
     found = attributes(data, at + _STATE.size, end)
     aead = found.get(_AEAD, bytes(_ALGORITHM.size))
     name, bits, icv = _ALGORITHM.unpack_from(aead)
-    mode, replay_window, flags = rest
+    limit = _LIMITS.unpack(limits)[2]
     return State(
         source=_text(source, family),
         destination=_text(destination, family),
@@ -206,6 +218,8 @@ def _decode_state(data: bytes, at: int, end: int) -> Optional[State]:
         replay_window=replay_window,
         flags=flags,
         mark=found.get(_MARK, _NO_MARK),
+        limit=0 if limit == _UNLIMITED else limit,
+        packets=packets,
         sent=struct.unpack_from("=I", found.get(_REPLAY, bytes(4)))[0],
     )
 
@@ -229,10 +243,17 @@ def _decode_policy(data: bytes, at: int, end: int) -> Optional[Policy]:
     )
 
 
+def expiries() -> socket.socket:
+    """A socket that hears whenever a state of the calling thread's network namespace reaches a limit."""
+    events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_XFRM)
+    events.bind((0, _EXPIRY))
+    return events
+
+
 class XfrmSocket(Netlink):
     """A socket for XFRM in the network namespace of the thread that makes it; OSError in a kernel without it."""
 
-    _protocol = 6  # NETLINK_XFRM
+    _protocol = _NETLINK_XFRM
 
     def states(self) -> list[State]:
         """All states, other people's too."""

@@ -8,6 +8,8 @@ the other understands it, and a packet on its way still finds the key it was pro
 comes from the peer encrypted.  Policies for everybody else block, both ways: they are there before the first peer and
 until after the last.  None of this needs nftables, whose rules say the same once more.
 
+A process of ours renews keys that wear out (``renewal.py``); that it runs is compared too.
+
 What is compared is what the kernel says, keys included, but a key is never shown nor written down.
 """
 
@@ -21,6 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Optional, TypeVar
 
+from .. import renewal
 from ..esp import epoch_of, security_index, ways
 from ..kernel import namespaces
 from ..kernel.host import Host
@@ -51,10 +54,7 @@ T = TypeVar("T")
 _FIRST, _LAST = 0, 1
 """Priorities: a peer's policy comes before that for everybody else; both before what others do not put at 0."""
 
-_WORN = 1 << 31
-"""Packets sent with a key after which its state is made anew: after 2³² the kernel sends none, lest one be repeated."""
-
-_EVERYBODY_ELSE = "everybody else"
+_EVERYBODY_ELSE, _THIS_HOST = "everybody else", "this host"
 _ANY = {4: "0.0.0.0", 6: "::"}
 _SOCKETS = Path("/proc/thread-self/net/netlink")
 _NETLINK_XFRM = "6"
@@ -105,11 +105,21 @@ def _try(state: State) -> None:
 
 def _read() -> tuple[list[State], list[Policy]]:
     """All there are.  A kernel that speaks of none has none, and is not made to load what speaks of them."""
-    lines = _SOCKETS.read_text(encoding="ascii").splitlines()
-    if all(line.split()[1] != _NETLINK_XFRM for line in lines):
+    if not _is_there():
         return [], []
     with XfrmSocket() as xfrm:
         return xfrm.states(), xfrm.policies()
+
+
+def _is_there() -> bool:
+    """Whether somebody has made the kernel load what speaks of them."""
+    lines = _SOCKETS.read_text(encoding="ascii").splitlines()
+    return any(line.split()[1] == _NETLINK_XFRM for line in lines)
+
+
+def _renew(project: str) -> None:
+    if _is_there():
+        renewal.look(project)
 
 
 def _send(messages: Iterable[Message]) -> None:
@@ -141,7 +151,7 @@ def _shown(state: State) -> bool:
 def _same_state(wanted: State, found: State) -> bool:
     """A key that is not known is taken for the right one."""
     right = wanted.key == found.key or not wanted.key or not _shown(found)
-    return right and wanted == found and found.sent < _WORN
+    return right and wanted == found and bool(wanted.limit) == bool(found.limit) and found.sent < renewal.WORN
 
 
 class XfrmKind(Kind[Xfrm]):
@@ -186,8 +196,10 @@ class XfrmKind(Kind[Xfrm]):
             chosen = selector(way.source, way.destination, ENCRYPTED_PORT, item.port)
             spi = security_index(host.project, way.source, way.epoch)
             key = host.pair_keys.get(way) or self._seen.get((way.destination, spi), b"")
-            doing = "hear" if way.source == peer else "send in"
-            yield State(way.source, way.destination, spi, reqid, chosen, key), f"key to {doing} epoch {way.epoch}"
+            sends = way.source == item.local
+            words = f"key to {'send in' if sends else 'hear'} epoch {way.epoch}"
+            limit = renewal.LOOK if sends else 0
+            yield State(way.source, way.destination, spi, reqid, chosen, key, limit=limit), words
 
     # --- what is there ---
 
@@ -206,10 +218,13 @@ class XfrmKind(Kind[Xfrm]):
         for state in mine.states.values():
             if _shown(state):
                 self._seen.setdefault((state.destination, state.spi), state.key)
-        if not mine.states and not mine.policies:
+        renewed = host.run_in("", renewal.is_running, host.project)
+        if not mine.states and not mine.policies and not renewed:
             return {}
-        found = _described(mine, wanted[0] if wanted else Xfrm(""))
+        found = _described(mine, wanted[0] if wanted else Xfrm(_ANY[4]))
         flaws = _flaws(self._content(host, found), mine, found.local)
+        if not renewed:
+            flaws[_THIS_HOST] = "no process that renews worn keys"
         return {found.key: Found(replace(found, flaws=flaws))}
 
     def differences(self, wanted: Xfrm, found: Xfrm) -> list[Difference]:
@@ -270,19 +285,22 @@ class XfrmKind(Kind[Xfrm]):
     def create(self, host: Host, resources: Sequence[Xfrm]) -> None:
         for item in resources:
             self._bring(host, self._content(host, item))
+            host.run_in("", renewal.start, host.project)
 
     def change(self, host: Host, operations: Sequence[Operation[Xfrm]]) -> None:
         self.create(host, [operation.resource for operation in operations])
 
     def delete(self, host: Host, resources: Sequence[Xfrm]) -> None:
         if resources:
+            host.run_in("", renewal.stop, host.project)
             self._bring(host, _Content())
 
     def _bring(self, host: Host, wanted: _Content) -> None:
         """In an order in which at no time a packet goes in clear text, nor one that has a key goes nowhere.
 
-        But for keys that are wrong or worn: what they are used for is blocked while they are made anew.
+        But for keys that are wrong: what they are used for is blocked while they are made anew.
         """
+        host.run_in("", _renew, host.project)
         found = self._mine(host)
         blocks, peers = _divided(wanted.policies)
         blocking, peering = _divided(found.policies)
@@ -383,4 +401,4 @@ def _flaw(words: str, wanted: _Content, found: _Content, place: object) -> str:
         return f"no {words}"
     if _same_state(wanted.states[place], state):
         return ""
-    return f"a worn {words}" if state.sent >= _WORN else f"another {words}"
+    return f"a worn {words}" if state.sent >= renewal.WORN else f"another {words}"

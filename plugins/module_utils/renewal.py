@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Keys of ESP that wear out are renewed by the host itself: a process of ours that waits until the kernel speaks.
+
+The sequence number of a state has 32 bits, and after its last the kernel sends no more, for AES-GCM must never see a
+nonce again with the same key.  Whoever is on an encrypted network can send 2³² packets.  Extended sequence numbers
+would take a replay window, and with that a rebooted host would not be heard.  So a state that has sent `WORN` packets
+is made anew, with the key it had: a receiver has no replay window and takes what comes.
+
+The nonces are others then.  A packet's is the key's four octets of salt, and the sequence number xor eight octets that
+the kernel draws at random for each state (crypto/seqiv.c).  The number changes only the lower four of them, so nonces
+repeat only where two states of one key have drawn the same upper four.  Of n states that is one in 2³³/n²: after a
+million million packets (n = 512), one in 32768.  Another epoch has other keys.
+
+The process holds no secret: it reads from the kernel what it writes there.  It holds the host's lock for as long as
+it looks, and where nothing is worn it sleeps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Optional
+
+from .kernel import processes
+from .kernel.netlink import Message
+from .kernel.xfrm import OUT, Policy, State, XfrmSocket, delete_state, ends, expiries, new_policy, new_state, template
+from .plan import request_id
+from .state import RUN, Locked, Unsafe, forget, load, locked, remove_empty, write_atomically
+
+LOOK = 1 << 25
+"""Packets after which the process looks at a state again.
+
+The kernel counts what a network card would have cut up as one packet, of up to 64 sequence numbers: so not `WORN`.
+"""
+
+WORN = 1 << 31
+"""Sequence numbers after which a state is made anew: half of all, for the other half must last until that is done."""
+
+_LOCK_PATIENCE, _AGAIN, _STOP_PATIENCE = 60.0, 10.0, 5.0
+_GONE = "ZX"
+_PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from {} import main; main(sys.argv[2])"
+
+
+def is_due(state: State) -> bool:
+    """Whether something is to be done about the state; never without its key, which a locked down kernel conceals."""
+    return any(state.key) and (state.sent >= WORN or 0 < state.limit <= state.packets)
+
+
+def keeping(states: Sequence[State], policies: Iterable[Policy]) -> list[Message]:
+    """What makes worn states anew, and has the kernel speak up again about the others that are due.  Pure."""
+    sending = [policy for policy in policies if policy.direction == OUT]
+    messages: list[Message] = []
+    for state in filter(is_due, states):
+        if state.sent >= WORN:
+            messages += _anew(state, states, sending)
+        else:
+            messages.append(new_state(replace(state, limit=state.packets + LOOK), replace=True))
+    return messages
+
+
+def _anew(state: State, states: Iterable[State], policies: Iterable[Policy]) -> list[Message]:
+    """Remove the state and make it anew; meanwhile its packets go by the key of the other epoch, so none is lost."""
+    users = [
+        policy
+        for policy in policies
+        if state.spi in policy.spis and ends(policy.selector)[:2] == (state.source, state.destination)
+    ]
+    others = [
+        other
+        for other in states
+        if (other.source, other.destination) == (state.source, state.destination)
+        and other.spi != state.spi
+        and other.sent < WORN
+    ]
+    detour = [template(state.source, state.destination, other.spi, other.reqid) for other in others[:1]]
+    return [
+        *(new_policy(replace(policy, templates=tuple(detour)), replace=True) for policy in users if detour),
+        delete_state(state),
+        new_state(replace(state, limit=LOOK)),
+        *(new_policy(policy, replace=True) for policy in users if detour),
+    ]
+
+
+def look(project: str) -> None:
+    """Do what is to be done now, in the network namespace of the calling thread.  Raises OSError."""
+    reqid = request_id(project)
+    with XfrmSocket() as xfrm:
+        states = _states(xfrm, project)
+        if any(map(is_due, states)):
+            xfrm.send(keeping(states, [policy for policy in xfrm.policies() if reqid in policy.reqids]))
+
+
+def _states(xfrm: XfrmSocket, project: str) -> list[State]:
+    reqid = request_id(project)
+    return [state for state in xfrm.states() if state.reqid == reqid]
+
+
+# --- the process, from outside ---
+
+
+def _record(project: str) -> Path:
+    """Which process it is.  One for each network namespace: several hosts may have their files in common."""
+    return RUN / project / f"renewal-{_here()}.json"
+
+
+def _here() -> int:
+    """The network namespace of the calling thread, by its number."""
+    return os.stat("/proc/thread-self/ns/net").st_ino
+
+
+def _process(project: str) -> Optional[processes.Process]:
+    """The process of this namespace: the one that root has noted, if it still is that one."""
+    noted = load(_record(project))
+    process = processes.read(noted["pid"]) if isinstance(noted.get("pid"), int) else None
+    mine = process is not None and process.started == noted.get("started") and process.net == _here()
+    return process if mine else None
+
+
+def is_running(project: str) -> bool:
+    """Whether somebody renews the project's keys here."""
+    process = _process(project)
+    return process is not None and not processes.is_stopped(process)
+
+
+def start(project: str) -> None:
+    """Start the process in the network namespace of the calling thread, unless it runs.  Raises OSError."""
+    if is_running(project):
+        return
+    stop(project)
+    root = __file__[: -len(f"{__name__.replace('.', '/')}.py")]
+    command = [sys.executable, "-ISB", "-c", _PROGRAM.format(__name__), root, project]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/", env={}
+    ) as child:
+        if child.stdin is None or child.stdout is None:
+            raise OSError("no pipe to the process that renews keys")
+        said = child.stdout.readline().strip()
+        process = processes.read(int(said)) if said.isdigit() else None
+        if process is None:
+            raise OSError("the process that renews worn keys did not start")
+        write_atomically(_record(project), json.dumps({"pid": process.pid, "started": process.started}), 0o600)
+        # Only now: one that nobody has noted would never be ended.
+        child.stdin.write(b"\n")
+
+
+def stop(project: str) -> None:
+    """End the process, and forget it."""
+    process = _process(project)
+    processes.end([process] if process is not None else [], _STOP_PATIENCE)
+    record = _record(project)
+    forget(record)
+    remove_empty(record.parent)
+
+
+# --- the process itself ---
+
+
+def main(project: str) -> None:
+    """Wait and look, for ever.  Says its process id on standard output, and goes on when a line comes in."""
+    with expiries() as events:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        os.write(1, f"{os.getpid()}\n".encode())
+        if not os.read(0, 1):
+            return
+        nothing = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1):
+            os.dup2(nothing, descriptor)
+        os.close(nothing)
+        while True:
+            events.settimeout(None if _looked(project) else _AGAIN)
+            # What is said does not matter, nor (ENOBUFS) whether it is said too fast.
+            with contextlib.suppress(OSError):
+                events.recv(1 << 16)
+
+
+def _looked(project: str) -> bool:
+    """Look under the host's lock, so that no run is at work; whether that went well."""
+    try:
+        with XfrmSocket() as xfrm:
+            if not any(map(is_due, _states(xfrm, project))):
+                return True
+        with locked(f"renewal of worn keys of project {project}", _LOCK_PATIENCE):
+            look(project)
+    except (Locked, Unsafe, OSError):
+        return False
+    return True
