@@ -32,6 +32,6 @@ def _connection() -> str:
             return ""
         for word in words:
             if word.startswith(b"SSH_CONNECTION=") and len(word.split()) == _WORDS:
-                return os.fsdecode(word.split()[2]).partition("%")[0]
+                return word.split()[2].decode(errors="replace").partition("%")[0]
         process = int(status.rpartition(")")[2].split()[1])
     return ""

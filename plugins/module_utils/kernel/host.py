@@ -7,14 +7,15 @@ from __future__ import annotations
 import errno
 import os
 import re
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Optional, TypeVar
 
 from ..esp import Way
-from ..plan import pruned
-from . import namespaces, nft
+from ..plan import pruned, role_of
+from . import namespaces, netfilter, nft
 from .netlink import Message, Netlink, NetlinkError
 
 T = TypeVar("T")
@@ -40,14 +41,20 @@ class Snapshot:
         self._by_index = {link["index"]: link for link in self.links.values()}
 
 
-def _read_snapshot() -> Snapshot:
+_ENTRIES_AT_MOST = 20_000
+"""Of each kind in a namespace, where somebody may have made them without end."""
+
+
+def _read_snapshot(bounded: bool) -> Snapshot:
     with Netlink() as netlink:
+        netlink.most = _ENTRIES_AT_MOST if bounded else None
         links = {link["name"]: link for link in netlink.links()}
-        return Snapshot(links, netlink.addresses(), netlink.routes(), nft.generation())
+        return Snapshot(links, netlink.addresses(), netlink.routes(), netfilter.generation())
 
 
-def _read_links() -> dict[str, dict[str, Any]]:
+def _read_links(bounded: bool) -> dict[str, dict[str, Any]]:
     with Netlink() as netlink:
+        netlink.most = _ENTRIES_AT_MOST if bounded else None
         return {link["name"]: link for link in netlink.links()}
 
 
@@ -56,7 +63,8 @@ def _send(messages: Sequence[Message]) -> None:
         netlink.send(messages)
 
 
-def _try_send(messages: Sequence[Message]) -> list[Optional[NetlinkError]]:
+def try_send(messages: Sequence[Message]) -> list[Optional[NetlinkError]]:
+    """As `Netlink.try_send`, by a socket of its own."""
     with Netlink() as netlink:
         return netlink.try_send(messages)
 
@@ -90,9 +98,16 @@ class Host:
         """Of tables of nftables that were found as wanted: when that was, and a digest of what was wanted (empty for
         none), by label.  A run takes these as they were for as long as that is still now; if it has none it lists all.
         """
+        self.broken: dict[str, str] = {}
+        """Why a sandbox cannot be had, by name: it is left out of the run, and what is in there as it is."""
+        self.spoiled: dict[str, str] = {}
+        """Namespaces of ours that have to be made anew, and why; filled when namespaces are observed."""
+        self.unreadable: dict[str, str] = {}
+        """Namespaces whose dumps cannot be read, and why; they are taken for empty."""
         self.failed_in = ""
         """The namespace of the last call that raised an exception: what an error is about."""
         self._snapshots: dict[str, Snapshot] = {}
+        self._tables: dict[str, dict[tuple[str, str], netfilter.Table]] = {}
         self._nft: Optional[nft.Nft] = None
         self._nft_sought = False
 
@@ -111,7 +126,8 @@ class Host:
     @property
     def places(self) -> list[str]:
         """Where there may be something of ours: the host itself, our namespaces and those nobody marked."""
-        return ["", *sorted(self.own_namespaces | self.foreign_namespaces | self.attached)]
+        named = self.own_namespaces | self.foreign_namespaces | self.attached
+        return ["", *sorted(named - self.unreadable.keys())]
 
     def prunes(self, role: Optional[str]) -> bool:
         """Whether an object of that role goes when nothing wants it; None is an object that is not ours."""
@@ -138,18 +154,38 @@ class Host:
         """The namespace's links, addresses, routes and generation, read once; an absent namespace has none."""
         if namespace not in self._snapshots:
             try:
-                self._snapshots[namespace] = self.run_in(namespace, _read_snapshot)
+                self._snapshots[namespace] = self.run_in(namespace, _read_snapshot, bool(namespace))
             except FileNotFoundError:
+                self._snapshots[namespace] = Snapshot()
+            except (OSError, ValueError, LookupError, struct.error) as error:
+                if not namespace:
+                    raise
+                self.unreadable[namespace] = f"its links, addresses and routes cannot be read ({error})"
                 self._snapshots[namespace] = Snapshot()
         return self._snapshots[namespace]
 
+    def disown(self, namespace: str) -> None:
+        """A namespace turned out to be somebody else's: marks in there of what plans make are forged."""
+        for link in self.snapshot(namespace).links.values():
+            if pruned(role_of(link["alias"], self.project)):
+                link["alias"] = ""
+
+    def tables(self, namespace: str) -> dict[tuple[str, str], netfilter.Table]:
+        """The namespace's tables of nftables by family and name, read once."""
+        if namespace not in self._tables:
+            self._tables[namespace] = self.run_in(namespace, netfilter.tables)
+        return self._tables[namespace]
+
     def links(self, namespace: str) -> dict[str, dict[str, Any]]:
         """The namespace's links by name, read anew."""
-        return self.run_in(namespace, _read_links)
+        return self.run_in(namespace, _read_links, bool(namespace))
 
     def forget(self) -> None:
         """Drop what was read: the kernel has been changed."""
         self._snapshots.clear()
+        self._tables.clear()
+        self.unreadable.clear()
+        self.spoiled.clear()
         self.own_namespaces.clear()
         self.foreign_namespaces.clear()
         self.attached.clear()
@@ -167,7 +203,7 @@ class Host:
     def remove(self, namespace: str, messages: Sequence[Message]) -> None:
         """As `send`, for removals: what is gone already is no error."""
         if messages:
-            for error in self.run_in(namespace, _try_send, messages):
+            for error in self.run_in(namespace, try_send, messages):
                 if error is not None and error.errno not in _GONE:
                     raise NetlinkError(error.errno or 0, error.message, self._named(namespace, error.request))
 

@@ -8,11 +8,18 @@ import contextlib
 import os
 import socket
 import struct
+import time
 from collections.abc import Container, Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Optional
 
-_TCP_LISTEN, _UDP_UNCONNECTED = "0A", "07"
+_TCP_LISTEN, _UDP_UNCONNECTED = b"0A", b"07"
+_INODE = 9
+_LINES_AT_MOST = 1_000_000
+_FILES_AT_MOST = 100_000
+_LOOKING_S = 5.0
+"""How long to look for the processes: anybody may have as many files open as he is let."""
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _ALL = ("tcp", "tcp6", "udp", "udp6")
 _ANY = ("0.0.0.0", "::")
@@ -57,15 +64,14 @@ def holders(address: str, port: int, but: Container[int] = (), tables: Sequence[
 
 def _sockets(table: str, port: Optional[int] = None) -> Iterator[tuple[str, int, str]]:
     """(address, port, inode) of each; of a port alone if one is given."""
-    try:
-        lines = Path(table).read_text(encoding="ascii").splitlines()[1:]
-    except OSError:
-        return
-    of_port = f":{port:04X} " if port is not None else ""
-    for words in (line.split() for line in lines if of_port in line):
-        address, _colon, number = words[1].partition(":")
-        if words[3] in (_TCP_LISTEN, _UDP_UNCONNECTED):
-            yield _address(address), int(number, 16), words[9]
+    of_port = f":{port:04X} ".encode() if port is not None else b""
+    with contextlib.suppress(OSError), open(table, "rb") as lines:
+        for words in (line.split() for line in islice(lines, 1, _LINES_AT_MOST) if of_port in line):
+            if len(words) <= _INODE or words[3] not in (_TCP_LISTEN, _UDP_UNCONNECTED):
+                continue
+            address, _colon, number = words[1].decode("ascii", "replace").partition(":")
+            with contextlib.suppress(ValueError, struct.error):
+                yield _address(address), int(number, 16), words[_INODE].decode("ascii", "replace")
 
 
 def _ephemeral() -> tuple[int, int]:
@@ -86,11 +92,12 @@ def _processes(inodes: set[str]) -> dict[str, str]:
     """``sshd (pid 7)`` by the inode of a socket it has open."""
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     result: dict[str, str] = {}
+    deadline = time.monotonic() + _LOOKING_S
     for entry in os.scandir("/proc") if wanted else ():
-        if not entry.name.isdigit():
+        if not entry.name.isdigit() or time.monotonic() > deadline:
             continue
         with contextlib.suppress(OSError):  # it ended meanwhile
-            for descriptor in os.scandir(f"/proc/{entry.name}/fd"):
+            for descriptor in islice(os.scandir(f"/proc/{entry.name}/fd"), _FILES_AT_MOST):
                 inode = wanted.get(os.readlink(descriptor.path))
                 if inode is not None:
                     name = Path(f"/proc/{entry.name}/comm").read_text(encoding="utf-8", errors="replace").strip()

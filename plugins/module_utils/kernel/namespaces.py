@@ -13,6 +13,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, Optional, TypeVar
 
@@ -23,7 +24,9 @@ T = TypeVar("T")
 _CLONE_NEWNET = 0x40000000
 _MS_BIND, _MS_REC, _MS_SHARED = 0x1000, 0x4000, 0x100000
 _MNT_DETACH, _UMOUNT_NOFOLLOW = 2, 8
-_NS_GET_NSTYPE = 0xB703
+_NS_GET_USERNS, _NS_GET_NSTYPE = 0xB701, 0xB703
+_PATIENCE_S = 10.0
+_PAUSE_S = 0.05
 _OWN = "/proc/thread-self/ns/net"
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -64,11 +67,38 @@ def _is_namespace(path: str) -> bool:
 
 def names(directory: str = DIRECTORY) -> list[str]:
     """The names of the namespaces there, sorted; plain files left by a crash are not among them."""
+    return list(numbers(directory))
+
+
+def numbers(directory: str = DIRECTORY) -> dict[str, int]:
+    """By name, sorted, the number by which the kernel knows each: see `inode`."""
     try:
-        entries = os.listdir(directory)
+        entries = sorted(os.listdir(directory))
     except FileNotFoundError:
-        return []
-    return sorted(name for name in entries if _is_namespace(f"{directory}/{name}"))
+        return {}
+    device = os.stat(_OWN).st_dev
+    result = {}
+    for name in entries:
+        with contextlib.suppress(OSError):
+            status = os.stat(f"{directory}/{name}")
+            if status.st_dev == device:
+                result[name] = status.st_ino
+    return result
+
+
+def is_of_another_user(name: str) -> bool:
+    """Whether another user namespace than ours owns it: a container's whose root is nobody outside."""
+    descriptor = os.open(_path(name), os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        owner = fcntl.ioctl(descriptor, _NS_GET_USERNS)
+        try:
+            return not os.path.samestat(os.fstat(owner), os.stat("/proc/self/ns/user"))
+        finally:
+            os.close(owner)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
 
 
 def exists(name: str) -> bool:
@@ -124,22 +154,32 @@ def run_in_new(function: Callable[..., T], *arguments: Any) -> T:
         return function(*arguments)
 
 
-def create(name: str, prepare: Optional[Callable[[], None]] = None) -> None:
-    """Make a namespace; it gets its name when ``prepare``, called inside it, has returned.
+def make(prepare: Callable[[], None]) -> int:
+    """Make a namespace without a name, which lasts while the descriptor is open that is returned; see `name_it`.
 
-    So a run that is killed leaves none that is half prepared.  FileExistsError if the name is taken.
+    ``prepare`` is called inside it.  So a run that is killed leaves none with a name that is half prepared.
     """
-    path = _path(name)
-    _refuse_taken(path)
 
-    def inside() -> None:
-        if prepare is not None:
-            prepare()
-        with _locked_directory():
-            _refuse_taken(path)
-            _mount_on(path, _OWN)
+    def inside() -> int:
+        prepare()
+        return os.open(_OWN, os.O_RDONLY)
 
-    run_in_new(inside)
+    return run_in_new(inside)
+
+
+def name_it(name: str, descriptor: int) -> None:
+    """Give a namespace that is open a name.  FileExistsError if that is taken."""
+    attach(name, f"/proc/self/fd/{descriptor}")
+
+
+def create(name: str, prepare: Callable[[], None] = lambda: None) -> None:
+    """Make a namespace with a name, which it gets when it is prepared.  FileExistsError if that is taken."""
+    _refuse_taken(_path(name))
+    descriptor = make(prepare)
+    try:
+        name_it(name, descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def number(path: str) -> Optional[int]:
@@ -174,7 +214,7 @@ def attach(name: str, source: str) -> None:
 
 def _mount_on(path: str, source: str) -> None:
     with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL, 0o444))
+        os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o444))
     try:
         _mount(source, path, _MS_BIND)
     except OSError:
@@ -207,7 +247,7 @@ def _locked_directory() -> Iterator[None]:
     os.makedirs(DIRECTORY, 0o755, exist_ok=True)
     descriptor = os.open(DIRECTORY, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        _lock(descriptor)
         try:
             _mount("", DIRECTORY, _MS_SHARED | _MS_REC)
         except OSError as error:
@@ -218,3 +258,31 @@ def _locked_directory() -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int) -> None:
+    """Anybody may lock the directory: so wait, but not for ever.  TimeoutError says who holds it."""
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                who = _holder(descriptor)
+                reason = f"{who} has held its lock for more than {_PATIENCE_S:.0f} seconds: end that, and run again"
+                raise TimeoutError(errno.ETIMEDOUT, reason, DIRECTORY) from None
+        time.sleep(_PAUSE_S)
+
+
+def _holder(descriptor: int) -> str:
+    """Who holds a lock on what is open there, as /proc/locks has it (proc(5)): ``sshd (process 7)``."""
+    status = os.fstat(descriptor)
+    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    with contextlib.suppress(OSError), open("/proc/locks", encoding="ascii", errors="replace") as lines:
+        for words in map(str.split, lines):
+            if len(words) > 5 and words[1] != "->" and words[5] == place:
+                with contextlib.suppress(OSError), open(f"/proc/{words[4]}/comm", errors="replace") as comm:
+                    return f"{comm.read().strip()} (process {words[4]})"
+                return f"process {words[4]}"
+    return "a process"

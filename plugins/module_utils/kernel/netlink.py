@@ -120,8 +120,9 @@ def _pack_mac(text: str) -> bytes:
     return data
 
 
-def _string(data: bytes) -> str:
-    return os.fsdecode(data.rstrip(b"\0"))
+def text_of(data: bytes) -> str:
+    """Names and aliases are octets that anybody may have chosen: what is no UTF-8 of them stands as ``\\xff``."""
+    return data.rstrip(b"\0").decode(errors="backslashreplace")
 
 
 def _family(address: str) -> int:
@@ -134,8 +135,8 @@ def _of(codec: _Codec, **numbers: int) -> dict[str, _Option]:
 
 _U8, _U16, _U32, _BE16 = _integer(1), _integer(2), _integer(4), _integer(2, "big")
 _FLAG = _Codec(lambda value: b"\1" if value else b"\0", lambda data: data != b"\0")
-_TEXT = _Codec(os.fsencode, _string)
-_NAME = _Codec(lambda value: os.fsencode(value) + b"\0", _string)
+_TEXT = _Codec(os.fsencode, text_of)
+_NAME = _Codec(lambda value: os.fsencode(value) + b"\0", text_of)
 _IP = _Codec(_pack_address, _address_text)
 _MAC = _Codec(_pack_mac, lambda data: data.hex(":"))
 _PORTS = _Codec(lambda value: struct.pack(">HH", *value), lambda data: struct.unpack(">HH", data[:4]))
@@ -488,7 +489,7 @@ _DEVCONF4 = {"route_localnet": 26}
 _DEVCONF = {"forwarding6": 0, "accept_ra": 3, "disable_ipv6": 26, "addr_gen_mode": 47}
 _DATA_DECODERS = {kind: _decoders(table) for kind, table in _DATA.items()}
 _PORT_DECODERS = _decoders(_PORT)
-_INFO_DECODERS: _Decoders = {1: ("kind", _string), 2: ("data", bytes), 4: ("slave", _string), 5: ("port", bytes)}
+_INFO_DECODERS: _Decoders = {1: ("kind", text_of), 2: ("data", bytes), 4: ("slave", text_of), 5: ("port", bytes)}
 _LINK_DECODERS: _Decoders = {
     **_decoders(_LINK_OPTIONS),
     18: _nest("info", _INFO_DECODERS),
@@ -696,6 +697,8 @@ class Netlink:
         self._buffer = bytearray(_CHUNK_BYTES)
         self._view = memoryview(self._buffer)
         self._sequence = 0
+        self.most: Optional[int] = None
+        """How many entries a table may have; one with more is not read to its end."""
 
     def close(self) -> None:
         self._socket.close()
@@ -803,14 +806,19 @@ class Netlink:
         errors: list[Optional[NetlinkError]] = [None] * len(chunk)
         answered = False
         while not answered:
-            data, at = self._receive(), 0
-            while (header := _header(data, at)) is not None:
-                end, kind, flags, sequence = header
-                if kind == _ERROR and first <= sequence <= self._sequence:
-                    errors[sequence - first] = _error(data, flags, at + 16, end, chunk[sequence - first].text)
-                    answered = sequence == self._sequence
-                at = (end + 3) & ~3
+            for sequence, error in self._answers(first, [message.text for message in chunk]):
+                errors[sequence - first] = error
+                answered = sequence == self._sequence
         return errors
+
+    def _answers(self, first: int, texts: Sequence[str]) -> Iterator[tuple[int, Optional[NetlinkError]]]:
+        """What a datagram says of requests, numbered from ``first``: sequence number and error, None for success."""
+        data, at = self._receive(), 0
+        while (header := _header(data, at)) is not None:
+            end, kind, flags, sequence = header
+            if kind == _ERROR and first <= sequence < first + len(texts):
+                yield sequence, _error(data, flags, at + 16, end, texts[sequence - first])
+            at = (end + 3) & ~3
 
     def _dump(self, kind: int, body: bytes, text: str, decode: _Decode) -> list[Any]:
         for _attempt in range(_ATTEMPTS):
@@ -843,6 +851,8 @@ class Netlink:
                     at = start - 16 + (at - start + 16) * entry.size
                 if entry is not None:
                     entries.append(entry)
+            if self.most is not None and len(entries) > self.most:
+                raise NetlinkError(errnos.E2BIG, f"there are more than {self.most:,} entries", text)
 
 
 def _header(data: bytes, at: int) -> Optional[tuple[int, int, int, int]]:
@@ -862,5 +872,5 @@ def _error(data: bytes, flags: int, at: int, end: int, text: str) -> Optional[Ne
     if flags & _ANSWER_HAS_TEXT:
         # The request's header follows the code, and unless it was capped the rest of the request.
         echoed = 16 if flags & _ANSWER_CAPPED else (_HEADER.unpack_from(data, at + 4)[0] + 3) & ~3
-        words = _decode({1: ("words", _string)}, data, at + 4 + echoed, end).get("words", "")
+        words = _decode({1: ("words", text_of)}, data, at + 4 + echoed, end).get("words", "")
     return NetlinkError(-code, words, text)

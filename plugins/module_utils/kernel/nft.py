@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import ctypes
 import shutil
-import socket
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Optional, Protocol
 
 from .namespaces import own_number
-from .netlink import Netlink, attributes
 
 RunCommand = Callable[..., tuple[int, str, str]]
 """AnsibleModule.run_command: arguments, ``data=`` for its input → (return code, output, errors)."""
@@ -27,8 +24,6 @@ _STATELESS, _NUMERIC_PROTOCOL, _NUMERIC_PRIORITY = 1 << 2, 1 << 7, 1 << 8
 
 _TOGETHER = 100
 """How many contexts are open at most: each is a socket."""
-
-_GET_GENERATION, _ACK, _NETNS_COOKIE = 10 << 8 | 16, 4, 71  # NFT_MSG_GETGEN, NLM_F_ACK, SO_NETNS_COOKIE
 
 
 class NftError(Exception):
@@ -151,33 +146,6 @@ class Program:
 
     def close(self) -> None:
         """Nothing is kept."""
-
-
-class _Netfilter(Netlink):
-    _protocol = 12  # NETLINK_NETFILTER
-
-    def generation(self) -> Optional[tuple[int, int]]:
-        cookie = self._socket.getsockopt(socket.SOL_SOCKET, _NETNS_COOKIE, 8)
-        found = self._ask(_GET_GENERATION, _ACK, bytes(4), "generation of nftables", _decode_generation)
-        return (int.from_bytes(cookie, sys.byteorder), found[0]) if found else None
-
-
-def _decode_generation(data: bytes, at: int, end: int) -> int:
-    return int.from_bytes(attributes(data, at + 4, end)[1], "big")
-
-
-def generation() -> Optional[tuple[int, int]]:
-    """Which namespace the thread is in, and the number of the last transaction there: while both are the same, no
-    table of it is another.
-
-    Every transaction raises the number, whoever's it is (``nf_tables_commit`` in the kernel), and no two namespaces
-    have the same cookie until the next boot (``SO_NETNS_COOKIE``, Linux 5.14).  None where the kernel does not say.
-    """
-    try:
-        with _Netfilter() as netfilter:
-            return netfilter.generation()
-    except OSError:
-        return None
 
 
 def find(run_command: RunCommand) -> Optional[Nft]:

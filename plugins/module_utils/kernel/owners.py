@@ -12,25 +12,35 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 from urllib.parse import quote
 
-from . import namespaces
+from . import contained, namespaces
+from .files import open_guarded
 from .nft import RunCommand
 
 _DOCKER_HOST = "unix:///var/run/docker.sock"
 _UNIX = "unix://"
-_PATIENCE_S = 10.0
+_PATIENCE_S = 10
+_LONGEST = 4 << 20
+"""Octets of an answer."""
 _OF_THE_HOST = ("/etc/", "/usr/", "/run/systemd/", "/run/NetworkManager/")
+_TIMED_OUT = 124
+"""What timeout(1) ends with."""
 _SEARCH_PATH = "/usr/bin:/bin:/usr/local/bin"
 
 
 class OwnerError(Exception):
     """There is no such namespace to be had; the message says why, and what to do."""
+
+
+class Silent(OwnerError):
+    """Who should know the namespace does not answer: not about another one either."""
 
 
 @dataclass(frozen=True)
@@ -96,21 +106,44 @@ class _SocketConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def _ask_docker(path: str) -> tuple[int, Any]:
-    where = os.environ.get("DOCKER_HOST") or _DOCKER_HOST
-    if not where.startswith(_UNIX):
-        raise OwnerError(f"DOCKER_HOST is {where}: only a Docker Engine of this host, at unix://…, has namespaces here")
+def _request(where: str, path: str) -> str:
+    """Status and text of the answer.  Raises OwnerError."""
     connection = _SocketConnection(where[len(_UNIX) :])
     with contextlib.closing(connection):
         try:
             connection.request("GET", path, headers={"Host": "docker"})
             response = connection.getresponse()
-            return response.status, json.loads(response.read() or b"null")
+            return f"{response.status} {_whole(response.read(_LONGEST + 1)).decode(errors='backslashreplace')}"
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise OwnerError(
-                f"no Docker Engine answers at {where} ({reason}): start it, or name its socket in DOCKER_HOST"
-            ) from error
+            raise OwnerError(_no_engine(where, reason)) from error
+
+
+def _whole(data: bytes) -> bytes:
+    if len(data) > _LONGEST:
+        raise ValueError(f"it says more than {_LONGEST >> 20} MB")
+    return data
+
+
+def _no_engine(where: str, reason: str) -> str:
+    return f"no Docker Engine answers at {where} ({reason}): start it, or name its socket in DOCKER_HOST"
+
+
+def _ask_docker(path: str) -> tuple[int, Any]:
+    """Status and answer.  A child asks, as an answer may come octet by octet and have no end."""
+    where = os.environ.get("DOCKER_HOST") or _DOCKER_HOST
+    if not where.startswith(_UNIX):
+        raise OwnerError(f"DOCKER_HOST is {where}: only a Docker Engine of this host, at unix://…, has namespaces here")
+    (answer,) = contained.each(lambda asked: _request(where, asked), [path], _PATIENCE_S)
+    if answer.broken:
+        raise Silent(_no_engine(where, f"nothing in {_PATIENCE_S} seconds"))
+    if answer.error:
+        raise Silent(answer.error)
+    status, _space, text = answer.text.partition(" ")
+    try:
+        return int(status), json.loads(text or "null")
+    except ValueError as error:
+        raise OwnerError(_no_engine(where, "what answers is none")) from error
 
 
 def _docker(reference: str, run_command: RunCommand) -> _Place:
@@ -143,7 +176,14 @@ def _podman(reference: str, run_command: RunCommand) -> _Place:
 
 
 def _container(who: str, said: Mapping[str, Any]) -> _Place:
-    """Docker's engine and podman describe a container alike."""
+    """Docker's engine and podman describe a container alike.  Raises OwnerError for anything else too."""
+    try:
+        return _described(who, said)
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise OwnerError(f"what is said of {who} is no description of a container") from error
+
+
+def _described(who: str, said: Mapping[str, Any]) -> _Place:
     state, mode = said.get("State") or {}, str((said.get("HostConfig") or {}).get("NetworkMode", ""))
     if mode != "none":
         raise OwnerError(
@@ -155,16 +195,33 @@ def _container(who: str, said: Mapping[str, Any]) -> _Place:
     files = {"resolv.conf": said.get("ResolvConfPath"), "hosts": said.get("HostsPath")}
     mounts = {str(item.get("Destination")): str(item.get("Source")) for item in said.get("Mounts") or ()}
     files.update({name: mounts[f"/etc/{name}"] for name in files if f"/etc/{name}" in mounts})
-    return _of_process(int(state["Pid"])), {name: str(path) for name, path in files.items() if _is_its_own(path)}
+    places = {name: _without_links(path) for name, path in files.items() if path}
+    return _of_process(int(state["Pid"])), {name: path for name, path in places.items() if _is_its_own(path)}
 
 
-def _is_its_own(path: Optional[str]) -> bool:
-    """Whether a file is there and is the container's, and not one of the host's that is mounted in it."""
-    if not path or os.path.islink(path) or not os.path.isfile(path):
+def _without_links(path: Any) -> str:
+    """The same without the one link that every system has."""
+    text = str(path)
+    return text[len("/var") :] if text.startswith("/var/run/") else text
+
+
+def _is_its_own(path: str) -> bool:
+    """Whether a file is there and is the container's, and not one of the host's that is mounted in it.
+
+    `open_guarded` finds it by the same path later, and follows no link either.
+    """
+    try:
+        descriptor = open_guarded(path, os.O_RDONLY)
+    except (OSError, ValueError):
         return False
-    return not os.path.realpath(path).startswith(_OF_THE_HOST) and not any(
-        os.path.samefile(path, one) for one in ("/etc/resolv.conf", "/etc/hosts") if os.path.exists(one)
-    )
+    try:
+        return not path.startswith(_OF_THE_HOST) and not any(
+            os.path.samestat(os.fstat(descriptor), os.stat(one))
+            for one in ("/etc/resolv.conf", "/etc/hosts")
+            if os.path.exists(one)
+        )
+    finally:
+        os.close(descriptor)
 
 
 def _pid(reference: str, run_command: RunCommand) -> _Place:
@@ -178,7 +235,7 @@ def _machine(reference: str, run_command: RunCommand) -> _Place:
     arguments = ["machinectl", "show", "--property=Leader", "--value", "--", reference]
     code, output, errors = _run(run_command, arguments, "systemd-container")
     leader = output.strip()
-    if code or not leader.isdigit():
+    if code or not re.fullmatch("[0-9]{1,10}", leader):
         reason = errors.strip() or f"exit code {code}"
         raise OwnerError(f"there is no machine {reference} on this host ({reason}): start it with --private-network")
     return _of_process(int(leader)), {}
@@ -193,7 +250,14 @@ def _run(run_command: RunCommand, arguments: list[str], package: str) -> tuple[i
     program = shutil.which(arguments[0], path=_SEARCH_PATH)
     if program is None:
         raise OwnerError(f"this host has no program {arguments[0]}: install the package {package}")
-    return run_command([program, *arguments[1:]])
+    # It may wait for somebody who does not answer.
+    limit = shutil.which("timeout", path=_SEARCH_PATH)
+    code, output, errors = run_command([*([limit, "-k1", str(_PATIENCE_S)] if limit else []), program, *arguments[1:]])
+    if limit and code == _TIMED_OUT:
+        raise Silent(f"{arguments[0]} says nothing in {_PATIENCE_S} seconds: see what it waits for")
+    if len(output) > _LONGEST:
+        raise OwnerError(f"{arguments[0]} says more than {_LONGEST >> 20} MB")
+    return code, output, errors
 
 
 _FINDERS: dict[str, Callable[[str, RunCommand], _Place]] = {

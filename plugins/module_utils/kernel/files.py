@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Files that others wrote: read up to a size, never waited for, and found without following anybody's links."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import Optional
+
+AT_MOST = 1 << 20
+"""Octets of a file that are read."""
+
+_OPENING = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+
+
+class Refused(OSError):
+    """A file that is not read or written; the message says why."""
+
+
+def read_text(path: str) -> Optional[str]:
+    """What a file says, odd octets as ``\\\\xff``; None if there is none, it is no plain file, or it is too large."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | _OPENING)
+    except OSError:
+        return None
+    try:
+        return read_open(descriptor).decode(errors="backslashreplace")
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
+
+
+def read_open(descriptor: int) -> bytes:
+    """All of an open file.  Refused if it is no plain file, or too large."""
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise Refused("it is no plain file")
+    parts, left = [], AT_MOST + 1
+    while left and (part := os.read(descriptor, left)):
+        parts.append(part)
+        left -= len(part)
+    if not left:
+        raise Refused(f"it has more than {AT_MOST >> 20} MB")
+    return b"".join(parts)
+
+
+def open_guarded(path: str, flags: int) -> int:
+    """Open a file by a path on which only root can change anything: no links, in directories of root's alone.
+
+    What is checked is what is opened: each directory from the one before it.  Refused if it is another one's to change
+    or no plain file with one name.
+    """
+    *folders, name = [part for part in path.split("/") if part]
+    if not path.startswith("/") or {".", ".."}.intersection([*folders, name]):
+        raise Refused(f"{path} is no path from the root")
+    place = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for folder in folders:
+            _check_folder(place, path)
+            below = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
+            os.close(place)
+            place = below
+        _check_folder(place, path)
+        descriptor = os.open(name, flags | os.O_NOFOLLOW | _OPENING, dir_fd=place)
+    finally:
+        os.close(place)
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+        os.close(descriptor)
+        raise Refused(f"{path} is no plain file with one name")
+    return descriptor
+
+
+def _check_folder(descriptor: int, path: str) -> None:
+    status = os.fstat(descriptor)
+    others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
+    if status.st_uid != os.geteuid() or others:
+        raise Refused(f"somebody else than root can change a directory of {path}")
