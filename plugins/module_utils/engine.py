@@ -7,9 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any, Optional
 
 from .journal import Journal
@@ -17,13 +16,17 @@ from .kernel.host import Host
 from .kernel.netlink import NetlinkError
 from .kernel.nft import NftError
 from .kernel.owners import OwnerError
-from .plan import Key, Namespace, Resource, encode
+from .plan import PORT, Key, Link, Namespace, Resource
+from .reporting import explain, namespaces_of, subject
 from .resources.base import Found, Kind, Operation
 from .resources.registry import kinds
 from .resources.resolver import ResolverError
 from .state import Unsafe
 
 _ROUNDS = 2
+
+_OUTLIVING = ("link", "resolver")
+"""Kinds of objects that are not gone with the name of a namespace that was ours: a process may hold it open."""
 
 _METHODS = ("create", "change", "finish")
 """In the order they are called: what is made may be what something else is changed to."""
@@ -35,6 +38,16 @@ class EngineError(Exception):
 
 class Obstacles(EngineError):
     """Objects of somebody else stand where ours belong; nothing was changed."""
+
+
+class Broken(EngineError):
+    """Sandboxes whose namespaces somebody else owns cannot be had; all else is as wanted.  ``operations`` were done."""
+
+    def __init__(self, sentences: Mapping[str, str], operations: Sequence[Operation[Any]], check: bool) -> None:
+        self.operations = list(operations)
+        said = "; ".join(f"sandbox {name}: {sentence}" for name, sentence in sorted(sentences.items()))
+        rest = "would be" if check else "was"
+        super().__init__(f"{said}. All else {rest} brought to the plan; run again when that is mended.")
 
 
 Observed = dict[Key, Found[Any]]
@@ -82,6 +95,7 @@ def difference(
     wanted_keys = {item.key for item in wanted}
     gone: set[Key] = set()
     handed_over: set[str] = set()
+    outliving: set[str] = set()
     operations: list[Operation[Any]] = []
     # In the registry's order what owns is settled before what is owned.
     for name, kind in registry.items():
@@ -93,7 +107,8 @@ def difference(
         for item in sorted((item for item in wanted if item.kind == name), key=lambda item: item.key):
             found_here = found_by.get(item.key)
             operation: Optional[Operation[Any]]
-            if found_here is not None and getattr(item, "namespace", "") in handed_over:
+            where = getattr(item, "namespace", "")
+            if found_here is not None and (where in handed_over or (where in outliving and name in _OUTLIVING)):
                 operation = Operation("replace", item, found_here.resource)
             else:
                 operation = _compare(kind, item, None if gone.intersection(item.inside) else found_here)
@@ -103,7 +118,8 @@ def difference(
             if operation.action in ("create", "replace"):
                 gone.add(item.key)
             if operation.action == "replace" and isinstance(item, Namespace):
-                handed_over.add(item.name)
+                is_owned = item.owner or (operation.found is not None and operation.found.owner)
+                (handed_over if is_owned else outliving).add(item.name)
     return operations
 
 
@@ -192,7 +208,39 @@ class Engine:
 
     def compare(self, wanted: Sequence[Resource]) -> list[Operation[Any]]:
         """Observe the host and say what would have to be done.  Changes nothing."""
-        return difference(wanted, self._observe(wanted), self._registry)
+        return self._difference(wanted, self._observe(wanted))
+
+    def _difference(
+        self, wanted: Sequence[Resource], observed: Observed, only: Optional[Container[Key]] = None
+    ) -> list[Operation[Any]]:
+        """`difference` without the sandboxes that cannot be had, to which those count where an owner is in the way."""
+        in_the_way: dict[str, list[str]] = {}
+        for item in wanted:
+            place = getattr(item, "namespace", "")
+            if place in self._host.attached and item.key in observed and not observed[item.key].ours:
+                in_the_way.setdefault(place, []).append(f"{item.kind} {observed[item.key].resource.label}")
+        for place, found in in_the_way.items():
+            sentence = f"in the way in there and not made by this project: {', '.join(sorted(found))}"
+            self._host.broken.setdefault(place, f"{sentence}; remove it, or give ours another name")
+        apart = [item for item in wanted if self._is_apart(item)]
+        ports = {PORT + item.role for item in apart if isinstance(item, Link)}
+        return difference(
+            [item for item in wanted if not self._is_apart(item)],
+            {
+                key: found
+                for key, found in observed.items()
+                if not self._is_apart(found.resource) and getattr(found.resource, "role", None) not in ports
+            },
+            self._registry,
+            only,
+        )
+
+    def _is_apart(self, item: Resource) -> bool:
+        """Whether it is, or is in, a sandbox that cannot be had."""
+        if not self._host.broken:
+            return False
+        places = [item.name] if isinstance(item, Namespace) else namespaces_of(item)
+        return not self._host.broken.keys().isdisjoint(places)
 
     def _observe(self, wanted: Sequence[Resource], journal: Optional[Journal] = None) -> Observed:
         """What is there, and what a run that was cut off had begun, though it had no time to mark it."""
@@ -200,7 +248,7 @@ class Engine:
         observed: Observed = {}
         begun = journal.begun({item.key for item in wanted}) if journal else []
         for name, kind in self._registry.items():
-            mine = [item for item in wanted if item.kind == name]
+            mine = self._those(name, wanted)
             kind.prepare(self._host, mine)
             observed.update(kind.observe(self._host, [*mine, *(item for item in begun if item.kind == name)]))
         for item in begun:
@@ -214,7 +262,9 @@ class Engine:
             try:
                 self._take(step)
             except EXPECTED as error:
-                raise EngineError(f"{_subject(step, self._host, error)}: {sentence(error)}") from error
+                raise EngineError(
+                    f"{subject(step.method, step.operations, self._host, error)}: {sentence(error)}"
+                ) from error
 
     def remove(self, operations: Sequence[Operation[Any]]) -> list[str]:
         """Carry removals out; what cannot be done keeps no other from being done.  Returns a sentence about each."""
@@ -233,7 +283,7 @@ class Engine:
         try:
             self._take(step)
         except EXPECTED as error:
-            return f"{_subject(step, self._host, error)}: {sentence(error)}"
+            return f"{subject(step.method, step.operations, self._host, error)}: {sentence(error)}"
         return ""
 
     def _take(self, step: Step) -> None:
@@ -245,12 +295,15 @@ class Engine:
         else:
             getattr(kind, step.method)(self._host, [item.resource for item in step.operations])
 
+    def _those(self, kind: str, wanted: Sequence[Resource]) -> list[Any]:
+        return [item for item in wanted if item.kind == kind and not self._is_apart(item)]
+
     def _refuse(self, wanted: Sequence[Resource]) -> None:
         """Raise EngineError with every reason why the host cannot be as wanted, whatever is installed there."""
         found = [
             sentence
             for name, kind in self._registry.items()
-            for sentence in kind.refuse(self._host, [item for item in wanted if item.kind == name])
+            for sentence in kind.refuse(self._host, self._those(name, wanted))
         ]
         if found:
             raise EngineError(f"{'; '.join(found)}. Nothing was changed on this host.")
@@ -261,7 +314,7 @@ class Engine:
         lacking = [
             sentence
             for name, kind in self._registry.items()
-            if (sentence := kind.require(self._host, [item for item in wanted if item.kind == name]))
+            if (sentence := kind.require(self._host, self._those(name, wanted)))
         ]
         if lacking:
             raise EngineError(f"{'; '.join(lacking)}. Nothing was changed on this host.")
@@ -272,12 +325,13 @@ class Engine:
         """Bring the host to what is wanted; returns the operations, in check mode those that would be done.
 
         ``only`` narrows the run to these keys; see `difference`.  Raises EngineError if the host, observed again, is
-        still not as wanted.  What a run that was cut off had begun is finished, or if this one fails undone, with it.
+        still not as wanted, and Broken if all but somebody's sandboxes is.  What a run that was cut off had begun is
+        finished, or if this one fails undone, with it.
         """
         if check:
-            operations = difference(wanted, self._observe(wanted), self._registry, only)
+            operations = self._difference(wanted, self._observe(wanted), only)
             self._refuse(wanted if operations else ())
-            return operations
+            return self._whole(operations, check)
         journal = Journal(self._host.project, only)
         unfinished = bool(journal.places)
         try:
@@ -292,6 +346,11 @@ class Engine:
         self.warnings += dict.fromkeys(self._host.warnings)
         if unfinished:
             self.warnings.append("An earlier run on this host was cut off; this run finished what it had begun.")
+        return self._whole(operations, check)
+
+    def _whole(self, operations: list[Operation[Any]], check: bool) -> list[Operation[Any]]:
+        if self._host.broken:
+            raise Broken(self._host.broken, operations, check)
         return operations
 
     def clear(self, check: bool) -> list[Operation[Any]]:
@@ -301,7 +360,7 @@ class Engine:
         """
         journal = Journal(self._host.project)
         observed = self._observe((), journal)
-        operations = left = difference((), observed, self._registry)
+        operations = left = self._difference((), observed)
         if check:
             return operations
         unfinished = bool(journal.places)
@@ -312,10 +371,10 @@ class Engine:
             journal.note(former(left, observed), {})
             failed = self.remove(left)
             observed = self._observe((), journal)
-            left = difference((), observed, self._registry)
+            left = self._difference((), observed)
         self._close(journal)
         if left:
-            raise EngineError("; ".join(failed or _explain(left)) + ". All else that is ours was removed.")
+            raise EngineError("; ".join(failed or explain(left)) + ". All else that is ours was removed.")
         if unfinished:
             self.warnings.append("An earlier run on this host was cut off; this run finished what it had begun.")
         return operations
@@ -324,20 +383,38 @@ class Engine:
         self, wanted: Sequence[Resource], only: Optional[Container[Key]], journal: Journal
     ) -> list[Operation[Any]]:
         observed = self._observe(wanted, journal)
-        operations = left = difference(wanted, observed, self._registry, only)
+        operations = left = self._difference(wanted, observed, only)
         if operations:
             self._require(wanted)
+        lost = self._lost()
         # A change can take along what hung on it (routes go with a link that goes down): so look once more.
-        for _round in range(_ROUNDS):
-            if not left:
-                return operations
+        rounds = _ROUNDS
+        while left and rounds:
             journal.note(former(left, observed), {item.resource.key: item.resource for item in left if item.makes})
-            self.apply(left)
+            problem = self._try(left)
             observed = self._observe(wanted, journal)
-            left = difference(wanted, observed, self._registry, only)
+            left = self._difference(wanted, observed, only)
+            if problem is None:
+                rounds -= 1
+            elif self._lost() <= lost:
+                raise problem
+            lost |= self._lost()
         if left:
-            raise EngineError("after the run the host is still not as planned: " + "; ".join(_explain(left)))
+            raise EngineError("after the run the host is still not as planned: " + "; ".join(explain(left)))
         return operations
+
+    def _try(self, operations: Sequence[Operation[Any]]) -> Optional[EngineError]:
+        try:
+            self.apply(operations)
+        except EngineError as error:
+            return error
+        return None
+
+    def _lost(self) -> set[str]:
+        """Sandboxes that cannot be had, or have to be made anew, by what was done inside: a step that fails there is
+        no reason to undo the run.
+        """
+        return self._host.broken.keys() | self._host.spoiled.keys()
 
     def _undo(self, journal: Journal, whose: str) -> str:
         """Bring what a failed run touched back to what it was; returns a sentence about how that went.
@@ -355,7 +432,7 @@ class Engine:
         except EXPECTED as error:
             return f"Undoing what {whose} had changed failed too ({sentence(error)}): run again when that is mended."
         if left:
-            return f"What {whose} had changed was undone, but for: {'; '.join(_explain(left))}."
+            return f"What {whose} had changed was undone, but for: {'; '.join(explain(left))}."
         return f"What {whose} had changed was undone."
 
     def _close(self, journal: Journal) -> None:
@@ -365,111 +442,4 @@ class Engine:
 
     def _compare_back(self, journal: Journal) -> list[Operation[Any]]:
         wanted = journal.before
-        return difference(wanted, self._observe(wanted, journal), self._registry, journal.places)
-
-
-_DOING = {"create": "making", "change": "changing", "finish": "bringing up", "delete": "removing"}
-_NAMED_AT_MOST = 3
-_ENTRIES_AT_MOST = 10
-
-
-def _subject(step: Step, host: Host, error: BaseException) -> str:
-    """What a step was doing when it failed: the objects the error is about, as far as it says, with what was wanted."""
-    here = [item for item in step.operations if host.failed_in in _namespaces_of(item.resource)] or step.operations
-    about = [item for item in here if any(name in str(error) for name in _names_of(item.resource))] or here
-    shown = "; ".join(_explain(about[:_NAMED_AT_MOST], {"create": "{wanted}"}))
-    more = f" and {len(about) - _NAMED_AT_MOST} more" if len(about) > _NAMED_AT_MOST else ""
-    return f"{_DOING[step.method]} {shown}{more}"
-
-
-def _ends_of(resource: Any) -> list[Any]:
-    return [end for end in (resource, getattr(resource, "peer", None)) if end is not None]
-
-
-def _namespaces_of(resource: Resource) -> list[Optional[str]]:
-    return [getattr(end, "namespace", "") for end in _ends_of(resource)]
-
-
-def _names_of(resource: Resource) -> list[str]:
-    return [getattr(end, "name", resource.key[-1]) for end in _ends_of(resource)]
-
-
-_STATES = {"create": "missing", "delete": "still there"}
-
-
-def _in_short(resource: Resource) -> str:
-    """The plain attributes of an object that are not in its name."""
-    said = {name: value for name, value in _described(resource).items() if isinstance(value, (str, int))}
-    shown = ", ".join(f"{name} {value}" for name, value in said.items() if str(value) not in resource.key)
-    return f"wanted: {shown}" if shown else ""
-
-
-def _explain(operations: Iterable[Operation[Any]], states: Optional[Mapping[str, str]] = None) -> list[str]:
-    lines = []
-    for operation in operations:
-        details = ", ".join(f"{d.attribute}: wanted {d.wanted!r}, found {d.found!r}" for d in operation.differences)
-        state = details or (states or _STATES).get(operation.action, "").format(wanted=_in_short(operation.resource))
-        lines.append(f"{operation.resource.kind} {operation.resource.label}" + (f" ({state})" if state else ""))
-    return lines
-
-
-def report(operations: Sequence[Operation[Any]]) -> list[dict[str, Any]]:
-    """Operations as the modules return them: action, kind, name; of a change each attribute's two values."""
-    result = []
-    for operation in operations:
-        entry: dict[str, Any] = {
-            "action": operation.action,
-            "kind": operation.resource.kind,
-            "name": operation.resource.label,
-        }
-        if operation.reason:
-            entry["reason"] = operation.reason
-        if operation.differences:
-            entry["differences"] = [
-                {"attribute": item.attribute, "found": _shown(item.found), "wanted": _shown(item.wanted)}
-                for item in operation.differences
-            ]
-        result.append(entry)
-    return result
-
-
-def diff(operations: Sequence[Operation[Any]]) -> dict[str, dict[str, Any]]:
-    """Before and after for ``--diff``: only the objects and attributes that differ, by ``kind name``."""
-    before: dict[str, Any] = {}
-    after: dict[str, Any] = {}
-    for operation in operations:
-        name = f"{operation.resource.kind} {operation.resource.label}"
-        if operation.action == "create":
-            after[name] = _described(operation.resource)
-        elif operation.action == "delete":
-            before[name] = _described(operation.resource)
-            if operation.reason:
-                after[name] = {"stays because": operation.reason}
-        else:
-            before[name] = {item.attribute: _shown(item.found) for item in operation.differences}
-            after[name] = {item.attribute: _shown(item.wanted) for item in operation.differences}
-            if operation.reason:
-                after[name]["made anew because"] = operation.reason
-    return {"before": before, "after": after}
-
-
-def _shown(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else encode_value(value)
-
-
-def encode_value(value: Any) -> Any:
-    """A field's value as JSON data."""
-    if isinstance(value, Resource):
-        return encode(value)
-    return {**vars(value)} if hasattr(value, "__dataclass_fields__") else value
-
-
-def _described(resource: Resource) -> dict[str, Any]:
-    return {name: _in_brief(value) for name, value in encode(resource).items() if name != "kind"}
-
-
-def _in_brief(value: Any) -> Any:
-    """A table may have thousands of entries: the first few, and how many there are more."""
-    if not isinstance(value, dict) or len(value) <= _ENTRIES_AT_MOST:
-        return value
-    return {**dict(islice(value.items(), _ENTRIES_AT_MOST)), "…": f"and {len(value) - _ENTRIES_AT_MOST:,} more"}
+        return self._difference(wanted, self._observe(wanted, journal), journal.places)

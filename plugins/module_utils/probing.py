@@ -4,23 +4,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Optional
 
 from .kernel import ipvs, namespaces
 from .kernel.connection import reached_by
+from .kernel.files import read_text
 from .kernel.host import Host
 from .kernel.listening import listeners
+from .kernel.netfilter import Netfilter
 from .kernel.nft import NftError
 from .plan import LAN_GROUP, OTHERS, RESOLVER_USER, USED, Nftables, project_of, pruned, role_of, table_name
-from .resources import docker_user, resolver
-from .resources.nftables import FAMILY, parse
+from .resources import docker_user, own_namespaces, resolver
+from .resources.nftables import FAMILY
+from .resources.nftables_reading import UNREADABLE, listed
 from .resources.sysctl import FORWARDING, forwarding_of, read_sysctl
 from .resources.xfrm import lacking
 from .state import State, former_values
@@ -41,6 +45,7 @@ _BEHIND_A_STUB = (
     Path("/run/NetworkManager/no-stub-resolv.conf"),
     Path("/run/dnsmasq/resolv.conf"),
 )
+_OS_RELEASE = "/etc/os-release"
 _SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"
 
 
@@ -72,10 +77,10 @@ def resolvers(paths: Sequence[Path] = (_RESOLV_CONF, *_BEHIND_A_STUB)) -> dict[s
     """The host's resolver settings; where it asks a stub on its loopback, the servers behind that if they are known."""
     settings = {"servers": [], "search": [], "options": []}  # type: dict[str, list[str]]
     for position, path in enumerate(paths):
-        try:
-            found = read_resolv_conf(path.read_text(encoding="utf-8", errors="replace"))
-        except OSError:
+        text = read_text(str(path))
+        if text is None:
             continue
+        found = read_resolv_conf(text)
         found["servers"] = [server for server in found["servers"] if _is_address(server)]
         if position == 0:
             settings = found
@@ -117,25 +122,30 @@ def _foreign_addresses(host: Host) -> list[dict[str, Any]]:
     return sorted(result, key=lambda item: (item["link"], item["address"]))
 
 
-def _foreign_vnis(host: Host, own: Container[str]) -> list[int]:
+def _foreign_vnis(host: Host) -> list[int]:
     """VNIs of VXLANs that no plan of this project made, wherever they are: a host has one of each VNI and port.
 
-    ``own`` are namespaces that need no look.
+    Our own namespaces need no look; in others a mark of ours proves nothing.
     """
-    places = [name for name in namespaces.names() if name not in own]
+    own, planned = own_namespaces.recorded(host.project), own_namespaces.planned(host.project)
+    places = [
+        name
+        for name, number in namespaces.numbers().items()
+        if (name not in planned if own is None else name not in own or own[name].number != number)
+    ]
     places += [f"{folder}/{name}" for folder in _OTHERS_NAMESPACES for name in _listed(folder)]
     found: set[int] = set()
     for place in ["", *places]:
         try:
             links = host.links(place).values() if place else host.snapshot("").links.values()
-        except OSError:
+        except (OSError, ValueError, LookupError):
             continue
-        if any(link["loopback"] and pruned(role_of(link["alias"], host.project)) for link in links):
-            continue  # a plan has its namespaces for itself: it removes what is not its own there
         found.update(
             link["data"]["id"]
             for link in links
-            if link["kind"] == "vxlan" and "id" in link["data"] and not pruned(role_of(link["alias"], host.project))
+            if link["kind"] == "vxlan"
+            and "id" in link["data"]
+            and not (not place and pruned(role_of(link["alias"], host.project)))
         )
     return sorted(found)
 
@@ -183,15 +193,10 @@ def _foreign_bridges(host: Host) -> list[str]:
 
 
 def _table(host: Host) -> Optional[Nftables]:
-    """The project's table, None if there is no such table."""
-    if host.nft is None:
-        return None
-    try:
-        text = host.nft.run(f"list table {FAMILY} {table_name(host.project)}")
-    except NftError:
-        return None
-    table = parse(text, host.project, "", frozenset())
-    return table if table is not None and table.role else None
+    """The project's table, None if there is no such table or nobody can read it."""
+    item = Nftables("", FAMILY, table_name(host.project))
+    table = listed(host, [item], {})[item.key]
+    return table if table is not None and table.role and table.flags != UNREADABLE else None
 
 
 def _others(table: Optional[Nftables]) -> Sequence[str]:
@@ -250,7 +255,7 @@ def _neighbour_tables() -> dict[str, int]:
     for family in (4, 6):
         for name in _NEIGHBOURS:
             value = read_sysctl(f"net.ipv{family}.neigh.default.{name}")
-            if value is not None:
+            if value is not None and value.isdigit():
                 result[f"ipv{family}.{name}"] = int(value)
     return result
 
@@ -283,12 +288,7 @@ def _no_esp(host: Host) -> dict[str, str]:
 
 def flushing(config: Path = _NFTABLES_CONF, units: Path = _UNITS) -> Optional[str]:
     """The distribution's own ruleset if its service is enabled and clears all tables, ours too, when it starts."""
-    try:
-        lines = [
-            line.split("#")[0].split() for line in config.read_text(encoding="utf-8", errors="replace").splitlines()
-        ]
-    except OSError:
-        return None
+    lines = [line.split("#")[0].split() for line in (read_text(str(config)) or "").splitlines()]
     enabled = any(units.glob("*.wants/nftables.service"))
     return str(config) if enabled and ["flush", "ruleset"] in lines else None
 
@@ -296,30 +296,28 @@ def flushing(config: Path = _NFTABLES_CONF, units: Path = _UNITS) -> Optional[st
 def _dropping(host: Host) -> dict[str, list[str]]:
     """By hook, chains of others that drop what they do not know: ``ip filter FORWARD`` of forwarded traffic."""
     result: dict[str, list[str]] = {"forward": [], "input": []}
-    if host.nft is None:
-        return result
-    table, chain = "", ""
-    for line in host.nft.run("list chains").splitlines():
-        words = line.split()
-        if line.startswith("table "):
-            table = " ".join(words[1:3])
-        elif words[:1] == ["chain"]:
-            chain = words[1]
-        elif words[:3] == ["type", "filter", "hook"] and words[-2:] == ["policy", "drop;"] and words[3] in result:
-            result[words[3]].append(f"{table} {chain}")
-    if "table inet firewalld" in host.nft.run("list tables"):
+    with contextlib.suppress(OSError), Netfilter() as netfilter:
+        for chain in netfilter.base_chains():
+            if chain.type == "filter" and chain.drops and chain.hook in result:
+                result[chain.hook].append(f"{chain.family} {chain.table} {chain.name}")
+    if (FAMILY, "firewalld") in host.tables(""):
         for chains in result.values():
             chains.append("inet firewalld")
     return result
 
 
 def _distribution() -> list[str]:
-    try:
-        lines = Path("/etc/os-release").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return []
+    lines = (read_text(_OS_RELEASE) or "").splitlines()
     values = dict(line.split("=", 1) for line in lines if "=" in line)
     return [word for key in ("ID", "ID_LIKE") for word in values.get(key, "").strip('"').split()]
+
+
+def _unless_odd(default: Any, read: Callable[..., Any], *arguments: Any) -> Any:
+    """What is read of what others wrote, or if that is in no form that anybody knows, nothing: the probe goes on."""
+    try:
+        return read(*arguments)
+    except (OSError, ValueError, LookupError, TypeError):
+        return default
 
 
 def probe(host: Host, more: Sequence[str] = (), encryption: bool = False) -> dict[str, Any]:
@@ -333,32 +331,33 @@ def probe(host: Host, more: Sequence[str] = (), encryption: bool = False) -> dic
     answer: dict[str, Any] = {"revision": kept.get("revision", 0), "digest": kept.get("digest", "")}
     answer["shared"] = kept.get("shared", [])
     answer.update({section: plan.get(section, {}) for section in ("leases", "alone", *more)})
-    table, dropping = _table(host), _dropping(host)
+    table = _table(host)
+    dropping = _unless_odd({"forward": [], "input": []}, _dropping, host)
     missing = [] if host.nft is not None else ["nft"]
     missing += [name for name in ("dnsmasq", "conntrack") if shutil.which(name, path=_SEARCH_PATH) is None]
     missing += [RESOLVER_USER] if resolver.user() is None else []
     return {
         "routes": _foreign_routes(host),
         "addresses": _foreign_addresses(host),
-        "vnis": _foreign_vnis(host, plan.get("model", {}).get("sandboxes", ())),
+        "vnis": _unless_odd([], _foreign_vnis, host),
         "links": _links(host),
-        "reached_by": reached_by(host),
+        "reached_by": _unless_odd([], reached_by, host),
         "bridges": _foreign_bridges(host),
-        "resolvers": resolvers(),
+        "resolvers": _unless_odd({"servers": [], "search": [], "options": []}, resolvers),
         "forwarding_before": _forwarded_before(table),
         "forwarding_links": _forwarding_links(host, table),
         "ra_links": _ra_links(host),
-        "neighbour_tables": _neighbour_tables(),
-        "listeners": listeners(),
+        "neighbour_tables": _unless_odd({}, _neighbour_tables),
+        "listeners": _unless_odd([], listeners),
         "dropping": dropping["forward"],
         "closed": dropping["input"],
-        "flushing": flushing(),
+        "flushing": _unless_odd(None, flushing),
         "filters_bridges": _filters_bridges(host),
         "ipvs": ipvs.is_available(),
         "no_esp": _no_esp(host) if encryption else {},
-        "docker_user": docker_user.families_to_open(host),
+        "docker_user": _unless_odd([], docker_user.families_to_open, host),
         "has_table": table is not None,
         "missing": missing,
-        "distribution": _distribution(),
+        "distribution": _unless_odd([], _distribution),
         "kept": answer,
     }

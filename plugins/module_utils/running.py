@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from . import announcing, engine, probing, verifying
+from . import announcing, engine, probing, reporting, verifying
 from .esp import Way
 from .journal import Journal
 from .kernel.host import Host
@@ -29,6 +29,14 @@ class Refused(Exception):
 
 class Overtaken(Refused):
     """Another run was here after this one read the host: what was planned is out of date."""
+
+
+class Partly(Refused):
+    """The host is as planned but for sandboxes in namespaces of others; ``result`` is the module's otherwise."""
+
+    def __init__(self, message: str, result: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.result = result
 
 
 @dataclass(frozen=True)
@@ -93,13 +101,13 @@ def probe(
             host.settled_tables = state.settled_tables
         result = probing.probe(host, more, encryption)
         drift = _drift(project, host, strict=live)
-        result["settled"] = drift is not None and not drift and not Journal(project).places
+        result["settled"] = drift is not None and not (drift or host.broken or Journal(project).places)
         if result["settled"] and state.run.is_dir():
             # No other run comes that would remember it, to a host that is as planned.  A teardown may be under way.
             with contextlib.suppress(OSError):
                 state.keep_settled_tables(host.settled_tables)
         if live:
-            result["drift"] = engine.report(drift or ())
+            result["drift"] = reporting.report(drift or (), host.broken)
         return result
 
 
@@ -144,12 +152,19 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
     texts = _shared_texts(request, state, plan)
     resources = filled(plan, texts)
     host.settled_tables = state.settled_tables
-    operations = worker.converge(resources, request.check)
+    broken: Optional[engine.Broken] = None
+    try:
+        operations = worker.converge(resources, request.check)
+    except engine.Broken as error:
+        broken, operations = error, error.operations
     if not request.check:
         state.keep(text, digest, request.revision, texts)
         state.keep_settled_tables(host.settled_tables)
         announcing.announce(announcing.due(operations, resources))
-    return {**outcome(worker, operations), "digest": digest}
+    result = {**outcome(worker, operations), "digest": digest}
+    if broken is not None:
+        raise Partly(str(broken), result)
+    return result
 
 
 def _shared_texts(request: Request, state: State, plan: Plan) -> dict[str, str]:
@@ -192,8 +207,8 @@ def outcome(worker: engine.Engine, operations: Sequence[Operation[Any]]) -> dict
     """What a module returns of a run."""
     return {
         "changed": bool(operations),
-        "operations": engine.report(operations),
-        "diff": engine.diff(operations),
+        "operations": reporting.report(operations),
+        "diff": reporting.diff(operations),
         "warnings": worker.warnings,
     }
 

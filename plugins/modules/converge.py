@@ -182,6 +182,10 @@ def main() -> None:
             ),
             module.run_command,
         )
+    except running.Partly as refusal:
+        for warning in refusal.result.pop("warnings"):
+            module.warn(warning)
+        module.fail_json(msg=str(refusal), **refusal.result)
     except running.Refused as refusal:
         module.fail_json(msg=str(refusal), overtaken=isinstance(refusal, running.Overtaken))
     for warning in result.pop("warnings"):

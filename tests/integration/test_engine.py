@@ -35,7 +35,7 @@ from host import (
     works,
 )
 
-from ansible_collections.cnm.fabric.plugins.module_utils import engine, running
+from ansible_collections.cnm.fabric.plugins.module_utils import engine, reporting, running
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces, nft
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
 from ansible_collections.cnm.fabric.plugins.module_utils.plan import File, Link, Namespace, Resource, Sysctl
@@ -134,7 +134,8 @@ def _remake(name: str, commands: str) -> str:
     return f"ip netns delete {name}; ip netns add {name}; ip -n {name} link set lo up; {commands}"
 
 
-_MARKED = "ip -n c1 link set lo alias cnm:default:sandbox/c1"
+_RECORDED = "'s/(c1.{{5}}number.{{3}})[0-9]+/\\1'$(stat -Lc %i /run/netns/c1)/"
+_MARKED = f"ip -n c1 link set lo alias cnm:default:sandbox/c1; sed -Ei {_RECORDED} /run/cnm/default/namespaces.json"
 _STOP = "kill $(head -n 1 /run/cnm/default/resolvers/c1.pid)"
 
 HALF_MADE = {
@@ -481,11 +482,11 @@ class TestUsedBridge:
         sh(self.MADE)
         wanted = resources_of(LARGE)
         with Host("default", run_command) as host:
-            said = engine.diff(engine.Engine(host).converge(wanted, check=False))
+            said = reporting.diff(engine.Engine(host).converge(wanted, check=False))
         assert said["before"]["link br-apart"] == {"role": "", "group": 0}
         assert said["after"]["link br-apart"]["role"] == "used/network/apart"
         with Host("default", run_command) as host:
-            said = engine.diff(engine.Engine(host).converge((), check=False))
+            said = reporting.diff(engine.Engine(host).converge((), check=False))
         assert "somebody else's" in said["after"]["link br-apart"]["stays because"]
 
     @on_a_host

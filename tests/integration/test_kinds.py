@@ -35,7 +35,7 @@ from lans import BENEATH, IPVLAN, a_lan
 from meshes import BOXES, VNI, VTEPS, a_mesh, mac_of
 from sampling import some_of
 
-from ansible_collections.cnm.fabric.plugins.module_utils import engine, plan, state
+from ansible_collections.cnm.fabric.plugins.module_utils import engine, plan, reporting, state
 from ansible_collections.cnm.fabric.plugins.module_utils.esp import security_index
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
@@ -428,9 +428,9 @@ class TestDrift:
         converge(wanted)
         sh(DRIFTS["link"]["type"].harm)
         found = operations_for(wanted)
-        (entry,) = (item for item in engine.report(found) if item["action"] == "replace")
+        (entry,) = (item for item in reporting.report(found) if item["action"] == "replace")
         assert entry["reason"] == "the kernel cannot change the type and the peer of a link in place"
-        assert engine.diff(found)["after"]["link c1/eth0"]["made anew because"] == entry["reason"]
+        assert reporting.diff(found)["after"]["link c1/eth0"]["made anew because"] == entry["reason"]
 
     @on_a_host
     def test_another_link_in_the_place_of_a_bridge_is_replaced_too(self) -> None:

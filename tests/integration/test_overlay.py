@@ -16,7 +16,7 @@ from host import converge, on_a_host, run_command, sh
 from machines import Machine, Ping, everyone, two_machines, unanswered
 from meshes import BOXES, MTUS, VNI, VTEPS, a_mesh, addresses_of, mac_of
 
-from ansible_collections.cnm.fabric.plugins.module_utils import engine
+from ansible_collections.cnm.fabric.plugins.module_utils import engine, reporting
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
 from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
     Chain,
@@ -301,12 +301,12 @@ def test_of_thousands_of_entries_a_handful_is_shown() -> None:
         macs = [f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}" for number in range(3000)]
         many = dict.fromkeys(macs, "192.0.2.2")
         wanted = [replace(item, entries=many) if isinstance(item, Fdb) else item for item in a_mesh()]
-        whole = engine.diff(machine.operations(wanted))["after"]["fdb ov0/vx0"]["entries"]
+        whole = reporting.diff(machine.operations(wanted))["after"]["fdb ov0/vx0"]["entries"]
         assert len(whole) == 11
         assert whole["…"] == "and 2,990 more"
         machine.converge(a_mesh())
         (operation,) = machine.operations(wanted)
-        assert engine.report([operation])[0]["differences"] == [
+        assert reporting.report([operation])[0]["differences"] == [
             {
                 "attribute": "entries",
                 "wanted": [*(f"{mac} at 192.0.2.2" for mac in macs[:5]), "and 2,995 more"],

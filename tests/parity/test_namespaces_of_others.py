@@ -161,7 +161,7 @@ def test_containers_of_docker_and_podman(others: Others, subtests: pytest.Subtes
         assert others.unheard(*_EVERYBODY) == []
         assert fleet.site().changed == []
         assert fleet.sh("node1", "ip -o link | wc -l") == links
-    with subtests.test("one that does not run stops the run, in words and before any change"):
+    with subtests.test("one that does not run fails alone, and the run says so"):
         engine("stop", "-t", "0", "web")
         now = snapshot(fleet, "node1")
         stopped = fleet.play("site")
@@ -195,13 +195,13 @@ def test_what_cannot_be_connected_is_named(others: Others) -> None:
     }
     fleet.teardown()
     others.declare(**boxes)
-    before = fleet.sh("node1", "ip -o link; ls /run/netns; nft list ruleset")
     run = fleet.play("site")
     assert run.code != 0
+    assert "create namespace own" in run.operations("node1")
     for part in (
         "one: this host's Docker Engine has no container nowhere",
         "two: the container docked of Docker has a network of its own (--network default)",
         "three: root's podman on this host has no container nowhere",
     ):
         assert part in run.output
-    assert fleet.sh("node1", "ip -o link; ls /run/netns; nft list ruleset") == before
+    assert fleet.sh("node1", "ls /run/netns").split() == ["own"]

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..kernel import namespaces
+from ..kernel.files import AT_MOST, open_guarded, read_open
 from ..kernel.owners import Owned
 from ..plan import Namespace
 from ..state import HALF_WRITTEN, LIB, forget, load, remove_empty, write_atomically
@@ -97,22 +98,34 @@ def tidy(project: str, name: str) -> None:
 def read(path: str) -> Optional[str]:
     """What an owner's file says, None if there is none to be written."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = open_guarded(path, os.O_RDONLY)
     except OSError:
         return None
-    with os.fdopen(descriptor, encoding="utf-8", errors="surrogateescape") as stream:
-        return stream.read()
+    try:
+        return read_open(descriptor).decode(errors="surrogateescape")
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)
 
 
 def _write(path: str, text: str) -> None:
     """In place: a container's file is mounted by what it is, not by its name.  No reader finds it empty."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_NOFOLLOW)
+    descriptor = open_guarded(path, os.O_WRONLY)
     try:
         data = text.encode(errors="surrogateescape")
         os.pwrite(descriptor, data, 0)
         os.ftruncate(descriptor, len(data))
     finally:
         os.close(descriptor)
+
+
+def too_large(path: str) -> bool:
+    """Whether an owner's file is larger than is read of one."""
+    try:
+        return os.stat(path, follow_symlinks=False).st_size > AT_MOST
+    except OSError:
+        return False
 
 
 def found_files(paths: Mapping[str, str], record: Record) -> dict[str, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..kernel.host import Host
-from ..kernel.nft import NftError
+from ..kernel.netfilter import Netfilter
 from ..plan import FORWARDED, DockerUser, Key, mark
 from .base import Found, Kind, Operation
 
@@ -54,8 +54,9 @@ def _may_have(host: Host, family: int) -> bool:
     except OSError:
         pass
     try:
-        return host.nft is not None and bool(host.nft.run(f"list chain {_FAMILY[family]} filter {_CHAIN}"))
-    except NftError:
+        with Netfilter() as netfilter:
+            return _CHAIN in netfilter.chain_names(_FAMILY[family], "filter")
+    except OSError:
         return False
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..kernel import namespaces, netlink
-from ..kernel.host import Host
+from ..kernel.host import Host, try_send
 from ..plan import LAN_GROUP, PORT, USED, Key, Link, Parent, Peer, Port, Vxlan, mark, role_of
 from .base import Difference, Found, Kind, Operation, by_namespace
 
@@ -376,7 +376,18 @@ class LinkKind(Kind[Link]):
                 host.remove(namespace, [netlink.del_link(index) for index in indexes])
             elif indexes:
                 messages = [netlink.set_link(index, group=_DELETE_GROUP) for index in indexes]
-                host.remove(namespace, [*messages, netlink.del_group(_DELETE_GROUP)])
+                try:
+                    host.remove(namespace, [*messages, netlink.del_group(_DELETE_GROUP)])
+                except netlink.NetlinkError as error:
+                    if error.errno != errno.EOPNOTSUPP or not namespace:
+                        raise
+                    self._remove_marks(host, namespace, indexes)
+
+    @staticmethod
+    def _remove_marks(host: Host, namespace: str, indexes: Sequence[int]) -> None:
+        """One of the links is none that goes, like tunl0: root in there has forged a mark.  What stays loses it."""
+        host.run_in(namespace, try_send, [netlink.del_link(index) for index in indexes])
+        host.remove(namespace, [netlink.set_link(index, alias="", group=0) for index in indexes])
 
     @staticmethod
     def _give_back(host: Host, resources: Sequence[Link]) -> None:

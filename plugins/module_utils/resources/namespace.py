@@ -1,26 +1,33 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Network namespaces.  The mark of ours is the alias of ``lo``: it is there before the namespace has a name.
+"""Network namespaces.  Which are ours is on record; the alias of ``lo`` says so to people, and if the record is lost.
 
-Those that somebody else owns get a name, and their ``lo`` stays as it is; what is ours to name is on record.
+Those that somebody else owns get a name, and their ``lo`` stays as it is; what is ours to name is on record.  One of
+ours in which a process keeps us from our table, or that cannot be read, is made anew; one of somebody else's is left
+out of the run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Optional, Union
 
 from ..kernel import namespaces, netlink, owners
-from ..kernel.host import Host
-from ..kernel.owners import Owned, OwnerError
-from ..plan import Key, Namespace, mark, project_of, role_of
+from ..kernel.host import Host, try_send
+from ..kernel.owners import Owned, OwnerError, Silent
+from ..plan import Key, Namespace, mark, project_of, role_of, table_name
 from ..state import forget_inside
-from . import attachment
+from . import attachment, own_namespaces
 from .attachment import Record
 from .base import Difference, Found, Kind, Operation
+from .own_namespaces import Own
 
+_OPEN_AT_ONCE = 200
 _PLACE = "owner's namespace"
+_RECORD = "record"
+_CONTENT = "content"
 
 
 class NamespaceKind(Kind[Namespace]):
@@ -28,27 +35,38 @@ class NamespaceKind(Kind[Namespace]):
 
     name = "namespace"
     stages = (20,)
-    recreated_by = frozenset({"owner", "reference"})
+    recreated_by = frozenset({"owner", "reference", _CONTENT})
 
     def __init__(self) -> None:
+        self._own: dict[str, Own] = {}
+        """Those of ours that are there."""
+        self._is_recorded = True
+        self._spoiled: dict[str, str] = {}
         self._owned: dict[tuple[str, str], Union[Owned, OwnerError]] = {}
         """What each owner has, or why it has none."""
+        self._silent: dict[str, OwnerError] = {}
+        """Kinds of owners that did not answer, and are not asked again."""
         self._others: dict[str, Namespace] = {}
         """Those that have the name of a wanted one, and another owner."""
 
     def prepare(self, host: Host, wanted: Sequence[Namespace]) -> None:
         for item in wanted:
-            if item.owner:
-                self._look_up(host, item.owner, item.reference)
+            if item.owner and self._look_up(host, item.owner, item.reference) is None:
+                host.broken.setdefault(item.name, str(self._problem(item)))
 
     def _look_up(self, host: Host, owner: str, reference: str) -> Optional[Owned]:
-        """The owner's namespace, looked for once a run; None if there is none."""
+        """The owner's namespace, None if there is none.  The owner is asked once a run, and again if it is gone."""
         key = (owner, reference)
-        if key not in self._owned:
+        known = self._owned.get(key)
+        if known is None or (isinstance(known, Owned) and namespaces.number(known.path) != known.number):
             try:
+                if owner in self._silent:
+                    raise self._silent[owner]
                 self._owned[key] = owners.find(owner, reference, host.run_command)
             except OwnerError as problem:
                 self._owned[key] = problem
+                if isinstance(problem, Silent):
+                    self._silent[owner] = problem
         found = self._owned[key]
         return found if isinstance(found, Owned) else None
 
@@ -56,28 +74,42 @@ class NamespaceKind(Kind[Namespace]):
         result: dict[Key, Found[Namespace]] = {}
         wanted_by = {item.name: item for item in wanted}
         records = attachment.records(host.project)
-        for name in namespaces.names():
-            if name in records and records[name].is_of(attachment.mounted(name)):
+        known = own_namespaces.recorded(host.project)
+        self._own, self._is_recorded = {}, known is not None
+        planned = own_namespaces.planned(host.project) if known is None else set()
+        settled = {tuple(look[:2]) for look in host.settled_tables.values()}
+        for name, number in namespaces.numbers().items():
+            if name in records and records[name].is_of(number):
                 continue
             loopback = host.snapshot(name).links.get("lo", {})
             alias = loopback.get("alias", "")
             role = role_of(alias, host.project)
-            if role is None and name not in wanted_by:
-                if project_of(alias) is None:
-                    host.foreign_namespaces.add(name)
-                continue
-            found = Namespace(name, role or "", bool(loopback.get("up")))
-            if role is not None:
+            own = known.get(name) if known is not None else _own(name, number, role, planned)
+            if own is not None and own.number == number:
+                self._own[name] = own
                 host.own_namespaces.add(name)
-            result[found.key] = Found(found, ours=role is not None, stale=host.prunes(role))
+                if name in host.unreadable:
+                    host.spoiled[name] = host.unreadable[name]
+                elif host.snapshot(name).generation not in settled and _is_held(host, name):
+                    host.spoiled[name] = f"a process in there has taken {table_name(host.project)} for itself"
+            elif project_of(alias) in (None, host.project):
+                host.foreign_namespaces.add(name)
+            if name in self._own or name in wanted_by:
+                found = Namespace(name, role or "", bool(loopback.get("up")))
+                stale = name in self._own and host.prunes(self._own[name].role)
+                result[found.key] = Found(found, ours=name in self._own, stale=stale)
         for name in sorted(records.keys() - host.own_namespaces):
             attached = self._attached(host, name, records[name], wanted_by.get(name))
             if attached is not None:
                 result[attached.key] = Found(attached, stale=host.prunes(attached.role))
         self._attach_to(host, wanted, result)
+        self._find_broken(host, wanted)
+        self._spoiled = dict(host.spoiled)
         numbers = {host.number(name) for name in host.attached}
         # Under the names that others gave them they would be seen a second time.
         host.foreign_namespaces -= {name for name in host.foreign_namespaces if attachment.mounted(name) in numbers}
+        for name in host.foreign_namespaces:
+            host.disown(name)
         return result
 
     def _attached(self, host: Host, name: str, record: Record, want: Optional[Namespace]) -> Optional[Namespace]:
@@ -122,27 +154,36 @@ class NamespaceKind(Kind[Namespace]):
                 host.attached.add(item.name)
                 host.paths[item.name] = owned.path
 
-    def refuse(self, host: Host, wanted: Sequence[Namespace]) -> list[str]:
-        problems = []
+    def _find_broken(self, host: Host, wanted: Sequence[Namespace]) -> None:
+        """Note which of the owners' namespaces cannot be sandboxes, and why: what is done in there is theirs."""
         numbers: dict[int, Namespace] = {}
         files: dict[str, Namespace] = {}
         for item in wanted:
-            if item.owner:
-                owned = self._owned[(item.owner, item.reference)]
-                problem = str(owned) if isinstance(owned, OwnerError) else self._unfit(host, item, owned, numbers)
-                problems += [f"{item.name}: {problem}"] if problem else []
-                for path in owned.files.values() if isinstance(owned, Owned) else ():
-                    if (other := files.setdefault(path, item)) is not item:
-                        problems.append(f"{item.name}: its {path} is that of {other.name} too: give each its own")
-        return problems
+            owned = self._owned.get((item.owner, item.reference))
+            if not isinstance(owned, Owned):
+                continue
+            problem = self._unfit(host, item, owned, numbers)
+            for path in owned.files.values():
+                if attachment.too_large(path):
+                    problem = f"its {path} has more than 1 MB, which nobody reads: make it smaller"
+                if (other := files.setdefault(path, item)) is not item:
+                    problem = f"its {path} is that of {other.name} too: give each its own"
+            if problem:
+                host.broken.setdefault(item.name, problem)
+        # What is in there is not looked at, as it may be another sandbox's.
+        host.attached -= host.broken.keys()
 
     def _unfit(self, host: Host, item: Namespace, owned: Owned, numbers: dict[int, Namespace]) -> str:
         """Why the owner's namespace cannot be the sandbox; "" if it can."""
-        links = host.links(owned.path)
+        there = item.name in host.attached and owned.number == host.number(item.name)
+        place = item.name if there else owned.path
+        links = host.snapshot(place).links
         who = owners.words(item.owner, item.reference)
         other = numbers.setdefault(owned.number, item)
         if other is not item:
             return f"{who} is the namespace of the sandbox {other.name} already"
+        if place in host.unreadable:
+            return host.unreadable[place]
         loopback = links.get("lo", {})
         if project_of(str(loopback.get("alias", ""))) is not None:
             return f"{who} is a namespace that this collection made: connect that sandbox itself"
@@ -163,8 +204,13 @@ class NamespaceKind(Kind[Namespace]):
             if getattr(wanted, name) != getattr(found, name)
         ]
         if not wanted.owner:
-            up = wanted.loopback_up
-            return [*result, *([] if up == found.loopback_up else [Difference("loopback_up", up, found.loopback_up)])]
+            if wanted.loopback_up != found.loopback_up:
+                result.append(Difference("loopback_up", wanted.loopback_up, found.loopback_up))
+            if not self._is_recorded:
+                result.append(Difference(_RECORD, "kept", "lost"))
+            if found.name in self._spoiled:
+                result.append(Difference(_CONTENT, "ours to change", self._spoiled[found.name]))
+            return result
         who = owners.words(wanted.owner, wanted.reference)
         if wanted.attached and not found.attached:
             result.append(Difference(_PLACE, f"what {who} has now", "another, or none"))
@@ -179,15 +225,29 @@ class NamespaceKind(Kind[Namespace]):
         for resource in resources:
             if resource.owner:
                 self._attach(host, resource)
-                continue
-            alias = mark(host.project, resource.role)
+        own = [resource for resource in resources if not resource.owner]
+        for start in range(0, len(own), _OPEN_AT_ONCE):
+            self._make(host, own[start : start + _OPEN_AT_ONCE])
 
-            def prepare(alias: str = alias) -> None:
-                with netlink.Netlink() as socket:
-                    socket.send([netlink.set_link(1, alias=alias, up=True)])
+    def _make(self, host: Host, resources: Sequence[Namespace]) -> None:
+        """They are on record before they have names: a run that is killed leaves none that nobody knows as ours."""
 
-            namespaces.create(resource.name, prepare)
-            host.own_namespaces.add(resource.name)
+        def prepare() -> None:
+            with netlink.Netlink() as socket:
+                socket.send([netlink.set_link(1, alias=mark(host.project, resource.role), up=True)])
+
+        made = []
+        try:
+            for resource in resources:
+                made.append(namespaces.make(prepare))
+                self._own[resource.name] = Own(os.fstat(made[-1]).st_ino, resource.role)
+            own_namespaces.record(host.project, self._own)
+            for resource, descriptor in zip(resources, made):
+                namespaces.name_it(resource.name, descriptor)
+                host.own_namespaces.add(resource.name)
+        finally:
+            for descriptor in made:
+                os.close(descriptor)
 
     def _attach(self, host: Host, resource: Namespace, known: Optional[Record] = None) -> None:
         """``known`` is what is on record of it."""
@@ -224,8 +284,11 @@ class NamespaceKind(Kind[Namespace]):
             if wanted.owner:
                 self._attach_anew(host, wanted)
                 continue
-            alias = mark(host.project, wanted.role)
-            host.send(wanted.name, [netlink.set_link(1, alias=alias, up=wanted.loopback_up)])
+            role = wanted.role or self._own[wanted.name].role
+            self._own[wanted.name] = Own(namespaces.inode(wanted.name), role)
+            host.send(wanted.name, [netlink.set_link(1, alias=mark(host.project, role), up=wanted.loopback_up)])
+        if any(not operation.resource.owner for operation in operations):
+            own_namespaces.record(host.project, self._own)
 
     def _attach_anew(self, host: Host, wanted: Namespace) -> None:
         """The owner has another namespace now, or its files are its own again."""
@@ -241,9 +304,10 @@ class NamespaceKind(Kind[Namespace]):
         if not record.named or attachment.mounted(name) != record.number:
             return
         place = f"{namespaces.DIRECTORY}/{name}"
-        links = host.links(place).values()
+        links = host.snapshot(place).links.values()
         ours = [link["index"] for link in links if host.prunes(role_of(link["alias"], host.project))]
-        host.remove(place, [netlink.del_link(index) for index in ours])
+        # What its root keeps from going is his.
+        host.run_in(place, try_send, [netlink.del_link(index) for index in ours])
         namespaces.delete(name)
 
     def delete(self, host: Host, resources: Sequence[Namespace]) -> None:
@@ -252,7 +316,9 @@ class NamespaceKind(Kind[Namespace]):
                 self._detach(host, resource)
             else:
                 namespaces.delete(resource.name)
+                self._own.pop(resource.name, None)
             forget_inside(resource.name)
+        own_namespaces.record(host.project, self._own)
 
     def _detach(self, host: Host, resource: Namespace) -> None:
         record = attachment.records(host.project).get(resource.name)
@@ -267,3 +333,19 @@ class NamespaceKind(Kind[Namespace]):
         if not namespaces.exists(resource.name) and path.is_file() and path.stat().st_size == 0:
             namespaces.delete(resource.name)
         attachment.tidy(host.project, resource.name)
+        known = own_namespaces.recorded(host.project) or {}
+        if resource.name in known and not namespaces.exists(resource.name):
+            del known[resource.name]
+            own_namespaces.record(host.project, known)
+
+
+def _own(name: str, number: int, role: Optional[str], planned: Container[str]) -> Optional[Own]:
+    """What a mark says, there being no record."""
+    ours = role is not None and name in planned and not namespaces.is_of_another_user(name)
+    return Own(number, role or "") if ours else None
+
+
+def _is_held(host: Host, name: str) -> bool:
+    """Whether a process has our table of a namespace for itself, so that nobody else can change or remove it."""
+    own = table_name(host.project)
+    return any(table.owned and table.name == own for table in host.tables(name).values())

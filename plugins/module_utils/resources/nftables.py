@@ -6,88 +6,34 @@ A table is compared by what nft prints of it: the wanted one is loaded into a th
 same nft, so that spelling, order and version make no difference, and a rule the kernel would refuse is known before
 anything changes.  The mark is the table's comment.
 
-Neither is done for a table that was found as wanted while its namespace has seen no transaction since.
+What others can write is listed, and changed, by a child process: nft crashes on what a newer one has written (1.0.6 on
+sets of 1.1.2).  A table that cannot be listed, or changed so, is made anew by netlink, as a copy of the one in the
+throw-away namespace; new ones always are.
+
+Nothing is listed of a table that was found as wanted while its namespace has seen no transaction since.
 """
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Optional, Union
 
-from ..kernel import namespaces
+from ..kernel import contained, namespaces, netfilter
 from ..kernel.conntrack import forget_moved, forget_udp, is_of_services, program
 from ..kernel.host import Host
+from ..kernel.netlink import NetlinkError
 from ..kernel.nft import Nft, NftError
 from ..plan import Chain, Collection, Key, Nftables, content_digest, mark, role_of, table_name
 from .base import Difference, Found, Kind, Operation
+from .nftables_reading import UNREADABLE, listed, parse, user_chains
 
 FAMILY = "inet"
 FAMILIES = (FAMILY, "bridge")
 
-_USERS = "user_"
-"""Chains, sets and maps whose name begins so are the user's, for the rules in the user's chains."""
-
-_COMMENT = re.compile(r'^\tcomment "(.*)"$')
-_FLAGS = re.compile(r"^\tflags (.*)$")
-_BLOCK = re.compile(r"^\t(set|map|chain) (\S+) \{$")
 _TABLE = re.compile(r"^table \S+ (\S+) \{$.*?^\}$", re.DOTALL | re.MULTILINE)
-_ELEMENTS = re.compile(r"elements = \{(.*?)\}", re.DOTALL)
-
-
-def parse(text: str, project: str, namespace: str, user_chains: frozenset[str]) -> Optional[Nftables]:
-    """The table that ``nft list table`` printed, its statements as nft words them; None if it printed none."""
-    lines = text.splitlines()
-    if not lines or not lines[0].startswith("table "):
-        return None
-    _table, family, name, _brace = lines[0].split()
-    comment = flags = ""
-    body: list[str] = []
-    blocks: list[tuple[str, str, list[str]]] = []
-    users: list[str] = []
-    in_users = False
-    for line in lines[1:]:
-        in_users = in_users or bool((match := _BLOCK.match(line)) and match[2].startswith(_USERS))
-        if in_users:
-            users.append(line)
-            in_users = line != "\t}"
-        if match := _COMMENT.match(line):
-            comment = match[1]
-        elif match := _FLAGS.match(line):
-            flags = match[1]
-        elif match := _BLOCK.match(line):
-            body = []
-            if match[2] in user_chains or not match[2].startswith(_USERS):
-                blocks.append((match[1], match[2], body))
-        elif line == "\t}":
-            body = []
-        else:
-            body.append(line.strip())
-    return Nftables(
-        namespace,
-        family,
-        name,
-        role_of(comment, project) or "",
-        tuple(_collection(block, lines_of) for noun, block, lines_of in blocks if noun != "chain"),
-        tuple(_chain(block, lines_of, block in user_chains) for noun, block, lines_of in blocks if noun == "chain"),
-        flags,
-        "\n".join(users),
-    )
-
-
-def _collection(name: str, lines: Sequence[str]) -> Collection:
-    text = "\n".join(lines)
-    match = _ELEMENTS.search(text)
-    elements = sorted(item.strip() for item in match[1].split(",")) if match else []
-    declaration = " ".join(f"{line.strip()};" for line in _ELEMENTS.sub("", text).splitlines() if line.strip())
-    return Collection(name, declaration, tuple(elements))
-
-
-def _chain(name: str, lines: Sequence[str], user: bool) -> Chain:
-    hook = lines[0].rstrip(";") if lines and lines[0].startswith("type ") else ""
-    rules = () if user else tuple(lines[1:] if hook else lines)
-    return Chain(name, hook, rules, user)
 
 
 def _declare(table: Nftables, project: str) -> list[str]:
@@ -187,6 +133,7 @@ class NftablesKind(Kind[Nftables]):
 
     def __init__(self) -> None:
         self._normal: dict[str, Nftables] = {}
+        self._copies: dict[str, netfilter.Copy] = {}
         self._project = ""
         self._texts: dict[Key, tuple[Nftables, str]] = {}
 
@@ -198,18 +145,19 @@ class NftablesKind(Kind[Nftables]):
         settled: dict[str, list[object]] = {}
         wanted_by = {item.key: item for item in wanted}
         tables = self._candidates(host, wanted)
-        places = set(host.places)
+        looks = {table.key: self._look(host, table, wanted_by.get(table.key)) for table in tables}
+        unsettled = [table for table in tables if not _is_settled(host, table, looks[table.key])]
+        found_by = {**wanted_by, **listed(host, unsettled, wanted_by)}
         for table in tables:
-            if table.namespace not in places:
-                continue
-            want = wanted_by.get(table.key)
-            look = self._look(host, table, want)
-            found = want if _is_settled(host, table, look) else self._list(host, table, want)
+            want, found, look = wanted_by.get(table.key), found_by.get(table.key), looks[table.key]
             if look is not None and self._is_as(host, want, found):
                 settled[table.label] = look
             if found is not None and (found.role or want is not None):
-                ours = bool(found.role) or (want is not None and host.repairs(table.namespace, want.role))
-                result[found.key] = Found(found, ours, stale=host.prunes(found.role or None))
+                # Held by a process it is that one's, whatever it says; in one of ours the whole namespace goes for it.
+                held = found is not want and host.tables(table.namespace)[table.family, table.name].owned
+                own = bool(found.role) or (want is not None and host.repairs(table.namespace, want.role))
+                ours = table.namespace in host.own_namespaces or (own and not held)
+                result[found.key] = Found(found, ours and own, stale=ours and host.prunes(found.role or None))
         host.settled_tables = settled if wanted else {}
         return result
 
@@ -222,9 +170,10 @@ class NftablesKind(Kind[Nftables]):
         for name in host.own_namespaces | host.attached:
             bridged = any(link["kind"] == "bridge" for link in host.snapshot(name).links.values())
             places |= {(name, family, own_name) for family in (FAMILIES if bridged else (FAMILY,))}
-        if host.thorough and host.nft is not None:
-            places |= {(place, *table) for place in host.places for table in host.run_in(place, _tables, host.nft)}
-        return [Nftables(*place) for place in sorted(places)]
+        for place in host.places if host.thorough else ():
+            marked = [item for item in host.tables(place).values() if role_of(item.comment, host.project) is not None]
+            places |= {(place, item.family, item.name) for item in marked if item.family in FAMILIES}
+        return [Nftables(*place) for place in sorted(places) if place[0] in host.places]
 
     def _look(self, host: Host, table: Nftables, want: Optional[Nftables]) -> Optional[list[object]]:
         """What `Host.settled_tables` has of a table that is as wanted, None being nothing; None if that cannot be.
@@ -237,18 +186,10 @@ class NftablesKind(Kind[Nftables]):
     def _is_as(self, host: Host, want: Optional[Nftables], found: Optional[Nftables]) -> bool:
         if want is None or found is None or want is found:
             return want is found
+        if found.flags == UNREADABLE:
+            return False
         self._learn(host, [want])
         return not self.differences(want, found)
-
-    @staticmethod
-    def _list(host: Host, table: Nftables, want: Optional[Nftables]) -> Optional[Nftables]:
-        if host.nft is None:
-            return None
-        try:
-            text = host.run_in(table.namespace, host.nft.run, f"list table {table.family} {table.name}")
-        except NftError:
-            return None
-        return parse(text, host.project, table.namespace, _user_chains(want) if want else frozenset())
 
     def prepare(self, host: Host, wanted: Sequence[Nftables]) -> None:
         """Learn how nft prints each wanted table, but where all are known to be as they should; NftError if the kernel
@@ -273,19 +214,21 @@ class NftablesKind(Kind[Nftables]):
         unknown = {text: item for item in wanted if (text := self._text(item)) not in self._normal}
         if not unknown or host.nft is None:
             return
-        texts = namespaces.run_in_new(_printed, host.nft, list(unknown.values()), host.project)
-        for (text, item), printed in zip(unknown.items(), texts):
-            parsed = parse(printed, host.project, "", _user_chains(item))
+        learned = namespaces.run_in_new(_learned, host.nft, list(unknown.values()), host.project)
+        for (text, item), (printed, copy) in zip(unknown.items(), learned):
+            parsed = parse(printed, host.project, "", user_chains(item))
             if parsed is not None:
-                self._normal[text] = parsed
+                self._normal[text], self._copies[text] = parsed, copy
 
     def _normal_of(self, wanted: Nftables) -> Nftables:
         normal = self._normal[self._text(wanted)]
         return replace(normal, namespace=wanted.namespace, name=wanted.name, role=wanted.role)
 
     def differences(self, wanted: Nftables, found: Nftables) -> list[Difference]:
-        if wanted is found:
+        if wanted is found or wanted.flags == UNREADABLE:
             return []
+        if found.flags == UNREADABLE:
+            return [Difference("content", "as planned", "what cannot be read")]
         normal = self._normal_of(wanted)
         result = [
             Difference(name, getattr(normal, name), getattr(found, name))
@@ -312,11 +255,16 @@ class NftablesKind(Kind[Nftables]):
         return host.nft
 
     def create(self, host: Host, resources: Sequence[Nftables]) -> None:
-        self._learn(host, resources)
-        with self._speak(host).together() as run:
-            for item in resources:
-                host.run_in(item.namespace, run, script(item, host.project))
-                self._forget_flows(host, item, None)
+        for item in resources:
+            self._put(host, item, anew=False)
+            self._forget_flows(host, item, None)
+
+    def _put(self, host: Host, wanted: Nftables, anew: bool) -> None:
+        """Make the table; ``anew`` if there may be one, whose place it takes in the same transaction."""
+        self._speak(host)
+        self._learn(host, [wanted])
+        copy, comment = self._copies[self._text(wanted)], mark(host.project, wanted.role)
+        host.run_in(wanted.namespace, netfilter.put, netfilter.as_messages(copy, wanted.name, comment, anew))
 
     def _forget_flows(self, host: Host, wanted: Nftables, found: Optional[Nftables]) -> None:
         """Connections of UDP live on in conntrack with the translation they began with (moby#44742), and those of a
@@ -339,12 +287,23 @@ class NftablesKind(Kind[Nftables]):
             host.run_in(wanted.namespace, forget_moved, host.run_command, *served)
 
     def change(self, host: Host, operations: Sequence[Operation[Nftables]]) -> None:
+        changes = [(operation.resource, operation.found) for operation in operations if operation.found is not None]
+        texts = {
+            wanted.key: (wanted.namespace, self._exchanged(host, operation, operation.found))
+            for operation in operations
+            if operation.found is not None and operation.found.flags != UNREADABLE and (wanted := operation.resource)
+        }
         with self._speak(host).together() as run:
-            for operation in operations:
-                if operation.found is not None:
-                    text = self._exchanged(host, operation, operation.found)
-                    host.run_in(operation.resource.namespace, run, text)
-                    self._forget_flows(host, operation.resource, operation.found)
+            said = contained.each(lambda place: host.run_in(place[0], run, place[1]), list(texts.values()))
+        answers = dict(zip(texts, said))
+        for wanted, found in changes:
+            answer = answers.get(wanted.key, contained.Answer(broken="it cannot be read"))
+            if answer.error:
+                host.failed_in = wanted.namespace
+                raise NftError(answer.error)
+            if answer.broken:
+                self._put(host, replace(wanted, users=found.users), anew=True)
+            self._forget_flows(host, wanted, None if found.flags == UNREADABLE else found)
 
     def _exchanged(self, host: Host, operation: Operation[Nftables], found: Nftables) -> str:
         wanted = operation.resource
@@ -355,13 +314,12 @@ class NftablesKind(Kind[Nftables]):
         return transaction(wanted, self._normal_of(wanted), found, host.project)
 
     def delete(self, host: Host, resources: Sequence[Nftables]) -> None:
-        with self._speak(host).together() as run:
-            for item in resources:
-                host.run_in(item.namespace, run, f"delete table {item.family} {item.name}\n")
-
-
-def _user_chains(table: Nftables) -> frozenset[str]:
-    return frozenset(chain.name for chain in table.chains if chain.user)
+        for item in resources:
+            try:
+                host.run_in(item.namespace, netfilter.put, [netfilter.del_table(item.family, item.name)])
+            except NetlinkError as error:
+                if error.errno != errno.ENOENT:
+                    raise
 
 
 def _is_settled(host: Host, table: Nftables, look: Optional[list[object]]) -> bool:
@@ -387,14 +345,9 @@ def _compare_parts(
     ]
 
 
-def _tables(nft: Nft) -> list[tuple[str, str]]:
-    """(family, name) of every table of a family that ours can be of."""
-    found = [line.split()[1:3] for line in nft.run("list tables").splitlines()]
-    return [(family, name) for family, name in found if family in FAMILIES]
-
-
-def _printed(nft: Nft, tables: Sequence[Nftables], project: str) -> list[str]:
-    """How nft prints each, by way of a namespace that has none; NftError, naming the table, if it refuses one.
+def _learned(nft: Nft, tables: Sequence[Nftables], project: str) -> list[tuple[str, netfilter.Copy]]:
+    """How nft prints each, and what it made of it, in a namespace that has none; NftError, naming the table, if it
+    refuses one.
 
     All in one transaction, side by side under other names: to remove one the kernel takes longer than to make it.
     """
@@ -410,4 +363,6 @@ def _printed(nft: Nft, tables: Sequence[Nftables], project: str) -> list[str]:
                 said = str(error).replace(f" {name} ", f" {table.name} ")
                 raise NftError(f"table {table.label}: {said}") from error
     printed = {match[1]: match[0] for match in _TABLE.finditer(nft.run("list ruleset"))}
-    return [printed.get(name, "") for name in others]
+    with netfilter.Netfilter() as socket:
+        copies = socket.copies()
+    return [(printed.get(name, ""), copies[name]) for name in others]

@@ -26,7 +26,7 @@ def sysctl_path(name: str) -> Path:
 def read_sysctl(name: str) -> Optional[str]:
     """The parameter's value in the thread's namespace, its words with a space between them; None if there is none."""
     try:
-        return " ".join(sysctl_path(name).read_text(encoding="utf-8").split())
+        return " ".join(sysctl_path(name).read_text(encoding="utf-8", errors="backslashreplace").split())
     except FileNotFoundError:
         return None
 

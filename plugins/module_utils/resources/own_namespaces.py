@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Which named namespaces are ours: on record by the number by which the kernel knows each, in a file that only root
+can write.
+
+The alias of ``lo`` is no proof: root in a namespace writes what it likes there.  It is asked only where the record is
+lost as a whole, and then of those alone that the kept plan names and that no other user namespace owns.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Optional
+
+from ..state import RUN, State, forget, load, remove_empty, write_atomically
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True)
+class Own:
+    """One namespace that we made."""
+
+    number: int
+    role: str
+
+
+def _path(project: str) -> Path:
+    return RUN / project / "namespaces.json"
+
+
+def _boot() -> str:
+    return _BOOT_ID.read_text(encoding="ascii").strip()
+
+
+def recorded(project: str) -> Optional[dict[str, Own]]:
+    """What is on record by name; None if there is no record of this boot."""
+    data = load(_path(project))
+    if data.get("boot") != _boot():
+        return None
+    try:
+        return {str(name): Own(int(entry["number"]), str(entry["role"])) for name, entry in data["names"].items()}
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None
+
+
+def planned(project: str) -> set[str]:
+    """Names of those that the kept plan has: what may be ours though the record is lost."""
+    try:
+        resources = json.loads(State(project).kept["plan"])["resources"]
+        return {str(item["name"]) for item in resources if item["kind"] == "namespace" and not item.get("owner")}
+    except (LookupError, TypeError, ValueError):
+        return set()
+
+
+def record(project: str, names: Mapping[str, Own]) -> None:
+    """Put all of them on record, in the place of what was."""
+    path = _path(project)
+    if not names:
+        forget(path)
+        remove_empty(path.parent)
+        return
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    entries = {name: {"number": entry.number, "role": entry.role} for name, entry in sorted(names.items())}
+    write_atomically(path, json.dumps({"boot": _boot(), "names": entries}), 0o600)
