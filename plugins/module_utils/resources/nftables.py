@@ -173,7 +173,8 @@ class NftablesKind(Kind[Nftables]):
         for place in host.places if host.thorough else ():
             marked = [item for item in host.tables(place).values() if role_of(item.comment, host.project) is not None]
             places |= {(place, item.family, item.name) for item in marked if item.family in FAMILIES}
-        return [Nftables(*place) for place in sorted(places) if place[0] in host.places]
+        within = set(host.places)
+        return [Nftables(*place) for place in sorted(places) if place[0] in within]
 
     def _look(self, host: Host, table: Nftables, want: Optional[Nftables]) -> Optional[list[object]]:
         """What `Host.settled_tables` has of a table that is as wanted, None being nothing; None if that cannot be.
