@@ -164,6 +164,8 @@ class Namespace(Resource):
     files: dict[str, str] = field(default_factory=dict)
     """The owner's own ``resolv.conf`` and ``hosts``, written in place: text that stands in front of what was there in
     hosts, and instead of it in resolv.conf."""
+    no_forwarding: tuple[int, ...] = ()
+    """Families that nothing in it forwards; a new namespace takes the host's own forwarding over."""
 
     @property
     def key(self) -> Key:
@@ -268,6 +270,8 @@ class Link(Resource):
     parent: Optional[Parent] = None
     adopts: bool = False
     """Of a bridge that the user named: whether one that somebody else made is used as it is, but for mark and group."""
+    learns_from_reserved: Optional[bool] = None
+    """Of a bridge: whether it learns from frames to 01:80:c2:00:00:0X, which it takes before nftables sees them."""
 
     @property
     def key(self) -> Key:
@@ -344,6 +348,49 @@ class Route(Resource):
 
 ROUTE_PROTOCOL = 137
 ROUTE_PROTOCOL_ALONE = 138
+MAIN_TABLE = 254
+
+
+@dataclass(frozen=True)
+class Rule(Resource):
+    """A rule of policy routing (ip-rule(8)): which table a packet's route comes from, or that it has none.
+
+    Ours carry `ROUTE_PROTOCOL` and one of the project's two priorities; see `rule_priority`.
+    """
+
+    kind: ClassVar[str] = "rule"
+    namespace: str
+    family: int
+    priority: int
+    incoming: str = ""
+    """The link it comes in by; ``lo`` is what the host itself sends.  "" is any."""
+    destination: str = ""
+    """A prefix; "" is any."""
+    table: int = 0
+    """0: no table, the packet is dropped."""
+
+    @property
+    def key(self) -> Key:
+        which = (str(self.priority), self.incoming, self.destination)
+        return (self.kind, self.namespace, str(self.family), *which)
+
+    @property
+    def inside(self) -> tuple[Key, ...]:
+        return (("namespace", self.namespace),) if self.namespace else ()
+
+    @property
+    def label(self) -> str:
+        words = f"from {self.incoming or 'all'} to {self.destination or 'all'}"
+        return f"{self.namespace}/{words}" if self.namespace else words
+
+
+def rule_priority(project: str) -> int:
+    """The first of the two priorities of a project's rules, which say whose they are: a rule has no room for a mark.
+
+    From 1000 to 4999: after the kernel's own table of local addresses (0), before whatever others put there.
+    """
+    digest = hashlib.sha256(f"cnm:{project}".encode()).digest()
+    return 1000 + 2 * (int.from_bytes(digest[:4], "big") % 2000)
 
 
 @dataclass(frozen=True)
@@ -691,7 +738,7 @@ def shared_by(resource: Resource) -> list[str]:
 KINDS: dict[str, type[Resource]] = {
     cls.kind: cls
     for cls in (
-        *(Nftables, DockerUser, Xfrm, Sysctl, Namespace, Link, Address, Fdb, Neighbours, Route),
+        *(Nftables, DockerUser, Xfrm, Sysctl, Rule, Namespace, Link, Address, Fdb, Neighbours, Route),
         *(Ipvs, IpvsTimeouts, File, Resolver),
     )
 }

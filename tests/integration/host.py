@@ -240,6 +240,8 @@ ip -o address show scope global
 echo @@
 ip -4 route
 ip -6 route 2>/dev/null || true
+ip -4 rule
+ip -6 rule 2>/dev/null || true
 echo @@
 bridge fdb | grep -E ' dst .* permanent| static' | sed 's/ link-netnsid [0-9]*//' || true
 ip neighbour show nud permanent

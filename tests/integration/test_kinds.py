@@ -43,6 +43,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.kernel.netlink import N
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.nft import Library, Program
 from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
     KINDS,
+    MAIN_TABLE,
     DockerUser,
     Ipvs,
     IpvsTimeouts,
@@ -51,11 +52,13 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
     Parent,
     RealServer,
     Resource,
+    Rule,
     Sysctl,
     Xfrm,
     decode,
     encode,
     request_id,
+    rule_priority,
 )
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Operation
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.registry import kinds
@@ -86,7 +89,10 @@ IPVS = "modprobe -q ip_vs && test -e /proc/self/net/ip_vs"
 SERVERS = (RealServer("10.0.2.3", 2), RealServer("10.0.2.4", upper=9, lower=3), RealServer("10.0.2.5", 0))
 BY_MARK = Ipvs("c1", mark=7, scheduler="sh", flags=("fallback",), persistence=300, prefix=24, servers=SERVERS)
 
+PRIORITY = rule_priority("default")
+
 EXTRAS: dict[str, tuple[str, Callable[[], Resource]]] = {
+    "rule": ("", lambda: Rule("", 4, PRIORITY, "lo", "10.9.0.0/16", MAIN_TABLE)),
     "docker_user": ("iptables -w -N DOCKER-USER", lambda: KINDS["docker_user"](4)),  # type: ignore[call-arg]
     # Only the kernel of the virtual machine has it: tests/vm has these drifts done there.
     "xfrm": (
@@ -166,6 +172,7 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "loopback_up": Drift(C1 + "link set lo down"),
         "owner": Drift(f'sed -i \'s/"owner": "path"/"owner": "pid"/\' {OF_BOX}'),
         "reference": Drift(f"sed -i s,/run/theirs/box,/run/theirs/other, {OF_BOX}"),
+        "no_forwarding": Drift("ip netns exec c1 sysctl -qw net.ipv4.ip_forward=1"),
         "attached": Drift(f"umount -l {BOX}; {A_BOX}", "owner's namespace"),
         "files": Never("a path has none; tests/integration/test_attached.py has a container's"),
     },
@@ -194,6 +201,7 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "announcement_ms": Never("how a change is told, not how a link is"),
         "adopts": Never("whose the link may be, not how it is"),
         "route_localnet": Drift("sysctl -qw net.ipv4.conf.br-apart.route_localnet=1"),
+        "learns_from_reserved": Drift("echo 0 > /sys/class/net/br-apart/bridge/no_linklocal_learn"),
         "port": Drift(OV0 + "link set vx0 nomaster"),
         "port.master": Drift(OTHER_BRIDGE),
         "port.neigh_suppress": Drift(FLAGS + "neigh_suppress off"),
@@ -246,6 +254,13 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "via": Drift(C1 + "route replace default via 10.0.2.9 proto 137"),
         "link": Drift(C1 + "route replace default dev lo proto 137"),
         "alone": Drift(C1 + "route delete default; " + C1 + "route add default via 10.0.2.1 proto 138"),
+    },
+    "rule": {
+        **dict.fromkeys(("namespace", "family", "priority", "incoming", "destination"), NAME),
+        "table": Drift(
+            f"ip rule delete prio {PRIORITY} iif lo;"
+            f"ip rule add prio {PRIORITY} iif lo to 10.9.0.0/16 table 7 protocol 137"
+        ),
     },
     "sysctl": {
         "namespace": NAME,
@@ -485,6 +500,10 @@ def _changed(resources: Sequence[Resource], kind: str, **values: Any) -> tuple[R
     return tuple(replace(item, **values) if item is first else item for item in resources)
 
 
+def _rules(one: str, table: int) -> tuple[Resource, ...]:
+    return (Rule("", 4, PRIORITY, "", one), Rule("", 4, PRIORITY, "lo", "10.7.0.0/16", table))
+
+
 def every_kind() -> tuple[Sequence[Resource], Sequence[Resource]]:
     """Two plans, the second of which makes, changes and removes an object of every kind."""
     sh("iptables -w -N DOCKER-USER; ip6tables -w -N DOCKER-USER")
@@ -494,8 +513,8 @@ def every_kind() -> tuple[Sequence[Resource], Sequence[Resource]]:
     second = tuple(replace(item, role="sandbox/o") if item.key == ("namespace", "a") else item for item in second)
     ttl, pmtu, ecn = "net.ipv4.ip_default_ttl", "net.ipv4.ip_no_pmtu_disc", "net.ipv4.tcp_ecn"
     return (
-        (*first, Sysctl("c1", ttl, "65"), Sysctl("c1", ecn, "1")),
-        (*second, Sysctl("c1", ttl, "66"), Sysctl("c1", pmtu, "1")),
+        (*first, Sysctl("c1", ttl, "65"), Sysctl("c1", ecn, "1"), *_rules("10.8.0.0/16", MAIN_TABLE)),
+        (*second, Sysctl("c1", ttl, "66"), Sysctl("c1", pmtu, "1"), *_rules("10.9.0.0/16", 0)),
     )
 
 

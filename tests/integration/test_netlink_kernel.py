@@ -308,6 +308,25 @@ def test_an_ipv6_address_is_tentative_if_duplicates_are_looked_for(joined: Place
     assert not found["flags"] & 0x02
 
 
+def test_rules_are_added_once_and_removed(joined: Place) -> None:
+    wanted = [
+        {"family": 4, "priority": 1000, "iif": "br-none", "destination": "", "table": 0},
+        {"family": 4, "priority": 1001, "iif": "lo", "destination": "10.9.0.0/16", "table": 254},
+        {"family": 6, "priority": 1000, "iif": "", "destination": "fd09::/32", "table": 1000},
+    ]
+    joined.send(*(netlink.new_rule(protocol=99, **rule) for rule in wanted))
+
+    def found() -> list[dict[str, Any]]:
+        rules: list[dict[str, Any]] = joined.run(dumped, Netlink.rules)
+        return [rule for rule in rules if rule["protocol"] == 99]
+
+    assert found() == [{**rule, "action": 1 if rule["table"] else 6, "protocol": 99} for rule in wanted]
+    assert joined.refusal(netlink.new_rule(protocol=99, **wanted[0])).errno == errno.EEXIST
+    joined.send(*(netlink.del_rule(protocol=99, **rule) for rule in wanted))
+    assert found() == []
+    assert joined.refusal(netlink.del_rule(protocol=99, **wanted[0])).errno == errno.ENOENT
+
+
 def routes_of(place: Place, protocol: int) -> list[dict[str, Any]]:
     return [route for route in place.routes if route["protocol"] == protocol]
 

@@ -121,6 +121,8 @@ ip -d -o link | sed 's/promiscuity.*//; s/state UNKNOWN/state UP/'
 ip -o addr | sed 's/valid_lft.*//; s/ tentative//'
 ip route
 ip -6 route | grep -v fe80
+ip -4 rule
+ip -6 rule
 nft -s list ruleset
 ls -1 /run/netns 2>/dev/null
 find /run/cnm /var/lib/cnm /etc/netns -mindepth 0 2>/dev/null | sort

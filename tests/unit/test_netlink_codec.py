@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, Optional
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+from pyroute2.netlink.rtnl.fibmsg import fibmsg
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
@@ -443,6 +444,39 @@ CASES = {
         [("RTA_DST", "10.1.0.0"), ("RTA_GATEWAY", "10.0.0.1"), ("RTA_TABLE", 254)],
         "removal of route 10.1.0.0/16 via 10.0.0.1",
     ),
+    "rule about what comes in by a link": Case(
+        netlink.new_rule(6, priority=1000, protocol=137, iif="br-1"),
+        fibmsg,
+        32,
+        NEW,
+        {"family": INET6, "action": 6},
+        [("FRA_IIFNAME", "br-1"), ("FRA_PRIORITY", 1000), ("FRA_PROTOCOL", 137)],
+        "new ipv6 rule 1000 from br-1",
+    ),
+    "rule about what the host sends to a prefix": Case(
+        netlink.new_rule(4, priority=1000, protocol=137, iif="lo", destination="10.0.0.0/24", table=254),
+        fibmsg,
+        32,
+        NEW,
+        {"family": INET, "dst_len": 24, "table": 254, "action": 1},
+        [
+            ("FRA_DST", "10.0.0.0"),
+            ("FRA_IIFNAME", "lo"),
+            ("FRA_PRIORITY", 1000),
+            ("FRA_TABLE", 254),
+            ("FRA_PROTOCOL", 137),
+        ],
+        "new ipv4 rule 1000 from lo to 10.0.0.0/24",
+    ),
+    "rule removed": Case(
+        netlink.del_rule(6, priority=1001, protocol=137, destination="fd00::/64"),
+        fibmsg,
+        33,
+        CHANGE,
+        {"family": INET6, "dst_len": 64, "action": 6},
+        [("FRA_DST", "fd00::"), ("FRA_PRIORITY", 1001), ("FRA_PROTOCOL", 137)],
+        "removal of ipv6 rule 1001 to fd00::/64",
+    ),
     "neighbour": Case(
         netlink.new_neighbour(5, "10.0.0.3", MAC),
         ndmsg,
@@ -534,6 +568,13 @@ def test_pyroute2_reads_a_message_as_it_is_meant(case: Case) -> None:
     assert plain(read["attrs"]) == plain(case.attributes)
 
 
+def test_one_of_a_bridge_s_many_bits_is_set_and_the_others_are_left_as_they_are() -> None:
+    """pyroute2 does not know the attribute: a value and a mask of 32 bits, IFLA_BR_MULTI_BOOLOPT (46)."""
+    for value in (False, True):
+        payload = netlink.set_link(5, kind="bridge", data={"no_linklocal_learn": value}).payload
+        assert payload.endswith(struct.pack("=HHHHII", 16, 2, 12, 46, value, 1))
+
+
 def test_an_alias_goes_without_its_nul_so_that_an_empty_one_clears_it() -> None:
     read = ifinfmsg(netlink.set_link(5, alias="cnm:default:sandbox/c1").payload)
     read.decode()
@@ -567,6 +608,10 @@ def test_ipvlan_flags_which_pyroute2_does_not_know_are_those_of_the_kernels_head
         (lambda: netlink.new_address(1, "10.0.0.300/24"), "'10.0.0.300' is not an IP address"),
         (lambda: netlink.new_address(1, "10.0.0.3/33"), "no prefix length from 0 to 32"),
         (lambda: netlink.new_route("10.0.0.0/8", protocol=1, family=6), "not a destination of family 6"),
+        (
+            lambda: netlink.new_rule(6, priority=1, protocol=1, destination="10.0.0.0/8"),
+            "not a destination of family 6",
+        ),
     ],
 )
 def test_what_is_no_such_value_is_refused_before_the_kernel_sees_it(make: Callable[[], Message], words: str) -> None:
@@ -692,6 +737,7 @@ ABSENT: dict[str, Any] = {
     "kind": "",
     "data": {},
     "port": {},
+    "forwarding4": None,
     "forwarding6": None,
     "accept_ra": None,
     "disable_ipv6": None,
@@ -712,7 +758,7 @@ def test_links_are_read_as_pyroute2_writes_them(answering: Any) -> None:
     inet6 = (b"\x00", settings(forwarding=1, accept_ra=2, disable_ipv6=0, addr_gen_mode=1))
     conf = struct.pack("=HH", 4 + len(inet6[1]), 2) + inet6[1]
     nested = struct.pack("=HH", 4 + len(conf), 0x8000 | 10) + conf
-    inet4 = struct.pack("=33i", *(int(place == 26) for place in range(1, 34)))
+    inet4 = struct.pack("=33i", *(int(place in (1, 26)) for place in range(1, 34)))
     conf4 = struct.pack("=HH", 4 + len(inet4), 1) + inet4
     nested += struct.pack("=HH", 4 + len(conf4), 0x8000 | 2) + conf4
     entries = [
@@ -765,7 +811,7 @@ def test_links_are_read_as_pyroute2_writes_them(answering: Any) -> None:
         | {"slave": "bridge"},
         {**ABSENT, "index": 3, "name": "vx-1", "kind": "vxlan"} | {"data": {"id": 9, "local": "fd00::1", "port": 4789}},
         {**ABSENT, "index": 4, "name": "in6", "forwarding6": 1, "accept_ra": 2, "disable_ipv6": 0}
-        | {"addr_gen_mode": "none", "route_localnet": 1},
+        | {"addr_gen_mode": "none", "forwarding4": 1, "route_localnet": 1},
     ]
     ((kind, flags, _sequence, data),) = requests(answers.sent[0])
     assert (kind, flags) == (18, REQUEST | 0x300)
@@ -828,6 +874,29 @@ def test_routes_are_read_as_pyroute2_writes_them_and_only_unicast_ones_outside_t
     asked = rtmsg(answers.sent[0])
     asked.decode()
     assert (asked["type"], asked["family"], asked["table"]) == (1, 0, 0)
+
+
+def test_rules_are_read_as_pyroute2_writes_them(answering: Any) -> None:
+    kernel, answers = answering(
+        dump(
+            fibmsg,
+            32,
+            ({"family": INET, "table": 255, "action": 1}, [("FRA_TABLE", 255), ("FRA_PROTOCOL", 2)]),
+            (
+                {"family": INET6, "dst_len": 64, "action": 6},
+                [("FRA_DST", "fd00::"), ("FRA_IIFNAME", "br-1"), ("FRA_PRIORITY", 1000), ("FRA_PROTOCOL", 137)],
+            ),
+            ({"family": 128, "action": 1}, []),
+        )
+    )
+    assert kernel.rules() == [
+        {"family": 4, "priority": 0, "iif": "", "destination": "", "table": 255, "action": 1, "protocol": 2},
+        {"family": 6, "priority": 1000, "iif": "br-1", "destination": "fd00::/64", "table": 0, "action": 6}
+        | {"protocol": 137},
+    ]
+    asked = fibmsg(answers.sent[0])
+    asked.decode()
+    assert (asked["family"], asked["table"], asked["action"]) == (0, 0, 0)
 
 
 def test_neighbours_and_forwarding_entries_are_read_as_pyroute2_writes_them(answering: Any) -> None:

@@ -37,6 +37,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
     Resolver,
     Resource,
     Route,
+    Rule,
     Sysctl,
     Vxlan,
     Xfrm,
@@ -67,7 +68,7 @@ CHAINS = st.builds(Chain, NAMES, TEXTS, st.lists(TEXTS, max_size=3).map(tuple), 
 COLLECTIONS = st.builds(Collection, NAMES, TEXTS, st.lists(TEXTS, max_size=3).map(tuple), st.booleans())
 
 RESOURCES: dict[str, st.SearchStrategy[Any]] = {
-    "namespace": st.builds(Namespace, NAMES, ROLES, st.booleans()),
+    "namespace": st.builds(Namespace, NAMES, ROLES, st.booleans(), no_forwarding=st.sampled_from([(), (4,), (4, 6)])),
     "link": st.builds(
         Link,
         SPACES,
@@ -91,6 +92,9 @@ RESOURCES: dict[str, st.SearchStrategy[Any]] = {
     "address": st.builds(Address, SPACES, NAMES, st.builds("{}/{}".format, ADDRESSES, LENGTHS), st.booleans()),
     "route": st.builds(
         Route, SPACES, st.just("default"), st.sampled_from([4, 6]), st.one_of(st.none(), ADDRESSES), SPACES
+    ),
+    "rule": st.builds(
+        Rule, SPACES, st.sampled_from([4, 6]), st.integers(1, 2**31), SPACES, SPACES, st.integers(0, 2**31)
     ),
     "sysctl": st.builds(Sysctl, SPACES, NAMES, TEXTS, st.booleans(), st.one_of(st.none(), TEXTS)),
     "nftables": st.builds(
@@ -132,6 +136,7 @@ LEAST: dict[str, Resource] = {
     "fdb": Fdb("c1", "vx0"),
     "neighbour": Neighbours("c1", "br0"),
     "route": Route("c1", "default"),
+    "rule": Rule("c1", 4, 1000),
     "sysctl": Sysctl("c1", "net.ipv4.ip_forward", "1"),
     "nftables": Nftables("c1", "inet", "cnm"),
     "docker_user": DockerUser(4),
@@ -245,6 +250,7 @@ def test_what_is_set_on_an_object_does_not_change_which_object_it_is(kind: str) 
         "fdb": Fdb("c1", "vx0", {"02:42:0a:00:00:02": "192.0.2.2"}, ("192.0.2.2",)),
         "neighbour": Neighbours("c1", "br0", {"10.0.0.2": "02:42:0a:00:00:02"}),
         "route": Route("c1", "default", via="10.0.0.1", link="eth0"),
+        "rule": Rule("c1", 4, 1000, table=254),
         "sysctl": Sysctl("c1", "net.ipv4.ip_forward", "0", False, "1"),
         "nftables": Nftables("c1", "inet", "cnm", "host", (Collection("s", "type ifname;"),), (Chain("c"),)),
         "docker_user": DockerUser(4),
@@ -267,6 +273,8 @@ def test_keys_of_different_places_differ() -> None:
         Address("", "eth0", "10.0.0.2/24"),
         Route("c1", "default", 6),
         Route("c1", "10.0.0.0/8"),
+        Rule("c1", 6, 1000),
+        Rule("c1", 4, 1000, "lo", "10.0.0.0/8"),
         Nftables("", "inet", "cnm"),
         Nftables("c1", "inet", "cnm_blue"),
     ]
@@ -283,6 +291,7 @@ def test_what_lives_in_what() -> None:
         "fdb": (namespace, ("link", "c1", "vx0")),
         "neighbour": (namespace, ("link", "c1", "br0")),
         "route": (namespace, ("link", "c1", ""), ("addresses", "c1", "")),
+        "rule": (namespace,),
         "sysctl": (namespace,),
         "nftables": (namespace,),
         "docker_user": (),

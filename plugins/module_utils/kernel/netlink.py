@@ -30,6 +30,7 @@ _ANSWER_CAPPED, _ANSWER_HAS_TEXT = 0x100, 0x200
 _ERROR, _DONE = 2, 3
 _NEWLINK, _DELLINK, _GETLINK, _NEWADDR, _DELADDR, _GETADDR = 16, 17, 18, 20, 21, 22
 _NEWROUTE, _DELROUTE, _GETROUTE, _NEWNEIGH, _DELNEIGH, _GETNEIGH = 24, 25, 26, 28, 29, 30
+_NEWRULE, _DELRULE, _GETRULE, _TO_TABLE, _BLACKHOLE = 32, 33, 34, 1, 6
 _GETNSID, _UNSPECIFIED = 90, bytes(4)
 _IFF_UP, _IFF_LOOPBACK, _IFF_RUNNING, _IFF_LOWER_UP = 0x1, 0x8, 0x40, 0x10000
 _IFA_F_NODAD, _IFA_F_PERMANENT = 0x02, 0x80
@@ -140,6 +141,8 @@ _NAME = _Codec(lambda value: os.fsencode(value) + b"\0", text_of)
 _IP = _Codec(_pack_address, _address_text)
 _MAC = _Codec(_pack_mac, lambda data: data.hex(":"))
 _PORTS = _Codec(lambda value: struct.pack(">HH", *value), lambda data: struct.unpack(">HH", data[:4]))
+# One bit of many: its value, and a mask that leaves the others as they are.
+_FIRST_BIT = _Codec(lambda value: struct.pack("=II", bool(value), 1), lambda data: bool(data[0] & 1))
 _GEN_MODE = _choice(1, eui64=0, none=1, stable_secret=2, random=3)
 
 _LINK_NUMBERS = _of(_U32, mtu=4, link=5, master=10, group=27, netns_fd=28)
@@ -147,6 +150,12 @@ _LINK_NUMBERS = _of(_U32, mtu=4, link=5, master=10, group=27, netns_fd=28)
 _LINK_OPTIONS = {**_of(_NAME, name=3), **_of(_MAC, mac=1), **_of(_TEXT, alias=20), **_LINK_NUMBERS}
 _ADDRESS_OPTIONS = {**_of(_IP, local=2, address=1), **_of(_U32, flags=8)}
 _ROUTE_OPTIONS = {**_of(_IP, destination=1, via=5, source=7), **_of(_U32, dev=4, metric=6, table=15)}
+_RULE_OPTIONS = {
+    **_of(_IP, destination=1),
+    **_of(_NAME, iif=3),
+    **_of(_U32, priority=6, table=15),
+    **_of(_U8, protocol=21),
+}
 _NEIGHBOUR_OPTIONS = {**_of(_IP, address=1), **_of(_MAC, mac=2)}
 _FDB_OPTIONS = {**_of(_IP, dst=1), **_of(_MAC, mac=2), **_of(_U16, vlan=5), **_of(_U32, master=9)}
 
@@ -155,6 +164,7 @@ _DATA: dict[str, dict[str, _Option]] = {
         **_of(_U32, forward_delay=1, hello_time=2, max_age=3, ageing_time=4, stp_state=5),
         **_of(_U16, priority=6, group_fwd_mask=9, vlan_default_pvid=39),
         **_of(_FLAG, vlan_filtering=7, mcast_snooping=23),
+        **_of(_FIRST_BIT, no_linklocal_learn=46),
         **_of(_FLAG, nf_call_iptables=36, nf_call_ip6tables=37, nf_call_arptables=38),
     },
     "vxlan": {
@@ -367,6 +377,34 @@ def del_route(destination: str, *, protocol: int = 0, **which: Any) -> Message:
     return new_route(destination, protocol=protocol, remove=True, **which)
 
 
+def _rule(family: int, priority: int, protocol: int, iif: str, destination: str, table: int) -> tuple[bytes, str]:
+    number, address, length = _split(destination) if destination else (_IPV6 if family == 6 else _IPV4, "", 0)
+    if _VERSIONS[number] != family:
+        raise ValueError(f"{destination} is not a destination of family {family}")
+    small, action = table if table < 256 else 0, _TO_TABLE if table else _BLACKHOLE
+    values = {"destination": address or None, "iif": iif or None, "priority": priority}
+    values.update({"table": table or None, "protocol": protocol})
+    body = _ROUTE.pack(number, length, 0, 0, small, 0, 0, action, 0) + _pack(_RULE_OPTIONS, values, "a rule")
+    where = "".join(f" {word} {value}" for word, value in (("from", iif), ("to", destination)) if value)
+    return body, f"ipv{family} rule {priority}{where}"
+
+
+def new_rule(
+    family: int, *, priority: int, protocol: int, iif: str = "", destination: str = "", table: int = 0
+) -> Message:
+    """Add a rule of policy routing that must not exist yet; ``table`` 0 drops what it is about (blackhole)."""
+    body, text = _rule(family, priority, protocol, iif, destination, table)
+    return pack_message(_NEWRULE, _CREATE | _EXCLUSIVE, body, f"new {text}")
+
+
+def del_rule(
+    family: int, *, priority: int, protocol: int, iif: str = "", destination: str = "", table: int = 0
+) -> Message:
+    """Remove the rule that `new_rule` added with the same arguments; ENOENT if there is none."""
+    body, text = _rule(family, priority, protocol, iif, destination, table)
+    return pack_message(_DELRULE, 0, body, f"removal of {text}")
+
+
 # --- Neighbours and forwarding entries ---
 
 
@@ -485,7 +523,7 @@ def _settings4(data: bytes) -> Entry:
     return {name: values[place - 1] for name, place in _DEVCONF4.items() if place <= len(values)}
 
 
-_DEVCONF4 = {"route_localnet": 26}
+_DEVCONF4 = {"forwarding4": 1, "route_localnet": 26}
 _DEVCONF = {"forwarding6": 0, "accept_ra": 3, "disable_ipv6": 26, "addr_gen_mode": 47}
 _DATA_DECODERS = {kind: _decoders(table) for kind, table in _DATA.items()}
 _PORT_DECODERS = _decoders(_PORT)
@@ -500,6 +538,7 @@ _LINK_DECODERS: _Decoders = {
     37: ("link_netnsid", _signed),
 }
 _ADDRESS_DECODERS, _ROUTE_DECODERS = _decoders(_ADDRESS_OPTIONS), _decoders(_ROUTE_OPTIONS)
+_RULE_DECODERS = _decoders(_RULE_OPTIONS)
 _NEIGHBOUR_DECODERS, _FDB_DECODERS = _decoders(_NEIGHBOUR_OPTIONS), _decoders(_FDB_OPTIONS)
 _NO_LINK_ATTRIBUTES = {"name": "", "mac": "", "mtu": 0, "master": 0, "link": 0, "alias": "", "group": 0}
 _NO_SETTINGS, _NO_ROUTE_ATTRIBUTES = (
@@ -563,6 +602,15 @@ def _decode_route(data: bytes, at: int, end: int) -> Optional[Entry]:
     destination = f"{found['destination']}/{length}" if length else "default"
     header = {"family": _VERSIONS[family], "protocol": protocol, "scope": scope, "type": kind}
     return {**_NO_ROUTE_ATTRIBUTES, **header, **found, "destination": destination}
+
+
+def _decode_rule(data: bytes, at: int, end: int) -> Optional[Entry]:
+    family, length, _source_length, _tos, table, _reserved, _reserved2, action, _flags = _ROUTE.unpack_from(data, at)
+    if family not in _VERSIONS:
+        return None
+    found = {"priority": 0, "iif": "", "table": table, "protocol": 0, **_decode(_RULE_DECODERS, data, at + 12, end)}
+    destination = f"{found['destination']}/{length}" if length else ""
+    return {**found, "family": _VERSIONS[family], "destination": destination, "action": action}
 
 
 def _decode_neighbour(data: bytes, at: int, end: int) -> Optional[Entry]:
@@ -729,7 +777,7 @@ class Netlink:
         index, name, mac ("" if none), mtu, up, running, carrier, loopback, master, link (0 if none), link_netnsid (or
         None), alias, group, kind ("" for physical ones), data and port (as `new_link` and `set_link` take them),
         slave (the kind of what it is a port of, ""),
-        route_localnet, forwarding6, accept_ra, disable_ipv6, addr_gen_mode (None without that family).
+        forwarding4, route_localnet, forwarding6, accept_ra, disable_ipv6, addr_gen_mode (None without that family).
         """
         return self._dump(_GETLINK, _LINK.pack(0, 0, 0, 0, 0) + _SKIP_STATISTICS, "list of links", _decode_link)
 
@@ -760,6 +808,10 @@ class Netlink:
         destination (``default`` or ``10.0.0.0/24``), family, via, dev, protocol, table, metric, scope, source, type.
         """
         return self._dump(_GETROUTE, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, _UNICAST, 0), "list of routes", _decode_route)
+
+    def rules(self) -> list[Entry]:
+        """The rules of policy routing: family, priority, iif, destination, table (0 for none), action, protocol."""
+        return self._dump(_GETRULE, _ROUTE.pack(0, 0, 0, 0, 0, 0, 0, 0, 0), "list of rules", _decode_rule)
 
     def neighbours(self) -> list[Entry]:
         """The ARP and ND tables: index, address, mac ("" while unknown), state, permanent."""

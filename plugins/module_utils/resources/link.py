@@ -162,6 +162,7 @@ class LinkKind(Kind[Link]):
             port=_port_of(host, namespace, link),
             vxlan=_vxlan_of(namespace, link, outside),
             parent=_parent_of(host, link, outside),
+            learns_from_reserved=_learns_from_reserved(link),
         )
 
     @staticmethod
@@ -183,6 +184,7 @@ class LinkKind(Kind[Link]):
         ignored = {"announcements", "announcement_ms", "adopts"}
         # A kernel without IPv6 has nothing to guard against.
         ignored |= {"disable_ipv6", "accept_ra"} if found.disable_ipv6 is None else set()
+        ignored |= {"learns_from_reserved"} if found.learns_from_reserved is None else set()  # Linux 5.0
         return [item for item in super().differences(wanted, found) if item.attribute not in ignored]
 
     def create(self, host: Host, resources: Sequence[Link]) -> None:
@@ -292,7 +294,9 @@ class LinkKind(Kind[Link]):
                     messages.append(netlink.set_link(index, alias=alias, addr_gen_mode="none", port=port, group=group))
                 else:
                     host.run_in(namespace, _write_settings, item)
-                    messages.append(netlink.set_link(index, alias=mark(host.project, item.role)))
+                    # The address of scope link that rules know it by; a plan's endpoints alone have IPv6 so.
+                    mode = "eui64" if item.peer is not None and item.disable_ipv6 is False else None
+                    messages.append(netlink.set_link(index, alias=mark(host.project, item.role), addr_gen_mode=mode))
                     messages += _joining(item.port, index, links)
             host.send(namespace, messages)
 
@@ -313,7 +317,7 @@ class LinkKind(Kind[Link]):
             if own:
                 index = host.links(wanted.namespace)[wanted.name]["index"]
                 host.send(wanted.namespace, [netlink.set_link(index, **own)])
-            if any(name.startswith(("port", "vxlan.", "parent.")) for name in names):
+            if any(name.startswith(("port", "vxlan.", "parent.", "learns_")) for name in names):
                 self._change_single(host, wanted, names)
             if wanted.peer is not None:
                 self._change_peer(host, wanted.peer, wanted.mtu if "mtu" in names else None, names)
@@ -324,6 +328,9 @@ class LinkKind(Kind[Link]):
         links = host.links(wanted.namespace)
         index = links[wanted.name]["index"]
         messages = []
+        if "learns_from_reserved" in names:
+            silent = {"no_linklocal_learn": not wanted.learns_from_reserved}
+            messages.append(netlink.set_link(index, kind="bridge", data=silent))
         if wanted.vxlan is not None and "vxlan.learning" in names:
             changes = {"local": wanted.vxlan.local, "learning": wanted.vxlan.learning}
             messages.append(netlink.set_link(index, kind="vxlan", data=changes))
@@ -422,6 +429,8 @@ def _new_link(
     elif item.type == "bridge" and item.namespace:
         # Else each static entry of its forwarding table is two, one of them for VLAN 1, which it does not have.
         data = {"vlan_default_pvid": 0}
+    if item.learns_from_reserved is False:
+        data = {**data, "no_linklocal_learn": True}
     values: dict[str, Any] = {"mac": item.mac, "mtu": item.mtu, "group": item.group}
     return netlink.new_link(item.name, item.type, **values, link=parent, netns_fd=netns_fd, data=data, index=index)
 
@@ -468,6 +477,12 @@ def _is_outside(host: Host, namespace: str, link: Mapping[str, Any]) -> bool:
 def _number_of(descriptor: int) -> Optional[int]:
     with netlink.Netlink() as socket:
         return socket.namespace_id(descriptor)
+
+
+def _learns_from_reserved(link: Mapping[str, Any]) -> Optional[bool]:
+    """None of what is no bridge, and from a kernel that has no such option."""
+    silent = link["data"].get("no_linklocal_learn") if link["kind"] == "bridge" else None
+    return None if silent is None else not silent
 
 
 def _vxlan_of(namespace: str, link: Mapping[str, Any], outside: bool) -> Optional[Vxlan]:

@@ -10,7 +10,7 @@ out of the run.
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Optional, Union
 
@@ -23,11 +23,26 @@ from . import attachment, own_namespaces
 from .attachment import Record
 from .base import Difference, Found, Kind, Operation
 from .own_namespaces import Own
+from .sysctl import FORWARDING, sysctl_path
 
 _OPEN_AT_ONCE = 200
 _PLACE = "owner's namespace"
 _RECORD = "record"
 _CONTENT = "content"
+
+
+def _not_forwarded(host: Host, name: str) -> tuple[int, ...]:
+    """Families that no link there forwards; whoever turns forwarding on for all does so for each."""
+    links = host.snapshot(name).links.values()
+    return tuple(family for family in FORWARDING if not any(link[f"forwarding{family}"] for link in links))
+
+
+def _forward_nothing(families: Iterable[int]) -> None:
+    """Of all links in the thread's namespace, and of those to come."""
+    for family in families:
+        path = sysctl_path(FORWARDING[family])
+        if path.exists():
+            path.write_text("0\n", encoding="ascii")
 
 
 class NamespaceKind(Kind[Namespace]):
@@ -95,7 +110,8 @@ class NamespaceKind(Kind[Namespace]):
             elif project_of(alias) in (None, host.project):
                 host.foreign_namespaces.add(name)
             if name in self._own or name in wanted_by:
-                found = Namespace(name, role or "", bool(loopback.get("up")))
+                up, closed = bool(loopback.get("up")), _not_forwarded(host, name)
+                found = Namespace(name, role or "", up, no_forwarding=closed)
                 stale = name in self._own and host.prunes(self._own[name].role)
                 result[found.key] = Found(found, ours=name in self._own, stale=stale)
         for name in sorted(records.keys() - host.own_namespaces):
@@ -206,6 +222,8 @@ class NamespaceKind(Kind[Namespace]):
         if not wanted.owner:
             if wanted.loopback_up != found.loopback_up:
                 result.append(Difference("loopback_up", wanted.loopback_up, found.loopback_up))
+            if set(wanted.no_forwarding) - set(found.no_forwarding):
+                result.append(Difference("no_forwarding", wanted.no_forwarding, found.no_forwarding))
             if not self._is_recorded:
                 result.append(Difference(_RECORD, "kept", "lost"))
             if found.name in self._spoiled:
@@ -233,6 +251,7 @@ class NamespaceKind(Kind[Namespace]):
         """They are on record before they have names: a run that is killed leaves none that nobody knows as ours."""
 
         def prepare() -> None:
+            _forward_nothing(resource.no_forwarding)
             with netlink.Netlink() as socket:
                 socket.send([netlink.set_link(1, alias=mark(host.project, resource.role), up=True)])
 
@@ -287,6 +306,8 @@ class NamespaceKind(Kind[Namespace]):
             role = wanted.role or self._own[wanted.name].role
             self._own[wanted.name] = Own(namespaces.inode(wanted.name), role)
             host.send(wanted.name, [netlink.set_link(1, alias=mark(host.project, role), up=wanted.loopback_up)])
+            if any(difference.attribute == "no_forwarding" for difference in operation.differences):
+                host.run_in(wanted.name, _forward_nothing, wanted.no_forwarding)
         if any(not operation.resource.owner for operation in operations):
             own_namespaces.record(host.project, self._own)
 

@@ -18,6 +18,7 @@ from .neighbour import NeighbourKind
 from .nftables import NftablesKind
 from .resolver import ResolverKind
 from .route import RouteKind
+from .rule import RuleKind
 from .sysctl import SysctlKind
 from .xfrm import XfrmKind
 
@@ -31,6 +32,7 @@ def kinds() -> list[Kind[Any]]:
         FdbKind(),
         NeighbourKind(),
         RouteKind(),
+        RuleKind(),
         SysctlKind(),
         NftablesKind(),
         DockerUserKind(),
