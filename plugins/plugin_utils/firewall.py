@@ -8,19 +8,18 @@ bridge of ours leaves the table at the second rule of each chain.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from ipaddress import ip_address, ip_network
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ..module_utils.plan import FORWARDED, LINK_GROUP, OPEN_GROUP, OTHERS, Chain, Collection, Nftables, table_name
 from .balancing import Balancing, VirtualService
-from .drivers.base import PlannedEndpoint, PlannedNetwork
+from .drivers.base import PlannedNetwork
 from .drivers.bridge import ICC, MASQUERADE, TRUSTED, gateway_mode, is_on, source_address
-from .identifiers import mac_of, port_group, port_name
 from .ingress import MeshPort, mesh_rules, translations
 from .nftables_balancing import by_nftables, host_services
 from .overlay_rules import overlay_chains, overlay_collections
 from .publishing import PublishedPort, shared_ports
+from .sources import source_chains, source_collections
 
 RESOLVER_ADDRESS = "127.0.0.11"
 RESOLVER_PORT = 20053
@@ -55,6 +54,12 @@ class HostRules:
     """Networks that span hosts, whose packets arrive here in others."""
     virtual: Sequence[VirtualService] = ()
     """Services on networks that the host has an address on, and so calls itself."""
+    with_others: Container[str] = ()
+    """Bridges that others have put somebody on, too: what that one sends is not ours to say."""
+    behind: Mapping[str, Iterable[str]] = field(default_factory=dict)
+    """By network the prefixes that its sandboxes may send from, beside the network's subnets."""
+    data_path: Sequence[int] = (4789,)
+    """The UDP ports by which overlays travel."""
 
     @property
     def guarded(self) -> list[PlannedNetwork]:
@@ -72,6 +77,11 @@ def host_table(rules: HostRules) -> Nftables:
     for family in _FAMILIES:
         collections += _subnet_sets(rules, family)
         collections += _port_maps(rules.ports, family)
+    collections += source_collections(
+        [rules.bridges[n.name] for n in rules.guarded if rules.bridges[n.name] not in rules.with_others],
+        {rules.bridges[name]: prefixes for name, prefixes in rules.behind.items()},
+        rules.data_path,
+    )
     collections += overlay_collections(rules.overlays)
     balancing = by_nftables("", host_services(rules.virtual))
     collections += balancing.collections
@@ -86,6 +96,7 @@ def host_table(rules: HostRules) -> Nftables:
             _others(rules),
             Chain("pass", rules=(*([f"meta mark set meta mark | {FORWARDED:#x}"] if rules.marked else ()), "accept")),
             _forward(rules),
+            *source_chains(),
             _direct_access(),
             Chain("prerouting", "type nat hook prerouting priority -100; policy accept", (_TO_HOST,)),
             Chain("output", "type nat hook output priority -100; policy accept", (_TO_HOST, *balancing.output)),
@@ -259,8 +270,7 @@ def _forward(rules: HostRules) -> Chain:
 def _direct_access() -> Chain:
     """Packets that aim at a sandbox, or at the host's loopback, from where neither is at home (moby#45610).
 
-    Nor does any come in another's name: with a packet from a sandbox it cannot reach, to itself, anyone could begin
-    the connection whose answers are let by.
+    In whose name they come, `source_chains` has seen to.
     """
     return Chain(
         "direct_access",
@@ -272,7 +282,6 @@ def _direct_access() -> Chain:
             # The kernel takes all of it but 127.0.0.1 where answers to the loopback may come in (route_localnet).
             "ip saddr 127.0.0.0/8 drop",
             "ct state established,related accept",
-            *_both("IP saddr @subnetsN IP saddr . iifname != @homesN drop"),
             # Of IPv4 the kernel takes none of these; of IPv6 it does.
             "iifname @bridges fib saddr type local drop",
             # A bridge without an address hears what is for the host's others, once somebody guesses its MAC address.
@@ -312,120 +321,6 @@ def _postrouting() -> Chain:
             *_both("IP saddr @masqueradedN oifname != @bridges masquerade"),
         ),
     )
-
-
-def bridge_table(project: str, networks: Sequence[PlannedNetwork], endpoints: Sequence[PlannedEndpoint]) -> Nftables:
-    """Nobody on a bridge speaks in the name of another there, or of the gateway: frames, ARP, IPv4, IPv6 and its ND.
-
-    What belongs to nobody on the bridge passes: sandboxes may route, and hold addresses of their own making.  Ports are
-    known as their network's by their link group.
-    """
-    taken: dict[str, set[str]] = {kind: set() for kind in _SPOKEN}
-    mine: dict[str, set[str]] = {kind: set() for kind in _SPOKEN}
-    groups = {network.name: port_group(network.id) for network in networks}
-    for endpoint in endpoints:
-        group = groups.get(endpoint.network.name)
-        for kind, value in _spoken(endpoint.mac, endpoint.addresses) if group is not None else ():
-            taken[kind].add(f"{group} . {value}")
-            mine[kind].add(f'"{port_name(endpoint.id)}" . {value}')
-    for network in networks:
-        gateways = [subnet.gateway for subnet in network.subnets]
-        for kind, value in _spoken(mac_of(gateways[0]), gateways):
-            taken[kind].add(f"{groups[network.name]} . {value}")
-    collections = [Collection("networks", "type devgroup;", _sorted(map(str, groups.values())))]
-    for kind, (says, _fields) in _SPOKEN.items():
-        collections.append(Collection(f"taken_{kind}", f"typeof iifgroup . {says};", _sorted(taken[kind])))
-        collections.append(Collection(f"mine_{kind}", f"typeof iifname . {says};", _sorted(mine[kind])))
-    rules = [
-        f"{condition}iifgroup . {field} @taken_{kind} iifname . {field} != @mine_{kind} drop"
-        for kind, (_says, fields) in _SPOKEN.items()
-        for condition, field in fields
-    ]
-    hook = "type filter hook prerouting priority -300; policy accept"
-    return Nftables(
-        namespace="",
-        family="bridge",
-        name=table_name(project),
-        role="bridges",
-        collections=tuple(collections),
-        chains=(Chain("prerouting", hook, ("iifgroup != @networks accept", _TAGGED_TWICE, *rules)),),
-    )
-
-
-_TAGGED_TWICE = "meta protocol { 8021q, 8021ad } drop"
-"""One VLAN tag is off a frame when it gets here.  Whoever receives takes off all of VLAN 0, rules look behind none."""
-
-_TARGET = "@th,64,128"
-_SPOKEN: dict[str, tuple[str, Sequence[tuple[str, str]]]] = {
-    "mac": ("ether saddr", [("", "ether saddr")]),
-    "ipv4": ("ip saddr", [("", "arp saddr ip"), ("", "ip saddr")]),
-    "ipv6": ("ip6 saddr", [("", "ip6 saddr")]),
-    # nft 1.0.6 has no name for the target of a neighbour advertisement yet: 8 bytes into ICMPv6 (RFC 4861 §4.4).
-    "target": (_TARGET, [("icmpv6 type nd-neighbor-advert ", _TARGET)]),
-}
-"""By what somebody is known on a bridge: the type of it, and (condition, field) of each place it is said."""
-
-
-def _spoken(mac: str, addresses: Iterable[str]) -> Iterable[tuple[str, str]]:
-    yield "mac", mac
-    for address in addresses:
-        if ":" in address:
-            yield "ipv6", address
-            yield "target", f"0x{ip_address(address).packed.hex()}"
-        else:
-            yield "ipv4", address
-
-
-def segment_table(project: str, network: PlannedNetwork, endpoints: Sequence[PlannedEndpoint]) -> Nftables:
-    """An overlay's own namespace: a sandbox there speaks with its own MAC address, and of its subnets only as itself.
-
-    ``endpoints`` are those of the network.  Stricter than a bridge's, because the table has no room for who is on
-    other hosts.
-    """
-    if network.overlay is None:
-        raise ValueError(f"{network.name} is not an overlay")
-    mine: dict[str, set[str]] = {kind: set() for kind in _SPOKEN}
-    for endpoint in endpoints:
-        for kind, value in _spoken(endpoint.mac, endpoint.addresses):
-            mine[kind].add(f'"{port_name(endpoint.id)}" . {value}')
-    subnets = {family: _sorted(subnet.subnet for subnet in network.of(family)) for family in _FAMILIES}
-    rules = (
-        "iifname . ether saddr != @mine_mac drop",
-        "arp saddr ip @subnets4 iifname . arp saddr ip != @mine_ipv4 drop",
-        "ip saddr @subnets4 iifname . ip saddr != @mine_ipv4 drop",
-        "ip6 saddr @subnets6 iifname . ip6 saddr != @mine_ipv6 drop",
-        *(
-            f"icmpv6 type nd-neighbor-advert {_begins(subnet)} iifname . {_TARGET} != @mine_target drop"
-            for subnet in subnets[6]
-        ),
-    )
-    place = network.overlay.bridge
-    return Nftables(
-        namespace=place,
-        family="bridge",
-        name=table_name(project),
-        role=f"network/{network.name}",
-        collections=(
-            *(Collection(f"subnets{f}", f"type {_ADDRESS[f]}; flags interval;", subnets[f]) for f in _FAMILIES),
-            *(
-                Collection(f"mine_{kind}", f"typeof iifname . {says};", _sorted(mine[kind]))
-                for kind, (says, _fields) in _SPOKEN.items()
-            ),
-        ),
-        chains=(
-            Chain(
-                "prerouting",
-                "type filter hook prerouting priority -300; policy accept",
-                (f'iifname "{network.overlay.vxlan}" accept', _TAGGED_TWICE, *rules),
-            ),
-        ),
-    )
-
-
-def _begins(subnet: str) -> str:
-    """That an advertisement's target lies in the subnet."""
-    prefix = ip_network(subnet)
-    return f"@th,64,{prefix.prefixlen} {int(prefix.network_address) >> (128 - prefix.prefixlen):#x}"
 
 
 def mesh_table(project: str, sandbox: str, ports: Sequence[MeshPort], inner: str) -> Nftables:

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Kernel parameters of the host that networks need.  Pure."""
+"""Kernel parameters of the host that networks need, and what keeps internal ones shut without nftables.  Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 
-from ..module_utils.plan import Resource, Sysctl
+from ..module_utils.plan import MAIN_TABLE, Resource, Rule, Sysctl, rule_priority
+from .declaration.topology import Endpoint, Sandbox
+from .drivers.base import PlannedNetwork
 from .facts import Facts
 
 FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
@@ -34,4 +37,31 @@ def host_sysctls(facts: Facts, families: Sequence[int], endpoints: int) -> list[
             for name, size in NEIGHBOUR_TABLE.items()
             if 0 < facts.neighbour_tables.get(f"ipv{family}.{name}", 0) <= size
         ]
+    return result
+
+
+_FORWARDS = re.compile(r"net\.ipv([46])\.(?:ip_forward|conf\.[^.]+\.(?:force_)?forwarding)")
+
+
+def closed_families(sandbox: Sandbox, endpoints: Iterable[Endpoint]) -> tuple[int, ...]:
+    """Families of which a sandbox forwards nothing: its sysctls and its links' do not say what to forward of them."""
+    declared = [*sandbox.sysctls, *(pair for endpoint in endpoints for pair in endpoint.sysctls)]
+    said = {int(match[1]) for name, _value in declared if (match := _FORWARDS.fullmatch(name))}
+    return tuple(family for family in (4, 6) if family not in said)
+
+
+def closing_rules(project: str, bridges: Mapping[str, str], networks: Iterable[PlannedNetwork]) -> list[Resource]:
+    """Policy routing that keeps internal networks shut, even after somebody has flushed all of nftables.
+
+    What comes in by their bridges reaches the host and nothing behind it, and only the host sends to them.  The rules
+    come before those of others, and say nothing of any other network.
+    """
+    first = rule_priority(project)
+    result: list[Resource] = []
+    for network in networks:
+        if network.network.internal:
+            result += [Rule("", family, first, incoming=bridges[network.name]) for family in (4, 6)]
+            for subnet in network.subnets:
+                result.append(Rule("", subnet.family, first, "lo", subnet.subnet, MAIN_TABLE))
+                result.append(Rule("", subnet.family, first + 1, destination=subnet.subnet))
     return result

@@ -60,6 +60,9 @@ def overlay_chains(project: str, networks: Sequence[PlannedNetwork]) -> list[Cha
                     f"{_VNI} . {word} saddr != @vteps{family} fib daddr type local drop"
                     for family, word in _ADDRESS.items()
                 ),
+                # Somebody on another link who has taken a host's address.  Of a route with several next hops the link
+                # of each will do.
+                "fib saddr . iif oif missing fib daddr type local drop",
             ),
         ),
         # The kernel's own has no socket, or one of a sandbox's namespace, neither of which has a user here.

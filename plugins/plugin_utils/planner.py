@@ -25,11 +25,11 @@ from .drivers.base import Digests, PlannedEndpoint, PlannedNetwork, by_network
 from .drivers.registry import DRIVERS
 from .encryption import fingerprint
 from .facts import Facts
-from .firewall import HostRules, bridge_table, host_table, mesh_table, sandbox_table, segment_table
+from .firewall import HostRules, host_table, mesh_table, sandbox_table
 from .identifiers import identifier, mac_of
 from .ingress import MeshPort, behind, mesh_sysctls
 from .ipvs_balancing import by_ipvs
-from .kernel_settings import host_sysctls
+from .kernel_settings import closed_families, closing_rules, host_sysctls
 from .leases.base import OF_HOSTS, OVERLAYS, SERVICES, Leases, join, kept_by, split
 from .mesh import shared_texts, shared_texts_of_lan
 from .nftables_balancing import SCHEDULERS as BY_NFTABLES
@@ -37,6 +37,7 @@ from .nftables_balancing import by_nftables
 from .overlays import Overlay, Overlays, plan_overlays
 from .publishing import nobodys, published_ports, published_twice, taken_ports, unpublished
 from .services import PlacedService, Placement, is_of_one_host, place_on_one_host, place_services
+from .sources import bridge_table, forwarded_sources, idle_routers, segment_table, sources_behind
 from .tasks import with_tasks
 from .views import model_of
 
@@ -254,6 +255,7 @@ def _draw(host: Host, facts: Facts, fleet: _Fleet, leases: Leases, now: str) -> 
             for sentence in warnings_of(item.network, item.attachment, facts)
         ),
         *unheard(facts, endpoints),
+        *idle_routers(drawn.every),
         *(_closed(facts, mine.values()) if mine else ()),
     ]
     return drawn
@@ -294,7 +296,7 @@ def _in_the_way(host: Host, facts: Facts) -> list[str]:
     handled = {_DOCKERS[family] for family in facts.docker_user if host.settings.docker_user}
     unfiltered = (
         "this host's nftables cannot filter bridged frames (it wants nft 1.0.3 and CONFIG_NF_TABLES_BRIDGE): sandboxes "
-        "of one network can speak in each other's name"
+        "of one network can speak in each other's name, in that of their gateway, and fill its bridge with addresses"
     )
     flushed = (
         f"{facts.flushing} has `flush ruleset`: whenever nftables.service is started or reloaded, the networks' rules "
@@ -399,7 +401,7 @@ def _network_resources(host: Host, drawn: _Drawn, facts: Facts) -> list[Resource
     resources: list[Resource] = []
     bridges: dict[str, str] = {}
     ports = published_ports(endpoints)
-    published = {port.network for port in ports if port.translated and port.family == 4}
+    published = {port.network for port in ports if port.at_loopback}
     for network in networks.values():
         driver = DRIVERS[network.network.driver]
         resources += driver.network_resources(
@@ -414,6 +416,8 @@ def _network_resources(host: Host, drawn: _Drawn, facts: Facts) -> list[Resource
     resources += host_sysctls(facts, families, len(endpoints))
     overlays = [network for network in networks.values() if network.overlay is not None]
     resources += _encryption(host, overlays)
+    resources += closing_rules(host.settings.project, bridges, behind)
+    forwarded = forwarded_sources(endpoints)
     if bridges or overlays or facts.has_table:
         # A host whose last network went is no router of ours any more: what is not ours is not ours to drop.
         closed = tuple(family for family in families if not facts.forwarded_before(family))
@@ -430,17 +434,34 @@ def _network_resources(host: Host, drawn: _Drawn, facts: Facts) -> list[Resource
             facts.uplinks,
             overlays,
             _called_by_host(drawn),
+            _with_others(behind, bridges, facts),
+            sources_behind([endpoint for endpoint in endpoints if endpoint.network.name in bridges], forwarded),
+            (host.settings.data_path_port,),
         )
         resources += [host_table(rules), *(DockerUser(family) for family in opened)]
     if facts.filters_bridges:
         on_network = by_network(endpoints)
         resources += [
-            segment_table(host.settings.project, network, on_network.get(network.name, ())) for network in overlays
+            segment_table(host.settings.project, network, on_network.get(network.name, ()), forwarded)
+            for network in overlays
         ]
     guarded = [network for network in behind if network.network.firewall]
     if guarded and facts.filters_bridges:
-        resources.append(bridge_table(host.settings.project, guarded, endpoints))
+        resources.append(bridge_table(host.settings.project, guarded, endpoints, forwarded))
     return resources
+
+
+def _with_others(networks: Iterable[PlannedNetwork], bridges: Mapping[str, str], facts: Facts) -> set[str]:
+    """Bridges that somebody else made, or where somebody else is the default gateway."""
+    known = {name: facts.links.get(bridges[name]) for name in bridges}
+    adopted = {name for name, link in known.items() if link and link.kind == "bridge" and not (link.ours or link.owner)}
+    others = {
+        network.name
+        for network in networks
+        for subnet in network.subnets
+        if f"DefaultGatewayIPv{subnet.family}" in dict(subnet.config.aux_addresses)
+    }
+    return {bridges[name] for name in adopted | others}
 
 
 def _called_by_host(drawn: _Drawn) -> list[VirtualService]:
@@ -553,7 +574,11 @@ def _sandbox_resources(
     engine: Callable[[str, Iterable[VirtualService]], Balancing],
 ) -> list[Resource]:
     name = naming.sandbox.name
-    resources: list[Resource] = [naming.namespace(), naming.files()]
+    namespace = naming.namespace()
+    if not namespace.owner and name != INGRESS_SANDBOX:
+        links = [endpoint.endpoint for endpoint in naming.endpoints]
+        namespace = replace(namespace, no_forwarding=closed_families(naming.sandbox, links))
+    resources: list[Resource] = [namespace, naming.files()]
     resources += [Sysctl(name, parameter, value) for parameter, value in naming.sandbox.sysctls]
     for endpoint in naming.endpoints:
         resources += DRIVERS[endpoint.network.network.driver].endpoint_resources(endpoint)

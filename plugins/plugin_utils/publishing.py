@@ -37,6 +37,11 @@ class PublishedPort:
     """How many of the connections it gets, in proportion, where several sandboxes share the port of the host."""
     path: str = ""
 
+    @property
+    def at_loopback(self) -> bool:
+        """Whether the host reaches it at 127.0.0.1; the kernel has no way back from an address that was ``::1``."""
+        return self.translated and self.family == 4 and (not self.host_ip or ip_address(self.host_ip).is_loopback)
+
 
 def published_ports(endpoints: Sequence[PlannedEndpoint]) -> list[PublishedPort]:
     """All ports that sandboxes publish, sorted by where they lead.

@@ -151,6 +151,47 @@ def test_a_guest_s_forgery_does_not_leave_in_the_host_s_name() -> None:
             assert not heard(hearer, lambda: from_the_guest(VTEPS[4][1])), group
 
 
+@UNDERLAYS
+@on_a_host
+def test_a_host_s_address_is_believed_by_a_link_that_leads_there_and_no_other(underlay: int) -> None:
+    known_as, heard_at = VTEPS[underlay][:2]
+    near, far, length, most = {
+        4: ("198.51.100.1", "198.51.100.2", 24, 32),
+        6: ("2001:db8:2::1", "2001:db8:2::2", 64, 128),
+    }[underlay]
+    nodad = "nodad" if underlay == 6 else ""
+    with a_guarded_overlay(underlay) as (_known, hearer):
+        sh("ip netns add guest")
+        hearer.sh(
+            "ip link add g0 type veth peer name g1 netns guest; ip link set g0 up;"
+            f"ip address add {near}/{length} dev g0 {nodad}"
+        )
+        sh(
+            f"ip -n guest link set g1 up; ip -n guest address add {far}/{length} dev g1 {nodad};"
+            f"ip -n guest address add {known_as}/{most} dev g1 {nodad}; ip -n guest route add {heard_at} via {near}"
+        )
+
+        def send() -> None:
+            with Host(PROJECT, run_command) as host:
+                host.run_in("guest", sending_of, known_as, heard_at)
+
+        assert not heard(hearer, send)
+        # One of several ways there is as good as the other.
+        hearer.sh(
+            {
+                4: "ip route replace 192.0.2.0/24 nexthop dev w1 nexthop dev g0",
+                6: f"ip route add {known_as} nexthop via 2001:db8::9 dev w1 nexthop via {far} dev g0",
+            }[underlay]
+        )
+        assert heard(hearer, send)
+
+
+def sending_of(source: str, target: str) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in target else socket.AF_INET, socket.SOCK_DGRAM) as outside:
+        outside.bind((source, 0))
+        outside.sendto(vxlan_frame(VNI, "c"), (target, 4789))
+
+
 @on_a_host
 def test_what_only_passes_through_is_left_alone() -> None:
     """A machine in front of another fabric, which has the same VNIs."""

@@ -97,6 +97,16 @@ with socket.socket(socket.AF_INET6 if ":" in vtep else socket.AF_INET, socket.SO
 )
 """A UDP packet in well-formed VXLAN, from a socket as anybody may have one."""
 
+SPOOFED = (
+    FORGE
+    + r"""
+vni, gateway, link, outer, vtep, mac, own, source, target, port = sys.argv[1:]
+inner = struct.pack("!II", 8 << 24, int(vni) << 8) + made(mac, own, source, target, udp(9, int(port)))
+frame(gateway, outer, vtep, struct.pack("!HHHH", 9, 4789, 8 + len(inner), 0) + inner, link=link)
+"""
+)
+"""The same from another host's address, by way of a gateway's MAC address on a link."""
+
 _HEARD = r"""
 import socket, sys
 address, port = sys.argv[1:]

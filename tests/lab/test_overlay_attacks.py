@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from fleet import Fleet
-from forging import ADVERTISED, CLAIMED, FORGED, TUNNELLED, heard, python
+from forging import ADVERTISED, CLAIMED, FORGED, SPOOFED, TUNNELLED, heard, python
 from lab import SWITCH, Lab
 from overlaying import answered, ended, overlay, sandboxes, seen, unanswered
 
@@ -104,6 +104,22 @@ class TestAStrangerWhoSendsWellFormedVxlan:
         assert answered(world.fleet, node, sandbox, world.vtep("node2"))
         for victim in ("b1", "a1"):
             assert world.heard(victim, family, world.tunnelled(node, sandbox, victim, family)) == "nobody", victim
+
+    @pytest.mark.parametrize("spoofed", ["node1", "node3"])
+    def test_nor_is_a_sandbox_that_takes_a_host_s_address_for_a_network_its_own_host_is_not_on(
+        self, world: World, spoofed: str, family: int
+    ) -> None:
+        """x3 is on node3, where nobody is on net; it can send as anybody, if nothing keeps it from that."""
+        out = world.fleet.sh("node3", f"ip netns exec x3 ip route get {world.vtep('node2')}").split()
+        link = out[out.index("dev") + 1]
+        gateway = world.fleet.sh("node3", "cat /sys/class/net/cnm_gwbridge/address").strip()
+        ends = (gateway, link, world.vtep(spoofed), world.vtep("node2"))
+        frame = (world.mac("b1"), world.mac("a1"), at("a1", family), at("b1", family))
+
+        def forge(port: int) -> None:
+            world.run("node3", "x3", SPOOFED, world.vni(), *ends, *frame, port)
+
+        assert world.heard("b1", family, forge) == "nobody"
 
     def test_nor_is_a_sandbox_of_the_same_network_outside_of_its_own_link(self, world: World, family: int) -> None:
         assert world.heard("b1", family, world.tunnelled("node1", "a2", "b1", family)) == "nobody"

@@ -170,8 +170,9 @@ class TestTables:
             for item in made.plans["h1"].resources
             if isinstance(item, Nftables) and item.role == "network/multinet"
         )
-        (chain,) = table.chains
-        assert chain.rules[1] == "meta protocol { 8021q, 8021ad } drop"
+        chains = {chain.name: chain.rules for chain in table.chains}
+        assert chains["prerouting"][1] == "goto from_port"
+        assert chains["from_port"][0] == "ether type { 8021q, 8021ad } drop"
 
 
 class TestNews:

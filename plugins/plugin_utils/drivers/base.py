@@ -38,7 +38,7 @@ class PlannedNetwork:
     created: str
     subnets: tuple[Subnet, ...]
     published: bool = False
-    """Whether a port of the host leads to one of its IPv4 addresses."""
+    """Whether a port of the host's loopback leads to one of its IPv4 addresses."""
     host: str = ""
     overlay: Optional[Overlay] = None
     shared: Optional[Digests] = None

@@ -56,7 +56,7 @@ class OverlayDriver:
         overlay, shared = _parts(network)
         place, bridge, vxlan = overlay.bridge, overlay.bridge, overlay.vxlan
         return [
-            Namespace(place, role=f"overlay/{network.name}"),
+            Namespace(place, role=f"overlay/{network.name}", no_forwarding=(4, 6)),
             Link(
                 place,
                 bridge,
@@ -66,6 +66,7 @@ class OverlayDriver:
                 mtu=overlay.mtu,
                 disable_ipv6=not network.network.enable_ipv6,
                 accept_ra=0,
+                learns_from_reserved=False,
             ),
             *(Address(place, bridge, f"{item.gateway}/{item.length}") for item in network.subnets),
             Link(
