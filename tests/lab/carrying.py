@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""How much TCP carries from one namespace of a lab to another, and how long an octet takes there and back.
+
+A small sender in Python stands in for iperf3: its buffers are so large that the time is the kernel's.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from statistics import median
+
+from lab import Lab
+
+SECONDS = 1.5
+PORT = 5001
+
+_SERVER = r"""
+import socket, sys
+listening = socket.create_server(("", int(sys.argv[1])))
+print("ready", flush=True)
+buffer = bytearray(1 << 20)
+while True:
+    with listening.accept()[0] as caller:
+        caller.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        echoes = caller.recv(1) == b"e"
+        while size := caller.recv_into(buffer):
+            if echoes:
+                caller.send(buffer[:size])
+"""
+
+_CALLER = r"""
+import json, socket, sys, time
+host, port, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
+found, data = {}, memoryview(bytearray(1 << 20))
+with socket.create_connection((host, port), 10) as stream:
+    stream.settimeout(None)
+    stream.send(b"s")
+    for counts in (False, True):
+        sent, started = 0, time.perf_counter()
+        while (now := time.perf_counter()) < started + (seconds if counts else 0.3):
+            sent += stream.send(data)
+    found["Gbit/s"] = sent * 8 / (now - started) / 1e9
+with socket.create_connection((host, port), 10) as trips:
+    trips.settimeout(None)
+    trips.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    trips.send(b"e")
+    taken, end = [], time.perf_counter() + seconds
+    while (before := time.perf_counter()) < end:
+        trips.send(b"x")
+        trips.recv(1)
+        taken.append(time.perf_counter() - before)
+taken.sort()
+found["us"] = taken[len(taken) // 2] * 1e6
+print(json.dumps(found))
+"""
+
+
+@dataclass(frozen=True)
+class Way:
+    """How two sandboxes of the same name pattern reach each other."""
+
+    name: str
+    caller: tuple[str, str]
+    server: tuple[str, str]
+    """Host and namespace of each."""
+    address: str
+
+
+def _in(place: tuple[str, str], script: str, *words: str) -> tuple[str, list[str]]:
+    """The host and the command, in one of its namespaces or, "", on itself."""
+    host, namespace = place
+    inside = ["ip", "netns", "exec", namespace] if namespace else []
+    return host, [*inside, sys.executable, "-c", script, *words]
+
+
+def serve(lab: Lab, way: Way) -> None:
+    """Start the server, which ends with the lab."""
+    server = lab.popen(*_in(way.server, _SERVER, str(PORT)), stdout=subprocess.PIPE)
+    assert server.stdout is not None and server.stdout.readline() == "ready\n"
+
+
+def measure(lab: Lab, way: Way, to: str) -> dict[str, float]:
+    said = lab.run(*_in(way.caller, _CALLER, to, str(PORT), str(SECONDS)), check=True).stdout
+    result: dict[str, float] = json.loads(said)
+    return result
+
+
+def compared(rounds: list[dict[str, float]], base: list[dict[str, float]]) -> str:
+    said = []
+    for unit in ("Gbit/s", "us"):
+        values = [item[unit] for item in rounds]
+        ratio = median(item[unit] / other[unit] for item, other in zip(rounds, base))
+        said.append(f"{median(values):.2f} {unit} ({min(values):.2f}-{max(values):.2f}), x {ratio:.3f}")
+    return "; ".join(said)
