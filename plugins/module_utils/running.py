@@ -223,6 +223,7 @@ def verify(project: str, digest: str, checks: Sequence[Mapping[str, Any]], run_c
         else:
             resources = _kept_resources(project, kept)
             drift = [item.text for item in engine.Engine(host).compare(resources)]
+            drift += [f"sandbox {name} cannot be had: {why}" for name, why in sorted(host.broken.items())]
             result["misses"] += _source_link_misses(host, resources)
         for text in drift:
             miss = {"check": "plan", "target": "host", "wanted": "nothing to do", "found": text}

@@ -163,6 +163,8 @@ class TestContainer:
         said = running.probe("default", True, False, run_command)
         assert not said["settled"]
         assert [item["name"] for item in said["drift"]] == ["box"]
+        misses = running.verify("default", content_digest(plan), [], run_command)["misses"]
+        assert [item["found"].partition(":")[0] for item in misses] == ["sandbox box cannot be had"]
         with pytest.raises(running.Partly, match="sandbox box: lo is down"):
             running.converge(replace(request, check=True), run_command)
         sh(f"{THERE} ip link set lo up")
