@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Optional
 
-from ..module_utils.plan import DockerUser, Plan, Resource, Sysctl, Xfrm
+from ..module_utils.plan import DockerUser, Plan, Resource, Sysctl, Xfrm, encrypted_data_path_port
 from .addressing import SHIM, Allocation, allocate, users
 from .attaching import attach, warnings_of
 from .balancing import Balancing, VirtualService, virtual_services
@@ -436,7 +436,7 @@ def _network_resources(host: Host, drawn: _Drawn, facts: Facts) -> list[Resource
             _called_by_host(drawn),
             _with_others(behind, bridges, facts),
             sources_behind([endpoint for endpoint in endpoints if endpoint.network.name in bridges], forwarded),
-            (host.settings.data_path_port,),
+            (host.settings.data_path_port, encrypted_data_path_port(host.settings.data_path_port)),
         )
         resources += [host_table(rules), *(DockerUser(family) for family in opened)]
     if facts.filters_bridges:

@@ -265,3 +265,11 @@ def test_a_firewall_of_the_host_s_is_told_what_to_let_in(networks: dict[str, boo
     for host in known:
         (said,) = (text for text in made.warnings[host] if "inet filter input" in text)
         assert wanted in said
+
+
+def test_no_sandbox_of_a_bridge_sends_to_a_port_of_overlays_encrypted_or_not() -> None:
+    declared = {"cnm_networks": {"n": {}}, "cnm_sandboxes": {"c": {"networks": ["n"]}}}
+    made = planned({"h1": {**declared, "cnm_data_path_port": 5000}})
+    (table,) = (item for item in made.plans["h1"].resources if isinstance(item, Nftables) and item.role == "host")
+    (ports,) = (item for item in table.collections if item.name == "data_path")
+    assert sorted(ports.elements) == ["15000", "5000"]
