@@ -60,6 +60,10 @@ class HostRules:
     """By network the prefixes that its sandboxes may send from, beside the network's subnets."""
     data_path: Sequence[int] = (4789,)
     """The UDP ports by which overlays travel."""
+    underlay: str = ""
+    """The link that has the address by which the other hosts know this one, where it is known."""
+    speakers: Mapping[str, Iterable[str]] = field(default_factory=dict)
+    """By network the addresses of its sandboxes."""
 
     @property
     def guarded(self) -> list[PlannedNetwork]:
@@ -80,6 +84,7 @@ def host_table(rules: HostRules) -> Nftables:
     collections += source_collections(
         [rules.bridges[n.name] for n in rules.guarded if rules.bridges[n.name] not in rules.with_others],
         {rules.bridges[name]: prefixes for name, prefixes in rules.behind.items()},
+        {rules.bridges[name]: addresses for name, addresses in rules.speakers.items()},
         rules.data_path,
     )
     collections += overlay_collections(rules.overlays)
@@ -102,7 +107,7 @@ def host_table(rules: HostRules) -> Nftables:
             Chain("output", "type nat hook output priority -100; policy accept", (_TO_HOST, *balancing.output)),
             Chain("publish", rules=tuple(_publish(rules.ports))),
             _postrouting(),
-            *overlay_chains(rules.project, rules.overlays),
+            *overlay_chains(rules.project, rules.overlays, rules.underlay),
         ),
     )
 

@@ -35,8 +35,8 @@ def overlay_collections(networks: Sequence[PlannedNetwork]) -> list[Collection]:
     ]
 
 
-def overlay_chains(project: str, networks: Sequence[PlannedNetwork]) -> list[Chain]:
-    """The chains that go with `overlay_collections`."""
+def overlay_chains(project: str, networks: Sequence[PlannedNetwork], underlay: str = "") -> list[Chain]:
+    """The chains that go with `overlay_collections`; ``underlay`` is the link that has the host's VTEP, if known."""
     mine = [(network.overlay, network.host) for network in networks if network.overlay is not None]
     if not mine:
         return []
@@ -60,9 +60,11 @@ def overlay_chains(project: str, networks: Sequence[PlannedNetwork]) -> list[Cha
                     f"{_VNI} . {word} saddr != @vteps{family} fib daddr type local drop"
                     for family, word in _ADDRESS.items()
                 ),
-                # Somebody on another link who has taken a host's address.  Of a route with several next hops the link
-                # of each will do.
-                "fib saddr . iif oif missing fib daddr type local drop",
+                # Somebody on another link who has taken a host's address; on the same he cannot be told from it.
+                *([f'iifname "{underlay}" accept'] if underlay else []),
+                # Of a route with several next hops the link of each will do.  IPv6 looks at one of them by chance (seen
+                # on 6.18), so it is not asked where the address is on no link, as on fabrics that have such routes.
+                f"{'' if underlay else 'meta nfproto ipv4 '}fib saddr . iif oif missing fib daddr type local drop",
             ),
         ),
         # The kernel's own has no socket, or one of a sandbox's namespace, neither of which has a user here.

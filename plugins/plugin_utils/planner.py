@@ -422,6 +422,7 @@ def _network_resources(host: Host, drawn: _Drawn, facts: Facts) -> list[Resource
         # A host whose last network went is no router of ours any more: what is not ours is not ours to drop.
         closed = tuple(family for family in families if not facts.forwarded_before(family))
         opened = [family for family in facts.docker_user if host.settings.docker_user and bridges]
+        local = [endpoint for endpoint in endpoints if endpoint.network.name in bridges]
         rules = HostRules(
             host.settings.project,
             behind,
@@ -435,8 +436,13 @@ def _network_resources(host: Host, drawn: _Drawn, facts: Facts) -> list[Resource
             overlays,
             _called_by_host(drawn),
             _with_others(behind, bridges, facts),
-            sources_behind([endpoint for endpoint in endpoints if endpoint.network.name in bridges], forwarded),
+            sources_behind(local, forwarded),
             (host.settings.data_path_port, encrypted_data_path_port(host.settings.data_path_port)),
+            _underlay(host, overlays, facts),
+            {
+                name: [address for item in group for address in item.addresses]
+                for name, group in by_network(local).items()
+            },
         )
         resources += [host_table(rules), *(DockerUser(family) for family in opened)]
     if facts.filters_bridges:
@@ -449,6 +455,13 @@ def _network_resources(host: Host, drawn: _Drawn, facts: Facts) -> list[Resource
     if guarded and facts.filters_bridges:
         resources.append(bridge_table(host.settings.project, guarded, endpoints, forwarded))
     return resources
+
+
+def _underlay(host: Host, overlays: Iterable[PlannedNetwork], facts: Facts) -> str:
+    """The link that has the host's VTEP and that packets come in by; "" if it is not known or there is none."""
+    vteps = {item.overlay.vteps[host.name] for item in overlays if item.overlay is not None}
+    nothing = {name for name, link in facts.links.items() if link.loopback or link.kind == "dummy"}
+    return next((link for address, link, _mtu in facts.addresses if address in vteps and link not in nothing), "")
 
 
 def _with_others(networks: Iterable[PlannedNetwork], bridges: Mapping[str, str], facts: Facts) -> set[str]:

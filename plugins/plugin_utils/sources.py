@@ -264,24 +264,29 @@ def _with(table: Nftables, more: Sequence[Collection]) -> Nftables:
 
 
 def source_collections(
-    own: Iterable[str], behind: Mapping[str, Iterable[str]], ports: Iterable[int]
+    own: Iterable[str],
+    behind: Mapping[str, Iterable[str]],
+    speakers: Mapping[str, Iterable[str]],
+    ports: Iterable[int],
 ) -> Iterable[Collection]:
     """The sets of `source_chains` that no other chain of the host's table has.
 
     ``own`` are the guarded bridges that nobody else has put anybody on; ``behind`` has by bridge the prefixes that its
-    sandboxes may send from, beside the network's subnets; ``ports`` are those of UDP by which overlays travel.
+    sandboxes may send from, beside the network's subnets, ``speakers`` their addresses; ``ports`` are those of UDP by
+    which overlays travel.
     """
     yield Collection("own_bridges", "type ifname;", tuple(sorted(f'"{name}"' for name in own)))
     yield Collection("data_path", "type inet_service;", tuple(sorted(map(str, ports))))
     for family in _FAMILIES:
-        elements = {
-            f'{prefix} . "{bridge}"'
-            for bridge, prefixes in behind.items()
-            for prefix in prefixes
-            if (":" in prefix) == (family == 6)
-        }
-        kind = f"type {_ADDRESS[family]} . ifname; flags interval;"
-        yield Collection(f"behind{family}", kind, tuple(sorted(elements)))
+        kind = f"type {_ADDRESS[family]} . ifname;"
+        yield Collection(f"behind{family}", f"{kind} flags interval;", _at(behind, family))
+        yield Collection(f"speakers{family}", kind, _at(speakers, family))
+
+
+def _at(found: Mapping[str, Iterable[str]], family: int) -> tuple[str, ...]:
+    """Addresses or prefixes of a family with their bridge."""
+    pairs = ((item, bridge) for bridge, items in found.items() for item in items)
+    return tuple(sorted({f'{item} . "{bridge}"' for item, bridge in pairs if (":" in item) == (family == 6)}))
 
 
 def source_chains() -> list[Chain]:
@@ -294,13 +299,15 @@ def source_chains() -> list[Chain]:
         Chain(
             "sources",
             "type filter hook prerouting priority -300; policy accept",
-            ('iifname "lo" accept', f"iifgroup {LINK_GROUP} goto from_bridge", *of_subnets),
+            (f"iifgroup {LINK_GROUP} goto from_bridge", 'iif "lo" accept', *of_subnets),
         ),
         Chain(
             "from_bridge",
             rules=(
                 # Whatever the VNI and to whomever: what leaves masqueraded would be taken for the host's own.
                 "udp dport @data_path drop",
+                # A look-up by hash; those of intervals cost several times as much.
+                *(f"{word} saddr . iifname @speakers{f} accept" for f, word in _IP.items()),
                 *(f"{word} saddr . iifname @homes{f} accept" for f, word in _IP.items()),
                 *(f"{word} saddr . iifname @behind{f} accept" for f, word in _IP.items()),
                 *(f"{word} saddr @subnets{f} drop" for f, word in _IP.items()),

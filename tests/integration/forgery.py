@@ -51,7 +51,7 @@ def rules_about_vxlan(
         replace(item, tables=(), elements=known if item.name == f"vteps{underlay}" else item.elements)
         for item in overlay_collections(networks)
     ]
-    chains = tuple(overlay_chains(project, networks))
+    chains = tuple(overlay_chains(project, networks, f"w{machine.number}"))
     return Nftables("", "inet", table_name(project), "host", tuple(collections), chains)
 
 
