@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Callable, Optional
 
@@ -40,6 +40,15 @@ def printable(text: object, longest: int = 2000) -> str:
 def printable_lines(text: str) -> str:
     """The same with line breaks and tabs as they are, and of any length."""
     return text if text.isprintable() else "".join(c if c in "\n\t" else _escaped(c) for c in text)
+
+
+def printable_data(data: Any) -> Any:
+    """JSON data with all of its texts, keys too, as `printable_lines` shows them."""
+    if isinstance(data, str):
+        return printable_lines(data)
+    if isinstance(data, dict):
+        return {printable_data(key): printable_data(value) for key, value in data.items()}
+    return [printable_data(item) for item in data] if isinstance(data, (list, tuple)) else data
 
 
 def _escaped(character: str) -> str:
@@ -73,9 +82,15 @@ class Form:
 
     def __call__(self, value: Any) -> str:
         """The value, which is a text of this form.  Raises FormError."""
-        if not self.fits(value):
-            raise FormError(f"{quoted(value)} is not {self._noun}: {self._must}")
-        return value  # type: ignore[no-any-return]
+        # As in `fits`, which would be one more call for each of the thousands of values of a plan.
+        if (
+            isinstance(value, str)
+            and len(value) <= self._longest
+            and self._match(value) is not None
+            and (self._also is None or self._also(value))
+        ):
+            return value
+        raise FormError(f"{quoted(value)} is not {self._noun}: {self._must}")
 
 
 def word(value: Any, choices: Iterable[str], noun: str) -> str:
@@ -253,37 +268,21 @@ OWNERS: dict[str, Form] = {
 
 # --- lines of files --------------------------------------------------------------------------------------------------
 
-_ANY_ADDRESS = "[0-9a-fA-F]*[:.][0-9a-fA-F:.]*"
-_WORD = "[A-Za-z0-9_.-]+(?::[0-9]{1,5})?"
-_HOSTS = rf"{_ANY_ADDRESS}(?: {_DNS})+"
-_SERVER = rf"server=(?:{_ANY_ADDRESS}|/(?:#|[A-Za-z0-9_.-]{{1,253}})/)"
-_KINDS_OF_LINES = (
-    _HOSTS,
-    _SERVER,
-    f"nameserver {_ANY_ADDRESS}",
-    f"(?:search|options)(?: {_WORD})+",
-    "(?:passwd|group|shadow|hosts):(?: [a-z]+)+",
-    rf"# [!#-\[\]-~{_UNICODE}]*",
-    _DNS,
-)
-_bad_line = re.compile(rf"^(?!(?:(?:{'|'.join(_KINDS_OF_LINES)})\n|\Z)).*", re.MULTILINE).search
+_are_lines = re.compile(rf"[\n -~{_UNICODE}]*").fullmatch
 
-hosts_line = Form("a line of a hosts file", "an address, then names with a space between them", _HOSTS, 65536)
-server_line = Form("a line of a servers file", "server=ADDRESS or server=/NAME/", _SERVER, 300)
 search_domain = Form("a search domain", "a DNS name, or `.` for none", rf"\.|{_DNS}\.?", 254)
 resolver_option = Form("an option of resolv.conf", "write one like ndots:1", "[a-z0-9-]+(?::[0-9]{1,5})?", 40)
 
 
-def names_text(value: Any) -> str:
-    """One of our files of names: lines of hosts, resolv.conf, nsswitch.conf, hostname, of servers files, and comments.
-
-    Raises FormError with the first line that is none of these or does not end.
-    """
-    bad = _bad_line(text(value))
-    if bad is not None:
-        raise FormError(f"{quoted(bad[0])} is not a whole line of a file of names")
+def lines(value: Any) -> str:
+    """The text of a file of ours: printable lines, each with its end.  Raises FormError."""
+    whole = isinstance(value, str) and len(value) <= _LARGEST_TEXT and (not value or value[-1] == "\n")
+    if not whole or not _are_lines(value) or not (value.isascii() or value.replace("\n", "").isprintable()):
+        raise FormError(f"{quoted(value)} is not a file's text: printable lines, each with its end")
     return value  # type: ignore[no-any-return]
 
+
+one_line = Form("a line", "one without an end of a line in it, at most 4096 characters", r"[^\0\n\ud800-\udfff]*", 4096)
 
 _NUMBER = "=[0-9]{1,7}"
 _CONFIG: dict[str, str] = {
@@ -292,7 +291,7 @@ _CONFIG: dict[str, str] = {
     **dict.fromkeys(("addn-hosts", "servers-file"), f"={_NAMES}/{_FILE}"),
     **dict.fromkeys(("user", "group"), "=[a-z_][a-z0-9_-]{0,31}"),
     "listen-address": f"={_ADDRESS}",
-    "local": "=/[A-Za-z0-9_./-]*/",
+    "local": f"=/(?:{_DNS})?/",
 }
 """By key of a resolver's configuration what may follow: none runs, writes or includes anything."""
 config_line = Form(
@@ -321,7 +320,7 @@ _TOKEN = "|".join(
 )
 _KEY = rf"(?:{_TOKEN})(?: \. (?:{_TOKEN}))*"
 _VERDICT = f"(?:accept|drop|return|continue|(?:jump|goto) {_IDENTIFIER})"
-_STRING = re.compile(r'"[^"\\]*"')
+_STRING = re.compile('"[^"]*"')
 _SIMPLE = re.compile(r'[^"\\#;{}()]+(?:"[^"\\]*"[^"\\#;{}()]*)*').fullmatch
 _COMMANDS = re.compile(r"\b(?:include|define|redefine|undefine)\b").search
 _BRACKETS = {"{": "}", "(": ")"}
@@ -343,8 +342,8 @@ nft_element = Form(
 )
 nft_any_element = Form(
     "an element of a set",
-    "one, printable, without , ; # \\ and brackets, its quotes closed",
-    r'[^"\\#;{}(),]*(?:"[^"\\#;{}(),]*"[^"\\#;{}(),]*)*',
+    "one, printable, without , \\ and braces, without ; # and parentheses outside of quotes, its quotes closed",
+    r'[^"\\#;{}(),]*(?:"[^"\\{},]*"[^"\\#;{}(),]*)*',
     1024,
     lambda value: value.isprintable() and not value.isspace() and value != "",
 )
@@ -391,8 +390,8 @@ def _is_statement(value: str) -> bool:
 
 def _is_closed(value: str) -> bool:
     """Whether quotes and brackets are closed, `;` is within braces alone, and no command of nft's own is among it."""
-    bare = _STRING.sub("", value)
-    if set('"\\#') & set(bare) or _COMMANDS(bare):
+    bare = _STRING.sub('""', value)
+    if set('"\\#') & set(bare.replace('""', "")) or _COMMANDS(bare):
         return False
     expected: list[str] = []
     for character in re.findall("[{}();]", bare):
@@ -404,6 +403,20 @@ def _is_closed(value: str) -> bool:
         elif not expected or expected.pop() != character:
             return False
     return not expected
+
+
+def nft_elements(values: Sequence[str]) -> str:
+    """Elements of a set with commas between them.  Raises FormError with the first that is none.
+
+    All are looked at together: of tens of thousands, one by one would take as long as what nft does with them.
+    """
+    joined = ", ".join(values)
+    if not _are_elements(joined) or joined.count(",") != len(values) - 1 or not joined.isprintable():
+        return ", ".join(map(nft_any_element, values))
+    return joined
+
+
+_are_elements = re.compile(r'[^"\\#;{}()]*(?:"[^"\\{},]*"[^"\\#;{}()]*)*').fullmatch
 
 
 def nft_statement(value: Any) -> str:

@@ -8,13 +8,14 @@ It lies under ``/run`` because it speaks of the running kernel, and goes with it
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
-from .plan import SCHEMA, Key, PlanError, Resource, decode, encode
+from .plan import SCHEMA, Key, PlanError, Resource, can_be_put_back, decode, encode
 from .state import RUN, forget, load, remove_empty, write_atomically
 
 
@@ -59,9 +60,14 @@ class Journal:
         return [item for item in both if item is not None]
 
     def note(self, before: Mapping[Key, Optional[Resource]], meant: Mapping[Key, Resource]) -> None:
-        """Add places, before any of them is touched; what was noted first is what was there."""
+        """Add places, before any of them is touched; what was noted first is what was there.
+
+        What somebody else made of an object of ours so that it cannot be made again is noted as nothing: it goes when
+        the run is undone, and no other place is lost for it.
+        """
         for key, resource in before.items():
-            known = self.places.get(key, Place(resource))
+            was = resource if resource is not None and can_be_put_back(resource) else None
+            known = self.places.get(key, Place(was))
             self.places[key] = Place(known.before, meant.get(key, known.meant))
         self._write()
 
@@ -81,14 +87,15 @@ class Journal:
 
 
 def _read(path: Path) -> dict[Key, Place]:
-    """The places in a file; one that cannot be read, or is of another version's format, is as good as none."""
+    """The places in a file; one that cannot be read, or a file of another version's format, is as good as none."""
     data = load(path)
-    try:
-        if data.get("schema") != SCHEMA:
-            return {}
-        return {tuple(key): Place(_resource(before), _resource(meant)) for key, before, meant in data["places"]}
-    except (PlanError, KeyError, TypeError, ValueError, AttributeError):
-        return {}
+    places = data.get("places") if data.get("schema") == SCHEMA else None
+    result = {}
+    for entry in places if isinstance(places, list) else ():
+        with contextlib.suppress(PlanError, TypeError, ValueError):
+            key, before, meant = entry
+            result[tuple(key)] = Place(_resource(before), _resource(meant))
+    return result
 
 
 def _plain(resource: Optional[Resource]) -> Any:
@@ -96,4 +103,4 @@ def _plain(resource: Optional[Resource]) -> Any:
 
 
 def _resource(data: Any) -> Optional[Resource]:
-    return None if data is None else decode(data)
+    return None if data is None else decode(data, found=True)

@@ -23,17 +23,24 @@ revision travels beside the plan, not in it: it orders plans in time and must no
 
 Conventions: ``namespace`` is the name under ``/run/netns``, ``""`` the host's own; addresses are ``10.0.0.2/24``,
 prefixes ``10.0.0.0/24`` or ``default``; MAC addresses lower case; MTUs in bytes.  ``None`` means "not ours to say":
-such a field is neither compared nor set.  This file imports nothing but the standard library: both halves use it.
+such a field is neither compared nor set.  What is read is checked, field by field: see `fields` and `forms`.  Both
+halves use these three files, which import nothing but the standard library.
 """
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from functools import cache, cached_property
-from typing import Any, ClassVar, Optional
+from typing import Any, ClassVar, Optional, TypeVar
+
+from .fields import ENVELOPE, FOUND, MESH, PLANNED, Check, checked, part_of
+from .forms import FormError, printable, quoted
 
 SCHEMA = 1
 
@@ -742,15 +749,27 @@ KINDS: dict[str, type[Resource]] = {
         *(Ipvs, IpvsTimeouts, File, Resolver),
     )
 }
-_NESTED: dict[tuple[str, str], type[Any]] = {
-    ("link", "peer"): Peer,
-    ("link", "port"): Port,
-    ("link", "vxlan"): Vxlan,
-    ("link", "parent"): Parent,
-    ("nftables", "collections"): Collection,
-    ("nftables", "chains"): Chain,
-    ("ipvs", "servers"): RealServer,
+_PARTS: dict[tuple[str, str], tuple[type[Any], bool]] = {
+    ("link", "peer"): (Peer, False),
+    ("link", "port"): (Port, False),
+    ("link", "vxlan"): (Vxlan, False),
+    ("link", "parent"): (Parent, False),
+    ("nftables", "collections"): (Collection, True),
+    ("nftables", "chains"): (Chain, True),
+    ("ipvs", "servers"): (RealServer, True),
 }
+"""By kind and field, whose class the field's value is, and whether it is a list of them."""
+
+
+def _complete(table: Mapping[str, Mapping[str, Check]]) -> dict[str, dict[str, Check]]:
+    """The checks of all fields by kind, those that hold parts among them."""
+    result: dict[str, dict[str, Check]] = {kind: {"kind": str, **table[kind]} for kind in KINDS}
+    for (kind, name), (cls, several) in _PARTS.items():
+        result[kind][name] = part_of(cls, table[cls.__name__], several)
+    return result
+
+
+_PLANNED, _FOUND = _complete(PLANNED), _complete(FOUND)
 
 
 @dataclass(frozen=True)
@@ -777,14 +796,38 @@ class Mesh:
 
     @classmethod
     def from_json(cls, text: str) -> Mesh:
-        """Read what `to_json` wrote."""
-        data = json.loads(text)
-        return cls(
-            data["network"],
-            data["vni"],
-            data["vteps"],
-            tuple(tuple(row) for row in data["endpoints"]),
-        )
+        """Read what `to_json` wrote; PlanError says what is wrong with the text."""
+        try:
+            return cls(**checked(MESH, _parsed(text, "table of endpoints")))
+        except (FormError, TypeError) as error:
+            raise PlanError(f"a table of endpoints cannot be read: {error}") from error
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, which would go through all that is being read again and again: nothing in it is
+    garbage, and checking every field costs no more than that.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+_LARGEST = 1 << 28
+
+
+def _parsed(text: str, what: str) -> Any:
+    """The JSON data of a text of at most a quarter of a gigabyte."""
+    try:
+        if len(text) > _LARGEST:
+            raise PlanError(f"the {what} is larger than {_LARGEST >> 20} MB")
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise PlanError(f"the {what} is not JSON: {printable(error)}") from error
 
 
 def content_digest(text: str) -> str:
@@ -800,6 +843,11 @@ def _defaults(cls: type[Any]) -> dict[str, Any]:
         made = spec.default_factory() if spec.default_factory is not MISSING else MISSING
         result[spec.name] = spec.default if spec.default is not MISSING else made
     return result
+
+
+@cache
+def _required(cls: type[Any]) -> frozenset[str]:
+    return frozenset(spec.name for spec in fields(cls) if spec.default is MISSING and spec.default_factory is MISSING)
 
 
 def _said(value: Any) -> dict[str, Any]:
@@ -820,36 +868,49 @@ def encode(resource: Resource) -> dict[str, Any]:
     return data
 
 
-def _build(cls: type[Any], kind: str, data: Any) -> Any:
-    values = {}
-    for spec in fields(cls):
-        if spec.name not in data:
-            continue
-        value = data[spec.name]
-        nested = _NESTED.get((kind, spec.name))
-        if nested is not None and value is not None:
-            value = (
-                tuple(_build(nested, "", item) for item in value)
-                if isinstance(value, list)
-                else _build(nested, "", value)
-            )
-        elif isinstance(value, list):
-            value = tuple(value)
-        values[spec.name] = value
-    return cls(**values)
+_R = TypeVar("_R", bound=Resource)
 
 
-def decode(data: dict[str, Any]) -> Resource:
-    """The resource of that JSON data; PlanError if its kind is unknown or a field is missing."""
-    kind = str(data.get("kind", ""))
-    cls = KINDS.get(kind)
+def _made(cls: type[_R], values: Mapping[str, Any]) -> _R:
+    """The resource with these fields.  A frozen dataclass would set them one by one, each by a call of its own: for a
+    plan of thousands that takes as long as all checks.
+    """
+    required: Any = _required(cls)
+    if not required <= values.keys():
+        raise FormError(f"it has no {' and no '.join(sorted(required - values.keys()))}")
+    made = object.__new__(cls)
+    vars(made).update(_defaults(cls))
+    vars(made).update(values)
+    return made
+
+
+def decode(data: Any, found: bool = False) -> Resource:
+    """The resource of that JSON data: one of a plan or, with ``found``, one that a host has found and noted.
+
+    PlanError if its kind is unknown, a field is missing or does not have its form (see `fields`).
+    """
+    kind = data.get("kind") if isinstance(data, dict) else None
+    cls = KINDS.get(kind) if isinstance(kind, str) else None
     if cls is None:
-        raise PlanError(f"the plan has a resource of kind {kind!r}, which this version does not know")
+        raise PlanError(f"the plan has a resource of kind {quoted(kind)}, which this version does not know")
     try:
-        resource = _build(cls, kind, data)
-    except TypeError as error:
+        values = checked((_FOUND if found else _PLANNED)[cls.kind], data)
+        del values["kind"]
+        return _made(cls, values)
+    except (FormError, TypeError) as error:
         raise PlanError(f"the plan has a {kind} that cannot be read: {error}") from error
-    return resource  # type: ignore[no-any-return]
+
+
+def can_be_put_back(found: Resource) -> bool:
+    """Whether a resource as it was found can be written down and made anew.
+
+    What somebody else made of an object of ours may have names or texts that nothing of ours says.
+    """
+    try:
+        decode(encode(found), found=True)
+    except (PlanError, UnicodeError):
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -899,21 +960,23 @@ class Plan:
     @classmethod
     def from_json(cls, text: str) -> Plan:
         """Read a plan; PlanError says what is wrong with the text."""
-        try:
-            data = json.loads(text)
-        except ValueError as error:
-            raise PlanError(f"the plan is not JSON: {error}") from error
-        if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-            found = data.get("schema") if isinstance(data, dict) else None
+        with _uncollected():
+            return cls._read(text)
+
+    @classmethod
+    def _read(cls, text: str) -> Plan:
+        data = _parsed(text, "plan")
+        schema = data.pop("schema", None) if isinstance(data, dict) else None
+        if schema != SCHEMA:
             raise PlanError(
-                f"the plan's format is {found}, this version reads {SCHEMA}: use the same collection on both"
+                f"the plan's format is {printable(schema)}, this version reads {SCHEMA}: "
+                "use the same collection on both"
             )
-        return cls(
-            host=data["host"],
-            project=data["project"],
-            resources=tuple(decode(item) for item in data["resources"]),
-            model=data["model"],
-            leases=data["leases"],
-            declared=data.get("declared", {}),
-            alone=data.get("alone", {}),
-        )
+        missing = {"host", "project", "resources", "model", "leases"} - data.keys()
+        resources = data.pop("resources", None)
+        if missing or not isinstance(resources, list):
+            raise PlanError(f"the plan has no {' and no '.join(sorted(missing)) or 'list of resources'}")
+        try:
+            return cls(resources=tuple([decode(item) for item in resources]), **checked(ENVELOPE, data))
+        except (FormError, TypeError) as error:
+            raise PlanError(f"the plan cannot be read: {error}") from error

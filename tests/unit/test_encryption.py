@@ -12,7 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.cnm.fabric.plugins.module_utils.esp import KEY_OCTETS, Way, epoch_of, security_index, ways
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import Mesh, Plan, Xfrm, decode, encode, request_id
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
+    Mesh,
+    Plan,
+    Xfrm,
+    content_digest,
+    decode,
+    encode,
+    request_id,
+)
 from ansible_collections.cnm.fabric.plugins.module_utils.running import Request
 from ansible_collections.cnm.fabric.plugins.module_utils.shared import filled
 from ansible_collections.cnm.fabric.plugins.plugin_utils.encryption import (
@@ -152,10 +160,10 @@ def test_the_plan_has_no_key_and_its_peers_come_from_the_tables() -> None:
         Mesh("one", 4096, {"a": "192.0.2.1", "b": "192.0.2.2"}, ()),
         Mesh("two", 4097, {"a": "192.0.2.1", "c": "192.0.2.3", "b": "192.0.2.2"}, ()),
     ]
-    texts = {str(mesh.vni): mesh.to_json() for mesh in meshes}
-    item = Xfrm("192.0.2.1", epoch=7, fingerprint=fingerprint(SECRET, "default"), tables=("4096", "4097"))
+    texts = {content_digest(mesh.to_json()): mesh.to_json() for mesh in meshes}
+    item = Xfrm("192.0.2.1", epoch=7, fingerprint=fingerprint(SECRET, "default"), tables=tuple(texts))
     made = Plan("a", resources=(item,))
-    assert made.shared == {"4096", "4097"}
+    assert made.shared == set(texts)
     assert decode(encode(item)) == item
     (found,) = filled(made, texts)
     assert isinstance(found, Xfrm)

@@ -49,12 +49,22 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
     table_name,
 )
 
-NAMES = st.text("abcdefghijklmnopqrstuvwxyz0123456789-", min_size=1, max_size=15)
+NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,14}", fullmatch=True)
 SPACES = st.one_of(st.just(""), NAMES)
-TEXTS = st.text(max_size=40)
+DIGESTS = st.text("0123456789abcdef", min_size=64, max_size=64)
+OPTIONAL_DIGESTS = st.one_of(st.just(""), DIGESTS)
+LINES = st.lists(st.text("abc 0123.:#=/-ü", max_size=20), max_size=3).map(
+    lambda lines: "".join(f"{x}\n" for x in lines)
+)
+VALUES = st.sampled_from(["0", "1", "4096 16384 4194304"])
+RULES = st.sampled_from(["accept", 'iifname "a;b" drop', "meta protocol { 8021q, 8021ad } drop"])
+HOOKS = st.sampled_from(["", "type filter hook forward priority -1; policy accept"])
+ELEMENTS = st.sampled_from(['"br0"', '"br0" . 10.0.0.0/24', "tcp . 80-90 : 10.0.0.2 . 80"])
+DECLARATIONS = st.sampled_from(["type ifname;", "type ipv4_addr . ifname; flags interval;"])
 ROLES = st.builds("{}/{}".format, NAMES, NAMES)
 ADDRESSES = st.ip_addresses(v=4).map(str)
 LENGTHS = st.integers(1, 32).map(str)
+PREFIXES = st.sampled_from(["", "10.0.0.0/24", "fd00::/64"])
 MACS = st.binary(min_size=6, max_size=6).map(lambda raw: raw.hex(":"))
 OPTIONAL_BOOLEANS = st.one_of(st.none(), st.booleans())
 PEERS = st.builds(Peer, SPACES, NAMES, SPACES, st.booleans(), st.booleans())
@@ -64,8 +74,9 @@ VXLANS = st.builds(
     Vxlan, st.integers(1, 2**24 - 1), ADDRESSES, st.integers(1, 65535), FLAGS, FLAGS, st.integers(0, 65535)
 )
 VTEPS = st.lists(ADDRESSES, max_size=3, unique=True).map(sorted).map(tuple)
-CHAINS = st.builds(Chain, NAMES, TEXTS, st.lists(TEXTS, max_size=3).map(tuple), st.booleans())
-COLLECTIONS = st.builds(Collection, NAMES, TEXTS, st.lists(TEXTS, max_size=3).map(tuple), st.booleans())
+IDENTIFIERS = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=15)
+CHAINS = st.builds(Chain, IDENTIFIERS, HOOKS, st.lists(RULES, max_size=3).map(tuple), st.booleans())
+COLLECTIONS = st.builds(Collection, IDENTIFIERS, DECLARATIONS, st.lists(ELEMENTS, max_size=3).map(tuple), st.booleans())
 
 RESOURCES: dict[str, st.SearchStrategy[Any]] = {
     "namespace": st.builds(Namespace, NAMES, ROLES, st.booleans(), no_forwarding=st.sampled_from([(), (4,), (4, 6)])),
@@ -85,30 +96,29 @@ RESOURCES: dict[str, st.SearchStrategy[Any]] = {
         port=st.one_of(st.none(), PORTS),
         vxlan=st.one_of(st.none(), VXLANS),
     ),
-    "fdb": st.builds(
-        Fdb, SPACES, NAMES, st.dictionaries(MACS, ADDRESSES, max_size=3), VTEPS, st.one_of(st.just(""), TEXTS), FLAGS
-    ),
-    "neighbour": st.builds(Neighbours, SPACES, NAMES, st.dictionaries(ADDRESSES, MACS, max_size=3), TEXTS),
+    "fdb": st.builds(Fdb, SPACES, NAMES, st.dictionaries(MACS, ADDRESSES, max_size=3), VTEPS, OPTIONAL_DIGESTS, FLAGS),
+    "neighbour": st.builds(Neighbours, SPACES, NAMES, st.dictionaries(ADDRESSES, MACS, max_size=3), OPTIONAL_DIGESTS),
     "address": st.builds(Address, SPACES, NAMES, st.builds("{}/{}".format, ADDRESSES, LENGTHS), st.booleans()),
     "route": st.builds(
         Route, SPACES, st.just("default"), st.sampled_from([4, 6]), st.one_of(st.none(), ADDRESSES), SPACES
     ),
     "rule": st.builds(
-        Rule, SPACES, st.sampled_from([4, 6]), st.integers(1, 2**31), SPACES, SPACES, st.integers(0, 2**31)
+        Rule, SPACES, st.sampled_from([4, 6]), st.integers(1, 9999), SPACES, PREFIXES, st.integers(0, 2**31)
     ),
-    "sysctl": st.builds(Sysctl, SPACES, NAMES, TEXTS, st.booleans(), st.one_of(st.none(), TEXTS)),
+    "sysctl": st.builds(
+        Sysctl, SPACES, NAMES.map("net.ipv4.{}".format), VALUES, st.booleans(), st.one_of(st.none(), VALUES)
+    ),
     "nftables": st.builds(
         Nftables,
         SPACES,
         st.just("inet"),
-        NAMES,
+        IDENTIFIERS,
         ROLES,
         st.lists(COLLECTIONS, max_size=3).map(tuple),
         st.lists(CHAINS, max_size=3).map(tuple),
-        TEXTS,
     ),
     "docker_user": st.builds(DockerUser, st.sampled_from([4, 6])),
-    "xfrm": st.builds(Xfrm, ADDRESSES, st.integers(1, 65535), st.integers(1, 2**31 - 1), TEXTS, VTEPS),
+    "xfrm": st.builds(Xfrm, ADDRESSES, st.integers(1, 65535), st.integers(1, 2**31 - 1), OPTIONAL_DIGESTS, VTEPS),
     "ipvs": st.builds(
         Ipvs,
         NAMES,
@@ -119,12 +129,12 @@ RESOURCES: dict[str, st.SearchStrategy[Any]] = {
         servers=st.lists(st.builds(RealServer, ADDRESSES, st.integers(0, 9)), max_size=3).map(tuple),
     ),
     "ipvs_timeouts": st.builds(IpvsTimeouts, NAMES, st.integers(1, 999), st.integers(1, 999), st.integers(1, 999)),
-    "file": st.builds(File, st.builds("/etc/netns/{}".format, NAMES), ROLES, st.dictionaries(NAMES, TEXTS, max_size=3)),
+    "file": st.builds(File, st.builds("/etc/netns/{}".format, NAMES), ROLES, st.dictionaries(NAMES, LINES, max_size=3)),
     "resolver": st.builds(
         Resolver,
         NAMES,
-        st.lists(TEXTS, max_size=3).map(tuple),
-        st.dictionaries(NAMES, TEXTS, max_size=3),
+        st.lists(st.sampled_from(["port=20053", "bind-interfaces"]), max_size=3).map(tuple),
+        st.dictionaries(NAMES.map("/run/cnm/default/names/{}".format), OPTIONAL_DIGESTS, max_size=3),
         st.booleans(),
     ),
 }
@@ -345,7 +355,7 @@ def test_what_is_no_plan_of_this_format_is_refused_in_a_sentence(case: str) -> N
     ("resource", "said"),
     [
         ({"kind": "wormhole", "name": "c1"}, "kind 'wormhole', which this version does not know"),
-        ({"name": "c1"}, "kind '', which this version does not know"),
+        ({"name": "c1"}, "kind 'None', which this version does not know"),
         ({"kind": "link", "name": "eth0"}, "a link that cannot be read: "),
         ({"kind": "nftables", "namespace": "", "family": "inet", "name": "cnm", "chains": [{}]}, "a nftables that"),
     ],

@@ -28,7 +28,7 @@ def observed(entries: list[dict[str, Any]]) -> engine.Observed:
     result = {}
     for entry in entries:
         foreign = entry.pop("foreign", False)
-        resource = decode(entry)
+        resource = decode(entry, found=True)
         result[resource.key] = Found(resource, ours=not foreign, stale=not foreign)
     return result
 
