@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Interface, ip_address, ip_interface, ip_network
 from typing import Any, Optional
 
-_PROJECT = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-_NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,62}")
+from .forms import namespace_name, project
+
 _LINK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 _TAKEN = ("lo", "all", "default")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -23,7 +23,7 @@ class Options:
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
         self.mistakes: list[str] = []
-        if not _PROJECT.fullmatch(self["project"]):
+        if not project.fits(self["project"]):
             self.wrong(
                 "project",
                 f"{self['project']!r} is not a project's name: it has small letters, digits, `_` and `-`, begins with "
@@ -48,7 +48,7 @@ class Options:
     def namespace(self, option: str = "namespace") -> str:
         """A namespace's name; "", which the option may be left out for, is the host's own."""
         name = str(self[option] or "")
-        if name and not _NAMESPACE.fullmatch(name):
+        if name and not namespace_name.fits(name):
             self.wrong(
                 option,
                 f"{name!r} is not a namespace's name: it has 1 to 63 letters, digits, `_`, `.`, `@`, `+` and `-`, and "

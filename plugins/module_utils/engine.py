@@ -11,6 +11,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
+from .forms import FormError, printable_lines
 from .journal import Journal
 from .kernel.host import Host
 from .kernel.netlink import NetlinkError
@@ -52,19 +53,20 @@ class Broken(EngineError):
 
 Observed = dict[Key, Found[Any]]
 
-EXPECTED = (EngineError, NetlinkError, NftError, OwnerError, ResolverError, Unsafe, OSError)
+EXPECTED = (EngineError, FormError, NetlinkError, NftError, OwnerError, ResolverError, Unsafe, OSError)
 """What a host can make go wrong; anything else is a mistake of ours and keeps its traceback."""
 
 
 def sentence(error: BaseException) -> str:
     """What went wrong, for the person who reads it."""
+    said = printable_lines(str(error))
     if isinstance(error, NftError):
-        return f"nftables refused a transaction: {error}"
+        return f"nftables refused a transaction: {said}"
     if isinstance(error, NetlinkError):
-        return f"the kernel refused: {error}"
+        return f"the kernel refused: {said}"
     if isinstance(error, OSError):
-        return f"a system call failed: {error}"
-    return str(error)
+        return f"a system call failed: {said}"
+    return said
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any, Optional
 
+from .forms import printable_data
 from .kernel.host import Host
 from .plan import Resource, encode
 from .resources.base import Operation
@@ -63,7 +64,8 @@ def explain(operations: Iterable[Operation[Any]], states: Optional[Mapping[str, 
 def report(operations: Sequence[Operation[Any]], broken: Mapping[str, str] = MappingProxyType({})) -> list[Any]:
     """Operations as the modules return them: action, kind, name; of a change each attribute's two values.
 
-    What keeps a sandbox from being had is an operation that waits for somebody.
+    What was found may be what others wrote: all of it is printable.  What keeps a sandbox from being had is an
+    operation that waits for somebody.
     """
     result: list[dict[str, Any]] = [
         {"action": "wait for", "kind": "sandbox", "name": name, "reason": why} for name, why in sorted(broken.items())
@@ -82,7 +84,7 @@ def report(operations: Sequence[Operation[Any]], broken: Mapping[str, str] = Map
                 for item in operation.differences
             ]
         result.append(entry)
-    return result
+    return [printable_data(entry) for entry in result]
 
 
 def diff(operations: Sequence[Operation[Any]]) -> dict[str, dict[str, Any]]:
@@ -102,7 +104,7 @@ def diff(operations: Sequence[Operation[Any]]) -> dict[str, dict[str, Any]]:
             after[name] = {item.attribute: _shown(item.wanted) for item in operation.differences}
             if operation.reason:
                 after[name]["made anew because"] = operation.reason
-    return {"before": before, "after": after}
+    return {"before": printable_data(before), "after": printable_data(after)}
 
 
 def _shown(value: Any) -> Any:

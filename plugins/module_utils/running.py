@@ -13,6 +13,7 @@ from typing import Any, Optional
 
 from . import announcing, engine, probing, reporting, verifying
 from .esp import Way
+from .forms import printable_data, printable_lines
 from .journal import Journal
 from .kernel.host import Host
 from .kernel.nft import RunCommand
@@ -24,7 +25,10 @@ from .state import RUN, Locked, State, locked
 
 
 class Refused(Exception):
-    """The run stops; the message says what to do about it."""
+    """The run stops; the message says what to do about it, and is printable whatever it shows of others."""
+
+    def __str__(self) -> str:
+        return printable_lines(super().__str__())
 
 
 class Overtaken(Refused):
@@ -209,7 +213,7 @@ def outcome(worker: engine.Engine, operations: Sequence[Operation[Any]]) -> dict
         "changed": bool(operations),
         "operations": reporting.report(operations),
         "diff": reporting.diff(operations),
-        "warnings": worker.warnings,
+        "warnings": printable_data(worker.warnings),
     }
 
 
@@ -228,7 +232,7 @@ def verify(project: str, digest: str, checks: Sequence[Mapping[str, Any]], run_c
         for text in drift:
             miss = {"check": "plan", "target": "host", "wanted": "nothing to do", "found": text}
             result["misses"].append({"sandbox": "host", **miss})
-        return result
+        return dict(printable_data(result))
 
 
 def _source_link_misses(host: Host, resources: Sequence[Resource]) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Callable
 
+from .forms import lines
 from .plan import (
     Collection,
     Fdb,
@@ -37,6 +38,9 @@ class Shared:
         if digest not in self._texts:
             raise PlanError("a table that the plan shares with other hosts did not come along: run again")
         return self._texts[digest]
+
+    def _lines(self, digest: str) -> str:
+        return lines(self.text(digest))
 
     def mesh(self, digest: str) -> Mesh:
         """The same as the table it is."""
@@ -68,7 +72,7 @@ class Shared:
 
     def file(self, item: File) -> File:
         """Its files, whole."""
-        parts = {name: "".join(map(self.text, digests)) for name, digests in item.shared.items()}
+        parts = {name: "".join(map(self._lines, digests)) for name, digests in item.shared.items()}
         return replace(
             item,
             files={**item.files, **{name: item.files.get(name, "") + text for name, text in parts.items()}},
@@ -90,7 +94,7 @@ class Shared:
             f"{self.mesh(digest).vni} . {address}"
             for digest in item.tables
             for address in self.vteps(digest)
-            if (":" in address) == six
+            if address and (":" in address) == six
         ]
         return replace(item, elements=tuple(sorted((*item.elements, *found))), tables=()) if item.tables else item
 

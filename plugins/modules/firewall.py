@@ -147,17 +147,14 @@ operations:
       returned: for replace
 """
 
-import re
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import alone
 from ..module_utils.arguments import Options
+from ..module_utils.forms import FormError, nft_any_element, nft_hook, nft_name, nft_statement
 from ..module_utils.plan import ALONE, Chain, Collection, Nftables
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,126}")
-_BRACKETS = {"{": "}", "(": ")"}
 
 
 def read(options: Options) -> alone.Wish:
@@ -184,13 +181,13 @@ def _collection(options: Options, where: str, given: dict[str, Any]) -> Collecti
     return Collection(
         _part_name(options, where, given["name"]),
         f"type {_statement(options, f'{where}.type', given['type'])};{flags}",
-        tuple(_statement(options, f"{where}.elements[{place}]", text) for place, text in enumerate(given["elements"])),
+        tuple(_element(options, f"{where}.elements[{place}]", text) for place, text in enumerate(given["elements"])),
     )
 
 
 def _chain(options: Options, where: str, given: dict[str, Any]) -> Chain:
     hook = " ".join((given["hook"] or "").split()).rstrip("; ")
-    if hook and (not hook.startswith("type ") or re.search(r"[{}\"#\\]", hook)):
+    if not nft_hook.fits(hook):
         options.wrong(
             f"{where}.hook",
             f"{hook!r} is not a hook: write one like type filter hook forward priority 10; policy accept",
@@ -206,7 +203,7 @@ def _part_name(options: Options, where: str, name: str) -> str:
 
 
 def _name(options: Options, option: str, name: str) -> str:
-    if not _NAME.fullmatch(name):
+    if not nft_name.fits(name):
         options.wrong(
             option,
             f"{name!r} is not a name for nftables: it has letters, digits, `_`, `.` and `-`, and begins with a letter "
@@ -217,33 +214,19 @@ def _name(options: Options, option: str, name: str) -> str:
 
 def _statement(options: Options, option: str, text: str) -> str:
     """One statement of nft's and no more: what ends it early would be a command of its own, in any table."""
-    if not text.strip() or not _is_one(text):
-        options.wrong(
-            option,
-            f"{text!r} is not one statement of nft's: write each on its own, without line breaks, `;` and `#` outside "
-            "of quotes, and with its brackets closed",
-        )
-    return text.strip()
+    try:
+        return nft_statement(text.strip())
+    except FormError as error:
+        options.wrong(option, str(error))
+        return ""
 
 
-def _is_one(text: str) -> bool:
-    expected: list[str] = []
-    quoted = False
-    for character in text:
-        if character in "\n\r\\":
-            return False
-        if character == '"':
-            quoted = not quoted
-        elif quoted:
-            continue
-        elif character in _BRACKETS:
-            expected.append(_BRACKETS[character])
-        elif character in _BRACKETS.values():
-            if not expected or expected.pop() != character:
-                return False
-        elif character == "#" or (character == ";" and "}" not in expected):
-            return False
-    return not quoted and not expected
+def _element(options: Options, option: str, text: str) -> str:
+    try:
+        return nft_any_element(text.strip())
+    except FormError as error:
+        options.wrong(option, str(error))
+        return ""
 
 
 def main() -> None:

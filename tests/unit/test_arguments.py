@@ -7,8 +7,8 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.cnm.fabric.plugins.module_utils.arguments import Options
+from ansible_collections.cnm.fabric.plugins.module_utils.forms import FormError, nft_statement
 from ansible_collections.cnm.fabric.plugins.module_utils.plan import mark, project_of, pruned
-from ansible_collections.cnm.fabric.plugins.modules.firewall import _is_one
 
 
 def options(**values: object) -> Options:
@@ -27,7 +27,7 @@ def options(**values: object) -> Options:
     ],
 )
 def test_one_statement_gets_through(text: str) -> None:
-    assert _is_one(text)
+    assert nft_statement(text) == text
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,8 @@ def test_one_statement_gets_through(text: str) -> None:
     ],
 )
 def test_what_ends_a_statement_early_does_not(text: str) -> None:
-    assert not _is_one(text)
+    with pytest.raises(FormError):
+        nft_statement(text)
 
 
 @pytest.mark.parametrize(

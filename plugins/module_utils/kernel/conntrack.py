@@ -16,6 +16,14 @@ _SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"
 _ONE_BY_ONE = 32
 _UDP = ("udp", "17")
 _NUMBERS = {"tcp": "6", "udp": "17", "sctp": "132"}
+_LAST_PORT = 65535
+_PORTS = r"(?P<protocol>[a-z0-9]{1,8}) \. (?P<first>[0-9]{1,5})(?:-(?P<last>[0-9]{1,5}))?"
+_ADDRESS = "[0-9a-f][0-9a-f.:]*|:[0-9a-f.:]+"
+# What stands in a sandbox's sets may be its root's: what has not our form is passed over, and no word of it can be
+# taken for an option.
+_PLACE = re.compile(rf"(?:(?P<address>{_ADDRESS}) \. )?{_PORTS}")
+_SERVED_PORT = re.compile(rf"{_PORTS} \. (?P<task>{_ADDRESS})")
+_SERVED_VIP = re.compile(rf"(?P<vip>{_ADDRESS}) \. (?P<task>{_ADDRESS})")
 _COUNT = "/proc/sys/net/netfilter/nf_conntrack_count"
 _FAMILIES = {"4": "ipv4", "6": "ipv6"}
 
@@ -46,15 +54,19 @@ def forget_udp(run_command: RunCommand, elements: Sequence[str]) -> None:
 
 
 def _places(element: str) -> Iterator[tuple[str, str, str]]:
-    """(family, address or "", port) of each port of an element."""
+    """(family, address or "", port) of each port of an element; of one that is none of ours, nothing."""
     key, _colon, target = element.partition(" : ")
-    words = key.split(" . ")
-    if len(words) < 2 or words[-2] not in _UDP:
+    match = _PLACE.fullmatch(key)
+    if match is None or match["protocol"] not in _UDP:
         return
     family = "ipv6" if ":" in target else "ipv4"
-    first, _dash, last = words[-1].partition("-")
-    for port in range(int(first), int(last or first) + 1):
-        yield family, "".join(words[:-2]), str(port)
+    for port in _range(match):
+        yield family, match["address"] or "", str(port)
+
+
+def _range(match: re.Match[str]) -> range:
+    first, last = int(match["first"]), int(match["last"] or match["first"])
+    return range(first, min(last, _LAST_PORT) + 1)
 
 
 # --- services --------------------------------------------------------------------------------------------------------
@@ -76,16 +88,18 @@ class _Served:
 
     def add(self, name: str, element: str) -> None:
         """Take in an element of a set of that name."""
-        words = element.split(" . ")
+        match = (_SERVED_VIP if name == _BY_VIP else _SERVED_PORT).fullmatch(element)
+        if match is None:
+            return
         if name == _BY_VIP:
-            self.vips.setdefault(words[0], set()).add(words[1])
+            self.vips.setdefault(match["vip"], set()).add(match["task"])
+            return
+        ports = _range(match)
+        port = (_NUMBERS.get(match["protocol"], match["protocol"]), ports.start, ports.stop - 1, match["task"])
+        if name == _BY_HOST:
+            self.shared.add(port)
         else:
-            first, _dash, last = words[1].partition("-")
-            port = (_NUMBERS.get(words[0], words[0]), int(first), int(last or first), words[2])
-            if name == _BY_HOST:
-                self.shared.add(port)
-            else:
-                self.ports.append(port)
+            self.ports.append(port)
 
     def behind(self, flow: _Flow) -> Optional[set[str]]:
         """Who may have a flow; None if it is to none of what is served."""

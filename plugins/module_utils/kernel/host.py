@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Optional, TypeVar
 
+from .. import forms
 from ..esp import Way
 from ..plan import pruned, role_of
 from . import namespaces, netfilter, nft
@@ -76,7 +77,7 @@ class Host:
     """One run's view of the host, and its hands.  Reads are kept until `forget`."""
 
     def __init__(self, project: str, run_command: nft.RunCommand) -> None:
-        self.project = project
+        self.project = forms.project(project)
         self.run_command = run_command
         self.own_namespaces: set[str] = set()
         """Names of the namespaces with our mark; filled when namespaces are observed."""

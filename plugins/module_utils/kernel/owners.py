@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
+from ..forms import OWNERS
 from . import contained, namespaces
 from .files import open_guarded
 from .nft import RunCommand
@@ -67,7 +68,8 @@ def words(owner: str, reference: str) -> str:
 
 
 def find(owner: str, reference: str, run_command: RunCommand) -> Owned:
-    """The owner's namespace.  Raises OwnerError."""
+    """The owner's namespace.  Raises OwnerError, or FormError if the reference is none of such an owner's."""
+    reference = OWNERS[owner](reference)
     path, files = _FINDERS[owner](reference, run_command)
     number = namespaces.number(path)
     if number is None:

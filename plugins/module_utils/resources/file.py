@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from .. import forms
 from ..kernel.host import Host
 from ..plan import File, Key, role_of
 from ..state import ETC_NETNS, HALF_WRITTEN, RUN, forget, make_directory, read_limited, remove_empty, write_atomically
@@ -113,12 +114,12 @@ class FileKind(Kind[File]):
 
     def create(self, host: Host, resources: Sequence[File]) -> None:
         for item in resources:
-            directory = Path(item.directory)
+            directory = Path(forms.directory(item.directory))
             make_directory(directory)
             # Unmarkable files last: a run killed in between has left the mark.
             for name in sorted(item.files, key=lambda name: (name in _NO_COMMENTS, name)):
                 mode = 0o600 if name in item.hidden else 0o644
-                write_atomically(directory / name, item.files[name], mode)
+                write_atomically(directory / forms.file_name(name), forms.text(item.files[name]), mode)
 
     def change(self, host: Host, operations: Sequence[Operation[File]]) -> None:
         for operation in operations:

@@ -15,12 +15,24 @@ Nothing is listed of a table that was found as wanted while its namespace has se
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Optional, Union
 
+from ..forms import (
+    FormError,
+    nft_any_declaration,
+    nft_block,
+    nft_elements,
+    nft_hook,
+    nft_name,
+    nft_quoted,
+    nft_statement,
+    word,
+)
 from ..kernel import contained, namespaces, netfilter
 from ..kernel.conntrack import forget_moved, forget_udp, is_of_services, program
 from ..kernel.host import Host
@@ -36,43 +48,49 @@ FAMILIES = (FAMILY, "bridge")
 _TABLE = re.compile(r"^table \S+ (\S+) \{$.*?^\}$", re.DOTALL | re.MULTILINE)
 
 
+def _place_of(table: Nftables) -> str:
+    return f"{word(table.family, FAMILIES, 'a family of ours')} {nft_name(table.name)}"
+
+
 def _declare(table: Nftables, project: str) -> list[str]:
     """The commands that make whatever of the table is missing, and nothing twice."""
-    place = f"{table.family} {table.name}"
-    commands = [f'add table {place} {{ comment "{mark(project, table.role)}"; }}']
+    place = _place_of(table)
+    commands = [f"add table {place} {{ comment {nft_quoted(mark(project, table.role))}; }}"]
     for item in table.collections:
-        commands.append(f"add {item.noun} {place} {item.name} {{ {item.declaration} }}")
+        commands.append(f"add {item.noun} {place} {nft_name(item.name)} {{ {nft_any_declaration(item.declaration)} }}")
     for chain in table.chains:
-        hook = f" {{ {chain.hook}; }}" if chain.hook else ""
-        commands.append(f"add chain {place} {chain.name}{hook}")
+        hook = f" {{ {nft_hook(chain.hook)}; }}" if chain.hook else ""
+        commands.append(f"add chain {place} {nft_name(chain.name)}{hook}")
     return commands
 
 
 def _fill(table: Nftables, collections: Sequence[Collection], chains: Sequence[Chain]) -> list[str]:
-    place = f"{table.family} {table.name}"
+    place = _place_of(table)
     commands = []
     for item in collections:
         if item.elements:
-            commands.append(f"add element {place} {item.name} {{ {', '.join(item.elements)} }}")
+            commands.append(f"add element {place} {nft_name(item.name)} {{ {nft_elements(item.elements)} }}")
     for chain in chains:
-        commands += [f"add rule {place} {chain.name} {rule}" for rule in chain.rules]
+        start = f"add rule {place} {nft_name(chain.name)}"
+        commands += [f"{start} {nft_statement(rule)}" for rule in chain.rules]
     return commands
 
 
 def script(table: Nftables, project: str) -> str:
-    """The whole table as one transaction on an empty namespace."""
-    users = [f"table {table.family} {table.name} {{\n{table.users}\n}}"] if table.users else []
+    """The whole table as one transaction on an empty namespace.  FormError if a part of it is not what it must be."""
+    users = [f"table {_place_of(table)} {{\n{nft_block(table.users)}\n}}"] if table.users else []
     return "\n".join([*_declare(table, project), *users, *_fill(table, table.collections, table.chains)]) + "\n"
 
 
 def transaction(wanted: Nftables, normal: Nftables, found: Nftables, project: str) -> str:
     """What turns the table found into the wanted one; ``normal`` is the wanted one as nft prints it.
 
-    Only the chains that differ are emptied and filled again, of sets only the elements, all in one commit.
+    Only the chains that differ are emptied and filled again, of sets only the elements, all in one commit.  FormError
+    if what was found, which others may have put there, has names or elements that cannot be said.
     """
-    place = f"{wanted.family} {wanted.name}"
-    found_chains = {chain.name: chain for chain in found.chains}
-    found_sets = {item.name: item for item in found.collections}
+    place = _place_of(wanted)
+    found_chains = {nft_name(chain.name): chain for chain in found.chains}
+    found_sets = {nft_name(item.name): item for item in found.collections}
     reshaped = {c.name for c in normal.chains if c.name in found_chains and c.hook != found_chains[c.name].hook}
     reshaped_sets = {
         i.name for i in normal.collections if i.name in found_sets and i.declaration != found_sets[i.name].declaration
@@ -112,7 +130,7 @@ def _exchange(place: str, wanted: Collection, found: Collection) -> list[str]:
     commands = []
     for verb, elements in (("delete", have - want), ("add", want - have)):
         if elements:
-            commands.append(f"{verb} element {place} {wanted.name} {{ {', '.join(sorted(elements))} }}")
+            commands.append(f"{verb} element {place} {wanted.name} {{ {nft_elements(sorted(elements))} }}")
     return commands
 
 
@@ -172,7 +190,7 @@ class NftablesKind(Kind[Nftables]):
             places |= {(name, family, own_name) for family in (FAMILIES if bridged else (FAMILY,))}
         for place in host.places if host.thorough else ():
             marked = [item for item in host.tables(place).values() if role_of(item.comment, host.project) is not None]
-            places |= {(place, item.family, item.name) for item in marked if item.family in FAMILIES}
+            places |= {(place, item.family, item.name) for item in marked if _is_sayable(item)}
         within = set(host.places)
         return [Nftables(*place) for place in sorted(places) if place[0] in within]
 
@@ -303,16 +321,16 @@ class NftablesKind(Kind[Nftables]):
                 host.failed_in = wanted.namespace
                 raise NftError(answer.error)
             if answer.broken:
-                self._put(host, replace(wanted, users=found.users), anew=True)
+                self._put(host, _with_users(wanted, found), anew=True)
             self._forget_flows(host, wanted, None if found.flags == UNREADABLE else found)
 
     def _exchanged(self, host: Host, operation: Operation[Nftables], found: Nftables) -> str:
         wanted = operation.resource
-        if any(difference.attribute == "role" for difference in operation.differences):
-            # A table keeps its comment for as long as it lives.
-            made = script(replace(wanted, users=found.users), host.project)
-            return f"delete table {found.family} {found.name}\n{made}"
-        return transaction(wanted, self._normal_of(wanted), found, host.project)
+        # A table keeps its comment for as long as it lives.
+        if not any(difference.attribute == "role" for difference in operation.differences):
+            with contextlib.suppress(FormError):
+                return transaction(wanted, self._normal_of(wanted), found, host.project)
+        return f"delete table {_place_of(found)}\n{script(_with_users(wanted, found), host.project)}"
 
     def delete(self, host: Host, resources: Sequence[Nftables]) -> None:
         for item in resources:
@@ -321,6 +339,22 @@ class NftablesKind(Kind[Nftables]):
             except NetlinkError as error:
                 if error.errno != errno.ENOENT:
                     raise
+
+
+def _is_sayable(item: netfilter.Table) -> bool:
+    return item.family in FAMILIES and nft_name.fits(item.name)
+
+
+def _with_users(wanted: Nftables, found: Nftables) -> Nftables:
+    """The wanted table with the user's chains and sets.  Those of a sandbox are its root's: where that has made of
+    them what cannot be said again, they go.
+    """
+    if found.users and wanted.namespace:
+        try:
+            nft_block(found.users)
+        except FormError:
+            return wanted
+    return replace(wanted, users=found.users)
 
 
 def _is_settled(host: Host, table: Nftables, look: Optional[list[object]]) -> bool:

@@ -24,6 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
+from ..forms import one_line
 from ..kernel import processes
 from ..kernel.host import Host
 from ..kernel.listening import holders
@@ -57,6 +58,10 @@ def user() -> Optional[int]:
         return pwd.getpwnam(RESOLVER_USER).pw_uid
     except KeyError:
         return None
+
+
+def _text(config: Sequence[str]) -> str:
+    return "".join(f"{one_line(line)}\n" for line in config)
 
 
 def _directory(project: str) -> Path:
@@ -275,7 +280,7 @@ class _Starting:
     def _start(self, item: Resolver) -> Started:
         _note_loaded(self._directory, item, None)
         path = self._directory / f"{item.namespace}{_CONF}"
-        write_atomically(path, "".join(f"{line}\n" for line in (*item.config, *self._running)))
+        write_atomically(path, _text((*item.config, *self._running)))
         arguments = [self._program, f"--conf-file={path}"]
         return self._host.run_in(item.namespace, processes.start_apart, arguments)
 

@@ -9,18 +9,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
+from ..forms import sysctl_name
 from ..kernel.host import Host
 from ..plan import Key, Sysctl
 from ..state import former_values, hold, owed, release, tidy
 from .base import Found, Kind, Operation
+
+_SEPARATORS = str.maketrans("./", "/.")
 
 FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
 """By family; whoever writes one sets every link's (ip-sysctl)."""
 
 
 def sysctl_path(name: str) -> Path:
-    """The file of a parameter in dotted form; a slash in it is a dot of a link's name, as in sysctl(8)."""
-    return Path("/proc/sys") / name.translate(str.maketrans("./", "/."))
+    """The file of a parameter in dotted form; a slash in it is a dot of a link's name, as in sysctl(8).
+
+    Raises FormError for a name that is none, whoever noted it: no path leads out of /proc/sys/net.
+    """
+    return Path("/proc/sys") / sysctl_name(name).translate(_SEPARATORS)
 
 
 def read_sysctl(name: str) -> Optional[str]:
