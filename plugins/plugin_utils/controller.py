@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from ..module_utils.forms import FormError, printable
 from ..module_utils.plan import Plan
 from .declaration.alone import Alone, disconnect, explained, pack_declared, settle, whose
 from .declaration.mistakes import DeclarationError, NothingDeclared
@@ -63,8 +64,20 @@ def make_plans(
     ``remember`` false (check mode) leaves the lease store as it is; ``whole`` false says that these are not all hosts
     of the topology; ``connections`` is where Ansible reaches each.
     """
-    with _uncollected():
+    with _uncollected(), _in_words():
         return _make_plans(variables, groups, _Planning(facts, inventory_directory, now, remember, whole, connections))
+
+
+@contextlib.contextmanager
+def _in_words() -> Iterator[None]:
+    """What was reported or remembered, and has not the form of what is to be written with it, stops the run."""
+    try:
+        yield
+    except FormError as error:
+        raise LeaseError(
+            f"a plan would have a value in it that is none: {error}. Nothing was changed. It is not from the variables "
+            "but from what a host reports or the lease store has: mend it there."
+        ) from error
 
 
 @contextlib.contextmanager
@@ -106,8 +119,8 @@ def _make_plans(
             outcome.plans[name] = replace(made, declared=declared, alone=alone[name].packed())
         outcome.revisions.update(dict.fromkeys(planned.plans, revision))
         for name, reasons in planned.refusals.items():
-            outcome.refusals[name] = [" ".join([text, *whose(text, name, alone[name])]) for text in reasons]
-        outcome.warnings.update(planned.warnings)
+            outcome.refusals[name] = [printable(" ".join([text, *whose(text, name, alone[name])])) for text in reasons]
+        outcome.warnings.update({name: list(map(printable, found)) for name, found in planned.warnings.items()})
         outcome.shared.update(planned.shared)
         outcome.meshes.update(planned.meshes)
     return outcome
@@ -116,7 +129,8 @@ def _make_plans(
 def plan_host(host: Host, facts: Facts, inventory_directory: str, now: str, remember: bool) -> tuple[Planned, int]:
     """Plan one host by itself; its plan still lacks what it was declared from."""
     planning = _Planning({host.name: facts}, inventory_directory, now, remember, whole=False)
-    return _plan_project(host.settings.project, Topology((host,)), planning)
+    with _in_words():
+        return _plan_project(host.settings.project, Topology((host,)), planning)
 
 
 @dataclass(frozen=True)

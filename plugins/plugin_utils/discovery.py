@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address, ip_network
 
+from ..module_utils import forms
 from ..module_utils.plan import File, Namespace, Resolver, content_digest, mark
 from .addressing import network_of
 from .declaration.topology import HOST_GATEWAY, Endpoint, Sandbox
@@ -30,10 +31,10 @@ from .firewall import RESOLVER_ADDRESS, RESOLVER_PORT
 from .virtual import Vip
 
 _LOCALHOST = (
-    "127.0.0.1 localhost",
-    "::1 localhost ip6-localhost ip6-loopback",
-    "ff02::1 ip6-allnodes",
-    "ff02::2 ip6-allrouters",
+    "127.0.0.1 localhost\n",
+    "::1 localhost ip6-localhost ip6-loopback\n",
+    "ff02::1 ip6-allnodes\n",
+    "ff02::2 ip6-allrouters\n",
 )
 _ROLE = "names"
 _SERVERS = "@"
@@ -78,8 +79,8 @@ def _names_of(item: PlannedEndpoint) -> list[str]:
 
 def record(addresses: Iterable[str], names: Iterable[str]) -> str:
     """An endpoint's lines, one an address: the address, then its names."""
-    said = " ".join(names)
-    return "".join(f"{address} {said}\n" for address in addresses if said)
+    said = " ".join(map(forms.dns_name, names))
+    return "".join(f"{forms.address(address)} {said}\n" for address in addresses if said)
 
 
 def names_text(project: str, rows: Iterable[tuple[Sequence[str], Sequence[str]]]) -> str:
@@ -91,7 +92,7 @@ def names_text(project: str, rows: Iterable[tuple[Sequence[str], Sequence[str]]]
 def servers_text(names: Iterable[str], subnets: Iterable[str] = ()) -> str:
     """Lines of a servers file that keep names here, and the reverse names of subnets."""
     own = sorted({*names, *(zone for subnet in subnets for zone in reverse_zones(subnet))})
-    return "".join(f"server=/{name}/\n" for name in own)
+    return "".join(f"server=/{forms.dns_name(name)}/\n" for name in own)
 
 
 def _header(project: str) -> str:
@@ -149,7 +150,7 @@ def _usable(server: str, reach: Iterable[str]) -> bool:
         address = ip_address(server)
     except ValueError:
         return False
-    if address.is_unspecified or address.is_multicast or server == RESOLVER_ADDRESS:
+    if address.is_unspecified or address.is_multicast or server == RESOLVER_ADDRESS or "%" in server:
         return False
     link_local = address.version == 6 and address.is_link_local
     return not link_local and any(address in network_of(prefix) for prefix in reach)
@@ -160,7 +161,7 @@ def upstreams(facts: Facts, endpoints: Sequence[PlannedEndpoint]) -> list[str]:
     reach = _reach(endpoints)
     declared = endpoints[0].sandbox.dns
     servers = declared or [server for server in facts.resolvers if not _usable(server, _OWN_LOOPBACK)]
-    return [server for server in dict.fromkeys(servers) if _usable(server, reach)]
+    return [str(ip_address(server)) for server in dict.fromkeys(servers) if _usable(server, reach)]
 
 
 def unheard(facts: Facts, sandboxes: Mapping[str, Sequence[PlannedEndpoint]]) -> list[str]:
@@ -231,7 +232,7 @@ def names_of_host(project: str, facts: Facts, endpoints: Iterable[PlannedEndpoin
         name = servers[sandbox] = _servers_name(group)
         if name not in files:
             networks = _networks(group)
-            upstream = (f"server={server}\n" for server in upstreams(facts, group) or ("/#/",))
+            upstream = [f"server={forms.address(server)}\n" for server in upstreams(facts, group)] or ["server=/#/\n"]
             local = (own[network.name] for network in networks if network.name in own)
             files[name] = "".join((_header(project), *upstream, *local))
             texts_of = tuple(network.shared.servers for network in networks if network.shared is not None)
@@ -285,17 +286,16 @@ class Naming:
         role = f"sandbox/{self.sandbox.name}"
         header = f"# {mark(self.project, role)}\n"
         hostname = self.sandbox.hostname or self.sandbox.name
-        own = [f"{address} {hostname}" for item in self.endpoints for address in item.addresses if _is_name(hostname)]
-        extra = [
-            f"{address} {name}"
+        own = (record(item.addresses, [hostname]) for item in self.endpoints if _is_name(hostname))
+        extra = (
+            record(self._host_addresses() if said == HOST_GATEWAY else (said,), [name])
             for name, said in self.sandbox.extra_hosts
-            for address in (self._host_addresses() if said == HOST_GATEWAY else (said,))
-        ]
+        )
         files = {
             "resolv.conf": header + self._resolv_conf(),
-            "hosts": header + "".join(f"{line}\n" for line in (*_LOCALHOST, *extra, *own)),
+            "hosts": "".join((header, *_LOCALHOST, *extra, *own)),
             "nsswitch.conf": header + "passwd: files\ngroup: files\nshadow: files\nhosts: files dns\n",
-            "hostname": f"{hostname}\n",
+            "hostname": f"{hostname if forms.dns_name.fits(hostname) else forms.object_name(hostname)}\n",
         }
         return File(f"/etc/netns/{self.sandbox.name}", role, files)
 
@@ -313,12 +313,13 @@ class Naming:
     def _resolv_conf(self) -> str:
         if not self.endpoints:
             return ""
-        search = self.sandbox.dns_search or self.facts.search
-        options = list(self.sandbox.dns_opt or self.facts.options)
+        # The host's own are what somebody else wrote: words that are none are passed over.
+        search = self.sandbox.dns_search or tuple(filter(forms.search_domain.fits, self.facts.search))
+        options = [*(self.sandbox.dns_opt or filter(forms.resolver_option.fits, self.facts.options))]
         if not any(option.startswith("ndots:") for option in options):
             options.append("ndots:0")
         lines = [f"nameserver {RESOLVER_ADDRESS}"]
         if search and search != (".",):
-            lines.append("search " + " ".join(search))
-        lines.append("options " + " ".join(options))
+            lines.append("search " + " ".join(map(forms.search_domain, search)))
+        lines.append("options " + " ".join(map(forms.resolver_option, options)))
         return "".join(f"{line}\n" for line in lines)

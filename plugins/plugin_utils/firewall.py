@@ -11,10 +11,12 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ..module_utils.forms import link_name, nft_link, quoted
 from ..module_utils.plan import FORWARDED, LINK_GROUP, OPEN_GROUP, OTHERS, Chain, Collection, Nftables, table_name
 from .balancing import Balancing, VirtualService
 from .drivers.base import PlannedNetwork
 from .drivers.bridge import ICC, MASQUERADE, TRUSTED, gateway_mode, is_on, source_address
+from .facts import Facts
 from .ingress import MeshPort, mesh_rules, translations
 from .nftables_balancing import by_nftables, host_services
 from .overlay_rules import overlay_chains, overlay_collections
@@ -72,7 +74,7 @@ class HostRules:
 
     def link(self, network: PlannedNetwork) -> str:
         """The network's bridge as an nft string."""
-        return f'"{self.bridges[network.name]}"'
+        return nft_link(self.bridges[network.name])
 
 
 def host_table(rules: HostRules) -> Nftables:
@@ -121,14 +123,35 @@ def _link_sets(rules: HostRules) -> Iterable[Collection]:
     connected = [f"{link(n)} . {link(n)}" for n in guarded if is_on(n.network, ICC)]
     yield Collection("bridges", "type ifname;", _sorted(map(link, guarded)))
     yield Collection("connected", "type ifname . ifname;", _sorted(connected))
-    yield Collection("foreign", "type ifname . ifname;", _sorted(f'"{name}" . "{name}"' for name in rules.foreign))
+    foreign, uplinks = _links(rules.foreign), _links(rules.uplinks)
+    yield Collection("foreign", "type ifname . ifname;", _sorted(f"{name} . {name}" for name in foreign))
     yield Collection("internal", "type ifname;", _sorted(link(n) for n in guarded if n.network.internal))
     yield Collection(
         "isolated", "type ifname;", _sorted(link(n) for n in guarded if gateway_mode(n.network, 4) == "isolated")
     )
-    yield Collection("uplinks", "type ifname;", _sorted(f'"{name}"' for name in rules.uplinks))
-    strangers = set(rules.foreign) - set(rules.uplinks)
-    yield Collection("strangers", "type ifname;", _sorted(f'"{name}"' for name in strangers))
+    yield Collection("uplinks", "type ifname;", _sorted(uplinks))
+    yield Collection("strangers", "type ifname;", _sorted(set(foreign) - set(uplinks)))
+
+
+def _links(names: Iterable[str]) -> list[str]:
+    """Links of others as nft strings, without those whose names no rule can hold (`unruled` says which)."""
+    return [nft_link(name) for name in names if link_name.fits(name)]
+
+
+def unruled(facts: Facts) -> list[str]:
+    """Sentences about links of the host whose names nft cannot hold, so that no rule names them."""
+    links = {
+        *facts.bridges,
+        *facts.uplinks,
+        *facts.ra_links,
+        *(n for on in facts.forwarding_links.values() for n in on),
+    }
+    return [
+        f"no firewall rule or setting can name the link {quoted(name)} of this host, so it is treated as unknown: give "
+        "it a name without quotes, `*`, `,`, backslashes and braces"
+        for name in sorted(links)
+        if not link_name.fits(name)
+    ]
 
 
 def _subnet_sets(rules: HostRules, family: int) -> Iterable[Collection]:
@@ -144,7 +167,7 @@ def _subnet_sets(rules: HostRules, family: int) -> Iterable[Collection]:
     ]
     sources = {n.name: source_address(n.network, family) for n in guarded if modes[n.name] != "routed"}
     homes = [
-        f'{subnet.subnet} . "{link}"'
+        f"{subnet.subnet} . {nft_link(link)}"
         for n in guarded
         for link in [rules.bridges[n.name], *n.network.option(TRUSTED).split(":")]
         for subnet in n.of(family)
@@ -233,7 +256,7 @@ def _others(rules: HostRules) -> Chain:
             "iifname . oifname @foreign accept",
             f"iifgroup {OPEN_GROUP} goto pass",
             f"oifgroup {OPEN_GROUP} goto pass",
-            *(f'meta nfproto ipv4 iifname "{link}" accept' for link in rules.routing),
+            *(f"meta nfproto ipv4 iifname {link} accept" for link in _links(rules.routing)),
             *(f"meta nfproto ipv{family} {verdict}" for family, verdict in verdicts.items()),
         ),
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..module_utils import forms
 from ..module_utils.plan import Chain, Collection, Resource, Sysctl
 from .declaration.ingress import SANDBOX
 from .declaration.topology import Port
@@ -55,7 +56,7 @@ def mesh_rules(ports: Iterable[MeshPort], inner: str) -> tuple[list[Collection],
     """
     collections: list[Collection] = []
     translated: list[str] = []
-    every = list(ports)
+    every, link = list(ports), forms.nft_link(inner)
     for family in (4, 6):
         served = []
         for item in every:
@@ -65,15 +66,13 @@ def mesh_rules(ports: Iterable[MeshPort], inner: str) -> tuple[list[Collection],
             served += [f"{place} . {address}" for address, _weight in tasks]
             if weights:
                 rules = translations(item.port.protocol, item.port.published, item.port.target, weights, family)
-                translated += [f'iifname != "{inner}" {rule}' for rule in rules]
+                translated += [f"iifname != {link} {rule}" for rule in rules]
         # No rule reads it: whoever is not in it any more has his connections forgotten.
         kind = f"type inet_proto . inet_service . {_ADDRESS[family]}; flags interval;"
         collections.append(Collection(f"mesh{family}", kind, tuple(sorted(set(served))), tracked=True))
     return collections, [
         Chain("prerouting", "type nat hook prerouting priority -100; policy accept", tuple(dict.fromkeys(translated))),
-        Chain(
-            "postrouting", "type nat hook postrouting priority 100; policy accept", (f'oifname "{inner}" masquerade',)
-        ),
+        Chain("postrouting", "type nat hook postrouting priority 100; policy accept", (f"oifname {link} masquerade",)),
     ]
 
 
@@ -93,6 +92,7 @@ def translations(
 
     ``weights`` are addresses with how many of the connections each gets, in proportion, at least one.
     """
+    weights = [(forms.address(address), weight) for address, weight in weights]
     choice = f"numgen inc mod {sum(weight for _address, weight in weights)}"
     of_family = f"meta nfproto ipv{family} {protocol} dport"
     if published == target:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from ..module_utils.forms import link_name
 from ..module_utils.plan import MAIN_TABLE, Resource, Rule, Sysctl, rule_priority
 from .declaration.topology import Endpoint, Sandbox
 from .drivers.base import PlannedNetwork
@@ -19,17 +20,24 @@ NEIGHBOUR_TABLE = {"gc_thresh1": 8192, "gc_thresh2": 49152, "gc_thresh3": 65536}
 _MANY = 100
 
 
+def _said(links: Sequence[str]) -> tuple[str, ...]:
+    """Without links of others whose names no setting can hold."""
+    return tuple(filter(link_name.fits, links))
+
+
 def host_sysctls(facts: Facts, families: Sequence[int], endpoints: int) -> list[Resource]:
     """Forwarding, and what keeps a host its own: routes it learned, and room for the neighbours of many sandboxes."""
     result: list[Resource] = [
-        Sysctl("", FORWARDING[family], "1", former="0", links=facts.forwarding_links.get(family, ()))
+        Sysctl("", FORWARDING[family], "1", former="0", links=_said(facts.forwarding_links.get(family, ())))
         if not facts.forwarded_before(family)
         else Sysctl("", FORWARDING[family], "1")
         for family in families
     ]
     if 6 in families:
         # A router takes no router advertisements, unless told so (ip-sysctl, accept_ra).
-        result += [Sysctl("", f"net.ipv6.conf.{link.replace('.', '/')}.accept_ra", "2") for link in facts.ra_links]
+        result += [
+            Sysctl("", f"net.ipv6.conf.{link.replace('.', '/')}.accept_ra", "2") for link in _said(facts.ra_links)
+        ]
     if endpoints > _MANY:
         result += [
             Sysctl("", f"net.ipv{family}.neigh.default.{name}", str(size))

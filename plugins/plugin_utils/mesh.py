@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address
 
+from ..module_utils.forms import address, mac
 from ..module_utils.plan import Mesh, content_digest
 from .discovery import names_of, names_of_vips, names_text, servers_text
 from .drivers.base import Digests
@@ -39,8 +40,11 @@ def shared_texts(project: str, overlay: Overlay) -> tuple[Digests, dict[str, str
     mesh = Mesh(
         name,
         overlay.vni,
-        dict(overlay.vteps),
-        tuple((item.host, key, item.mac, item.addresses, tuple(called[key])) for key, item in overlay.members.items()),
+        {host: address(vtep) for host, vtep in overlay.vteps.items()},
+        tuple(
+            (item.host, key, mac(item.mac), tuple(map(address, item.addresses)), tuple(called[key]))
+            for key, item in overlay.members.items()
+        ),
     )
     virtual = names_of_vips(name, overlay.vips)
     rows = [(item.addresses, called[key]) for key, item in overlay.members.items()]

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from ..module_utils.forms import address
 from ..module_utils.plan import Collection
 from .balancing import Balancing, VirtualService, of_family
 
@@ -55,8 +56,8 @@ def by_nftables(sandbox: str, services: Iterable[VirtualService]) -> Balancing:
 
 
 def _rules(service: VirtualService, ip: str) -> list[str]:
-    at = f"{ip} daddr {service.vip}"
-    weights = [(task, weight) for task, weight in service.tasks if weight]
+    at = f"{ip} daddr {address(service.vip)}"
+    weights = [(address(task), weight) for task, weight in service.tasks if weight]
     if not weights:
         return [f"{at} meta l4proto tcp reject with tcp reset", f"{at} reject"]
     choice = _CHOICES[service.scheduler].format(n=sum(weight for _task, weight in weights), ip=ip)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..module_utils.forms import address
 from ..module_utils.plan import LINK_GROUP, OPEN_GROUP, Chain, Collection, request_id
 from .drivers.base import PlannedNetwork
 
@@ -43,7 +44,7 @@ def overlay_chains(project: str, networks: Sequence[PlannedNetwork], underlay: s
     overlay, host = mine[0]
     ports = sorted({overlay.port for overlay, _host in mine})
     vxlan = f"udp dport {_any_of(ports)} {_VNI}"
-    own = overlay.vteps[host]
+    own = address(overlay.vteps[host])
     sent = [
         # A sandbox's, or anybody's, that would leave masqueraded as this host's.
         f"{vxlan} @vnis ct status snat ct original {_ADDRESS[6 if ':' in own else 4]} saddr != {own} drop"

@@ -25,7 +25,7 @@ from .drivers.base import Digests, PlannedEndpoint, PlannedNetwork, by_network
 from .drivers.registry import DRIVERS
 from .encryption import fingerprint
 from .facts import Facts
-from .firewall import HostRules, host_table, mesh_table, sandbox_table
+from .firewall import HostRules, host_table, mesh_table, sandbox_table, unruled
 from .identifiers import identifier, mac_of
 from .ingress import MeshPort, behind, mesh_sysctls
 from .ipvs_balancing import by_ipvs
@@ -255,6 +255,7 @@ def _draw(host: Host, facts: Facts, fleet: _Fleet, leases: Leases, now: str) -> 
             for sentence in warnings_of(item.network, item.attachment, facts)
         ),
         *unheard(facts, endpoints),
+        *unruled(facts),
         *idle_routers(drawn.every),
         *(_closed(facts, mine.values()) if mine else ()),
     ]

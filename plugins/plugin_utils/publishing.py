@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Optional
 
+from ..module_utils.forms import printable
 from .declaration.ingress import mesh_ports
 from .declaration.published import binding
 from .declaration.topology import Sandbox, TaskPort, Topology
@@ -17,6 +18,8 @@ from .drivers.bridge import gateway_mode
 from .facts import Facts
 
 Range = tuple[int, int]
+_SHOWN = 60
+"""How much of a process's name is shown: whoever runs it gives it any."""
 
 
 @dataclass(frozen=True)
@@ -87,8 +90,8 @@ def taken_ports(ports: Sequence[PublishedPort], facts: Facts) -> list[str]:
         clash = next((item for item in wanted.get(protocol, ()) if _same_place(item, address, number)), None)
         if clash is not None:
             result.append(
-                f"{clash.path}: port {number}/{protocol} of the host is not free: {process} listens on it"
-                f"{'' if address in ('0.0.0.0', '::') else f' at {address}'}. Publish another port, or stop it."
+                f"{clash.path}: port {number}/{protocol} of the host is not free: {printable(process, _SHOWN)} listens "
+                f"on it{'' if address in ('0.0.0.0', '::') else f' at {address}'}. Publish another port, or stop it."
             )
     return sorted(set(result))
 

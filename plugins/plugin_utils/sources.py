@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv6Address, ip_address
 
+from ..module_utils import forms
 from ..module_utils.plan import LINK_GROUP, Chain, Collection, Nftables, table_name
 from .declaration.topology import Endpoint, Network
 from .drivers.base import PlannedEndpoint, PlannedNetwork, by_network
@@ -187,7 +188,7 @@ def _port_table(place: str, project: str, role: str, endpoints: Sequence[Planned
     allowed: dict[str, set[str]] = {kind: set() for kind in _TYPES}
     for endpoint in endpoints:
         for kind, value in _spoken(endpoint):
-            allowed[kind].add(f'"{port_name(endpoint.id)}" . {value}')
+            allowed[kind].add(f"{forms.nft_link(port_name(endpoint.id))} . {value}")
     hook = "type filter hook prerouting priority -300; policy accept"
     return Nftables(
         namespace=place,
@@ -204,9 +205,9 @@ def _port_table(place: str, project: str, role: str, endpoints: Sequence[Planned
 
 def _spoken(endpoint: PlannedEndpoint) -> Iterable[tuple[str, str]]:
     """As who an endpoint may speak; of IPv6, if it has any, by its address of scope link, too."""
-    yield "mac", endpoint.mac
+    yield "mac", forms.mac(endpoint.mac)
     has_ipv6 = any(":" in address for address in endpoint.addresses)
-    for address in (*endpoint.addresses, *([link_local(endpoint.mac)] if has_ipv6 else ())):
+    for address in map(forms.address, (*endpoint.addresses, *([link_local(endpoint.mac)] if has_ipv6 else ()))):
         if ":" in address:
             yield "ipv6", address
             yield "target", f"0x{ip_address(address).packed.hex()}"
@@ -218,7 +219,9 @@ def _routed_sets(endpoints: Sequence[PlannedEndpoint], forwarded: Mapping[str, s
     elements: dict[int, set[str]] = {family: set() for family in _FAMILIES}
     for endpoint in endpoints:
         for prefix in forwarded.get(endpoint.id, ()):
-            elements[6 if ":" in prefix else 4].add(f'"{port_name(endpoint.id)}" . {prefix}')
+            elements[6 if ":" in prefix else 4].add(
+                f"{forms.nft_link(port_name(endpoint.id))} . {forms.prefix(prefix)}"
+            )
     return [
         Collection(f"routed_ipv{f}", f"type ifname . {_ADDRESS[f]}; flags interval;", tuple(sorted(elements[f])))
         for f in _FAMILIES

@@ -42,9 +42,10 @@ LINK = Rule(
     ("lo", "all", "default", ".", ".."),
 )
 LINK_PREFIX = Rule(
-    re.compile(r"[A-Za-z0-9_.-]+"),
+    re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*"),
     12,
-    "The prefix of links' names has 1 to 12 letters, digits, `_`, `.` and `-`; a number follows it.",
+    "The prefix of links' names has 1 to 12 letters, digits, `_`, `.` and `-`, and does not begin with `.` or `-`; a "
+    "number follows it.",
     "Choose a prefix like `eth`.",
 )
 DNS_NAME = Rule(
