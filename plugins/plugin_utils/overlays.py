@@ -31,7 +31,7 @@ from .declaration.topology import Endpoint, Host, Network, Sandbox, Service, Top
 from .facts import Facts
 from .identifiers import identifier, mac_of
 from .leases.base import Leases
-from .underlay import Underlay, underlay_of
+from .underlay import Claims, Underlay, underlay_of
 from .virtual import Vip, leases_of, virtual_of
 
 POOLS = (("10.0.0.0/8", 24),)
@@ -178,16 +178,21 @@ def plan_overlays(
     result = Overlays()
     drafts = _drafts(topology, others is not None)
     overlays = {name: draft for name, draft in drafts.items() if not draft.network.on_lan}
-    underlays = _underlays(overlays.values(), facts, connections, parts, result)
+    claims = Claims(topology, connections, parts)
+    underlays = _underlays(overlays.values(), facts, connections, parts, claims, result)
     held = dict(spanning)
     if others is None:
         spanning.clear()
     vnis = _vnis(overlays, facts, parts, held, result)
-    taken = {name: Taken(_seen(draft, facts), {} if draft.network.on_lan else facts) for name, draft in drafts.items()}
+    taken = {
+        name: Taken(_seen(draft.hosts, draft, facts), {} if draft.network.on_lan else facts)
+        for name, draft in drafts.items()
+    }
     _take_declared(topology, drafts, taken)
     places = _held_places(parts)
     for name, draft in drafts.items():
         problems: list[str] = []
+        _refuse_clashes(draft, facts, taken[name], result)
         subnets = _subnets(draft, held.get(name, {}), taken, problems)
         virtual = virtual_of(name, services, held.get(name, {}).get("vips", {}))
         used = _used(name, others or {})
@@ -230,9 +235,24 @@ def plan_overlays(
     return result
 
 
-def _seen(draft: _Draft, facts: Mapping[str, Facts]) -> Iterator[Facts]:
+def _refuse_clashes(draft: _Draft, facts: Mapping[str, Facts], taken: Taken, result: Overlays) -> None:
+    """Refuse the hosts where something has a network's subnet: what one of them has is no reason against the others."""
+    for config in draft.network.ipam:
+        clashes = taken.clashes(draft.network, config)
+        if not clashes:
+            continue
+        found = {}
+        for host in draft.hosts:
+            known = {host.name: facts[host.name]} if host.name in facts and not draft.network.on_lan else {}
+            found[host.name] = Taken(_seen([host], draft, facts), known).clashes(draft.network, config)
+        for name, own in found.items():
+            # An address of a host that is not on it is everybody's business: it would be called in its place.
+            result.problems.setdefault(name, []).extend(own if any(found.values()) else clashes)
+
+
+def _seen(hosts: Iterable[Host], draft: _Draft, facts: Mapping[str, Facts]) -> Iterator[Facts]:
     """What a network's subnet must not overlap on its hosts; each has the LAN it may be on by a link of its own."""
-    for host in draft.hosts:
+    for host in hosts:
         network = host.network(draft.network.name)
         if host.name in facts and network is not None:
             yield beside(facts[host.name], network) if network.on_lan else facts[host.name]
@@ -271,17 +291,24 @@ def _underlays(
     facts: Mapping[str, Facts],
     connections: Mapping[str, str],
     parts: Mapping[str, Leases],
+    claims: Claims,
     result: Overlays,
 ) -> dict[str, Underlay]:
     """The VTEPs of all hosts that have a part in any, and a memory of what was seen of them."""
     found = {}
-    for host in {host.name: host for draft in drafts for host in draft.hosts}.values():
+    hosts = {host.name: host for draft in drafts for host in draft.hosts}
+    for host in hosts.values():
         held = parts[host.name]["hosts"].get(host.name, {})
         underlay = underlay_of(host, facts.get(host.name), held, connections.get(host.name))
         if isinstance(underlay, str):
             (result.problems if host.name in facts else result.warnings).setdefault(host.name, []).append(underlay)
             continue
         found[host.name] = underlay
+    for name, sentence in claims.judge({name: item.address for name, item in found.items()}).items():
+        (result.problems if name in facts else result.warnings).setdefault(name, []).append(sentence)
+        del found[name]
+    for name, underlay in found.items():
+        host, held = hosts[name], parts[name]["hosts"].get(name, {})
         seen = list(facts[host.name].vnis) if host.name in facts else held.get("vnis", [])
         entry = {**held, "underlay": underlay.address, "mtu": underlay.mtu, "vnis": seen}
         parts[host.name]["hosts"] = {host.name: entry}
@@ -304,12 +331,11 @@ def _vnis(
         host: set(facts[host].vnis if host in facts else part["hosts"].get(host, {}).get("vnis", ()))
         for host, part in sorted(parts.items())
     }
-    foreign = {vni: host for host in reversed(seen) for vni in seen[host]}
     found = {name: int(text) for name, draft in drafts.items() if (text := draft.network.option(VNI))}
     for name, vni in found.items():
-        if vni in foreign:
-            sentence = f"{drafts[name].network.path}: the VNI {vni} is used by somebody else on {foreign[vni]}."
-            for host in drafts[name].names:
+        for host in drafts[name].names:
+            if vni in seen[host]:
+                sentence = f"{drafts[name].network.path}: the VNI {vni} is used by somebody else on {host}."
                 result.problems.setdefault(host, []).append(f"{sentence} Choose another, or leave the option out.")
     used = set(found.values())
     for name, draft in drafts.items():
@@ -317,7 +343,7 @@ def _vnis(
         if name not in found and before is not None and before not in used.union(*map(seen.__getitem__, draft.names)):
             found[name] = before
             used.add(before)
-    used.update(foreign)
+    used.update(*seen.values())
     for name, draft in drafts.items():
         if name in found:
             continue
@@ -363,8 +389,6 @@ def _subnets(
 ) -> tuple[Subnet, ...]:
     network, mine = draft.network, taken[draft.network.name]
     setting = "cnm_default_address_pools" if network.on_lan else "cnm_overlay_address_pool"
-    for config in network.ipam:
-        problems += mine.clashes(network, config)
     configs = [
         config
         for family in (4, 6)

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Optional, Union
 
-from .declaration.topology import Host
+from .declaration.mistakes import name_hosts
+from .declaration.topology import Host, Topology
 from .facts import Facts
+from .leases.base import Leases
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,44 @@ def underlay_of(
     if address is None:
         return "this host has no address by which other hosts could reach it: give it one, for its overlay networks"
     return Underlay(address, links[address])
+
+
+class Claims:
+    """Whose an address on the underlay is: what a probe answers is what its host says, and any host may say any."""
+
+    def __init__(self, topology: Topology, connections: Mapping[str, str], parts: Mapping[str, Leases]) -> None:
+        self._declared: dict[str, set[str]] = {}
+        for host in topology.hosts:
+            if host.settings.underlay_address is not None:
+                self._declared.setdefault(host.settings.underlay_address, set()).add(host.name)
+        self._reached = {host: _usable(address) for host, address in connections.items()}
+        self._held = {host: part["hosts"].get(host, {}).get("underlay") for host, part in parts.items()}
+
+    def judge(self, claimed: Mapping[str, str]) -> dict[str, str]:
+        """By host a sentence for those that claim what is another's, from the address that each claims.
+
+        An address is the host's that declares it, else the one's that Ansible reaches there, else the one's that had it
+        before; if there is none of these, or several, it is nobody's.
+        """
+        by_address: dict[str, list[str]] = {}
+        for host, address in claimed.items():
+            by_address.setdefault(address, []).append(host)
+        refused = {}
+        for address, hosts in by_address.items():
+            owners = (
+                self._declared.get(address)
+                or {host for host in hosts if self._reached.get(host) == address}
+                or {host for host in hosts if self._held.get(host) == address}
+            )
+            everyone = owners.union(hosts)
+            for host in hosts if len(everyone) > 1 else ():
+                if owners != {host}:
+                    others = owners if len(owners) == 1 else everyone - {host}
+                    refused[host] = (
+                        f"{host} and {name_hosts(sorted(others))} both have {address} as the address by which other "
+                        "hosts reach them. Set cnm_underlay_address for each, to an address that is its own"
+                    )
+        return refused
 
 
 def _usable(text: Optional[str]) -> Optional[str]:

@@ -112,8 +112,10 @@ class TestVnis:
         networks = {"multinet": {**MULTINET["multinet"], "driver_opts": {VNI: "5000"}}}
         assert vnis(planned(hosts(["x"], networks=networks))) == {"multinet": 5000}
         refused = planned(hosts(["x"], ["y"], networks=networks), {"h1": facts(1), "h2": facts(2, vnis=(5000,))})
-        assert set(refused.refusals) == {"h1", "h2"}
-        assert "the VNI 5000 is used by somebody else on h2" in refused.refusals["h1"][0]
+        assert set(refused.refusals) == {"h2"}
+        assert "the VNI 5000 is used by somebody else on h2" in refused.refusals["h2"][0]
+        elsewhere = planned(hosts(["x"], [], networks=networks), {"h1": facts(1), "h2": facts(2, vnis=(5000,))})
+        assert elsewhere.refusals == {}
 
     def test_that_are_used_up_are_said(self) -> None:
         made = planned(hosts(["x"], networks=self.NETWORKS, cnm_vni_range="7000-7001"))
@@ -273,3 +275,49 @@ def test_no_sandbox_of_a_bridge_sends_to_a_port_of_overlays_encrypted_or_not() -
     (table,) = (item for item in made.plans["h1"].resources if isinstance(item, Nftables) and item.role == "host")
     (ports,) = (item for item in table.collections if item.name == "data_path")
     assert sorted(ports.elements) == ["15000", "5000"]
+
+
+class TestWhoseAnAddressIs:
+    """A probe's answer has the addresses that its host says it has: with another's it would get what is sent there."""
+
+    VARIABLES = hosts(["a"], ["b"], ["c"])
+
+    def claimed(self, variables: Any = None, **more: Any) -> Planned:
+        """h3 says that it has h1's address."""
+        known = {"h1": facts(1), "h2": facts(2), "h3": facts(1)}
+        return planned(variables or self.VARIABLES, known, **more)
+
+    def test_that_two_claim_is_nobody_s_and_names_both(self) -> None:
+        made = self.claimed()
+        assert made.refusals.keys() == {"h1", "h3"}
+        assert "h1 and h3 both have 192.0.2.1" in made.refusals["h1"][0]
+        assert "h3 and h1 both have 192.0.2.1" in made.refusals["h3"][0]
+
+    @pytest.mark.parametrize("how", ["declared", "reached", "held"])
+    def test_is_the_host_s_of_which_that_is_known(self, how: str) -> None:
+        variables = copy.deepcopy(self.VARIABLES)
+        before = planned(variables)
+        if how == "declared":
+            variables["h1"]["cnm_underlay_address"] = "192.0.2.1"
+        more: dict[str, Any] = {"connections": {"h1": "192.0.2.1", "h3": "192.0.2.3"}} if how == "reached" else {}
+        made = self.claimed(variables, **more, **({"leases": before.leases} if how == "held" else {}))
+        assert made.refusals.keys() == {"h3"}
+        assert "h3 and h1 both have 192.0.2.1" in made.refusals["h3"][0]
+        assert made.plans.keys() == {"h1", "h2"}
+
+    def test_counts_for_one_that_is_not_reached_too(self) -> None:
+        before = planned(self.VARIABLES)
+        made = planned(self.VARIABLES, {"h2": facts(2), "h3": facts(1)}, before.leases)
+        assert made.refusals.keys() == {"h3"}
+
+    def test_that_ansible_forwards_through_another_is_that_other_s(self) -> None:
+        known = {"h1": facts(1), "h2": facts(2), "h3": facts(3)}
+        assert planned(self.VARIABLES, known, connections={"h3": "192.0.2.1"}).refusals == {}
+
+
+def test_a_route_of_one_host_that_overlaps_a_network_refuses_that_host_alone() -> None:
+    known = {f"h{number}": facts(number) for number in (1, 2)}
+    known["h2"] = replace(known["h2"], routes=(*known["h2"].routes, ("10.10.2.0/25", "eth1", None)))
+    made = planned(hosts(["a"], ["b"]), known)
+    assert made.refusals.keys() == {"h2"}
+    assert "subnet 10.10.2.0/24 overlaps the route 10.10.2.0/25 on eth1" in made.refusals["h2"][0]
