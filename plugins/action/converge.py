@@ -12,7 +12,13 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan import Mesh, Xfrm, decode
 from ansible_collections.cnm.fabric.plugins.plugin_utils.encryption import pair_keys
-from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import plan_file, project_of, reason_to_skip
+from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import (
+    ask,
+    forged_facts,
+    plan_file,
+    project_of,
+    reason_to_skip,
+)
 from ansible_collections.cnm.fabric.plugins.plugin_utils.variables import decrypted
 
 _NOTHING_TO_DO: dict[str, Any] = {
@@ -33,6 +39,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
+        problem = forged_facts(variables, (str(self._task.args.get("planned", "fabric_plan")),))
+        if problem:
+            return {**result, "failed": True, "msg": problem}
         reason = reason_to_skip(variables, self._templar.template)
         if reason:
             return {**result, "skipped": True, "skip_reason": reason}
@@ -45,8 +54,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 return {**result, "failed": True, "msg": problem}
             if arguments.pop("settled", False):
                 return {**result, **_NOTHING_TO_DO, "digest": arguments["digest"]}
-        answer: dict[str, Any] = self._execute_module("cnm.fabric.converge", module_args=arguments, task_vars=variables)
-        answer.pop("invocation", None)
+        answer = ask(self, "cnm.fabric.converge", arguments, variables)
         if "diff" in answer:
             header = f"networks of {variables['inventory_hostname']}"
             answer["diff"].update(before_header=header, after_header=header)
@@ -73,7 +81,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return "there is no plan for this host: run cnm.fabric.probe and cnm.fabric.plan before, in the same play"
         if "refused" in mine:
             return " ".join(mine["refused"])
-        arguments.update({name: mine[name] for name in ("digest", "revision", "project", "based_on")})
+        arguments.update({name: mine[name] for name in ("digest", "revision", "signature", "project", "based_on")})
         if mine["settled"]:
             arguments["settled"] = True
             return None

@@ -11,6 +11,9 @@ from typing import Any, Optional
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import PREDEFINED
+from ansible_collections.cnm.fabric.plugins.plugin_utils.models import own_model
+from ansible_collections.cnm.fabric.plugins.plugin_utils.reports import read_probe
+from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import forged_facts, project_of
 from ansible_collections.cnm.fabric.plugins.plugin_utils.views import (
     balancer_line,
     inspect_document,
@@ -42,11 +45,21 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         drift: dict[str, list[dict[str, Any]]] = {}
         for host in variables["ansible_play_hosts"]:
             probe = variables["hostvars"][host].get(arguments["probes"]) or {}
-            model = probe.get("kept", {}).get("model")
+            if "kept" not in probe:
+                continue
+            report = read_probe(host, probe)
+            problem = report.refusal or forged_facts(variables["hostvars"][host], (arguments["probes"],))
+            for sentence in [problem] if problem else report.warnings:
+                self._display.warning(f"{host}: {sentence}")
+            if problem:
+                continue
+            found = report.data.get("drift", ())
+            project = project_of({"cnm_project": variables["hostvars"][host].get("cnm_project")}, {})
+            model = own_model(report.data["kept"].get("model", {}), host, project)
             if model:
-                models[host] = live_model(model, probe.get("drift", ()))
-            if probe.get("drift"):
-                drift[host] = probe["drift"]
+                models[host] = live_model(model, found)
+            if found:
+                drift[host] = found
         documents = merged({host: model["networks"] for host, model in models.items()})
         networks = {host: [inspect_document(document) for document in group] for host, group in documents.items()}
         if not arguments["quiet"]:

@@ -14,7 +14,12 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.alone impor
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.structure import MISSING_LIBRARY
 from ansible_collections.cnm.fabric.plugins.plugin_utils.model import Call, unknown_options
 from ansible_collections.cnm.fabric.plugins.plugin_utils.model_action import Run, argument_spec, carry_out, from_text
-from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import inventory_directory, project_of
+from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import (
+    ask,
+    forged_facts,
+    inventory_directory,
+    project_of,
+)
 from ansible_collections.cnm.fabric.plugins.plugin_utils.variables import UnknownHosts, decrypted, topology_hosts
 
 
@@ -29,7 +34,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
-        problem = self._problem()
+        problem = self._problem() or forged_facts(variables)
         if problem:
             return {**result, "failed": True, "msg": problem}
         _validation, arguments = self.validate_argument_spec(argument_spec=argument_spec(self.MODULE))
@@ -40,9 +45,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         call = Call(self.MODULE, host, from_text(decrypted(arguments)), absent=state == "absent")
 
         def execute(module: str, options: Mapping[str, Any]) -> dict[str, Any]:
-            answer: dict[str, Any] = self._execute_module(module, module_args=dict(options), task_vars=variables)
-            answer.pop("invocation", None)
-            return answer
+            return ask(self, module, options, variables)
 
         directory = inventory_directory(variables, self._topology(variables))
         check = bool(self._task.check_mode)

@@ -9,7 +9,7 @@ from typing import Any, Optional
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.model_action import network_documents
-from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import project_of
+from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import ask, forged_facts, project_of
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -25,14 +25,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         _validation, arguments = self.validate_argument_spec(
             argument_spec={"name": {"type": "str"}, "project": {"type": "str"}}
         )
+        problem = forged_facts(variables)
+        if problem:
+            return {**result, "failed": True, "msg": problem}
         project = project_of({"cnm_project": self._templar.template(variables.get("cnm_project"))}, arguments)
-        probe: dict[str, Any] = self._execute_module(
-            "cnm.fabric.probe", module_args={"project": project, "live": True}, task_vars=variables
-        )
-        probe.pop("invocation", None)
+        probe = ask(self, "cnm.fabric.probe", {"project": project, "live": True}, variables)
         if "kept" not in probe:
             return {**result, **probe, "failed": True}
         documents = network_documents(probe, str(variables["inventory_hostname"]), project)
         name = arguments["name"]
         networks = [document for document in documents if name in (None, document["Name"])]
-        return {**result, "changed": False, "exists": bool(networks), "networks": networks}
+        said: dict[str, Any] = {key: probe[key] for key in ("warnings", "ansible_facts") if key in probe}
+        return {**result, **said, "changed": False, "exists": bool(networks), "networks": networks}

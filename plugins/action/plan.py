@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
 
@@ -16,12 +16,18 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan import encode
+from ansible_collections.cnm.fabric.plugins.plugin_utils.answers import forged, forgery
 from ansible_collections.cnm.fabric.plugins.plugin_utils.controller import make_plans
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.mistakes import DeclarationError
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.structure import MISSING_LIBRARY
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import LeaseError
-from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import inventory_directory, plan_file
+from ansible_collections.cnm.fabric.plugins.plugin_utils.reports import read_probe
+from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import (
+    inventory_directory,
+    plan_file,
+    without_facts,
+)
 from ansible_collections.cnm.fabric.plugins.plugin_utils.variables import (
     UnknownHosts,
     decrypted,
@@ -37,6 +43,60 @@ def _write(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         stream.write(text)
+
+
+class _Fleet(dict[str, Mapping[str, Any]]):
+    """Hosts' variables, templated when they are asked for; what only the inventory may say is taken from there."""
+
+    def __init__(self, hostvars: Any, templar: Any, register: str) -> None:
+        super().__init__()
+        self._hostvars = hostvars
+        self._templar = templar
+        self._register = register
+        self._forged: dict[str, list[str]] = {}
+
+    def __missing__(self, name: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self._hostvars[name]
+        self._forged[name] = forged(found.get("ansible_facts"), (self._register,))
+        if self._forged[name]:
+            found = self._without(name, self._forged[name])
+        self[name] = found
+        return found
+
+    def _without(self, name: str, names: list[str]) -> Mapping[str, Any]:
+        try:
+            inventory = without_facts(self._hostvars, name)
+        except AttributeError as error:
+            raise AnsibleError(f"{name}: {forgery(names)}") from error
+        given = {key: value for key, value in self._hostvars.raw_get(name).items() if key not in names}
+        given.update({key: inventory[key] for key in names if key in inventory})
+        return _Templated(given, self._templar.copy_with_new_env(available_variables=given))
+
+    def said(self, name: str, variable: str, variables: Mapping[str, Any]) -> Any:
+        """A variable of the task's own host: a play may set it too, which ``variables`` has and an inventory not."""
+        found = self[name]
+        return found.get(variable) if variable in self._forged[name] else variables.get(variable)
+
+    def forgery(self, name: str) -> Optional[str]:
+        """A sentence about what a host's facts have of that; None if nothing."""
+        return forgery(self._forged.get(name, ()))
+
+
+class _Templated(Mapping[str, Any]):
+    """One host's variables, templated when they are asked for."""
+
+    def __init__(self, variables: Mapping[str, Any], templar: Any) -> None:
+        self._variables = variables
+        self._templar = templar
+
+    def __getitem__(self, name: str) -> Any:
+        return self._templar.template(self._variables[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._variables)
+
+    def __len__(self) -> int:
+        return len(self._variables)
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -89,21 +149,22 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
     def _plan(self, variables: dict[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
         hostvars, groups = variables["hostvars"], variables["groups"]
-        hosts = topology_hosts(self._templar.template(variables.get("cnm_hosts")), groups)
+        about = _Fleet(hostvars, self._templar, arguments["probes"])
+        mine = about.said(variables["inventory_hostname"], "cnm_hosts", variables)
+        hosts = topology_hosts(self._templar.template(mine), groups)
         if arguments["scope"] == "host":
             hosts = [name for name in hosts if name == variables["inventory_hostname"]]
-        probes = {name: self._probe(hostvars[name], arguments["probes"]) for name in hosts}
-        facts = {name: Facts.from_probe(probe) for name, probe in probes.items() if probe is not None}
+        facts, refused = self._read(hosts, about, arguments["probes"])
         named = {"cnm_project": arguments["project"]} if arguments["project"] else {}
         outcome = make_plans(
-            {name: {**self._variables(name, hostvars[name]), **named} for name in hosts},
+            {name: {**self._variables(name, about[name]), **named} for name in hosts},
             groups,
             facts,
-            inventory_directory(variables, hosts),
+            inventory_directory({"hostvars": about}, hosts),
             time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             remember=not self._task.check_mode,
             whole=arguments["scope"] == "topology",
-            connections={name: str(hostvars[name].get("ansible_host") or "") for name in hosts},
+            connections={name: str(about[name].get("ansible_host") or "") for name in hosts},
         )
         for host, warnings in sorted(outcome.warnings.items()):
             for warning in warnings:
@@ -118,18 +179,40 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "project": plan.project,
                 "digest": plan.digest,
                 "revision": outcome.revisions[name],
+                "signature": outcome.signatures[name],
                 "based_on": facts[name].digest,
                 "kept": facts[name].digest == plan.digest,
                 # Without the keys the probe cannot tell whether encryption is as planned.
-                "settled": facts[name].digest == plan.digest and facts[name].settled and plan.encryption is None,
+                "settled": facts[name].digest == plan.digest
+                and facts[name].settled
+                and plan.encryption is None
+                and name not in outcome.unsigned,
                 **({"encryption": encode(plan.encryption)} if plan.encryption is not None else {}),
                 "meshes": outcome.meshes[name],
                 "shared": sorted(plan.shared - set(facts[name].shared)),
                 "missing": list(facts[name].missing) if plan.resources else [],
             }
-        for name, reasons in outcome.refusals.items():
+        for name, reasons in [*outcome.refusals.items(), *refused.items()]:
             summary[name] = {"refused": reasons}
         return {"changed": False, "directory": str(directory), "hosts": summary}
+
+    def _read(self, hosts: list[str], about: _Fleet, register: str) -> tuple[dict[str, Facts], dict[str, list[str]]]:
+        """What the hosts report, and those whose report cannot be used, with a sentence."""
+        facts, refused = {}, {}
+        for name in hosts:
+            probe = self._probe(about[name], register)
+            if probe is None:
+                continue
+            report = read_probe(name, probe)
+            problem = about.forgery(name) or report.refusal
+            found = report.facts
+            if problem or found is None:
+                refused[name] = [problem]
+                continue
+            facts[name] = found
+            for warning in report.warnings:
+                self._display.warning(f"{name}: {warning}")
+        return facts, refused
 
     @staticmethod
     def _probe(variables: Mapping[str, Any], register: str) -> Optional[Mapping[str, Any]]:

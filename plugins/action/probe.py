@@ -8,7 +8,12 @@ from typing import Any, Optional
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import project_of, reason_to_skip
+from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import (
+    ask,
+    forged_facts,
+    project_of,
+    reason_to_skip,
+)
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -20,13 +25,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
+        problem = forged_facts(variables)
+        if problem:
+            return {**result, "failed": True, "msg": problem}
         reason = reason_to_skip(variables, self._templar.template)
         if reason:
             return {**result, "skipped": True, "skip_reason": reason}
         arguments = {**self._task.args, "project": self._project(variables)}
         arguments.setdefault("encryption", "cnm_overlay_secret" in variables)
-        answer: dict[str, Any] = self._execute_module("cnm.fabric.probe", module_args=arguments, task_vars=variables)
-        answer.pop("invocation", None)
+        answer = ask(self, "cnm.fabric.probe", arguments, variables)
         return {**result, **answer}
 
     def _project(self, variables: dict[str, Any]) -> str:

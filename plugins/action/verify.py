@@ -12,7 +12,12 @@ from ansible import constants
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan import Mesh
-from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import plan_file, reason_to_skip
+from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import (
+    ask,
+    forged_facts,
+    plan_file,
+    reason_to_skip,
+)
 from ansible_collections.cnm.fabric.plugins.plugin_utils.verification import checks_of
 
 
@@ -26,6 +31,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
         host = variables["inventory_hostname"]
+        problem = forged_facts(variables, ("fabric_plan",))
+        if problem:
+            return {**result, "failed": True, "msg": problem}
         reason = reason_to_skip(variables, self._templar.template)
         if reason:
             return {**result, "skipped": True, "skip_reason": reason}
@@ -40,8 +48,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         checks = checks_of(plan["model"], int(self._task.args.get("pairs", 100)), meshes, host)
         own = {"checks": json.dumps(checks), "digest": mine["digest"], "project": mine["project"]}
         arguments = {**self._task.args, **own}
-        answer: dict[str, Any] = self._execute_module("cnm.fabric.verify", module_args=arguments, task_vars=variables)
-        answer.pop("invocation", None)
+        answer = ask(self, "cnm.fabric.verify", arguments, variables)
         self._show(host, checks, answer)
         return {**result, **answer}
 

@@ -329,7 +329,7 @@ def probe(host: Host, more: Sequence[str] = (), encryption: bool = False) -> dic
     kept = state.kept
     plan = json.loads(kept["plan"]) if kept else {}
     answer: dict[str, Any] = {"revision": kept.get("revision", 0), "digest": kept.get("digest", "")}
-    answer["shared"] = kept.get("shared", [])
+    answer["shared"], answer["signature"] = kept.get("shared", []), kept.get("signature", "")
     answer.update({section: plan.get(section, {}) for section in ("leases", "alone", *more)})
     table = _table(host)
     dropping = _unless_odd({"forward": [], "input": []}, _dropping, host)

@@ -55,6 +55,8 @@ class Request:
     """The host's keys of encrypted overlays, in hex, by `Way.text`.  They are kept nowhere but in the kernel."""
     digest: Optional[str] = None
     revision: int = 0
+    signature: str = ""
+    """What the lease store wrote under the plan's leases, for it to know them again."""
     based_on: Optional[str] = None
     strict: bool = False
     absent: bool = False
@@ -162,7 +164,7 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
     except engine.Broken as error:
         broken, operations = error, error.operations
     if not request.check:
-        state.keep(text, digest, request.revision, texts)
+        state.keep(text, digest, request.revision, texts, request.signature)
         state.keep_settled_tables(host.settled_tables)
         announcing.announce(announcing.due(operations, resources))
     result = {**outcome(worker, operations), "digest": digest}

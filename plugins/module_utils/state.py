@@ -177,9 +177,11 @@ class State:
         texts = {path.name: path.read_text(encoding="utf-8", errors="replace") for path in paths}
         return {digest: text for digest, text in texts.items() if content_digest(text) == digest}
 
-    def keep(self, plan: str, digest: str, revision: int, shared: Mapping[str, str]) -> None:
-        """Remember a plan that has been put in place, with the texts it shares."""
+    def keep(self, plan: str, digest: str, revision: int, shared: Mapping[str, str], signature: str = "") -> None:
+        """Remember a plan that has been put in place, with the texts it shares, and the lease store's signature."""
         envelope = {"revision": revision, "digest": digest, "plan": plan}
+        if signature:
+            envelope["signature"] = signature
         if shared:
             envelope["shared"] = sorted(shared)
         if envelope == self.kept:

@@ -45,6 +45,12 @@ options:
     description: Age of the plan in the lease store's count. A host refuses a plan older than its own.
     type: int
     default: 0
+  signature:
+    description:
+      - What the lease store wrote under the plan's leases. The host keeps it beside the plan and reports it, so that
+        the store knows what it gave out. The action fills it in.
+    type: str
+    default: ""
   based_on:
     description:
       - Digest of the plan that the host kept when this one was made. If it keeps another by now, a plan that would lose
@@ -156,6 +162,7 @@ def main() -> None:
             "pair_keys": {"type": "dict", "no_log": True, "default": {}},
             "digest": {"type": "str"},
             "revision": {"type": "int", "default": 0},
+            "signature": {"type": "str", "default": ""},
             "based_on": {"type": "str"},
             "strict": {"type": "bool", "default": False},
             "planned": {"type": "str", "default": "fabric_plan"},
@@ -174,6 +181,7 @@ def main() -> None:
                 pair_keys=arguments["pair_keys"],
                 digest=arguments["digest"],
                 revision=arguments["revision"],
+                signature=arguments["signature"],
                 based_on=arguments["based_on"],
                 strict=arguments["strict"],
                 absent=arguments["state"] == "absent",

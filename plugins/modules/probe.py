@@ -11,6 +11,8 @@ version_added: 0.1.0
 description:
   - Reads a host's routes, resolvers and forwarding, which programs it lacks, and the plan it keeps. Changes nothing.
   - Hosts outside the topology (C(cnm_hosts)) are skipped without being connected to.
+  - What a host answers is believed about that host alone. What has not the form it must have is left out with a
+    warning; an answer that cannot be used without it fails that host. Nothing else that it answers reaches the play.
 author:
   - cnm.fabric contributors (@cnm-fabric)
 options:
@@ -67,6 +69,16 @@ vnis:
   returned: always
   type: list
   elements: int
+links:
+  description: Links of the host that networks might be made on.
+  returned: always
+  type: list
+  elements: dict
+reached_by:
+  description: Links that have the address by which Ansible reaches the host.
+  returned: always
+  type: list
+  elements: str
 bridges:
   description: Bridges of the host that are nobody's project's.
   returned: always
@@ -87,6 +99,20 @@ forwarding_links:
     - V(default) stands for links to come.
   returned: always
   type: dict
+ra_links:
+  description: Links with a default route that they learned from a router's advertisements.
+  returned: always
+  type: list
+  elements: str
+neighbour_tables:
+  description: Sizes of the kernel's neighbour tables, as C(ipv4.gc_thresh1) and so on.
+  returned: always
+  type: dict
+listeners:
+  description: Sockets on the host that others can reach, each with protocol, address, port and process.
+  returned: always
+  type: list
+  elements: dict
 dropping:
   description: Chains of others that drop forwarded traffic they do not know.
   returned: always
@@ -97,6 +123,19 @@ closed:
   returned: always
   type: list
   elements: str
+flushing:
+  description: A file of an enabled service that clears all nftables tables when it is started; null if there is none.
+  returned: always
+  type: str
+filters_bridges:
+  description: Whether the host's nftables can filter bridged frames.
+  returned: always
+  type: bool
+docker_user:
+  description: IP versions in which a Docker Engine would drop what is forwarded, and has a chain for its users' rules.
+  returned: always
+  type: list
+  elements: int
 no_esp:
   description: By IP version a sentence about what is missing for encrypted overlays; empty if that was not asked.
   returned: always
@@ -120,7 +159,9 @@ distribution:
   type: list
   elements: str
 kept:
-  description: Revision, digest and leases of the plan the host keeps, and what modules made beside the inventory.
+  description:
+    - Revision, digest and leases of the plan the host keeps, the lease store's signature under them, and what modules
+      made beside the inventory.
   returned: always
   type: dict
 settled:

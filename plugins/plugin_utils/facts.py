@@ -82,6 +82,8 @@ class Facts:
     digest: str = ""
     leases: Mapping[str, Any] = field(default_factory=dict)
     """The kept plan's age, digest and part of the lease store."""
+    signature: str = ""
+    """What the lease store that gave them out wrote under leases and `alone`; see `leases.signing`."""
     settled: bool = False
     """Whether the host is as its kept plan says."""
     shared: tuple[str, ...] = ()
@@ -134,6 +136,7 @@ class Facts:
             revision=int(result["kept"].get("revision", 0)),
             digest=str(result["kept"].get("digest", "")),
             leases=result["kept"].get("leases", {}),
+            signature=str(result["kept"].get("signature", "")),
             settled=bool(result["settled"]),
             shared=tuple(result["kept"].get("shared", ())),
             alone=result["kept"].get("alone", {}),

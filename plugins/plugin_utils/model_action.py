@@ -14,13 +14,15 @@ from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 from ..module_utils.plan import Plan
-from .controller import plan_host
+from .controller import Stamp, plan_host
 from .declaration.alone import pack_declared, unpack_declared
 from .declaration.mistakes import DeclarationError
 from .declaration.topology import Host, Settings
 from .facts import Facts
 from .leases.base import LeaseError
 from .model import OPTIONS, Call, Known, Missing, Refusal, edit, in_words, own_words, with_link_names
+from .models import own_model
+from .reports import read_probe
 from .views import inspect_document, live_model, model_of
 
 _ATTEMPTS = 5
@@ -108,14 +110,17 @@ def _once(run: Run) -> Answer:
     probe = run.execute("cnm.fabric.probe", {"project": run.project, "declared": True})
     if "kept" not in probe:
         return {**probe, "failed": True}
-    facts = Facts.from_probe(probe)
+    report = read_probe(run.call.host, probe)
+    facts = report.facts
+    if facts is None:
+        return _failed(report.refusal)
     known: Optional[Known] = None
     try:
         known = Known.of(run.call.host, facts, run.settings)
         wanted = edit(run.call, known)
         if wanted is None:
             return _result(run, facts.model, facts.model, {"changed": False, "operations": []})
-        planned, revision = plan_host(wanted.host, facts, run.directory, _now(), remember=not run.check)
+        planned, stamp = plan_host(wanted.host, facts, run.directory, _now(), remember=not run.check)
     except Missing as error:
         return _foretold(run.call, str(error)) if run.check else _failed(str(error))
     except (Refusal, LeaseError) as error:
@@ -129,8 +134,8 @@ def _once(run: Run) -> Answer:
     # As it is, so that the plan is the one that site makes of the same.
     declared = pack_declared(unpack_declared(facts.declared))
     plan = replace(made, declared=declared, alone=alone.packed())
-    answer = _converge(run, plan, revision, facts)
-    warnings = [*planned.warnings.get(run.call.host, ()), *answer.get("warnings", ())]
+    answer = _converge(run, plan, stamp, facts)
+    warnings = [*probe.get("warnings", ()), *planned.warnings.get(run.call.host, ()), *answer.get("warnings", ())]
     answer = {**answer, **({"warnings": warnings} if warnings else {})}
     return answer if answer.get("failed") else _result(run, facts.model, plan.model, answer)
 
@@ -139,12 +144,13 @@ def _now() -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
-def _converge(run: Run, plan: Plan, revision: int, facts: Facts) -> Answer:
+def _converge(run: Run, plan: Plan, stamp: Stamp, facts: Facts) -> Answer:
     digest = plan.digest
     arguments: dict[str, Any] = {
         "project": run.project,
         "digest": digest,
-        "revision": revision,
+        "revision": stamp.revision_of(plan, facts),
+        "signature": stamp.signature_of(plan),
         "based_on": facts.digest,
         "strict": True,
         "lock_timeout": run.lock_timeout,
@@ -210,5 +216,6 @@ def _seen_alone(kind: str, name: str, was: Answer, becomes: Answer) -> Answer:
 
 def network_documents(probe: Mapping[str, Any], host: str, project: str) -> list[Answer]:
     """The documents of all networks of a probed host, as they are there now; the predefined ones always."""
-    model = probe["kept"].get("model") or model_of(Host(host, Settings(project)), {}, {})
+    kept = own_model(probe["kept"].get("model") or {}, host, project)
+    model = kept or model_of(Host(host, Settings(project)), {}, {})
     return [inspect_document(item) for item in live_model(model, probe.get("drift", ()))["networks"]]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..module_utils.plan import content_digest
+from .answers import admitted, forged, forgery
 from .variables import UnknownHosts, topology_hosts
 
 
@@ -36,3 +37,51 @@ def inventory_directory(variables: Mapping[str, Any], hosts: Sequence[str]) -> s
     directory = variables["hostvars"][hosts[0]].get("inventory_dir") if hosts else None
     # Ansible says "None" of hosts that stand on the command line.
     return str(directory) if directory and str(directory) != "None" else str(Path.cwd())
+
+
+def ask(action: Any, module: str, arguments: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
+    """Run a module of ours on an action's host; its answer as far as it may reach the play (see `answers`).
+
+    Of facts it has but the Python that Ansible found there, which Ansible notes as one.
+    """
+    answer = action._execute_module(module_name=module, module_args=dict(arguments), task_vars=variables)
+    if isinstance(answer, Mapping):
+        answer = {
+            key: value for key, value in answer.items() if key != "ansible_facts" or not _is_python(action, value)
+        }
+    result = admitted(module, str(variables["inventory_hostname"]), answer)
+    name = getattr(action, "_discovered_interpreter_key", None)
+    return {**result, "ansible_facts": {name: str(action._discovered_interpreter)}} if name else result
+
+
+def _is_python(action: Any, facts: Any) -> bool:
+    """Whether these facts are but the Python that Ansible found."""
+    return isinstance(facts, Mapping) and set(facts) == {getattr(action, "_discovered_interpreter_key", None)}
+
+
+class _NoFacts(dict[str, Any]):
+    """Stands for the cache of facts of hosts that have reported nothing."""
+
+    def get(self, _host: Any, _default: Any = None) -> Any:
+        return {}
+
+
+def without_facts(hostvars: Any, host: str) -> Mapping[str, Any]:
+    """A host's variables, not templated, as they would be if it had reported no facts.
+
+    Ansible lays facts over the inventory and has no way to ask for one without the other, so this asks a copy of its
+    own manager of variables that has no facts.  Raises AttributeError with an Ansible that is made otherwise.
+    """
+    manager = hostvars._variable_manager
+    copy = object.__new__(type(manager))
+    copy.__dict__.update(manager.__dict__)
+    if not hasattr(copy, "_fact_cache"):
+        raise AttributeError("Ansible's manager of variables has no cache of facts any more")
+    copy._fact_cache = _NoFacts()
+    found: Mapping[str, Any] = copy.get_vars(host=hostvars._inventory.get_host(host), include_hostvars=False)
+    return found
+
+
+def forged_facts(variables: Mapping[str, Any], also: Sequence[str] = ()) -> Optional[str]:
+    """A sentence if a host's facts have what only the inventory may say; None if they do not."""
+    return forgery(forged(variables.get("ansible_facts"), also))

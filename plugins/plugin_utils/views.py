@@ -73,7 +73,13 @@ def model_of(
         }
         for sandbox in host.sandboxes
     }
-    seen = {placed.service.name: _service(host.name, placed, networks) for placed in services}
+    seen = {
+        placed.service.name: _service(host.name, placed, networks)
+        for placed in services
+        if any(port.mode == "ingress" for port in placed.service.ports)
+        or host.name in placed.tasks.values()
+        or any(place.network in networks for place in placed.service.networks)
+    }
     known = {name: entry for name, entry in sorted(seen.items()) if entry["networks"] or entry["ports"]}
     return {
         "networks": documents,

@@ -12,7 +12,7 @@ import pytest
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.controller import make_plans
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
-from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Conflict, LeaseError, adopt, empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Conflict, LeaseError, empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.sqlite import SqliteStore
 
 
@@ -38,21 +38,6 @@ def test_projects_do_not_see_each_other(tmp_path: Path) -> None:
 def test_a_store_that_cannot_be_written_says_what_to_set(tmp_path: Path) -> None:
     with pytest.raises(LeaseError, match="Set cnm_leases"):
         SqliteStore(tmp_path / "missing" / "store").write("p", 0, 1, empty())
-
-
-def test_an_empty_store_adopts_what_hosts_report() -> None:
-    assert adopt(0, empty(), {"a": (7, _leases("a", "10.0.0.2"))}) == (7, _leases("a", "10.0.0.2"))
-
-
-def test_a_newer_host_wins_for_its_own_part_alone() -> None:
-    both = {**empty(), "endpoints": {"a/n/c1": {"ipv4": "10.0.0.2"}, "b/n/c1": {"ipv4": "10.0.0.2"}}}
-    revision, merged = adopt(5, both, {"a": (6, _leases("a", "10.0.0.9"))})
-    assert revision == 6
-    assert merged["endpoints"] == {"a/n/c1": {"ipv4": "10.0.0.9"}, "b/n/c1": {"ipv4": "10.0.0.2"}}
-
-
-def test_an_older_host_is_not_asked() -> None:
-    assert adopt(5, empty(), {"a": (5, _leases("a", "10.0.0.9"))}) == (5, empty())
 
 
 def test_a_check_run_writes_nothing(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.balancing import Virtua
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import Host, Service, Topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
-from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, adopt, empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.belief import Claim, Part, believe
 from ansible_collections.cnm.fabric.plugins.plugin_utils.nftables_balancing import by_nftables
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import Planned, plan
 from ansible_collections.cnm.fabric.plugins.plugin_utils.services import place_services
@@ -358,10 +359,11 @@ class TestLeases:
     def test_come_back_from_the_hosts_when_the_store_is_lost(self, lost: tuple[str, ...]) -> None:
         before = planned(redis(2), without=("h1",), hosts=3)
         first = planned(redis(4), leases=before.leases)
-        reported = {host: (7, each.leases) for host, each in first.plans.items() if host not in lost}
-        revision, leases = adopt(0, empty(), reported)
-        again = planned(redis(4), leases=leases, without=lost)
-        assert revision == 7
+        claims = {host: Claim(7, each.leases) for host, each in first.plans.items() if host not in lost}
+        part = Part({"vote": frozenset()}, frozenset({"redis"}))
+        found = believe(0, empty(), claims, lambda _host: part, lambda: frozenset({"vote"}), signed=False)
+        again = planned(redis(4), leases=found.leases, without=lost)
+        assert (found.warnings, found.refusals) == ({}, {})
         assert {task: host for task, host in tasks(first).items() if host not in lost}.items() <= tasks(again).items()
         assert vips(again) == vips(first)
         if not lost:

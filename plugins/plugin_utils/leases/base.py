@@ -44,7 +44,13 @@ class Store(Protocol):
         """The document's revision and content; ``(0, empty())`` if there is none."""
 
     def write(self, project: str, expected: int, revision: int, leases: Leases) -> None:
-        """Replace the document if its revision still is ``expected``, else raise Conflict."""
+        """Replace the document if its revision still is ``expected``, else raise Conflict; make the key if need be."""
+
+    def key(self) -> bytes:
+        """The secret by which the store knows what it gave out (see `signing`); b"" while nothing was written.
+
+        It is made once, of `signing.KEY_SIZE` random octets, and kept where only those who may write leases read it.
+        """
 
 
 def empty() -> Leases:
@@ -82,39 +88,3 @@ def kept_by(host: str, part: Leases, spanning: Leases) -> Leases:
         SERVICES: {name: entry for name, entry in spanning[SERVICES].items() if host in entry["tasks"].values()},
     }
     return {section: entries for section, entries in mine.items() if any(entries.values()) or section in _ALWAYS}
-
-
-def adopt(revision: int, leases: Leases, reported: Mapping[str, tuple[int, Leases]]) -> tuple[int, Leases]:
-    """The document, completed by hosts that know better.
-
-    ``reported`` is each host's revision and part.  A host whose part is newer than the store (an empty store, one put
-    back from a backup, another controller's) replaces the store's part of it.  Returns the newest revision.
-    """
-    newer = {host: item for host, item in reported.items() if item[0] > revision}
-    newest = max((revision, *(item[0] for item in newer.values())))
-    return newest, _replaced(leases, newer)
-
-
-def confirm(revision: int, leases: Leases, reported: Mapping[str, tuple[int, Leases]]) -> tuple[int, Leases]:
-    """As `adopt`, for a run that plans these hosts by themselves: what they report counts, whoever is newer.
-
-    Such a run does not see the other hosts, whose changes are what may have made the store newer than a host that
-    another controller was at meanwhile.
-    """
-    parts, spanning = split(leases)
-    newest = revision
-    for host, (host_revision, part) in reported.items():
-        known = kept_by(host, parts.get(host, {}), spanning)
-        differs = any(part.get(section, {}) != known.get(section, {}) for section in SECTIONS)
-        newest = max(newest, host_revision, revision + 1 if differs else 0)
-    return newest, _replaced(leases, reported)
-
-
-def _replaced(leases: Leases, reported: Mapping[str, tuple[int, Leases]]) -> Leases:
-    """The document with hosts' parts as they report them, of networks that span hosts what the newest of them says."""
-    parts, spanning = split(leases)
-    for host, (_revision, part) in sorted(reported.items(), key=lambda item: (item[1][0], item[0])):
-        parts[host] = {section: dict(part.get(section, {})) for section in OF_HOSTS}
-        for section in SPANNING:
-            spanning[section].update(part.get(section, {}))
-    return join(parts, spanning)

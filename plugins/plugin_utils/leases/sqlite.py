@@ -6,11 +6,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import secrets
 import sqlite3
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from .base import Conflict, LeaseError, Leases, empty
+from .signing import KEY_SIZE
 
 _BUSY_SECONDS = 30.0
 
@@ -29,6 +33,9 @@ class SqliteStore:
                 connection.execute(
                     "CREATE TABLE IF NOT EXISTS leases"
                     " (project TEXT PRIMARY KEY, revision INTEGER NOT NULL, document TEXT NOT NULL)"
+                )
+                connection.execute(
+                    "CREATE TABLE IF NOT EXISTS keys (id INTEGER PRIMARY KEY CHECK (id = 1), key BLOB NOT NULL)"
                 )
                 yield connection
             finally:
@@ -50,6 +57,7 @@ class SqliteStore:
 
     def write(self, project: str, expected: int, revision: int, leases: Leases) -> None:
         document = json.dumps(leases, sort_keys=True)
+        self._keep_private()
         with self._open() as connection:
             connection.execute("BEGIN IMMEDIATE")
             connection.execute("INSERT OR IGNORE INTO leases VALUES (?, 0, '{}')", (project,))
@@ -60,4 +68,20 @@ class SqliteStore:
             if done.rowcount != 1:
                 connection.execute("ROLLBACK")
                 raise Conflict(f"the leases of project {project} were changed by another run meanwhile")
+            connection.execute("INSERT OR IGNORE INTO keys VALUES (1, ?)", (secrets.token_bytes(KEY_SIZE),))
             connection.execute("COMMIT")
+
+    def key(self) -> bytes:
+        if not self._path.exists():
+            return b""
+        with self._open() as connection:
+            row = connection.execute("SELECT key FROM keys").fetchone()
+        return bytes(row[0]) if row is not None else b""
+
+    def _keep_private(self) -> None:
+        """There is a key in it: a new file is its owner's alone, and one that was there is not everybody's to read."""
+        with contextlib.suppress(OSError):  # what stands against it is said when the file is opened
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            mode = stat.S_IMODE(self._path.stat().st_mode)
+            if mode & stat.S_IRWXO:
+                self._path.chmod(mode & ~stat.S_IRWXO)

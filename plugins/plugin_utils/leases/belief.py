@@ -1,0 +1,277 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What of the leases that hosts report is believed.  Pure.
+
+* What carries the store's signature of a later revision than the store's own is the store's word (it was put back from
+  a backup): it replaces the store's part of that host, and of what spans hosts.
+* Anything else is the host's word alone.  It counts for the networks of that host; of networks that span hosts only
+  for what the store does not know: addresses of the host's own sandboxes that nobody else has, and subnets, VNIs and
+  tasks where the hosts that are on the network agree.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from .base import OF_HOSTS, OVERLAYS, SERVICES, SPANNING, Leases, join, kept_by, split
+
+_SHOWN = 3
+_HOST_ITSELF = "@host"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a host reports: the revision it keeps, its leases, and which revision of this store gave them out."""
+
+    revision: int
+    leases: Leases
+    given: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """What a host is declared to have a part in: its sandboxes by network that spans hosts, and services."""
+
+    sandboxes: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    services: frozenset[str] = frozenset()
+
+    def has(self, network: str, sandbox: str) -> bool:
+        """Whether a sandbox, or a task, is declared to be the host's on a network that spans hosts."""
+        if network not in self.sandboxes:
+            return False
+        service, _dot, task = sandbox.rpartition(".")
+        of_service = service in self.services and task.isascii() and task.isdigit()
+        return sandbox in self.sandboxes[network] or sandbox == _HOST_ITSELF or of_service
+
+
+@dataclass
+class Belief:
+    """The document as believed, its revision, and sentences by host: about what was not, and why one is refused."""
+
+    revision: int
+    leases: Leases
+    warnings: dict[str, list[str]] = field(default_factory=dict)
+    refusals: dict[str, list[str]] = field(default_factory=dict)
+
+
+def believe(
+    revision: int,
+    stored: Leases,
+    claims: Mapping[str, Claim],
+    part_of: Callable[[str], Part],
+    shared: Callable[[], frozenset[str]],
+    signed: bool,
+    whole: bool = True,
+) -> Belief:
+    """The stored document, completed by what hosts report.
+
+    ``part_of`` says what a host may speak of, ``shared`` which networks span hosts; both are asked only if they count.
+    ``signed`` says that the store has a key.  ``whole`` false is for a run that plans these hosts by themselves: what
+    they report of themselves counts whoever is newer, as the others' changes may be what made the store so.
+    """
+    ours = {host: claim for host, claim in claims.items() if claim.given is not None and claim.given > revision}
+    result = Belief(max((revision, *(claim.given or 0 for claim in ours.values()))), _replaced(stored, ours))
+    theirs = {
+        host: claim
+        for host, claim in sorted(claims.items())
+        if host not in ours and (not whole or (claim.given is None and claim.revision > revision))
+    }
+    if theirs:
+        _add(result, theirs, part_of, shared(), signed)
+    if result.revision == revision and result.leases != stored:
+        result.revision += 1
+    return result
+
+
+def _replaced(leases: Leases, ours: Mapping[str, Claim]) -> Leases:
+    """The document with the parts of hosts as it gave them out later; of what spans hosts the last of them counts."""
+    if not ours:
+        return leases
+    parts, spanning = split(leases)
+    for host, claim in sorted(ours.items(), key=lambda item: (item[1].given or 0, item[0])):
+        parts[host] = {section: dict(claim.leases.get(section, {})) for section in OF_HOSTS}
+        for section in SPANNING:
+            spanning[section].update(claim.leases.get(section, {}))
+    return join(parts, spanning)
+
+
+def _add(
+    result: Belief, claims: Mapping[str, Claim], part_of: Callable[[str], Part], shared: frozenset[str], signed: bool
+) -> None:
+    """Add what hosts say by themselves."""
+    parts, spanning = split(result.leases)
+    names = frozenset(shared | spanning[OVERLAYS].keys())
+    differing = {}
+    for host, claim in claims.items():
+        known = kept_by(host, parts.get(host, {}), spanning)
+        found = {
+            f"{section} {key}"
+            for section in ("networks", "endpoints", *SPANNING)
+            for key in {*known.get(section, {}), *claim.leases.get(section, {})}
+            if known.get(section, {}).get(key) != claim.leases.get(section, {}).get(key)
+        }
+        if found:
+            differing[host] = found
+    own = {host: part_of(host) for host in differing}
+    mine = {host: claims[host].leases for host in differing}
+    _add_networks(result, mine, own, spanning)
+    _add_tasks(result, mine, own, spanning)
+    holders = dict(_holders(parts, spanning, names))
+    claimed: dict[tuple[str, str], tuple[str, str]] = {}
+    for host, differs in differing.items():
+        part = parts.setdefault(host, {section: {} for section in OF_HOSTS})
+        left = _Left(host, holders, claimed)
+        of_others = {key: entry for key, entry in part["endpoints"].items() if key.split("/")[1] in names}
+        part["networks"] = {
+            key: entry for key, entry in mine[host].get("networks", {}).items() if key.split("/")[1] not in names
+        }
+        part["endpoints"] = {
+            **{key: entry for key, entry in mine[host].get("endpoints", {}).items() if key.split("/")[1] not in names},
+            **of_others,
+        }
+        for key, entry in sorted(mine[host].get("endpoints", {}).items()):
+            _host, network, sandbox = key.split("/")
+            if network not in names or part["endpoints"].get(key) == entry:
+                continue
+            if key in part["endpoints"]:
+                left.known(key, entry, part["endpoints"][key])
+            elif not own[host].has(network, sandbox):
+                left.foreign(key)
+            elif left.is_free(network, sandbox, entry):
+                part["endpoints"][key] = entry
+        if claims[host].given is not None:
+            continue  # what this store gave out before it knew better
+        if signed:
+            result.warnings.setdefault(host, []).append(_caught(result.revision, claims[host], differs))
+        if left.warnings:
+            result.warnings.setdefault(host, []).extend(left.warnings)
+        if left.refusals:
+            result.refusals[host] = left.refusals
+    result.leases = join(parts, spanning)
+
+
+def _caught(revision: int, claim: Claim, found: set[str]) -> str:
+    names = ", ".join(sorted(found)[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+    return (
+        f"what it keeps (revision {claim.revision}) was not given out by this lease store (revision {revision}), from "
+        f"which it differs in {names}. What concerns this host alone is taken over, of what it shares with others only "
+        "what the store does not know. If another controller was here, let both have one cnm_leases; else see who "
+        "changed it"
+    )
+
+
+def _holders(
+    parts: Mapping[str, Leases], spanning: Leases, names: frozenset[str]
+) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
+    """``((network, address), (host, sandbox or service))`` of what is known on networks that span hosts."""
+    for host, part in parts.items():
+        for key, entry in part["endpoints"].items():
+            _host, network, sandbox = key.split("/")
+            if network in names:
+                for address in entry.values():
+                    yield (network, address), (host, sandbox)
+    for network, about in spanning[OVERLAYS].items():
+        for service, entry in about.get("vips", {}).items():
+            for address in entry.values():
+                yield (network, address), ("", service)
+
+
+class _Left:
+    """Judges one host's endpoints on networks that it shares, and says what is left out."""
+
+    def __init__(
+        self,
+        host: str,
+        holders: Mapping[tuple[str, str], tuple[str, str]],
+        claimed: dict[tuple[str, str], tuple[str, str]],
+    ) -> None:
+        self._host = host
+        self._holders = holders
+        self._claimed = claimed
+        self.warnings: list[str] = []
+        self.refusals: list[str] = []
+
+    def known(self, key: str, entry: Mapping[str, str], held: Mapping[str, str]) -> None:
+        """The store has the endpoint, with another address."""
+        here, there = (", ".join(sorted(item.values())) for item in (held, entry))
+        self.warnings.append(f"it reports {there} for {key}, which has {here} in the lease store: that counts")
+
+    def foreign(self, key: str) -> None:
+        """It is not declared to be the host's."""
+        self.warnings.append(f"it reports a lease of {key}, which is not declared to be on it: left out")
+
+    def is_free(self, network: str, sandbox: str, entry: Mapping[str, str]) -> bool:
+        """Whether nobody else has one of the addresses; who has is named."""
+        places = [(network, address) for address in entry.values()]
+        for place in places:
+            holder = self._holders.get(place)
+            if holder is not None and holder != (self._host, sandbox):
+                who = f"{holder[1]} on {holder[0]}" if holder[0] else f"the service {holder[1]}"
+                self.warnings.append(
+                    f"it reports {place[1]} on {network} for its {sandbox}, which is {who}'s in the lease store: that "
+                    "counts"
+                )
+                return False
+        for place in places:
+            other = self._claimed.setdefault(place, (self._host, sandbox))
+            if other != (self._host, sandbox):
+                self.refusals.append(
+                    f"{self._host} and {other[0]} both report {place[1]} on {network}, for {sandbox} and {other[1]}, "
+                    f"and the lease store knows neither. It is left to {other[0]}: run again, and {sandbox} gets "
+                    "another address; or give both their address in the variables before."
+                )
+                return False
+        return True
+
+
+def _add_networks(result: Belief, reported: Mapping[str, Leases], own: Mapping[str, Part], spanning: Leases) -> None:
+    """Networks that the store does not know, as most of the hosts on them report them."""
+    found: dict[str, dict[str, list[str]]] = {}
+    vips: dict[str, dict[str, dict[str, Any]]] = {}
+    for host, leases in reported.items():
+        for name, entry in leases.get(OVERLAYS, {}).items():
+            if name in spanning[OVERLAYS] or name not in own[host].sandboxes:
+                if name not in own[host].sandboxes:
+                    sentence = f"it reports leases of {name}, which it is not declared to be on: left out"
+                    result.warnings.setdefault(host, []).append(sentence)
+                continue
+            said = json.dumps({key: value for key, value in entry.items() if key not in ("created", "vips")})
+            found.setdefault(name, {}).setdefault(said, []).append(host)
+            for service, addresses in entry.get("vips", {}).items():
+                if service in own[host].services:
+                    vips.setdefault(name, {}).setdefault(service, addresses)
+    for name, groups in found.items():
+        said, hosts = min(groups.items(), key=lambda item: (-len(item[1]), item[1]))
+        times = [reported[host][OVERLAYS][name].get("created") for host in hosts]
+        created = next((time for time in times if time), None)
+        spanning[OVERLAYS][name] = {
+            **json.loads(said),
+            **({"created": created} if created else {}),
+            **({"vips": vips[name]} if name in vips else {}),
+        }
+        for other, losers in groups.items():
+            for host in losers if other != said else ():
+                result.warnings.setdefault(host, []).append(
+                    f"{host} and {hosts[0]} report {name} differently ({other[:200]} and {said[:200]}), and the lease "
+                    f"store does not know it: it is as {hosts[0]} says"
+                )
+
+
+def _add_tasks(result: Belief, reported: Mapping[str, Leases], own: Mapping[str, Part], spanning: Leases) -> None:
+    """Places of services' tasks that the store does not know, each as its own host reports it."""
+    found: dict[str, dict[str, str]] = {}
+    for host, leases in reported.items():
+        for service, entry in leases.get(SERVICES, {}).items():
+            if service in spanning[SERVICES] or service not in own[host].services:
+                continue
+            tasks = found.setdefault(service, {})
+            for number, place in entry["tasks"].items():
+                if place == host and tasks.setdefault(number, host) != host:
+                    result.warnings.setdefault(host, []).append(
+                        f"{host} and {tasks[number]} both report the task {service}.{number}, and the lease store does "
+                        f"not know it: it is on {tasks[number]}"
+                    )
+    spanning[SERVICES].update({service: {"tasks": tasks} for service, tasks in found.items()})

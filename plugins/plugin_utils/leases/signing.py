@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""A lease store's signature under what a host is given: the store knows its own words when they come back.  Pure.
+
+A signature is ``<revision>:<hex>``: the store's revision then, and an HMAC-SHA256 under the store's key of that, the
+project, the host, its part of the leases and what modules made there.  A host keeps it beside its plan.  It cannot
+make one, so it can repeat what it was given, for itself, and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from typing import Any, Optional
+
+KEY_SIZE = 32
+"""Octets of a store's key."""
+
+
+def sign(
+    key: bytes, project: str, host: str, revision: int, leases: Mapping[str, Any], alone: Mapping[str, Any]
+) -> str:
+    """The signature; "" for a store that has no key yet."""
+    if not key:
+        return ""
+    said = json.dumps([project, host, revision, leases, alone], sort_keys=True, separators=(",", ":"))
+    return f"{revision}:{hmac.new(key, said.encode(), hashlib.sha256).hexdigest()}"
+
+
+def revision_given(
+    key: bytes, project: str, host: str, signature: str, leases: Mapping[str, Any], alone: Mapping[str, Any]
+) -> Optional[int]:
+    """The store's revision when it gave this out; None if it never did."""
+    revision = signature.partition(":")[0]
+    if not key or not (revision.isascii() and revision.isdigit()):
+        return None
+    made = sign(key, project, host, int(revision), leases, alone)
+    return int(revision) if hmac.compare_digest(made.encode(), signature.encode()) else None

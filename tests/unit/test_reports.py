@@ -1,0 +1,390 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What hosts report is believed about themselves alone.  Written from the side of whoever is root on one of them."""
+
+from __future__ import annotations
+
+import ast
+import copy
+import json
+import sqlite3
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
+from ansible.vars.hostvars import HostVars
+from ansible.vars.manager import VariableManager
+from reporting import HOSTS, RECORDED, VARIABLES, Answer, Controller, answer_of, texts
+
+from ansible_collections.cnm.fabric.plugins.module_utils import probing
+from ansible_collections.cnm.fabric.plugins.plugin_utils.answers import admitted, forged, forgery
+from ansible_collections.cnm.fabric.plugins.plugin_utils.controller import Outcome, open_store
+from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.signing import revision_given, sign
+from ansible_collections.cnm.fabric.plugins.plugin_utils.models import own_model
+from ansible_collections.cnm.fabric.plugins.plugin_utils.reports import NEWEST, PROBE_KEYS, read_probe
+from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import without_facts
+
+NFT = "198.51.100.12 }; add table ip pwned; add chain ip pwned c { type filter hook input priority 0; }; #"
+Change = Callable[[Answer], None]
+
+
+@pytest.fixture
+def settled(tmp_path: Path) -> Controller:
+    """Hosts that keep what they were told."""
+    controller = Controller(tmp_path / "controller")
+    controller.run(controller.answers())
+    return controller
+
+
+def said(outcome: Outcome, host: str) -> str:
+    return " ".join([*outcome.warnings.get(host, ()), *outcome.refusals.get(host, ())])
+
+
+def attacked(settled: Controller, host: str, change: Change, newer: int = 50) -> tuple[Outcome, Outcome]:
+    """Runs in which the host is honest, and in which it has changed what it keeps."""
+    honest = settled.copied(settled.directory.with_name("honest"))
+    hostile = settled.copied(settled.directory.with_name("hostile"))
+    answers = hostile.answers()
+    answers[host]["kept"]["revision"] += newer
+    change(answers[host])
+    return honest.run(honest.answers()), hostile.run(answers)
+
+
+def leases(change: Callable[[dict[str, Any]], Any]) -> Change:
+    return lambda answer: (change(answer["kept"]["leases"]), None)[1]
+
+
+UNDERLAY = {"node2": {"underlay": NFT, "mtu": 1500, "vnis": []}}
+
+
+class TestOfOthers:
+    """F2 and F3: what a host keeps about other hosts, and about networks it has no part in."""
+
+    @pytest.mark.parametrize(
+        ("host", "change", "words"),
+        [
+            ("node3", lambda kept: kept.update(hosts=UNDERLAY), "kept.leases.hosts.node2"),
+            ("node3", lambda kept: kept.update(hosts={"node3": {"underlay": NFT[:40]}}), "is no address"),
+            ("node3", lambda kept: kept["endpoints"].update({"node1/multinet/c1": {"ipv4": "10.20.0.77"}}), "own"),
+            ("node3", lambda kept: kept["endpoints"].update({"node3/multinet/c1": {"ipv4": "10.20.0.77"}}), "declared"),
+            ("node3", lambda kept: kept["endpoints"].update({"node3/multinet/c9": {"ipv4": "10.20.0.2"}}), "declared"),
+            ("node3", lambda kept: kept.update(overlays={"multinet": {"vni": 7777}}), "declared to be on"),
+            ("node2", lambda kept: kept["overlays"]["multinet"].update(vni=7777), "overlays multinet"),
+            ("node2", lambda kept: kept["endpoints"].update({"node2/multinet/c2": {"ipv4": "10.20.0.2"}}), "counts"),
+            ("node2", lambda kept: kept["services"].update(redis={"tasks": {"1": "node2", "2": "node2"}}), "redis"),
+            ("node2", lambda kept: kept["services"].update(redis={"tasks": {"x/../y": "node2"}}), "number of a task"),
+            ("node2", lambda kept: kept.update(networks={"node2": 7, "a": {}, "node2/../x/y": {}}), "own"),
+            ("node2", lambda kept: kept.update(endpoints=["node2/multinet/c2"]), "no mapping"),
+        ],
+    )
+    def test_nothing_is_believed(
+        self, settled: Controller, host: str, change: Callable[[dict[str, Any]], Any], words: str
+    ) -> None:
+        honest, hostile = attacked(settled, host, leases(change))
+        assert texts(hostile, host) == texts(honest, host)
+        assert words in said(hostile, host)
+        assert "pwned" not in str(texts(hostile))
+
+    def test_a_revision_that_none_could_follow_costs_that_host_its_part(self, settled: Controller) -> None:
+        honest, hostile = attacked(settled, "node3", lambda answer: answer["kept"].update(revision=2**63 - 1))
+        assert texts(hostile) == texts(honest, "node3")
+        assert "`revision`: 9223372036854775807 is not between" in said(hostile, "node3")
+
+    def test_no_revision_that_it_reports_becomes_the_store_s(self, settled: Controller) -> None:
+        answers = settled.answers()
+        before = open_store("", str(settled.directory)).read("default")[0]
+        for _turn in range(3):
+            answers["node3"]["kept"].update(revision=NEWEST - 1)
+            settled.run(answers)
+            answers = settled.answers()
+        assert open_store("", str(settled.directory)).read("default")[0] <= before + 1
+        assert settled.kept["node1"]["revision"] <= before + 1
+        # The host itself is taken at its word: it refuses what is older than what it keeps.
+        assert settled.kept["node3"]["revision"] == NEWEST - 1
+
+    @pytest.mark.parametrize("answer", [None, [], 7, {}, {"kept": []}, {"kept": {}, "routes": {}}])
+    def test_an_answer_that_is_none_costs_that_host_its_part(self, settled: Controller, answer: Any) -> None:
+        hostile = settled.copied(settled.directory.with_name("hostile"))
+        outcome = hostile.run({**hostile.answers(), "node3": answer})
+        assert set(outcome.plans) == {"node1", "node2"}
+        assert "cannot be used" in said(outcome, "node3")
+
+    def test_what_it_says_of_itself_counts(self, settled: Controller) -> None:
+        def renumbered(kept: dict[str, Any]) -> None:
+            kept["endpoints"]["node3/front/c3"] = {"ipv4": "10.21.0.99"}
+
+        honest, hostile = attacked(settled, "node3", leases(renumbered))
+        assert hostile.plans["node3"].leases["endpoints"]["node3/front/c3"] == {"ipv4": "10.21.0.99"}
+        assert texts(hostile, "node3") == texts(honest, "node3")
+        assert "was not given out by this lease store" in said(hostile, "node3")
+
+
+class TestSignatures:
+    def test_a_store_put_back_from_a_backup_believes_its_own_word(self, settled: Controller) -> None:
+        backup = settled.copied(settled.directory.with_name("backup"))
+        more = copy.deepcopy(VARIABLES)
+        more["node1"]["cnm_sandboxes"] = {"a": {"networks": ["multinet"]}, **more["node1"]["cnm_sandboxes"]}
+        settled.variables = more
+        settled.run(settled.answers())
+        last = settled.run(settled.answers())
+        answers = settled.answers()
+        backup.variables = more
+        again = backup.run(answers)
+        assert texts(again) == texts(last)
+        assert (again.warnings, again.unsigned) == ({host: [] for host in HOSTS}, set())
+
+    def test_an_older_word_of_the_store_s_own_changes_nothing(self, settled: Controller) -> None:
+        old = settled.answers()["node2"]
+        more = copy.deepcopy(VARIABLES)
+        more["node2"]["cnm_sandboxes"] = {"b": {"networks": ["multinet"]}}
+        settled.variables = more
+        settled.run(settled.answers())
+        last = settled.run(settled.answers())
+        replayed = settled.run({**settled.answers(), "node2": old})
+        assert texts(replayed) == texts(last)
+
+    def test_a_lost_store_is_made_again_from_what_hosts_report(self, settled: Controller) -> None:
+        before = settled.run(settled.answers())
+        settled.store.unlink()
+        after = settled.run(settled.answers())
+        assert texts(after) == texts(before)
+        assert after.warnings == {host: [] for host in HOSTS}
+        # They still have the signature of the store that is gone, and get the new one's.
+        assert after.unsigned == set(HOSTS)
+        assert settled.run(settled.answers()).unsigned == set()
+
+    def test_with_a_lost_store_whoever_reports_what_another_has_is_named_with_it(self, settled: Controller) -> None:
+        settled.store.unlink()
+        answers = settled.answers()
+        taken = answers["node1"]["kept"]["leases"]["endpoints"]["node1/multinet/c1"]
+        answers["node2"]["kept"]["leases"]["endpoints"]["node2/multinet/c2"] = taken
+        outcome = settled.run(answers)
+        assert outcome.refusals.keys() == {"node2"}
+        assert "node2 and node1 both report 10.20.0.2 on multinet, for c2 and c1" in said(outcome, "node2")
+
+    def test_with_a_lost_store_networks_are_as_most_hosts_say(self, settled: Controller) -> None:
+        settled.store.unlink()
+        answers = settled.answers()
+        answers["node2"]["kept"]["leases"]["overlays"]["multinet"]["vni"] = 7777
+        outcome = settled.run(answers)
+        assert outcome.plans["node2"].leases["overlays"]["multinet"]["vni"] == 4096
+        assert "node2 and node1 report multinet differently" in said(outcome, "node2")
+
+    def test_a_signature_is_of_one_host_and_of_what_it_was_given(self) -> None:
+        key, leases, alone = b"k" * 32, {"endpoints": {"a/n/c": {"ipv4": "10.0.0.2"}}}, {"cnm_networks": {"n": None}}
+        made = sign(key, "default", "a", 7, leases, alone)
+        assert revision_given(key, "default", "a", made, leases, alone) == 7
+        for other in [
+            (b"l" * 32, "default", "a", made, leases, alone),
+            (b"", "default", "a", made, leases, alone),
+            (key, "lab", "a", made, leases, alone),
+            (key, "default", "b", made, leases, alone),
+            (key, "default", "a", made.replace("7:", "8:", 1), leases, alone),
+            (key, "default", "a", "²:" + made[2:], leases, alone),
+            (key, "default", "a", "", leases, alone),
+            (key, "default", "a", made, {}, alone),
+            (key, "default", "a", made, leases, {}),
+        ]:
+            assert revision_given(*other) is None
+
+    def test_the_key_is_nobody_s_to_read(self, settled: Controller) -> None:
+        assert stat.S_IMODE(settled.store.stat().st_mode) == 0o600
+        with sqlite3.connect(settled.store) as connection:
+            (key,) = connection.execute("SELECT key FROM keys").fetchone()
+        assert len(key) == 32
+        everything = str(settled.kept) + str(texts(settled.run(settled.answers())))
+        assert key.hex() not in everything
+
+    def test_a_store_that_everybody_may_read_is_closed(self, settled: Controller) -> None:
+        settled.store.chmod(0o664)
+        settled.variables = {**VARIABLES, "node3": {**VARIABLES["node3"], "cnm_sandboxes": {}}}
+        settled.run(settled.answers())
+        assert stat.S_IMODE(settled.store.stat().st_mode) == 0o660
+
+    def test_a_check_makes_no_key(self, tmp_path: Path) -> None:
+        controller = Controller(tmp_path / "controller")
+        outcome = controller.run(controller.answers(), remember=False)
+        assert set(outcome.signatures.values()) == {""}
+        assert not controller.store.exists()
+
+
+class TestWhatModulesMade:
+    @pytest.mark.parametrize(
+        ("alone", "words"),
+        [
+            ({"cnm_sandboxes": {"c9": {"networks": ["multinet"]}}}, "c9 on multinet, which spans hosts"),
+            ({"endpoints": {"c3": [["multinet", {"aliases": ["c1"]}]]}}, "which spans hosts"),
+            ({"cnm_networks": {"ov": {"driver": "overlay"}}}, "the network ov, which spans hosts"),
+            ({"cnm_services": {"api": {"networks": ["multinet"]}}}, "the service api"),
+            ({"cnm_services": {"api": {"networks": ["front"], "ports": ["80:80"]}}}, ""),
+            ({"cnm_networks": {"multinet": {"subnet": "10.99.0.0/24"}}}, ""),
+            ({"cnm_networks": {"x": {"subnet": "10.21.0.0/16"}}}, "overlaps 10.21.0.0/16"),
+            ({"cnm_networks": {"x": {"subnet": NFT}}}, "This is not a subnet"),
+            ({"cnm_networks": {"x": {"driver_opts": {"com.docker.network.bridge.name": NFT}}}}, "link's name"),
+            ({"cnm_sandboxes": {"c9": {"networks": 7}}}, "cannot be read"),
+            ({"cnm_sandboxes": {"c9/../../x": {}}}, "is not a name"),
+            ({"cnm_sandboxes": {"c9": {"namespace": {"path": "/etc/../x"}, "networks": ["nowhere"]}}}, "no network"),
+            ({"endpoints": {"c3": [["front"]]}}, "pairs"),
+            ({"cnm_hosts": {}}, "no such key"),
+            ([], "no mapping"),
+        ],
+    )
+    def test_stays_the_host_s_own_affair(self, settled: Controller, alone: Any, words: str) -> None:
+        honest, hostile = attacked(settled, "node3", lambda answer: answer["kept"].update(alone=alone), newer=0)
+        assert texts(hostile, "node3") == texts(honest, "node3")
+        assert words in said(hostile, "node3")
+        if words:
+            assert "node3" in hostile.refusals
+            # What is there, and what it has, stays.
+            _revision, kept = open_store("", str(settled.directory.with_name("hostile"))).read("default")
+            assert "node3/front/c3" in kept["endpoints"]
+
+    def test_counts_where_it_concerns_nobody_else(self, settled: Controller) -> None:
+        alone = {"cnm_networks": {"lab": {"subnet": "10.22.0.0/24"}}, "cnm_sandboxes": {"m": {"networks": ["lab"]}}}
+        _honest, hostile = attacked(settled, "node3", lambda answer: answer["kept"].update(alone=alone), newer=0)
+        assert "m" in hostile.plans["node3"].model["sandboxes"]
+
+    def test_a_mistake_in_the_variables_is_still_one(self, settled: Controller) -> None:
+        settled.variables = {**VARIABLES, "node1": {"cnm_networks": {"x": {"subnett": 1}}}}
+        answers = settled.answers()
+        answers["node3"]["kept"]["alone"] = {"cnm_networks": {"x": {"subnet": "nonsense"}}}
+        with pytest.raises(Exception, match="subnett"):
+            settled.run(answers)
+
+
+class TestReader:
+    def test_a_recorded_answer_is_read_whole_and_the_same_again(self) -> None:
+        report = read_probe("node1", RECORDED)
+        assert (report.warnings, report.refusal) == ([], "")
+        assert report.data == RECORDED
+        assert read_probe("node1", report.data).data == report.data
+        assert report.facts == Facts.from_probe(RECORDED)
+
+    @pytest.mark.parametrize(
+        ("key", "value", "left"),
+        [
+            ("addresses", {"address": NFT, "link": "eth0", "mtu": 1500}, []),
+            ("addresses", {"address": "fe80::1%x; reboot", "link": "eth0", "mtu": 1500}, []),
+            ("addresses", {"address": "192.0.2.1", "link": 'eth0"; }', "mtu": 1500}, []),
+            ("addresses", {"address": "192.0.2.1", "link": "eth0", "mtu": 68}, []),
+            ("addresses", {"address": "192.0.2.1", "link": "eth0"}, []),
+            ("bridges", 'br0" accept; "', []),
+            ("bridges", "a" * 16, []),
+            ("routes", {"destination": "10.0.0.0/8; x", "link": "eth0", "via": None}, []),
+            ("routes", {"destination": "default", "link": "eth0", "via": "fe80::1\nx"}, []),
+            ("vnis", 2**24, []),
+            ("vnis", True, []),
+            ("ra_links", "../../x", []),
+            ("missing", "openssh-server", []),
+            ("distribution", "debian'; reboot", []),
+            ("listeners", {"protocol": "sctp", "address": "0.0.0.0", "port": 1, "process": "x"}, []),
+            ("docker_user", 5, []),
+            ("docker_user", "4", []),
+        ],
+    )
+    def test_an_entry_that_has_no_form_is_left_out_and_named(self, key: str, value: Any, left: Any) -> None:
+        report = read_probe("node1", {**RECORDED, key: [value]})
+        assert report.data[key] == left
+        assert f"{key}[0]" in report.warnings[0]
+
+    def test_resolvers_and_settings_are_checked_too(self) -> None:
+        settings = {"servers": ["9.9.9.9", "$(x)"], "search": ["a.b", "c\nnameserver 1"], "options": ["ndots:1", "; x"]}
+        report = read_probe("node1", {**RECORDED, "resolvers": settings})
+        assert report.data["resolvers"] == {"servers": ["9.9.9.9"], "search": ["a.b"], "options": ["ndots:1"]}
+
+    def test_texts_for_people_are_printable_and_short(self) -> None:
+        report = read_probe("node1", {**RECORDED, "dropping": ["ip x \x1b[2J" + "y" * 10000]})
+        (chain,) = report.data["dropping"]
+        assert chain.isprintable()
+        assert len(chain) <= 200
+        report = read_probe("node1", {**RECORDED, "bridges": ["\x1b]0;x\x07" * 9] * 1000})
+        assert all(sentence.isprintable() and len(sentence) < 400 for sentence in report.warnings)
+        assert len(report.warnings) < 10
+
+    @pytest.mark.parametrize("most", ["routes", "vnis"])
+    def test_there_is_an_end_to_lists(self, most: str) -> None:
+        report = read_probe("node1", {**RECORDED, most: [1] * 1_000_001})
+        assert report.refusal if most == "routes" else report.data["vnis"] == ()
+
+
+class TestAnswers:
+    def test_nothing_that_ansible_acts_on_gets_through(self) -> None:
+        keys = {
+            "ansible_facts": {"cnm_sandboxes": {}},
+            "add_host": {"host_name": "x"},
+            "add_group": "x",
+            "ansible_stats": {"data": {"x": 1}},
+            "_ansible_no_log": True,
+            "results": [{"ansible_facts": {"x": 1}}],
+            "invocation": {"module_args": {}},
+        }
+        for module in ("cnm.fabric.probe", "cnm.fabric.converge", "cnm.fabric.verify"):
+            body = RECORDED if module == "cnm.fabric.probe" else {"operations": [], "misses": [], "counts": {}}
+            result = admitted(module, "node1", {**body, **keys, "changed": False})
+            assert not keys.keys() & result.keys()
+            assert "node1: " in result["warnings"][0]
+
+    def test_a_failure_is_told_in_its_own_words(self) -> None:
+        failed = admitted("cnm.fabric.probe", "node1", {"failed": True, "msg": "reading networks needs root"})
+        assert failed == {"failed": True, "msg": "reading networks needs root"}
+        assert admitted("cnm.fabric.probe", "node1", {})["failed"]
+        assert admitted("cnm.fabric.converge", "node1", None)["failed"]
+        assert "cannot be used" in admitted("cnm.fabric.probe", "node1", {"kept": 1})["msg"]
+
+    def test_only_the_inventory_declares(self) -> None:
+        facts = {"cnm_sandboxes": {}, "default_ipv4": {}, "inventory_dir": "/tmp/x", "fabric_plan": {}}
+        assert forged(facts) == ["cnm_sandboxes", "inventory_dir"]
+        assert forged(facts, ("fabric_plan",)) == ["cnm_sandboxes", "fabric_plan", "inventory_dir"]
+        assert (forged(None), forged([]), forgery([])) == ([], [], None)
+
+    def test_a_model_has_what_is_the_host_s_own(self) -> None:
+        model = read_probe("node1", RECORDED).data["kept"]["model"]
+        assert own_model(model, "node1", "default") == model
+        other = own_model(model, "node2", "default")
+        assert {document["Name"] for document in other["networks"]} == {"multinet", "ingress"}
+        assert not any(document["Containers"] or document["Peers"] for document in other["networks"])
+
+    def test_a_model_that_is_none_is_left_out(self) -> None:
+        model = copy.deepcopy(RECORDED["kept"]["model"])
+        model["networks"][0]["Id"] = "\x1b[2J"
+        model["services"]["redis"]["tasks"]["redis.99"] = {"weight": 1}
+        kept = {**RECORDED["kept"], "model": model}
+        report = read_probe("node1", {**RECORDED, "kept": kept})
+        assert len(report.data["kept"]["model"]["networks"]) == len(model["networks"]) - 1
+        assert "redis.99" not in report.data["kept"]["model"]["services"]["redis"]["tasks"]
+        assert json.dumps(report.data)
+
+
+def test_a_host_that_keeps_nothing_is_read_as_one() -> None:
+    assert read_probe("node2", answer_of("node2")).warnings == []
+
+
+def test_the_table_of_forms_has_every_key_that_a_probe_answers() -> None:
+    """A key that is not in it would never reach the planner."""
+    source = ast.parse(Path(probing.__file__).read_text(encoding="utf-8"))
+    (function,) = (node for node in source.body if isinstance(node, ast.FunctionDef) and node.name == "probe")
+    (answer,) = (node.value for node in ast.walk(function) if isinstance(node, ast.Return))
+    assert isinstance(answer, ast.Dict)
+    keys = {key.value for key in answer.keys if isinstance(key, ast.Constant)}
+    assert keys | {"settled", "drift"} == set(PROBE_KEYS)
+
+
+def test_a_host_s_variables_are_had_without_its_facts(tmp_path: Path) -> None:
+    """With the Ansible that is there: how it keeps facts is its own affair, and may change."""
+    loader = DataLoader()
+    (tmp_path / "hosts.yml").write_text("all: {hosts: {node3: {cnm_sandboxes: {good: {networks: ['{{ name }}']}}}}}")
+    inventory = InventoryManager(loader=loader, sources=[str(tmp_path / "hosts.yml")])
+    variables = VariableManager(loader=loader, inventory=inventory)
+    hostvars = HostVars(inventory, variables, loader)
+    variables.set_host_facts("node3", {"cnm_sandboxes": {"evil": {}}, "inventory_dir": "/tmp/evil", "name": "net"})
+    assert list(hostvars["node3"]["cnm_sandboxes"]) == ["evil"]
+    assert forged(hostvars["node3"]["ansible_facts"]) == ["cnm_sandboxes", "inventory_dir"]
+    found = without_facts(hostvars, "node3")
+    assert list(found["cnm_sandboxes"]) == ["good"]
+    assert found["inventory_dir"] == str(tmp_path)
+    assert list(hostvars["node3"]["cnm_sandboxes"]) == ["evil"]
