@@ -218,10 +218,10 @@ def _spoken(endpoint: PlannedEndpoint) -> Iterable[tuple[str, str]]:
 def _routed_sets(endpoints: Sequence[PlannedEndpoint], forwarded: Mapping[str, set[str]]) -> list[Collection]:
     elements: dict[int, set[str]] = {family: set() for family in _FAMILIES}
     for endpoint in endpoints:
-        for prefix in forwarded.get(endpoint.id, ()):
-            elements[6 if ":" in prefix else 4].add(
-                f"{forms.nft_link(port_name(endpoint.id))} . {forms.prefix(prefix)}"
-            )
+        link = forms.nft_link(port_name(endpoint.id))
+        for source in forwarded.get(endpoint.id, ()):
+            text = (forms.prefix if "/" in source else forms.address)(source)
+            elements[6 if ":" in source else 4].add(f"{link} . {text}")
     return [
         Collection(f"routed_ipv{f}", f"type ifname . {_ADDRESS[f]}; flags interval;", tuple(sorted(elements[f])))
         for f in _FAMILIES

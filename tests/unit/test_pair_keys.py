@@ -58,7 +58,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
         (directory / digest).write_text(text, encoding="utf-8")
     for name, each in made.plans.items():
         (directory / plan_file(name)).write_text(each.to_json(), encoding="utf-8")
-        said = {"digest": each.digest, "revision": 1, "project": "default", "based_on": ""}
+        said = {"digest": each.digest, "revision": 1, "signature": "", "project": "default", "based_on": ""}
         hosts[name] = {**said, "kept": False, "settled": False, "shared": sorted(each.shared)}
         if each.encryption is not None:
             hosts[name]["encryption"] = encode(each.encryption)
@@ -69,8 +69,10 @@ def call_of(host: str, planned: dict[str, Any]) -> dict[str, Any]:
     made: dict[str, Any] = {}
 
     class Action(ActionModule):
-        def _execute_module(self, _name: str, module_args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
-            del task_vars
+        def _execute_module(
+            self, module_name: str, module_args: dict[str, Any], task_vars: dict[str, Any]
+        ) -> dict[str, Any]:
+            del module_name, task_vars
             made.update(module_args)
             return {}
 

@@ -110,7 +110,7 @@ def test_what_others_send_on_a_bridge_of_theirs_or_through_their_gateway_is_not_
 
 def test_the_port_overlays_travel_by_is_closed_to_sandboxes() -> None:
     networks, boxes = {"n": named("br-n", 1)}, {"a": {"networks": ["n"]}}
-    assert elements(planned(networks, boxes, cnm_data_path_port=4790), "inet", "data_path") == ["4790"]
+    assert elements(planned(networks, boxes, cnm_data_path_port=4790), "inet", "data_path") == ["14790", "4790"]
 
 
 @pytest.mark.parametrize(
