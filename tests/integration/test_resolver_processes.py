@@ -32,6 +32,7 @@ from host import SMALL, a_plan, compare, converge, on_a_host, resources_of, sh, 
 from ansible_collections.cnm.fabric.plugins.module_utils import engine
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces
 from ansible_collections.cnm.fabric.plugins.module_utils.resources import resolver
+from ansible_collections.cnm.fabric.plugins.module_utils.state import State
 
 NOBODY = 65534
 PORT = 20053
@@ -64,6 +65,12 @@ def resolvers() -> list[int]:
             if path.name.isdigit() and os.readlink(path / "exe").endswith("/dnsmasq"):
                 found.append(int(path.name))
     return found
+
+
+def keep_plan() -> None:
+    """As a run of the module does; by it namespaces are known whose record is lost."""
+    made = a_plan(SMALL)
+    State("default").keep(made.to_json(), made.digest, 1, {})
 
 
 def alive(process: subprocess.Popen[str]) -> bool:
@@ -156,6 +163,7 @@ class TestRecords:
     @on_a_host
     def test_lost_file_loses_no_process(self, lost: str, then: dict[str, Any]) -> None:
         converge(resources_of(SMALL))
+        keep_plan()
         sh(f"rm -r {lost}")
         converge(resources_of(then))
         assert compare(resources_of(then)) == []
@@ -177,6 +185,7 @@ class TestRecords:
         ours, theirs = a_plan(SMALL).resources, a_plan({"d1": {"networks": ["back"]}}, project="two").resources
         converge(ours)
         converge(theirs, project="two")
+        keep_plan()
         sh("rm -r /run/cnm/default")
         converge(ours)
         assert compare(theirs, project="two") == []
@@ -431,6 +440,7 @@ class TestProcessesInSight:
                 assert converge(wanted) == [] == ask("converge")
             works([("c1", "c2", "10.0.0.3")])
             assert len(resolvers()) == 4
+            keep_plan()
             sh("rm -r /run/cnm")
             converge(wanted)
             assert compare(wanted) == [] == ask("compare")

@@ -50,8 +50,12 @@ def test_role_makes_the_user_of_the_resolvers_and_check_says_so(fleet: Fleet) ->
     assert fleet.sh("node1", "stat -c %u /proc/$(head -n 1 /run/cnm/default/resolvers/c1.pid)").strip() == uid
 
 
-def test_hosts_that_see_each_other_s_processes_keep_their_names(fleet: Fleet) -> None:
-    share_processes(fleet.lab)
+def test_hosts_that_see_each_other_s_processes_keep_their_names(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    inside = share_processes(fleet.lab)
+    on = fleet.lab.command
+    monkeypatch.setattr(
+        fleet.lab, "command", lambda node, argv: [*inside, "--", *argv] if node == "node2" else on(node, argv)
+    )
     assert fleet.sh("node2", "ps -e -o comm= | grep -c '^init$'").strip() == "1"
     fleet.site()
     assert fleet.site().changed == []
@@ -69,8 +73,11 @@ def test_hosts_that_see_each_other_s_processes_keep_their_names(fleet: Fleet) ->
     assert fleet.sh("node2", COUNT).strip() == "2"
 
 
-def share_processes(lab: Lab) -> None:
-    """From now on node2's processes are born among those of node1, and each host sees them all."""
+def share_processes(lab: Lab) -> list[str]:
+    """From now on node2's processes are born among those of node1, and each host sees them all.
+
+    Returns the command that runs another there.
+    """
     lab.run("node2", ["sh", "-c", "kill $(pidof sshd)"])
     one, two = f"/proc/{lab.pid('node1')}/ns", f"/proc/{lab.pid('node2')}/ns"
     inside = ["nsenter", f"--pid={one}/pid", f"--mount={two}/mnt", f"--uts={two}/uts", f"--net={two}/net"]
@@ -81,6 +88,7 @@ def share_processes(lab: Lab) -> None:
     while not lab.status()["node2"]["serves"]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    return inside
 
 
 def test_command_line_of_a_user_makes_root_write_delete_and_show_nothing(fleet: Fleet) -> None:
