@@ -354,10 +354,11 @@ class NamespaceKind(Kind[Namespace]):
         if not namespaces.exists(resource.name) and path.is_file() and path.stat().st_size == 0:
             namespaces.delete(resource.name)
         attachment.tidy(host.project, resource.name)
-        known = own_namespaces.recorded(host.project) or {}
-        if resource.name in known and not namespaces.exists(resource.name):
-            del known[resource.name]
-            own_namespaces.record(host.project, known)
+        own, there = self._own.get(resource.name), attachment.mounted(resource.name)
+        if own is None or own.number != there:
+            # It was put on record, and then never got the name.
+            own_namespaces.drop(host.project, resource.name)
+        own_namespaces.tidy(host.project)
 
 
 def _own(name: str, number: int, role: Optional[str], planned: Container[str]) -> Optional[Own]:

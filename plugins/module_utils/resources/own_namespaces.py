@@ -15,9 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from ..state import RUN, State, forget, load, remove_empty, write_atomically
-
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+from ..state import HALF_WRITTEN, RUN, State, boot_id, forget, load, remove_empty, write_atomically
 
 
 @dataclass(frozen=True)
@@ -32,14 +30,10 @@ def _path(project: str) -> Path:
     return RUN / project / "namespaces.json"
 
 
-def _boot() -> str:
-    return _BOOT_ID.read_text(encoding="ascii").strip()
-
-
 def recorded(project: str) -> Optional[dict[str, Own]]:
     """What is on record by name; None if there is no record of this boot."""
     data = load(_path(project))
-    if data.get("boot") != _boot():
+    if data.get("boot") != boot_id():
         return None
     try:
         return {str(name): Own(int(entry["number"]), str(entry["role"])) for name, entry in data["names"].items()}
@@ -63,6 +57,19 @@ def record(project: str, names: Mapping[str, Own]) -> None:
         forget(path)
         remove_empty(path.parent)
         return
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     entries = {name: {"number": entry.number, "role": entry.role} for name, entry in sorted(names.items())}
-    write_atomically(path, json.dumps({"boot": _boot(), "names": entries}), 0o600)
+    write_atomically(path, json.dumps({"boot": boot_id(), "names": entries}), 0o600)
+
+
+def tidy(project: str) -> None:
+    """Remove what a run that was killed while it wrote the record has left."""
+    path = _path(project)
+    path.with_name(path.name + HALF_WRITTEN).unlink(missing_ok=True)
+    remove_empty(path.parent)
+
+
+def drop(project: str, name: str) -> None:
+    """Take one off the record."""
+    names = recorded(project) or {}
+    if names.pop(name, None) is not None:
+        record(project, names)
