@@ -323,8 +323,8 @@ def _leases(host: str, value: Any, notes: Notes) -> dict[str, Any]:
 def _refused(key: str, why: str) -> str:
     what = f"`{key}` of its answer" if key else "its answer"
     return (
-        f"{what} cannot be used: {why}. Nothing is changed on it. See what answers for it there: its Python, the files "
-        "in /var/lib/cnm"
+        f"{what} cannot be used: {printable(why, 400)}. Nothing is changed on it. See what answers for it there: its "
+        "Python, the files in /var/lib/cnm"
     )
 
 

@@ -305,6 +305,10 @@ class TestReader:
         report = read_probe("node1", {**RECORDED, "bridges": ["\x1b]0;x\x07" * 9] * 1000})
         assert all(sentence.isprintable() and len(sentence) < 400 for sentence in report.warnings)
         assert len(report.warnings) < 10
+        kept = {**RECORDED["kept"], "declared": {"cnm_services": {"\x1b[2J" * 99: 7}}}
+        refusal = read_probe("node1", {**RECORDED, "kept": kept}).refusal
+        assert refusal.isprintable()
+        assert len(refusal) < 600
 
     @pytest.mark.parametrize("most", ["routes", "vnis"])
     def test_there_is_an_end_to_lists(self, most: str) -> None:
