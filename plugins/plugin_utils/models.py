@@ -11,6 +11,7 @@ from .identifiers import identifier
 from .report_forms import (
     Form,
     Notes,
+    Unfit,
     address,
     address_with_length,
     choice,
@@ -74,10 +75,20 @@ _SANDBOX: dict[str, Form] = {
     "ports": listing(_LINE),
     "endpoints": listing(record(_ENDPOINT, tuple(_ENDPOINT)), 4096),
 }
-_RANGE = listing(number(0, 65535), 2)
+_NUMBERS = listing(number(0, 65535), 2)
+
+
+def _range(value: Any, notes: Notes) -> list[int]:
+    """The first and the last of some ports."""
+    found: list[int] = _NUMBERS(value, notes)
+    if len(found) != 2:
+        raise Unfit("it is not the first and the last of some ports")
+    return found
+
+
 _PORT: dict[str, Form] = {
-    "published": _RANGE,
-    "target": _RANGE,
+    "published": _range,
+    "target": _range,
     "protocol": choice("tcp", "udp", "sctp"),
     "host_ip": optional(_ADDRESS),
 }

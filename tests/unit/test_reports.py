@@ -357,9 +357,11 @@ class TestAnswers:
         model = copy.deepcopy(RECORDED["kept"]["model"])
         model["networks"][0]["Id"] = "\x1b[2J"
         model["services"]["redis"]["tasks"]["redis.99"] = {"weight": 1}
+        model["services"]["redis"]["ports"].append({**model["services"]["redis"]["ports"][0], "target": [80]})
         kept = {**RECORDED["kept"], "model": model}
         report = read_probe("node1", {**RECORDED, "kept": kept})
         assert len(report.data["kept"]["model"]["networks"]) == len(model["networks"]) - 1
+        assert len(report.data["kept"]["model"]["services"]["redis"]["ports"]) == 1
         assert "redis.99" not in report.data["kept"]["model"]["services"]["redis"]["tasks"]
         assert json.dumps(report.data)
 
