@@ -102,7 +102,7 @@ def word(value: Any, choices: Iterable[str], noun: str) -> str:
 
 def number(value: Any, least: int, largest: int, noun: str) -> int:
     """A whole number from the least to the largest.  Raises FormError."""
-    if type(value) is not int or not least <= value <= largest:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= largest:
         raise FormError(f"{quoted(value)} is not {noun}: a whole number from {least} to {largest}")
     return value
 

@@ -182,8 +182,8 @@ def address(value: Any, _notes: Notes) -> str:
 
 def addresses(value: Any, notes: Notes) -> dict[str, str]:
     """``{"ipv4": "10.0.0.2", "ipv6": "fd00::2"}``, or one of them.  A fleet has more of these than of anything else."""
-    if type(value) is dict and all(
-        key in _MARKS and type(item) is str and (":" in item) == (key == "ipv6") and _address(item) == item
+    if value.__class__ is dict and all(
+        key in _MARKS and item.__class__ is str and (":" in item) == (key == "ipv6") and _address(item) == item
         for key, item in value.items()
     ):
         return dict(value)

@@ -11,7 +11,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 from forging import ADVERTISED, FORGE, FORGED, python
@@ -77,7 +77,7 @@ def planned(boxes: dict[str, Any], **more: Any) -> tuple[Resource, ...]:
 
 
 @contextmanager
-def a_world(boxes: dict[str, Any] = BOXES, **more: Any) -> Iterator[tuple[Resource, ...]]:
+def a_world(boxes: Optional[dict[str, Any]] = None, **more: Any) -> Iterator[tuple[Resource, ...]]:
     """The host with a neighbour on its uplink, who has routes to its networks."""
     sh(
         "ip netns add neighbour; ip link add up0 type veth peer name eth0 netns neighbour; ip link set up0 up;"
@@ -90,7 +90,7 @@ def a_world(boxes: dict[str, Any] = BOXES, **more: Any) -> Iterator[tuple[Resour
             f"ip -n neighbour address add {NEIGHBOUR[family]}/{length} dev eth0 {nodad};"
             f"ip -n neighbour route add default via {HOST[family]}; ip route add default via {NEIGHBOUR[family]}"
         )
-    wanted = planned(boxes, **more)
+    wanted = planned(BOXES if boxes is None else boxes, **more)
     converge(wanted)
     assert compare(wanted) == []
     yield wanted

@@ -12,7 +12,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.controller import Outcome, make_plans
 from ansible_collections.cnm.fabric.plugins.plugin_utils.reports import read_probe
@@ -50,10 +50,10 @@ def answer_of(host: str, **kept: Any) -> Answer:
 class Controller:
     """Plans the hosts as an inventory declares them; what it remembers is in ``directory``."""
 
-    def __init__(self, directory: Path, variables: Mapping[str, Any] = VARIABLES) -> None:
+    def __init__(self, directory: Path, variables: Optional[Mapping[str, Any]] = None) -> None:
         self.directory = directory
         directory.mkdir(exist_ok=True)
-        self.variables = variables
+        self.variables = VARIABLES if variables is None else variables
         self.kept: dict[str, Answer] = {}
 
     def copied(self, directory: Path) -> Controller:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,7 @@ class _Mutated:
 
 
 @st.composite
-def mutated(draw: Callable[[Any], Any], start: Answer) -> _Mutated:
+def mutated(draw: st.DrawFn, start: Answer) -> _Mutated:
     """A valid answer in which some values were replaced, removed or added, often where it hurts."""
     answer: Any = copy.deepcopy(start)
     touched = set()
