@@ -40,6 +40,12 @@ _FORMS: dict[str, dict[str, Form]] = {
     "cnm.fabric.verify": {"misses": MISSES, "counts": COUNTS},
     "cnm.fabric.probe": {},
 }
+_ALWAYS = {
+    "cnm.fabric.converge": ("changed", "operations"),
+    "cnm.fabric.verify": ("misses", "counts"),
+    "cnm.fabric.probe": ("kept",),
+}
+"""Without these an answer that tells of no failure is no answer."""
 _MOST = 20
 
 
@@ -74,9 +80,10 @@ def admitted(module: str, host: str, answer: Any) -> dict[str, Any]:
             return {"failed": True, "msg": report.refusal}
         result.update(report.data)
         warnings += [f"{host}: {sentence}" for sentence in report.warnings]
-    elif own:
-        result["failed"] = True
-        result.setdefault("msg", f"{module} answered without `kept`: something else than the module answered")
+    missing = [key for key in _ALWAYS[module] if key not in result]
+    if missing and not result.get("failed"):
+        said = f"{module} answered without {', '.join(missing)}: something else than the module answered"
+        result.update(failed=True, msg=said)
     warnings += [
         f"{host}: {module} answered with `{printable(path, 120)}`, left out: {why}" for path, why in notes[:_MOST]
     ]

@@ -336,7 +336,9 @@ class TestAnswers:
     def test_a_failure_is_told_in_its_own_words(self) -> None:
         failed = admitted("cnm.fabric.probe", "node1", {"failed": True, "msg": "reading networks needs root"})
         assert failed == {"failed": True, "msg": "reading networks needs root"}
-        assert admitted("cnm.fabric.probe", "node1", {})["failed"]
+        for module in ("probe", "converge", "verify"):
+            assert "answered without" in admitted(f"cnm.fabric.{module}", "node1", {"": None})["msg"]
+            assert admitted(f"cnm.fabric.{module}", "node1", {"failed": True, "msg": "x"})["msg"] == "x"
         assert admitted("cnm.fabric.converge", "node1", None)["failed"]
         assert "cannot be used" in admitted("cnm.fabric.probe", "node1", {"kept": 1})["msg"]
 
