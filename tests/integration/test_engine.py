@@ -136,7 +136,10 @@ def _remake(name: str, commands: str) -> str:
 
 _RECORDED = "'s/(c1.{{5}}number.{{3}})[0-9]+/\\1'$(stat -Lc %i /run/netns/c1)/"
 _MARKED = f"ip -n c1 link set lo alias cnm:default:sandbox/c1; sed -Ei {_RECORDED} /run/cnm/default/namespaces.json"
-_STOP = "kill $(head -n 1 /run/cnm/default/resolvers/c1.pid)"
+_STOP = (
+    "p=$(head -n 1 /run/cnm/default/resolvers/c1.pid); kill $p; "
+    "while [ -e /proc/$p ] && ! grep -q '^State:.Z' /proc/$p/status; do sleep 0.01; done"
+)
 
 HALF_MADE = {
     "a namespace marked and empty": _remake("c1", _MARKED),

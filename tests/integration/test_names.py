@@ -278,6 +278,8 @@ class TestChanges:
         wanted = planned({"c1": {"networks": ["front"]}}).resources
         converge(wanted)
         os.kill(pid("c1"), signal.SIGSTOP)
+        while "State:\tT" not in Path(f"/proc/{pid('c1')}/status").read_text():
+            time.sleep(0.01)
         assert converge(wanted) == ["change resolver c1 (running)"]
         assert inside("c1", ask, "c1").data == ("10.0.0.2",)
         assert compare(wanted) == []
