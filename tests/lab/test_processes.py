@@ -37,16 +37,17 @@ def works(fleet: Fleet) -> None:
 
 def test_role_makes_the_user_of_the_resolvers_and_check_says_so(fleet: Fleet) -> None:
     foretold = fleet.site("--check")
-    assert "Would make the system user cnm-resolver" in foretold.output
-    assert fleet.sh("node1", "getent passwd cnm-resolver", check=False) == ""
-    fleet.site()
+    assert fleet.sh("node1", "getent passwd cnm-resolver; getent group cnm-resolver", check=False) == ""
+    done = fleet.site()
+    assert sorted(foretold.changed) == sorted(done.changed)
+    assert any("Make the user that resolvers run as" in task for task in done.changed)
     name, _password, uid, gid, _words, home, shell = fleet.sh("node1", "getent passwd cnm-resolver").strip().split(":")
     assert (name, home, shell) == ("cnm-resolver", "/nonexistent", "/usr/sbin/nologin")
     assert 0 < int(uid) < 1000
     assert fleet.sh("node1", f"getent group {gid}").startswith("cnm-resolver:")
     assert fleet.sh("node1", "ls -d /nonexistent", check=False) == ""
     assert fleet.site().changed == []
-    assert "Would" not in fleet.site("--check").output
+    assert fleet.site("--check").changed == []
     assert fleet.sh("node1", "stat -c %u /proc/$(head -n 1 /run/cnm/default/resolvers/c1.pid)").strip() == uid
 
 
