@@ -59,7 +59,7 @@ def _rules(service: VirtualService, ip: str) -> list[str]:
     at = f"{ip} daddr {address(service.vip)}"
     weights = [(address(task), weight) for task, weight in service.tasks if weight]
     if not weights:
-        return [f"{at} meta l4proto tcp reject with tcp reset", f"{at} reject"]
+        return [f"{at} meta l4proto 6 reject with tcp reset", f"{at} reject"]
     choice = _CHOICES[service.scheduler].format(n=sum(weight for _task, weight in weights), ip=ip)
     return [f"{at} dnat {ip} to {chosen(choice, weights)}"]
 

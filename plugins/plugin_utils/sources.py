@@ -152,7 +152,7 @@ _PORT_CHAINS = (
     Chain(
         "from_ipv6",
         rules=(
-            "meta l4proto ipv6-icmp jump from_icmpv6",
+            "meta l4proto 58 jump from_icmpv6",
             "iifname . ip6 saddr @allowed_ipv6 accept",
             "iifname . ip6 saddr @routed_ipv6 accept",
             "drop",

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -106,6 +107,19 @@ def test_what_others_send_on_a_bridge_of_theirs_or_through_their_gateway_is_not_
     made = planned(networks, boxes, Facts(links=links))
     assert elements(made, "inet", "own_bridges") == ['"br-own"']
     assert len(elements(made, "inet", "bridges")) == 3
+
+
+def test_no_rule_names_a_protocol_for_a_minimal_host_has_no_list_of_them() -> None:
+    """nft looks names up in /etc/protocols."""
+    networks = {"n": {"enable_ipv6": True}, "inner": {"internal": True}}
+    boxes = {"a": {"networks": ["n", "inner"], "ports": ["80:80", "53:53/udp"]}}
+    service = {"s": {"networks": ["n"], "deploy": {"replicas": 1, "draining": ["s.1"]}}}
+    made = planned(networks, boxes, cnm_services=service, cnm_load_balancer="nftables")
+    tables = [item for item in made.resources if isinstance(item, Nftables)]
+    rules = [rule for table in tables for chain in table.chains for rule in chain.rules]
+    assert any("reject with tcp reset" in rule for rule in rules)
+    named_there = re.compile(r"(l4proto|ip protocol|nexthdr) (!= )?({ )?[a-z]")
+    assert [rule for rule in rules if named_there.search(rule)] == []
 
 
 def test_the_port_overlays_travel_by_is_closed_to_sandboxes() -> None:

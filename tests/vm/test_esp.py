@@ -40,7 +40,7 @@ from machines import Machine, everyone, two_machines, unanswered
 from meshes import BOXES, VNI, VTEPS, addresses_of
 from test_kinds import DRIFTS, EXTRAS, Never, operations_for
 
-from ansible_collections.cnm.fabric.plugins.module_utils import engine, running
+from ansible_collections.cnm.fabric.plugins.module_utils import engine, reporting, running
 from ansible_collections.cnm.fabric.plugins.module_utils.esp import security_index
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
@@ -393,7 +393,7 @@ def test_what_ip_shows_is_what_was_meant() -> None:
 
 def shown(operations: Sequence[Operation[Any]]) -> str:
     """Whatever of a run is reported, logged or put in a file."""
-    said = [str(engine.report(operations)), str(engine.diff(operations)), repr(operations)]
+    said = [str(reporting.report(operations)), str(reporting.diff(operations)), repr(operations)]
     return " ".join([*said, *(operation.text for operation in operations)])
 
 

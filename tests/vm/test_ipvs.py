@@ -28,7 +28,7 @@ from host import becomes, compare, converge, on_a_host, run_command, sh, snapsho
 from test_kinds import BY_MARK, DRIFTS, EXTRAS, Never, operations_for
 from test_kinds import _broken as broken
 
-from ansible_collections.cnm.fabric.plugins.module_utils import engine
+from ansible_collections.cnm.fabric.plugins.module_utils import engine, reporting
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.ipvs import is_available
 from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
@@ -362,7 +362,7 @@ def test_drift_is_named_by_real_server() -> None:
     )
     with Host("default", run_command) as host:
         operations = engine.Engine(host).converge(wanted, check=True)
-    assert engine.report(operations) == [
+    assert reporting.report(operations) == [
         {"action": "delete", "kind": "ipvs", "name": "caller/tcp 192.0.2.1:80"},
         {
             "action": "change",

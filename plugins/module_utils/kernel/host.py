@@ -26,7 +26,7 @@ T = TypeVar("T")
 class Snapshot:
     """What one namespace holds, as its dumps gave it: links by name, addresses and routes as lists of dicts.
 
-    And at which transaction of nftables: see `nft.generation`.
+    And at which transaction of nftables: see `netfilter.generation`.
     """
 
     links: dict[str, dict[str, Any]] = field(default_factory=dict)
