@@ -33,7 +33,15 @@ def script(family: str, table: str) -> str:
     if program:
         declared = f"add table {family} {table}; add set {family} {table} a {{ type ipv4_addr; }}"
         return f"{program} '{declared}'"
-    requests = messages(family, table)
+    return _sending(messages(family, table))
+
+
+def removal(family: str, table: str) -> str:
+    """A shell's command that removes such a table, at which an older nft would crash."""
+    return _sending([netfilter.del_table(family, table)])
+
+
+def _sending(requests: list[Message]) -> str:
     requests[-1] = Message(_flagged(requests[-1].payload), "")
     bounds = [struct.pack("=IHHIIBBH", 20, kind, 1, 0, 0, 0, 0, 0x0A00) for kind in (16, 17)]
     payload = b"".join([bounds[0], *(message.payload for message in requests), bounds[1]])

@@ -33,6 +33,8 @@ def fleet(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]
     made.sh("node1", f"nsenter --net={THEIRS} ip link set lo up")
     made.teardown()
     assert snapshot(made, "node1") == before
+    made.sh("node1", newer_nft.removal("ip", "theirs"))
+    made.sh("node1", f"umount {THEIRS}; rm -r /run/theirs; nft list ruleset >/dev/null")
 
 
 def ours_work(fleet: Fleet) -> None:

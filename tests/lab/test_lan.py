@@ -257,8 +257,9 @@ def test_verify_finds_a_link_by_which_a_sandbox_hears_the_host(world: Fleet) -> 
         assert spy["stats64"]["rx"]["packets"] > 0
         checked = world.play("verify")
         assert checked.code != 0
-        (miss,) = checked.of("cnm.fabric.verify", "node1")["misses"]
-        assert (miss["check"], miss["target"]) == ("parent", "eth0")
+        misses = checked.of("cnm.fabric.verify", "node1")["misses"]
+        (miss,) = (each for each in misses if each["check"] == "parent")
+        assert miss["target"] == "eth0"
         assert miss["found"] == f"spy in the namespace of process {pid}"
     finally:
         world.sh("node1", f"kill {pid}")
