@@ -101,7 +101,8 @@ os.setuid(65534)
 said = b"user"
 inner = made(mac, "02:42:0a:09:09:02", "10.9.9.2", target, struct.pack("!HHHH", 9, int(port), 8 + len(said), 0) + said)
 opened = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-while time.time() < float(ends):
+until = min(float(ends), time.time() + 3)
+while time.time() < until:
     try:
         opened.sendto(struct.pack("!II", 8 << 24, int(vni) << 8) + inner, (vtep, 4789))
     except OSError:
