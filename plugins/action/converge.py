@@ -10,16 +10,18 @@ from typing import Any, Optional
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import Mesh, Xfrm, decode
-from ansible_collections.cnm.fabric.plugins.plugin_utils.encryption import pair_keys
-from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import (
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import decode
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.encryption import Xfrm
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import Mesh
+from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
     ask,
     forged_facts,
     plan_file,
     project_of,
     reason_to_skip,
 )
-from ansible_collections.cnm.fabric.plugins.plugin_utils.variables import decrypted
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars import decrypted
+from ansible_collections.cnm.fabric.plugins.plugin_utils.networks.encryption import pair_keys
 
 _NOTHING_TO_DO: dict[str, Any] = {
     "changed": False,

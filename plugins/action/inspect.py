@@ -10,11 +10,9 @@ from typing import Any, Optional
 
 from ansible.plugins.action import ActionBase
 
+from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import forged_facts, project_of
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import PREDEFINED
-from ansible_collections.cnm.fabric.plugins.plugin_utils.models import own_model
-from ansible_collections.cnm.fabric.plugins.plugin_utils.reports import read_probe
-from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import forged_facts, project_of
-from ansible_collections.cnm.fabric.plugins.plugin_utils.views import (
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_model import (
     balancer_line,
     inspect_document,
     live_model,
@@ -24,6 +22,8 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.views import (
     service_table,
     task_table,
 )
+from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.models import own_model
+from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.probe import read_probe
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]

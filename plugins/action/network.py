@@ -10,17 +10,21 @@ from typing import Any, ClassVar, Optional
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.alone import KEPT_SETTINGS
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.structure import MISSING_LIBRARY
-from ansible_collections.cnm.fabric.plugins.plugin_utils.model import Call, unknown_options
-from ansible_collections.cnm.fabric.plugins.plugin_utils.model_action import Run, argument_spec, carry_out, from_text
-from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import (
+from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
     ask,
     forged_facts,
     inventory_directory,
     project_of,
 )
-from ansible_collections.cnm.fabric.plugins.plugin_utils.variables import UnknownHosts, decrypted, topology_hosts
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars import (
+    UnknownHosts,
+    decrypted,
+    topology_hosts,
+)
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.module_objects import KEPT_SETTINGS
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.validation import MISSING_LIBRARY
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_runner import Run, argument_spec, carry_out, from_text
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.edits import Call, unknown_options
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]

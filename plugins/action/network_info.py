@@ -8,8 +8,8 @@ from typing import Any, Optional
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.cnm.fabric.plugins.plugin_utils.model_action import network_documents
-from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import ask, forged_facts, project_of
+from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import ask, forged_facts, project_of
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_runner import network_documents
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]

@@ -15,26 +15,26 @@ from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import encode
-from ansible_collections.cnm.fabric.plugins.plugin_utils.answers import forged, forgery
-from ansible_collections.cnm.fabric.plugins.plugin_utils.controller import make_plans
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.mistakes import DeclarationError
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.structure import MISSING_LIBRARY
-from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
-from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import LeaseError
-from ansible_collections.cnm.fabric.plugins.plugin_utils.reports import read_probe
-from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import (
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import encode
+from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
     inventory_directory,
     plan_file,
     without_facts,
 )
-from ansible_collections.cnm.fabric.plugins.plugin_utils.variables import (
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import DeclarationError
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars import (
     UnknownHosts,
     decrypted,
     first_template,
     own_variables,
     topology_hosts,
 )
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.validation import MISSING_LIBRARY
+from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import LeaseError
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.planning import make_plans
+from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.answers import forged, forgery
+from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.probe import read_probe
 
 PROBES = "fabric_probe"
 

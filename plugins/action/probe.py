@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import (
+from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
     ask,
     forged_facts,
     project_of,

@@ -11,14 +11,14 @@ from typing import Any, Optional
 from ansible import constants
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import Mesh
-from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import (
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import Mesh
+from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
     ask,
     forged_facts,
     plan_file,
     reason_to_skip,
 )
-from ansible_collections.cnm.fabric.plugins.plugin_utils.verification import checks_of
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.verification import checks_of
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Interface, ip_address, ip_interface, ip_network
 from typing import Any, Optional
 
-from .forms import namespace_name, project
+from .plan.forms import namespace_name, project
 
 _LINK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
 _TAKEN = ("lo", "all", "default")

@@ -31,8 +31,9 @@ from typing import Optional
 from .kernel import processes
 from .kernel.netlink import Message
 from .kernel.xfrm import OUT, Policy, State, XfrmSocket, delete_state, ends, expiries, new_policy, new_state, template
-from .plan import request_id
-from .state import RUN, Locked, Unsafe, forget, load, locked, remove_empty, write_atomically
+from .plan.marks import request_id
+from .state.files import RUN, Unsafe, forget, load, remove_empty, write_atomically
+from .state.lock import Locked, locked
 
 LOOK = 1 << 25
 """Packets after which the process looks at a state again.

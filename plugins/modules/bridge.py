@@ -108,22 +108,22 @@ operations:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import alone
+from ..module_utils import single_object
 from ..module_utils.arguments import Options
-from ..module_utils.plan import ALONE
+from ..module_utils.plan.marks import ALONE
 
 
-def read(options: Options) -> alone.Wish:
+def read(options: Options) -> single_object.Wish:
     """What is asked for."""
-    return alone.link_wish(options, "bridge", ALONE + "bridge")
+    return single_object.link_wish(options, "bridge", ALONE + "bridge")
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={**alone.LINK, **alone.COMMON},
+        argument_spec={**single_object.LINK, **single_object.COMMON},
         supports_check_mode=True,
     )
-    alone.answer(module, read)
+    single_object.answer(module, read)
 
 
 if __name__ == "__main__":

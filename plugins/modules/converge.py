@@ -149,7 +149,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import running
+from ..module_utils import entrypoints
 
 
 def main() -> None:
@@ -173,8 +173,8 @@ def main() -> None:
     )
     arguments: dict[str, Any] = module.params
     try:
-        result = running.converge(
-            running.Request(
+        result = entrypoints.converge(
+            entrypoints.Request(
                 project=arguments["project"],
                 plan=arguments["plan"],
                 shared=arguments["shared"],
@@ -190,12 +190,12 @@ def main() -> None:
             ),
             module.run_command,
         )
-    except running.Partly as refusal:
+    except entrypoints.Partly as refusal:
         for warning in refusal.result.pop("warnings"):
             module.warn(warning)
         module.fail_json(msg=str(refusal), **refusal.result)
-    except running.Refused as refusal:
-        module.fail_json(msg=str(refusal), overtaken=isinstance(refusal, running.Overtaken))
+    except entrypoints.Refused as refusal:
+        module.fail_json(msg=str(refusal), overtaken=isinstance(refusal, entrypoints.Overtaken))
     for warning in result.pop("warnings"):
         module.warn(warning)
     module.exit_json(**result)

@@ -151,29 +151,30 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import alone
+from ..module_utils import single_object
 from ..module_utils.arguments import Options
-from ..module_utils.forms import FormError, nft_any_element, nft_hook, nft_name, nft_statement
-from ..module_utils.plan import ALONE, Chain, Collection, Nftables
+from ..module_utils.plan.forms import FormError, nft_any_element, nft_hook, nft_name, nft_statement
+from ..module_utils.plan.marks import ALONE
+from ..module_utils.plan.nftables import Chain, Collection, Nftables
 
 
-def read(options: Options) -> alone.Wish:
+def read(options: Options) -> single_object.Wish:
     """What is asked for."""
     namespace = options.namespace()
     table = _name(options, "table", options["table"])
     if table == "cnm" or table.startswith("cnm_"):
         options.wrong("table", f"{table!r} is the name of a table of cnm.fabric.site's: choose another")
-    needs = (alone.Need("namespace", namespace),)
+    needs = (single_object.Need("namespace", namespace),)
     resource = Nftables(namespace, "inet", table, ALONE + "firewall")
     if options.absent:
-        return alone.Wish((resource,), needs=needs)
+        return single_object.Wish((resource,), needs=needs)
     collections = tuple(_collection(options, f"sets[{place}]", item) for place, item in enumerate(options["sets"]))
     chains = tuple(_chain(options, f"chains[{place}]", item) for place, item in enumerate(options["chains"]))
     for option, names in (("sets", [item.name for item in collections]), ("chains", [item.name for item in chains])):
         for name in sorted({name for name in names if names.count(name) > 1}):
             options.wrong(option, f"{name!r} is there twice: give one another name")
     resource = Nftables(namespace, "inet", table, ALONE + "firewall", collections, chains)
-    return alone.Wish((resource,), needs=needs)
+    return single_object.Wish((resource,), needs=needs)
 
 
 def _collection(options: Options, where: str, given: dict[str, Any]) -> Collection:
@@ -255,11 +256,11 @@ def main() -> None:
                     "elements": {"type": "list", "elements": "str", "default": []},
                 },
             },
-            **alone.COMMON,
+            **single_object.COMMON,
         },
         supports_check_mode=True,
     )
-    alone.answer(module, read)
+    single_object.answer(module, read)
 
 
 if __name__ == "__main__":

@@ -125,28 +125,28 @@ operations:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import alone
+from ..module_utils import single_object
 from ..module_utils.arguments import Options
 
 
-def read(options: Options) -> alone.Wish:
+def read(options: Options) -> single_object.Wish:
     """What is asked for."""
-    return alone.on_parent(options, "ipvlan", options["mode"], options["flag"])
+    return single_object.on_parent(options, "ipvlan", options["mode"], options["flag"])
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **{name: spec for name, spec in alone.LINK.items() if name != "mac_address"},
+            **{name: spec for name, spec in single_object.LINK.items() if name != "mac_address"},
             "parent": {"type": "str"},
             "mode": {"type": "str", "choices": ["l2", "l3", "l3s"], "default": "l2"},
             "flag": {"type": "str", "choices": ["bridge", "private", "vepa"], "default": "bridge"},
-            **alone.COMMON,
+            **single_object.COMMON,
         },
         required_if=[("state", "present", ("parent",))],
         supports_check_mode=True,
     )
-    alone.answer(module, read)
+    single_object.answer(module, read)
 
 
 if __name__ == "__main__":

@@ -188,12 +188,13 @@ from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import alone
+from ..module_utils import single_object
 from ..module_utils.arguments import Options
+from ..module_utils.entrypoints import Refused
 from ..module_utils.kernel.host import Host
-from ..module_utils.plan import Ipvs, RealServer, pruned, role_of
+from ..module_utils.plan.balancing import Ipvs, RealServer
+from ..module_utils.plan.marks import pruned, role_of
 from ..module_utils.resources.ipvs import sorted_servers, virtual_server
-from ..module_utils.running import Refused
 
 _FAMILIES = {"ipv4": 4, "ipv6": 6}
 _BITS = {4: 32, 6: 128}
@@ -201,7 +202,7 @@ _LARGEST = {"mark": 0xFFFFFFFF, "weight": 65535, "seconds": 31 * 86400, "connect
 _HASHING = ("sh", "mh")
 
 
-class IpvsWish(alone.Wish):
+class IpvsWish(single_object.Wish):
     """A virtual server, of which no one can tell who made it."""
 
     def missing(self, host: Host) -> list[str]:
@@ -209,8 +210,9 @@ class IpvsWish(alone.Wish):
         namespace = item.key[1]
         alias = host.snapshot(namespace).links.get("lo", {}).get("alias", "") if namespace else ""
         if pruned(role_of(alias, host.project)):
+            where = single_object.place(namespace)
             raise Refused(
-                f"namespace: {alone.place(namespace)} is cnm.fabric.site's, which removes what is not planned from it: "
+                f"namespace: {where} is cnm.fabric.site's, which removes what is not planned from it: "
                 "declare a service in cnm_services"
             )
         return super().missing(host)
@@ -219,7 +221,7 @@ class IpvsWish(alone.Wish):
 class LeftIpvsWish(IpvsWish):
     """One of which the real servers stay what they are."""
 
-    def completed(self, host: Host) -> alone.Wish:
+    def completed(self, host: Host) -> single_object.Wish:
         (item,) = self.resources
         found = virtual_server(host, item) if isinstance(item, Ipvs) else None
         if found is None or not isinstance(item, Ipvs):
@@ -227,11 +229,11 @@ class LeftIpvsWish(IpvsWish):
         return IpvsWish((replace(item, servers=found.servers),), needs=self.needs)
 
 
-def read(options: Options) -> alone.Wish:
+def read(options: Options) -> single_object.Wish:
     """What is asked for."""
     namespace = options.namespace()
     item = _identity(options, namespace)
-    needs = (alone.Need("namespace", namespace),)
+    needs = (single_object.Need("namespace", namespace),)
     if options.absent:
         return IpvsWish((item,), needs=needs)
     _check_flags(options)
@@ -356,13 +358,13 @@ def main() -> None:
                     "lower_threshold": {"type": "int", "default": 0},
                 },
             },
-            **alone.COMMON,
+            **single_object.COMMON,
         },
         mutually_exclusive=[("mark", "address")],
         required_one_of=[("mark", "address")],
         supports_check_mode=True,
     )
-    alone.answer(module, read)
+    single_object.answer(module, read)
 
 
 if __name__ == "__main__":

@@ -134,29 +134,29 @@ operations:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import alone
+from ..module_utils import single_object
 from ..module_utils.arguments import Options
 
 
-def read(options: Options) -> alone.Wish:
+def read(options: Options) -> single_object.Wish:
     """What is asked for."""
     if options["mode"] == "passthru" and options["mac_address"]:
         options.wrong("mac_address", "in mode passthru it has that of its parent: leave it out")
-    return alone.on_parent(options, "macvlan", options["mode"])
+    return single_object.on_parent(options, "macvlan", options["mode"])
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **alone.LINK,
+            **single_object.LINK,
             "parent": {"type": "str"},
             "mode": {"type": "str", "choices": ["bridge", "private", "vepa", "passthru"], "default": "bridge"},
-            **alone.COMMON,
+            **single_object.COMMON,
         },
         required_if=[("state", "present", ("parent",))],
         supports_check_mode=True,
     )
-    alone.answer(module, read)
+    single_object.answer(module, read)
 
 
 if __name__ == "__main__":

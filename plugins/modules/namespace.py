@@ -72,27 +72,28 @@ operations:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import alone
+from ..module_utils import single_object
 from ..module_utils.arguments import Options
-from ..module_utils.plan import ALONE, Namespace
+from ..module_utils.plan.links import Namespace
+from ..module_utils.plan.marks import ALONE
 
 
-def read(options: Options) -> alone.Wish:
+def read(options: Options) -> single_object.Wish:
     """What is asked for."""
     name = options.namespace("name")
     if not name:
         options.wrong("name", "a namespace needs a name")
     # A pair of links goes by its far end: the namespace itself may outlive its name.
     hanging = (("link", name),) if options.absent else ()
-    return alone.Wish((Namespace(name, ALONE + "namespace"),), hanging)
+    return single_object.Wish((Namespace(name, ALONE + "namespace"),), hanging)
 
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={"name": {"type": "str", "required": True}, **alone.COMMON},
+        argument_spec={"name": {"type": "str", "required": True}, **single_object.COMMON},
         supports_check_mode=True,
     )
-    alone.answer(module, read)
+    single_object.answer(module, read)
 
 
 if __name__ == "__main__":

@@ -180,7 +180,7 @@ import sys
 from ansible.module_utils.basic import AnsibleModule
 
 try:
-    from ..module_utils import running
+    from ..module_utils import entrypoints
 except (SyntaxError, TypeError):  # what an older Python says of newer code
     OLD_PYTHON = True
 else:
@@ -205,8 +205,8 @@ def main() -> None:
     try:
         asked = module.params
         wanted = (asked["live"], asked["declared"], module.run_command, asked["encryption"])
-        result = running.probe(asked["project"], *wanted)
-    except running.Refused as refusal:
+        result = entrypoints.probe(asked["project"], *wanted)
+    except entrypoints.Refused as refusal:
         module.fail_json(msg=str(refusal))
     module.exit_json(changed=False, **result)
 

@@ -108,14 +108,15 @@ from ipaddress import ip_address, ip_interface
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import alone
+from ..module_utils import single_object
 from ..module_utils.arguments import Options
+from ..module_utils.entrypoints import Refused
 from ..module_utils.kernel.host import Host
-from ..module_utils.plan import Route, project_of
-from ..module_utils.running import Refused
+from ..module_utils.plan.addresses import Route
+from ..module_utils.plan.marks import project_of
 
 
-class RouteWish(alone.Wish):
+class RouteWish(single_object.Wish):
     """A route whose link only the host may know."""
 
     def missing(self, host: Host) -> list[str]:
@@ -123,12 +124,12 @@ class RouteWish(alone.Wish):
         route = self.resources[0]
         if unmet or not isinstance(route, Route) or route.link or _link_towards(host, route):
             return unmet
-        where = alone.place(route.namespace)
+        where = single_object.place(route.namespace)
         return [
             f"via: {route.via} is on no link's network in {where}: name the link, or give one such an address before"
         ]
 
-    def completed(self, host: Host) -> alone.Wish:
+    def completed(self, host: Host) -> single_object.Wish:
         route = self.resources[0]
         if not isinstance(route, Route):
             return self
@@ -155,20 +156,22 @@ def _link_towards(host: Host, route: Route) -> str:
     return max(found)[1] if found else ""
 
 
-def read(options: Options) -> alone.Wish:
+def read(options: Options) -> single_object.Wish:
     """What is asked for."""
     via, namespace, link = options.gateway(), options.namespace(), options["link"] or ""
     destination, family = options.destination(via)
     route = Route(namespace, destination, family, via, link, alone=True)
     if options.absent:
-        return alone.Wish((replace(route, via=None, link=""),), needs=(alone.Need("namespace", namespace),))
+        return single_object.Wish(
+            (replace(route, via=None, link=""),), needs=(single_object.Need("namespace", namespace),)
+        )
     if via is None and not link:
         options.wrong("via", "a route needs a next router or a link: give via, link or both")
     if via is not None and (":" in via) != (family == 6):
         options.wrong("via", f"{via} and the destination {destination} are not of the same IP version")
     if via is not None and ip_address(via).is_link_local and not link:
         options.wrong("link", f"{via} is a link-local address, which is on every link: name the link")
-    needs = (alone.Need("link" if link else "namespace", namespace, link),)
+    needs = (single_object.Need("link" if link else "namespace", namespace, link),)
     return RouteWish((route,), needs=needs)
 
 
@@ -179,11 +182,11 @@ def main() -> None:
             "via": {"type": "str"},
             "link": {"type": "str"},
             "namespace": {"type": "str"},
-            **alone.COMMON,
+            **single_object.COMMON,
         },
         supports_check_mode=True,
     )
-    alone.answer(module, read)
+    single_object.answer(module, read)
 
 
 if __name__ == "__main__":

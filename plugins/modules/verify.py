@@ -73,7 +73,7 @@ import json
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import running
+from ..module_utils import entrypoints
 
 
 def main() -> None:
@@ -88,8 +88,8 @@ def main() -> None:
     )
     checks = json.loads(module.params["checks"] or "[]")
     try:
-        result = running.verify(module.params["project"], module.params["digest"], checks, module.run_command)
-    except running.Refused as refusal:
+        result = entrypoints.verify(module.params["project"], module.params["digest"], checks, module.run_command)
+    except entrypoints.Refused as refusal:
         module.fail_json(msg=str(refusal))
     if result["misses"]:
         lines = [

@@ -149,24 +149,28 @@ from dataclasses import replace
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import alone
+from ..module_utils import single_object
 from ..module_utils.arguments import Options
-from ..module_utils.plan import ALONE, Address, Peer
+from ..module_utils.plan.addresses import Address
+from ..module_utils.plan.links import Peer
+from ..module_utils.plan.marks import ALONE
 
 
-def read(options: Options) -> alone.Wish:
+def read(options: Options) -> single_object.Wish:
     """What is asked for."""
     # Its role tells the ends of one pair from those of another.
     role = "/".join(part for part in (ALONE + "veth", options["namespace"], options["name"]) if part)
-    wish = alone.link_wish(options, "veth", role)
+    wish = single_object.link_wish(options, "veth", role)
     return wish if options.absent else _with_peer(options, wish)
 
 
-def _with_peer(options: Options, wish: alone.Wish) -> alone.Wish:
+def _with_peer(options: Options, wish: single_object.Wish) -> single_object.Wish:
     namespace, name, bridge = options.namespace("peer.namespace"), options.link("peer.name"), options["peer.bridge"]
     addresses = options.addresses("peer.addresses")
     if (namespace, name) == (options["namespace"] or "", options["name"]):
-        options.wrong("peer.name", f"both ends cannot be {name} in {alone.place(namespace)}: give one another name")
+        options.wrong(
+            "peer.name", f"both ends cannot be {name} in {single_object.place(namespace)}: give one another name"
+        )
     if options["peer.isolated"] and not bridge:
         options.wrong("peer.isolated", "only a port of a bridge can be isolated: name the bridge in peer.bridge")
     if addresses and bridge:
@@ -183,7 +187,7 @@ def _with_peer(options: Options, wish: alone.Wish) -> alone.Wish:
         hanging=(*wish.hanging, *((("address", namespace, name),) if addresses is not None else ())),
         needs=(
             *wish.needs,
-            alone.Need("peer.bridge" if bridge else "peer.namespace", namespace, bridge or "", bool(bridge)),
+            single_object.Need("peer.bridge" if bridge else "peer.namespace", namespace, bridge or "", bool(bridge)),
         ),
     )
 
@@ -191,7 +195,7 @@ def _with_peer(options: Options, wish: alone.Wish) -> alone.Wish:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **alone.LINK,
+            **single_object.LINK,
             "peer": {
                 "type": "dict",
                 "options": {
@@ -202,12 +206,12 @@ def main() -> None:
                     "addresses": {"type": "list", "elements": "str"},
                 },
             },
-            **alone.COMMON,
+            **single_object.COMMON,
         },
         required_if=[("state", "present", ("peer",))],
         supports_check_mode=True,
     )
-    alone.answer(module, read)
+    single_object.answer(module, read)
 
 
 if __name__ == "__main__":

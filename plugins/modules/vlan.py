@@ -115,28 +115,28 @@ operations:
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import alone
+from ..module_utils import single_object
 from ..module_utils.arguments import Options
 
 
-def read(options: Options) -> alone.Wish:
+def read(options: Options) -> single_object.Wish:
     """What is asked for."""
     vlan = 0 if options.absent else options.number("id", 1, 4094, "a VLAN's ID")
-    return alone.on_parent(options, "vlan", vlan=vlan)
+    return single_object.on_parent(options, "vlan", vlan=vlan)
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **alone.LINK,
+            **single_object.LINK,
             "parent": {"type": "str"},
             "id": {"type": "int"},
-            **alone.COMMON,
+            **single_object.COMMON,
         },
         required_if=[("state", "present", ("parent", "id"))],
         supports_check_mode=True,
     )
-    alone.answer(module, read)
+    single_object.answer(module, read)
 
 
 if __name__ == "__main__":

@@ -211,11 +211,14 @@ from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import alone
+from ..module_utils import single_object
 from ..module_utils.arguments import Options
 from ..module_utils.kernel import namespaces
 from ..module_utils.kernel.host import Host
-from ..module_utils.plan import ALONE, Fdb, Link, Neighbours, Port, Resource, Vxlan
+from ..module_utils.plan.addresses import Fdb, Neighbours
+from ..module_utils.plan.base import Resource
+from ..module_utils.plan.links import Link, Port, Vxlan
+from ..module_utils.plan.marks import ALONE
 from ..module_utils.resources.link import vni_holder
 
 _HEADERS = {4: 50, 6: 70}
@@ -309,7 +312,7 @@ def _read_known(options: Options, where: str, item: Mapping[str, Any], local: st
 
 
 @dataclass(frozen=True)
-class VxlanWish(alone.Wish):
+class VxlanWish(single_object.Wish):
     """A VXLAN link, of which what is left out depends on what there is."""
 
     peers: Optional[Peers] = None
@@ -331,7 +334,7 @@ class VxlanWish(alone.Wish):
             )
         return unmet
 
-    def completed(self, host: Host) -> alone.Wish:
+    def completed(self, host: Host) -> single_object.Wish:
         link, *rest = self.resources
         if not isinstance(link, Link) or link.vxlan is None:
             return self
@@ -363,9 +366,9 @@ def _fitting(host: Host, local: str) -> Optional[int]:
     return None if link is None or link["loopback"] else int(link["mtu"]) - _HEADERS[6 if ":" in local else 4]
 
 
-def read(options: Options) -> alone.Wish:
+def read(options: Options) -> single_object.Wish:
     """What is asked for."""
-    wish = alone.link_wish(options, "vxlan", ALONE + "vxlan")
+    wish = single_object.link_wish(options, "vxlan", ALONE + "vxlan")
     link, *rest = wish.resources
     if options.absent or not isinstance(link, Link):
         return wish
@@ -398,7 +401,7 @@ def read(options: Options) -> alone.Wish:
             *wish.hanging,
             *((("fdb", namespace, name), ("neighbour", namespace, name)) if peers is not None else ()),
         ),
-        needs=(*wish.needs, *((alone.Need("bridge", namespace, bridge, True),) if bridge else ())),
+        needs=(*wish.needs, *((single_object.Need("bridge", namespace, bridge, True),) if bridge else ())),
         peers=peers,
         learning=options["learning"],
     )
@@ -430,7 +433,7 @@ def _tables(namespace: str, name: str, peers: Optional[Peers]) -> list[Resource]
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            **alone.LINK,
+            **single_object.LINK,
             "vni": {"type": "int"},
             "local": {"type": "str"},
             "port": {"type": "int", "default": 4789},
@@ -440,12 +443,12 @@ def main() -> None:
             "flood": {"type": "bool", "default": True},
             "neigh_suppress": {"type": "bool", "default": False},
             "up": {"type": "bool", "default": True},
-            **alone.COMMON,
+            **single_object.COMMON,
         },
         required_if=[("state", "present", ("vni", "local"))],
         supports_check_mode=True,
     )
-    alone.answer(module, read)
+    single_object.answer(module, read)
 
 
 if __name__ == "__main__":

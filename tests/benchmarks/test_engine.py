@@ -26,19 +26,16 @@ from lab import Lab
 
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces, netlink
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.nft import Library
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
-    LINK_GROUP,
-    Address,
-    Link,
-    Nftables,
-    Resource,
-    Route,
-)
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Address, Route
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resource
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import LINK_GROUP
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables import script
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.topology import plan
 
 ROUNDS = 3
 PEERS = 7

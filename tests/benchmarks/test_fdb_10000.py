@@ -23,17 +23,11 @@ from typing import Any, TextIO
 import pytest
 from host import converge, on_a_host, run_command
 
-from ansible_collections.cnm.fabric.plugins.module_utils.engine import Engine
+from ansible_collections.cnm.fabric.plugins.module_utils.engine.engine import Engine
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
-    Fdb,
-    Link,
-    Namespace,
-    Neighbours,
-    Port,
-    Resource,
-    Vxlan,
-)
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Fdb, Neighbours
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resource
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace, Port, Vxlan
 
 ENDPOINTS = 10_000
 VTEPS = 100

@@ -17,13 +17,13 @@ import pytest
 
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.nft import Library
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import Nftables
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables import script, transaction
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables_reading import parse
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.topology import plan
 
 PORTS = 10_000
 ROUNDS = 5

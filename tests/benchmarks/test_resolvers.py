@@ -24,7 +24,7 @@ from asking import RESOLVER, in_namespace
 from host import a_plan, converge, measured_on_a_host, sh
 from lab import Lab
 
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import Resource
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resource
 
 SANDBOXES = 200
 ASKING_S = 2.0

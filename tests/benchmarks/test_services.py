@@ -26,19 +26,15 @@ import pytest
 from host import converge, on_a_host, sh
 
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.ipvs import is_available
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
-    Address,
-    Link,
-    Namespace,
-    Nftables,
-    Peer,
-    Resource,
-)
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Address
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resource
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace, Peer
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables import script
-from ansible_collections.cnm.fabric.plugins.plugin_utils.balancing import VirtualService
-from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall import sandbox_table
-from ansible_collections.cnm.fabric.plugins.plugin_utils.ipvs_balancing import by_ipvs
-from ansible_collections.cnm.fabric.plugins.plugin_utils.nftables_balancing import by_nftables
+from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.tables import sandbox_table
+from ansible_collections.cnm.fabric.plugins.plugin_utils.services.balancing import VirtualService
+from ansible_collections.cnm.fabric.plugins.plugin_utils.services.ipvs import by_ipvs
+from ansible_collections.cnm.fabric.plugins.plugin_utils.services.nftables import by_nftables
 
 ROUNDS, REQUESTS = 11, 1500
 SERVICES, TASKS, CALLERS = 100, 10, 20

@@ -16,11 +16,13 @@ from host import SECRET, keys_for, run_command
 from machines import Machine, two_machines, unanswered
 from meshes import BOXES, VNI, VTEPS, a_mesh
 
-from ansible_collections.cnm.fabric.plugins.module_utils import engine
+from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import ENCRYPTED_PORT, Nftables, Xfrm, request_id
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.encryption import Xfrm
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import ENCRYPTED_PORT, request_id
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Operation
-from ansible_collections.cnm.fabric.plugins.plugin_utils.encryption import epoch_key, pair_key
+from ansible_collections.cnm.fabric.plugins.plugin_utils.networks.encryption import epoch_key, pair_key
 
 PROJECT = "esp"
 REQID = request_id(PROJECT)

@@ -16,13 +16,13 @@ from machines import Machine
 from meshes import VNI, VTEPS, addresses_of, mac_of
 
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import (
     DATA_PATH_PORT,
-    Nftables,
     encrypted_data_path_port,
     table_name,
 )
-from ansible_collections.cnm.fabric.plugins.plugin_utils.overlay_rules import overlay_chains, overlay_collections
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
+from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.overlays import overlay_chains, overlay_collections
 
 PORT = 7777
 """Where a sandbox listens."""

@@ -31,17 +31,21 @@ from lab import (
     _unshare,
 )
 
-from ansible_collections.cnm.fabric.plugins.module_utils import engine
-from ansible_collections.cnm.fabric.plugins.module_utils.esp import Way
+from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import RESOLVER_USER, Plan, Resource, Xfrm
-from ansible_collections.cnm.fabric.plugins.module_utils.verifying import answering, resolving
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resource
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.encryption import Xfrm
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.esp import Way
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import RESOLVER_USER
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
+from ansible_collections.cnm.fabric.plugins.module_utils.verify.echo import answering
+from ansible_collections.cnm.fabric.plugins.module_utils.verify.names import resolving
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
-from ansible_collections.cnm.fabric.plugins.plugin_utils.encryption import pair_keys
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.networks.encryption import pair_keys
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.topology import plan
 
 T = TypeVar("T")
 

@@ -6,15 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
-    LAN_GROUP,
-    Address,
-    Link,
-    Namespace,
-    Parent,
-    Resource,
-    Route,
-)
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Address, Route
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resource
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace, Parent
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import LAN_GROUP
 
 BENEATH = "lan0"
 """The parent, a link that swallows what is sent: what is on it reaches only each other."""

@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 from host import compare, converge, run_command, sh
 from meshes import VTEPS, addresses_of
 
-from ansible_collections.cnm.fabric.plugins.module_utils import engine
+from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import Resource
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resource
 
 T = TypeVar("T")
 

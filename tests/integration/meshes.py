@@ -7,17 +7,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Optional
 
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
-    Address,
-    Fdb,
-    Link,
-    Namespace,
-    Neighbours,
-    Peer,
-    Port,
-    Resource,
-    Vxlan,
-)
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Address, Fdb, Neighbours
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resource
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace, Peer, Port, Vxlan
 
 VNI = 4097
 VTEPS = {4: ("192.0.2.1", "192.0.2.2", "192.0.2.3"), 6: ("2001:db8::1", "2001:db8::2", "2001:db8::3")}

@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from host import becomes, compare, converge, on_a_host, resources_of, sh, snapshot, the_same, works
 
-from ansible_collections.cnm.fabric.plugins.module_utils import engine
-from ansible_collections.cnm.fabric.plugins.module_utils.kernel.owners import Owned
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import Link, Namespace
-from ansible_collections.cnm.fabric.plugins.module_utils.resources import attachment
+from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel.netns_owners import Owned
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace
+from ansible_collections.cnm.fabric.plugins.module_utils.resources import foreign_netns_records
 
 Sandboxes = dict[str, Any]
 THEIRS = "/run/theirs/box"
@@ -331,38 +331,38 @@ class TestFiles:
 
     def test_are_written_in_place_and_put_back(self, owned: Owned) -> None:
         before, inodes = self.said(owned), [os.stat(path).st_ino for path in owned.files.values()]
-        known = attachment.put(owned, self.WANTED, {})
-        attachment.write(known, self.WANTED.files)
+        known = foreign_netns_records.put(owned, self.WANTED, {})
+        foreign_netns_records.write(known, self.WANTED.files)
         now = self.said(owned)
         assert now["resolv.conf"] == self.WANTED.files["resolv.conf"]
         assert now["hosts"] == self.WANTED.files["hosts"] + before["hosts"]
-        record = attachment.Record("", "docker", "web", 1, files=known)
-        assert attachment.found_files(owned.files, record) == self.WANTED.files
-        assert attachment.put(owned, self.WANTED, known) == known
-        attachment.put_back(known)
+        record = foreign_netns_records.Record("", "docker", "web", 1, files=known)
+        assert foreign_netns_records.found_files(owned.files, record) == self.WANTED.files
+        assert foreign_netns_records.put(owned, self.WANTED, known) == known
+        foreign_netns_records.put_back(known)
         assert self.said(owned) == before
         assert [os.stat(path).st_ino for path in owned.files.values()] == inodes
 
     def test_that_the_owner_wrote_anew_are_its_own_again(self, owned: Owned) -> None:
-        known = attachment.put(owned, self.WANTED, {})
-        attachment.write(known, self.WANTED.files)
+        known = foreign_netns_records.put(owned, self.WANTED, {})
+        foreign_netns_records.write(known, self.WANTED.files)
         Path(owned.files["hosts"]).write_text("127.0.0.1 anew\n")
-        record = attachment.Record("", "docker", "web", 1, files=known)
-        assert attachment.found_files(owned.files, record)["hosts"] == "127.0.0.1 anew\n"
-        again = attachment.put(owned, self.WANTED, known)
-        attachment.write(again, self.WANTED.files)
+        record = foreign_netns_records.Record("", "docker", "web", 1, files=known)
+        assert foreign_netns_records.found_files(owned.files, record)["hosts"] == "127.0.0.1 anew\n"
+        again = foreign_netns_records.put(owned, self.WANTED, known)
+        foreign_netns_records.write(again, self.WANTED.files)
         assert self.said(owned)["hosts"] == "# cnm:x\n127.0.0.1 anew\n"
-        attachment.put_back(again)
+        foreign_netns_records.put_back(again)
         assert self.said(owned) == {"resolv.conf": "nameserver 192.0.2.1\n", "hosts": "127.0.0.1 anew\n"}
 
     def test_that_are_gone_or_links_are_left_alone(self, owned: Owned, tmp_path: Path) -> None:
-        known = attachment.put(owned, self.WANTED, {})
-        attachment.write(known, self.WANTED.files)
+        known = foreign_netns_records.put(owned, self.WANTED, {})
+        foreign_netns_records.write(known, self.WANTED.files)
         precious = tmp_path / "precious"
         precious.write_text("# cnm: precious")
         Path(owned.files["hosts"]).unlink()
         Path(owned.files["resolv.conf"]).unlink()
         Path(owned.files["resolv.conf"]).symlink_to(precious)
-        attachment.put_back(known)
-        assert attachment.put(owned, self.WANTED, {}) == {}
+        foreign_netns_records.put_back(known)
+        assert foreign_netns_records.put(owned, self.WANTED, {}) == {}
         assert precious.read_text() == "# cnm: precious"

@@ -35,17 +35,22 @@ from host import (
     works,
 )
 
-from ansible_collections.cnm.fabric.plugins.module_utils import engine, reporting, running
+from ansible_collections.cnm.fabric.plugins.module_utils import entrypoints
+from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine, reporting
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces, nft
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import File, Link, Namespace, Resource, Sysctl
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resource
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File, Sysctl
 from ansible_collections.cnm.fabric.plugins.module_utils.resources import resolver, sysctl
-from ansible_collections.cnm.fabric.plugins.module_utils.state import RUN, Locked, former_values, locked
-from ansible_collections.cnm.fabric.plugins.module_utils.verifying import resolving
+from ansible_collections.cnm.fabric.plugins.module_utils.state.files import RUN
+from ansible_collections.cnm.fabric.plugins.module_utils.state.lock import Locked, locked
+from ansible_collections.cnm.fabric.plugins.module_utils.state.sysctls import former_values
+from ansible_collections.cnm.fabric.plugins.module_utils.verify.names import resolving
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.topology import plan
 
 
 class TestConverging:
@@ -236,7 +241,7 @@ class TestForwardingOfSingleLinks:
         """With a network of both families, so that both are turned on."""
         networks = {"both": {"subnet": ["10.0.0.0/24", "fd00::/64"]}}
         variables = {"node1": {"cnm_networks": networks, "cnm_sandboxes": {"c1": {"networks": ["both"]}}}}
-        facts = Facts.from_probe(running.probe("default", False, False, run_command))
+        facts = Facts.from_probe(entrypoints.probe("default", False, False, run_command))
         return plan(read_topology(variables), {"node1": facts}, empty(), "now").plans["node1"].resources
 
     @staticmethod
@@ -567,13 +572,13 @@ class TestLock:
     @on_a_host
     def test_a_run_refuses_with_that_sentence_and_changes_nothing(self) -> None:
         made = a_plan(SMALL)
-        request = running.Request("default", made.to_json(), digest=made.digest, revision=1, lock_timeout=0.2)
+        request = entrypoints.Request("default", made.to_json(), digest=made.digest, revision=1, lock_timeout=0.2)
         with locked("project blue", 1):
             before = snapshot()
-            with pytest.raises(running.Refused, match="another run works on this host: project blue"):
-                running.converge(request, run_command)
+            with pytest.raises(entrypoints.Refused, match="another run works on this host: project blue"):
+                entrypoints.converge(request, run_command)
             the_same(before, snapshot())
-        assert running.converge(request, run_command)["changed"]
+        assert entrypoints.converge(request, run_command)["changed"]
 
     @on_a_host
     def test_the_lock_of_a_killed_run_is_free(self) -> None:
@@ -607,9 +612,11 @@ class TestRuns:
     @on_a_host
     def test_a_kept_plan_is_put_in_place_by_its_digest_alone(self) -> None:
         made = a_plan(SMALL)
-        running.converge(running.Request("default", made.to_json(), digest=made.digest, revision=1), run_command)
+        entrypoints.converge(
+            entrypoints.Request("default", made.to_json(), digest=made.digest, revision=1), run_command
+        )
         sh("ip -n c1 link set eth0 down")
-        again = running.converge(running.Request("default", digest=made.digest, revision=1), run_command)
+        again = entrypoints.converge(entrypoints.Request("default", digest=made.digest, revision=1), run_command)
         assert again["changed"]
         assert compare(made.resources) == []
 
@@ -625,27 +632,29 @@ class TestRuns:
 
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(nft, "find", lambda _run_command: Listening())
-                assert running.probe("default", False, False, run_command)["settled"]
+                assert entrypoints.probe("default", False, False, run_command)["settled"]
             return len(said)
 
         made = a_plan(SMALL)
-        running.converge(running.Request("default", made.to_json(), digest=made.digest, revision=1), run_command)
+        entrypoints.converge(
+            entrypoints.Request("default", made.to_json(), digest=made.digest, revision=1), run_command
+        )
         few = listed()
         sh("nft add table ip somebody")
         assert listed() > few
         assert listed() == few
         sh("nft flush chain inet cnm forward")
-        assert not running.probe("default", False, False, run_command)["settled"]
+        assert not entrypoints.probe("default", False, False, run_command)["settled"]
         sh("rm -r /run/cnm")
-        assert not running.probe("default", False, False, run_command)["settled"]
+        assert not entrypoints.probe("default", False, False, run_command)["settled"]
         assert not RUN.exists()
 
     @on_a_host
     def test_a_check_on_a_bare_host_leaves_no_trace(self) -> None:
         before = snapshot()
         made = a_plan(SMALL)
-        request = running.Request("default", made.to_json(), digest=made.digest, revision=1, check=True)
-        assert running.converge(request, run_command)["changed"]
+        request = entrypoints.Request("default", made.to_json(), digest=made.digest, revision=1, check=True)
+        assert entrypoints.converge(request, run_command)["changed"]
         the_same(before, snapshot())
         assert not RUN.exists()
 
@@ -664,30 +673,34 @@ class TestRuns:
     def test_what_does_not_belong_here_is_refused_in_a_sentence(self, changed: dict[str, Any], said: str) -> None:
         made = a_plan(SMALL)
         right = {"project": "default", "plan": made.to_json(), "digest": made.digest, "revision": 2}
-        running.converge(running.Request(**right), run_command)
+        entrypoints.converge(entrypoints.Request(**right), run_command)
         before = snapshot()
-        with pytest.raises(running.Refused, match=said):
-            running.converge(running.Request(**{**right, **changed}), run_command)
+        with pytest.raises(entrypoints.Refused, match=said):
+            entrypoints.converge(entrypoints.Request(**{**right, **changed}), run_command)
         assert {key: value for key, value in differing(before, snapshot()).items() if key != "/run/cnm/lock.json"} == {}
 
     @on_a_host
     def test_absent_takes_everything_the_project_had(self) -> None:
         before = snapshot()
         made = a_plan(LARGE)
-        running.converge(running.Request("default", made.to_json(), digest=made.digest, revision=1), run_command)
-        assert running.converge(running.Request("default", absent=True), run_command)["changed"]
+        entrypoints.converge(
+            entrypoints.Request("default", made.to_json(), digest=made.digest, revision=1), run_command
+        )
+        assert entrypoints.converge(entrypoints.Request("default", absent=True), run_command)["changed"]
         the_same(before, snapshot())
-        assert not running.converge(running.Request("default", absent=True), run_command)["changed"]
+        assert not entrypoints.converge(entrypoints.Request("default", absent=True), run_command)["changed"]
 
     @on_a_host
     def test_a_teardown_goes_on_past_errors_and_reports_them_all(self) -> None:
         before = snapshot()
         made = a_plan(LARGE)
-        running.converge(running.Request("default", made.to_json(), digest=made.digest, revision=1), run_command)
+        entrypoints.converge(
+            entrypoints.Request("default", made.to_json(), digest=made.digest, revision=1), run_command
+        )
         held = [f"/etc/netns/{name}/hosts" for name in ("c1", "c3")]
         sh("".join(f"mount --bind {path} {path};" for path in held))
-        with pytest.raises(running.Refused) as refusal:
-            running.converge(running.Request("default", absent=True), run_command)
+        with pytest.raises(entrypoints.Refused) as refusal:
+            entrypoints.converge(entrypoints.Request("default", absent=True), run_command)
         said = str(refusal.value)
         for path in held:
             assert path.rpartition("/")[0] in said, said
@@ -697,19 +710,23 @@ class TestRuns:
         kept = {"/var/lib/cnm/plan.json", "/var/lib/cnm/default/plan.json", "/run/cnm/default/tables.json"}
         assert set(left) <= {*kept, "/run/cnm/lock.json"}, left
         sh("".join(f"umount {path};" for path in held))
-        assert running.converge(running.Request("default", absent=True), run_command)["changed"]
+        assert entrypoints.converge(entrypoints.Request("default", absent=True), run_command)["changed"]
         the_same(before, snapshot())
 
     @on_a_host
     def test_a_leftover_file_of_a_namespace_that_was_ours_goes_and_another_s_stays(self) -> None:
         made = a_plan(SMALL)
-        running.converge(running.Request("default", made.to_json(), digest=made.digest, revision=1), run_command)
+        entrypoints.converge(
+            entrypoints.Request("default", made.to_json(), digest=made.digest, revision=1), run_command
+        )
         sh("touch /run/netns/theirs")
         with _dies(namespaces.os, "unlink", before=True):
-            running.converge(running.Request("default", absent=True), run_command)
+            entrypoints.converge(entrypoints.Request("default", absent=True), run_command)
         assert sorted(os.listdir(namespaces.DIRECTORY)) != ["theirs"]
-        assert not running.converge(running.Request("default", absent=True, check=True), run_command)["warnings"]
-        finished = running.converge(running.Request("default", absent=True), run_command)
+        assert not entrypoints.converge(entrypoints.Request("default", absent=True, check=True), run_command)[
+            "warnings"
+        ]
+        finished = entrypoints.converge(entrypoints.Request("default", absent=True), run_command)
         assert finished["warnings"] == ["An earlier run on this host was cut off; this run finished what it had begun."]
         assert not RUN.exists()
         assert os.listdir(namespaces.DIRECTORY) == ["theirs"]

@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 from host import SMALL, a_plan, becomes, compare, converge, on_a_host, resources_of, run_command, sh, snapshot, works
 
-from ansible_collections.cnm.fabric.plugins.module_utils import engine, running
+from ansible_collections.cnm.fabric.plugins.module_utils import entrypoints
+from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces, netfilter
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import content_digest
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import content_digest
 
 IN = "ip netns exec c1 "
 
@@ -153,23 +154,23 @@ class TestContainer:
     def test_the_module_keeps_the_plan_and_says_so(self) -> None:
         sh(MAKE)
         plan = a_plan(ATTACHED).to_json()
-        request = running.Request("default", plan=plan, digest=content_digest(plan), revision=1)
-        running.converge(request, run_command)
-        assert running.probe("default", False, False, run_command)["settled"]
+        request = entrypoints.Request("default", plan=plan, digest=content_digest(plan), revision=1)
+        entrypoints.converge(request, run_command)
+        assert entrypoints.probe("default", False, False, run_command)["settled"]
         sh(f"{THERE} ip link set lo down")
-        with pytest.raises(running.Partly, match="sandbox box: lo is down") as error:
-            running.converge(request, run_command)
+        with pytest.raises(entrypoints.Partly, match="sandbox box: lo is down") as error:
+            entrypoints.converge(request, run_command)
         assert error.value.result["changed"] is False
-        said = running.probe("default", True, False, run_command)
+        said = entrypoints.probe("default", True, False, run_command)
         assert not said["settled"]
         assert [item["name"] for item in said["drift"]] == ["box"]
-        misses = running.verify("default", content_digest(plan), [], run_command)["misses"]
+        misses = entrypoints.verify("default", content_digest(plan), [], run_command)["misses"]
         assert [item["found"].partition(":")[0] for item in misses] == ["sandbox box cannot be had"]
-        with pytest.raises(running.Partly, match="sandbox box: lo is down"):
-            running.converge(replace(request, check=True), run_command)
+        with pytest.raises(entrypoints.Partly, match="sandbox box: lo is down"):
+            entrypoints.converge(replace(request, check=True), run_command)
         sh(f"{THERE} ip link set lo up")
-        assert not running.converge(request, run_command)["changed"]
-        running.converge(running.Request("default", absent=True), run_command)
+        assert not entrypoints.converge(request, run_command)["changed"]
+        entrypoints.converge(entrypoints.Request("default", absent=True), run_command)
         assert namespaces.names() == []
 
 
@@ -181,30 +182,30 @@ class TestForged:
     def test_a_mark_on_a_loopback_costs_nobody_his_namespace(self, record: str) -> None:
         sh("ip netns add theirs; ip -n theirs link set lo alias cnm:default:sandbox/theirs")
         plan = a_plan(SMALL).to_json()
-        request = running.Request("default", plan=plan, digest=content_digest(plan), revision=1)
+        request = entrypoints.Request("default", plan=plan, digest=content_digest(plan), revision=1)
         inside = ("unshare", "--user", "--map-root-user", "--net")
         with holding("ip link set lo alias cnm:default:sandbox/forged; echo ready; cat", *inside) as process:
             sh(f"ip netns attach forged {process}")
-            running.converge(request, run_command)
+            entrypoints.converge(request, run_command)
             if record == "lost":
                 sh("rm /run/cnm/default/namespaces.json")
-            done = running.converge(request, run_command)["operations"]
+            done = entrypoints.converge(request, run_command)["operations"]
             assert [item["name"] for item in done] == ([] if record == "kept" else ["c1", "c2"])
-            assert running.converge(request, run_command)["operations"] == []
-            running.converge(running.Request("default", absent=True), run_command)
+            assert entrypoints.converge(request, run_command)["operations"] == []
+            entrypoints.converge(entrypoints.Request("default", absent=True), run_command)
             assert namespaces.names() == ["forged", "theirs"]
             sh("umount /run/netns/forged; rm /run/netns/forged")
 
     @on_a_host
     def test_one_that_another_user_owns_is_never_ours_by_its_mark(self) -> None:
         plan = a_plan(SMALL).to_json()
-        running.converge(running.Request("default", plan=plan, revision=1), run_command)
+        entrypoints.converge(entrypoints.Request("default", plan=plan, revision=1), run_command)
         sh("ip netns delete c1; rm /run/cnm/default/namespaces.json")
         with holding("ip link set lo alias cnm:default:sandbox/c1; echo ready; cat", "unshare", "-Urn") as process:
             sh(f"ip netns attach c1 {process}")
-            with pytest.raises(running.Refused, match=r"in the way and not made by this project.*namespace c1"):
-                running.converge(running.Request("default", plan=plan, revision=1), run_command)
-            running.converge(running.Request("default", absent=True), run_command)
+            with pytest.raises(entrypoints.Refused, match=r"in the way and not made by this project.*namespace c1"):
+                entrypoints.converge(entrypoints.Request("default", plan=plan, revision=1), run_command)
+            entrypoints.converge(entrypoints.Request("default", absent=True), run_command)
             assert namespaces.names() == ["c1"]
 
     @on_a_host
@@ -228,11 +229,11 @@ class TestOddOnes:
         alias = b"cnm:default:endpoint/\xff"
         subprocess.run([b"ip", b"-n", b"c1", b"link", b"set", b"\xff\xfe", b"alias", alias], check=True)
         plan = a_plan(SMALL).to_json()
-        request = running.Request("default", plan=plan, digest=content_digest(plan), revision=1)
-        said = running.converge(request, run_command)
+        request = entrypoints.Request("default", plan=plan, digest=content_digest(plan), revision=1)
+        said = entrypoints.converge(request, run_command)
         json.dumps(said, ensure_ascii=False).encode()
         assert [item["name"] for item in said["operations"]] == ["c1/\\xff\\xfe"]
-        json.dumps(running.probe("default", True, True, run_command), ensure_ascii=False).encode()
+        json.dumps(entrypoints.probe("default", True, True, run_command), ensure_ascii=False).encode()
         assert compare(wanted) == []
 
     @pytest.mark.parametrize(

@@ -15,25 +15,21 @@ import hostile
 import pytest
 from host import run_command, sh
 
-from ansible_collections.cnm.fabric.plugins.module_utils import forms
-from ansible_collections.cnm.fabric.plugins.module_utils.forms import FormError
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces, netlink, nft
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.conntrack import forget_moved, forget_udp
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.nft import NftError
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
-    Chain,
-    Collection,
-    File,
-    Nftables,
-    PlanError,
-    decode,
-)
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import forms
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import PlanError
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import decode
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.forms import FormError
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Chain, Collection, Nftables
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.file import FileKind
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables import script, transaction
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables_reading import parse
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.resolver import _text
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
-from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall import HostRules, host_table, unruled
+from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.tables import HostRules, host_table, unruled
 
 SPEAKERS: list[Callable[[], nft.Nft]] = [nft.Library, lambda: nft.Program(run_command)]
 OURS = Nftables(

@@ -35,34 +35,26 @@ from lans import BENEATH, IPVLAN, a_lan
 from meshes import BOXES, VNI, VTEPS, a_mesh, mac_of
 from sampling import some_of
 
-from ansible_collections.cnm.fabric.plugins.module_utils import engine, plan, reporting, state
-from ansible_collections.cnm.fabric.plugins.module_utils.esp import security_index
+from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine, reporting
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import contained, namespaces, processes
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.netfilter import Netfilter
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.netlink import Netlink
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.nft import Library, Program
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
-    KINDS,
-    MAIN_TABLE,
-    DockerUser,
-    Ipvs,
-    IpvsTimeouts,
-    Link,
-    Namespace,
-    Parent,
-    RealServer,
-    Resource,
-    Rule,
-    Sysctl,
-    Xfrm,
-    decode,
-    encode,
-    request_id,
-    rule_priority,
-)
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Rule
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.balancing import Ipvs, IpvsTimeouts, RealServer
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resource
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import decode, encode
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.encryption import Xfrm
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.esp import security_index
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.kinds import KINDS, PARTS
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace, Parent
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import MAIN_TABLE, request_id, rule_priority
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import DockerUser
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Sysctl
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Operation
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.registry import kinds
+from ansible_collections.cnm.fabric.plugins.module_utils.state.files import RUN
 
 Sandboxes = dict[str, Any]
 HERE: Sandboxes = {"c1": {"networks": ["apart"]}, "c2": {"networks": ["apart"]}}
@@ -356,7 +348,7 @@ def attributes() -> Iterator[tuple[str, str]]:
     for kind in kinds():
         for spec in fields(KINDS[kind.name]):
             yield kind.name, spec.name
-            nested, several = plan._PARTS.get((kind.name, spec.name), (None, False))
+            nested, several = PARTS.get((kind.name, spec.name), (None, False))
             if nested is not None and not several:
                 yield from ((kind.name, f"{spec.name}.{inner.name}") for inner in fields(nested))
 
@@ -675,7 +667,7 @@ def _cut_off(wanted: Sequence[Resource], position: int = -1, told: str = "") -> 
         os._exit(code)
 
 
-JOURNAL = str(state.RUN / "default" / "journal.json")
+JOURNAL = str(RUN / "default" / "journal.json")
 
 
 class TestCutOff:

@@ -28,14 +28,16 @@ from asking import (
 from host import compare, converge, on_a_host, run_command, sh
 
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import File, Plan
-from ansible_collections.cnm.fabric.plugins.module_utils.state import write_atomically
-from ansible_collections.cnm.fabric.plugins.module_utils.verifying import resolving, verify
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File
+from ansible_collections.cnm.fabric.plugins.module_utils.state.files import write_atomically
+from ansible_collections.cnm.fabric.plugins.module_utils.verify.names import resolving
+from ansible_collections.cnm.fabric.plugins.module_utils.verify.prover import verify
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.verification import checks_of
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import plan
-from ansible_collections.cnm.fabric.plugins.plugin_utils.verification import checks_of
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.topology import plan
 
 T = TypeVar("T")
 

@@ -11,10 +11,10 @@ import newer_nft
 import pytest
 from host import SMALL, becomes, compare, converge, on_a_host, resources_of, run_command, sh, snapshot, works
 
-from ansible_collections.cnm.fabric.plugins.module_utils import running
+from ansible_collections.cnm.fabric.plugins.module_utils import entrypoints
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import contained, namespaces, netfilter, nft
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
-from ansible_collections.cnm.fabric.plugins.module_utils.probing import probe
+from ansible_collections.cnm.fabric.plugins.module_utils.probe.reader import probe
 
 
 def put(namespace: str, *tables: tuple[str, str]) -> None:
@@ -76,9 +76,9 @@ def test_a_probe_and_a_teardown_by_their_modules() -> None:
     put("", ("ip", "theirs"), ("inet", "filter"))
     converge(resources_of(SMALL))
     put("c1", ("inet", "cnm"))
-    said = running.probe("default", True, False, run_command)
+    said = entrypoints.probe("default", True, False, run_command)
     assert said["has_table"]
-    running.converge(running.Request("default", absent=True), run_command)
+    entrypoints.converge(entrypoints.Request("default", absent=True), run_command)
     assert namespaces.names() == []
 
 

@@ -14,12 +14,9 @@ import pytest
 
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces, netfilter, nft
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import Chain, Collection, Nftables
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Chain, Collection, Nftables
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Operation
-from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables import (
-    NftablesKind,
-    script,
-)
+from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables import NftablesKind, script
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables_reading import UNREADABLE, parse
 
 TABLE = Nftables(

@@ -16,16 +16,12 @@ from host import converge, on_a_host, run_command, sh
 from machines import Machine, Ping, everyone, two_machines, unanswered
 from meshes import BOXES, MTUS, VNI, VTEPS, a_mesh, addresses_of, mac_of
 
-from ansible_collections.cnm.fabric.plugins.module_utils import engine, reporting
+from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine, reporting
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
-    Chain,
-    Fdb,
-    Neighbours,
-    Nftables,
-    Resource,
-    encode,
-)
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Fdb, Neighbours
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resource
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import encode
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Chain, Nftables
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Operation
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.fdb import FdbKind
 

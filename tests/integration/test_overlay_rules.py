@@ -16,9 +16,11 @@ from host import compare, converge, on_a_host, run_command, sh
 from machines import Machine, everyone, two_machines, unanswered
 from meshes import BOXES, VNI, VTEPS, a_mesh, addresses_of
 
-from ansible_collections.cnm.fabric.plugins.module_utils import engine, running
+from ansible_collections.cnm.fabric.plugins.module_utils import entrypoints
+from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import LINK_GROUP, OPEN_GROUP, Xfrm
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.encryption import Xfrm
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import LINK_GROUP, OPEN_GROUP
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.xfrm import lacking
 
 PROJECT = "rules"
@@ -253,6 +255,6 @@ class TestWithoutEsp:
 
     @on_a_host
     def test_the_probe_knows_but_asks_only_where_there_is_a_secret(self) -> None:
-        assert running.probe(PROJECT, False, False, run_command)["no_esp"] == {}
-        found = running.probe(PROJECT, False, False, run_command, encryption=True)["no_esp"]
+        assert entrypoints.probe(PROJECT, False, False, run_command)["no_esp"] == {}
+        found = entrypoints.probe(PROJECT, False, False, run_command, encryption=True)["no_esp"]
         assert found == {str(family): said for family in (4, 6) if (said := lacking(family))}

@@ -17,15 +17,15 @@ from hypothesis import strategies as some
 from sampling import sampled
 from topologies import NOT_DRAWN, SHAPES, Variables, inventories, keys_drawn, shuffled
 
-from ansible_collections.cnm.fabric.plugins.module_utils import running
+from ansible_collections.cnm.fabric.plugins.module_utils import entrypoints
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration import schema
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.mistakes import DeclarationError
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import DeclarationError
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.options import _OPTIONS
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.drivers.registry import DRIVERS
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts, LinkFacts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import Planned, plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.topology import Planned, plan
 
 UNDERLAY = """
 ip link add w0 type veth peer name w1; ip link set w0 up; ip link set w1 up
@@ -41,7 +41,7 @@ OTHER = Facts(addresses=(("192.0.2.2", "eth0", 1500),), resolvers=("192.0.2.253"
 
 
 def probed() -> Facts:
-    return Facts.from_probe(running.probe("default", False, False, run_command))
+    return Facts.from_probe(entrypoints.probe("default", False, False, run_command))
 
 
 def planned(variables: Variables, leases: Leases) -> Planned:
@@ -49,16 +49,16 @@ def planned(variables: Variables, leases: Leases) -> Planned:
     return plan(read_topology(variables, {"all": list(variables)}), known, copy.deepcopy(leases), "now")
 
 
-def request(made: Planned, check: bool = False) -> running.Request:
+def request(made: Planned, check: bool = False) -> entrypoints.Request:
     of_host = made.plans["node1"]
-    return running.Request(
+    return entrypoints.Request(
         "default", of_host.to_json(), made.shared, digest=of_host.digest, revision=1, check=check, lock_timeout=5
     )
 
 
 def run(made: Planned, check: bool = False) -> list[dict[str, Any]]:
     """A run of the module converge; what it did."""
-    result = running.converge(request(made, check), run_command)
+    result = entrypoints.converge(request(made, check), run_command)
     assert result["changed"] == bool(result["operations"])
     return list(result["operations"])
 
@@ -131,7 +131,7 @@ def drivers_of_the_kernel() -> tuple[str, ...]:
 
 
 def gone() -> None:
-    running.converge(running.Request("default", absent=True), run_command)
+    entrypoints.converge(entrypoints.Request("default", absent=True), run_command)
 
 
 @sampled(quick=100, whole=3000)

@@ -29,10 +29,10 @@ import pytest
 from asking import RESOLVER, in_namespace
 from host import SMALL, a_plan, compare, converge, on_a_host, resources_of, sh, works
 
-from ansible_collections.cnm.fabric.plugins.module_utils import engine
+from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces
 from ansible_collections.cnm.fabric.plugins.module_utils.resources import resolver
-from ansible_collections.cnm.fabric.plugins.module_utils.state import State
+from ansible_collections.cnm.fabric.plugins.module_utils.state.kept import State
 
 NOBODY = 65534
 PORT = 20053

@@ -18,12 +18,12 @@ from forging import ADVERTISED, FORGE, FORGED, python
 from host import compare, converge, on_a_host, sh
 
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import Resource
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resource
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
+from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.sources import link_local
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import plan
-from ansible_collections.cnm.fabric.plugins.plugin_utils.sources import link_local
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.topology import plan
 
 _B = "com.docker.network.bridge."
 FAMILIES = pytest.mark.parametrize("family", [4, 6])

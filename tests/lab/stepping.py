@@ -20,7 +20,7 @@ from typing import Any
 from fleet import Fleet, Run
 from traffic import answers, serving
 
-from ansible_collections.cnm.fabric.plugins.plugin_utils.identifiers import bridge_name, identifier
+from ansible_collections.cnm.fabric.plugins.plugin_utils.ipam.identifiers import bridge_name, identifier
 
 PREDEFINED = ("bridge", "host", "none")
 STEPS = ("without", "set", "alike", "changed", "removed")

@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Optional
 
-from ansible_collections.cnm.fabric.plugins.plugin_utils.controller import Outcome, make_plans
-from ansible_collections.cnm.fabric.plugins.plugin_utils.reports import read_probe
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.planning import Outcome, make_plans
+from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.probe import read_probe
 
 Answer = dict[str, Any]
 NOW = "2026-11-21T05:00:00Z"

@@ -10,10 +10,11 @@ from typing import Any, ClassVar, Optional
 
 import pytest
 
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import Link, Plan
-from ansible_collections.cnm.fabric.plugins.module_utils.running import Overtaken, Request, _plan_text
-from ansible_collections.cnm.fabric.plugins.plugin_utils.controller import Outcome, make_plans, open_store, plan_host
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.alone import (
+from ansible_collections.cnm.fabric.plugins.module_utils.entrypoints import Overtaken, Request, _plan_text
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import DeclarationError, NothingDeclared
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.module_objects import (
     Alone,
     connected,
     disconnect,
@@ -22,13 +23,25 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.alone impor
     settle,
     unpack_declared,
 )
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.mistakes import DeclarationError, NothingDeclared
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.belief import Claim, Part, believe
-from ansible_collections.cnm.fabric.plugins.plugin_utils.model import Call, Known, Missing, Refusal, edit, in_words
-from ansible_collections.cnm.fabric.plugins.plugin_utils.model_action import from_text
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_runner import from_text
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.edits import (
+    Call,
+    Known,
+    Missing,
+    Refusal,
+    edit,
+    in_words,
+)
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.planning import (
+    Outcome,
+    make_plans,
+    open_store,
+    plan_host,
+)
 
 FRONT = {"cnm_networks": {"front": {"subnet": "10.1.0.0/24"}}, "cnm_sandboxes": {"web": {"networks": ["front"]}}}
 LAB = {"lab": {"subnet": "10.0.0.0/24"}}

@@ -7,8 +7,8 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.cnm.fabric.plugins.module_utils.arguments import Options
-from ansible_collections.cnm.fabric.plugins.module_utils.forms import FormError, nft_statement
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import mark, project_of, pruned
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.forms import FormError, nft_statement
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import mark, project_of, pruned
 
 
 def options(**values: object) -> Options:

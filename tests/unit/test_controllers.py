@@ -8,8 +8,8 @@ import multiprocessing
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.cnm.fabric.plugins.plugin_utils.controller import make_plans, open_store
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.planning import make_plans, open_store
 
 HOSTS = ("node1", "node2")
 EACH = 100

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.addresses import gateway_of
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.mistakes import (
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import (
     DeclarationError,
     Mistake,
     NothingDeclared,

@@ -11,19 +11,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.cnm.fabric.plugins.module_utils.esp import KEY_OCTETS, Way, epoch_of, security_index, ways
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
-    Mesh,
-    Plan,
-    Xfrm,
-    content_digest,
-    decode,
-    encode,
-    request_id,
+from ansible_collections.cnm.fabric.plugins.module_utils.engine.expand_plan import filled
+from ansible_collections.cnm.fabric.plugins.module_utils.entrypoints import Request
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import content_digest, decode, encode
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.encryption import Xfrm
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.esp import (
+    KEY_OCTETS,
+    Way,
+    epoch_of,
+    security_index,
+    ways,
 )
-from ansible_collections.cnm.fabric.plugins.module_utils.running import Request
-from ansible_collections.cnm.fabric.plugins.module_utils.shared import filled
-from ansible_collections.cnm.fabric.plugins.plugin_utils.encryption import (
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import request_id
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import Mesh
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.networks.encryption import (
     epoch_key,
     fingerprint,
     hkdf_expand,

@@ -13,9 +13,9 @@ import pytest
 
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import files
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.files import open_guarded, read_open, read_text
-from ansible_collections.cnm.fabric.plugins.module_utils.kernel.owners import Owned
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import Namespace
-from ansible_collections.cnm.fabric.plugins.module_utils.resources import attachment
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel.netns_owners import Owned
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Namespace
+from ansible_collections.cnm.fabric.plugins.module_utils.resources import foreign_netns_records
 
 SECRET = "precious\n"
 
@@ -75,12 +75,12 @@ def test_a_directory_that_others_can_change_is_not_gone_through(engine: Path, mo
 def test_a_directory_swapped_between_find_and_write_costs_nobody_a_file(engine: Path, tmp_path: Path) -> None:
     owned = Owned("", 1, {"hosts": str(engine / "hosts")})
     wanted = Namespace("c", files={"hosts": "# cnm:default:sandbox/c\n"})
-    known = attachment.put(owned, wanted, {})
+    known = foreign_netns_records.put(owned, wanted, {})
     engine.rename(tmp_path / "containers" / "away")
     engine.symlink_to(tmp_path / "secret")
     with pytest.raises(OSError):
-        attachment.write(known, wanted.files)
-    attachment.put_back(known)
+        foreign_netns_records.write(known, wanted.files)
+    foreign_netns_records.put_back(known)
     assert (tmp_path / "secret" / "hosts").read_text() == SECRET
 
 
@@ -96,14 +96,14 @@ def test_a_directory_swapped_all_the_time_costs_nobody_a_file(engine: Path, tmp_
             engine.rename(link)
             away.rename(engine)
 
-    known = {"hosts": attachment.OwnersFile(str(engine / "hosts"), "127.0.0.1 localhost\n")}
+    known = {"hosts": foreign_netns_records.OwnersFile(str(engine / "hosts"), "127.0.0.1 localhost\n")}
     attacker = threading.Thread(target=swap)
     attacker.start()
     written = 0
     try:
         for _attempt in range(2000):
             try:
-                attachment.write(known, {"hosts": "# cnm:default:sandbox/c\n"})
+                foreign_netns_records.write(known, {"hosts": "# cnm:default:sandbox/c\n"})
                 written += 1
             except OSError:
                 pass
@@ -123,5 +123,5 @@ def test_what_is_read_has_an_end_and_is_not_waited_for(tmp_path: Path) -> None:
     assert read_text(str(tmp_path / "missing")) is None
     assert read_text("/dev/zero") is None
     assert read_text(str(tmp_path / "odd")) == "a\\xffb"
-    assert attachment.too_large(str(tmp_path / "large"))
-    assert attachment.read(str(tmp_path / "large")) is None
+    assert foreign_netns_records.too_large(str(tmp_path / "large"))
+    assert foreign_netns_records.read(str(tmp_path / "large")) is None

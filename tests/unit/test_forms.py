@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.cnm.fabric.plugins.module_utils import forms
-from ansible_collections.cnm.fabric.plugins.module_utils.forms import FormError
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import forms
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.forms import FormError
 
 FITS = {
     "project": ["default", "lab-2", "a_b"],

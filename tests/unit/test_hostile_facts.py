@@ -12,19 +12,21 @@ import hostile
 import pytest
 import yaml
 
-from ansible_collections.cnm.fabric.plugins.module_utils import forms
-from ansible_collections.cnm.fabric.plugins.module_utils.forms import FormError
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import File, Nftables, Plan, Sysctl
-from ansible_collections.cnm.fabric.plugins.plugin_utils import controller
-from ansible_collections.cnm.fabric.plugins.plugin_utils.balancing import VirtualService
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import forms
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.forms import FormError
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File, Sysctl
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
-from ansible_collections.cnm.fabric.plugins.plugin_utils.discovery import record, servers_text
+from ansible_collections.cnm.fabric.plugins.plugin_utils.dns.names import record, servers_text
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
-from ansible_collections.cnm.fabric.plugins.plugin_utils.ingress import translations
+from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.overlays import overlay_chains
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import LeaseError, empty
-from ansible_collections.cnm.fabric.plugins.plugin_utils.nftables_balancing import by_nftables
-from ansible_collections.cnm.fabric.plugins.plugin_utils.overlay_rules import overlay_chains
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import Planned, plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import planning
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.topology import Planned, plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.services.balancing import VirtualService
+from ansible_collections.cnm.fabric.plugins.plugin_utils.services.ingress import translations
+from ansible_collections.cnm.fabric.plugins.plugin_utils.services.nftables import by_nftables
 
 INJECTED = "198.51.100.12 }; add table ip pwned; add chain ip pwned c { type filter hook input priority 0; }; #"
 VARIABLES = {
@@ -107,16 +109,16 @@ def test_a_value_that_is_none_stops_the_run_in_a_printable_sentence(
     def poisoned(*_arguments: Any) -> Any:
         forms.address(f"{INJECTED}\n\x1b[2J")
 
-    monkeypatch.setattr(controller, "_plan_project", poisoned)
+    monkeypatch.setattr(planning, "_plan_project", poisoned)
     with pytest.raises(LeaseError) as refusal:
-        controller.make_plans({"node1": VARIABLES}, {}, {"node1": Facts()}, str(tmp_path), "now", remember=False)
+        planning.make_plans({"node1": VARIABLES}, {}, {"node1": Facts()}, str(tmp_path), "now", remember=False)
     assert str(refusal.value).isprintable()
 
 
 def test_what_a_host_makes_the_controller_say_is_printable(tmp_path: Path) -> None:
     evil = "\x1b]0;x\x07\x9b2J\u202e"
     facts = Facts(dropping=(evil,), flushing=evil, bridges=(evil,))
-    outcome = controller.make_plans({"node1": VARIABLES}, {}, {"node1": facts}, str(tmp_path), "now", remember=False)
+    outcome = planning.make_plans({"node1": VARIABLES}, {}, {"node1": facts}, str(tmp_path), "now", remember=False)
     assert len(outcome.warnings["node1"]) >= 3
     assert all(warning.isprintable() for warning in outcome.warnings["node1"])
 

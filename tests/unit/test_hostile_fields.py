@@ -13,31 +13,25 @@ from typing import Any
 import hostile
 import pytest
 
-from ansible_collections.cnm.fabric.plugins.module_utils import engine, journal, plan, reporting, state
-from ansible_collections.cnm.fabric.plugins.module_utils.fields import FOUND, PLANNED
-from ansible_collections.cnm.fabric.plugins.module_utils.journal import Journal
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
-    KINDS,
-    Chain,
-    Collection,
-    File,
-    Link,
-    Mesh,
-    Namespace,
-    Nftables,
-    Plan,
-    PlanError,
-    Resource,
-    can_be_put_back,
-    decode,
-    encode,
-)
+from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine, journal, reporting
+from ansible_collections.cnm.fabric.plugins.module_utils.engine.journal import Journal
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import PlanError, Resource
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import can_be_put_back, decode, encode
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.fields import FOUND, PLANNED
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.kinds import KINDS
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.kinds import PARTS as KIND_PARTS
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Chain, Collection, Nftables
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import Mesh
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Difference, Operation
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables import script
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.registry import kinds
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.sysctl import sysctl_path
+from ansible_collections.cnm.fabric.plugins.module_utils.state import files
 
-PARTS = {cls.__name__: cls for cls, _several in plan._PARTS.values()}
+PARTS = {cls.__name__: cls for cls, _several in KIND_PARTS.values()}
 CLASSES: dict[str, Any] = {**KINDS, **PARTS}
 
 
@@ -63,7 +57,7 @@ def _listed(value: Any) -> list[Any]:
 
 @pytest.mark.parametrize("table", [PLANNED, FOUND], ids=["planned", "found"])
 def test_every_field_has_a_form_and_no_form_is_of_a_field_that_is_gone(table: dict[str, dict[str, Any]]) -> None:
-    held = set(plan._PARTS)
+    held = set(KIND_PARTS)
     for name, cls in CLASSES.items():
         assert set(table[name]) == {field for field in names_of(cls) if (name, field) not in held}, name
     assert set(table) == set(CLASSES)
@@ -252,7 +246,7 @@ UNSAYABLE: list[Resource] = [
 
 @pytest.fixture
 def run_directory(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    for module in (journal, state):
+    for module in (journal, files):
         monkeypatch.setattr(module, "RUN", tmp_path)
     return tmp_path
 

@@ -15,17 +15,12 @@ import pytest
 from pyroute2.netlink.generic.ipvs import ipvsmsg
 
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import ipvs, netlink
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
-    Chain,
-    Collection,
-    Ipvs,
-    IpvsTimeouts,
-    RealServer,
-    Sysctl,
-)
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.balancing import Ipvs, IpvsTimeouts, RealServer
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Chain, Collection
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Sysctl
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.ipvs import IpvsKind, IpvsTimeoutsKind
-from ansible_collections.cnm.fabric.plugins.plugin_utils.balancing import Balancing, VirtualService
-from ansible_collections.cnm.fabric.plugins.plugin_utils.ipvs_balancing import by_ipvs
+from ansible_collections.cnm.fabric.plugins.plugin_utils.services.balancing import Balancing, VirtualService
+from ansible_collections.cnm.fabric.plugins.plugin_utils.services.ipvs import by_ipvs
 
 NUMBER = 33
 REQUEST = 1

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.cnm.fabric.plugins.plugin_utils.controller import make_plans
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Conflict, LeaseError, empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.sqlite import SqliteStore
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.planning import make_plans
 
 
 def _leases(host: str, address: str) -> dict[str, Any]:

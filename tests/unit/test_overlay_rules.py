@@ -10,16 +10,12 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
-    Chain,
-    Mesh,
-    Nftables,
-    Plan,
-    encrypted_data_path_port,
-    request_id,
-)
-from ansible_collections.cnm.fabric.plugins.module_utils.shared import filled
-from ansible_collections.cnm.fabric.plugins.plugin_utils.overlay_rules import overlay_chains, overlay_collections
+from ansible_collections.cnm.fabric.plugins.module_utils.engine.expand_plan import filled
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import encrypted_data_path_port, request_id
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Chain, Nftables
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import Mesh
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.overlays import overlay_chains, overlay_collections
 
 
 def networks(vnis: Sequence[int], encrypted: Sequence[int] = (), own: str = "192.0.2.1", port: int = 4789) -> Any:

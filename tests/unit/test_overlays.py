@@ -10,12 +10,15 @@ from typing import Any, Optional
 
 import pytest
 
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import Fdb, Link, Mesh, Neighbours, Nftables
-from ansible_collections.cnm.fabric.plugins.module_utils.shared import filled
+from ansible_collections.cnm.fabric.plugins.module_utils.engine.expand_plan import filled
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Fdb, Neighbours
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import Mesh
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import Planned, plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.topology import Planned, plan
 
 NOW = "2026-11-21T05:00:00Z"
 MULTINET = {"multinet": {"driver": "overlay", "subnet": "10.10.2.0/24"}}

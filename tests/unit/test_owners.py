@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.cnm.fabric.plugins.module_utils.kernel import owners
-from ansible_collections.cnm.fabric.plugins.module_utils.kernel.owners import OwnerError, Silent, find
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel import netns_owners
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel.netns_owners import OwnerError, Silent, find
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 
@@ -30,7 +30,7 @@ def never(*_arguments: Any, **_named: Any) -> tuple[int, str, str]:
 def an_engine(answer: Callable[[socket.socket], None], at: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What listens where a Docker Engine should."""
     monkeypatch.setenv("DOCKER_HOST", f"unix://{at}")
-    monkeypatch.setattr(owners, "_PATIENCE_S", 1)
+    monkeypatch.setattr(netns_owners, "_PATIENCE_S", 1)
     with socket.socket(socket.AF_UNIX) as bound:
         bound.bind(str(at))
         bound.listen()
@@ -95,7 +95,7 @@ def test_a_program_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, tmp_pat
     program = tmp_path / "podman"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    monkeypatch.setattr(owners, "_SEARCH_PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(netns_owners, "_SEARCH_PATH", f"{tmp_path}:/usr/bin:/bin")
     asked: list[list[str]] = []
 
     def run(arguments: list[str], **_named: Any) -> tuple[int, str, str]:

@@ -14,40 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
-    KINDS,
-    SCHEMA,
-    Address,
-    Chain,
-    Collection,
-    DockerUser,
-    Fdb,
-    File,
-    Ipvs,
-    IpvsTimeouts,
-    Link,
-    Namespace,
-    Neighbours,
-    Nftables,
-    Peer,
-    Plan,
-    PlanError,
-    Port,
-    RealServer,
-    Resolver,
-    Resource,
-    Route,
-    Rule,
-    Sysctl,
-    Vxlan,
-    Xfrm,
-    content_digest,
-    decode,
-    encode,
-    mark,
-    role_of,
-    table_name,
-)
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Address, Fdb, Neighbours, Route, Rule
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.balancing import Ipvs, IpvsTimeouts, RealServer
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import PlanError, Resource
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import content_digest, decode, encode
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.encryption import Xfrm
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.kinds import KINDS
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace, Peer, Port, Vxlan
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import mark, role_of, table_name
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Chain, Collection, DockerUser, Nftables
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import SCHEMA, Plan
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File, Resolver, Sysctl
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,14}", fullmatch=True)
 SPACES = st.one_of(st.just(""), NAMES)

@@ -10,11 +10,15 @@ import random
 from pathlib import Path
 from typing import Any, Optional
 
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import Link, Nftables, Plan, Route, Sysctl
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Route
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Sysctl
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import Planned, plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.topology import Planned, plan
 
 GOLDEN = Path(__file__).with_name("golden") / "ps-bridge.json"
 NOW = "2026-11-21T05:00:00Z"

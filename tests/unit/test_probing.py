@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.cnm.fabric.plugins.module_utils.probing import flushing, read_resolv_conf, resolvers
+from ansible_collections.cnm.fabric.plugins.module_utils.probe.reader import flushing, read_resolv_conf, resolvers
 
 NOTHING: dict[str, list[str]] = {"servers": [], "search": [], "options": []}
 

@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import Nftables, Plan, Sysctl
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Sysctl
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import Planned, plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.topology import Planned, plan
 
 BRIDGE = "com.docker.network.bridge."
 

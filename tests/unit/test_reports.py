@@ -20,14 +20,14 @@ from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
 from reporting import HOSTS, RECORDED, VARIABLES, Answer, Controller, answer_of, texts
 
-from ansible_collections.cnm.fabric.plugins.module_utils import probing
-from ansible_collections.cnm.fabric.plugins.plugin_utils.answers import admitted, forged, forgery
-from ansible_collections.cnm.fabric.plugins.plugin_utils.controller import Outcome, open_store
+from ansible_collections.cnm.fabric.plugins.module_utils.probe import reader
+from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import without_facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.signing import revision_given, sign
-from ansible_collections.cnm.fabric.plugins.plugin_utils.models import own_model
-from ansible_collections.cnm.fabric.plugins.plugin_utils.reports import NEWEST, PROBE_KEYS, read_probe
-from ansible_collections.cnm.fabric.plugins.plugin_utils.topology_action import without_facts
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.planning import Outcome, open_store
+from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.answers import admitted, forged, forgery
+from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.models import own_model
+from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.probe import NEWEST, PROBE_KEYS, read_probe
 
 NFT = "198.51.100.12 }; add table ip pwned; add chain ip pwned c { type filter hook input priority 0; }; #"
 Change = Callable[[Answer], None]
@@ -374,7 +374,7 @@ def test_a_host_that_keeps_nothing_is_read_as_one() -> None:
 
 def test_the_table_of_forms_has_every_key_that_a_probe_answers() -> None:
     """A key that is not in it would never reach the planner."""
-    source = ast.parse(Path(probing.__file__).read_text(encoding="utf-8"))
+    source = ast.parse(Path(reader.__file__).read_text(encoding="utf-8"))
     (function,) = (node for node in source.body if isinstance(node, ast.FunctionDef) and node.name == "probe")
     (answer,) = (node.value for node in ast.walk(function) if isinstance(node, ast.Return))
     assert isinstance(answer, ast.Dict)

@@ -21,13 +21,8 @@ from hypothesis import strategies as st
 from reporting import HOSTS, RECORDED, VARIABLES, Answer, Controller, texts
 from sampling import WHOLE
 
-from ansible_collections.cnm.fabric.plugins.plugin_utils.answers import admitted
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.mistakes import DeclarationError
-from ansible_collections.cnm.fabric.plugins.plugin_utils.model import Call
-from ansible_collections.cnm.fabric.plugins.plugin_utils.model_action import Run, carry_out, network_documents
-from ansible_collections.cnm.fabric.plugins.plugin_utils.models import own_model
-from ansible_collections.cnm.fabric.plugins.plugin_utils.reports import read_probe
-from ansible_collections.cnm.fabric.plugins.plugin_utils.views import (
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import DeclarationError
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_model import (
     balancer_line,
     inspect_document,
     live_model,
@@ -37,6 +32,11 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.views import (
     service_table,
     task_table,
 )
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_runner import Run, carry_out, network_documents
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.edits import Call
+from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.answers import admitted
+from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.models import own_model
+from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.probe import read_probe
 
 MARKER = "pwned"
 EXAMPLES = 8000 if WHOLE else 600

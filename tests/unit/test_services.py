@@ -14,23 +14,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.conntrack import _flows, forget_moved
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import File, Mesh, Namespace, Nftables
-from ansible_collections.cnm.fabric.plugins.plugin_utils.balancing import VirtualService
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Namespace
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import Mesh
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import Host, Service, Topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
-from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
-from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.belief import Claim, Part, believe
-from ansible_collections.cnm.fabric.plugins.plugin_utils.nftables_balancing import by_nftables
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import Planned, plan
-from ansible_collections.cnm.fabric.plugins.plugin_utils.services import place_services
-from ansible_collections.cnm.fabric.plugins.plugin_utils.verification import checks_of
-from ansible_collections.cnm.fabric.plugins.plugin_utils.views import (
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_model import (
     balancer_line,
     live_model,
     service_table,
     task_table,
 )
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.verification import checks_of
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.belief import Claim, Part, believe
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.topology import Planned, plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.services.balancing import VirtualService
+from ansible_collections.cnm.fabric.plugins.plugin_utils.services.nftables import by_nftables
+from ansible_collections.cnm.fabric.plugins.plugin_utils.services.placement import place_services
 
 NOW = "2026-11-21T05:00:00Z"
 VOTE = {"vote": {"driver": "overlay", "subnet": ["10.10.2.0/24", "fd00:2::/64"], "enable_ipv6": True}}

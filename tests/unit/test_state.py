@@ -13,16 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.cnm.fabric.plugins.module_utils import state
-from ansible_collections.cnm.fabric.plugins.module_utils.state import (
-    Locked,
+from ansible_collections.cnm.fabric.plugins.module_utils.state import files, kept, lock
+from ansible_collections.cnm.fabric.plugins.module_utils.state.files import (
     Unsafe,
     check_directory,
-    locked,
     make_directory,
     read_limited,
     write_atomically,
 )
+from ansible_collections.cnm.fabric.plugins.module_utils.state.lock import Locked, locked
 
 SECRET = "root's own\n"
 
@@ -38,8 +37,10 @@ def victim(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory in place of ``/run/cnm``."""
-    monkeypatch.setattr(state, "RUN", tmp_path / "run" / "cnm")
-    return state.RUN
+    directory = tmp_path / "run" / "cnm"
+    for module in (files, kept, lock):
+        monkeypatch.setattr(module, "RUN", directory)
+    return directory
 
 
 @contextlib.contextmanager

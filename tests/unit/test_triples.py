@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.cnm.fabric.plugins.module_utils import engine
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import decode
+from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import decode
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Found
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.registry import kinds
 

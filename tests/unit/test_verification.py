@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.verification import ICC, Check, checks_of
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import plan
-from ansible_collections.cnm.fabric.plugins.plugin_utils.verification import ICC, Check, checks_of
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.topology import plan
 
 NETWORKS: dict[str, Any] = {
     "front": {"subnet": "10.0.0.0/24"},

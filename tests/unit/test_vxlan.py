@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from ansible_collections.cnm.fabric.plugins.module_utils.arguments import Options
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import Fdb, Link, Neighbours
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Fdb, Neighbours
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link
 from ansible_collections.cnm.fabric.plugins.modules.vxlan import Peers, read, read_peers
 
 TWO = {"vtep": "192.0.2.12", "mac_address": "02:42:0A:2B:00:02", "addresses": ["10.43.0.2", "FD00:43:0::2"]}

@@ -40,8 +40,8 @@ from machines import Machine, everyone, two_machines, unanswered
 from meshes import BOXES, VNI, VTEPS, addresses_of
 from test_kinds import DRIFTS, EXTRAS, Never, operations_for
 
-from ansible_collections.cnm.fabric.plugins.module_utils import engine, reporting, running
-from ansible_collections.cnm.fabric.plugins.module_utils.esp import security_index
+from ansible_collections.cnm.fabric.plugins.module_utils import entrypoints
+from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine, reporting
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.xfrm import (
@@ -56,11 +56,13 @@ from ansible_collections.cnm.fabric.plugins.module_utils.kernel.xfrm import (
     selector,
     template,
 )
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import ENCRYPTED_PORT, Xfrm
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.encryption import Xfrm
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.esp import security_index
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import ENCRYPTED_PORT
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Operation
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.xfrm import XfrmKind
-from ansible_collections.cnm.fabric.plugins.plugin_utils.encryption import epoch_key
-from ansible_collections.cnm.fabric.plugins.plugin_utils.overlays import ENCRYPTION, HEADERS
+from ansible_collections.cnm.fabric.plugins.plugin_utils.networks.encryption import epoch_key
+from ansible_collections.cnm.fabric.plugins.plugin_utils.networks.multi_host import ENCRYPTION, HEADERS
 
 pytestmark = pytest.mark.vm
 
@@ -604,7 +606,7 @@ def test_what_may_happen_to_any_kind_is_seen_and_repaired() -> None:
 
 @on_a_host
 def test_the_probe_finds_nothing_missing() -> None:
-    assert running.probe(PROJECT, False, False, run_command, encryption=True)["no_esp"] == {}
+    assert entrypoints.probe(PROJECT, False, False, run_command, encryption=True)["no_esp"] == {}
 
 
 @pytest.mark.whole

@@ -28,25 +28,19 @@ from host import becomes, compare, converge, on_a_host, run_command, sh, snapsho
 from test_kinds import BY_MARK, DRIFTS, EXTRAS, Never, operations_for
 from test_kinds import _broken as broken
 
-from ansible_collections.cnm.fabric.plugins.module_utils import engine, reporting
+from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine, reporting
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.ipvs import is_available
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import (
-    Address,
-    Ipvs,
-    IpvsTimeouts,
-    Link,
-    Namespace,
-    Peer,
-    RealServer,
-    Resource,
-    Sysctl,
-)
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Address
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.balancing import Ipvs, IpvsTimeouts, RealServer
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resource
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace, Peer
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Sysctl
 from ansible_collections.cnm.fabric.plugins.modules import ipvs as module
-from ansible_collections.cnm.fabric.plugins.plugin_utils.balancing import VirtualService
-from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall import sandbox_table
-from ansible_collections.cnm.fabric.plugins.plugin_utils.ipvs_balancing import by_ipvs
-from ansible_collections.cnm.fabric.plugins.plugin_utils.nftables_balancing import by_nftables
+from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.tables import sandbox_table
+from ansible_collections.cnm.fabric.plugins.plugin_utils.services.balancing import VirtualService
+from ansible_collections.cnm.fabric.plugins.plugin_utils.services.ipvs import by_ipvs
+from ansible_collections.cnm.fabric.plugins.plugin_utils.services.nftables import by_nftables
 
 pytestmark = pytest.mark.vm
 

@@ -20,7 +20,7 @@ from test_modules import TestTheDocumentedExamples as Examples
 from test_modules import fleet
 from test_modules import test_set_again_the_same_in_other_words_changed_and_gone as _cycle
 
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import Parent
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Parent
 
 __all__ = ["fleet"]
 """A fixture of the suite in tests/lab."""

@@ -28,10 +28,10 @@ from machines import Machine, two_machines
 from meshes import VTEPS, addresses_of
 
 from ansible_collections.cnm.fabric.plugins.module_utils import renewal
-from ansible_collections.cnm.fabric.plugins.module_utils.esp import security_index
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import processes
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.xfrm import State, XfrmSocket
-from ansible_collections.cnm.fabric.plugins.module_utils.plan import ENCRYPTED_PORT
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.esp import security_index
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import ENCRYPTED_PORT
 
 pytestmark = pytest.mark.vm
 

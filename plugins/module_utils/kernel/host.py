@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Optional, TypeVar
 
-from .. import forms
-from ..esp import Way
-from ..plan import pruned, role_of
+from ..plan import forms
+from ..plan.esp import Way
+from ..plan.marks import pruned, role_of
 from . import namespaces, netfilter, nft
 from .netlink import Message, Netlink, NetlinkError
 

@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 from typing import Optional
 
-from ..plan import Ipvs, IpvsTimeouts, RealServer
+from ..plan.balancing import Ipvs, IpvsTimeouts, RealServer
 from .netlink import Message, Netlink, attributes, pack_attribute, pack_message
 
 _GENERIC, _CONTROL = 16, 16

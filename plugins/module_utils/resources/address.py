@@ -11,7 +11,9 @@ from typing import Any
 
 from ..kernel import netlink
 from ..kernel.host import Host
-from ..plan import Address, Key, role_of
+from ..plan.addresses import Address
+from ..plan.base import Key
+from ..plan.marks import role_of
 from .base import Found, Kind, Operation, by_namespace
 
 _SCOPE_GLOBAL, _SCOPE_LINK = 0, 253

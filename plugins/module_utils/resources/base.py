@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Generic, Optional, TypeVar, cast
 
 from ..kernel.host import Host
-from ..plan import Key, Resource
+from ..plan.base import Key, Resource
 
 R = TypeVar("R", bound=Resource)
 

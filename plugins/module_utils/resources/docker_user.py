@@ -15,7 +15,9 @@ from typing import Optional
 
 from ..kernel.host import Host
 from ..kernel.netfilter import Netfilter
-from ..plan import FORWARDED, DockerUser, Key, mark
+from ..plan.base import Key
+from ..plan.marks import FORWARDED, mark
+from ..plan.nftables import DockerUser
 from .base import Found, Kind, Operation
 
 _SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"

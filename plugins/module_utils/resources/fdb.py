@@ -16,9 +16,11 @@ from typing import Any
 
 from ..kernel import netlink
 from ..kernel.host import Host
-from ..plan import Fdb, Key, role_of
+from ..plan.addresses import Fdb
+from ..plan.base import Key
+from ..plan.marks import role_of
 from .base import Difference, Found
-from .tables import TableKind, compare_entries, shortened
+from .entry_table import TableKind, compare_entries, shortened
 
 _EVEN = bytes(range(0, 256, 2))
 _EVERYTHING_ELSE = bytes(6)

@@ -7,10 +7,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .. import forms
 from ..kernel.host import Host
-from ..plan import File, Key, role_of
-from ..state import ETC_NETNS, HALF_WRITTEN, RUN, forget, make_directory, read_limited, remove_empty, write_atomically
+from ..plan import forms
+from ..plan.base import Key
+from ..plan.marks import role_of
+from ..plan.settings import File
+from ..state.files import (
+    ETC_NETNS,
+    HALF_WRITTEN,
+    RUN,
+    forget,
+    make_directory,
+    read_limited,
+    remove_empty,
+    write_atomically,
+)
 from .base import Difference, Found, Kind, Operation
 
 _NO_COMMENTS = ("hostname",)

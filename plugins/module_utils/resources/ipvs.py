@@ -17,9 +17,11 @@ from ..kernel import ipvs, namespaces
 from ..kernel.host import Host
 from ..kernel.ipvs import IpvsSocket
 from ..kernel.netlink import Message, NetlinkError
-from ..plan import Ipvs, IpvsTimeouts, Key, RealServer, role_of
+from ..plan.balancing import Ipvs, IpvsTimeouts, RealServer
+from ..plan.base import Key
+from ..plan.marks import role_of
 from .base import Difference, Found, Kind, Operation, by_namespace
-from .tables import shortened
+from .entry_table import shortened
 
 _GONE = (errno.ENOENT, errno.ESRCH)
 _DEFAULT = IpvsTimeouts("")

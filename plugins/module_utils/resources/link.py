@@ -19,7 +19,9 @@ from typing import Any, Optional
 
 from ..kernel import namespaces, netlink
 from ..kernel.host import Host, try_send
-from ..plan import LAN_GROUP, PORT, USED, Key, Link, Parent, Peer, Port, Vxlan, mark, role_of
+from ..plan.base import Key
+from ..plan.links import Link, Parent, Peer, Port, Vxlan
+from ..plan.marks import LAN_GROUP, PORT, USED, mark, role_of
 from .base import Difference, Found, Kind, Operation, by_namespace
 
 _DELETE_GROUP = 0x636E6D

@@ -14,14 +14,16 @@ from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Optional, Union
 
-from ..kernel import namespaces, netlink, owners
+from ..kernel import namespaces, netlink, netns_owners
 from ..kernel.host import Host, try_send
-from ..kernel.owners import Owned, OwnerError, Silent
-from ..plan import Key, Namespace, mark, project_of, role_of, table_name
-from ..state import forget_inside
-from . import attachment, own_namespaces
-from .attachment import Record
+from ..kernel.netns_owners import Owned, OwnerError, Silent
+from ..plan.base import Key
+from ..plan.links import Namespace
+from ..plan.marks import mark, project_of, role_of, table_name
+from ..state.sysctls import forget_inside
+from . import foreign_netns_records, own_namespaces
 from .base import Difference, Found, Kind, Operation
+from .foreign_netns_records import Record
 from .own_namespaces import Own
 from .sysctl import FORWARDING, sysctl_path
 
@@ -77,7 +79,7 @@ class NamespaceKind(Kind[Namespace]):
             try:
                 if owner in self._silent:
                     raise self._silent[owner]
-                self._owned[key] = owners.find(owner, reference, host.run_command)
+                self._owned[key] = netns_owners.find(owner, reference, host.run_command)
             except OwnerError as problem:
                 self._owned[key] = problem
                 if isinstance(problem, Silent):
@@ -88,7 +90,7 @@ class NamespaceKind(Kind[Namespace]):
     def observe(self, host: Host, wanted: Sequence[Namespace]) -> dict[Key, Found[Namespace]]:
         result: dict[Key, Found[Namespace]] = {}
         wanted_by = {item.name: item for item in wanted}
-        records = attachment.records(host.project)
+        records = foreign_netns_records.records(host.project)
         known = own_namespaces.recorded(host.project)
         self._own, self._is_recorded = {}, known is not None
         planned = own_namespaces.planned(host.project) if known is None else set()
@@ -123,14 +125,16 @@ class NamespaceKind(Kind[Namespace]):
         self._spoiled = dict(host.spoiled)
         numbers = {host.number(name) for name in host.attached}
         # Under the names that others gave them they would be seen a second time.
-        host.foreign_namespaces -= {name for name in host.foreign_namespaces if attachment.mounted(name) in numbers}
+        host.foreign_namespaces -= {
+            name for name in host.foreign_namespaces if foreign_netns_records.mounted(name) in numbers
+        }
         for name in host.foreign_namespaces:
             host.disown(name)
         return result
 
     def _attached(self, host: Host, name: str, record: Record, want: Optional[Namespace]) -> Optional[Namespace]:
         """What is on record, as it is; None if another namespace has the name and is wanted to be ours."""
-        there = attachment.mounted(name)
+        there = foreign_netns_records.mounted(name)
         if not record.is_of(there):
             return None if want is not None else Namespace(name, record.role, owner=record.owner)
         same = want is not None and (want.owner, want.reference) == (record.owner, record.reference)
@@ -141,7 +145,7 @@ class NamespaceKind(Kind[Namespace]):
         if there is not None or name in host.paths:
             host.attached.add(name)
         paths = owned.files if owned is not None and same else {key: item.path for key, item in record.files.items()}
-        files = attachment.found_files(paths, record)
+        files = foreign_netns_records.found_files(paths, record)
         attached = current or not same
         return Namespace(name, record.role, True, record.owner, record.reference, attached, files)
 
@@ -163,7 +167,7 @@ class NamespaceKind(Kind[Namespace]):
                 self._others[item.name] = found.resource
             if not isinstance(owned, Owned) or (found is not None and found.ours):
                 continue
-            there = attachment.mounted(item.name)
+            there = foreign_netns_records.mounted(item.name)
             if there in (None, owned.number):
                 result.pop(item.key, None)
                 host.foreign_namespaces.discard(item.name)
@@ -180,7 +184,7 @@ class NamespaceKind(Kind[Namespace]):
                 continue
             problem = self._unfit(host, item, owned, numbers)
             for path in owned.files.values():
-                if attachment.too_large(path):
+                if foreign_netns_records.too_large(path):
                     problem = f"its {path} has more than 1 MB, which nobody reads: make it smaller"
                 if (other := files.setdefault(path, item)) is not item:
                     problem = f"its {path} is that of {other.name} too: give each its own"
@@ -194,7 +198,7 @@ class NamespaceKind(Kind[Namespace]):
         there = item.name in host.attached and owned.number == host.number(item.name)
         place = item.name if there else owned.path
         links = host.snapshot(place).links
-        who = owners.words(item.owner, item.reference)
+        who = netns_owners.words(item.owner, item.reference)
         other = numbers.setdefault(owned.number, item)
         if other is not item:
             return f"{who} is the namespace of the sandbox {other.name} already"
@@ -229,7 +233,7 @@ class NamespaceKind(Kind[Namespace]):
             if found.name in self._spoiled:
                 result.append(Difference(_CONTENT, "ours to change", self._spoiled[found.name]))
             return result
-        who = owners.words(wanted.owner, wanted.reference)
+        who = netns_owners.words(wanted.owner, wanted.reference)
         if wanted.attached and not found.attached:
             result.append(Difference(_PLACE, f"what {who} has now", "another, or none"))
         result += [
@@ -273,19 +277,20 @@ class NamespaceKind(Kind[Namespace]):
         owned = self._look_up(host, resource.owner, resource.reference)
         if owned is None:
             raise self._problem(resource)
-        files = attachment.put(owned, resource, known.files if known is not None else {})
-        is_there = attachment.mounted(resource.name) == owned.number
+        files = foreign_netns_records.put(owned, resource, known.files if known is not None else {})
+        is_there = foreign_netns_records.mounted(resource.name) == owned.number
         named = not is_there or (known is not None and known.named) or self._has_ours(host, owned.path)
         record = Record(resource.role, resource.owner, resource.reference, owned.number, named, files)
-        attachment.keep(host.project, resource.name, record)
+        foreign_netns_records.keep(host.project, resource.name, record)
         if not is_there:
             namespaces.attach(resource.name, owned.path)
         host.attached.add(resource.name)
-        attachment.write(files, resource.files)
+        foreign_netns_records.write(files, resource.files)
         if resource.files and "resolv.conf" not in files:
+            owner = netns_owners.words(resource.owner, resource.reference)
             host.warnings.append(
-                f"{resource.name}: {owners.words(resource.owner, resource.reference)} has no resolv.conf of its own on "
-                "the host, so names do not resolve in there: start it with a file mounted there (docs/namespaces.md)"
+                f"{resource.name}: {owner} has no resolv.conf of its own on the host, so names do not resolve in "
+                "there: start it with a file mounted there (docs/namespaces.md)"
             )
 
     @staticmethod
@@ -313,7 +318,7 @@ class NamespaceKind(Kind[Namespace]):
 
     def _attach_anew(self, host: Host, wanted: Namespace) -> None:
         """The owner has another namespace now, or its files are its own again."""
-        record = attachment.records(host.project).get(wanted.name)
+        record = foreign_netns_records.records(host.project).get(wanted.name)
         owned = self._look_up(host, wanted.owner, wanted.reference)
         if record is not None and owned is not None and record.number != owned.number:
             self._let_go(host, wanted.name, record)
@@ -322,7 +327,7 @@ class NamespaceKind(Kind[Namespace]):
 
     def _let_go(self, host: Host, name: str, record: Record) -> None:
         """Take the name away; what is ours in there goes too, should somebody else hold it open."""
-        if not record.named or attachment.mounted(name) != record.number:
+        if not record.named or foreign_netns_records.mounted(name) != record.number:
             return
         place = f"{namespaces.DIRECTORY}/{name}"
         links = host.snapshot(place).links.values()
@@ -342,19 +347,19 @@ class NamespaceKind(Kind[Namespace]):
         own_namespaces.record(host.project, self._own)
 
     def _detach(self, host: Host, resource: Namespace) -> None:
-        record = attachment.records(host.project).get(resource.name)
+        record = foreign_netns_records.records(host.project).get(resource.name)
         if record is not None:
-            attachment.put_back(record.files)
+            foreign_netns_records.put_back(record.files)
             self._let_go(host, resource.name, record)
-        attachment.drop(host.project, resource.name)
+        foreign_netns_records.drop(host.project, resource.name)
 
     def clean(self, host: Host, resource: Namespace) -> None:
         """The empty file that a namespace is to be mounted on, or was."""
         path = Path(namespaces.DIRECTORY) / resource.name
         if not namespaces.exists(resource.name) and path.is_file() and path.stat().st_size == 0:
             namespaces.delete(resource.name)
-        attachment.tidy(host.project, resource.name)
-        own, there = self._own.get(resource.name), attachment.mounted(resource.name)
+        foreign_netns_records.tidy(host.project, resource.name)
+        own, there = self._own.get(resource.name), foreign_netns_records.mounted(resource.name)
         if own is None or own.number != there:
             # It was put on record, and then never got the name.
             own_namespaces.drop(host.project, resource.name)

@@ -13,9 +13,11 @@ from typing import Any
 
 from ..kernel import netlink
 from ..kernel.host import Host
-from ..plan import Key, Neighbours, role_of
+from ..plan.addresses import Neighbours
+from ..plan.base import Key
+from ..plan.marks import role_of
 from .base import Found
-from .tables import TableKind
+from .entry_table import TableKind
 
 
 def _read() -> list[netlink.Alike]:

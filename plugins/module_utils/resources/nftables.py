@@ -22,7 +22,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Optional, Union
 
-from ..forms import (
+from ..kernel import contained, namespaces, netfilter
+from ..kernel.conntrack import forget_moved, forget_udp, is_of_services, program
+from ..kernel.host import Host
+from ..kernel.netlink import NetlinkError
+from ..kernel.nft import Nft, NftError
+from ..plan.base import Key
+from ..plan.codec import content_digest
+from ..plan.forms import (
     FormError,
     nft_any_declaration,
     nft_block,
@@ -33,12 +40,8 @@ from ..forms import (
     nft_statement,
     word,
 )
-from ..kernel import contained, namespaces, netfilter
-from ..kernel.conntrack import forget_moved, forget_udp, is_of_services, program
-from ..kernel.host import Host
-from ..kernel.netlink import NetlinkError
-from ..kernel.nft import Nft, NftError
-from ..plan import Chain, Collection, Key, Nftables, content_digest, mark, role_of, table_name
+from ..plan.marks import mark, role_of, table_name
+from ..plan.nftables import Chain, Collection, Nftables
 from .base import Difference, Found, Kind, Operation
 from .nftables_reading import UNREADABLE, listed, parse, user_chains
 

@@ -12,7 +12,9 @@ from typing import Optional
 
 from ..kernel import contained
 from ..kernel.host import Host
-from ..plan import Chain, Collection, Key, Nftables, role_of
+from ..plan.base import Key
+from ..plan.marks import role_of
+from ..plan.nftables import Chain, Collection, Nftables
 
 UNREADABLE = "unreadable"
 """In place of its flags, of a table that is there and cannot be listed."""

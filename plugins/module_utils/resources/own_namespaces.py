@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
-from ..state import HALF_WRITTEN, RUN, State, boot_id, forget, load, remove_empty, write_atomically
+from ..state.files import HALF_WRITTEN, RUN, boot_id, forget, load, remove_empty, write_atomically
+from ..state.kept import State
 
 
 @dataclass(frozen=True)

@@ -24,13 +24,24 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
-from ..forms import one_line
 from ..kernel import processes
 from ..kernel.host import Host
-from ..kernel.listening import holders
+from ..kernel.listening_sockets import holders
 from ..kernel.processes import Process, Started
-from ..plan import RESOLVER_USER, Key, Resolver
-from ..state import HALF_WRITTEN, RUN, boot_id, check_directory, forget, read_limited, remove_empty, write_atomically
+from ..plan.base import Key
+from ..plan.forms import one_line
+from ..plan.marks import RESOLVER_USER
+from ..plan.settings import Resolver
+from ..state.files import (
+    HALF_WRITTEN,
+    RUN,
+    boot_id,
+    check_directory,
+    forget,
+    read_limited,
+    remove_empty,
+    write_atomically,
+)
 from .base import Difference, Found, Kind, Operation
 
 _SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"

@@ -9,7 +9,9 @@ from typing import Any, Optional
 
 from ..kernel import netlink
 from ..kernel.host import Host
-from ..plan import ROUTE_PROTOCOL, ROUTE_PROTOCOL_ALONE, Key, Route, project_of
+from ..plan.addresses import Route
+from ..plan.base import Key
+from ..plan.marks import ROUTE_PROTOCOL, ROUTE_PROTOCOL_ALONE, project_of
 from .base import Difference, Found, Kind, Operation, by_namespace
 
 _MAIN_TABLE = 254

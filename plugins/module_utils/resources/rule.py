@@ -9,7 +9,9 @@ from typing import Any
 
 from ..kernel import netlink
 from ..kernel.host import Host
-from ..plan import ROUTE_PROTOCOL, Key, Rule, rule_priority
+from ..plan.addresses import Rule
+from ..plan.base import Key
+from ..plan.marks import ROUTE_PROTOCOL, rule_priority
 from .base import Found, Kind, Operation, by_namespace
 
 

@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
-from ..forms import sysctl_name
 from ..kernel.host import Host
-from ..plan import Key, Sysctl
-from ..state import former_values, hold, owed, release, tidy
+from ..plan.base import Key
+from ..plan.forms import sysctl_name
+from ..plan.settings import Sysctl
+from ..state.sysctls import former_values, hold, owed, release, tidy
 from .base import Found, Kind, Operation
 
 _SEPARATORS = str.maketrans("./", "/.")

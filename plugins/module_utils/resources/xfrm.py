@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Optional, TypeVar
 
 from .. import renewal
-from ..esp import epoch_of, security_index, ways
 from ..kernel import namespaces
 from ..kernel.host import Host
 from ..kernel.netlink import Message, NetlinkError
@@ -45,9 +44,12 @@ from ..kernel.xfrm import (
     selector,
     template,
 )
-from ..plan import ENCRYPTED_PORT, Key, Xfrm, request_id
+from ..plan.base import Key
+from ..plan.encryption import Xfrm
+from ..plan.esp import epoch_of, security_index, ways
+from ..plan.marks import ENCRYPTED_PORT, request_id
 from .base import Difference, Found, Kind, Operation
-from .tables import shortened
+from .entry_table import shortened
 
 T = TypeVar("T")
 

@@ -10,7 +10,7 @@ from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Optional, Union
 
-from .mistakes import Place
+from .errors import Place
 from .topology import IpamConfig, Network
 
 Address = Union[IPv4Address, IPv6Address]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .mistakes import Mistake, Place
+from .errors import Mistake, Place
 from .options import HOST_ACCESS, IPVLAN_FLAG, MACVLAN_MODE, PARENT
 from .topology import Endpoint, Network, Sandbox
 

@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Optional
 
-from .mistakes import Place
+from .errors import Place
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from .mistakes import Place
+from .errors import Place
 from .topology import TASK, Namespace
 
 _MOST_PIDS = 2**22

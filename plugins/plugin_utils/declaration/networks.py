@@ -21,13 +21,13 @@ from .addresses import (
     why_not,
     within,
 )
+from .errors import Place
 from .lan import check_lan
-from .mistakes import Place
 from .names import OBJECT, name
 from .options import ENABLE, PARENT, check_options, enabled, read_options
 from .routes import check_routes, read_routes
-from .structure import did_you_mean
 from .topology import LAN_DRIVERS, LOCAL_DRIVERS, PREDEFINED, IpamConfig, Network, Pairs
+from .validation import did_you_mean
 from .values import at, flag, pairs, texts
 
 DRIVERS = (*LOCAL_DRIVERS, "overlay")

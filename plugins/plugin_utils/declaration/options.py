@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Optional
 
 from .addresses import family_of, read_address, why_unusable
-from .mistakes import Place
+from .errors import Place
 from .names import LINK, LINK_PREFIX, name
 from .ports import why_no_binding
-from .structure import did_you_mean
 from .topology import Network, Pairs
+from .validation import did_you_mean
 from .values import scalar
 
 Reader = Callable[[str, Place], str]

@@ -11,7 +11,7 @@ from ipaddress import IPv6Address
 from typing import Any, Optional
 
 from .addresses import Address, read_address, why_unusable
-from .mistakes import Place
+from .errors import Place
 from .topology import Port
 
 Range = tuple[int, int]

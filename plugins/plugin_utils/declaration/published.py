@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Optional
 
 from .addresses import family_of
-from .mistakes import Mistake, Place
+from .errors import Mistake, Place
 from .options import BINDING, MODE
 from .topology import Endpoint, Network, Port, Sandbox
 

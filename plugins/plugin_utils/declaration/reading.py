@@ -12,20 +12,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Optional, Union
 
-from . import not_yet
-from .across import Draft, check
-from .across_services import check_services
-from .alone import Alone, connected, kind_of, place_of
+from . import unsupported
+from .cross_checks import Draft, check
 from .egress import with_egress
+from .errors import DeclarationError, Mistake, NothingDeclared, Place, gather
 from .ingress import INGRESS, ingress_network, ingress_sandbox, mesh_ports
-from .mistakes import DeclarationError, Mistake, NothingDeclared, Place, gather
+from .module_objects import Alone, connected, kind_of, place_of
 from .networks import PREDEFINED_BRIDGE, read_network
 from .sandboxes import read_sandbox
 from .schema import ENTRIES, SETTINGS
+from .service_checks import check_services
 from .services import of_host, read_service
 from .settings import read_settings
-from .structure import did_you_mean, fit, plain, plain_key, plain_name
 from .topology import Host, Network, Port, Sandbox, Service, Settings, Topology
+from .validation import did_you_mean, fit, plain, plain_key, plain_name
 
 _PREFIX = "cnm_"
 _ADDRESSING = ("driver", "subnet", "ipam", "enable_ipv4", "enable_ipv6")
@@ -198,7 +198,7 @@ class _Reader:
             result = self._placed(read_service(key, value, place))
             self._check_placement(value, place)
         sound = not any(_within(note.path, (place / key).path) for note in place.notes for key in _ADDRESSING)
-        not_yet.refuse(kind, value, place)
+        unsupported.refuse(kind, value, place)
         return _Reading(result, sound, tuple(place.notes))
 
     def _placed(self, service: Service) -> Service:
@@ -248,7 +248,7 @@ def _settings(variables: Mapping[str, Any], notes: list[Mistake]) -> Settings:
                 did_you_mean(variable, (*known, *ENTRIES), "Names that begin with cnm_ are the collection's own."),
             )
     value = fit({variable: plain(item, place / variable) for variable, item in raw.items()}, SETTINGS, place)
-    not_yet.refuse("settings", value, place)
+    unsupported.refuse("settings", value, place)
     return read_settings(value, place)
 
 

@@ -9,7 +9,7 @@ from ipaddress import ip_address
 from typing import Any, Optional
 
 from .addresses import Address, Subnet, family_of, network_of, read_address, read_prefix, why_not, why_unusable, within
-from .mistakes import Mistake, Place
+from .errors import Mistake, Place
 from .topology import Endpoint, Network, StaticRoute
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
 from .addresses import read_address, read_mac
-from .mistakes import Place
+from .errors import Place
 from .names import DNS_NAME, HOSTNAME, LINK, OBJECT, RESOLVER_OPTION, SEARCH_DOMAIN, Rule, name
 from .namespaces import read_namespace
 from .ports import read_ports

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Optional
 
 from .addresses import read_address
-from .mistakes import Place
+from .errors import Place
 from .names import DNS_NAME, HOSTNAME, OBJECT, Rule, name
 from .namespaces import read_task_namespace
 from .ports import read_ports

@@ -8,12 +8,12 @@ import re
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from ...module_utils.plan import DATA_PATH_PORT, LARGEST_DATA_PATH_PORT
+from ...module_utils.plan.marks import DATA_PATH_PORT, LARGEST_DATA_PATH_PORT
 from .addresses import LONGEST_PREFIX, Subnet, overlap, read_address, read_subnet
-from .mistakes import Place
+from .errors import Place
 from .names import PROJECT, name
-from .structure import did_you_mean
 from .topology import Settings
+from .validation import did_you_mean
 from .values import flag
 
 LEASE_STORES = ("sqlite", "etcd", "zookeeper", "consul")

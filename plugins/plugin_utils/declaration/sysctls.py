@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from typing import Any, Optional
 
-from .mistakes import Place
+from .errors import Place
 from .topology import Pairs
 from .values import at, pairs, texts
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Optional
 
-from ...module_utils.plan import DATA_PATH_PORT
+from ...module_utils.plan.marks import DATA_PATH_PORT
 
 Pairs = tuple[tuple[str, str], ...]
 """A mapping as sorted ``(key, value)`` pairs, so that it can be hashed and compared."""

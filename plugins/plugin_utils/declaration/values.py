@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from .mistakes import Place
+from .errors import Place
 from .schema import BOOLEAN_WORDS
 from .topology import Pairs
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Optional, Protocol
 
-from ...module_utils.plan import Resource
-from ..addressing import Subnet
-from ..attaching import Attachment
+from ...module_utils.plan.base import Resource
 from ..declaration.topology import Endpoint, Network, Sandbox
-from ..overlays import Lan, Overlay
-from ..virtual import Vip
+from ..ipam.addresses import Subnet
+from ..ipam.vips import Vip
+from ..networks.lan_parents import Attachment
+from ..networks.multi_host import Lan, Overlay
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,12 @@ from __future__ import annotations
 
 from typing import Optional
 
-from ...module_utils.plan import LINK_GROUP, OPEN_GROUP, Address, Link, Peer, Resource
+from ...module_utils.plan.addresses import Address
+from ...module_utils.plan.base import Resource
+from ...module_utils.plan.links import Link, Peer
+from ...module_utils.plan.marks import LINK_GROUP, OPEN_GROUP
 from ..declaration.topology import Network
-from ..identifiers import bridge_name, mac_of, port_group, port_name
+from ..ipam.identifiers import bridge_name, mac_of, port_group, port_name
 from .base import PlannedEndpoint, PlannedNetwork
 from .veth import veth_resources
 

@@ -11,9 +11,12 @@ from __future__ import annotations
 
 from typing import Optional
 
-from ...module_utils.plan import LAN_GROUP, Address, Link, Parent, Resource, Route
-from ..attaching import Attachment
-from ..identifiers import mac_of
+from ...module_utils.plan.addresses import Address, Route
+from ...module_utils.plan.base import Resource
+from ...module_utils.plan.links import Link, Parent
+from ...module_utils.plan.marks import LAN_GROUP
+from ..ipam.identifiers import mac_of
+from ..networks.lan_parents import Attachment
 from .base import PlannedEndpoint, PlannedNetwork
 from .veth import ON_LINK, endpoint_resources
 

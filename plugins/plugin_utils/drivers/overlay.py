@@ -11,22 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Optional
 
-from ...module_utils.plan import (
-    ENCRYPTED_PORT,
-    Address,
-    Fdb,
-    Link,
-    Namespace,
-    Neighbours,
-    Peer,
-    Port,
-    Resource,
-    Route,
-    Vxlan,
-)
-from ..addressing import Subnet, network_of
-from ..identifiers import mac_of, port_group, port_name
-from ..overlays import Overlay
+from ...module_utils.plan.addresses import Address, Fdb, Neighbours, Route
+from ...module_utils.plan.base import Resource
+from ...module_utils.plan.links import Link, Namespace, Peer, Port, Vxlan
+from ...module_utils.plan.marks import ENCRYPTED_PORT
+from ..ipam.addresses import Subnet, network_of
+from ..ipam.identifiers import mac_of, port_group, port_name
+from ..networks.multi_host import Overlay
 from .base import Digests, PlannedEndpoint, PlannedNetwork
 from .veth import veth_resources
 

@@ -6,7 +6,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...module_utils.plan import Address, Link, Peer, Resource, Route, Sysctl
+from ...module_utils.plan.addresses import Address, Route
+from ...module_utils.plan.base import Resource
+from ...module_utils.plan.links import Link, Peer
+from ...module_utils.plan.settings import Sysctl
 from .base import PlannedEndpoint
 
 ANNOUNCEMENTS = "com.docker.network.advertise_addr_nmsgs"

@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What the hosts of a network share, put in the places where a plan names it by digest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Callable
+
+from ..plan.addresses import Fdb, Neighbours
+from ..plan.base import PlanError, Resource
+from ..plan.codec import content_digest
+from ..plan.encryption import Xfrm
+from ..plan.forms import lines
+from ..plan.nftables import Collection, Nftables
+from ..plan.peers import Mesh
+from ..plan.plan import Plan
+from ..plan.settings import File, Resolver
+
+
+class Shared:
+    """Shared texts by digest, for one host."""
+
+    def __init__(self, host: str, texts: Mapping[str, str]) -> None:
+        self._host = host
+        self._texts = texts
+        self._meshes: dict[str, Mesh] = {}
+
+    def text(self, digest: str) -> str:
+        """The text; PlanError if it did not come along."""
+        if digest not in self._texts:
+            raise PlanError("a table that the plan shares with other hosts did not come along: run again")
+        return self._texts[digest]
+
+    def _lines(self, digest: str) -> str:
+        return lines(self.text(digest))
+
+    def mesh(self, digest: str) -> Mesh:
+        """The same as the table it is."""
+        if digest not in self._meshes:
+            self._meshes[digest] = Mesh.from_json(self.text(digest))
+        return self._meshes[digest]
+
+    def vteps(self, digest: str) -> list[str]:
+        """The addresses of the other hosts on the network, sorted."""
+        return sorted(set(self.mesh(digest).others(self._host).values()))
+
+    def fdb(self, item: Fdb) -> Fdb:
+        """Its entries: each remote endpoint's MAC address behind its host's VTEP."""
+        if not item.table:
+            return item
+        mesh = self.mesh(item.table)
+        others = mesh.others(self._host)
+        entries = {row[2]: others[row[0]] for row in mesh.endpoints if row[0] in others}
+        return replace(item, entries=entries, flood=tuple(self.vteps(item.table)) if item.flooded else ())
+
+    def neighbours(self, item: Neighbours) -> Neighbours:
+        """Its entries: each remote endpoint's addresses."""
+        if not item.table:
+            return item
+        mesh = self.mesh(item.table)
+        others = mesh.others(self._host)
+        rows = (row for row in mesh.endpoints if row[0] in others)
+        return replace(item, entries={address: row[2] for row in rows for address in row[3]})
+
+    def file(self, item: File) -> File:
+        """Its files, whole."""
+        parts = {name: "".join(map(self._lines, digests)) for name, digests in item.shared.items()}
+        return replace(
+            item,
+            files={**item.files, **{name: item.files.get(name, "") + text for name, text in parts.items()}},
+            shared={},
+        )
+
+    def nftables(self, item: Nftables) -> Nftables:
+        """Its sets of VTEPs, with their elements."""
+        return replace(item, collections=tuple(map(self._collection, item.collections)))
+
+    def xfrm(self, item: Xfrm) -> Xfrm:
+        """Its peers: everybody who is on one of the networks."""
+        found = {address for digest in item.tables for address in self.vteps(digest)}
+        return replace(item, peers=tuple(sorted({*item.peers, *found} - {item.local})), tables=())
+
+    def _collection(self, item: Collection) -> Collection:
+        six = item.name.endswith("6")
+        found = [
+            f"{self.mesh(digest).vni} . {address}"
+            for digest in item.tables
+            for address in self.vteps(digest)
+            if address and (":" in address) == six
+        ]
+        return replace(item, elements=tuple(sorted((*item.elements, *found))), tables=()) if item.tables else item
+
+
+def filled(plan: Plan, texts: Mapping[str, str]) -> list[Resource]:
+    """The plan's resources, complete.  Raises PlanError if a text is missing."""
+    shared = Shared(plan.host, texts)
+    fill: dict[type[Resource], Callable[[Any], Resource]] = {
+        Fdb: shared.fdb,
+        Neighbours: shared.neighbours,
+        File: shared.file,
+        Nftables: shared.nftables,
+        Xfrm: shared.xfrm,
+    }
+    resources = [fill[type(item)](item) if type(item) in fill else item for item in plan.resources]
+    contents = {
+        f"{item.directory}/{name}": text
+        for item in resources
+        if isinstance(item, File)
+        for name, text in item.files.items()
+    }
+    digests: dict[str, str] = {}
+
+    def loaded(path: str, digest: str) -> str:
+        if digest:
+            return digest
+        if path not in digests:
+            digests[path] = content_digest(contents.get(path, ""))
+        return digests[path]
+
+    return [
+        replace(item, names={path: loaded(path, digest) for path, digest in item.names.items()})
+        if isinstance(item, Resolver)
+        else item
+        for item in resources
+    ]

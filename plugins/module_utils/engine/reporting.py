@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What a run found, did, or could not do, for people and as the modules return it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from types import MappingProxyType
+from typing import Any, Optional
+
+from ..kernel.host import Host
+from ..plan.base import Resource
+from ..plan.codec import encode
+from ..plan.forms import printable_data
+from ..resources.base import Operation
+
+_DOING = {"create": "making", "change": "changing", "finish": "bringing up", "delete": "removing"}
+_NAMED_AT_MOST = 3
+_ENTRIES_AT_MOST = 10
+
+
+def subject(method: str, operations: Sequence[Operation[Any]], host: Host, error: BaseException) -> str:
+    """What a step was doing when it failed: the objects the error is about, as far as it says, with what was wanted."""
+    here = [item for item in operations if host.failed_in in namespaces_of(item.resource)] or operations
+    about = [item for item in here if any(name in str(error) for name in _names_of(item.resource))] or here
+    shown = "; ".join(explain(about[:_NAMED_AT_MOST], {"create": "{wanted}"}))
+    more = f" and {len(about) - _NAMED_AT_MOST} more" if len(about) > _NAMED_AT_MOST else ""
+    return f"{_DOING[method]} {shown}{more}"
+
+
+def _ends_of(resource: Any) -> list[Any]:
+    return [end for end in (resource, getattr(resource, "peer", None)) if end is not None]
+
+
+def namespaces_of(resource: Resource) -> list[str]:
+    """The namespaces that its ends are in."""
+    return [getattr(end, "namespace", "") for end in _ends_of(resource)]
+
+
+def _names_of(resource: Resource) -> list[str]:
+    return [getattr(end, "name", resource.key[-1]) for end in _ends_of(resource)]
+
+
+_STATES = {"create": "missing", "delete": "still there"}
+
+
+def _in_short(resource: Resource) -> str:
+    """The plain attributes of an object that are not in its name."""
+    said = {name: value for name, value in _described(resource).items() if isinstance(value, (str, int))}
+    shown = ", ".join(f"{name} {value}" for name, value in said.items() if str(value) not in resource.key)
+    return f"wanted: {shown}" if shown else ""
+
+
+def explain(operations: Iterable[Operation[Any]], states: Optional[Mapping[str, str]] = None) -> list[str]:
+    """A line an object: what it is, and what of it was wanted and found."""
+    lines = []
+    for operation in operations:
+        details = ", ".join(f"{d.attribute}: wanted {d.wanted!r}, found {d.found!r}" for d in operation.differences)
+        state = details or (states or _STATES).get(operation.action, "").format(wanted=_in_short(operation.resource))
+        lines.append(f"{operation.resource.kind} {operation.resource.label}" + (f" ({state})" if state else ""))
+    return lines
+
+
+def report(operations: Sequence[Operation[Any]], broken: Mapping[str, str] = MappingProxyType({})) -> list[Any]:
+    """Operations as the modules return them: action, kind, name; of a change each attribute's two values.
+
+    What was found may be what others wrote: all of it is printable.  What keeps a sandbox from being had is an
+    operation that waits for somebody.
+    """
+    result: list[dict[str, Any]] = [
+        {"action": "wait for", "kind": "sandbox", "name": name, "reason": why} for name, why in sorted(broken.items())
+    ]
+    for operation in operations:
+        entry: dict[str, Any] = {
+            "action": operation.action,
+            "kind": operation.resource.kind,
+            "name": operation.resource.label,
+        }
+        if operation.reason:
+            entry["reason"] = operation.reason
+        if operation.differences:
+            entry["differences"] = [
+                {"attribute": item.attribute, "found": _shown(item.found), "wanted": _shown(item.wanted)}
+                for item in operation.differences
+            ]
+        result.append(entry)
+    return [printable_data(entry) for entry in result]
+
+
+def diff(operations: Sequence[Operation[Any]]) -> dict[str, dict[str, Any]]:
+    """Before and after for ``--diff``: only the objects and attributes that differ, by ``kind name``."""
+    before: dict[str, Any] = {}
+    after: dict[str, Any] = {}
+    for operation in operations:
+        name = f"{operation.resource.kind} {operation.resource.label}"
+        if operation.action == "create":
+            after[name] = _described(operation.resource)
+        elif operation.action == "delete":
+            before[name] = _described(operation.resource)
+            if operation.reason:
+                after[name] = {"stays because": operation.reason}
+        else:
+            before[name] = {item.attribute: _shown(item.found) for item in operation.differences}
+            after[name] = {item.attribute: _shown(item.wanted) for item in operation.differences}
+            if operation.reason:
+                after[name]["made anew because"] = operation.reason
+    return {"before": printable_data(before), "after": printable_data(after)}
+
+
+def _shown(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else encode_value(value)
+
+
+def encode_value(value: Any) -> Any:
+    """A field's value as JSON data."""
+    if isinstance(value, Resource):
+        return encode(value)
+    return {**vars(value)} if hasattr(value, "__dataclass_fields__") else value
+
+
+def _described(resource: Resource) -> dict[str, Any]:
+    return {name: _in_brief(value) for name, value in encode(resource).items() if name != "kind"}
+
+
+def _in_brief(value: Any) -> Any:
+    """A table may have thousands of entries: the first few, and how many there are more."""
+    if not isinstance(value, dict) or len(value) <= _ENTRIES_AT_MOST:
+        return value
+    return {**dict(islice(value.items(), _ENTRIES_AT_MOST)), "…": f"and {len(value) - _ENTRIES_AT_MOST:,} more"}

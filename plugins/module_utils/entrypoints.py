@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""A run on one host: lock, read the plan, let the engine work, keep the plan."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from .engine import engine, gratuitous_arp, reporting
+from .engine.expand_plan import filled
+from .engine.journal import Journal
+from .kernel.host import Host
+from .kernel.nft import RunCommand
+from .plan.base import PlanError, Resource
+from .plan.codec import content_digest
+from .plan.esp import Way
+from .plan.forms import printable_data, printable_lines
+from .plan.links import Link
+from .plan.plan import Plan
+from .probe import reader
+from .resources.base import Operation
+from .state.files import RUN
+from .state.kept import State
+from .state.lock import Locked, locked
+from .verify import prover
+from .verify.source_links import source_links
+
+
+class Refused(Exception):
+    """The run stops; the message says what to do about it, and is printable whatever it shows of others."""
+
+    def __str__(self) -> str:
+        return printable_lines(super().__str__())
+
+
+class Overtaken(Refused):
+    """Another run was here after this one read the host: what was planned is out of date."""
+
+
+class Partly(Refused):
+    """The host is as planned but for sandboxes in namespaces of others; ``result`` is the module's otherwise."""
+
+    def __init__(self, message: str, result: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.result = result
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a host."""
+
+    project: str
+    plan: Optional[str] = None
+    shared: Mapping[str, str] = field(default_factory=dict)
+    """Texts the plan names by digest, as far as the host may lack them."""
+    pair_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The host's keys of encrypted overlays, in hex, by `Way.text`.  They are kept nowhere but in the kernel."""
+    digest: Optional[str] = None
+    revision: int = 0
+    signature: str = ""
+    """What the lease store wrote under the plan's leases, for it to know them again."""
+    based_on: Optional[str] = None
+    strict: bool = False
+    absent: bool = False
+    check: bool = False
+    lock_timeout: float = 60.0
+
+
+@contextlib.contextmanager
+def _in_words(work: str) -> Iterator[None]:
+    """Whatever goes wrong on a host becomes a sentence."""
+    if os.geteuid() != 0:
+        raise Refused(f"{work} needs root on the host: set ansible_become: true or connect as root")
+    try:
+        yield
+    except (PlanError, Locked, *engine.EXPECTED) as error:
+        raise Refused(engine.sentence(error)) from error
+
+
+def converge(request: Request, run_command: RunCommand) -> dict[str, Any]:
+    """Carry the request out; returns the module's result.  Raises Refused, with a sentence, for whatever goes wrong."""
+    with working(request, run_command) as host:
+        return _converge(request, host)
+
+
+@contextlib.contextmanager
+def working(request: Request, run_command: RunCommand) -> Iterator[Host]:
+    """The host, locked for a run that may change it; whatever goes wrong meanwhile is Refused with a sentence."""
+    # Resolvers are not root and must read what is written for them.
+    os.umask(0o022)
+    with _in_words("changing networks"), _lock(request), Host(request.project, run_command) as host:
+        host.thorough = request.absent
+        host.pair_keys = {Way.from_text(way): bytes.fromhex(key) for way, key in request.pair_keys.items()}
+        yield host
+
+
+def probe(
+    project: str, live: bool, declared: bool, run_command: RunCommand, encryption: bool = False
+) -> dict[str, Any]:
+    """Read the host, and whether it is as its kept plan says; ``live`` adds the plan's model and what differs from it,
+    ``declared`` what it follows from, ``encryption`` whether the host can do that.
+
+    Raises Refused.
+    """
+    more = ("model", "declared") if declared else ("model",) if live else ()
+    with _in_words("reading networks"), Host(project, run_command) as host:
+        state = State(project)
+        if not live:
+            host.settled_tables = state.settled_tables
+        result = reader.probe(host, more, encryption)
+        drift = _drift(project, host, strict=live)
+        result["settled"] = drift is not None and not (drift or host.broken or Journal(project).places)
+        if result["settled"] and state.run.is_dir():
+            # No other run comes that would remember it, to a host that is as planned.  A teardown may be under way.
+            with contextlib.suppress(OSError):
+                state.keep_settled_tables(host.settled_tables)
+        if live:
+            result["drift"] = reporting.report(drift or (), host.broken)
+        return result
+
+
+def _drift(project: str, host: Host, strict: bool) -> Optional[list[Operation[Any]]]:
+    """What differs from the kept plan; None if there is none, or (unless strict) if that cannot be told."""
+    kept = State(project).kept
+    try:
+        return engine.Engine(host).compare(_kept_resources(project, kept)) if kept else None
+    except (PlanError, *engine.EXPECTED):
+        if strict:
+            raise
+        return None
+
+
+def _kept_resources(project: str, kept: Mapping[str, Any]) -> list[Resource]:
+    """What the kept plan wants, complete."""
+    return filled(Plan.from_json(kept["plan"]), State(project).shared())
+
+
+@contextlib.contextmanager
+def _lock(request: Request) -> Iterator[None]:
+    if request.check and not RUN.is_dir():
+        # Nothing of ours is there to be changed by another run, and a check leaves no directory behind.
+        yield
+        return
+    with locked(f"project {request.project}", request.lock_timeout, last_out=request.absent):
+        yield
+
+
+def _converge(request: Request, host: Host) -> dict[str, Any]:
+    state, worker = State(request.project), engine.Engine(host)
+    if request.absent:
+        result = outcome(worker, worker.clear(request.check))
+        if not request.check:
+            result["changed"] = result["changed"] or bool(state.kept)
+            state.drop()
+        return result
+    text, digest = _plan_text(request, state.kept)
+    plan = Plan.from_json(text)
+    if plan.project != request.project:
+        raise Refused(f"the plan is for project {plan.project}, the call for {request.project}")
+    texts = _shared_texts(request, state, plan)
+    resources = filled(plan, texts)
+    host.settled_tables = state.settled_tables
+    broken: Optional[engine.Broken] = None
+    try:
+        operations = worker.converge(resources, request.check)
+    except engine.Broken as error:
+        broken, operations = error, error.operations
+    if not request.check:
+        state.keep(text, digest, request.revision, texts, request.signature)
+        state.keep_settled_tables(host.settled_tables)
+        gratuitous_arp.announce(gratuitous_arp.due(operations, resources))
+    result = {**outcome(worker, operations), "digest": digest}
+    if broken is not None:
+        raise Partly(str(broken), result)
+    return result
+
+
+def _shared_texts(request: Request, state: State, plan: Plan) -> dict[str, str]:
+    """What the plan shares with other hosts: what came along, else what the host keeps."""
+    wanted = plan.shared
+    for digest, text in request.shared.items():
+        if content_digest(text) != digest:
+            raise Refused("a table that came is not the one that was made: its digest differs")
+    kept = state.shared() if wanted - request.shared.keys() else {}
+    return {digest: text for digest, text in {**kept, **request.shared}.items() if digest in wanted}
+
+
+def _plan_text(request: Request, kept: dict[str, Any]) -> tuple[str, str]:
+    newest = int(kept.get("revision", 0))
+    if request.revision < newest:
+        raise Overtaken(
+            f"this host already has a newer plan (revision {newest}) than the one that came (revision "
+            f"{request.revision}): another controller has been here. Run again, so that the plan is made anew."
+        )
+    if request.plan is None:
+        if not kept or kept.get("digest") != request.digest:
+            raise Refused("this host has no plan of that digest: send the plan itself")
+        return str(kept["plan"]), str(kept["digest"])
+    digest = content_digest(request.plan)
+    if request.digest is not None and digest != request.digest:
+        raise Refused("the plan that came is not the one that was made: its digest differs")
+    if request.based_on is not None and kept.get("digest", "") not in (request.based_on, digest):
+        _refuse_overtaken(request.strict, str(kept.get("plan", "{}")), request.plan)
+    return request.plan, digest
+
+
+def _refuse_overtaken(strict: bool, kept: str, text: str) -> None:
+    """Raise Overtaken for a plan that would lose what modules made after this run read the host."""
+    alone, wanted = (json.loads(plan).get("alone", {}) for plan in (kept, text))
+    if strict or alone != wanted:
+        raise Overtaken("another run changed this host after this one had read it. Run again.")
+
+
+def outcome(worker: engine.Engine, operations: Sequence[Operation[Any]]) -> dict[str, Any]:
+    """What a module returns of a run."""
+    return {
+        "changed": bool(operations),
+        "operations": reporting.report(operations),
+        "diff": reporting.diff(operations),
+        "warnings": printable_data(worker.warnings),
+    }
+
+
+def verify(project: str, digest: str, checks: Sequence[Mapping[str, Any]], run_command: RunCommand) -> dict[str, Any]:
+    """Prove that the host is as planned and that its data plane works; see `prover.verify`.  Raises Refused."""
+    with _in_words("verifying networks"), Host(project, run_command) as host:
+        result = prover.verify(host, checks)
+        kept = State(project).kept
+        if kept.get("digest") != digest:
+            drift = ["the host was not brought to what is declared now: run cnm.fabric.site"]
+        else:
+            resources = _kept_resources(project, kept)
+            drift = [item.text for item in engine.Engine(host).compare(resources)]
+            drift += [f"sandbox {name} cannot be had: {why}" for name, why in sorted(host.broken.items())]
+            result["misses"] += _source_link_misses(host, resources)
+        for text in drift:
+            miss = {"check": "plan", "target": "host", "wanted": "nothing to do", "found": text}
+            result["misses"].append({"sandbox": "host", **miss})
+        return dict(printable_data(result))
+
+
+def _source_link_misses(host: Host, resources: Sequence[Resource]) -> list[dict[str, str]]:
+    """A miss for each link that can receive or take away what others on the parent of a LAN network send."""
+    parents = {
+        item.parent.link for item in resources if isinstance(item, Link) and item.parent and item.type == "macvlan"
+    }
+    wanted = "no macvlan link of mode source on it"
+    return [
+        {"sandbox": "host", "check": "parent", "target": parent, "wanted": wanted, "found": f"{link} in {where}"}
+        for parent, link, where in source_links(host, parents)
+    ]

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Namespaces that somebody else owns, found by what their owners call them.  Reads only.
+
+Docker is asked over its socket, in a request that the standard library can make: its SDK would be one more thing to
+install on every host.  The others have programs that answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import shutil
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from ..plan.forms import OWNERS
+from . import contained, namespaces
+from .files import open_guarded
+from .nft import RunCommand
+
+_DOCKER_HOST = "unix:///var/run/docker.sock"
+_UNIX = "unix://"
+_PATIENCE_S = 10
+_LONGEST = 4 << 20
+"""Octets of an answer."""
+_OF_THE_HOST = ("/etc/", "/usr/", "/run/systemd/", "/run/NetworkManager/")
+_TIMED_OUT = 124
+"""What timeout(1) ends with."""
+_SEARCH_PATH = "/usr/bin:/bin:/usr/local/bin"
+
+
+class OwnerError(Exception):
+    """There is no such namespace to be had; the message says why, and what to do."""
+
+
+class Silent(OwnerError):
+    """Who should know the namespace does not answer: not about another one either."""
+
+
+@dataclass(frozen=True)
+class Owned:
+    """A namespace as its owner has it now."""
+
+    path: str
+    number: int
+    """By which the kernel knows it."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """``resolv.conf`` and ``hosts`` of the owner's processes: where they are on the host."""
+
+
+def words(owner: str, reference: str) -> str:
+    """Who that is, for people."""
+    noun = {
+        "docker": "the container {} of Docker",
+        "podman": "the container {} of podman",
+        "pid": "the process {}",
+        "machine": "the machine {}",
+        "path": "{}",
+    }[owner]
+    return noun.format(reference)
+
+
+def find(owner: str, reference: str, run_command: RunCommand) -> Owned:
+    """The owner's namespace.  Raises OwnerError, or FormError if the reference is none of such an owner's."""
+    reference = OWNERS[owner](reference)
+    path, files = _FINDERS[owner](reference, run_command)
+    number = namespaces.number(path)
+    if number is None:
+        raise OwnerError(_gone(owner, reference, path))
+    if number == namespaces.own_number():
+        raise OwnerError(
+            f"{words(owner, reference)} is in the host's own network namespace; what is to use the host's network is a "
+            "sandbox with network_mode: host"
+        )
+    return Owned(path, number, files)
+
+
+def _gone(owner: str, reference: str, path: str) -> str:
+    if owner == "path":
+        return f"{path} is no network namespace" if os.path.exists(path) else f"there is no {path}"
+    return f"{words(owner, reference)} has no network namespace: it ended just now"
+
+
+_Place = tuple[str, dict[str, str]]
+
+
+def _of_process(pid: int) -> str:
+    return f"/proc/{pid}/ns/net"
+
+
+class _SocketConnection(http.client.HTTPConnection):
+    """HTTP over a socket of the file system."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_PATIENCE_S)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _request(where: str, path: str) -> str:
+    """Status and text of the answer.  Raises OwnerError."""
+    connection = _SocketConnection(where[len(_UNIX) :])
+    with contextlib.closing(connection):
+        try:
+            connection.request("GET", path, headers={"Host": "docker"})
+            response = connection.getresponse()
+            return f"{response.status} {_whole(response.read(_LONGEST + 1)).decode(errors='backslashreplace')}"
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            raise OwnerError(_no_engine(where, reason)) from error
+
+
+def _whole(data: bytes) -> bytes:
+    if len(data) > _LONGEST:
+        raise ValueError(f"it says more than {_LONGEST >> 20} MB")
+    return data
+
+
+def _no_engine(where: str, reason: str) -> str:
+    return f"no Docker Engine answers at {where} ({reason}): start it, or name its socket in DOCKER_HOST"
+
+
+def _ask_docker(path: str) -> tuple[int, Any]:
+    """Status and answer.  A child asks, as an answer may come octet by octet and have no end."""
+    where = os.environ.get("DOCKER_HOST") or _DOCKER_HOST
+    if not where.startswith(_UNIX):
+        raise OwnerError(f"DOCKER_HOST is {where}: only a Docker Engine of this host, at unix://…, has namespaces here")
+    (answer,) = contained.each(lambda asked: _request(where, asked), [path], _PATIENCE_S)
+    if answer.broken:
+        raise Silent(_no_engine(where, f"nothing in {_PATIENCE_S} seconds"))
+    if answer.error:
+        raise Silent(answer.error)
+    status, _space, text = answer.text.partition(" ")
+    try:
+        return int(status), json.loads(text or "null")
+    except ValueError as error:
+        raise OwnerError(_no_engine(where, "what answers is none")) from error
+
+
+def _docker(reference: str, run_command: RunCommand) -> _Place:
+    del run_command
+    status, said = _ask_docker(f"/containers/{quote(reference, safe='')}/json")
+    who = words("docker", reference)
+    if status == http.client.NOT_FOUND:
+        raise OwnerError(f"this host's Docker Engine has no container {reference}: start it with --network none")
+    if status != http.client.OK or not isinstance(said, dict):
+        raise OwnerError(f"the Docker Engine says of the container {reference}: {_message(said) or f'status {status}'}")
+    return _container(who, said)
+
+
+def _message(said: Any) -> str:
+    return str(said.get("message", "")) if isinstance(said, dict) else ""
+
+
+def _podman(reference: str, run_command: RunCommand) -> _Place:
+    who = words("podman", reference)
+    code, output, errors = _run(run_command, ["podman", "inspect", "--type", "container", "--", reference], "podman")
+    if code:
+        if "no such container" in errors.lower():
+            raise OwnerError(f"root's podman on this host has no container {reference}: start it with --network none")
+        raise OwnerError(f"podman says of the container {reference}: {errors.strip() or f'exit code {code}'}")
+    try:
+        said = json.loads(output)[0]
+    except (ValueError, LookupError) as error:
+        raise OwnerError(f"podman inspect says nothing of the container {reference}") from error
+    return _container(who, said)
+
+
+def _container(who: str, said: Mapping[str, Any]) -> _Place:
+    """Docker's engine and podman describe a container alike.  Raises OwnerError for anything else too."""
+    try:
+        return _described(who, said)
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise OwnerError(f"what is said of {who} is no description of a container") from error
+
+
+def _described(who: str, said: Mapping[str, Any]) -> _Place:
+    state, mode = said.get("State") or {}, str((said.get("HostConfig") or {}).get("NetworkMode", ""))
+    if mode != "none":
+        raise OwnerError(
+            f"{who} has a network of its own (--network {mode or 'default'}): make it with --network none, so that its "
+            "namespace is there to be connected"
+        )
+    if not state.get("Running") or not state.get("Pid"):
+        raise OwnerError(f"{who} does not run ({state.get('Status') or 'stopped'}): start it")
+    files = {"resolv.conf": said.get("ResolvConfPath"), "hosts": said.get("HostsPath")}
+    mounts = {str(item.get("Destination")): str(item.get("Source")) for item in said.get("Mounts") or ()}
+    files.update({name: mounts[f"/etc/{name}"] for name in files if f"/etc/{name}" in mounts})
+    places = {name: _without_links(path) for name, path in files.items() if path}
+    return _of_process(int(state["Pid"])), {name: path for name, path in places.items() if _is_its_own(path)}
+
+
+def _without_links(path: Any) -> str:
+    """The same without the one link that every system has."""
+    text = str(path)
+    return text[len("/var") :] if text.startswith("/var/run/") else text
+
+
+def _is_its_own(path: str) -> bool:
+    """Whether a file is there and is the container's, and not one of the host's that is mounted in it.
+
+    `open_guarded` finds it by the same path later, and follows no link either.
+    """
+    try:
+        descriptor = open_guarded(path, os.O_RDONLY)
+    except (OSError, ValueError):
+        return False
+    try:
+        return not path.startswith(_OF_THE_HOST) and not any(
+            os.path.samestat(os.fstat(descriptor), os.stat(one))
+            for one in ("/etc/resolv.conf", "/etc/hosts")
+            if os.path.exists(one)
+        )
+    finally:
+        os.close(descriptor)
+
+
+def _pid(reference: str, run_command: RunCommand) -> _Place:
+    del run_command
+    if not os.path.exists(f"/proc/{reference}"):
+        raise OwnerError(f"there is no process {reference} on this host: it ended, or was never there")
+    return _of_process(int(reference)), {}
+
+
+def _machine(reference: str, run_command: RunCommand) -> _Place:
+    arguments = ["machinectl", "show", "--property=Leader", "--value", "--", reference]
+    code, output, errors = _run(run_command, arguments, "systemd-container")
+    leader = output.strip()
+    if code or not re.fullmatch("[0-9]{1,10}", leader):
+        reason = errors.strip() or f"exit code {code}"
+        raise OwnerError(f"there is no machine {reference} on this host ({reason}): start it with --private-network")
+    return _of_process(int(leader)), {}
+
+
+def _path(reference: str, run_command: RunCommand) -> _Place:
+    del run_command
+    return reference, {}
+
+
+def _run(run_command: RunCommand, arguments: list[str], package: str) -> tuple[int, str, str]:
+    program = shutil.which(arguments[0], path=_SEARCH_PATH)
+    if program is None:
+        raise OwnerError(f"this host has no program {arguments[0]}: install the package {package}")
+    # It may wait for somebody who does not answer.
+    limit = shutil.which("timeout", path=_SEARCH_PATH)
+    code, output, errors = run_command([*([limit, "-k1", str(_PATIENCE_S)] if limit else []), program, *arguments[1:]])
+    if limit and code == _TIMED_OUT:
+        raise Silent(f"{arguments[0]} says nothing in {_PATIENCE_S} seconds: see what it waits for")
+    if len(output) > _LONGEST:
+        raise OwnerError(f"{arguments[0]} says more than {_LONGEST >> 20} MB")
+    return code, output, errors
+
+
+_FINDERS: dict[str, Callable[[str, RunCommand], _Place]] = {
+    "docker": _docker,
+    "podman": _podman,
+    "pid": _pid,
+    "machine": _machine,
+    "path": _path,
+}

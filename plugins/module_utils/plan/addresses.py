@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Resources: addresses, routes, routing rules, forwarding entries and neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import ClassVar, Optional
+
+from .base import Key, Resource
+
+
+@dataclass(frozen=True)
+class Address(Resource):
+    """An address with its prefix length on a link.  All addresses of global scope on our links are ours."""
+
+    kind: ClassVar[str] = "address"
+    namespace: str
+    link: str
+    address: str
+    connected: bool = True
+    """Whether the kernel has the on-link route that comes with the address; a link that is down has none to show."""
+
+    @property
+    def key(self) -> Key:
+        return (self.kind, self.namespace, self.link, self.address)
+
+    @property
+    def inside(self) -> tuple[Key, ...]:
+        return (("namespace", self.namespace), ("link", self.namespace, self.link))
+
+
+@dataclass(frozen=True)
+class Route(Resource):
+    """A unicast route in the main table.  Ours carry `ROUTE_PROTOCOL` or, made by a module, `ROUTE_PROTOCOL_ALONE`."""
+
+    kind: ClassVar[str] = "route"
+    namespace: str
+    destination: str
+    """``default`` or a prefix."""
+    family: int = 4
+    via: Optional[str] = None
+    link: str = ""
+    alone: bool = False
+    """Whether a module made it by itself: what `ALONE` is for objects that have room for a role."""
+
+    @property
+    def key(self) -> Key:
+        return (self.kind, self.namespace, str(self.family), self.destination)
+
+    @property
+    def inside(self) -> tuple[Key, ...]:
+        # The kernel drops a link's routes with the address they were reached through.
+        return (
+            ("namespace", self.namespace),
+            ("link", self.namespace, self.link),
+            ("addresses", self.namespace, self.link),
+        )
+
+    @property
+    def label(self) -> str:
+        return "/".join(part for part in (self.namespace, self.destination) if part)
+
+
+@dataclass(frozen=True)
+class Rule(Resource):
+    """A rule of policy routing (ip-rule(8)): which table a packet's route comes from, or that it has none.
+
+    Ours carry `ROUTE_PROTOCOL` and one of the project's two priorities; see `rule_priority`.
+    """
+
+    kind: ClassVar[str] = "rule"
+    namespace: str
+    family: int
+    priority: int
+    incoming: str = ""
+    """The link it comes in by; ``lo`` is what the host itself sends.  "" is any."""
+    destination: str = ""
+    """A prefix; "" is any."""
+    table: int = 0
+    """0: no table, the packet is dropped."""
+
+    @property
+    def key(self) -> Key:
+        which = (str(self.priority), self.incoming, self.destination)
+        return (self.kind, self.namespace, str(self.family), *which)
+
+    @property
+    def inside(self) -> tuple[Key, ...]:
+        return (("namespace", self.namespace),) if self.namespace else ()
+
+    @property
+    def label(self) -> str:
+        words = f"from {self.incoming or 'all'} to {self.destination or 'all'}"
+        return f"{self.namespace}/{words}" if self.namespace else words
+
+
+@dataclass(frozen=True)
+class Fdb(Resource):
+    """The forwarding table of a VXLAN link that is a bridge's port: behind which VTEP each remote endpoint is.
+
+    Every entry is two of the kernel's: one of the link itself (``self permanent dst VTEP``), one of the bridge
+    (``master static sticky``).  All permanent entries of a link of ours are ours.
+    """
+
+    kind: ClassVar[str] = "fdb"
+    namespace: str
+    link: str
+    entries: dict[str, str] = field(default_factory=dict)
+    """MAC address to VTEP."""
+    flood: tuple[str, ...] = ()
+    """VTEPs that get a copy of what has no entry, broadcasts among it; sorted."""
+    table: str = ""
+    """Digest of the shared table (see `Plan.shared`) that has the entries, where they are not written out."""
+    flooded: bool = False
+    """Whether `flood` is all VTEPs of that table."""
+
+    @property
+    def key(self) -> Key:
+        return (self.kind, self.namespace, self.link)
+
+    @property
+    def inside(self) -> tuple[Key, ...]:
+        return (("namespace", self.namespace), ("link", self.namespace, self.link))
+
+
+@dataclass(frozen=True)
+class Neighbours(Resource):
+    """The permanent entries of a link's ARP and ND tables; all of them on a link of ours are ours."""
+
+    kind: ClassVar[str] = "neighbour"
+    namespace: str
+    link: str
+    entries: dict[str, str] = field(default_factory=dict)
+    """Address to MAC address."""
+    table: str = ""
+    """As `Fdb.table`."""
+
+    @property
+    def key(self) -> Key:
+        return (self.kind, self.namespace, self.link)
+
+    @property
+    def inside(self) -> tuple[Key, ...]:
+        return (("namespace", self.namespace), ("link", self.namespace, self.link))

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Resources as JSON, and back."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields
+from functools import cache
+from typing import Any, TypeVar
+
+from .base import PlanError, Resource
+from .fields import checked
+from .forms import FormError, printable, quoted
+from .kinds import FOUND_CHECKS, KINDS, PLANNED_CHECKS
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Without the garbage collector, which would go through all that is being read again and again: nothing in it is
+    garbage, and checking every field costs no more than that.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+_LARGEST = 1 << 28
+
+
+def parsed(text: str, what: str) -> Any:
+    """The JSON data of a text of at most a quarter of a gigabyte."""
+    try:
+        if len(text) > _LARGEST:
+            raise PlanError(f"the {what} is larger than {_LARGEST >> 20} MB")
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise PlanError(f"the {what} is not JSON: {printable(error)}") from error
+
+
+def content_digest(text: str) -> str:
+    """SHA-256 of a text, in hex."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def _defaults(cls: type[Any]) -> dict[str, Any]:
+    """The default of each field of a dataclass, `MISSING` where it has none."""
+    result = {}
+    for spec in fields(cls):
+        made = spec.default_factory() if spec.default_factory is not MISSING else MISSING
+        result[spec.name] = spec.default if spec.default is not MISSING else made
+    return result
+
+
+@cache
+def _required(cls: type[Any]) -> frozenset[str]:
+    return frozenset(spec.name for spec in fields(cls) if spec.default is MISSING and spec.default_factory is MISSING)
+
+
+def _said(value: Any) -> dict[str, Any]:
+    """A resource, or a part of one, as JSON has it: its fields, without those that have their default value."""
+    defaults = _defaults(value.__class__)
+    said = {name: item for name, item in vars(value).items() if item != defaults[name]}
+    kind = getattr(value, "kind", "")
+    return {"kind": kind, **said} if kind else said
+
+
+# A plan of thousands is worth not looking for what contains itself: nothing here does.
+to_text = json.JSONEncoder(default=_said, sort_keys=True, separators=(",", ":"), check_circular=False).encode
+
+
+def encode(resource: Resource) -> dict[str, Any]:
+    """A resource as JSON data; fields with their default value are left out."""
+    data: dict[str, Any] = json.loads(to_text(resource))
+    return data
+
+
+_R = TypeVar("_R", bound=Resource)
+
+
+def _made(cls: type[_R], values: Mapping[str, Any]) -> _R:
+    """The resource with these fields.  A frozen dataclass would set them one by one, each by a call of its own: for a
+    plan of thousands that takes as long as all checks.
+    """
+    required: Any = _required(cls)
+    if not required <= values.keys():
+        raise FormError(f"it has no {' and no '.join(sorted(required - values.keys()))}")
+    made = object.__new__(cls)
+    vars(made).update(_defaults(cls))
+    vars(made).update(values)
+    return made
+
+
+def decode(data: Any, found: bool = False) -> Resource:
+    """The resource of that JSON data: one of a plan or, with ``found``, one that a host has found and noted.
+
+    PlanError if its kind is unknown, a field is missing or does not have its form (see `fields`).
+    """
+    kind = data.get("kind") if isinstance(data, dict) else None
+    cls = KINDS.get(kind) if isinstance(kind, str) else None
+    if cls is None:
+        raise PlanError(f"the plan has a resource of kind {quoted(kind)}, which this version does not know")
+    try:
+        values = checked((FOUND_CHECKS if found else PLANNED_CHECKS)[cls.kind], data)
+        del values["kind"]
+        return _made(cls, values)
+    except (FormError, TypeError) as error:
+        raise PlanError(f"the plan has a {kind} that cannot be read: {error}") from error
+
+
+def can_be_put_back(found: Resource) -> bool:
+    """Whether a resource as it was found can be written down and made anew.
+
+    What somebody else made of an object of ours may have names or texts that nothing of ours says.
+    """
+    try:
+        decode(encode(found), found=True)
+    except (PlanError, UnicodeError):
+        return False
+    return True

@@ -1,0 +1,61 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""All kinds of resources, with the checks of their fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .addresses import Address, Fdb, Neighbours, Route, Rule
+from .balancing import Ipvs, IpvsTimeouts, RealServer
+from .base import Resource
+from .encryption import Xfrm
+from .fields import FOUND, PLANNED, Check, part_of
+from .links import Link, Namespace, Parent, Peer, Port, Vxlan
+from .nftables import Chain, Collection, DockerUser, Nftables
+from .settings import File, Resolver, Sysctl
+
+
+def shared_by(resource: Resource) -> list[str]:
+    """Digests of the shared texts that a resource names."""
+    if isinstance(resource, (Fdb, Neighbours)):
+        return [resource.table] if resource.table else []
+    if isinstance(resource, File):
+        return [digest for digests in resource.shared.values() for digest in digests]
+    if isinstance(resource, Nftables):
+        return [digest for collection in resource.collections for digest in collection.tables]
+    if isinstance(resource, Xfrm):
+        return list(resource.tables)
+    return []
+
+
+KINDS: dict[str, type[Resource]] = {
+    cls.kind: cls
+    for cls in (
+        *(Nftables, DockerUser, Xfrm, Sysctl, Rule, Namespace, Link, Address, Fdb, Neighbours, Route),
+        *(Ipvs, IpvsTimeouts, File, Resolver),
+    )
+}
+
+PARTS: dict[tuple[str, str], tuple[type[Any], bool]] = {
+    ("link", "peer"): (Peer, False),
+    ("link", "port"): (Port, False),
+    ("link", "vxlan"): (Vxlan, False),
+    ("link", "parent"): (Parent, False),
+    ("nftables", "collections"): (Collection, True),
+    ("nftables", "chains"): (Chain, True),
+    ("ipvs", "servers"): (RealServer, True),
+}
+"""By kind and field, whose class the field's value is, and whether it is a list of them."""
+
+
+def _complete(table: Mapping[str, Mapping[str, Check]]) -> dict[str, dict[str, Check]]:
+    """The checks of all fields by kind, those that hold parts among them."""
+    result: dict[str, dict[str, Check]] = {kind: {"kind": str, **table[kind]} for kind in KINDS}
+    for (kind, name), (cls, several) in PARTS.items():
+        result[kind][name] = part_of(cls, table[cls.__name__], several)
+    return result
+
+
+PLANNED_CHECKS, FOUND_CHECKS = _complete(PLANNED), _complete(FOUND)

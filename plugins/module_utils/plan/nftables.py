@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Resources: nftables tables, and the one rule in Docker's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from .base import Key, Resource
+
+
+@dataclass(frozen=True)
+class Chain:
+    """A chain of a table: ``hook`` is ``type filter hook forward priority 0``-like text, "" for a regular chain."""
+
+    name: str
+    hook: str = ""
+    rules: tuple[str, ...] = ()
+    user: bool = False
+    """The user's own chain: made if it is missing, its content never read or changed."""
+
+
+@dataclass(frozen=True)
+class Collection:
+    """A set or map of a table, its declaration and elements in nft's language."""
+
+    name: str
+    declaration: str
+    """``type ifname;`` for a set, ``type ipv4_addr : verdict;`` for a map, with flags if any."""
+    elements: tuple[str, ...] = ()
+    tracked: bool = False
+    """Whether its elements translate connections: those of elements that come or go have to be forgotten."""
+    tables: tuple[str, ...] = ()
+    """Digests of the meshes whose remote VTEPs are its elements, each as ``VNI . VTEP``; of the family in its name."""
+
+    @property
+    def noun(self) -> str:
+        """``set`` or ``map``."""
+        return "map" if ":" in self.declaration else "set"
+
+
+@dataclass(frozen=True)
+class Nftables(Resource):
+    """One nftables table with everything in it, changed in one transaction."""
+
+    kind: ClassVar[str] = "nftables"
+    namespace: str
+    family: str
+    name: str
+    role: str = ""
+    collections: tuple[Collection, ...] = ()
+    chains: tuple[Chain, ...] = ()
+    flags: str = ""
+    """As found: ``dormant`` is a table whose rules are asleep."""
+    users: str = ""
+    """As found: the user's own chains and sets as nft prints them, put back where the table has to be made anew."""
+
+    @property
+    def key(self) -> Key:
+        return (self.kind, self.namespace, self.family, self.name)
+
+    @property
+    def inside(self) -> tuple[Key, ...]:
+        return (("namespace", self.namespace),) if self.namespace else ()
+
+    @property
+    def label(self) -> str:
+        table = f"{self.family} {self.name}"
+        return f"{self.namespace}/{table}" if self.namespace else table
+
+
+@dataclass(frozen=True)
+class DockerUser(Resource):
+    """The rule in Docker's chain DOCKER-USER that lets by what our own table has let by."""
+
+    kind: ClassVar[str] = "docker_user"
+    family: int
+    """4 or 6: ``iptables`` or ``ip6tables``."""
+
+    @property
+    def key(self) -> Key:
+        return (self.kind, str(self.family))
+
+    @property
+    def label(self) -> str:
+        return f"DOCKER-USER ipv{self.family}"

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The peer table of a network that spans hosts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .base import PlanError
+from .codec import parsed, to_text
+from .fields import MESH, checked
+from .forms import FormError
+
+
+@dataclass(frozen=True)
+class Mesh:
+    """Who is on a network that spans hosts: computed once for all of them, and travels beside the plans.
+
+    A plan names it by the digest of its text; what a host makes of it leaves out the host's own endpoints.
+    """
+
+    network: str
+    vni: int
+    vteps: dict[str, str]
+    """VTEP address by host."""
+    endpoints: tuple[tuple[str, str, str, tuple[str, ...], tuple[str, ...]], ...]
+    """Host, sandbox, MAC address, bare addresses and names of each, sorted by sandbox."""
+
+    def others(self, host: str) -> dict[str, str]:
+        """VTEP address by host, of the other hosts."""
+        return {name: address for name, address in self.vteps.items() if name != host}
+
+    def to_json(self) -> str:
+        """The text whose digest plans have."""
+        return to_text(vars(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Mesh:
+        """Read what `to_json` wrote; PlanError says what is wrong with the text."""
+        try:
+            return cls(**checked(MESH, parsed(text, "table of endpoints")))
+        except (FormError, TypeError) as error:
+            raise PlanError(f"a table of endpoints cannot be read: {error}") from error

@@ -1,0 +1,365 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What the planner must know of a host.  Reads only, and needs nothing installed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Optional
+
+from ..kernel import ipvs, namespaces
+from ..kernel.files import read_text
+from ..kernel.host import Host
+from ..kernel.listening_sockets import listeners
+from ..kernel.management_link import reached_by
+from ..kernel.netfilter import Netfilter
+from ..kernel.nft import NftError
+from ..plan.marks import LAN_GROUP, OTHERS, RESOLVER_USER, USED, project_of, pruned, role_of, table_name
+from ..plan.nftables import Nftables
+from ..resources import docker_user, own_namespaces, resolver
+from ..resources.nftables import FAMILY
+from ..resources.nftables_reading import UNREADABLE, listed
+from ..resources.sysctl import FORWARDING, forwarding_of, read_sysctl
+from ..resources.xfrm import lacking
+from ..state.kept import State
+from ..state.sysctls import former_values
+
+_NFTABLES_CONF = Path("/etc/nftables.conf")
+_UNITS = Path("/etc/systemd/system")
+_NEIGHBOURS = ("gc_thresh1", "gc_thresh2", "gc_thresh3")
+_RA_PROTOCOL = 9
+_MAC_LENGTH = 17
+_TAKING = ("bridge", "bond", "team", "openvswitch")
+"""Kinds of links that take all that comes by their ports."""
+_SCOPE_GLOBAL = 0
+_OTHERS_NAMESPACES = ("/run/docker/netns",)
+"""Where a Docker Engine keeps the namespaces of its overlays; ``docker info`` shows none of them."""
+_RESOLV_CONF = Path("/etc/resolv.conf")
+_BEHIND_A_STUB = (
+    Path("/run/systemd/resolve/resolv.conf"),
+    Path("/run/NetworkManager/no-stub-resolv.conf"),
+    Path("/run/dnsmasq/resolv.conf"),
+)
+_OS_RELEASE = "/etc/os-release"
+_SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"
+
+
+def read_resolv_conf(text: str) -> dict[str, list[str]]:
+    """resolv.conf's servers, search domains and options; of search lines the last counts (resolv.conf(5))."""
+    result: dict[str, list[str]] = {"servers": [], "search": [], "options": []}
+    for line in text.splitlines():
+        words = line.split("#")[0].split(";")[0].split()
+        if len(words) < 2:
+            continue
+        if words[0] == "nameserver":
+            result["servers"].append(words[1].partition("%")[0])
+        elif words[0] in ("search", "domain"):
+            result["search"] = words[1:]
+        elif words[0] == "options":
+            result["options"] += words[1:]
+    return result
+
+
+def _is_address(server: str) -> bool:
+    try:
+        ip_address(server)
+    except ValueError:
+        return False
+    return True
+
+
+def resolvers(paths: Sequence[Path] = (_RESOLV_CONF, *_BEHIND_A_STUB)) -> dict[str, list[str]]:
+    """The host's resolver settings; where it asks a stub on its loopback, the servers behind that if they are known."""
+    settings = {"servers": [], "search": [], "options": []}  # type: dict[str, list[str]]
+    for position, path in enumerate(paths):
+        text = read_text(str(path))
+        if text is None:
+            continue
+        found = read_resolv_conf(text)
+        found["servers"] = [server for server in found["servers"] if _is_address(server)]
+        if position == 0:
+            settings = found
+        servers = [server for server in found["servers"] if not ip_address(server).is_loopback]
+        if servers:
+            return {**settings, "servers": servers}
+    return settings
+
+
+def _role(link: Mapping[str, Any], project: str) -> Optional[str]:
+    """What the link is to this project, which made it; a bridge that it but uses is somebody else's."""
+    role = role_of(link["alias"], project)
+    return None if role is not None and role.startswith(USED) else role
+
+
+def _foreign_routes(host: Host) -> list[dict[str, Any]]:
+    snapshot = host.snapshot("")
+    result = []
+    for route in snapshot.routes:
+        link = snapshot.link_by_index(route["dev"] or 0)
+        # What modules made by themselves is no plan's: its prefixes are taken like anybody's.
+        if link is None or pruned(_role(link, host.project)):
+            continue
+        result.append({"destination": route["destination"], "link": link["name"], "via": route["via"]})
+    return sorted(result, key=lambda item: (item["destination"], item["link"]))
+
+
+def _foreign_addresses(host: Host) -> list[dict[str, Any]]:
+    """Addresses that other hosts may know this one by, with their links and the links' MTUs."""
+    snapshot = host.snapshot("")
+    result = []
+    for entry in snapshot.addresses:
+        link = snapshot.link_by_index(entry["index"])
+        if link is None or entry["scope"] != _SCOPE_GLOBAL or _role(link, host.project) is not None:
+            continue
+        address = entry["address"].partition("/")[0]
+        if not ip_address(address).is_loopback:
+            result.append({"address": address, "link": link["name"], "mtu": link["mtu"]})
+    return sorted(result, key=lambda item: (item["link"], item["address"]))
+
+
+def _foreign_vnis(host: Host) -> list[int]:
+    """VNIs of VXLANs that no plan of this project made, wherever they are: a host has one of each VNI and port.
+
+    Our own namespaces need no look; in others a mark of ours proves nothing.
+    """
+    own, planned = own_namespaces.recorded(host.project), own_namespaces.planned(host.project)
+    places = [
+        name
+        for name, number in namespaces.numbers().items()
+        if (name not in planned if own is None else name not in own or own[name].number != number)
+    ]
+    places += [f"{folder}/{name}" for folder in _OTHERS_NAMESPACES for name in _listed(folder)]
+    found: set[int] = set()
+    for place in ["", *places]:
+        try:
+            links = host.links(place).values() if place else host.snapshot("").links.values()
+        except (OSError, ValueError, LookupError):
+            continue
+        found.update(
+            link["data"]["id"]
+            for link in links
+            if link["kind"] == "vxlan"
+            and "id" in link["data"]
+            and not (not place and pruned(role_of(link["alias"], host.project)))
+        )
+    return sorted(found)
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except OSError:
+        return []
+
+
+def _links(host: Host) -> list[dict[str, Any]]:
+    """Links that a network might be made on: not the many that lead into somebody's namespace and are a bridge's."""
+    snapshot = host.snapshot("")
+    result = []
+    for link in snapshot.links.values():
+        if link["master"] and link["link_netnsid"] is not None:
+            continue
+        owner, role = project_of(link["alias"]), _role(link, host.project)
+        made = link["group"] == LAN_GROUP and (pruned(role) or not link["alias"])
+        master, below = snapshot.link_by_index(link["master"]), None
+        if link["link_netnsid"] is None and link["link"] != link["index"]:
+            below = snapshot.link_by_index(link["link"])
+        result.append(
+            {
+                "name": link["name"],
+                "kind": link["kind"],
+                "mtu": link["mtu"],
+                "up": link["up"],
+                "loopback": link["loopback"],
+                "ethernet": len(link["mac"]) == _MAC_LENGTH,
+                "below": below["name"] if below and link["kind"] != "veth" else "",
+                "master": master["name"] if master and link["slave"] in _TAKING else "",
+                "ours": role if role is not None and pruned(role) else "",
+                "made": made,
+                "owner": owner if owner is not None and owner != host.project else "",
+            }
+        )
+    return sorted(result, key=lambda item: str(item["name"]))
+
+
+def _foreign_bridges(host: Host) -> list[str]:
+    links = host.snapshot("").links.values()
+    return sorted(link["name"] for link in links if link["kind"] == "bridge" and not link["alias"].startswith("cnm:"))
+
+
+def _table(host: Host) -> Optional[Nftables]:
+    """The project's table, None if there is no such table or nobody can read it."""
+    item = Nftables("", FAMILY, table_name(host.project))
+    table = listed(host, [item], {})[item.key]
+    return table if table is not None and table.role and table.flags != UNREADABLE else None
+
+
+def _others(table: Optional[Nftables]) -> Sequence[str]:
+    """The rules about what is not ours."""
+    return next((chain.rules for chain in table.chains if chain.name == OTHERS), ()) if table is not None else ()
+
+
+def _forwarded_before(table: Optional[Nftables]) -> list[int]:
+    """Which families the host forwarded before we asked it to.  Where the record is lost, the table still knows."""
+    others = _others(table)
+    former = {name: entry["value"] for name, entry in former_values().items()}
+    result = []
+    for family, name in FORWARDING.items():
+        closed = name not in former and f"meta nfproto ipv{family} drop" in others
+        if not closed and former.get(name, read_sysctl(name)) == "1":
+            result.append(family)
+    return result
+
+
+def _forwarding_links(host: Host, table: Optional[Nftables]) -> dict[str, list[str]]:
+    """By family the links that forward by themselves, ``default`` for those to come; as known before we forwarded."""
+    result = {}
+    for family, name in FORWARDING.items():
+        entry = former_values().get(name)
+        if entry is not None:
+            found = entry.get("links", [])
+        elif read_sysctl(name) == "0":
+            links = [link for link, about in host.snapshot("").links.items() if not about["alias"].startswith("cnm:")]
+            found = [link for link in ("default", *links) if read_sysctl(forwarding_of(name, link)) == "1"]
+        else:
+            passed = rf'meta nfproto ipv{family} iifname "(.+)" accept'
+            found = [known[1] for rule in _others(table) if (known := re.fullmatch(passed, rule))]
+        result[str(family)] = sorted(found)
+    return result
+
+
+def _ra_links(host: Host) -> list[str]:
+    """Links with a default route from a router's advertisements, and those already told to go on hearing them."""
+    held = {name for name, entry in former_values().items() if host.project in entry["holders"]}
+    snapshot = host.snapshot("")
+    learned = {
+        route["dev"]
+        for route in snapshot.routes
+        if route["destination"] == "default" and route["protocol"] == _RA_PROTOCOL
+    }
+    return sorted(
+        name
+        for name, link in snapshot.links.items()
+        if (link["index"] in learned and link["accept_ra"] == 1)
+        or f"net.ipv6.conf.{name.replace('.', '/')}.accept_ra" in held
+    )
+
+
+def _neighbour_tables() -> dict[str, int]:
+    result = {}
+    for family in (4, 6):
+        for name in _NEIGHBOURS:
+            value = read_sysctl(f"net.ipv{family}.neigh.default.{name}")
+            if value is not None and value.isdigit():
+                result[f"ipv{family}.{name}"] = int(value)
+    return result
+
+
+def _filters_bridges(host: Host) -> bool:
+    """Whether nft and kernel know the rules about who may say what on a bridge."""
+    rules = "icmpv6 type nd-neighbor-advert iifgroup . @th,64,128 { 1 . 1 } drop; arp saddr ip 0.0.0.0 drop;"
+    chain = f"chain c {{ type filter hook prerouting priority -300; {rules} }}"
+    try:
+        return host.nft is not None and namespaces.run_in_new(host.nft.run, f"table bridge t {{ {chain}\n}}") == ""
+    except NftError:
+        return False
+
+
+def _no_esp(host: Host) -> dict[str, str]:
+    """By family a sentence about why encrypted networks cannot be had; the kernel may load modules for an answer."""
+    result = {str(family): problem for family in (4, 6) if (problem := lacking(family)) is not None}
+    chains = "chain c { type filter hook input priority 0; meta ipsec missing drop; ipsec in reqid 1 drop; };"
+    chains += "chain d { type filter hook postrouting priority 0; rt ipsec missing drop; }"
+    try:
+        if host.nft is not None:
+            namespaces.run_in_new(host.nft.run, f"table inet t {{ {chains}\n}}")
+    except NftError as error:
+        problem = (
+            f"this host's nftables cannot tell what came encrypted ({error}): leave `encrypted` out of the networks"
+        )
+        result.update({str(family): problem for family in (4, 6) if str(family) not in result})
+    return result
+
+
+def flushing(config: Path = _NFTABLES_CONF, units: Path = _UNITS) -> Optional[str]:
+    """The distribution's own ruleset if its service is enabled and clears all tables, ours too, when it starts."""
+    lines = [line.split("#")[0].split() for line in (read_text(str(config)) or "").splitlines()]
+    enabled = any(units.glob("*.wants/nftables.service"))
+    return str(config) if enabled and ["flush", "ruleset"] in lines else None
+
+
+def _dropping(host: Host) -> dict[str, list[str]]:
+    """By hook, chains of others that drop what they do not know: ``ip filter FORWARD`` of forwarded traffic."""
+    result: dict[str, list[str]] = {"forward": [], "input": []}
+    with contextlib.suppress(OSError), Netfilter() as netfilter:
+        for chain in netfilter.base_chains():
+            if chain.type == "filter" and chain.drops and chain.hook in result:
+                result[chain.hook].append(f"{chain.family} {chain.table} {chain.name}")
+    if (FAMILY, "firewalld") in host.tables(""):
+        for chains in result.values():
+            chains.append("inet firewalld")
+    return result
+
+
+def _distribution() -> list[str]:
+    lines = (read_text(_OS_RELEASE) or "").splitlines()
+    values = dict(line.split("=", 1) for line in lines if "=" in line)
+    return [word for key in ("ID", "ID_LIKE") for word in values.get(key, "").strip('"').split()]
+
+
+def _unless_odd(default: Any, read: Callable[..., Any], *arguments: Any) -> Any:
+    """What is read of what others wrote, or if that is in no form that anybody knows, nothing: the probe goes on."""
+    try:
+        return read(*arguments)
+    except (OSError, ValueError, LookupError, TypeError):
+        return default
+
+
+def probe(host: Host, more: Sequence[str] = (), encryption: bool = False) -> dict[str, Any]:
+    """The module's result: plain data, a few kilobytes; ``more`` sections of the kept plan on request.
+
+    What ``encryption`` needs is tried only on request, too, for a kernel has to load modules for it.
+    """
+    state = State(host.project)
+    kept = state.kept
+    plan = json.loads(kept["plan"]) if kept else {}
+    answer: dict[str, Any] = {"revision": kept.get("revision", 0), "digest": kept.get("digest", "")}
+    answer["shared"], answer["signature"] = kept.get("shared", []), kept.get("signature", "")
+    answer.update({section: plan.get(section, {}) for section in ("leases", "alone", *more)})
+    table = _table(host)
+    dropping = _unless_odd({"forward": [], "input": []}, _dropping, host)
+    missing = [] if host.nft is not None else ["nft"]
+    missing += [name for name in ("dnsmasq", "conntrack") if shutil.which(name, path=_SEARCH_PATH) is None]
+    missing += [RESOLVER_USER] if resolver.user() is None else []
+    return {
+        "routes": _foreign_routes(host),
+        "addresses": _foreign_addresses(host),
+        "vnis": _unless_odd([], _foreign_vnis, host),
+        "links": _links(host),
+        "reached_by": _unless_odd([], reached_by, host),
+        "bridges": _foreign_bridges(host),
+        "resolvers": _unless_odd({"servers": [], "search": [], "options": []}, resolvers),
+        "forwarding_before": _forwarded_before(table),
+        "forwarding_links": _forwarding_links(host, table),
+        "ra_links": _ra_links(host),
+        "neighbour_tables": _unless_odd({}, _neighbour_tables),
+        "listeners": _unless_odd([], listeners),
+        "dropping": dropping["forward"],
+        "closed": dropping["input"],
+        "flushing": _unless_odd(None, flushing),
+        "filters_bridges": _filters_bridges(host),
+        "ipvs": ipvs.is_available(),
+        "no_esp": _no_esp(host) if encryption else {},
+        "docker_user": _unless_odd([], docker_user.families_to_open, host),
+        "has_table": table is not None,
+        "missing": missing,
+        "distribution": _unless_odd([], _distribution),
+        "kept": answer,
+    }

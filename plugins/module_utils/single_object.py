@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""One object of the kernel made by a module alone: the engine of `site`, narrowed to it.
+
+Its mark says that a module made it, so that no plan prunes it and no module takes what a plan or another one made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from . import entrypoints
+from .arguments import Options
+from .engine import engine
+from .entrypoints import Refused
+from .kernel import namespaces
+from .kernel.host import Host
+from .kernel.management_link import reached_by
+from .kernel.nft import RunCommand
+from .plan.addresses import Address
+from .plan.base import Key, Resource
+from .plan.links import Link, Parent
+from .plan.marks import ALONE, PORT, project_of, pruned, role_of
+from .resources.base import Operation
+
+COMMON: dict[str, dict[str, Any]] = {
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "project": {"type": "str", "default": "default"},
+    "lock_timeout": {"type": "int", "default": 60},
+}
+"""The options that all these modules have; documented in the fragment ``cnm.fabric.alone``."""
+
+LINK: dict[str, dict[str, Any]] = {
+    "name": {"type": "str", "required": True},
+    "namespace": {"type": "str"},
+    "addresses": {"type": "list", "elements": "str"},
+    "mtu": {"type": "int"},
+    "mac_address": {"type": "str"},
+}
+"""The options of links that are named by one end."""
+
+_TAKING = ("bridge", "bond", "team", "openvswitch")
+_NONE = Parent("")
+_ON_ETHERNET = ("macvlan", "ipvlan")
+
+_WHERE = {"network": "cnm_networks", "endpoint": "cnm_sandboxes", "sandbox": "cnm_sandboxes"}
+
+
+@dataclass(frozen=True)
+class Need:
+    """What has to be there before the object: a namespace, or a link or bridge in it."""
+
+    option: str
+    namespace: str
+    link: str = ""
+    bridge: bool = False
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a module is asked for; as a container, the keys of what it is about."""
+
+    resources: tuple[Resource, ...]
+    """The object and what hangs on it; of one that is to go just itself, as it would be."""
+    hanging: tuple[Key, ...] = ()
+    """How the keys of all begin that may hang on it, wanted or not: ``("address", "", "br0")``."""
+    needs: tuple[Need, ...] = ()
+
+    def __contains__(self, key: object) -> bool:
+        return any(key == item.key for item in self.resources) or (
+            isinstance(key, tuple) and any(key[: len(start)] == start for start in self.hanging)
+        )
+
+    def missing(self, host: Host) -> list[str]:
+        """What has to be there before and is not, as sentences.  Raises Refused if something else is in its place."""
+        return list(_missing(host, self.needs))
+
+    def completed(self, host: Host) -> Wish:
+        """The wish with what only the host knows."""
+        del host
+        return self
+
+
+def answer(module: Any, read: Callable[[Options], Wish]) -> None:
+    """Run a module: read its options, carry out the wish, exit."""
+    try:
+        options = Options(module.params)
+        wish = read(options)
+        if options.mistakes:
+            raise Refused("; ".join(options.mistakes))
+        request = entrypoints.Request(
+            project=options["project"],
+            absent=options.absent,
+            check=module.check_mode,
+            lock_timeout=options["lock_timeout"],
+        )
+        result = converge(wish, request, module.run_command)
+    except Refused as refusal:
+        module.fail_json(msg=str(refusal))
+    for warning in result.pop("warnings"):
+        module.warn(warning)
+    module.exit_json(**result)
+
+
+def converge(wish: Wish, request: entrypoints.Request, run_command: RunCommand) -> dict[str, Any]:
+    """Bring the host to the wish and to nothing else; returns the module's result.  Raises Refused."""
+    with entrypoints.working(request, run_command) as host:
+        missing = wish.missing(host)
+        if missing and not request.check and not request.absent:
+            raise Refused("; ".join(missing))
+        wish = wish.completed(host)
+        worker = engine.Engine(host)
+        wanted = wish.resources
+        operations = worker.converge(wanted, True, wish)
+        _refuse_others(host, operations)
+        if request.absent:
+            wanted = ()
+            operations = worker.converge(wanted, True, wish)
+            _refuse_others(host, operations)
+        if not request.check:
+            operations = worker.converge(wanted, False, wish)
+        result = entrypoints.outcome(worker, operations)
+        if not request.absent:
+            # In a play's check run it may be what a task before this one makes.
+            warnings = [f"A run would stop here if that is still so by then: {text}" for text in missing]
+            result["warnings"] = [*warnings, *result["warnings"]]
+        return result
+
+
+def link_wish(options: Options, kind: str, role: str) -> Wish:
+    """A link of that kind with its addresses, from the options of `LINK`."""
+    namespace, name = options.namespace(), options.link()
+    needs = (Need("namespace", namespace),)
+    if options.absent:
+        return Wish((Link(namespace, name, kind, role),), needs=needs)
+    addresses = options.addresses()
+    link = Link(
+        namespace,
+        name,
+        kind,
+        role,
+        mac=options.mac(),
+        mtu=options.mtu(addresses or ()),
+        # Nobody may become its router uninvited, nor reach by IPv6 what has none.
+        disable_ipv6=not any(":" in address for address in addresses) if addresses else None,
+        accept_ra=0,
+    )
+    return Wish(
+        (link, *(Address(namespace, name, address) for address in addresses or ())),
+        (("address", namespace, name),) if addresses is not None else (),
+        needs,
+    )
+
+
+def on_parent(options: Options, kind: str, mode: str = "", flag: str = "", vlan: int = 0) -> Wish:
+    """A link of that kind on the link of the host that ``parent`` names."""
+    wish = link_wish(options, kind, ALONE + kind)
+    link, *rest = wish.resources
+    if options.absent or not isinstance(link, Link):
+        return wish
+    name = options["parent"]
+    if name == "lo":
+        options.wrong("parent", "the loopback leads to no network: write the link that does, like eth0")
+    parent = Parent(name, mode, flag, vlan)
+    return OnParent(
+        (replace(link, parent=parent), *rest), wish.hanging, (*wish.needs, Need("parent", "", name)), parent, kind
+    )
+
+
+@dataclass(frozen=True)
+class OnParent(Wish):
+    """A link on a parent, which has to be there and fit to be one."""
+
+    parent: Parent = _NONE
+    kind: str = ""
+
+    def missing(self, host: Host) -> list[str]:
+        unmet = super().missing(host)
+        link, below = self.resources[0], host.snapshot("").links.get(self.parent.link)
+        if below is None or not isinstance(link, Link):
+            return unmet
+        problem = self._unfit(below)
+        if self.parent.mode == "passthru" and self.parent.link in reached_by(host):
+            problem = "this host is reached by it, and the mode passthru would take it from the host"
+        if link.mtu is not None and link.mtu > below["mtu"]:
+            raise Refused(f"mtu: {link.mtu} is more than that of {self.parent.link}, {below['mtu']}: lower it")
+        if problem:
+            raise Refused(f"parent: {self.parent.link}: {problem}: write another link")
+        return unmet
+
+    def _unfit(self, below: Mapping[str, Any]) -> str:
+        if self.kind not in _ON_ETHERNET:
+            return ""
+        if below["kind"] in _ON_ETHERNET:
+            return f"it is a {below['kind']} link itself"
+        return (
+            f"it is a port of a {below['slave']}, which has all that comes by it" if below["slave"] in _TAKING else ""
+        )
+
+
+def place(namespace: str) -> str:
+    """A namespace's name in a sentence."""
+    return f"namespace {namespace}" if namespace else "the host's own namespace"
+
+
+def _missing(host: Host, needs: Sequence[Need]) -> Iterator[str]:
+    there = {"", *namespaces.names()}
+    for need in needs:
+        if need.namespace not in there:
+            yield (
+                f"{need.option}: there is no network namespace {need.namespace} on this host: make it before, with "
+                "cnm.fabric.namespace"
+            )
+            continue
+        links = host.snapshot(need.namespace).links
+        owner = project_of(links.get("lo", {}).get("alias", "")) if need.namespace else None
+        if owner is not None and owner != host.project:
+            raise Refused(f"{need.option}: {place(need.namespace)} belongs to the project {owner}: name that project")
+        if need.link and need.link not in links:
+            noun = "bridge" if need.bridge else "link"
+            yield f"{need.option}: there is no {noun} {need.link} in {place(need.namespace)}: make it before"
+        elif need.bridge and links[need.link]["kind"] != "bridge":
+            raise Refused(f"{need.option}: {need.link} in {place(need.namespace)} is not a bridge")
+
+
+def _refuse_others(host: Host, operations: Sequence[Operation[Any]]) -> None:
+    """Raise Refused if an operation would take what a plan or another module of this project made."""
+    said: list[str] = []
+    for operation in operations:
+        resource, found = operation.resource, operation.found
+        if isinstance(resource, Link) and operation.action in ("create", "replace"):
+            said += _names_taken(host, resource, found)
+        role = getattr(found, "role", "")
+        if operation.action == "delete":
+            taken = bool(role) and pruned(role)
+        else:
+            taken = any(item.attribute in ("role", "alone") for item in operation.differences)
+        if taken and (role or hasattr(found, "alone")):
+            said.append(f"{resource.kind} {resource.label} was made {_maker(role)}")
+    if said:
+        raise Refused("; ".join(said))
+
+
+def _names_taken(host: Host, wanted: Link, found: Any) -> Iterator[str]:
+    """Links of this project, made otherwise, that have the name one of the two ends is to have."""
+    ends = [] if found is not None else [(wanted.namespace, wanted.name)]
+    before = getattr(found, "peer", None)
+    if wanted.peer is not None and (before is None or before.name != wanted.peer.name):
+        ends.append((wanted.peer.namespace, wanted.peer.name))
+    for namespace, name in ends:
+        link = host.snapshot(namespace).links.get(name)
+        role = role_of(link["alias"], host.project) if link is not None else None
+        if role is not None:
+            yield f"there is a link {name} in {place(namespace)} already, made {_maker(role)}"
+
+
+def _maker(role: str) -> str:
+    """Who made an object of that role, and where to change it."""
+    role = role[len(PORT) :] if role.startswith(PORT) else role
+    noun = role.partition("/")[0]
+    if role.startswith(ALONE):
+        return f"by the module cnm.fabric.{role.split('/')[1]}: change it there"
+    return f"by cnm.fabric.site from {_WHERE.get(noun, 'the cnm_ variables')}: change it there"

@@ -1,0 +1,144 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Files of ours, written as root: only in directories that nobody else can write, and never through a link."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, Union
+
+LIB = Path("/var/lib/cnm")
+
+RUN = Path("/run/cnm")
+
+ETC_NETNS = Path("/etc/netns")
+
+HALF_WRITTEN = ".new"
+
+READ_AT_MOST = 1 << 20
+"""Bytes of a file that others can write, unless told otherwise."""
+
+_DIRECTORY_MODE = 0o755
+
+_OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
+
+
+class Unsafe(Exception):
+    """Somebody else can write where only root should; the message says where and what to do."""
+
+
+def check_directory(path: Path) -> None:
+    """Raise Unsafe unless the directory, and those of ours above it, are there and ours alone to write.
+
+    FileNotFoundError if one is not there.
+    """
+    for step in _ours(path):
+        status = os.lstat(step)
+        if not stat.S_ISDIR(status.st_mode):
+            raise Unsafe(f"{step} is no directory: remove it, and run again")
+        if status.st_uid != os.geteuid() or status.st_mode & _OTHERS_WRITE:
+            raise Unsafe(
+                f"others than root can write in {step}, so nothing there can be relied on: look at what it holds, then "
+                f"chown root:root {step} && chmod go-w {step}, and run again"
+            )
+
+
+def _ours(path: Path) -> list[str]:
+    """The directory and those of ours above it, from the top."""
+    text = str(path)
+    for base in (RUN, LIB, ETC_NETNS):
+        if text.startswith(f"{base}/"):
+            steps = [str(base)]
+            for name in text[len(steps[0]) + 1 :].split("/"):
+                steps.append(f"{steps[-1]}/{name}")
+            return steps
+    return [text]
+
+
+def make_directory(path: Path) -> None:
+    """Make a directory that all can read and only root can write, if there is none.  Raises Unsafe."""
+    try:
+        check_directory(path)
+    except FileNotFoundError:
+        steps = _ours(path)
+        os.makedirs(os.path.dirname(steps[0]), exist_ok=True)
+        for step in steps:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(step, _DIRECTORY_MODE)
+        check_directory(path)
+
+
+def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
+    """Replace a file's content in one step, so that no reader sees half of it.
+
+    Makes its directory.  Raises Unsafe if others can write there.
+    """
+    make_directory(path.parent)
+    temporary = path.with_name(path.name + HALF_WRITTEN)
+    with os.fdopen(_open_new(temporary, mode), "w", encoding="utf-8") as stream:
+        os.fchmod(stream.fileno(), mode)
+        stream.write(text)
+    os.replace(temporary, path)
+
+
+def _open_new(path: Path, mode: int) -> int:
+    """A new file, never what a link leads to; what a killed run has left there goes."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, mode)
+    except FileExistsError:
+        path.unlink()
+        return os.open(path, flags, mode)
+
+
+def read_limited(path: Union[Path, str], limit: int = READ_AT_MOST) -> bytes:
+    """A plain file's content, of a place where others may have written.
+
+    OSError if there is none, with ELOOP for a link and EFBIG for more than ``limit`` bytes.
+    """
+    # A pipe must not be waited for.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "this is no plain file", str(path))
+        content = b""
+        while more := os.read(descriptor, min(status.st_size, limit) + 1):
+            content += more
+            if len(content) > limit:
+                raise OSError(errno.EFBIG, f"this has more than {limit} bytes", str(path))
+        return content
+    finally:
+        os.close(descriptor)
+
+
+def forget(path: Path) -> None:
+    """Remove a file, and what a killed run left of writing it."""
+    path.unlink(missing_ok=True)
+    path.with_name(path.name + HALF_WRITTEN).unlink(missing_ok=True)
+
+
+def remove_empty(*directories: Path) -> None:
+    """Remove those of the directories that are empty, in the order given."""
+    for directory in directories:
+        with contextlib.suppress(OSError):
+            directory.rmdir()
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty if there is none that can be read."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def boot_id() -> str:
+    """What the kernel calls the time since it booted."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

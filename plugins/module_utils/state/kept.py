@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What a host keeps of a project: its last plan, and which tables were found as wanted.  Losing it loses no network."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from ..plan.codec import content_digest
+from .files import LIB, RUN, boot_id, forget, load, remove_empty, write_atomically
+
+
+class State:
+    """One project's files: ``/var/lib/cnm/<project>`` for what outlives a reboot, else ``/run/cnm/<project>``."""
+
+    def __init__(self, project: str) -> None:
+        self.lib = LIB / project
+        self.run = RUN / project
+
+    @property
+    def kept(self) -> dict[str, Any]:
+        """The last plan as ``{"revision": 7, "digest": "…", "plan": "<json>"}``; empty if there is none to rely on.
+
+        ``shared`` lists the digests of what it shares with other hosts, all of which are there.
+        """
+        data = load(self.lib / "plan.json")
+        kinds = {"revision": int, "digest": str, "plan": str}
+        whole = all(isinstance(data.get(name), kind) for name, kind in kinds.items())
+        if not whole or content_digest(data["plan"]) != data["digest"]:
+            return {}
+        return data if self.shared().keys() >= set(data.get("shared", ())) else {}
+
+    def shared(self) -> dict[str, str]:
+        """The kept texts that are shared with other hosts, by digest; one that was tampered with is not there."""
+        paths = sorted((self.lib / "shared").glob("*"))
+        texts = {path.name: path.read_text(encoding="utf-8", errors="replace") for path in paths}
+        return {digest: text for digest, text in texts.items() if content_digest(text) == digest}
+
+    def keep(self, plan: str, digest: str, revision: int, shared: Mapping[str, str], signature: str = "") -> None:
+        """Remember a plan that has been put in place, with the texts it shares, and the lease store's signature."""
+        envelope = {"revision": revision, "digest": digest, "plan": plan}
+        if signature:
+            envelope["signature"] = signature
+        if shared:
+            envelope["shared"] = sorted(shared)
+        if envelope == self.kept:
+            return
+        folder = self.lib / "shared"
+        for name in shared.keys() - self.shared().keys():
+            write_atomically(folder / name, shared[name], 0o600)
+        write_atomically(self.lib / "plan.json", json.dumps(envelope), 0o600)
+        for path in folder.glob("*"):
+            if path.name not in shared:
+                path.unlink(missing_ok=True)
+        remove_empty(folder)
+
+    @property
+    def settled_tables(self) -> dict[str, list[object]]:
+        """As `Host.settled_tables`; empty after a boot, as it speaks of the running kernel."""
+        data = load(self.run / "tables.json")
+        tables = data.get("tables")
+        return tables if data.get("boot") == boot_id() and isinstance(tables, dict) else {}
+
+    def keep_settled_tables(self, tables: Mapping[str, list[object]]) -> None:
+        """Remember them until the next boot."""
+        path = self.run / "tables.json"
+        if tables == self.settled_tables:
+            return
+        if not tables:
+            forget(path)
+            remove_empty(self.run)
+            return
+        write_atomically(path, json.dumps({"boot": boot_id(), "tables": tables}))
+
+    def drop(self) -> None:
+        """Forget the plan, and leave no directory behind."""
+        for directory in (self.lib, self.run):
+            shutil.rmtree(directory, ignore_errors=True)
+        remove_empty(LIB)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The host's own values of sysctls that runs have changed, and which project needs each."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any, Optional
+
+from .files import HALF_WRITTEN, LIB, forget, load, remove_empty, write_atomically
+
+_BEFORE = "before.json"
+
+
+def former_values() -> dict[str, dict[str, Any]]:
+    """The former values of the sysctls that projects set: name to ``{"value": "0", "holders": ["default"]}``.
+
+    The name of one in a sandbox is ``<namespace>:<name>``.  ``links`` of a forwarding have it all the same.
+    """
+    data = load(LIB / _BEFORE)
+    return {
+        name: entry
+        for name, entry in data.items()
+        if isinstance(entry, dict) and isinstance(entry.get("value"), str) and isinstance(entry.get("holders"), list)
+    }
+
+
+def hold(project: str, name: str, value: str, links: Sequence[str] = ()) -> None:
+    """Note that a project needs a sysctl changed; ``value`` is the host's own, if nobody has noted one before."""
+    values = former_values()
+    entry = values.setdefault(name, {"value": value, "holders": [], **({"links": list(links)} if links else {})})
+    entry["holders"] = sorted({*entry["holders"], project})
+    _keep_former_values(values)
+
+
+def owed(project: str, name: str) -> Optional[str]:
+    """The host's own value if nobody but this project needs another: to be put back, and only then to be released."""
+    entry = former_values().get(name)
+    return str(entry["value"]) if entry is not None and entry["holders"] == [project] else None
+
+
+def release(project: str, name: str) -> None:
+    """Note that a project needs it no more; the last one's going forgets the host's own value."""
+    values = former_values()
+    entry = values.get(name)
+    if entry is None:
+        return
+    entry["holders"] = [holder for holder in entry["holders"] if holder != project]
+    if not entry["holders"]:
+        del values[name]
+    _keep_former_values(values)
+
+
+def tidy() -> None:
+    """Remove what a run that was killed while it wrote former values has left."""
+    path = LIB / _BEFORE
+    path.with_name(path.name + HALF_WRITTEN).unlink(missing_ok=True)
+    remove_empty(LIB)
+
+
+def forget_inside(namespace: str) -> None:
+    """Forget the former values of a namespace that is gone."""
+    values = former_values()
+    left = {place: entry for place, entry in values.items() if not place.startswith(f"{namespace}:")}
+    if left != values:
+        _keep_former_values(left)
+
+
+def _keep_former_values(values: dict[str, dict[str, Any]]) -> None:
+    path = LIB / _BEFORE
+    if values:
+        write_atomically(path, json.dumps(values, sort_keys=True))
+    else:
+        forget(path)
+        remove_empty(LIB)

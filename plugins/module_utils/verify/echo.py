@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Echo requests (RFC 792, RFC 4443) to many targets at once, and what the sockets of all checks share."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+_IDENTIFIER = 0x636E
+
+_FULL_SIZE = 1000  # added to the sequence number of full-sized requests
+
+ATTEMPTS = 3
+
+ROUND_SECONDS = 1.0
+
+SILENCE_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class _Family:
+    """What echo requests and routes of one address family are like; numbers are the kernel's."""
+
+    domain: int
+    protocol: int
+    somewhere: str
+    """An address that only a default route leads to."""
+    level: int
+    never_fragment: tuple[tuple[int, int], ...]
+    """Socket options, with their values: IP_MTU_DISCOVER, IPV6_MTU_DISCOVER and IPV6_DONTFRAG."""
+    mtu: int
+    """The option that says the MTU of a connected socket's route: IP_MTU, IPV6_MTU."""
+    headers: int
+    """Octets before an echo request's payload, the IP header's among them."""
+    request: int
+    reply: int
+    in_front: bool
+    """Whether a raw socket receives the IP header too."""
+
+
+FAMILIES = {
+    4: _Family(
+        socket.AF_INET,
+        socket.IPPROTO_ICMP,
+        "192.0.2.1",
+        socket.IPPROTO_IP,
+        ((10, 2),),
+        mtu=14,
+        headers=28,
+        request=8,
+        reply=0,
+        in_front=True,
+    ),
+    6: _Family(
+        socket.AF_INET6,
+        socket.IPPROTO_ICMPV6,
+        "2001:db8:ffff::1",
+        socket.IPPROTO_IPV6,
+        ((23, 2), (62, 1)),
+        mtu=24,
+        headers=48,
+        request=128,
+        reply=129,
+        in_front=False,
+    ),
+}
+
+
+def version_of(address: str) -> int:
+    return 6 if ":" in address else 4
+
+
+def _checksum(data: bytes) -> int:
+    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
+    total = (total >> 16) + (total & 0xFFFF)
+    return ~(total + (total >> 16)) & 0xFFFF
+
+
+def _echo_request(family: _Family, sequence: int, size: int = 0) -> bytes:
+    """In IPv6 the kernel writes the checksum itself, whatever stands there."""
+    payload = bytes(size + size % 2)
+    header = struct.pack("!BBHHH", family.request, 0, 0, _IDENTIFIER, sequence)
+    checksum = _checksum(header + payload)
+    return struct.pack("!BBHHH", family.request, 0, checksum, _IDENTIFIER, sequence) + payload
+
+
+def _largest_payload(family: _Family, target: str) -> int:
+    """How much an echo request to the address can carry without being fragmented, by the route's MTU."""
+    with socket.socket(family.domain, socket.SOCK_DGRAM) as opened:
+        opened.connect((target, 9))
+        return (opened.getsockopt(family.level, family.mtu) - family.headers) // 2 * 2
+
+
+def ways_out() -> list[int]:
+    """The families in which the thread's namespace has a route to everywhere; asks the kernel alone, sends nothing."""
+    result = []
+    for version, family in FAMILIES.items():
+        with contextlib.suppress(OSError), socket.socket(family.domain, socket.SOCK_DGRAM) as opened:
+            opened.connect((family.somewhere, 9))
+            result.append(version)
+    return result
+
+
+def collect(
+    sockets: Sequence[socket.socket],
+    seconds: float,
+    take: Callable[[socket.socket, bytes, str], None],
+    done: Callable[[], bool],
+) -> None:
+    deadline = time.monotonic() + seconds
+    while not done() and (left := deadline - time.monotonic()) > 0:
+        for opened in select.select(sockets, [], [], left)[0]:
+            data, address = opened.recvfrom(4096)
+            take(opened, data, address[0])
+
+
+@contextlib.contextmanager
+def _echo_sockets(versions: set[int]) -> Iterator[dict[int, socket.socket]]:
+    with contextlib.ExitStack() as stack:
+        result = {}
+        for version in sorted(versions):
+            family = FAMILIES[version]
+            opened = stack.enter_context(socket.socket(family.domain, socket.SOCK_RAW, family.protocol))
+            for option, value in family.never_fragment:
+                opened.setsockopt(family.level, option, value)
+            result[version] = opened
+        yield result
+
+
+def answering(targets: Sequence[str], silent: Sequence[str]) -> tuple[set[str], set[str]]:
+    """Which addresses answer echo requests from the thread's namespace: small ones, and those as large as the MTU.
+
+    Nothing is fragmented.  ``silent`` are those not expected to answer: one try, half a second.
+    """
+    small: set[str] = set()
+    full: set[str] = set()
+
+    def take(opened: socket.socket, data: bytes, address: str) -> None:
+        family = FAMILIES[version_of(address)]
+        start = (data[0] & 15) * 4 if family.in_front else 0
+        kind, _code, _sum, identifier, sequence = struct.unpack_from("!BBHHH", data, start)
+        if kind == family.reply and identifier == _IDENTIFIER:
+            (full if sequence >= _FULL_SIZE else small).add(address)
+
+    def done() -> bool:
+        return small.issuperset(targets) and full.issuperset(targets)
+
+    with _echo_sockets({version_of(item) for item in (*targets, *silent)}) as sockets:
+        for attempt in range(ATTEMPTS):
+            missing = [item for item in targets if item not in small or item not in full]
+            for target in missing:
+                _ask_for_echo(sockets, target, attempt, with_full=True)
+            if attempt == 0 and silent:
+                for target in silent:
+                    _ask_for_echo(sockets, target, attempt, with_full=False)
+                collect(list(sockets.values()), SILENCE_SECONDS, take, lambda: False)
+            collect(list(sockets.values()), ROUND_SECONDS, take, done)
+            if done():
+                break
+    return small, full
+
+
+def _ask_for_echo(sockets: Mapping[int, socket.socket], target: str, attempt: int, with_full: bool) -> None:
+    family, opened = FAMILIES[version_of(target)], sockets[version_of(target)]
+    with contextlib.suppress(OSError):  # no route is as good as no answer
+        opened.sendto(_echo_request(family, attempt), (target, 0))
+        if with_full:
+            size = _largest_payload(family, target)
+            opened.sendto(_echo_request(family, _FULL_SIZE + attempt, size), (target, 0))

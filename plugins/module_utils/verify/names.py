@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Questions to a sandbox's resolver (RFC 1035), all of them at once."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Sequence
+from ipaddress import ip_address
+
+from .echo import ATTEMPTS, ROUND_SECONDS, collect
+
+_RESOLVER = ("127.0.0.11", 53)
+
+_TYPES = {1: socket.AF_INET, 28: socket.AF_INET6}
+"""Types of DNS records that hold addresses: A and AAAA."""
+
+_TRUNCATED = 0x0200
+
+
+def _question(identifier: int, name: str, kind: int) -> bytes:
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    return struct.pack("!6H", identifier, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!2H", kind, 1)
+
+
+def _skip_name(data: bytes, offset: int) -> int:
+    while data[offset]:
+        if data[offset] & 0xC0:
+            return offset + 2
+        offset += data[offset] + 1
+    return offset + 1
+
+
+def _addresses(data: bytes) -> list[str]:
+    """The A and AAAA records of a DNS answer (RFC 1035 §4.1)."""
+    questions, answers = struct.unpack_from("!2H", data, 4)
+    offset = 12
+    for _number in range(questions):
+        offset = _skip_name(data, offset) + 4
+    result = []
+    for _number in range(answers):
+        offset = _skip_name(data, offset)
+        kind, _class, _ttl, length = struct.unpack_from("!2HIH", data, offset)
+        offset += 10
+        if kind in _TYPES:
+            result.append(str(ip_address(data[offset : offset + length])))
+        offset += length
+    return result
+
+
+def _ask_by_tcp(question: bytes) -> bytes:
+    """The whole answer to a question, one that is too long for UDP."""
+    with socket.create_connection(_RESOLVER, ROUND_SECONDS) as opened, opened.makefile("rb") as stream:
+        opened.sendall(struct.pack("!H", len(question)) + question)
+        (length,) = struct.unpack("!H", stream.read(2))
+        return stream.read(length)
+
+
+def resolving(names: Sequence[str]) -> dict[str, list[str]]:
+    """What each name resolves to at the thread's namespace's resolver: IPv4 and IPv6 addresses, sorted as text.
+
+    A name without an answer is left out.
+    """
+    questions = dict(enumerate(((name, kind) for name in names for kind in _TYPES), start=1))
+    answers: dict[int, list[str]] = {}
+
+    def take(_opened: socket.socket, data: bytes, _address: str) -> None:
+        identifier, flags = struct.unpack_from("!2H", data)
+        if identifier in questions:
+            if flags & _TRUNCATED:
+                data = _ask_by_tcp(_question(identifier, *questions[identifier]))
+            answers[identifier] = _addresses(data)
+
+    def done() -> bool:
+        return len(answers) == len(questions)
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
+        for _attempt in range(ATTEMPTS):
+            for identifier, (name, kind) in questions.items():
+                if identifier not in answers:
+                    opened.sendto(_question(identifier, name, kind), _RESOLVER)
+            collect([opened], ROUND_SECONDS, take, done)
+            if done():
+                break
+    found: dict[str, list[str]] = {}
+    for identifier, addresses in answers.items():
+        found.setdefault(questions[identifier][0], []).extend(addresses)
+    return {name: sorted(addresses) for name, addresses in found.items()}

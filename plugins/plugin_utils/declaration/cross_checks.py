@@ -1,0 +1,372 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What can only be seen when things are put side by side: on one host, and across the hosts of a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from ipaddress import ip_address
+from typing import Any, Optional
+
+from .addresses import Subnet, gateway_in, network_of, overlap, some_host, why_not
+from .errors import Mistake, Place, name_hosts, show, word
+from .lan import check_members, check_parents
+from .networks import OF_A_COLLECTION
+from .published import check_ports
+from .routes import check_endpoint, check_together
+from .sandboxes import ENDPOINT_OPTIONS
+from .schema import ENDPOINT
+from .topology import PREDEFINED, Endpoint, Host, Namespace, Network, Sandbox
+from .validation import did_you_mean
+
+HOST_OPTIONS = (
+    "parent",
+    "host_access",
+    *("com.docker.network.bridge." + key for key in ("name", "host_binding_ipv4", "trusted_host_interfaces")),
+    *("com.docker.network." + key for key in ("host_ipv4", "host_ipv6")),
+)
+"""Driver options that name things of a host, and so may differ on the hosts of one network."""
+
+Found = Iterator[tuple[str, Mistake]]
+
+Member = tuple[str, Sandbox, Endpoint]
+"""An endpoint with its host and sandbox."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A host as read so far.  ``declared`` has the names of all its networks, ``broken`` those whose subnets can
+    not be relied on."""
+
+    host: Host
+    declared: frozenset[str]
+    broken: frozenset[str]
+
+    @cached_property
+    def networks(self) -> dict[str, Network]:
+        """The networks that could be read, by name."""
+        return {network.name: network for network in self.host.networks}
+
+    def sound(self, name: str) -> Optional[Network]:
+        """The network of that name if there is nothing wrong with it."""
+        return None if name in self.broken else self.networks.get(name)
+
+
+def check(drafts: Sequence[Draft]) -> Found:
+    """All mistakes between the parts of hosts, and between hosts, as (host, mistake)."""
+    spanning = {network.name for draft in drafts for network in draft.host.networks if network.spans}
+    owners: dict[str, list[str]] = {}
+    for draft in drafts:
+        for name in draft.declared:
+            owners.setdefault(name, []).append(draft.host.name)
+    for draft in drafts:
+        notes: list[Mistake] = []
+        _check_host(draft, spanning, owners, notes)
+        yield from ((draft.host.name, mistake) for mistake in notes)
+    for name in sorted(spanning):
+        yield from _check_spanning(name, drafts)
+    yield from _same_store(drafts)
+    overlays = [draft for draft in drafts if any(net.scope == "global" for net in draft.host.networks)]
+    if overlays:
+        yield from _same_settings(overlays)
+
+
+def _check_host(draft: Draft, spanning: set[str], owners: dict[str, list[str]], notes: list[Mistake]) -> None:
+    _distinct_subnets(draft, notes)
+    _distinct_bridges(sorted(draft.host.networks, key=lambda network: network.name not in PREDEFINED), notes)
+    check_parents(draft.host.networks, notes)
+    members: dict[str, list[Member]] = {}
+    _distinct_namespaces(draft, notes)
+    for sandbox in draft.host.sandboxes:
+        _alone(draft, sandbox, notes)
+        _distinct_links(sandbox, notes)
+        _distinct_routes(draft, sandbox, notes)
+        for endpoint in sandbox.endpoints:
+            place = Place(endpoint.path, notes)
+            if endpoint.network in draft.declared:
+                members.setdefault(endpoint.network, []).append((draft.host.name, sandbox, endpoint))
+                network = draft.sound(endpoint.network)
+                if network is not None:
+                    fits(endpoint, network, place)
+                    _options(endpoint, network, place / "driver_opts")
+                    check_endpoint(endpoint, network, place / "routes")
+            elif endpoint.network not in PREDEFINED:
+                _undeclared(endpoint.network, draft, owners.get(endpoint.network, []), place)
+    check_ports(draft.host.sandboxes, draft.sound, notes)
+    for name, group in members.items():
+        network = draft.networks.get(name)
+        if network is not None and network.on_lan:
+            check_members(network, [(sandbox, endpoint) for _host, sandbox, endpoint in group], notes)
+        if name not in spanning:
+            for _host, mistake in distinct_claims(group):
+                notes.append(mistake)
+
+
+def _undeclared(name: str, draft: Draft, elsewhere: list[str], place: Place) -> None:
+    if elsewhere:
+        place.wrong(
+            f"The network `{name[:63]}` is declared on {name_hosts(elsewhere)}, but not on this host.",
+            "Declare it in the group_vars of a group that has all of them, or in this host's host_vars.",
+        )
+        return
+    known = sorted(draft.declared | {"host", "none"})
+    place.wrong(
+        f"There is no network `{name[:63]}`.",
+        did_you_mean(name, known, "Declare it in cnm_networks, or name one that is declared."),
+    )
+
+
+def _distinct_subnets(draft: Draft, notes: list[Mistake]) -> None:
+    """In order of address, a subnet that overlaps one before lies within it."""
+    found = [
+        (network_of(config.subnet), network)
+        for network in draft.host.networks
+        if network.name not in draft.broken
+        for config in network.ipam
+    ]
+    found.sort(key=lambda item: (item[0].version, int(item[0].network_address), item[0].prefixlen, item[1].name))
+    outer: Optional[tuple[Subnet, Network]] = None
+    for subnet, network in found:
+        if outer is None or not overlap(subnet, outer[0]):
+            outer = (subnet, network)
+        elif network is not outer[1]:
+            Place(network.path, notes).wrong(
+                f"The subnet {subnet} overlaps {outer[0]} of the network `{outer[1].name}` ({outer[1].path}).",
+                "Give one of them another subnet, or leave its subnet out to have a free one chosen.",
+                str(subnet),
+            )
+
+
+def _distinct_bridges(networks: Iterable[Network], notes: list[Mistake]) -> None:
+    seen: dict[str, Network] = {}
+    for network in networks:
+        link = network.named_bridge
+        if link and link in seen:
+            (Place(network.path, notes) / "driver_opts" / "com.docker.network.bridge.name").wrong(
+                f"The network `{seen[link].name}` has a bridge of that name already.", "Choose another name.", link
+            )
+        seen.setdefault(link, network)
+
+
+def _distinct_namespaces(draft: Draft, notes: list[Mistake]) -> None:
+    """What somebody else owns is one sandbox at most."""
+    seen: dict[Namespace, Sandbox] = {}
+    for sandbox in draft.host.sandboxes:
+        whose = sandbox.namespace
+        other = seen.setdefault(whose, sandbox)
+        if whose.owner and other is not sandbox:
+            (Place(sandbox.path, notes) / "namespace" / whose.owner).wrong(
+                f"The sandbox `{other.name}` is in that namespace already.",
+                "Put all networks into one of them.",
+                whose.reference,
+            )
+
+
+def _alone(draft: Draft, sandbox: Sandbox, notes: list[Mistake]) -> None:
+    """``host`` and ``none`` exclude all other networks, and have nothing to set."""
+    for endpoint in sandbox.endpoints:
+        network = draft.networks.get(endpoint.network)
+        kind = network.driver if network else endpoint.network
+        if kind not in ("host", "none"):
+            continue
+        place = Place(endpoint.path, notes)
+        if len(sandbox.endpoints) > 1:
+            place.wrong(
+                f"A sandbox on the network {kind} can be on no other network.",
+                "Leave out this one, or all others.",
+                endpoint.network,
+            )
+        if endpoint != Endpoint(endpoint.network):
+            place.wrong(f"An endpoint on the network {kind} has no options.", "Leave them out.")
+
+
+def _distinct_links(sandbox: Sandbox, notes: list[Mistake]) -> None:
+    seen: dict[str, str] = {}
+    for endpoint in sandbox.endpoints:
+        link = endpoint.interface_name
+        if link and link in seen:
+            (Place(endpoint.path, notes) / "interface_name").wrong(
+                f"The sandbox's link to `{seen[link]}` has that name already.", "Choose another name.", link
+            )
+        elif link:
+            seen[link] = endpoint.network
+
+
+def _distinct_routes(draft: Draft, sandbox: Sandbox, notes: list[Mistake]) -> None:
+    found = [(endpoint, draft.sound(endpoint.network)) for endpoint in sandbox.endpoints]
+    known = [(endpoint, network) for endpoint, network in found if network]
+    if any(endpoint.routes or network.routes for endpoint, network in known):
+        check_together(known, notes)
+
+
+def _options(endpoint: Endpoint, network: Network, place: Place) -> None:
+    """What is left of an endpoint's driver options has to be known to a third party's driver."""
+    if OF_A_COLLECTION.fullmatch(network.driver) or network.driver in ("host", "none"):
+        return
+    for key, _value in endpoint.driver_opts:
+        last = key.rpartition(".")[2]
+        remedy = did_you_mean(key, ENDPOINT_OPTIONS, f"The options are {' and '.join(ENDPOINT_OPTIONS)}.")
+        if last in ENDPOINT["properties"]:
+            remedy = f"Write `{last}` as a key of the endpoint itself."
+        (place / key).wrong("An endpoint has no such option.", remedy)
+
+
+def fits(endpoint: Endpoint, network: Network, place: Place) -> None:
+    """A fixed address has to be one the network can give."""
+    for key, text, family in (
+        ("ipv4_address", endpoint.ipv4_address, 4),
+        ("ipv6_address", endpoint.ipv6_address, 6),
+    ):
+        configs = [config for config in network.ipam if config.family == family]
+        if text is None or network.driver in ("host", "none"):
+            continue
+        if not network.has(family):
+            (place / key).wrong(
+                f"The network `{network.name}` has no IPv{family}.",
+                f"Leave the address out, or give the network `enable_ipv{family}: true` and a subnet that contains it.",
+                text,
+            )
+            continue
+        if not configs:
+            (place / key).wrong(
+                f"The network `{network.name}` has no IPv{family} subnet of its own choosing, so no address of it can "
+                "be fixed.",
+                f"Give the network a subnet that contains {text}, or leave the address out.",
+                text,
+            )
+            continue
+        address = ip_address(text)
+        inside = [config for config in configs if address in network_of(config.subnet)]
+        config = (inside or configs)[0]
+        subnet, gateway = network_of(config.subnet), gateway_in(network, config)
+        aux = {value: name for name, value in config.aux_addresses}
+        problem = why_not(address, subnet)
+        if text == gateway:
+            problem = f"The address is the gateway of the network `{network.name}`."
+        elif text in aux:
+            problem = f"The address is the aux address `{aux[text]}` of the network `{network.name}`."
+        if problem:
+            free = some_host(subnet, (gateway, *aux))
+            (place / key).wrong(problem, f"Write an address of {subnet} that is free, like `{free}`.", text)
+
+
+def distinct_claims(members: Sequence[Member]) -> Found:
+    """Nothing that is fixed may be fixed twice on a network."""
+    for key, noun in (("ipv4_address", "address"), ("ipv6_address", "address"), ("mac_address", "MAC address")):
+        seen: dict[str, Member] = {}
+        for member in members:
+            host, _sandbox, endpoint = member
+            value = getattr(endpoint, key)
+            if value is None:
+                continue
+            if value in seen:
+                other, sandbox, _endpoint = seen[value]
+                where = f"{sandbox.path} on {other}" if other != host else sandbox.path
+                notes: list[Mistake] = []
+                (Place(endpoint.path, notes) / key).wrong(
+                    f"The sandbox `{sandbox.name}` ({where}) has that {noun} on the network `{endpoint.network}`.",
+                    f"Choose another {noun}, or leave it out.",
+                    value,
+                )
+                yield from ((host, mistake) for mistake in notes)
+            seen.setdefault(value, member)
+
+
+def _check_spanning(name: str, drafts: Sequence[Draft]) -> Found:
+    """A network of more than one host: the same everywhere, its sandboxes' names and fixed addresses unique."""
+    seeing = [draft for draft in drafts if draft.sound(name)]
+    yield from _same_everywhere(name, seeing)
+    members = [
+        (draft.host.name, sandbox, endpoint)
+        for draft in drafts
+        for sandbox in draft.host.sandboxes
+        for endpoint in sandbox.endpoints
+        if endpoint.network == name
+    ]
+    yield from distinct_claims(members)
+    first: dict[str, Member] = {}
+    for member in members:
+        host, sandbox, _endpoint = member
+        other = first.setdefault(sandbox.key, member)
+        if other is not member:
+            problem = f"The network `{name}` spans hosts, and has a sandbox `{sandbox.name}` on {other[0]} too."
+            yield host, Mistake(sandbox.path, problem, "Give one of them another name.")
+
+
+def _same_everywhere(name: str, drafts: Sequence[Draft]) -> Found:
+    found = [(draft.host.name, network) for draft in drafts if (network := draft.networks.get(name))]
+    for key in (item.name for item in fields(Network) if item.compare and item.name != "name"):
+        hosts: dict[Any, list[str]] = {}
+        for host, network in found:
+            hosts.setdefault(_said(network, key), []).append(host)
+        if len(hosts) > 1:
+            said = "; ".join(sorted(f"{_shown(key, value)} on {name_hosts(names)}" for value, names in hosts.items()))
+            mistake = Mistake(
+                f"{found[0][1].path}.{key}",
+                f"A network that spans hosts must say the same on every host; this one says {said}.",
+                "Declare it once, in the group_vars of a group that has all these hosts.",
+            )
+            yield from ((host, mistake) for host, _network in found)
+
+
+def _said(network: Network, key: str) -> Any:
+    """What a network says under a key, without what may differ by host."""
+    value = getattr(network, key)
+    return tuple(pair for pair in value if pair[0] not in HOST_OPTIONS) if key == "driver_opts" else value
+
+
+def _shown(key: str, value: Any) -> str:
+    """The same for people; of options and labels only the names."""
+    if key == "ipam":
+        return ", ".join(config.subnet for config in value) or "no subnet"
+    if key == "routes":
+        return ", ".join(f"{route.destination} by {route.gateway}" for route in value) or "no routes"
+    if isinstance(value, tuple):
+        return ", ".join(word(pair[0]) for pair in value) or "nothing"
+    return show(value)
+
+
+_OF_ALL = {
+    "overlay_pools": "cnm_overlay_address_pool",
+    "vni_range": "cnm_vni_range",
+    "data_path_port": "cnm_data_path_port",
+    "flood": "cnm_flood",
+    "overlay_secret": "cnm_overlay_secret",
+}
+"""Settings that hosts with overlays have in common; epochs of keys may differ while a rotation is under way."""
+
+
+def _same_settings(drafts: Sequence[Draft]) -> Found:
+    for key, variable in _OF_ALL.items():
+        hosts: dict[Any, list[str]] = {}
+        for draft in drafts:
+            hosts.setdefault((draft.host.settings.project, getattr(draft.host.settings, key)), []).append(
+                draft.host.name
+            )
+        if len(hosts) > len({project for project, _value in hosts}):
+            groups = "; ".join(sorted(f"one value on {name_hosts(names)}" for names in hosts.values()))
+            mistake = Mistake(
+                variable,
+                f"Hosts that have overlays in common must have it in common; there is {groups}.",
+                "Set it once, in the group_vars of a group that has all these hosts.",
+            )
+            yield from ((draft.host.name, mistake) for draft in drafts)
+
+
+def _same_store(drafts: Sequence[Draft]) -> Found:
+    """There is one lease store for all hosts."""
+    hosts: dict[str, list[str]] = {}
+    for draft in drafts:
+        hosts.setdefault(draft.host.settings.leases, []).append(draft.host.name)
+    if len(hosts) > 1:
+        said = "; ".join(
+            f"{'another one' if url else 'the default'} on {name_hosts(names)}" for url, names in sorted(hosts.items())
+        )
+        mistake = Mistake(
+            "cnm_leases",
+            f"All hosts of the topology share one lease store; this says {said}.",
+            "Set it once, in the group_vars of all hosts of the topology.",
+        )
+        yield from ((draft.host.name, mistake) for draft in drafts)

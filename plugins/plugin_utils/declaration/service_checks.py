@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Services side by side with the hosts that may have their tasks, with networks, sandboxes and each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+from .cross_checks import Draft, Found, Member, distinct_claims, fits
+from .errors import Mistake, Place, name_hosts
+from .ingress import INGRESS, SANDBOX, mesh_ports
+from .services import task_name, task_number
+from .topology import Endpoint, Port, Sandbox, Service
+from .validation import did_you_mean
+
+_BALANCED = ("overlay", "bridge")
+_PLAIN = ("host", "none")
+
+
+@dataclass(frozen=True)
+class _Everywhere:
+    """A service with the hosts that declare it."""
+
+    service: Service
+    drafts: tuple[Draft, ...]
+
+    @property
+    def hosts(self) -> list[str]:
+        """Those that may have a task."""
+        placement = self.service.placement
+        names = [draft.host.name for draft in self.drafts]
+        return [name for name in names if placement is None or name in placement]
+
+    @property
+    def first(self) -> str:
+        """The host that mistakes of the whole service are told of."""
+        return self.drafts[0].host.name
+
+
+def check_services(drafts: Sequence[Draft]) -> Found:
+    """All mistakes of services that show only beside others, as (host, mistake)."""
+    found: dict[str, list[tuple[Draft, Service]]] = {}
+    for draft in drafts:
+        for service in draft.host.services:
+            found.setdefault(service.name, []).append((draft, service))
+    for name, pairs in sorted(found.items()):
+        yield from _same_everywhere(name, pairs)
+        whole = _Everywhere(pairs[0][1], tuple(draft for draft, _service in pairs))
+        notes: list[Mistake] = []
+        _check_hosts(whole, [draft.host.name for draft in drafts], notes)
+        yield from ((whole.first, mistake) for mistake in notes)
+        for draft in whole.drafts:
+            if draft.host.name in whole.hosts:
+                yield from ((draft.host.name, mistake) for mistake in _networks(draft, whole.service))
+    yield from _distinct_names(drafts, {name: pairs[0][1] for name, pairs in found.items()})
+    services = [pairs[0][1] for _name, pairs in sorted(found.items())]
+    yield from _distinct_addresses(drafts, services)
+    if mesh_ports(services):
+        yield from _one_ingress_mode(drafts)
+    if any(draft.host.settings.ingress_mode == "local" for draft in drafts):
+        for service, mistake in _published_twice(services):
+            yield _declaring(drafts, service), mistake
+    for service, mistake in [*_named_like_tasks(services), *_distinct_ports(services)]:
+        yield _declaring(drafts, service), mistake
+
+
+def _published_twice(services: Sequence[Service]) -> Iterator[tuple[Service, Mistake]]:
+    """Ports of every host that are two services', or twice one's; in the mesh they would be the same sandbox's."""
+    seen: list[tuple[str, Port]] = []
+    for service in services:
+        for port in (port for port in service.ports if port.mode == "ingress"):
+            for place, other in seen:
+                apart = port.published[1] < other.published[0] or other.published[1] < port.published[0]
+                bound = port.host_ip and other.host_ip and port.host_ip != other.host_ip
+                if not apart and not bound and port.protocol == other.protocol:
+                    problem = (
+                        f"Port {port.published[0]}/{port.protocol} of every host is published already, by {place}."
+                    )
+                    yield service, Mistake(port.path, problem, "Publish another port.")
+                    break
+            seen.append((port.path, port))
+
+
+def _one_ingress_mode(drafts: Sequence[Draft]) -> Found:
+    hosts: dict[str, list[str]] = {}
+    for draft in drafts:
+        hosts.setdefault(draft.host.settings.ingress_mode, []).append(draft.host.name)
+    if len(hosts) > 1:
+        said = " and ".join(f"{mode} on {name_hosts(names)}" for mode, names in sorted(hosts.items()))
+        mistake = Mistake(
+            "cnm_ingress_mode",
+            f"Services publish ports on every host, so it must be the same on every host; it is {said}.",
+            "Set it once, in the group_vars of all hosts of the topology.",
+        )
+        yield from ((draft.host.name, mistake) for draft in drafts)
+
+
+def _named_like_tasks(services: Sequence[Service]) -> Iterator[tuple[Service, Mistake]]:
+    """Services that have the name of another's task."""
+    known = {service.name: service for service in services}
+    for service in services:
+        before, _dot, number = service.name.rpartition(".")
+        if before in known and number.isdigit():
+            problem = f"This is the name of a task of the service `{before}` ({known[before].path})."
+            yield service, Mistake(service.path, problem, "Give one of them another name.")
+
+
+def _distinct_ports(services: Sequence[Service]) -> Iterator[tuple[Service, Mistake]]:
+    """Ports of every host that are told apart by the host's address alone: behind it the number says which it is."""
+    every = [
+        (service, index, port)
+        for service in services
+        for index, port in enumerate(service.ports)
+        if port.mode == "ingress" and port.host_ip
+    ]
+    for position, (service, index, port) in enumerate(every):
+        for other, number, taken in every[:position]:
+            alike = service is other and port.published == taken.published and port.target == taken.target
+            apart = port.published[1] < taken.published[0] or taken.published[1] < port.published[0]
+            if port.protocol == taken.protocol and port.host_ip != taken.host_ip and not apart and not alike:
+                problem = (
+                    f"Port {port.published[0]}/{port.protocol} of every host leads to one place whatever the address, "
+                    f"and {other.path}.ports[{number}] leads to another."
+                )
+                yield service, Mistake(f"{service.path}.ports[{index}]", problem, "Publish another port.")
+                break
+
+
+def _same_everywhere(name: str, pairs: Sequence[tuple[Draft, Service]]) -> Found:
+    for key in (item.name for item in fields(Service) if item.compare and item.name != "name"):
+        hosts: dict[Any, list[str]] = {}
+        for draft, service in pairs:
+            hosts.setdefault(getattr(service, key), []).append(draft.host.name)
+        if len(hosts) > 1:
+            said = " and ".join(sorted(f"one thing on {name_hosts(names)}" for names in hosts.values()))
+            mistake = Mistake(
+                f"{pairs[0][1].path}.{key}",
+                f"The service `{name}` must say the same on every host; it says {said}.",
+                "Declare it once, in the group_vars of a group that has all these hosts.",
+            )
+            yield from ((draft.host.name, mistake) for draft, _service in pairs)
+
+
+def _check_hosts(whole: _Everywhere, every: Sequence[str], notes: list[Mistake]) -> None:
+    service, place = whole.service, Place(whole.service.path, notes)
+    tasks = len(whole.hosts) if service.mode == "global" else service.replicas
+    if not whole.hosts and service.replicas:
+        (place / "deploy" / "placement" / "hosts").wrong(
+            "None of these hosts declares the service.",
+            f"Name some of {name_hosts([d.host.name for d in whole.drafts])}.",
+        )
+    if any(port.mode == "host" for port in service.ports) and whole.hosts and tasks > len(whole.hosts):
+        (place / "ports").wrong(
+            f"A port published with mode host leads to one task of a host, and {tasks} tasks are to be on "
+            f"{len(whole.hosts)} host{'s' if len(whole.hosts) > 1 else ''}.",
+            "Leave `mode: host` out, take fewer replicas, or more hosts.",
+        )
+    names = [task_name(service.name, number) for number in range(1, tasks + 1)]
+    for index, name in enumerate(service.draining):
+        if name not in every and task_number(service.name, name) is None:
+            (place / "deploy" / "draining" / index).wrong(
+                "This is neither a task of the service nor a host.",
+                did_you_mean(name, [*names, *every], f"Write for example `{task_name(service.name, 1)}`."),
+                name,
+            )
+
+
+def _networks(draft: Draft, service: Service) -> Iterator[Mistake]:
+    """The networks that tasks on a host would be on."""
+    notes: list[Mistake] = []
+    for item in service.networks:
+        network, place = draft.sound(item.network), Place(item.path, notes)
+        if item.network == INGRESS:
+            place.wrong(
+                "This network is for what comes in by ports of every host; no service is on it by name.",
+                "Give the service a network of its own.",
+            )
+        elif item.network in _PLAIN:
+            place.wrong(
+                "Services are on networks, and this is the name for a sandbox without any.",
+                "Name a network of the driver overlay or bridge.",
+            )
+        elif item.network not in draft.declared:
+            place.wrong(
+                f"There is no network `{item.network[:63]}` on this host, which may have tasks of the service.",
+                did_you_mean(item.network, draft.declared, "Declare it for all hosts of the service's placement."),
+            )
+        elif network is not None and network.driver not in _BALANCED:
+            place.wrong(
+                f"Services are on networks of the drivers overlay and bridge, and `{network.name}` is of the driver "
+                f"{network.driver}.",
+                "Use another network.",
+            )
+        elif network is not None:
+            for number, address in enumerate(item.addresses):
+                endpoint = Endpoint(item.network, ipv4_address=address, path=item.path)
+                told: list[Mistake] = []
+                fits(endpoint, network, Place(item.path, told))
+                spot = f"{item.path}.ipv4_addresses[{number}]"
+                notes += [Mistake(spot, each.problem, each.remedy, each.hosts, each.value) for each in told]
+    yield from notes
+
+
+def _distinct_names(drafts: Sequence[Draft], services: dict[str, Service]) -> Found:
+    """A service and its tasks have names of sandboxes, and no sandbox may have one of them."""
+    mesh = bool(mesh_ports(services.values()))
+    for draft in drafts:
+        for sandbox in draft.host.sandboxes:
+            service, _dot, number = sandbox.name.rpartition(".")
+            taken = ""
+            if sandbox.name in services:
+                taken = f"the service `{sandbox.name}` ({services[sandbox.name].path})"
+            elif service in services and number.isdigit():
+                taken = f"a task of the service `{service}` ({services[service].path})"
+            elif mesh and sandbox.name == SANDBOX and not sandbox.everywhere:
+                taken = "the sandbox that the ports of services lead to"
+            if taken:
+                problem = f"This is the name of {taken}."
+                yield draft.host.name, Mistake(sandbox.path, problem, "Give the sandbox another name.")
+
+
+def _distinct_addresses(drafts: Sequence[Draft], services: Sequence[Service]) -> Found:
+    """Fixed addresses of tasks, beside those of sandboxes on the same networks."""
+    by_network: dict[str, list[Member]] = {}
+    for service in services:
+        for item in service.networks:
+            for number, address in enumerate(item.addresses, 1):
+                task = Sandbox(task_name(service.name, number), "", path=service.path)
+                endpoint = Endpoint(item.network, ipv4_address=address, path=item.path)
+                by_network.setdefault(item.network, []).append((_declaring(drafts, service), task, endpoint))
+    for network, tasks in sorted(by_network.items()):
+        others = [
+            (draft.host.name, sandbox, endpoint)
+            for draft in drafts
+            for sandbox in draft.host.sandboxes
+            for endpoint in sandbox.endpoints
+            if endpoint.network == network
+        ]
+        paths = {endpoint.path for _host, _sandbox, endpoint in tasks}
+        for host, mistake in distinct_claims([*others, *tasks]):
+            if any(mistake.path.startswith(path) for path in paths):
+                yield host, mistake
+
+
+def _declaring(drafts: Sequence[Draft], service: Service) -> str:
+    return next(draft.host.name for draft in drafts if service in draft.host.services)

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What is promised but not there yet: the one place that refuses it.
+
+Each row of `ROWS` says where to look in an entry of the variables, what of it is refused, and in which words.  When a
+feature arrives, its row goes; nothing else in the declaration has to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import Place
+from .networks import OF_A_COLLECTION
+from .values import flag
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A value in an entry: the last key (or index) on the way to it, the value itself, and the whole entry."""
+
+    key: Any
+    value: Any
+    entry: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """``where``: the way to the value within an entry of ``kind``, ``*`` for any key or index."""
+
+    kind: str
+    where: tuple[str, ...]
+    refused: Callable[[Spot], bool]
+    problem: str
+    remedy: str
+
+
+def _given(spot: Spot) -> bool:
+    return spot.value not in ([], {}, "")
+
+
+def _is(*words: str) -> Callable[[Spot], bool]:
+    return lambda spot: spot.value in words
+
+
+def _true(spot: Spot) -> bool:
+    return flag(spot.value, False)
+
+
+def _third_party(spot: Spot) -> bool:
+    return OF_A_COLLECTION.fullmatch(spot.value) is not None
+
+
+def _overlay_only(spot: Spot) -> bool:
+    return _true(spot) and spot.entry.get("driver") == "overlay"
+
+
+def _later_store(spot: Spot) -> bool:
+    return str(spot.value).startswith(("etcd://", "zookeeper://", "consul://"))
+
+
+_NET, _SET = "cnm_networks", "settings"
+
+# fmt: off
+ROWS = (
+    Row(_NET, ("driver",), _third_party, "Drivers of other collections are not there yet.",
+        "Use the driver bridge meanwhile."),
+    Row(_NET, ("ipam", "driver"), lambda spot: spot.value not in ("default", "dhcp"),
+        "Other IPAM drivers are not there yet.", "Leave it out meanwhile; addresses come from the subnet."),
+    Row(_NET, ("ipam", "options"), _given, "Options of an IPAM driver are not there yet.", "Leave them out meanwhile."),
+    Row(_SET, ("cnm_leases",), _later_store, "Lease stores other than SQLite are not there yet.",
+        "Write `sqlite:///` and a path meanwhile, or leave it out."),
+)
+# fmt: on
+
+
+def refuse(kind: str, entry: Mapping[str, Any], place: Place) -> None:
+    """Note what of an entry of that kind (a declaration's name, or ``settings``) is not there yet."""
+    for row in ROWS:
+        if row.kind != kind:
+            continue
+        for key, value, where in _walk(entry, row.where, place):
+            if row.refused(Spot(key, value, entry)):
+                where.wrong(row.problem, row.remedy, value)
+
+
+def _walk(value: Any, where: tuple[str, ...], place: Place, key: Any = "") -> Iterator[tuple[Any, Any, Place]]:
+    """(last key, value, place) of whatever stands at the end of the way; what is not there or None is passed over.
+
+    A null behind a key of the user's own counts: ``networks: {bridge: }``.
+    """
+    if not where:
+        yield key, value, place
+        return
+    first, rest = where[0], where[1:]
+    if isinstance(value, Mapping):
+        for name in [name for name in value if first in ("*", name)]:
+            if value[name] is not None or (first == "*" and not rest):
+                yield from _walk(value[name], rest, place / name, name)
+    elif isinstance(value, list) and first == "*":
+        for index, item in enumerate(value):
+            if item is not None:
+                yield from _walk(item, rest, place / index, index)

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Kernel parameters of the host that networks need, and what keeps internal ones shut without nftables.  Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from ...module_utils.plan.addresses import Rule
+from ...module_utils.plan.base import Resource
+from ...module_utils.plan.forms import link_name
+from ...module_utils.plan.marks import MAIN_TABLE, rule_priority
+from ...module_utils.plan.settings import Sysctl
+from ..declaration.topology import Endpoint, Sandbox
+from ..drivers.base import PlannedNetwork
+from ..facts import Facts
+
+FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
+
+NEIGHBOUR_TABLE = {"gc_thresh1": 8192, "gc_thresh2": 49152, "gc_thresh3": 65536}
+"""What Docker sets.  The kernel's own 1024 entries are for all namespaces together (arp(7))."""
+_MANY = 100
+
+
+def _said(links: Sequence[str]) -> tuple[str, ...]:
+    """Without links of others whose names no setting can hold."""
+    return tuple(filter(link_name.fits, links))
+
+
+def host_sysctls(facts: Facts, families: Sequence[int], endpoints: int) -> list[Resource]:
+    """Forwarding, and what keeps a host its own: routes it learned, and room for the neighbours of many sandboxes."""
+    result: list[Resource] = [
+        Sysctl("", FORWARDING[family], "1", former="0", links=_said(facts.forwarding_links.get(family, ())))
+        if not facts.forwarded_before(family)
+        else Sysctl("", FORWARDING[family], "1")
+        for family in families
+    ]
+    if 6 in families:
+        # A router takes no router advertisements, unless told so (ip-sysctl, accept_ra).
+        result += [
+            Sysctl("", f"net.ipv6.conf.{link.replace('.', '/')}.accept_ra", "2") for link in _said(facts.ra_links)
+        ]
+    if endpoints > _MANY:
+        result += [
+            Sysctl("", f"net.ipv{family}.neigh.default.{name}", str(size))
+            for family in families
+            for name, size in NEIGHBOUR_TABLE.items()
+            if 0 < facts.neighbour_tables.get(f"ipv{family}.{name}", 0) <= size
+        ]
+    return result
+
+
+_FORWARDS = re.compile(r"net\.ipv([46])\.(?:ip_forward|conf\.[^.]+\.(?:force_)?forwarding)")
+
+
+def closed_families(sandbox: Sandbox, endpoints: Iterable[Endpoint]) -> tuple[int, ...]:
+    """Families of which a sandbox forwards nothing: its sysctls and its links' do not say what to forward of them."""
+    declared = [*sandbox.sysctls, *(pair for endpoint in endpoints for pair in endpoint.sysctls)]
+    said = {int(match[1]) for name, _value in declared if (match := _FORWARDS.fullmatch(name))}
+    return tuple(family for family in (4, 6) if family not in said)
+
+
+def closing_rules(project: str, bridges: Mapping[str, str], networks: Iterable[PlannedNetwork]) -> list[Resource]:
+    """Policy routing that keeps internal networks shut, even after somebody has flushed all of nftables.
+
+    What comes in by their bridges reaches the host and nothing behind it, and only the host sends to them.  The rules
+    come before those of others, and say nothing of any other network.
+    """
+    first = rule_priority(project)
+    result: list[Resource] = []
+    for network in networks:
+        if network.network.internal:
+            result += [Rule("", family, first, incoming=bridges[network.name]) for family in (4, 6)]
+            for subnet in network.subnets:
+                result.append(Rule("", subnet.family, first, "lo", subnet.subnet, MAIN_TABLE))
+                result.append(Rule("", subnet.family, first + 1, destination=subnet.subnet))
+    return result

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The rules of the host's table about VXLAN: who may send it for our networks, and which of it only encrypted.
+
+VXLAN believes every packet (CVE-2020-10136 and its like).  Only VNIs of ours are looked at; others' pass.  Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...module_utils.plan.forms import address
+from ...module_utils.plan.marks import LINK_GROUP, OPEN_GROUP, request_id
+from ...module_utils.plan.nftables import Chain, Collection
+from ..drivers.base import PlannedNetwork
+
+_VNI = "@th,96,24"
+"""After UDP's eight octets and VXLAN's flags (RFC 7348 §5).  It is in no fragment, but conntrack leaves none."""
+
+_ADDRESS = {4: "ip", 6: "ip6"}
+
+
+def overlay_collections(networks: Sequence[PlannedNetwork]) -> list[Collection]:
+    """Sets of our VNIs on the host, and of the other hosts that each is heard from; none without an overlay."""
+    mine = [(network.overlay, network.shared) for network in networks]
+    found = [(overlay, shared) for overlay, shared in mine if overlay is not None and shared is not None]
+    if not found:
+        return []
+    vnis = [overlay.vni for overlay, _shared in found]
+    tables = tuple(sorted(shared.table for _overlay, shared in found))
+    return [
+        Collection("vnis", f"typeof {_VNI};", tuple(str(vni) for vni in sorted(vnis))),
+        *(
+            Collection(f"vteps{family}", f"typeof {_VNI} . {word} saddr;", tables=tables)
+            for family, word in _ADDRESS.items()
+        ),
+    ]
+
+
+def overlay_chains(project: str, networks: Sequence[PlannedNetwork], underlay: str = "") -> list[Chain]:
+    """The chains that go with `overlay_collections`; ``underlay`` is the link that has the host's VTEP, if known."""
+    mine = [(network.overlay, network.host) for network in networks if network.overlay is not None]
+    if not mine:
+        return []
+    overlay, host = mine[0]
+    ports = sorted({overlay.port for overlay, _host in mine})
+    vxlan = f"udp dport {_any_of(ports)} {_VNI}"
+    own = address(overlay.vteps[host])
+    sent = [
+        # A sandbox's, or anybody's, that would leave masqueraded as this host's.
+        f"{vxlan} @vnis ct status snat ct original {_ADDRESS[6 if ':' in own else 4]} saddr != {own} drop"
+    ]
+    chains = [
+        # Before conntrack: what is forged is not to be remembered.
+        _base("overlay_prerouting", "prerouting", -300, [f"{vxlan} @vnis goto overlay_received"]),
+        Chain(
+            "overlay_received",
+            rules=(
+                f"iifgroup {{ {LINK_GROUP}, {OPEN_GROUP} }} drop",
+                # What is only passing through, routed or (with br_netfilter) bridged, may be another fabric's.
+                *(
+                    f"{_VNI} . {word} saddr != @vteps{family} fib daddr type local drop"
+                    for family, word in _ADDRESS.items()
+                ),
+                # Somebody on another link who has taken a host's address; on the same he cannot be told from it.
+                *([f'iifname "{underlay}" accept'] if underlay else []),
+                # Of a route with several next hops the link of each will do.  IPv6 looks at one of them by chance (seen
+                # on 6.18), so it is not asked where the address is on no link, as on fabrics that have such routes.
+                f"{'' if underlay else 'meta nfproto ipv4 '}fib saddr . iif oif missing fib daddr type local drop",
+            ),
+        ),
+        # The kernel's own has no socket, or one of a sandbox's namespace, neither of which has a user here.
+        _base("overlay_output", "output", -300, [f"{vxlan} @vnis meta skuid != 0 drop"]),
+    ]
+    encrypted = next((overlay.port for overlay, _host in mine if overlay.network.encrypted), None)
+    if encrypted is not None:
+        # What XFRM is going to encrypt passes here with that intent, and once more as ESP.
+        vxlan = f"udp dport {encrypted} {_VNI}"
+        sent.append(f"{vxlan} @vnis rt ipsec missing drop")
+        foreign = f"ipsec in reqid != {request_id(project)} drop"
+        chains += [
+            _base("overlay_input", "input", -300, [f"{vxlan} @vnis goto overlay_decrypted"]),
+            Chain("overlay_decrypted", rules=("meta ipsec missing drop", foreign)),
+        ]
+    # After all who may change where a packet goes, and whose it seems to be.
+    return [*chains, _base("overlay_postrouting", "postrouting", 300, sent)]
+
+
+def _any_of(ports: Sequence[int]) -> str:
+    return str(ports[0]) if len(ports) == 1 else f"{{ {', '.join(map(str, ports))} }}"
+
+
+def _base(name: str, hook: str, priority: int, rules: Sequence[str]) -> Chain:
+    return Chain(name, f"type filter hook {hook} priority {priority}; policy accept", tuple(rules))

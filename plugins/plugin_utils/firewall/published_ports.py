@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Published ports: what of a host leads to which sandbox.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Optional
+
+from ...module_utils.plan.forms import printable
+from ..declaration.ingress import mesh_ports
+from ..declaration.published import binding
+from ..declaration.topology import Sandbox, TaskPort, Topology
+from ..drivers.base import PlannedEndpoint
+from ..drivers.bridge import gateway_mode
+from ..facts import Facts
+
+Range = tuple[int, int]
+_SHOWN = 60
+"""How much of a process's name is shown: whoever runs it gives it any."""
+
+
+@dataclass(frozen=True)
+class PublishedPort:
+    """One port or range of one family that leads to a sandbox's address; ranges are inclusive and of equal length."""
+
+    family: int
+    protocol: str
+    host_ip: Optional[str]
+    """None: every address of the host of that family."""
+    published: Range
+    address: str
+    target: Range
+    translated: bool
+    """False in gateway mode routed: the target is open at the sandbox's own address, and the host has no port."""
+    network: str
+    weight: Optional[int] = None
+    """How many of the connections it gets, in proportion, where several sandboxes share the port of the host."""
+    path: str = ""
+
+    @property
+    def at_loopback(self) -> bool:
+        """Whether the host reaches it at 127.0.0.1; the kernel has no way back from an address that was ``::1``."""
+        return self.translated and self.family == 4 and (not self.host_ip or ip_address(self.host_ip).is_loopback)
+
+
+def published_ports(endpoints: Sequence[PlannedEndpoint]) -> list[PublishedPort]:
+    """All ports that sandboxes publish, sorted by where they lead.
+
+    As in Docker a port of the host leads to the endpoint that supplies the sandbox's default route of that family;
+    where the gateway mode is routed, the port is open on each such endpoint.
+    """
+    found = [
+        item
+        for endpoint in endpoints
+        if endpoint.sandbox.ports and endpoint.network.network.firewall
+        for item in _of_endpoint(endpoint)
+    ]
+    return sorted(found, key=lambda item: (item.family, ip_address(item.address).packed, item.protocol, item.published))
+
+
+def _of_endpoint(endpoint: PlannedEndpoint) -> Iterator[PublishedPort]:
+    network = endpoint.network.network
+    if network.internal:
+        return
+    for address in endpoint.addresses:
+        family = 6 if ":" in address else 4
+        routed = gateway_mode(network, family) == "routed"
+        gives_way = any((":" in gateway) == (family == 6) for gateway in endpoint.gateways)
+        if not routed and not gives_way:
+            continue
+        for port in endpoint.sandbox.ports:
+            weight = port.weight if isinstance(port, TaskPort) else None
+            bound, host_ip = binding(port, network, family)
+            if routed or bound:
+                place = (host_ip, port.published, address, port.target)
+                yield PublishedPort(family, port.protocol, *place, not routed, network.name, weight, port.path)
+
+
+def taken_ports(ports: Sequence[PublishedPort], facts: Facts) -> list[str]:
+    """Sentences about ports that a process of the host listens on already."""
+    wanted: dict[str, list[PublishedPort]] = {}
+    for item in ports:
+        if item.translated:
+            wanted.setdefault(item.protocol, []).append(item)
+    result = []
+    for protocol, address, number, process in facts.listeners:
+        clash = next((item for item in wanted.get(protocol, ()) if _same_place(item, address, number)), None)
+        if clash is not None:
+            result.append(
+                f"{clash.path}: port {number}/{protocol} of the host is not free: {printable(process, _SHOWN)} listens "
+                f"on it{'' if address in ('0.0.0.0', '::') else f' at {address}'}. Publish another port, or stop it."
+            )
+    return sorted(set(result))
+
+
+def nobodys(topology: Topology, facts: Mapping[str, Facts]) -> dict[str, list[str]]:
+    """By host sentences about ports of every host at an address that no host has, once all of them are known."""
+    if any(host.name not in facts for host in topology.hosts):
+        return {}
+    known = {address for each in facts.values() for address, _link, _mtu in each.addresses}
+    known.update(config.gateway or "" for host in topology.hosts for net in host.networks for config in net.ipam)
+    result: dict[str, list[str]] = {}
+    for host in topology.hosts:
+        for port in mesh_ports(host.services):
+            address = ip_address(port.host_ip or "0.0.0.0")
+            if not (address.is_unspecified or address.is_loopback or str(address) in known):
+                sentence = (
+                    f"{port.path}.host_ip: no host has the address {address}. Write one that a host has, or none."
+                )
+                result.setdefault(host.name, []).append(sentence)
+    return result
+
+
+def unpublished(sandboxes: Iterable[Sandbox], ports: Sequence[PublishedPort]) -> list[str]:
+    """Sentences about ports of tasks that lead nowhere, as no network of the task leads out of the host."""
+    done = {port.path for port in ports}
+    return sorted(
+        {
+            f"{port.path}: no network of the task {sandbox.name} has a way out that this port could lead in by. Leave "
+            "it out, or put the service on a network that is not internal and has addresses of its family."
+            for sandbox in sandboxes
+            for port in sandbox.ports
+            if port.path not in done
+        }
+    )
+
+
+@dataclass(frozen=True)
+class SharedPort:
+    """A port or range of the host, of one family, that leads to several sandboxes."""
+
+    port: PublishedPort
+    """One of them, for what they have in common."""
+    weights: tuple[tuple[str, int], ...]
+    """Address and weight, sorted; one that is drained has none."""
+
+
+def shared_ports(ports: Iterable[PublishedPort]) -> list[SharedPort]:
+    """Those that several sandboxes may share, sorted."""
+    found: dict[tuple[int, str, Range, str], dict[str, PublishedPort]] = {}
+    for port in ports:
+        if port.weight is not None and port.translated:
+            key = (port.family, port.protocol, port.published, port.host_ip or "")
+            found.setdefault(key, {})[port.address] = port
+    return [
+        SharedPort(
+            next(iter(group.values())), tuple((address, port.weight or 0) for address, port in sorted(group.items()))
+        )
+        for _key, group in sorted(found.items())
+    ]
+
+
+def published_twice(ports: Sequence[PublishedPort]) -> list[str]:
+    """Sentences about ports of the host that would lead to two sandboxes: tasks that were placed side by side."""
+    seen: dict[tuple[int, str, Optional[str], int], PublishedPort] = {}
+    result = []
+    for item in ports:
+        for number in range(item.published[0], item.published[1] + 1) if item.translated else ():
+            other = seen.setdefault((item.family, item.protocol, item.host_ip, number), item)
+            shared = item.weight is not None and item.path == other.path
+            if other.address != item.address and not shared:
+                result.append(
+                    f"{item.path}: port {number}/{item.protocol} of the host leads to two sandboxes placed on it, by "
+                    f"{other.path} too. Publish another port, or place them apart."
+                )
+                break
+    return sorted(set(result))
+
+
+def _same_place(item: PublishedPort, address: str, number: int) -> bool:
+    if not item.published[0] <= number <= item.published[1]:
+        return False
+    if address == "::":
+        return True  # unless it says otherwise such a socket takes IPv4 too
+    if (":" in address) != (item.family == 6):
+        return False
+    return address == "0.0.0.0" or item.host_ip in (None, address)

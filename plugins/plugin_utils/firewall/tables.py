@@ -1,0 +1,378 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The host's table and the sandbox's, as nftables resources.
+
+The rules are fixed; what grows with networks and ports stands in sets and maps.  Whatever is neither from nor to a
+bridge of ours leaves the table at the second rule of each chain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ...module_utils.plan.forms import link_name, nft_link, quoted
+from ...module_utils.plan.marks import FORWARDED, LINK_GROUP, OPEN_GROUP, OTHERS, table_name
+from ...module_utils.plan.nftables import Chain, Collection, Nftables
+from ..drivers.base import PlannedNetwork
+from ..drivers.bridge import ICC, MASQUERADE, TRUSTED, gateway_mode, is_on, source_address
+from ..facts import Facts
+from ..services.balancing import Balancing, VirtualService
+from ..services.ingress import MeshPort, mesh_rules, translations
+from ..services.nftables import by_nftables, host_services
+from .overlays import overlay_chains, overlay_collections
+from .published_ports import PublishedPort, shared_ports
+from .sources import source_chains, source_collections
+
+RESOLVER_ADDRESS = "127.0.0.11"
+RESOLVER_PORT = 20053
+
+_IP = {4: "ip", 6: "ip6"}
+_ADDRESS = {4: "ipv4_addr", 6: "ipv6_addr"}
+_ICMP = {4: 1, 6: 58}
+_FAMILIES = (4, 6)
+
+
+@dataclass(frozen=True)
+class HostRules:
+    """What the host's table is made from."""
+
+    project: str
+    networks: Sequence[PlannedNetwork]
+    """Those with a bridge, sorted by name."""
+    bridges: Mapping[str, str]
+    """The bridge's link by network name."""
+    ports: Sequence[PublishedPort]
+    closed: Sequence[int]
+    """Families the host did not forward before us: it goes on dropping of them what is not ours…"""
+    routing: Sequence[str]
+    """…but for what comes in by these links, which forwarded IPv4 by themselves (of IPv6 the kernel asks only all)."""
+    foreign: Sequence[str]
+    """Bridges of others."""
+    marked: bool
+    """Whether what may pass is marked, for the rule in DOCKER-USER."""
+    uplinks: Sequence[str] = ()
+    """Links of the host's own default routes."""
+    overlays: Sequence[PlannedNetwork] = ()
+    """Networks that span hosts, whose packets arrive here in others."""
+    virtual: Sequence[VirtualService] = ()
+    """Services on networks that the host has an address on, and so calls itself."""
+    with_others: Container[str] = ()
+    """Bridges that others have put somebody on, too: what that one sends is not ours to say."""
+    behind: Mapping[str, Iterable[str]] = field(default_factory=dict)
+    """By network the prefixes that its sandboxes may send from, beside the network's subnets."""
+    data_path: Sequence[int] = (4789,)
+    """The UDP ports by which overlays travel."""
+    underlay: str = ""
+    """The link that has the address by which the other hosts know this one, where it is known."""
+    speakers: Mapping[str, Iterable[str]] = field(default_factory=dict)
+    """By network the addresses of its sandboxes."""
+
+    @property
+    def guarded(self) -> list[PlannedNetwork]:
+        """Networks that are filtered."""
+        return [item for item in self.networks if item.network.firewall]
+
+    def link(self, network: PlannedNetwork) -> str:
+        """The network's bridge as an nft string."""
+        return nft_link(self.bridges[network.name])
+
+
+def host_table(rules: HostRules) -> Nftables:
+    """The host's table: isolation, translation, published ports."""
+    collections = [*_link_sets(rules)]
+    for family in _FAMILIES:
+        collections += _subnet_sets(rules, family)
+        collections += _port_maps(rules.ports, family)
+    collections += source_collections(
+        [rules.bridges[n.name] for n in rules.guarded if rules.bridges[n.name] not in rules.with_others],
+        {rules.bridges[name]: prefixes for name, prefixes in rules.behind.items()},
+        {rules.bridges[name]: addresses for name, addresses in rules.speakers.items()},
+        rules.data_path,
+    )
+    collections += overlay_collections(rules.overlays)
+    balancing = by_nftables("", host_services(rules.virtual))
+    collections += balancing.collections
+    return Nftables(
+        namespace="",
+        family="inet",
+        name=table_name(rules.project),
+        role="host",
+        collections=tuple(collections),
+        chains=(
+            Chain("user_forward", user=True),
+            _others(rules),
+            Chain("pass", rules=(*([f"meta mark set meta mark | {FORWARDED:#x}"] if rules.marked else ()), "accept")),
+            _forward(rules),
+            *source_chains(),
+            _direct_access(),
+            Chain("prerouting", "type nat hook prerouting priority -100; policy accept", (_TO_HOST,)),
+            Chain("output", "type nat hook output priority -100; policy accept", (_TO_HOST, *balancing.output)),
+            Chain("publish", rules=tuple(_publish(rules.ports))),
+            _postrouting(),
+            *overlay_chains(rules.project, rules.overlays, rules.underlay),
+        ),
+    )
+
+
+_TO_HOST = "fib daddr type local jump publish"
+"""Nothing but what is meant for the host itself is ever translated (GHSA-jv3w-x3r3-g6rm)."""
+
+
+def _link_sets(rules: HostRules) -> Iterable[Collection]:
+    guarded, link = rules.guarded, rules.link
+    connected = [f"{link(n)} . {link(n)}" for n in guarded if is_on(n.network, ICC)]
+    yield Collection("bridges", "type ifname;", _sorted(map(link, guarded)))
+    yield Collection("connected", "type ifname . ifname;", _sorted(connected))
+    foreign, uplinks = _links(rules.foreign), _links(rules.uplinks)
+    yield Collection("foreign", "type ifname . ifname;", _sorted(f"{name} . {name}" for name in foreign))
+    yield Collection("internal", "type ifname;", _sorted(link(n) for n in guarded if n.network.internal))
+    yield Collection(
+        "isolated", "type ifname;", _sorted(link(n) for n in guarded if gateway_mode(n.network, 4) == "isolated")
+    )
+    yield Collection("uplinks", "type ifname;", _sorted(uplinks))
+    yield Collection("strangers", "type ifname;", _sorted(set(foreign) - set(uplinks)))
+
+
+def _links(names: Iterable[str]) -> list[str]:
+    """Links of others as nft strings, without those whose names no rule can hold (`unruled` says which)."""
+    return [nft_link(name) for name in names if link_name.fits(name)]
+
+
+def unruled(facts: Facts) -> list[str]:
+    """Sentences about links of the host whose names nft cannot hold, so that no rule names them."""
+    links = {
+        *facts.bridges,
+        *facts.uplinks,
+        *facts.ra_links,
+        *(n for on in facts.forwarding_links.values() for n in on),
+    }
+    return [
+        f"no firewall rule or setting can name the link {quoted(name)} of this host, so it is treated as unknown: give "
+        "it a name without quotes, `*`, `,`, backslashes and braces"
+        for name in sorted(links)
+        if not link_name.fits(name)
+    ]
+
+
+def _subnet_sets(rules: HostRules, family: int) -> Iterable[Collection]:
+    """Per family: whose subnets are kept from outside, where each is at home, what is translated on its way out."""
+    guarded = [n for n in rules.guarded if n.of(family)]
+    address = _ADDRESS[family]
+    modes = {n.name: gateway_mode(n.network, family) for n in guarded}
+    open_modes = {n.name: mode for n, mode in ((n, modes[n.name]) for n in guarded) if not n.network.internal}
+    out = [
+        n
+        for n in guarded
+        if not n.network.internal and modes[n.name] in ("nat", "nat-unprotected") and is_on(n.network, MASQUERADE)
+    ]
+    sources = {n.name: source_address(n.network, family) for n in guarded if modes[n.name] != "routed"}
+    homes = [
+        f"{subnet.subnet} . {nft_link(link)}"
+        for n in guarded
+        for link in [rules.bridges[n.name], *n.network.option(TRUSTED).split(":")]
+        for subnet in n.of(family)
+        if link
+    ]
+
+    def subnets(chosen: Iterable[PlannedNetwork]) -> tuple[str, ...]:
+        return _sorted(subnet.subnet for n in chosen for subnet in n.of(family))
+
+    def interval(name: str, elements: tuple[str, ...]) -> Collection:
+        return Collection(f"{name}{family}", f"type {address}; flags interval;", elements)
+
+    yield interval("subnets", subnets(guarded))
+    yield interval("guarded", subnets(n for n in guarded if modes[n.name] in ("nat", "isolated")))
+    yield Collection(f"homes{family}", f"type {address} . ifname; flags interval;", _sorted(homes))
+    gateways = _sorted(subnet.gateway for n in guarded for subnet in n.of(family))
+    yield Collection(f"gateways{family}", f"type {address};", gateways)
+    yield interval("unprotected", subnets(n for n in guarded if open_modes.get(n.name) == "nat-unprotected"))
+    yield interval("routed", subnets(n for n in guarded if open_modes.get(n.name) == "routed"))
+    yield interval("masqueraded", subnets(n for n in out if not sources.get(n.name)))
+    yield Collection(
+        f"sources{family}",
+        f"type {address} : {address}; flags interval;",
+        _sorted(f"{subnet.subnet} : {sources[n.name]}" for n in out if sources.get(n.name) for subnet in n.of(family)),
+    )
+
+
+def _port_maps(ports: Sequence[PublishedPort], family: int) -> Iterable[Collection]:
+    """Single ports in hash maps, ranges that lead to the same numbers in interval maps; other ranges port by port."""
+    address = _ADDRESS[family]
+    single: dict[bool, list[str]] = {True: [], False: []}
+    ranges: dict[bool, list[str]] = {True: [], False: []}
+    opened: set[str] = set()
+    open_ranges: set[str] = set()
+    for port in ports:
+        if port.family != family:
+            continue
+        alike = port.published == port.target and port.published[0] != port.published[1]
+        place = f"{port.host_ip} . " if port.host_ip else ""
+        alone = port.translated and port.weight is None  # what is one of several, _publish_shared sees to
+        if alone and alike:
+            ranges[bool(place)].append(f"{place}{port.protocol} . {_range(port.published)} : {port.address}")
+        elif alone:
+            numbers = zip(range(port.published[0], port.published[1] + 1), range(port.target[0], port.target[1] + 1))
+            single[bool(place)] += [f"{place}{port.protocol} . {one} : {port.address} . {to}" for one, to in numbers]
+        target = f"{port.address} . {port.protocol} . {_range(port.target)}"
+        (opened if port.target[0] == port.target[1] else open_ranges).add(target)
+    service = "inet_proto . inet_service"
+    served = _served(ports, family)
+    yield from [served] if served.elements else []
+    for bound, suffix, key in ((True, "", f"{address} . {service}"), (False, "_any", service)):
+        name = f"ports{family}{suffix}"
+        yield Collection(name, f"type {key} : {address} . inet_service;", _sorted(single[bound]), tracked=True)
+        name = f"ranges{family}{suffix}"
+        yield Collection(name, f"type {key} : {address}; flags interval;", _sorted(ranges[bound]), tracked=True)
+    yield Collection(f"open{family}", f"type {address} . {service};", _sorted(opened))
+    yield Collection(f"open_ranges{family}", f"type {address} . {service}; flags interval;", _sorted(open_ranges))
+
+
+def _served(ports: Sequence[PublishedPort], family: int) -> Collection:
+    """No rule reads it: who is not in it any more has his connections forgotten."""
+    elements = {
+        f"{item.port.protocol} . {_range(item.port.published)} . {address}"
+        for item in shared_ports(ports)
+        for address, _weight in item.weights
+        if item.port.family == family
+    }
+    kind = f"type inet_proto . inet_service . {_ADDRESS[family]}; flags interval;"
+    return Collection(f"local{family}", kind, _sorted(elements), tracked=True)
+
+
+def _range(numbers: tuple[int, int]) -> str:
+    return str(numbers[0]) if numbers[0] == numbers[1] else f"{numbers[0]}-{numbers[1]}"
+
+
+def _sorted(elements: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(elements))
+
+
+def _others(rules: HostRules) -> Chain:
+    """What is not ours.  With br_netfilter a foreign bridge's own frames come by here too: they are not routed."""
+    verdicts = {family: "drop" if family in rules.closed else "accept" for family in _FAMILIES}
+    return Chain(
+        OTHERS,
+        rules=(
+            "iifname . oifname @foreign accept",
+            f"iifgroup {OPEN_GROUP} goto pass",
+            f"oifgroup {OPEN_GROUP} goto pass",
+            *(f"meta nfproto ipv4 iifname {link} accept" for link in _links(rules.routing)),
+            *(f"meta nfproto ipv{family} {verdict}" for family, verdict in verdicts.items()),
+        ),
+    )
+
+
+def _both(text: str) -> list[str]:
+    """A rule for each family: ``IP`` is its word, ``N`` its number."""
+    return [text.replace("IP", _IP[family]).replace("N", str(family)) for family in _FAMILIES]
+
+
+def _forward(rules: HostRules) -> Chain:
+    """What is not for a bridge of ours passes, and is for others to judge: a Docker Engine guards its own bridges."""
+    judged = f"oifgroup != {LINK_GROUP}"
+    docker = [f'{judged} oifname "docker*" accept', f'{judged} oifname "br-*" accept', "oifname @strangers accept"]
+    return Chain(
+        "forward",
+        # Before the chains of others, which may want to know what passed here.
+        "type filter hook forward priority -1; policy accept",
+        (
+            "jump user_forward",
+            f"iifgroup != {LINK_GROUP} oifgroup != {LINK_GROUP} goto {OTHERS}",
+            # Before what is established: a connection with the outside is none that an internal network may have.
+            "iifname @internal iifname . oifname != @connected drop",
+            "oifname @internal iifname . oifname != @connected drop",
+            "ct state established,related goto pass",
+            "ct state invalid drop",
+            "iifname . oifname @connected goto pass",
+            *_both("IP daddr . meta l4proto . th dport @openN goto pass"),
+            *_both("IP daddr . meta l4proto . th dport @open_rangesN goto pass"),
+            *_both("IP daddr @unprotectedN goto pass"),
+            *(f"{_IP[f]} daddr @routed{f} meta l4proto {_ICMP[f]} goto pass" for f in _FAMILIES),
+            "oifname @bridges drop",
+            *(["oifname @uplinks goto pass", *docker] if rules.marked else ()),
+            "goto pass",
+        ),
+    )
+
+
+def _direct_access() -> Chain:
+    """Packets that aim at a sandbox, or at the host's loopback, from where neither is at home (moby#45610).
+
+    In whose name they come, `source_chains` has seen to.
+    """
+    return Chain(
+        "direct_access",
+        # After conntrack, which knows answers, and before the translation of destinations, which hides where it aims.
+        "type filter hook prerouting priority -150; policy accept",
+        (
+            'iifname "lo" accept',
+            "ip daddr 127.0.0.0/8 drop",
+            # The kernel takes all of it but 127.0.0.1 where answers to the loopback may come in (route_localnet).
+            "ip saddr 127.0.0.0/8 drop",
+            "ct state established,related accept",
+            # Of IPv4 the kernel takes none of these; of IPv6 it does.
+            "iifname @bridges fib saddr type local drop",
+            # A bridge without an address hears what is for the host's others, once somebody guesses its MAC address.
+            "iifname @isolated meta nfproto ipv4 fib daddr type local drop",
+            *_both("iifname @bridges IP daddr @gatewaysN accept"),
+            *_both("IP daddr @guardedN IP daddr . iifname != @homesN drop"),
+        ),
+    )
+
+
+def _publish(ports: Sequence[PublishedPort]) -> Iterable[str]:
+    """The kernel has no way back from an address that was translated from ``::1``."""
+    yield "ip6 daddr ::1 return"
+    for family in _FAMILIES:
+        key = "meta l4proto . th dport"
+        for name in ("ports", "ranges"):
+            yield f"dnat {_IP[family]} to {_IP[family]} daddr . {key} map @{name}{family}"
+            yield f"dnat {_IP[family]} to {key} map @{name}{family}_any"
+    for item in shared_ports(ports):
+        port, weights = item.port, [(address, weight) for address, weight in item.weights if weight]
+        at = f"{_IP[port.family]} daddr {port.host_ip} " if port.host_ip else ""
+        if weights:
+            rules = translations(port.protocol, port.published, port.target, weights, port.family)
+            yield from (f"{at}{rule}" for rule in rules)
+
+
+def _postrouting() -> Chain:
+    return Chain(
+        "postrouting",
+        "type nat hook postrouting priority 100; policy accept",
+        (
+            # From the host's loopback to a port published there: the sandbox needs an address it can answer.
+            "ip saddr 127.0.0.0/8 oifname @bridges masquerade",
+            # From a sandbox to its own network through a published port: the answer has to come back this way.
+            *_both("IP saddr . oifname @homesN ct status dnat masquerade"),
+            *_both("oifname != @bridges snat IP to IP saddr map @sourcesN"),
+            *_both("IP saddr @masqueradedN oifname != @bridges masquerade"),
+        ),
+    )
+
+
+def mesh_table(project: str, sandbox: str, ports: Sequence[MeshPort], inner: str) -> Nftables:
+    """What leads from a host's ingress sandbox to tasks on any host."""
+    collections, chains = mesh_rules(ports, inner)
+    table, role = table_name(project), f"ingress/{sandbox}"
+    return Nftables(sandbox, "inet", table, role, collections=tuple(collections), chains=tuple(chains))
+
+
+def sandbox_table(project: str, sandbox: str, balancing: Balancing = Balancing()) -> Nftables:  # noqa: B008 - frozen
+    """What leads 127.0.0.11:53 to the sandbox's resolver, so that port 53 stays free for the sandbox itself, and
+    virtual IPs to tasks.
+    """
+    to_resolver = (
+        f"ip daddr {RESOLVER_ADDRESS} {protocol} dport 53 dnat ip to {RESOLVER_ADDRESS}:{RESOLVER_PORT}"
+        for protocol in ("udp", "tcp")
+    )
+    hook = "type nat hook output priority -100; policy accept"
+    return Nftables(
+        namespace=sandbox,
+        family="inet",
+        name=table_name(project),
+        role=f"resolver/{sandbox}",
+        collections=balancing.collections,
+        chains=(Chain("output", hook, (*to_resolver, *balancing.output)), *balancing.chains),
+    )

@@ -1,0 +1,211 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What ``verify`` proves on a host, derived from its plan's model.  Pure."""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Optional
+
+from ...module_utils.plan.peers import Mesh
+from ..declaration.ingress import INGRESS as NETWORK
+from ..declaration.ingress import SANDBOX as INGRESS
+from ..declaration.options import IPVLAN_FLAG, IPVLAN_MODE, MACVLAN_MODE, PARENT
+from ..declaration.topology import LAN_DRIVERS
+
+ICC = "com.docker.network.bridge.enable_icc"
+
+Check = dict[str, Any]
+"""``{"sandbox": "c1", "reach": [address …], "refuse": [address …], "names": {name: [address …]},
+"way_out": [4, 6]}``, the last being the families with a default route; or, with sandbox "", of the host itself
+``"connect": [[address, port] …]``, where TCP must find an end."""
+
+
+def checks_of(model: Mapping[str, Any], limit: int, meshes: Sequence[Mesh] = (), host: str = "") -> list[Check]:
+    """For each sandbox of a host: whom it must reach, whom it must not, and what must resolve to what.
+
+    ``limit`` bounds the pairs tried each way; beyond it a fixed sample is taken, the same from run to run.  ``meshes``
+    are those of the networks that span hosts; of each as many pairs with other hosts' sandboxes are tried.  As many
+    virtual addresses are tried, and from the host itself as many ports of the ingress mesh, its own and other hosts'.
+    """
+    addresses = _addresses(model["sandboxes"])
+    says = {document["Name"]: _kept_apart(document) for document in model["networks"]}
+    unconnected = {name for name, apart in says.items() if apart}
+    unsure = {name for name, apart in says.items() if apart is None}
+    public = {item["Name"] for item in model["networks"] if item["Driver"] in LAN_DRIVERS and PARENT in item["Options"]}
+    ways_out = {item["Name"]: _ways_out(item) for item in model["networks"]}
+    pairs = [(one, other) for one in sorted(addresses) for other in sorted(addresses) if one != other]
+    chosen = set(_sample([p for p in pairs if _shared(addresses, *p)], limit))
+    chosen |= set(_sample([p for p in pairs if not _shared(addresses, *p)], limit))
+    called = _called(model, meshes)
+    remote = {mesh.network: _remote(mesh, host, addresses, limit) for mesh in meshes}
+    virtual = _virtual(model, addresses, limit)
+    result = []
+    for sandbox, entry in sorted(model["sandboxes"].items()):
+        if not entry["endpoints"]:
+            continue
+        reach: set[str] = set()
+        refuse: set[str] = set()
+        names: set[str] = set()
+        for endpoint in entry["endpoints"]:
+            reach.update(endpoint["gateways"])
+            for row in remote.get(endpoint["network"], {}).get(sandbox, ()):
+                reach.update(row[3] if endpoint["network"] not in unsure else ())
+                names.update(row[4])
+        for place in virtual.get(sandbox, ()):
+            reach.update(place["vips"] if place["answers"] else ())
+            names.update(place["names"])
+        for _one, other in sorted(pair for pair in chosen if pair[0] == sandbox):
+            shared = _shared(addresses, sandbox, other)
+            connected = [network for network in shared if network not in unconnected and network not in unsure]
+            reach.update(item for network in connected for item in addresses[other][network])
+            # The sandbox that ports of the mesh lead to is everyone's business, also where sandboxes are kept apart.
+            apart = [network for network in shared if network in unconnected and INGRESS not in (sandbox, other)]
+            refuse.update(item for network in apart for item in addresses[other][network])
+            if not shared:
+                # Who reaches what is on a LAN is for its routers to say.
+                hidden = [name for name in addresses[other] if name not in public]
+                refuse.update(item for network in hidden for item in addresses[other][network])
+            else:
+                names.update(_names(model, other))
+        networks = [endpoint["network"] for endpoint in entry["endpoints"]]
+        found = {(end["network"], 6 if ":" in address else 4) for end in entry["endpoints"] for address in _bare(end)}
+        way_out = sorted({family for network, family in found if family in ways_out[network]})
+        resolve = {name: sorted({a for net in networks for a in called.get((net, name), ())}) for name in sorted(names)}
+        resolve = {name: found for name, found in resolve.items() if found}
+        check = {"reach": sorted(reach), "refuse": sorted(refuse), "names": resolve, "way_out": way_out}
+        result.append({"sandbox": sandbox, **check})
+    connect = [target for mesh in meshes if mesh.network == NETWORK for target in _published(model, mesh, host, limit)]
+    connect += _own_ports(model, limit) if not any(mesh.network == NETWORK for mesh in meshes) else []
+    return [*result, {"sandbox": "", "connect": connect}] if connect else result
+
+
+def _kept_apart(document: Mapping[str, Any]) -> Optional[bool]:
+    """Whether sandboxes of a host are kept from each other on a network; None if a switch outside says."""
+    options = document["Options"]
+    mode = options.get(MACVLAN_MODE) or options.get(IPVLAN_FLAG) or ""
+    return None if mode == "vepa" else mode == "private" or options.get(ICC) == "false"
+
+
+def _ways_out(document: Mapping[str, Any]) -> set[int]:
+    """The families in which a network leads out: on a LAN by a gateway that is given, or where its host routes."""
+    if document["Internal"] or document["Driver"] == "overlay":
+        return set()
+    if document["Driver"] not in LAN_DRIVERS or document["Options"].get(IPVLAN_MODE, "").startswith("l3"):
+        return {4, 6}
+    return {6 if ":" in item["Gateway"] else 4 for item in document["IPAM"]["Config"] if item.get("Gateway")}
+
+
+def _own_ports(model: Mapping[str, Any], limit: int) -> list[list[Any]]:
+    """The same without a mesh: ports of this host that lead to its own tasks, at its loopback."""
+    found = {
+        port["published"][0]
+        for entry in model.get("services", {}).values()
+        for port in entry["ports"]
+        if port["protocol"] == "tcp" and not port["host_ip"]
+        for task, told in entry["tasks"].items()
+        if told["weight"] and any(said.startswith("0.0.0.0:") for said in model["sandboxes"][task]["ports"])
+    }
+    return [["127.0.0.1", port] for port in sorted(found)[:limit]]
+
+
+def _virtual(model: Mapping[str, Any], addresses: Mapping[str, Any], limit: int) -> dict[str, list[dict[str, Any]]]:
+    """Services' places on the networks of each sandbox."""
+    places = [
+        {"network": network, "service": name, "answers": entry["answers"], **place}
+        for name, entry in model.get("services", {}).items()
+        for network, place in entry["networks"].items()
+        if place["vips"]
+    ]
+    result = {}
+    for sandbox, networks in addresses.items():
+        mine = [place for place in places if place["network"] in networks]
+        each = max(1, limit // max(1, len(addresses)))
+        if len(mine) > each:
+            mine = heapq.nsmallest(each, mine, key=lambda item: _chance(sandbox, item["network"], item["service"]))
+        result[sandbox] = mine
+    return result
+
+
+def _published(model: Mapping[str, Any], mesh: Mesh, host: str, limit: int) -> list[list[Any]]:
+    """Address and port of what TCP must find an end at: first ports of ranges, on this host and on others.
+
+    Whether anybody listens in a task is not the fabric's business, so a refusal is as good as an answer.  Ports of one
+    address (`host_ip`) are left out, as it may be on no host of these.
+    """
+    ports = [
+        port["published"][0]
+        for entry in model.get("services", {}).values()
+        for port in entry["ports"]
+        if port["protocol"] == "tcp" and not port["host_ip"] and entry["answers"]
+    ]
+    pairs = [(other, str(port)) for other in sorted(mesh.vteps) for port in sorted(set(ports))]
+    if len(pairs) > limit:
+        pairs = sorted(pairs, key=lambda pair: _chance(host, *pair))[:limit]
+    return [[mesh.vteps[other], int(port)] for other, port in sorted(pairs)]
+
+
+def _called(model: Mapping[str, Any], meshes: Iterable[Mesh]) -> dict[tuple[str, str], set[str]]:
+    """The addresses of everyone a name stands for, by network and name."""
+    result: dict[tuple[str, str], set[str]] = {}
+    for entry in model["sandboxes"].values():
+        for item in entry["endpoints"]:
+            for name in item["names"]:
+                result.setdefault((item["network"], name), set()).update(_bare(item))
+    for mesh in meshes:
+        for row in mesh.endpoints:
+            for name in row[4]:
+                result.setdefault((mesh.network, name), set()).update(row[3])
+    for entry in model.get("services", {}).values():
+        for network, place in entry["networks"].items():
+            for name in place["names"] if place["vips"] else ():
+                result.setdefault((network, name), set()).update(place["vips"])
+    return result
+
+
+def _remote(
+    mesh: Mesh, host: str, addresses: Mapping[str, Mapping[str, Any]], limit: int
+) -> dict[str, list[tuple[Any, ...]]]:
+    """Rows of other hosts' endpoints that each sandbox of this host is to reach."""
+    mine = sorted(sandbox for sandbox, networks in addresses.items() if mesh.network in networks)
+    others = [row for row in mesh.endpoints if row[0] != host and row[0] in mesh.vteps]
+    each = max(1, limit // max(1, len(mine)))
+    result: dict[str, list[tuple[Any, ...]]] = {}
+    for sandbox in mine:
+        ranked = (
+            [(_chance(sandbox, row[1]), row) for row in others] if len(others) > each else [(b"", r) for r in others]
+        )
+        result[sandbox] = [row for _rank, row in heapq.nsmallest(each, ranked)]
+    return result
+
+
+def _chance(*names: str) -> bytes:
+    return hashlib.sha256("\0".join(names).encode()).digest()
+
+
+def _addresses(sandboxes: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
+    return {
+        name: {item["network"]: _bare(item) for item in entry["endpoints"]}
+        for name, entry in sandboxes.items()
+        if entry["endpoints"]
+    }
+
+
+def _bare(endpoint: Mapping[str, Any]) -> list[str]:
+    return [address.partition("/")[0] for address in endpoint["addresses"]]
+
+
+def _shared(addresses: Mapping[str, Mapping[str, Any]], one: str, other: str) -> list[str]:
+    return sorted(set(addresses[one]) & set(addresses[other]))
+
+
+def _sample(pairs: Sequence[tuple[str, str]], limit: int) -> Sequence[tuple[str, str]]:
+    if len(pairs) <= limit:
+        return pairs
+    return sorted(pairs, key=lambda pair: _chance(*pair))[:limit]
+
+
+def _names(model: Mapping[str, Any], sandbox: str) -> list[str]:
+    return sorted({name for item in model["sandboxes"][sandbox]["endpoints"] for name in item["names"]})

@@ -1,0 +1,423 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Who gets which subnet and address.  Pure: declared, found and remembered in; allocated and to be remembered out.
+
+The order is Docker's where it has one: what is fixed first, then what has a lease keeps it, then newcomers by name,
+each the lowest that is free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from types import MappingProxyType
+from typing import Any, Optional, Union
+
+from ..declaration.addresses import Address, gateway_in
+from ..declaration.topology import Endpoint, Host, IpamConfig, Network, Sandbox, Service
+from ..facts import Facts
+from ..leases.base import Leases
+from .identifiers import identifier
+from .vips import Vip, leases_of, virtual_of
+
+DOCKER_POOLS: tuple[tuple[str, int], ...] = (
+    ("172.17.0.0/16", 16),
+    ("172.18.0.0/16", 16),
+    ("172.19.0.0/16", 16),
+    ("172.20.0.0/14", 16),
+    ("172.24.0.0/14", 16),
+    ("172.28.0.0/14", 16),
+    ("192.168.0.0/16", 20),
+)
+"""Docker's own default address pools: base and the size of each subnet cut from it."""
+
+AnyNetwork = Union[IPv4Network, IPv6Network]
+
+
+ULA_SUBNET = 64
+"""Size of the IPv6 subnets that are cut from the host's own /48 (RFC 4193), as Docker does."""
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """One subnet of a network on a host, as allocated."""
+
+    subnet: str
+    gateway: str
+    """"" on a LAN that names none."""
+    config: IpamConfig
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return self.config.family
+
+    @property
+    def length(self) -> str:
+        """The prefix length."""
+        return self.subnet.partition("/")[2]
+
+
+@dataclass
+class Allocation:
+    """What one host's networks and endpoints got, and the sentences about what could not be had."""
+
+    subnets: dict[str, tuple[Subnet, ...]] = field(default_factory=dict)
+    ipv4: dict[tuple[str, str], str] = field(default_factory=dict)
+    ipv6: dict[tuple[str, str], str] = field(default_factory=dict)
+    """Addresses with their prefix length by ``(network, sandbox)``."""
+    vips: dict[str, dict[str, Vip]] = field(default_factory=dict)
+    """Services' by network."""
+    problems: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def of_host(self, network: str, host: str) -> tuple[str, ...]:
+        """The host's own bare addresses on a network."""
+        key = (network, f"{SHIM}@{host}")
+        return tuple(found[key].partition("/")[0] for found in (self.ipv4, self.ipv6) if key in found)
+
+    def of(self, family: int) -> dict[tuple[str, str], str]:
+        """The addresses of a family."""
+        return self.ipv6 if family == 6 else self.ipv4
+
+
+def users(host: Host) -> dict[str, list[tuple[Sandbox, Endpoint]]]:
+    """Networks that are on the host (a sandbox uses them, or they stand), with who is on them, both sorted by name."""
+    result: dict[str, list[tuple[Sandbox, Endpoint]]] = {
+        network.name: [] for network in host.networks if network.standing
+    }
+    for sandbox in sorted(host.sandboxes, key=lambda item: item.name):
+        for endpoint in sandbox.endpoints:
+            result.setdefault(endpoint.network, []).append((sandbox, endpoint))
+    return dict(sorted(result.items()))
+
+
+SHIM = "@host"
+"""Stands for the host itself among the sandboxes of a network it has access to; no sandbox has such a name."""
+
+
+def shims(host: Host, network: Network) -> list[tuple[Sandbox, Endpoint]]:
+    """The host's own place on a LAN, where it is to have one: the aux address called as the host is, else any."""
+    if not network.on_lan or network.option("host_access") != "true":
+        return []
+    given: dict[int, str] = {}
+    for config in network.ipam:
+        address = dict(config.aux_addresses).get(host.name)
+        given.update({config.family: address} if address else {})
+    place = Endpoint(network.name, given.get(4), given.get(6), path=f"{network.path}.driver_opts.host_access")
+    return [(Sandbox(SHIM, host.name, everywhere=True, path=place.path), place)]
+
+
+def allocate(
+    host: Host,
+    facts: Facts,
+    leases: Leases,
+    now: str,
+    spanning: Mapping[str, Sequence[Subnet]] = MappingProxyType({}),
+    services: Sequence[Service] = (),
+) -> Allocation:
+    """Give every network of local scope its subnets and gateways and every endpoint and service on it its addresses.
+
+    Updates ``leases`` in place: new entries are added, those of what is no longer declared are dropped.  ``spanning``
+    are the subnets of networks that span hosts: what they have is not chosen.
+    """
+    allocation = Allocation()
+    in_use = {
+        name: [*pairs, *shims(host, network)]
+        for name, pairs in users(host).items()
+        if (network := host.network(name)) is not None and _is_local(network)
+    }
+    taken = Taken([facts], {host.name: facts})
+    for subnets in spanning.values():
+        for subnet in subnets:
+            taken.take(network_of(subnet.subnet))
+    named = {name: network for name in in_use if (network := host.network(name)) is not None}
+    for network in named.values():
+        allocation.problems += _no_way_out(network, facts)
+        for config in network.ipam:
+            allocation.problems += (Taken([beside(facts, network)]) if network.on_lan else taken).clashes(
+                network, config
+            )
+            allocation.warnings += [] if network.on_lan else taken.hidden(network, config)
+            taken.take(network_of(config.subnet))
+    for name, network in named.items():
+        entry = leases["networks"].get(f"{host.name}/{name}", {})
+        configs = [
+            config
+            for family in (4, 6)
+            for config in configs_of(network, family, entry, taken, _pool(host, family), allocation.problems, _POOLS)
+        ]
+        allocation.subnets[name] = with_gateways(network, configs, allocation.problems)
+        virtual = virtual_of(name, services, entry.get("vips", {}))
+        members = sorted([*in_use[name], *virtual.pairs], key=lambda pair: pair[0].key)
+        held = {
+            sandbox.key: leases["endpoints"].get(f"{host.name}/{name}/{sandbox.key}", {})
+            for sandbox, _endpoint in in_use[name]
+        }
+        given: dict[int, dict[str, str]] = {}
+        for family in (4, 6):
+            subnets = [subnet for subnet in allocation.subnets[name] if subnet.family == family]
+            before = {key: known.get(f"ipv{family}") for key, known in {**held, **virtual.held}.items()}
+            given[family] = addresses(network, subnets, members, before, allocation.problems) if subnets else {}
+            allocation.of(family).update({(name, key): given[family][key] for key in held if key in given[family]})
+        allocation.vips.update({name: vips} if (vips := virtual.found(given)) else {})
+    _remember(host, allocation, leases, now, spanning)
+    return allocation
+
+
+def beside(facts: Facts, network: Network) -> Facts:
+    """What a LAN network must not overlap: it is where its parent is, and so may be the host's resolver."""
+    return replace(
+        facts, routes=tuple(item for item in facts.routes if item[1] != network.parent or item[2]), resolvers=()
+    )
+
+
+def _no_way_out(network: Network, facts: Facts) -> list[str]:
+    """A sentence if the bridge a network is to use is what the host itself is reached by."""
+    bridge = network.named_bridge
+    if bridge not in facts.uplinks:
+        return []
+    sentence = (
+        f"{network.path}: the bridge {bridge} has the host's default route, and other networks could not go out by it "
+        f"any more. Sandboxes get addresses of its LAN with `driver: macvlan` and `parent: {bridge}`."
+    )
+    return [sentence]
+
+
+_POOLS = "cnm_default_address_pools"
+
+
+def _is_local(network: Optional[Network]) -> bool:
+    return network is not None and network.driver not in ("host", "none") and not network.spans
+
+
+class Taken:
+    """Prefixes of one or more hosts that a network must not overlap, and whose they are.
+
+    Nor may it have an address of any of the hosts ``known`` by name: a sandbox or a service of that address would be
+    called in its place (CVE-2020-8554).
+    """
+
+    def __init__(self, hosts: Iterable[Facts], known: Mapping[str, Facts] = MappingProxyType({})) -> None:
+        self._on_link: list[tuple[AnyNetwork, str, str]] = []
+        self._routed: list[tuple[AnyNetwork, str]] = []
+        routes: dict[tuple[str, str, bool], None] = {}
+        resolvers: dict[str, None] = {}
+        for facts in hosts:
+            routes.update(
+                dict.fromkeys((to, link, via is not None) for to, link, via in facts.routes if to != "default")
+            )
+            resolvers.update(dict.fromkeys(facts.resolvers))
+        for destination, link, is_routed in routes:
+            prefix, what = network_of(destination), f"the route {destination} on {link}"
+            if is_routed:
+                self._routed.append((prefix, what))
+            else:
+                self._on_link.append((prefix, f"{what} on this host", link))
+        for server in resolvers:
+            self._on_link.append((network_of(server), f"the host's resolver {server} on this host", ""))
+        for name, facts in sorted(known.items()):
+            self._on_link += [
+                (network_of(address), f"the address {address} of the host {name} ({link})", link)
+                for address, link, _mtu in facts.addresses
+            ]
+        self._ours: list[AnyNetwork] = []
+
+    def _clash(self, prefix: AnyNetwork, own: str = "") -> Optional[str]:
+        """What the prefix overlaps, but for what is on the network's ``own`` link: that is taken over."""
+        found = (what for other, what, link in self._on_link if _overlap(prefix, other) and (not own or link != own))
+        return next(found, None)
+
+    def clashes(self, network: Network, config: IpamConfig) -> list[str]:
+        """A sentence if a subnet that was declared overlaps what is there."""
+        clash = self._clash(network_of(config.subnet), network.named_bridge)
+        if clash is None:
+            return []
+        return [f"{network.path}: subnet {config.subnet} overlaps {clash}. Choose another subnet."]
+
+    def hidden(self, network: Network, config: IpamConfig) -> list[str]:
+        """Sentences about routes through a gateway that such a subnet hides."""
+        return [
+            f"{network.path}: subnet {config.subnet} lies within {what}: what that leads to is out of reach"
+            for other, what in self._routed
+            if _overlap(network_of(config.subnet), other)
+        ]
+
+    def free(self, prefix: AnyNetwork) -> bool:
+        """Whether nothing overlaps it."""
+        overlaps_ours = any(_overlap(prefix, other) for other in self._ours)
+        overlaps_routed = any(_overlap(prefix, other) for other, _what in self._routed)
+        return not overlaps_ours and not overlaps_routed and self._clash(prefix) is None
+
+    def take(self, prefix: AnyNetwork) -> None:
+        """Note that it is not free any more."""
+        self._ours.append(prefix)
+
+
+@lru_cache(maxsize=4096)
+def network_of(prefix: str) -> AnyNetwork:
+    """A prefix, an address with its length, or an address."""
+    return ip_network(prefix, strict=False)
+
+
+def _overlap(one: AnyNetwork, other: AnyNetwork) -> bool:
+    return one.version == other.version and one.overlaps(other)
+
+
+def configs_of(
+    network: Network,
+    family: int,
+    held: Mapping[str, Any],
+    taken: Taken,
+    pool: Iterable[AnyNetwork],
+    problems: list[str],
+    setting: str,
+) -> Sequence[IpamConfig]:
+    """The subnets of a family: those that are declared, else the one held, else the first of the pool that is free."""
+    declared = [config for config in network.ipam if config.family == family]
+    if declared or not network.has(family):
+        return declared
+    before = (network_of(subnet) for subnet in held.get("subnets", ()))
+    found = next((prefix for prefix in before if prefix.version == family and taken.free(prefix)), None)
+    if found is None:
+        found = next((prefix for prefix in pool if taken.free(prefix)), None)
+    if found is None:
+        problems.append(
+            f"{network.path}: no IPv{family} subnet is left in {setting} that the host does not use "
+            "already. Give the network a subnet, or add a pool."
+        )
+        return ()
+    taken.take(found)
+    return (IpamConfig(str(found)),)
+
+
+def _pool(host: Host, family: int) -> Iterator[AnyNetwork]:
+    """The subnets to choose from, in order."""
+    pools = [(ip_network(base), size) for base, size in host.settings.default_address_pools]
+    mine = [(base, size) for base, size in pools if base.version == family]
+    if not mine and family == 6:
+        mine = [(_unique_local(host), ULA_SUBNET)]
+    elif not mine:
+        mine = [(ip_network(base), size) for base, size in DOCKER_POOLS]
+    for base, size in mine:
+        yield from base.subnets(new_prefix=max(size, base.prefixlen))
+
+
+def _unique_local(host: Host) -> IPv6Network:
+    """The host's own /48: ``fd`` and 40 bits derived from what it is called, as Docker's are from the daemon's id."""
+    bits = identifier("ula", host.settings.project, host.name)[:10]
+    return IPv6Network((int(f"fd{bits}", 16) << 80, 48))
+
+
+def _candidates(config: IpamConfig) -> Iterator[str]:
+    """Addresses that may be given out, ascending: those of ip_range, without the subnet's first and, of IPv4, last."""
+    subnet = network_of(config.subnet)
+    pool = network_of(config.ip_range) if config.ip_range else subnet
+    first = max(int(pool.network_address), int(subnet.network_address) + 1)
+    last = min(int(pool.broadcast_address), int(subnet.broadcast_address) - (1 if subnet.version == 4 else 0))
+    for number in range(first, last + 1):
+        yield str(type(subnet.network_address)(number))
+
+
+def _usable(address: Address, prefix: AnyNetwork) -> bool:
+    reserved = (prefix.network_address, prefix.broadcast_address) if prefix.version == 4 else (prefix.network_address,)
+    return address in prefix and address not in reserved
+
+
+def with_gateways(network: Network, configs: Sequence[IpamConfig], problems: list[str]) -> tuple[Subnet, ...]:
+    """The subnets, each with its gateway."""
+    subnets = []
+    for config in configs:
+        gateway = gateway_in(network, config) or ("" if network.on_lan else None)
+        if gateway is None:
+            problems.append(
+                f"{network.path}: {config.ip_range or config.subnet} has no address left for the gateway. "
+                "Name one with gateway, or free one of the aux_addresses."
+            )
+        else:
+            subnets.append(Subnet(config.subnet, gateway, config))
+    return tuple(subnets)
+
+
+def addresses(
+    network: Network,
+    subnets: Sequence[Subnet],
+    members: Sequence[tuple[Sandbox, Endpoint]],
+    held: Mapping[str, Optional[str]],
+    problems: list[str],
+    others: Iterable[str] = (),
+) -> dict[str, str]:
+    """Addresses of one family, with their prefix length, by sandbox: fixed ones, those held, then the lowest free.
+
+    ``members`` are sorted by name, ``held`` has bare addresses by sandbox; ``others`` are those of sandboxes that are
+    not among the members.
+    """
+    key = f"ipv{subnets[0].family}"
+    used = {address for subnet in subnets for address in _reserved(subnet)} | set(others)
+    given = {sandbox.key: fixed for sandbox, endpoint in members if (fixed := getattr(endpoint, f"{key}_address"))}
+    used.update(given.values())
+    newcomers = []
+    for sandbox, _endpoint in members:
+        if sandbox.key in given:
+            continue
+        before = held.get(sandbox.key)
+        if before and before not in used and _subnet_of(before, subnets) is not None:
+            given[sandbox.key] = before
+            used.add(before)
+        else:
+            newcomers.append(sandbox.key)
+    spared = {_first(subnet) for subnet in subnets if network.on_lan and not subnet.config.ip_range}
+    free = (
+        f"{address}/{subnet.length}"
+        for subnet in subnets
+        for address in _candidates(subnet.config)
+        if address not in used and address not in spared
+    )
+    chosen = dict(zip(newcomers, free))
+    unserved = [name for name in newcomers if name not in chosen]
+    if unserved:
+        where = ", ".join(subnet.config.ip_range or subnet.subnet for subnet in subnets)
+        names = ", ".join(unserved[:5]) + (" and more" if len(unserved) > 5 else "")
+        problems.append(f"{network.path}: {where} has no address left for {names}. Take a larger subnet or ip_range.")
+    kept = {
+        name: f"{address}/{subnet.length}"
+        for name, address in given.items()
+        if (subnet := _subnet_of(address, subnets)) is not None
+    }
+    return {**kept, **chosen}
+
+
+def _first(subnet: Subnet) -> str:
+    """On a LAN it is the router's, more often than not."""
+    return str(network_of(subnet.subnet)[1])
+
+
+def _reserved(subnet: Subnet) -> set[str]:
+    return {subnet.gateway, *(address for _name, address in subnet.config.aux_addresses)}
+
+
+def _subnet_of(text: str, subnets: Sequence[Subnet]) -> Optional[Subnet]:
+    """The subnet an address can be a host of."""
+    address = ip_address(text)
+    return next((subnet for subnet in subnets if _usable(address, network_of(subnet.subnet))), None)
+
+
+def _remember(
+    host: Host, allocation: Allocation, leases: Leases, now: str, spanning: Mapping[str, Sequence[Subnet]]
+) -> None:
+    prefix = f"{host.name}/"
+    networks = {}
+    for name, subnets in allocation.subnets.items():
+        old = leases["networks"].get(prefix + name, {})
+        networks[prefix + name] = {
+            "created": old.get("created", now),
+            "subnets": [item.subnet for item in subnets],
+            **({"vips": leases_of(allocation.vips[name])} if name in allocation.vips else {}),
+        }
+    endpoints = {key: entry for key, entry in leases["endpoints"].items() if key.split("/")[1] in spanning}
+    for family in (4, 6):
+        for (network, sandbox), address in allocation.of(family).items():
+            endpoints.setdefault(f"{prefix}{network}/{sandbox}", {})[f"ipv{family}"] = address.partition("/")[0]
+    leases["networks"], leases["endpoints"] = networks, endpoints

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The virtual addresses (VIPs) of services on a network: allocated like those of sandboxes, and nobody's.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..declaration.topology import Endpoint, Sandbox, Service
+
+
+@dataclass(frozen=True)
+class Vip:
+    """A service's virtual addresses on a network, bare."""
+
+    service: str
+    aliases: tuple[str, ...]
+    addresses: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Virtual:
+    """The services with a VIP on a network, as if each were a sandbox on it, and the addresses they have already."""
+
+    pairs: list[tuple[Sandbox, Endpoint]]
+    held: Mapping[str, Mapping[str, Any]]
+
+    def found(self, addresses: Mapping[int, Mapping[str, str]]) -> dict[str, Vip]:
+        """The VIPs by service, sorted, from addresses with their prefix length by service, by family."""
+        result = {}
+        for service, endpoint in self.pairs:
+            texts = (addresses.get(family, {}).get(service.name, "").partition("/")[0] for family in (4, 6))
+            result[service.name] = Vip(service.name, endpoint.aliases, tuple(text for text in texts if text))
+        return dict(sorted(result.items()))
+
+
+def virtual_of(network: str, services: Iterable[Service], held: Mapping[str, Mapping[str, Any]]) -> Virtual:
+    """The services that have a VIP on a network; ``held`` are its leases by service."""
+    pairs = [
+        (Sandbox(service.name, ""), Endpoint(network, aliases=place.aliases))
+        for service in services
+        if service.endpoint_mode == "vip"
+        for place in service.networks
+        if place.network == network
+    ]
+    return Virtual(pairs, {pair[0].name: held.get(pair[0].name, {}) for pair in pairs})
+
+
+def leases_of(vips: Mapping[str, Vip]) -> dict[str, dict[str, str]]:
+    """What is remembered of VIPs: ``{"redis": {"ipv4": "10.0.0.2"}}``."""
+    return {name: {"ipv6" if ":" in text else "ipv4": text for text in vip.addresses} for name, vip in vips.items()}

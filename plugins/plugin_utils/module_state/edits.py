@@ -1,0 +1,419 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What the modules network, sandbox, endpoint and service ask for: a change of what modules made on one host.  Pure.
+
+Each of `EDITS` takes a call and what is known of the host and gives what modules will have made then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Optional
+
+from ..declaration.egress import EGRESS
+from ..declaration.errors import DeclarationError, Mistake, word
+from ..declaration.ingress import INGRESS
+from ..declaration.ingress import SANDBOX as INGRESS_SANDBOX
+from ..declaration.module_objects import (
+    KEPT_SETTINGS,
+    NETWORKS,
+    SANDBOXES,
+    SERVICES,
+    Alone,
+    connected,
+    declared_entries,
+    disconnect,
+    kind_of,
+    mode_of,
+    own_networks,
+    place_of,
+    settle,
+    unpack_declared,
+)
+from ..declaration.reading import read_topology
+from ..declaration.schema import ENDPOINT, NETWORK, SANDBOX, SERVICE
+from ..declaration.services import of_host
+from ..declaration.topology import PREDEFINED, Endpoint, Host, Sandbox, Service
+from ..declaration.validation import did_you_mean
+from ..facts import Facts
+from ..ipam.addresses import users
+from ..services.placement import is_of_one_host
+
+COMMON = ("state", "project", "lock_timeout")
+OPTIONS: dict[str, tuple[str, ...]] = {
+    "network": ("name", *NETWORK["properties"]),
+    "sandbox": ("name", *SANDBOX["properties"]),
+    "endpoint": ("network", "sandbox", *ENDPOINT["properties"]),
+    "service": ("name", *SERVICE["properties"]),
+}
+
+
+class Refusal(Exception):
+    """The call cannot be carried out; the message says why, and what to do."""
+
+
+class Missing(Refusal):
+    """What a call needs is not there; in check mode a task before it may be what makes it."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a module: ``options`` are those that were given, names and all."""
+
+    module: str
+    host: str
+    options: Mapping[str, Any]
+    absent: bool = False
+
+    @property
+    def label(self) -> str:
+        """What it is about: a name, or for an endpoint ``c1/lab``."""
+        if self.module == "endpoint":
+            return f"{self.options['sandbox']}/{self.options['network']}"
+        return str(self.options["name"])
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """The options as an entry of the variables has them."""
+        names = ("network", "sandbox") if self.module == "endpoint" else ("name",)
+        return {key: value for key, value in self.options.items() if key not in names and value is not None}
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is declared for the host, as it was last brought to it, and what modules made there."""
+
+    name: str
+    declared: Mapping[str, Any]
+    alone: Alone
+    host: Host
+
+    @classmethod
+    def of(cls, name: str, facts: Facts, current: Mapping[str, Any]) -> Known:
+        """From the host's own memory; ``current`` are the settings as the inventory has them now.
+
+        Raises Refusal for a host that has more than it remembers the reason for.
+        """
+        kept = unpack_declared(facts.declared) or {key: current[key] for key in KEPT_SETTINGS if key in current}
+        beside = {key: current[key] for key in ("cnm_project", "cnm_leases") if key in current}
+        declared = {NETWORKS: {}, **kept, **beside}
+        alone = settle(Alone.unpacked(facts.alone), declared)
+        known = cls(name, declared, alone, _read(name, declared, alone))
+        planned = {*facts.model.get("sandboxes", ()), *(item["Name"] for item in facts.model.get("networks", ()))}
+        tasks = {task for entry in facts.model.get("services", {}).values() for task in entry["tasks"]}
+        ours = {*known.names(NETWORKS), *known.names(SANDBOXES), *PREDEFINED, EGRESS, INGRESS, INGRESS_SANDBOX}
+        forgotten = planned - ours - tasks
+        if forgotten:
+            raise Refusal(
+                f"this host's networks and sandboxes ({', '.join(sorted(forgotten))}) are from a version that did not "
+                "note what they were declared from: run cnm.fabric.site once"
+            )
+        return known
+
+    def with_(self, alone: Alone) -> Known:
+        """The same host with something else made by modules."""
+        alone = settle(alone, self.declared)
+        return replace(self, alone=alone, host=_read(self.name, self.declared, alone))
+
+    def names(self, kind: str) -> dict[str, Any]:
+        """All networks or sandboxes of the host with their own entries."""
+        return {**self.alone.of(kind), **declared_entries(self.declared, kind)}
+
+    def declares(self, kind: str, name: str) -> Optional[str]:
+        """Where the inventory declares it, or None."""
+        for variable, value in self.declared.items():
+            if kind_of(variable) == kind and name in value:
+                return f"{variable}.{word(name)}"
+        return None
+
+    def without(self, kind: str, name: str) -> dict[str, Any]:
+        """The declared variables without that entry."""
+        return {
+            variable: {key: entry for key, entry in value.items() if key != name}
+            if kind_of(variable) == kind
+            else value
+            for variable, value in self.declared.items()
+        }
+
+    def sandbox(self, name: str) -> Optional[Sandbox]:
+        """The sandbox of that name."""
+        return _sandbox(self.host, name)
+
+    def naming(self, network: str) -> list[str]:
+        """Services that are on a network, if only by what they say."""
+        return sorted(name for name, said in self.names(SERVICES).items() if network in (own_networks(said) or ()))
+
+
+def _read(name: str, declared: Mapping[str, Any], alone: Alone) -> Host:
+    topology = read_topology({name: declared}, None, {name: alone})
+    return disconnect(topology, {name: alone}).host(name)
+
+
+def _sandbox(host: Host, name: str) -> Optional[Sandbox]:
+    return next((sandbox for sandbox in host.sandboxes if sandbox.name == name), None)
+
+
+def edit(call: Call, known: Known) -> Optional[Known]:
+    """The host as it is to be; None if there is nothing to do.  Raises Refusal and DeclarationError."""
+    if call.absent and call.options.get("network", call.options.get("name")) in PREDEFINED and call.module == "network":
+        raise Refusal(f"name: the network {call.label} is always there and cannot be removed")
+    alone = EDITS[call.module](call, known)
+    if alone is None:
+        return None
+    wanted = known.with_(alone)
+    spanning = [name for name in users(wanted.host) if (net := wanted.host.network(name)) and net.scope == "global"]
+    spanning += [service.name for service in wanted.host.services if not is_of_one_host(service, wanted.host)]
+    if spanning:
+        raise Refusal(
+            f"this host has a part in networks and services that span hosts ({', '.join(sorted(spanning))}), which are "
+            "not planned for one host by itself yet: declare what you want in the inventory, and run cnm.fabric.site"
+        )
+    return wanted
+
+
+def _network(call: Call, known: Known) -> Optional[Alone]:
+    name, entry = str(call.options["name"]), call.entry
+    where = known.declares(NETWORKS, name)
+    if call.absent:
+        if where:
+            raise Refusal(f"the network {name} is declared in the inventory ({where}): take it out there")
+        return _network_gone(name, known)
+    if entry.get("driver") in ("host", "none"):
+        raise Refusal(
+            f"driver: there is one network of the driver {entry['driver']}, and it is always there: give sandboxes "
+            f"network_mode: {entry['driver']}"
+        )
+    if where:
+        _as_declared_network(name, entry, where, known)
+        return known.alone
+    return replace(known.alone, networks={**known.alone.networks, name: entry})
+
+
+def _network_gone(name: str, known: Known) -> Optional[Alone]:
+    if name not in known.alone.networks:
+        return None
+    members = [sandbox.name for sandbox, _endpoint in users(known.host).get(name, ())]
+    if members:
+        raise Refusal(
+            f"the network {name} has active endpoints: {', '.join(members)}. Disconnect them before, with "
+            "cnm.fabric.endpoint or where they are declared"
+        )
+    services = known.naming(name)
+    if services:
+        raise Refusal(f"the network {name} is one of the service {services[0]}: remove that, or change it, before")
+    naming = sorted(box for box, entry in known.names(SANDBOXES).items() if name in (own_networks(entry) or ()))
+    if naming:
+        raise Refusal(
+            f"the network {name} is one of those that {', '.join(naming)} is declared with, though it is disconnected: "
+            "take it out there before"
+        )
+    return replace(known.alone, networks={key: said for key, said in known.alone.networks.items() if key != name})
+
+
+def _as_declared_network(name: str, entry: Mapping[str, Any], where: str, known: Known) -> None:
+    """Raise Refusal unless the entry says what the inventory says, and the network is on the host."""
+    alone = Alone({name: entry})
+    mine = _read(known.name, {**known.without(NETWORKS, name), **_no_sandboxes(known)}, alone).network(name)
+    theirs = known.host.network(name)
+    if mine and theirs and replace(mine, standing=False) != theirs:
+        raise Refusal(f"the network {name} is declared in the inventory ({where}), otherwise: change it there")
+    if name not in users(known.host):
+        raise Refusal(
+            f"the network {name} is declared in the inventory ({where}), which has it on this host only while a "
+            "sandbox here uses it"
+        )
+
+
+def _no_sandboxes(known: Known) -> dict[str, Any]:
+    return {variable: {} for variable in known.declared if kind_of(variable) == SANDBOXES}
+
+
+def _sandbox_edit(call: Call, known: Known) -> Optional[Alone]:
+    name, entry = str(call.options["name"]), call.entry
+    where = known.declares(SANDBOXES, name)
+    if call.absent:
+        if where:
+            raise Refusal(f"the sandbox {name} is declared in the inventory ({where}): take it out there")
+        if name not in known.alone.sandboxes:
+            return None
+        return replace(known.alone, sandboxes={key: said for key, said in known.alone.sandboxes.items() if key != name})
+    own = own_networks(entry)
+    _require_networks("networks", own or (), known)
+    if where:
+        _as_declared_sandbox(name, entry, where, known)
+        return known.alone
+    return replace(known.alone, sandboxes={**known.alone.sandboxes, name: entry})
+
+
+def _as_declared_sandbox(name: str, entry: Mapping[str, Any], where: str, known: Known) -> None:
+    unedited = {key: edits for key, edits in known.alone.endpoints.items() if key != name}
+    alone = replace(known.alone, endpoints=unedited)
+    theirs = _sandbox(_read(known.name, known.declared, alone), name)
+    alone = replace(alone, sandboxes={**alone.sandboxes, name: entry})
+    if _sandbox(_read(known.name, known.without(SANDBOXES, name), alone), name) != theirs:
+        raise Refusal(f"the sandbox {name} is declared in the inventory ({where}), otherwise: change it there")
+
+
+def _require_networks(option: str, names: Iterable[str], known: Known) -> None:
+    there = known.names(NETWORKS)
+    for name in names:
+        if name not in there and name not in PREDEFINED:
+            near = did_you_mean(name, there, "Make it before, with cnm.fabric.network.")
+            raise Missing(f"{option}: there is no network {word(name)} on this host. {near}")
+
+
+def _service_edit(call: Call, known: Known) -> Optional[Alone]:
+    name, entry = str(call.options["name"]), call.entry
+    where = known.declares(SERVICES, name)
+    if call.absent:
+        if where:
+            raise Refusal(f"the service {name} is declared in the inventory ({where}): take it out there")
+        if name not in known.alone.services:
+            return None
+        return replace(known.alone, services={key: said for key, said in known.alone.services.items() if key != name})
+    if (entry.get("deploy") or {}).get("placement") is not None:
+        raise Refusal(
+            "deploy.placement: the module makes the service of one host, which has all tasks: leave placement out, or "
+            "declare the service in the inventory"
+        )
+    _require_networks("networks", own_networks(entry) or (), known)
+    alone = replace(known.alone, services={**known.alone.services, name: entry})
+    if where:
+        _as_declared_service(name, alone, where, known)
+        return known.alone
+    return alone
+
+
+def _as_declared_service(name: str, alone: Alone, where: str, known: Known) -> None:
+    """Raise Refusal unless the inventory says the same, of a service that is this host's alone."""
+    mine = _service(_read(known.name, known.without(SERVICES, name), alone), name)
+    theirs = _service(known.host, name)
+    if theirs is None or mine is None or of_host(theirs, known.name) != mine or not is_of_one_host(theirs, known.host):
+        raise Refusal(f"the service {name} is declared in the inventory ({where}), otherwise: change it there")
+
+
+def _service(host: Host, name: str) -> Optional[Service]:
+    return next((service for service in host.services if service.name == name), None)
+
+
+def _endpoint(call: Call, known: Known) -> Optional[Alone]:
+    sandbox, network = str(call.options["sandbox"]), str(call.options["network"])
+    boxes = known.names(SANDBOXES)
+    edits = dict(known.alone.endpoints.get(sandbox, {}))
+    own = own_networks(boxes.get(sandbox)) or {} if sandbox in boxes else {}
+    if call.absent:
+        if (network not in own and network not in edits) or edits.get(network, own) is None:
+            return None
+        edits.pop(network, None)
+        return _with_edits(known, sandbox, {**edits, network: None} if network in own else edits)
+    if sandbox not in boxes:
+        near = did_you_mean(sandbox, boxes, "Make it before, with cnm.fabric.sandbox.")
+        raise Missing(f"sandbox: there is no sandbox {word(sandbox)} on this host. {near}")
+    if network in ("host", "none"):
+        raise Refusal(f"network: a sandbox is on the network {network} by its network_mode alone")
+    mode = mode_of(boxes[sandbox] or {})
+    if mode in ("host", "none"):
+        raise Refusal(f"sandbox: {sandbox} has network_mode {mode}, and can be connected to no network")
+    _require_networks("network", [network], known)
+    if network in own:
+        _as_own(call, known, boxes[sandbox], own)
+        edits.pop(network, None)
+        return _with_edits(known, sandbox, edits)
+    link = (edits.get(network) or {}).get("interface_name")
+    entry = {"interface_name": link, **call.entry} if link else call.entry
+    return _with_edits(known, sandbox, {**edits, network: entry})
+
+
+def _with_edits(known: Known, sandbox: str, edits: Mapping[str, Any]) -> Alone:
+    return replace(known.alone, endpoints={**known.alone.endpoints, sandbox: edits})
+
+
+def _as_own(call: Call, known: Known, raw: Any, own: Mapping[str, Any]) -> None:
+    """Raise Refusal if the options differ from those that the sandbox's own declaration gives the endpoint."""
+    if not call.entry:
+        return
+    sandbox, network = str(call.options["sandbox"]), str(call.options["network"])
+    changed = connected(raw, {network: {**(own[network] or {}), **call.entry}})
+    ends = [_own_endpoint(known, sandbox, network, entry) for entry in (raw, changed)]
+    if ends[0] != ends[1]:
+        where = known.declares(SANDBOXES, sandbox)
+        place = f"in the inventory ({where})" if where else "with cnm.fabric.sandbox"
+        raise Refusal(f"{sandbox} is on {network} by its own declaration: change the endpoint's options there, {place}")
+
+
+def _own_endpoint(known: Known, name: str, network: str, entry: Any) -> Optional[Endpoint]:
+    alone = replace(
+        known.alone,
+        sandboxes={**known.alone.sandboxes, name: entry},
+        endpoints={key: edits for key, edits in known.alone.endpoints.items() if key != name},
+    )
+    sandbox = _sandbox(_read(known.name, known.without(SANDBOXES, name), alone), name)
+    return next((end for end in sandbox.endpoints if end.network == network), None) if sandbox else None
+
+
+EDITS: dict[str, Callable[[Call, Known], Optional[Alone]]] = {
+    "network": _network,
+    "sandbox": _sandbox_edit,
+    "endpoint": _endpoint,
+    "service": _service_edit,
+}
+
+
+def with_link_names(alone: Alone, model: Mapping[str, Any]) -> Alone:
+    """The endpoints that were connected, each with the name its link got, so that it keeps it when others go."""
+    endpoints = {}
+    for sandbox, edits in alone.endpoints.items():
+        links = {end["network"]: end["link"] for end in model["sandboxes"].get(sandbox, {}).get("endpoints", ())}
+        endpoints[sandbox] = {
+            network: {**said, "interface_name": links[network]}
+            if said is not None and network in links and not said.get("interface_name")
+            else said
+            for network, said in edits.items()
+        }
+    return replace(alone, endpoints=endpoints)
+
+
+def in_words(error: DeclarationError, call: Call, known: Optional[Known]) -> str:
+    """The mistakes, a line each, by the names of the module's own options."""
+    before = _prefix(call, known)
+    return "\n".join(_line(mistake, before, call) for mistake in error.mistakes)
+
+
+def own_words(text: str, call: Call, known: Known) -> str:
+    """A sentence about a plan, by the names of the module's own options."""
+    before = _prefix(call, known)
+    return text[len(before) + 2 :] if text.startswith(f"{before}: ") else text
+
+
+def _prefix(call: Call, known: Optional[Known]) -> str:
+    if call.module == "endpoint":
+        sandbox = str(call.options["sandbox"])
+        where = (known.declares(SANDBOXES, sandbox) if known else None) or place_of(SANDBOXES, sandbox)
+        return f"{where}.networks.{word(str(call.options['network']))}"
+    return place_of({"network": NETWORKS, "service": SERVICES}.get(call.module, SANDBOXES), call.label)
+
+
+def _line(mistake: Mistake, before: str, call: Call) -> str:
+    where = mistake.path
+    if where == before or where.startswith((f"{before}.", f"{before}[")):
+        where = where[len(before) :].lstrip(".") or _whole(mistake, call)
+    problem = mistake.problem.replace(f" ({before})", "")
+    value = f" ({mistake.value})" if mistake.value else ""
+    return f"{where}{value}: {' '.join(part for part in (problem, mistake.remedy) if part)}"
+
+
+def _whole(mistake: Mistake, call: Call) -> str:
+    """The option that a mistake about the whole entry is told by."""
+    if mistake.problem.startswith("The subnet "):
+        return "subnet"
+    return "network" if call.module == "endpoint" else "name"
+
+
+def unknown_options(module: str, given: Iterable[str]) -> str:
+    """A sentence about options the module does not have; empty if it has them all."""
+    known = (*OPTIONS[module], *COMMON)
+    wrong = [
+        f"there is no option {word(name)}. {did_you_mean(name, known)}".rstrip() for name in given if name not in known
+    ]
+    return "; ".join(wrong)

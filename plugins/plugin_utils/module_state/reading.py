@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What modules made on hosts, read together with the variables so that it stays each host's own affair.  Pure.
+
+A host keeps it, so a host can say anything.  What is wrong with it costs that host its part in the run, never another;
+and what would reach others (a network or service that spans hosts) counts only with the lease store's signature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from ..declaration.errors import DeclarationError, Mistake, NothingDeclared
+from ..declaration.module_objects import Alone, disconnect, explained, own_networks, whose
+from ..declaration.reading import read_topology
+from ..declaration.topology import Host, Topology
+from ..ipam.addresses import users
+from ..services.placement import is_of_one_host
+
+_MOST = 5
+Refused = dict[str, list[str]]
+
+
+def read_contained(
+    variables: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, Sequence[str]],
+    alone: Mapping[str, Alone],
+    vouched: Callable[[str], bool],
+) -> tuple[Topology, dict[str, Alone], Refused]:
+    """The topology; what counts in it of what modules made; and hosts refused for theirs, with sentences.
+
+    ``vouched`` says whether a host keeps what it was given.  Raises DeclarationError for mistakes in the variables.
+    """
+    counting, refused = dict(alone), Refused()
+    doubtful = {host for host, made in alone.items() if made != Alone() and not vouched(host)}
+    first = None
+    while True:
+        try:
+            topology = disconnect(read_topology(variables, groups, counting), counting)
+            found = _reaching(topology, {host: counting[host] for host in doubtful - refused.keys()})
+        except NothingDeclared:
+            raise
+        except DeclarationError as error:
+            first = first or explained(error, alone)
+            found = _guilty(first if not refused else explained(error, counting), counting, doubtful - refused.keys())
+            if not found:
+                raise first from error
+        if not found:
+            return topology, counting, refused
+        refused.update(found)
+        counting.update(dict.fromkeys(found, Alone()))
+
+
+def _guilty(error: DeclarationError, alone: Mapping[str, Alone], doubtful: set[str]) -> Refused:
+    """Hosts whose modules' objects are what the mistakes are about: first those that nobody vouches for."""
+    made = {host for host, objects in alone.items() if objects != Alone()}
+    found: dict[str, list[Mistake]] = {}
+    for mistake in error.mistakes:
+        named = made.intersection(mistake.hosts)
+        text = f"{mistake.path} {mistake.problem}"
+        about = {host for host in named if whose(text, host, alone[host])}
+        for host in about or (named & doubtful):
+            found.setdefault(host, []).append(mistake)
+    first = {host: mistakes for host, mistakes in found.items() if host in doubtful} or found
+    return {host: [_sentence(mistake) for mistake in mistakes[:_MOST]] for host, mistakes in first.items()}
+
+
+def _sentence(mistake: Mistake) -> str:
+    value = f" ({mistake.value})" if mistake.value else ""
+    return f"{mistake.path}{value}: {' '.join(part for part in (mistake.problem, mistake.remedy) if part)}"
+
+
+def _reaching(topology: Topology, doubtful: Mapping[str, Alone]) -> Refused:
+    """Hosts that nobody vouches for, and what they say modules made of things that other hosts have a part in."""
+    if not doubtful:
+        return {}
+    on: dict[str, set[str]] = {}
+    services: dict[str, set[str]] = {}
+    for host in topology.hosts:
+        for name in users(host):
+            network = host.network(name)
+            if network is not None and network.spans:
+                on.setdefault(name, set()).add(host.name)
+        for service in host.services:
+            services.setdefault(service.name, set()).add(host.name)
+    found = {name: list(_reaches(topology.host(name), made, on, services)) for name, made in doubtful.items()}
+    remedy = (
+        "The host keeps this without the lease store's signature. Declare it in the inventory, or make it with the "
+        "module again"
+    )
+    return {
+        host: [f"modules are said to have made here {', '.join(sorted(set(said))[:_MOST])}. {remedy}."]
+        for host, said in found.items()
+        if said
+    }
+
+
+def _reaches(host: Host, alone: Alone, on: Mapping[str, set[str]], services: Mapping[str, set[str]]) -> Iterator[str]:
+    def shared(name: str) -> bool:
+        network = host.network(name)
+        if network is None or not network.spans:
+            return False
+        return network.scope == "global" or on.get(name, set()) != {host.name}
+
+    yield from (f"the network {name}, which spans hosts" for name in alone.networks if shared(name))
+    for sandbox, entry in alone.sandboxes.items():
+        yield from (f"{sandbox} on {name}, which spans hosts" for name in own_networks(entry) or () if shared(name))
+    for sandbox, edits in alone.endpoints.items():
+        yield from (f"changes of {sandbox} on {name}, which spans hosts" for name in edits if shared(name))
+    for service in host.services:
+        others = services[service.name] - {host.name}
+        if service.name in alone.services and (others or not is_of_one_host(service, host)):
+            yield f"the service {service.name}, which other hosts have a part in"

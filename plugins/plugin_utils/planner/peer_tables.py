@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What all hosts of a network that spans them share: its table of endpoints and its names, written once.  Pure."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from ...module_utils.plan.codec import content_digest
+from ...module_utils.plan.forms import address, mac
+from ...module_utils.plan.peers import Mesh
+from ..dns.names import names_of, names_of_vips, names_text, servers_text
+from ..drivers.base import Digests
+from ..networks.multi_host import Lan, Overlay
+
+
+def shared_texts_of_lan(project: str, lan: Lan) -> tuple[Digests, dict[str, str]]:
+    """As `shared_texts`, of a LAN: it has no tunnels, and others have names and addresses on it too."""
+    name, members = lan.network.name, lan.sandboxes
+    called = {key: names_of(name, item.sandbox, item.endpoint) for key, item in members.items()}
+    rows = tuple((item.host, key, item.mac, item.addresses, tuple(called[key])) for key, item in members.items())
+    mesh = Mesh(name, 0, dict.fromkeys(lan.hosts, ""), rows)
+    dotted = [each for names in called.values() for each in names if "." in each]
+    reverse = [ip_address(address).reverse_pointer for item in members.values() for address in item.addresses]
+    texts = (
+        mesh.to_json(),
+        names_text(project, [(item.addresses, called[key]) for key, item in members.items()]),
+        servers_text([*dotted, *reverse]),
+    )
+    digests = [content_digest(text) for text in texts]
+    return Digests(*digests), dict(zip(digests, texts))
+
+
+def shared_texts(project: str, overlay: Overlay) -> tuple[Digests, dict[str, str]]:
+    """A network's table as `Mesh`, its hosts file, and the lines that keep its names at home; the texts by digest."""
+    name = overlay.network.name
+    named = overlay.network.discovery
+    called = {
+        key: names_of(name, item.sandbox, item.endpoint) if named else [] for key, item in overlay.members.items()
+    }
+    mesh = Mesh(
+        name,
+        overlay.vni,
+        {host: address(vtep) for host, vtep in overlay.vteps.items()},
+        tuple(
+            (item.host, key, mac(item.mac), tuple(map(address, item.addresses)), tuple(called[key]))
+            for key, item in overlay.members.items()
+        ),
+    )
+    virtual = names_of_vips(name, overlay.vips)
+    rows = [(item.addresses, called[key]) for key, item in overlay.members.items()]
+    rows += [(vip.addresses, virtual[key]) for key, vip in overlay.vips.items() if vip.addresses]
+    dotted = [each for names in (*called.values(), *virtual.values()) for each in names if "." in each]
+    servers = servers_text(dotted, [subnet.subnet for subnet in overlay.subnets])
+    texts = (mesh.to_json(), names_text(project, rows), servers)
+    digests = [content_digest(text) for text in texts]
+    return Digests(*digests), dict(zip(digests, texts))

@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The controller's side of a run: read, plan, remember.  Imports no Ansible; the actions hand it plain data."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Optional
+
+from ...module_utils.plan.forms import FormError, printable
+from ...module_utils.plan.plan import Plan
+from ..declaration.module_objects import Alone, pack_declared, settle, whose
+from ..declaration.topology import Host, Topology
+from ..facts import Facts
+from ..ipam.addresses import users
+from ..leases.base import SECTIONS, SERVICES, Conflict, LeaseError, Leases, Store, join, split
+from ..leases.belief import Belief, Claim, Part, believe
+from ..leases.signing import revision_given, sign
+from ..leases.sqlite import SqliteStore
+from ..module_state.reading import read_contained
+from .topology import Planned, plan
+
+_ATTEMPTS = 20
+# Hidden, so that an inventory that is a whole folder does not take it for one of its sources.
+_DEFAULT_STORE = ".cnm-leases.sqlite3"
+_SQLITE = "sqlite:///"
+
+
+@dataclass
+class Outcome:
+    """Plans of all projects together, and their lease revisions by host."""
+
+    plans: dict[str, Plan] = field(default_factory=dict)
+    revisions: dict[str, int] = field(default_factory=dict)
+    signatures: dict[str, str] = field(default_factory=dict)
+    """What the store writes under each plan (see `leases.signing`)."""
+    unsigned: set[str] = field(default_factory=set)
+    """Hosts that keep a plan without this store's signature, though the store has a key."""
+    refusals: dict[str, list[str]] = field(default_factory=dict)
+    warnings: dict[str, list[str]] = field(default_factory=dict)
+    shared: dict[str, str] = field(default_factory=dict)
+    """Texts that plans name by digest."""
+    meshes: dict[str, list[str]] = field(default_factory=dict)
+    """As `Planned.meshes`."""
+
+
+def open_store(setting: str, inventory_directory: str) -> Store:
+    """The lease store ``cnm_leases`` names; a relative path and the default are beside the inventory."""
+    path = setting[len(_SQLITE) :] if setting.startswith(_SQLITE) else setting
+    return SqliteStore(Path(inventory_directory) / (path or _DEFAULT_STORE))
+
+
+def make_plans(
+    variables: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, Sequence[str]],
+    facts: Mapping[str, Facts],
+    inventory_directory: str,
+    now: str,
+    remember: bool,
+    whole: bool = True,
+    connections: Mapping[str, str] = MappingProxyType({}),
+) -> Outcome:
+    """Plan all probed hosts.  Raises DeclarationError for the variables, LeaseError for the store.
+
+    ``remember`` false (check mode) leaves the lease store as it is; ``whole`` false says that these are not all hosts
+    of the topology; ``connections`` is where Ansible reaches each.
+    """
+    with _uncollected(), _in_words():
+        return _make_plans(variables, groups, _Planning(facts, inventory_directory, now, remember, whole, connections))
+
+
+@contextlib.contextmanager
+def _in_words() -> Iterator[None]:
+    """What was reported or remembered, and has not the form of what is to be written with it, stops the run."""
+    try:
+        yield
+    except FormError as error:
+        raise LeaseError(
+            f"a plan would have a value in it that is none: {error}. Nothing was changed. It is not from the variables "
+            "but from what a host reports or the lease store has: mend it there."
+        ) from error
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Without the garbage collector, which would go through a fleet's plans again and again and find no cycle.
+
+    Nor does it go through them later: they last as long as the process that planned.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        if enabled:
+            gc.enable()
+
+
+def _make_plans(
+    variables: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Sequence[str]], given: _Planning
+) -> Outcome:
+    facts = given.facts
+    unpacked = {
+        host: settle(Alone.unpacked(facts[host].alone), variables[host]) if host in facts else Alone()
+        for host in variables
+    }
+    topology, alone, refused = read_contained(variables, groups, unpacked, _Vouching(variables, given))
+    # What such a host has, and its leases, stay as they are.
+    given = replace(given, facts={host: known for host, known in facts.items() if host not in refused})
+    outcome = Outcome(refusals=dict(refused))
+    for project in sorted({host.settings.project for host in topology.hosts}):
+        part = Topology(tuple(host for host in topology.hosts if host.settings.project == project))
+        planned, stamp = _plan_project(project, part, given)
+        for name, made in planned.plans.items():
+            declared = pack_declared(variables[name])
+            outcome.plans[name] = replace(made, declared=declared, alone=alone[name].packed())
+            outcome.revisions[name] = stamp.revision_of(outcome.plans[name], facts[name])
+            outcome.signatures[name] = stamp.signature_of(outcome.plans[name])
+            if stamp.key and stamp.given(name, facts[name]) is None:
+                outcome.unsigned.add(name)
+        for name, reasons in planned.refusals.items():
+            outcome.refusals[name] = [printable(" ".join([text, *whose(text, name, alone[name])])) for text in reasons]
+        outcome.warnings.update({name: list(map(printable, found)) for name, found in planned.warnings.items()})
+        outcome.shared.update(planned.shared)
+        outcome.meshes.update(planned.meshes)
+    return outcome
+
+
+def plan_host(host: Host, facts: Facts, inventory_directory: str, now: str, remember: bool) -> tuple[Planned, Stamp]:
+    """Plan one host by itself; its plan still lacks what it was declared from."""
+    planning = _Planning({host.name: facts}, inventory_directory, now, remember, whole=False)
+    with _in_words():
+        return _plan_project(host.settings.project, Topology((host,)), planning)
+
+
+class _Vouching:
+    """Whether a host keeps what the lease store of its variables gave it."""
+
+    def __init__(self, variables: Mapping[str, Mapping[str, Any]], given: _Planning) -> None:
+        self._variables = variables
+        self._given = given
+        self._keys: dict[str, bytes] = {}
+
+    def __call__(self, host: str) -> bool:
+        setting = str(self._variables[host].get("cnm_leases") or "")
+        if setting not in self._keys:
+            self._keys[setting] = open_store(setting, self._given.directory).key()
+        project = str(self._variables[host].get("cnm_project") or "default")
+        return Stamp(project, 0, self._keys[setting]).given(host, self._given.facts[host]) is not None
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What goes with a project's plans to the hosts, beside them: a revision, and the lease store's signature."""
+
+    project: str
+    revision: int
+    key: bytes = field(repr=False)
+
+    def revision_of(self, made: Plan, facts: Facts) -> int:
+        """One that the host takes: no older than what it keeps.  A host's own count is its own affair: no other host's
+        plan, and no store, counts on from it."""
+        changed = made.leases != facts.leases
+        return max(self.revision, facts.revision + (1 if changed and facts.revision else 0))
+
+    def signature_of(self, made: Plan) -> str:
+        """The signature under a plan's leases and what modules made."""
+        return sign(self.key, self.project, made.host, self.revision, made.leases, made.alone)
+
+    def given(self, host: str, facts: Facts) -> Optional[int]:
+        """The revision at which this store gave out what the host keeps; None if it did not."""
+        return revision_given(self.key, self.project, host, facts.signature, facts.leases, facts.alone)
+
+
+@dataclass(frozen=True)
+class _Planning:
+    """What planning needs beside the topology; see `make_plans`."""
+
+    facts: Mapping[str, Facts]
+    directory: str
+    now: str
+    remember: bool
+    whole: bool
+    connections: Mapping[str, str] = field(default_factory=dict)
+
+
+def _plan_project(project: str, topology: Topology, given: _Planning) -> tuple[Planned, Stamp]:
+    store = _store_of(project, topology, given.directory)
+    names = {host.name for host in topology.hosts}
+    parts = _Parts(topology)
+    for _attempt in range(_ATTEMPTS):
+        read_revision, stored = store.read(project)
+        key = store.key()
+        belief = believe(
+            read_revision,
+            stored,
+            _claims(topology, given.facts, Stamp(project, read_revision, key)),
+            parts.of,
+            parts.shared,
+            signed=bool(key),
+            whole=given.whole,
+        )
+        leases = belief.leases
+        planned = plan(topology, given.facts, leases, given.now, given.connections, given.whole)
+        if not given.whole:
+            planned.leases = _with_others(planned.leases, leases, names)
+        _say(belief, planned)
+        revision = belief.revision if _same(planned.leases, leases) else belief.revision + 1
+        if given.remember and not (_same(planned.leases, stored) and revision == read_revision):
+            try:
+                store.write(project, read_revision, revision, planned.leases)
+            except Conflict:
+                continue
+            key = store.key()
+        return planned, Stamp(project, revision, key)
+    raise LeaseError(f"the leases of project {project} kept changing while this run planned: run it again")
+
+
+def _store_of(project: str, topology: Topology, directory: str) -> Store:
+    settings = sorted({host.settings.leases for host in topology.hosts})
+    if len(settings) > 1:
+        raise LeaseError(
+            f"cnm_leases of project {project} must be the same on all hosts, but it is {', '.join(settings)}"
+        )
+    return open_store(settings[0], directory)
+
+
+def _say(belief: Belief, planned: Planned) -> None:
+    """Tell beside the plans what of hosts' reports was not believed; who is refused for it gets none."""
+    for host, sentences in belief.warnings.items():
+        planned.warnings[host] = [*sentences, *planned.warnings.get(host, ())]
+    for host, sentences in belief.refusals.items():
+        planned.plans.pop(host, None)
+        planned.refusals.setdefault(host, []).extend(sentences)
+
+
+class _Parts:
+    """What each host is declared to have a part in, worked out for those that are asked for."""
+
+    def __init__(self, topology: Topology) -> None:
+        self._hosts = {host.name: host for host in topology.hosts}
+
+    def of(self, name: str) -> Part:
+        """That of a host."""
+        host = self._hosts[name]
+        sandboxes = {
+            network: frozenset(sandbox.name for sandbox, _endpoint in pairs)
+            for network, pairs in users(host).items()
+            if (known := host.network(network)) is not None and known.spans
+        }
+        services = [service for service in host.services if service.placement is None or host.name in service.placement]
+        for service in services:
+            for place in service.networks:
+                network = host.network(place.network)
+                if network is not None and network.spans:
+                    sandboxes.setdefault(place.network, frozenset())
+        return Part(sandboxes, frozenset(service.name for service in services))
+
+    def shared(self) -> frozenset[str]:
+        """The networks that span hosts, of all."""
+        return frozenset(network.name for host in self._hosts.values() for network in host.networks if network.spans)
+
+
+def _with_others(leases: Leases, before: Leases, mine: set[str]) -> Leases:
+    """The leases, with those of hosts that were not planned as they were."""
+    parts, spanning = split(before)
+    planned, changed = split(leases)
+    spanning = {section: {**entries, **changed[section]} for section, entries in spanning.items()}
+    spanning[SERVICES] = changed[SERVICES]
+    return join({**{name: part for name, part in parts.items() if name not in mine}, **planned}, spanning)
+
+
+def _claims(topology: Topology, facts: Mapping[str, Facts], stamp: Stamp) -> dict[str, Claim]:
+    """What the hosts say that they keep."""
+    return {
+        host.name: Claim(known.revision, known.leases, stamp.given(host.name, known))  # type: ignore[arg-type]
+        for host in topology.hosts
+        if (known := facts.get(host.name)) is not None and known.revision
+    }
+
+
+def _same(one: Leases, other: Leases) -> bool:
+    return all(one.get(section, {}) == other.get(section, {}) for section in SECTIONS)

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What of a module's answer reaches the play: its documented keys, in their forms, and no others.  Pure.
+
+Ansible acts on some keys of a result (``ansible_facts`` become variables, ``add_host`` adds a host), and a module's
+answer is what a host says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Optional
+
+from .forms import Form, Notes, Unfit, flag, matching, number, printable, shown, written
+from .models import COUNTS, DIFF, MISSES, OPERATIONS
+from .probe import PROBE_KEYS, read_probe
+
+_LONG = written(2**20)
+_OF_ANSIBLE: dict[str, Form] = {
+    "changed": flag,
+    "failed": flag,
+    "skipped": flag,
+    "unreachable": flag,
+    "msg": _LONG,
+    "rc": number(-(2**31), 2**31),
+    "module_stdout": _LONG,
+    "module_stderr": _LONG,
+}
+"""What a module that fails, or did not run at all, has beside its own keys."""
+_FOR_DISPLAY = ("warnings", "deprecations", "exception")
+_SILENT = ("invocation", "stdout_lines", "stderr_lines", "stdout", "stderr", "failed_when_result")
+_CONVERGE: dict[str, Form] = {
+    "operations": OPERATIONS,
+    "diff": DIFF,
+    "digest": matching("[0-9a-f]{64}", 64, "digest"),
+    "overtaken": flag,
+}
+_FORMS: dict[str, dict[str, Form]] = {
+    "cnm.fabric.converge": _CONVERGE,
+    "cnm.fabric.verify": {"misses": MISSES, "counts": COUNTS},
+    "cnm.fabric.probe": {},
+}
+_ALWAYS = {
+    "cnm.fabric.converge": ("changed", "operations"),
+    "cnm.fabric.verify": ("misses", "counts"),
+    "cnm.fabric.probe": ("kept",),
+}
+"""Without these an answer that tells of no failure is no answer."""
+_MOST = 20
+
+
+def admitted(module: str, host: str, answer: Any) -> dict[str, Any]:
+    """The answer in builtin types, with nothing in it that is not the module's to say; what was left out is a warning.
+
+    A probe's that cannot be used becomes a failure of that host.
+    """
+    if not isinstance(answer, Mapping):
+        return {"failed": True, "msg": f"{module} answered with {shown(answer)} instead of a mapping"}
+    notes: Notes = []
+    result: dict[str, Any] = {}
+    forms = {**_OF_ANSIBLE, **_FORMS[module]}
+    own = PROBE_KEYS if module == "cnm.fabric.probe" else ()
+    for key, value in answer.items():
+        form = forms.get(key) if isinstance(key, str) else None
+        if form is not None:
+            try:
+                result[str.__str__(key)] = form(value, notes)
+            except Unfit as problem:
+                notes.append((str(key), str(problem)))
+        elif key not in (*own, *_FOR_DISPLAY, *_SILENT) and not str(key).startswith("_ansible_"):
+            notes.append((printable(str(key)), "there is no such key"))
+    warnings = [_warning(item) for item in _items(answer.get("warnings"))]
+    for key in ("deprecations", "exception"):
+        if key in answer:
+            found = answer[key]
+            result[key] = [_warning(item) for item in _items(found)] if key == "deprecations" else _warning(found)
+    if own and "kept" in answer and not result.get("failed"):
+        report = read_probe(host, answer)
+        if report.refusal:
+            return {"failed": True, "msg": report.refusal}
+        result.update(report.data)
+        warnings += [f"{host}: {sentence}" for sentence in report.warnings]
+    missing = [key for key in _ALWAYS[module] if key not in result]
+    if missing and not result.get("failed"):
+        said = f"{module} answered without {', '.join(missing)}: something else than the module answered"
+        result.update(failed=True, msg=said)
+    warnings += [
+        f"{host}: {module} answered with `{printable(path, 120)}`, left out: {why}" for path, why in notes[:_MOST]
+    ]
+    if warnings:
+        result["warnings"] = warnings
+    return result
+
+
+def _items(value: Any) -> Iterable[Any]:
+    return value[:_MOST] if isinstance(value, (list, tuple)) else ()
+
+
+def _warning(value: Any) -> Any:
+    """Text from a host is made printable; what is no data came from Ansible itself."""
+    if isinstance(value, str):
+        return "\n".join(printable(line, 1000) for line in str.__str__(value)[: 2**16].split("\n"))
+    return {str(key): _warning(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+
+
+def forged(facts: Any, also: Iterable[str] = ()) -> list[str]:
+    """Names among a host's facts that only the inventory may set: ``cnm_*``, where it is, and what plays register."""
+    if not isinstance(facts, Mapping):
+        return []
+    others = {"inventory_dir", *also}
+    return sorted(str(name) for name in facts if str(name).startswith("cnm_") or name in others)
+
+
+def forgery(names: Iterable[str]) -> Optional[str]:
+    """A sentence about them; None if there are none."""
+    found = ", ".join(printable(name, 60) for name in names)
+    if not found:
+        return None
+    return (
+        f"{found}: among this host's facts, which the host itself reports. Facts cannot declare networks: write it in "
+        "the inventory, and clear the facts (ansible-playbook --flush-cache)"
+    )

@@ -1,0 +1,356 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Forms of data that a host reports: small readers that are put together as tables.  Pure.
+
+A form takes a value and gives it back in builtin types, or raises `Unfit`.  One that has parts leaves out the parts
+that do not fit, and notes each in `Notes`; so one bad entry costs that entry alone.  All have limits.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from ...module_utils.plan import forms
+
+Notes = list[tuple[str, str]]
+"""``(path, why)`` of what was left out; the path is relative to whoever reads the list."""
+Form = Callable[[Any, Notes], Any]
+
+LONGEST = 4096
+"""Characters of a text that has no narrower limit."""
+MOST = 65536
+"""Entries of a list or mapping that has no narrower limit."""
+_DEEPEST = 12
+_SHOWN = 40
+_MOST_DIGITS = 64
+
+
+class Unfit(Exception):
+    """The value does not have the form; the message is a clause that says why."""
+
+
+def printable(text: str, longest: int = _SHOWN) -> str:
+    """A host's text for people: one line, shortened, nothing that a terminal would obey."""
+    cut = text if len(text) <= longest else text[: longest - 1] + "…"
+    if cut.isprintable():
+        return cut
+    return "".join(character if character.isprintable() else "?" for character in cut)
+
+
+def shown(value: Any) -> str:
+    """A value for people, in a few characters."""
+    if isinstance(value, str):
+        return f"`{printable(str.__str__(value))}`"
+    if value is None or isinstance(value, (bool, float)):
+        return str(value)
+    if isinstance(value, int):
+        return str(int(value)) if abs(value) < 2**_MOST_DIGITS else "a very large number"
+    return "a list" if isinstance(value, (list, tuple)) else "a mapping" if isinstance(value, Mapping) else "a value"
+
+
+def _text(value: Any, longest: int) -> str:
+    if not isinstance(value, str):
+        raise Unfit(f"it is {shown(value)} and no text")
+    text = str.__str__(value)
+    if len(text) > longest:
+        raise Unfit(f"it is a text of {len(text)} characters, more than {longest}")
+    return text
+
+
+def text(longest: int = LONGEST) -> Form:
+    """Text in one line that can be printed."""
+
+    def read(value: Any, _notes: Notes) -> str:
+        found = _text(value, longest)
+        if not found.isprintable():
+            raise Unfit(f"{shown(found)} has characters that cannot be printed")
+        return found
+
+    return read
+
+
+def written(longest: int = LONGEST) -> Form:
+    """Any text that can be written as UTF-8: for what is shown as JSON only, or goes through other checks."""
+
+    def read(value: Any, _notes: Notes) -> str:
+        found = _text(value, longest)
+        try:
+            found.isascii() or found.encode()
+        except UnicodeEncodeError:
+            raise Unfit(f"{shown(found)} is no valid Unicode") from None
+        return found
+
+    return read
+
+
+def words(longest: int) -> Form:
+    """Text for people only: made printable in one line and shortened, never refused."""
+
+    def read(value: Any, _notes: Notes) -> str:
+        return printable(_text(value, MOST), longest)
+
+    return read
+
+
+def matching(pattern: str, longest: int, noun: str) -> Form:
+    """Text of which the pattern matches the whole."""
+    matches = re.compile(pattern).fullmatch
+
+    def read(value: Any, _notes: Notes) -> str:
+        found = _text(value, longest)
+        if matches(found) is None:
+            raise Unfit(f"{shown(found)} is no {noun}")
+        return found
+
+    return read
+
+
+def like(form: forms.Form, empty: bool = False) -> Form:
+    """Text of a form that both halves know; or none, where it may be ``empty``."""
+
+    def read(value: Any, _notes: Notes) -> str:
+        found = _text(value, LONGEST)
+        if not form.fits(found) and not (empty and not found):
+            try:
+                form(found)
+            except forms.FormError as problem:
+                raise Unfit(str(problem)) from None
+        return found
+
+    return read
+
+
+def choice(*words: Any) -> Form:
+    """One of some words or numbers."""
+
+    def read(value: Any, _notes: Notes) -> Any:
+        for word in words:
+            # Ansible has types of its own that are text or numbers too; True is no number here.
+            if word == value and isinstance(value, type(word)) and isinstance(value, bool) == isinstance(word, bool):
+                return word
+        raise Unfit(f"{shown(value)} is none of {', '.join(map(str, words))}")
+
+    return read
+
+
+def number(least: int, most: int) -> Form:
+    """A whole number."""
+
+    def read(value: Any, _notes: Notes) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise Unfit(f"{shown(value)} is no whole number")
+        if not least <= value <= most:
+            raise Unfit(f"{shown(value)} is not between {least} and {most}")
+        return int(value)
+
+    return read
+
+
+def flag(value: Any, _notes: Notes) -> bool:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise Unfit(f"{shown(value)} is neither true nor false")
+    return value
+
+
+def optional(form: Form) -> Form:
+    """The form, or null."""
+    return lambda value, notes: None if value is None else form(value, notes)
+
+
+@lru_cache(maxsize=65536)
+def _address(found: str) -> str:
+    try:
+        return str(ip_address(found)) if "%" not in found else ""
+    except ValueError:
+        return ""
+
+
+def address(value: Any, _notes: Notes) -> str:
+    """An IP address without a zone, in its one usual spelling."""
+    found = _text(value, 45)
+    known = _address(found)
+    if not known:
+        raise Unfit(f"{shown(found)} is no address")
+    return known
+
+
+def addresses(value: Any, notes: Notes) -> dict[str, str]:
+    """``{"ipv4": "10.0.0.2", "ipv6": "fd00::2"}``, or one of them.  A fleet has more of these than of anything else."""
+    if value.__class__ is dict and all(
+        key in _MARKS and item.__class__ is str and (":" in item) == (key == "ipv6") and _address(item) == item
+        for key, item in value.items()
+    ):
+        return dict(value)
+    found: dict[str, str] = _ADDRESSES(value, notes)
+    return found
+
+
+_MARKS = {"ipv4": ".", "ipv6": ":"}
+
+
+def _family(mark: str) -> Form:
+    def read(value: Any, notes: Notes) -> str:
+        found = address(value, notes)
+        if (":" in found) != (mark == ":"):
+            raise Unfit(f"{shown(value)} is of the other family")
+        return found
+
+    return read
+
+
+@lru_cache(maxsize=65536)
+def _prefix(found: str) -> str:
+    try:
+        return str(ip_network(found, strict=False)) if "%" not in found else ""
+    except ValueError:
+        return ""
+
+
+def prefix(value: Any, _notes: Notes) -> str:
+    """A prefix in its one usual spelling, without bits behind its length."""
+    found = _text(value, 50)
+    known = _prefix(found)
+    if not known:
+        raise Unfit(f"{shown(found)} is no prefix")
+    return known
+
+
+@lru_cache(maxsize=65536)
+def _with_length(found: str) -> bool:
+    bare, slash, length = found.partition("/")
+    known = _address(bare)
+    if not known:
+        return False
+    return not slash or (length.isascii() and length.isdigit() and int(length) <= (128 if ":" in known else 32))
+
+
+def address_with_length(value: Any, _notes: Notes) -> str:
+    """An IP address, with a prefix length or without."""
+    found = _text(value, 50)
+    if not _with_length(found):
+        raise Unfit(f"{shown(found)} is no address")
+    return found
+
+
+def listing(form: Form, most: int = MOST) -> Form:
+    """A list of things of one form."""
+
+    def read(value: Any, notes: Notes) -> list[Any]:
+        if not isinstance(value, (list, tuple)):
+            raise Unfit(f"it is {shown(value)} and no list")
+        if len(value) > most:
+            raise Unfit(f"it is a list of {len(value)} entries, more than {most}")
+        read_items = (_part(form, item, notes, "[{}]", index) for index, item in enumerate(value))
+        return [item for item in read_items if item is not _LEFT_OUT]
+
+    return read
+
+
+def mapping(key: Form, form: Form, most: int = MOST) -> Form:
+    """A mapping whose keys are of one form, and its values of another."""
+
+    def read(value: Any, notes: Notes) -> dict[str, Any]:
+        found = _mapping(value, most)
+        result: dict[str, Any] = {}
+        for given, item in found.items():
+            try:
+                name = key(given, notes)
+            except Unfit as problem:
+                notes.append((f".{_name(given)}", f"its key does not fit: {problem}"))
+                continue
+            said = _part(form, item, notes, ".{}", name)
+            if said is not _LEFT_OUT:
+                result[name] = said
+        return result
+
+    return read
+
+
+def record(forms: Mapping[str, Form], needed: tuple[str, ...] = ()) -> Form:
+    """A mapping with some of these keys, those ``needed`` all; others are left out and noted."""
+
+    def read(value: Any, notes: Notes) -> dict[str, Any]:
+        found = _mapping(value, MOST)
+        result: dict[str, Any] = {}
+        for name, item in found.items():
+            form = forms.get(name) if isinstance(name, str) else None
+            if form is None:
+                notes.append((f".{_name(name)}", "there is no such key"))
+            elif name in needed:
+                result[str.__str__(name)] = form(item, notes)
+            elif (said := _part(form, item, notes, ".{}", name)) is not _LEFT_OUT:
+                result[str.__str__(name)] = said
+        missing = [name for name in needed if name not in result]
+        if missing:
+            raise Unfit(f"it lacks {', '.join(missing)}")
+        return result
+
+    return read
+
+
+_LEFT_OUT = object()
+_ADDRESSES = record({key: _family(mark) for key, mark in _MARKS.items()})
+
+
+def _part(form: Form, item: Any, notes: Notes, path: str, key: Any) -> Any:
+    """A part as its form reads it, or `_LEFT_OUT` and a note why; notes of what is in it get ``path`` of the key."""
+    before = len(notes)
+    try:
+        found = form(item, notes)
+    except Unfit as problem:
+        found = _LEFT_OUT
+        notes.append(("", str(problem)))
+    if len(notes) > before:
+        notes[before:] = [(path.format(key) + inner, why) for inner, why in notes[before:]]
+    return found
+
+
+def _mapping(value: Any, most: int) -> Mapping[Any, Any]:
+    if not isinstance(value, Mapping):
+        raise Unfit(f"it is {shown(value)} and no mapping")
+    if len(value) > most:
+        raise Unfit(f"it has {len(value)} keys, more than {most}")
+    return value
+
+
+def _name(key: Any) -> str:
+    return printable(str.__str__(key)) if isinstance(key, str) else shown(key)
+
+
+def plain(most: int = MOST, longest: int = LONGEST) -> Form:
+    """Any JSON of at most so many values, in builtin types."""
+    said = written(longest)
+
+    def read(value: Any, notes: Notes) -> Any:
+        return _plain(value, said, notes, [most], 0)
+
+    return read
+
+
+def _plain(value: Any, said: Form, notes: Notes, left: list[int], depth: int) -> Any:
+    left[0] -= 1
+    if left[0] < 0:
+        raise Unfit("it has too many values")
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return said(value, notes)
+    if isinstance(value, int):
+        return number(-(2**63), 2**63)(value, notes)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise Unfit("it is no number of JSON")
+        return float(value)
+    if depth >= _DEEPEST:
+        raise Unfit("it is nested too deeply")
+    if isinstance(value, Mapping):
+        return {said(key, notes): _plain(item, said, notes, left, depth + 1) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item, said, notes, left, depth + 1) for item in value]
+    raise Unfit("it is no data of JSON")

@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Forms of what hosts report for people to read: the model of a kept plan, operations, what verify missed.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..ipam.identifiers import identifier
+from .forms import (
+    Form,
+    Notes,
+    Unfit,
+    address,
+    address_with_length,
+    choice,
+    flag,
+    listing,
+    mapping,
+    matching,
+    number,
+    optional,
+    plain,
+    prefix,
+    record,
+    text,
+    written,
+)
+
+_WORD, _LINE = text(255), text(1024)
+_ID = matching("[0-9a-f]{64}", 64, "id")
+_ADDRESS = matching(r"[0-9a-fA-F.:/]{0,50}", 50, "address")
+_MAC = matching(r"(?:[0-9a-f]{2}(?::[0-9a-f]{2}){5})?", 17, "MAC address")
+_CONTAINER = record(
+    {"Name": _WORD, "EndpointID": _ID, "MacAddress": _MAC, "IPv4Address": _ADDRESS, "IPv6Address": _ADDRESS},
+    ("Name", "EndpointID", "MacAddress", "IPv4Address", "IPv6Address"),
+)
+_CONFIG = record(
+    {"Subnet": prefix, "IPRange": prefix, "Gateway": address, "AuxiliaryAddresses": mapping(_WORD, address)},
+    ("Subnet",),
+)
+_IPAM = record(
+    {"Driver": _WORD, "Options": mapping(_WORD, _LINE), "Config": listing(_CONFIG, 64)}, ("Driver", "Options", "Config")
+)
+_TEXTS = mapping(_LINE, written(), 4096)
+_DOCUMENT: dict[str, Form] = {
+    "Name": _WORD,
+    "Id": _ID,
+    "Created": _WORD,
+    "Scope": choice("local", "swarm"),
+    "Driver": _WORD,
+    "EnableIPv4": flag,
+    "EnableIPv6": flag,
+    "IPAM": _IPAM,
+    "Internal": flag,
+    "Attachable": flag,
+    "Ingress": flag,
+    "ConfigFrom": record({"Network": _WORD}),
+    "ConfigOnly": flag,
+    "Containers": mapping(_ID, _CONTAINER),
+    "Options": _TEXTS,
+    "Labels": _TEXTS,
+}
+_PEER = record({"Name": _WORD, "IP": address}, ("Name", "IP"))
+_ENDPOINT: dict[str, Form] = {
+    "network": _WORD,
+    "link": _WORD,
+    "addresses": listing(address_with_length, 64),
+    "gateways": listing(address, 64),
+    "names": listing(_WORD, 4096),
+}
+_SANDBOX: dict[str, Form] = {
+    "network_mode": optional(_WORD),
+    "ports": listing(_LINE),
+    "endpoints": listing(record(_ENDPOINT, tuple(_ENDPOINT)), 4096),
+}
+_NUMBERS = listing(number(0, 65535), 2)
+
+
+def _range(value: Any, notes: Notes) -> list[int]:
+    """The first and the last of some ports."""
+    found: list[int] = _NUMBERS(value, notes)
+    if len(found) != 2:
+        raise Unfit("it is not the first and the last of some ports")
+    return found
+
+
+_PORT: dict[str, Form] = {
+    "published": _range,
+    "target": _range,
+    "protocol": choice("tcp", "udp", "sctp"),
+    "host_ip": optional(_ADDRESS),
+}
+_PLACE = record({"vips": listing(address, 64), "names": listing(_WORD, 4096), "answers": flag}, ("vips", "names"))
+_SERVICE: dict[str, Form] = {
+    "mode": _WORD,
+    "wanted": number(0, 2**31),
+    "answers": flag,
+    "networks": mapping(_WORD, _PLACE),
+    "ports": listing(record(_PORT, tuple(_PORT))),
+    "tasks": mapping(
+        matching(r".{1,254}\.[1-9][0-9]{0,6}", 255, "task"), record({"weight": number(0, 65535)}, ("weight",))
+    ),
+}
+_MODEL = record(
+    {
+        "networks": listing(record({**_DOCUMENT, "Peers": listing(_PEER)}, tuple(_DOCUMENT)), 4096),
+        "sandboxes": mapping(_WORD, record(_SANDBOX, tuple(_SANDBOX))),
+        "services": mapping(_WORD, record(_SERVICE, tuple(_SERVICE))),
+        "load_balancer": choice("ipvs", "nftables", ""),
+    },
+)
+
+
+def MODEL(value: Any, notes: Notes) -> dict[str, Any]:
+    """The section ``model`` of a plan; {} for none."""
+    found: dict[str, Any] = _MODEL(value, notes)
+    if not found:
+        return {}
+    sandboxes = found.setdefault("sandboxes", {})
+    found.setdefault("networks", [])
+    for name, service in found.get("services", {}).items():
+        unknown = [task for task in service["tasks"] if task not in sandboxes]
+        for task in unknown:
+            del service["tasks"][task]
+            notes.append((f".services.{name}.tasks.{task}", "it is none of its sandboxes"))
+    return found
+
+
+def own_model(model: Mapping[str, Any], host: str, project: str) -> dict[str, Any]:
+    """The model without what carries the id of another host's network or sandbox: it is not this host's to tell of."""
+    documents = []
+    for document in model.get("networks", ()):
+        name = document["Name"]
+        if document["Id"] not in (identifier("network", project, host, name), identifier("network", project, name)):
+            continue
+        own = {
+            key: said
+            for key, said in document["Containers"].items()
+            if key == identifier("sandbox", project, host, said["Name"])
+        }
+        peers = [peer for peer in document.get("Peers", ()) if peer["Name"] == host]
+        documents.append({**document, "Containers": own, **({"Peers": peers} if "Peers" in document else {})})
+    return {**model, "networks": documents} if model else {}
+
+
+_ACTION = choice("create", "change", "replace", "delete")
+_VALUE = plain(longest=2**20)
+_DIFFERENCE: dict[str, Form] = {"attribute": _WORD, "found": _VALUE, "wanted": _VALUE}
+_OPERATION = record(
+    {
+        "action": _ACTION,
+        "kind": _WORD,
+        "name": _LINE,
+        "reason": written(),
+        "differences": listing(record(_DIFFERENCE, tuple(_DIFFERENCE))),
+    },
+    ("action", "kind", "name"),
+)
+OPERATIONS = listing(_OPERATION, 1_000_000)
+_MISS: dict[str, Form] = {
+    "sandbox": _WORD,
+    "check": _WORD,
+    "target": text(),
+    "wanted": text(),
+    "found": written(),
+}
+MISSES = listing(record(_MISS, tuple(_MISS)), 1_000_000)
+COUNTS = mapping(_WORD, number(0, 2**53), 64)
+_SIDE = mapping(_LINE, plain(1_000_000, 2**24), 1_000_000)
+_HEADER = text(1024)
+DIFF = record({"before": _SIDE, "after": _SIDE, "before_header": _HEADER, "after_header": _HEADER}, ("before", "after"))

@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The door where hosts' answers come in: what a probe reports, checked against a table of forms.  Pure.
+
+A host is believed about itself alone: its kept leases are read with keys of its own, and what of them concerns others
+is judged later, in `leases.belief`.  What does not fit is left out with a note; an answer that cannot be used without
+what does not fit is refused whole, which costs that host its part in the run and no other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, Optional
+
+from ...module_utils.plan import forms
+from ...module_utils.plan.marks import RESOLVER_USER
+from ..declaration import names
+from ..declaration.module_objects import NETWORKS, kind_of
+from ..facts import Facts
+from .forms import (
+    Form,
+    Notes,
+    Unfit,
+    address,
+    addresses,
+    choice,
+    flag,
+    like,
+    listing,
+    mapping,
+    matching,
+    number,
+    optional,
+    plain,
+    prefix,
+    printable,
+    record,
+    shown,
+    text,
+    words,
+)
+from .models import MODEL, OPERATIONS
+
+NEWEST = 2**53
+"""The highest revision a host may report; no store counts as far."""
+_MOST_NOTES = 5
+_HIGHEST_VNI = 2**24 - 1
+_SMALLEST_MTU = 576
+"""Of a link that other hosts' packets come by (RFC 791: every host takes as much)."""
+
+
+NAME = like(forms.object_name)
+LINK, _LINK_OR_NONE = like(forms.link_name), like(forms.link_name, empty=True)
+_VERSION, _VERSION_KEY = choice(4, 6), choice("4", "6")
+_DIGEST, _DIGEST_OR_NONE = like(forms.digest), like(forms.digest, empty=True)
+_TIME = matching(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", 20, "time")
+_VNI, _MTU = number(1, _HIGHEST_VNI), number(_SMALLEST_MTU, 2**31 - 1)
+_LOCAL = {"created": _TIME, "subnets": listing(prefix, 64), "vips": mapping(NAME, addresses)}
+_NETWORK = record(_LOCAL)
+_OVERLAY = record({**_LOCAL, "vni": _VNI})
+_SERVICE = record({"tasks": mapping(matching(r"[1-9][0-9]{0,6}", 7, "number of a task"), text(255))}, ("tasks",))
+_SEEN = record(
+    {
+        "underlay": address,
+        "mtu": optional(_MTU),
+        "vnis": listing(_VNI),
+        "mesh": matching("[0-9a-f]{12}", 12, "digest"),
+    }
+)
+
+
+def _destination(value: Any, notes: Notes) -> str:
+    return "default" if value == "default" else str(prefix(value, notes))
+
+
+_LINK_FACTS: dict[str, Form] = {
+    "name": LINK,
+    "kind": matching("[a-z0-9_.-]{0,32}", 32, "kind of link"),
+    "mtu": number(0, 2**32 - 1),
+    "up": flag,
+    "loopback": flag,
+    "ethernet": flag,
+    "below": _LINK_OR_NONE,
+    "master": _LINK_OR_NONE,
+    "ours": text(256),
+    "made": flag,
+    "owner": text(256),
+}
+_ROUTE: dict[str, Form] = {"destination": _destination, "link": LINK, "via": optional(address)}
+_ADDRESS: dict[str, Form] = {"address": address, "link": LINK, "mtu": _MTU}
+_LISTENER: dict[str, Form] = {
+    "protocol": choice("tcp", "udp"),
+    "address": address,
+    "port": number(0, 65535),
+    "process": words(64),
+}
+_SETTINGS = {
+    "servers": listing(address, 64),
+    "search": listing(like(forms.search_domain), 64),
+    "options": listing(like(forms.resolver_option), 64),
+}
+
+_NEEDED = ("routes", "addresses", "links", "kept")
+"""Without these nothing can be planned: what they leave out would be taken for free."""
+_ROUTES = 1_000_000
+_PROBE: dict[str, tuple[Form, Any]] = {
+    "routes": (listing(record(_ROUTE, tuple(_ROUTE)), _ROUTES), ()),
+    "addresses": (listing(record(_ADDRESS, tuple(_ADDRESS))), ()),
+    "vnis": (listing(_VNI), ()),
+    "links": (listing(record(_LINK_FACTS, tuple(_LINK_FACTS))), ()),
+    "reached_by": (listing(LINK), ()),
+    "bridges": (listing(LINK), ()),
+    "resolvers": (record(_SETTINGS), {}),
+    "forwarding_before": (listing(_VERSION, 2), ()),
+    "forwarding_links": (mapping(_VERSION_KEY, listing(LINK)), {}),
+    "ra_links": (listing(LINK), ()),
+    "neighbour_tables": (mapping(matching(r"ipv[46]\.gc_thresh[123]", 20, "setting"), number(0, 2**31 - 1)), {}),
+    "listeners": (listing(record(_LISTENER, tuple(_LISTENER))), ()),
+    "dropping": (listing(words(200), 1000), ()),
+    "closed": (listing(words(200), 1000), ()),
+    "flushing": (optional(matching(r"/[!-~]{1,254}", 255, "path")), None),
+    "filters_bridges": (flag, False),
+    "ipvs": (flag, False),
+    "no_esp": (mapping(_VERSION_KEY, words(500)), {}),
+    "docker_user": (listing(_VERSION, 2), ()),
+    "has_table": (flag, False),
+    "missing": (listing(choice("nft", "dnsmasq", "conntrack", RESOLVER_USER), 4), ()),
+    "distribution": (listing(matching(r"[A-Za-z0-9._-]{1,64}", 64, "word"), 64), ()),
+    "settled": (flag, False),
+    "drift": (OPERATIONS, ()),
+}
+PROBE_KEYS = (*_PROBE, "kept")
+
+_ENTRY = plain()
+_PAIRS = listing(plain(), 4096)
+_ALONE: dict[str, Form] = {
+    "cnm_networks": mapping(NAME, _ENTRY, 4096),
+    "cnm_sandboxes": mapping(NAME, _ENTRY),
+    "endpoints": mapping(NAME, _PAIRS),
+    "cnm_services": mapping(NAME, _ENTRY, 4096),
+}
+_DECLARED = mapping(matching(r"cnm_[A-Za-z0-9_]{1,200}", 204, "variable"), plain())
+_KEPT: dict[str, tuple[Form, Any]] = {
+    "digest": (_DIGEST_OR_NONE, ""),
+    "signature": (matching(r"(?:[0-9]{1,16}:[0-9a-f]{64})?", 81, "signature"), ""),
+    "shared": (listing(_DIGEST), ()),
+    "model": (MODEL, {}),
+}
+
+
+@dataclass
+class Report:
+    """What one host reports, as far as it can be used: ``data`` in the probe's own keys, and it as `Facts`."""
+
+    data: dict[str, Any] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    refusal: str = ""
+    """Why the host is left out of the run; then there are no ``data``."""
+
+    @property
+    def facts(self) -> Optional[Facts]:
+        """None if the host is refused."""
+        return None if self.refusal else Facts.from_probe(self.data)
+
+
+def read_probe(host: str, answer: Any) -> Report:
+    """Read a probe's answer, or one that was read before: the same comes of it again."""
+    if not isinstance(answer, Mapping):
+        return Report(refusal=_refused("", "it is no mapping"))
+    notes: Notes = []
+    data: dict[str, Any] = {}
+    for key, (form, default) in _PROBE.items():
+        if key not in answer and key not in _NEEDED:
+            if key != "drift":
+                data[key] = default
+            continue
+        try:
+            data[key] = _section(key, form, answer.get(key), notes)
+        except Unfit as problem:
+            if key in _NEEDED:
+                return Report(refusal=_refused(key, str(problem)))
+            notes.append((key, str(problem)))
+            data[key] = default
+    data["resolvers"] = {"servers": [], "search": [], "options": [], **data["resolvers"]}
+    try:
+        data["kept"] = _kept(host, answer.get("kept"), notes)
+    except Unfit as problem:
+        return Report(refusal=_refused("kept", str(problem)))
+    return Report(data, _warnings(notes))
+
+
+def _section(key: str, form: Form, value: Any, notes: Notes) -> Any:
+    found: Notes = []
+    result = form(value, found)
+    notes += [(f"{key}{path}", why) for path, why in found]
+    return result
+
+
+def _kept(host: str, kept: Any, notes: Notes) -> dict[str, Any]:
+    """The section ``kept``.  Raises Unfit where nothing could be planned without doing harm to what the host has."""
+    if not isinstance(kept, Mapping):
+        raise Unfit(f"it is {shown(kept)} and no mapping")
+    result: dict[str, Any] = {}
+    for key, need in _KEPT_WHOLE.items():
+        try:
+            if key in kept or key == "revision":
+                result[key] = need(kept.get(key, 0))
+        except Unfit as problem:
+            raise Unfit(f"of what it keeps, `{key}`: {problem}") from None
+    result.setdefault("alone", {})
+    for key, (form, default) in _KEPT.items():
+        if key in kept:
+            try:
+                result[key] = _section(f"kept.{key}", form, kept[key], notes)
+            except Unfit as problem:
+                notes.append((f"kept.{key}", str(problem)))
+                result[key] = default
+    result["leases"] = _leases(host, kept.get("leases", {}), notes)
+    return result
+
+
+def _alone(value: Any) -> dict[str, Any]:
+    """What modules made."""
+    found: Notes = []
+    result: dict[str, Any] = record(_ALONE)(value, found)
+    for name, pairs in result.get("endpoints", {}).items():
+        if not all(_is_pair(pair) for pair in pairs):
+            found.append((f".endpoints.{name}", "it is not made of pairs of a name and options"))
+    return _whole(result, found)
+
+
+def _declared(value: Any) -> dict[str, Any]:
+    """What the variables said."""
+    found: Notes = []
+    return _whole(_DECLARED(value, found), found)
+
+
+def _whole(result: dict[str, Any], found: Notes) -> dict[str, Any]:
+    """All of it counts or nothing: what is not there would be removed from the host."""
+    for variable, entries in result.items():
+        kind = kind_of(variable)
+        if kind is not None and not isinstance(entries, Mapping):
+            found.append((f".{variable}", "it is no mapping"))
+            continue
+        for name, entry in entries.items() if kind is not None else ():
+            if entry is not None and not isinstance(entry, Mapping):
+                found.append((f".{variable}.{name}", "it is no mapping"))
+            elif kind != NETWORKS and not _has_networks(entry or {}):
+                found.append((f".{variable}.{name}.networks", "it is neither names nor pairs of a name and options"))
+    if found:
+        path, why = found[0]
+        raise Unfit(f"it cannot be read ({path[1:]}: {why})")
+    return result
+
+
+_KEPT_WHOLE: dict[str, Callable[[Any], Any]] = {
+    "revision": lambda value: number(0, NEWEST)(value, []),
+    "alone": _alone,
+    "declared": _declared,
+}
+"""Sections of `kept` that a host is refused for."""
+
+
+def _has_networks(entry: Mapping[str, Any]) -> bool:
+    """Whether a sandbox's networks are what `declaration.alone` packs: names, or pairs in the order of the links."""
+    networks = entry.get("networks")
+    if networks is None:
+        return True
+    if not isinstance(networks, list):
+        return False
+    return all(isinstance(item, str) for item in networks) or all(_is_pair(item) for item in networks)
+
+
+def _is_pair(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) != 2:
+        return False
+    return isinstance(value[0], str) and (value[1] is None or isinstance(value[1], dict))
+
+
+_OBJECT = names.OBJECT.pattern.pattern
+
+
+@lru_cache(maxsize=16)
+def _parts(count: int) -> re.Pattern[str]:
+    sandbox = rf"(?:{_OBJECT}|@host)"
+    return re.compile(_OBJECT if count == 1 else f"{_OBJECT}/{sandbox}")
+
+
+def _own(host: str, count: int) -> Form:
+    """A key of the host's own: its name, then so many names behind slashes."""
+    start, matches = f"{host}/", _parts(count).fullmatch
+
+    def read(value: Any, _notes: Notes) -> str:
+        if not isinstance(value, str) or not value.startswith(start):
+            raise Unfit(f"{shown(value)} is not this host's own")
+        rest = str.__str__(value)[len(start) :]
+        if len(rest) > 2 * names.OBJECT.longest + 1 or matches(rest) is None:
+            raise Unfit(f"{shown(value)} is no name")
+        return start + rest
+
+    return read
+
+
+def _leases(host: str, value: Any, notes: Notes) -> dict[str, Any]:
+    forms: dict[str, Form] = {
+        "networks": mapping(_own(host, 1), _NETWORK),
+        "endpoints": mapping(_own(host, 2), addresses),
+        "hosts": mapping(choice(host), _SEEN, 1),
+        "overlays": mapping(NAME, _OVERLAY),
+        "services": mapping(NAME, _SERVICE),
+    }
+    try:
+        result: dict[str, Any] = _section("kept.leases", record(forms), value, notes)
+    except Unfit as problem:
+        notes.append(("kept.leases", str(problem)))
+        return {}
+    return result
+
+
+def _refused(key: str, why: str) -> str:
+    what = f"`{key}` of its answer" if key else "its answer"
+    return (
+        f"{what} cannot be used: {printable(why, 400)}. Nothing is changed on it. See what answers for it there: its "
+        "Python, the files in /var/lib/cnm"
+    )
+
+
+def _warnings(notes: Notes) -> list[str]:
+    found = [f"its answer was read without {printable(path, 120)}: {printable(why, 200)}" for path, why in notes]
+    more = len(found) - _MOST_NOTES
+    return [*found[:_MOST_NOTES], *([f"its answer was read without {more} more of such"] if more > 0 else [])]

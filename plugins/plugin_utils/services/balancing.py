@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Virtual IPs in a caller's own sandbox, where each new connection is sent to one of a service's tasks.  Pure.
+
+The destination is translated where the connection begins, so the tasks see who calls.  An engine is a function from a
+sandbox's name and its virtual services to a `Balancing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ...module_utils.plan.base import Resource
+from ...module_utils.plan.nftables import Chain, Collection
+from ..ipam.vips import Vip
+from .placement import PlacedService
+
+
+@dataclass(frozen=True)
+class VirtualService:
+    """A VIP with the addresses of the tasks and their weights; one that is drained has none and keeps what it has."""
+
+    vip: str
+    scheduler: str
+    tasks: tuple[tuple[str, int], ...]
+
+    @property
+    def family(self) -> int:
+        """4 or 6."""
+        return 6 if ":" in self.vip else 4
+
+
+def virtual_services(
+    vips: Mapping[str, Vip], members: Mapping[str, Sequence[str]], services: Mapping[str, PlacedService]
+) -> list[VirtualService]:
+    """All of a network, sorted by service, IPv4 before IPv6; ``members`` are addresses by sandbox."""
+    result = []
+    for name, vip in vips.items():
+        placed = services[name]
+        for address in vip.addresses:
+            tasks = []
+            for task, host in zip(placed.names, placed.tasks.values()):
+                weight = placed.weight(task, host)
+                same = [each for each in members.get(task, ()) if (":" in each) == (":" in address)]
+                tasks += [(each, weight) for each in same]
+            result.append(VirtualService(address, placed.service.scheduler, tuple(tasks)))
+    return result
+
+
+def of_family(services: Iterable[VirtualService], family: int) -> list[VirtualService]:
+    """Those of IPv4 or of IPv6, sorted, each VIP once."""
+    found = {item.vip: item for item in services if item.family == family}
+    return [item for _vip, item in sorted(found.items())]
+
+
+@dataclass(frozen=True)
+class Balancing:
+    """What a sandbox has for its virtual services."""
+
+    collections: tuple[Collection, ...] = ()
+    output: tuple[str, ...] = ()
+    """Rules of the chain that translates destinations of what begins in the sandbox."""
+    chains: tuple[Chain, ...] = ()
+    resources: tuple[Resource, ...] = ()
+    """What there is besides the table."""

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The ingress routing mesh: a port of every host leads to a task on any.  Pure.
+
+As in Docker's Swarm each host has a sandbox of its own on a network of all hosts; the host's port leads there, and from
+there, with that sandbox's address as the sender, to a task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ...module_utils.plan import forms
+from ...module_utils.plan.base import Resource
+from ...module_utils.plan.nftables import Chain, Collection
+from ...module_utils.plan.settings import Sysctl
+from ..declaration.ingress import SANDBOX
+from ..declaration.topology import Port
+from ..networks.multi_host import Overlay
+from .nftables import chosen
+from .placement import PlacedService
+
+_IP = {4: "ip", 6: "ip6"}
+_ADDRESS = {4: "ipv4_addr", 6: "ipv6_addr"}
+
+
+Range = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class MeshPort:
+    """A published port or range with the services' tasks behind it: their addresses on the ingress network."""
+
+    port: Port
+    tasks: tuple[tuple[str, int], ...]
+    """Address and weight, of both families; one that is drained has none."""
+
+
+def behind(overlay: Overlay, services: Mapping[str, PlacedService]) -> list[MeshPort]:
+    """Where each port leads to."""
+    result = []
+    for placed in services.values():
+        tasks = [
+            (address, placed.weight(task, host))
+            for task, host in zip(placed.names, placed.tasks.values())
+            if task in overlay.members
+            for address in overlay.members[task].addresses
+        ]
+        result += [MeshPort(port, tuple(tasks)) for port in placed.service.ports if port.mode == "ingress"]
+    return sorted(result, key=lambda item: (item.port.published, item.port.protocol))
+
+
+def mesh_rules(ports: Iterable[MeshPort], inner: str) -> tuple[list[Collection], list[Chain]]:
+    """Sets and chains of an ingress sandbox whose link on the ingress network is ``inner``.
+
+    A port without a task that takes connections leads nowhere, and is refused.
+    """
+    collections: list[Collection] = []
+    translated: list[str] = []
+    every, link = list(ports), forms.nft_link(inner)
+    for family in (4, 6):
+        served = []
+        for item in every:
+            tasks = [(address, weight) for address, weight in item.tasks if (":" in address) == (family == 6)]
+            weights = [(address, weight) for address, weight in tasks if weight]
+            place = f"{item.port.protocol} . {_range(item.port.published)}"
+            served += [f"{place} . {address}" for address, _weight in tasks]
+            if weights:
+                rules = translations(item.port.protocol, item.port.published, item.port.target, weights, family)
+                translated += [f"iifname != {link} {rule}" for rule in rules]
+        # No rule reads it: whoever is not in it any more has his connections forgotten.
+        kind = f"type inet_proto . inet_service . {_ADDRESS[family]}; flags interval;"
+        collections.append(Collection(f"mesh{family}", kind, tuple(sorted(set(served))), tracked=True))
+    return collections, [
+        Chain("prerouting", "type nat hook prerouting priority -100; policy accept", tuple(dict.fromkeys(translated))),
+        Chain("postrouting", "type nat hook postrouting priority 100; policy accept", (f"oifname {link} masquerade",)),
+    ]
+
+
+def mesh_sysctls() -> list[Resource]:
+    """It passes packets on."""
+    return [Sysctl(SANDBOX, name, "1") for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")]
+
+
+def _range(numbers: tuple[int, int]) -> str:
+    return str(numbers[0]) if numbers[0] == numbers[1] else f"{numbers[0]}-{numbers[1]}"
+
+
+def translations(
+    protocol: str, published: Range, target: Range, weights: Sequence[tuple[str, int]], family: int
+) -> list[str]:
+    """Rules that lead ports to one of several addresses: one for all numbers that stay as they are, else one each.
+
+    ``weights`` are addresses with how many of the connections each gets, in proportion, at least one.
+    """
+    weights = [(forms.address(address), weight) for address, weight in weights]
+    choice = f"numgen inc mod {sum(weight for _address, weight in weights)}"
+    of_family = f"meta nfproto ipv{family} {protocol} dport"
+    if published == target:
+        to = chosen(choice, weights)
+        return [f"{of_family} {_range(published)} dnat {_IP[family]} to {to}"]
+    numbers = zip(range(published[0], published[1] + 1), range(target[0], target[1] + 1))
+    if len(weights) == 1:
+        address = f"[{weights[0][0]}]" if family == 6 else weights[0][0]
+        return [f"{of_family} {number} dnat {_IP[family]} to {address}:{to}" for number, to in numbers]
+    return [
+        f"{of_family} {number} dnat {_IP[family]} addr . port to "
+        + chosen(choice, [(f"{address} . {target_port}", weight) for address, weight in weights])
+        for number, target_port in numbers
+    ]

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Virtual IPs by IPVS: packets to a VIP are marked, and a virtual server of that mark sends them to a task.  Pure.
+
+By a mark and not by the address, because so one virtual server has all of a VIP's ports, TCP and UDP.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import ip_address
+
+from ...module_utils.plan.balancing import Ipvs, IpvsTimeouts, RealServer
+from ...module_utils.plan.base import Resource
+from ...module_utils.plan.nftables import Chain, Collection
+from ...module_utils.plan.settings import Sysctl
+from .balancing import Balancing, VirtualService, of_family
+
+_IP = {4: "ip", 6: "ip6"}
+_ADDRESS = {4: "ipv4_addr", 6: "ipv6_addr"}
+_ECHO = {4: "icmp type echo-request", 6: "icmpv6 type echo-request"}
+
+_TO_ITSELF = 'meta mark != 0 oifname != "lo" fib daddr type local meta mark set 0'
+"""IPVS lets a packet leave by the way to the VIP, even if the task is the caller; with another mark it is looked up."""
+
+_BY_WEIGHT = {"rr": "wrr", "lc": "wlc"}
+"""What heeds weights, of those that do not."""
+
+_FLAGS = {"sh": ("fallback",), "mh": ("fallback",)}
+"""By scheduler: without it they refuse callers whose task is drained."""
+
+_SETTINGS = {
+    # What IPVS translates stays in the sight of conntrack, and so of a sandbox's own firewall.
+    "conntrack": "1",
+    # A port that is used again is a new connection, which no drained task gets.
+    "conn_reuse_mode": "1",
+    # Who is connected to a task that is gone, or would be by persistence, is balanced anew.
+    "expire_nodest_conn": "1",
+    "expire_quiescent_template": "1",
+}
+_NOT_EVERYWHERE = {
+    # Every two seconds the kernel would work out rates for each task in each sandbox, which nobody reads.
+    "run_estimation": "0",
+}
+_LIKE_CONNTRACK = {"tcp": 432000, "udp": 120}
+"""Seconds for which the kernel's conntrack remembers: IPVS would forget idle connections after a quarter of an hour."""
+
+
+def by_ipvs(sandbox: str, services: Iterable[VirtualService]) -> Balancing:
+    """Marks in a sandbox's table, virtual servers and what IPVS needs to be set in its namespace."""
+    every = list(services)
+    if not every:
+        return Balancing()
+    collections: list[Collection] = []
+    resources: list[Resource] = [*_settings(sandbox)]
+    marking, output = [], []
+    for family, ip in _IP.items():
+        mine = of_family(every, family)
+        if not mine:
+            continue
+        marks = _marks([item.vip for item in mine])
+        resources += [_server(sandbox, item, marks[item.vip]) for item in mine]
+        collections += _maps(mine, marks, family)
+        marking.append(f"meta mark set {ip} daddr map @vips{family}")
+        # IPVS leaves pings alone.
+        output.append(f"{_ECHO[family]} dnat {ip} to {ip} daddr map @pinged{family}")
+    chains = (
+        Chain("services", "type filter hook output priority -150; policy accept", tuple(marking)),
+        Chain("to_itself", "type route hook output priority -50; policy accept", (_TO_ITSELF,)),
+    )
+    return Balancing(tuple(collections), tuple(output), chains, tuple(resources))
+
+
+def _settings(sandbox: str) -> list[Resource]:
+    return [
+        *(Sysctl(sandbox, f"net.ipv4.vs.{name}", value) for name, value in _SETTINGS.items()),
+        *(Sysctl(sandbox, f"net.ipv4.vs.{name}", value, optional=True) for name, value in _NOT_EVERYWHERE.items()),
+        IpvsTimeouts(sandbox, **_LIKE_CONNTRACK),
+    ]
+
+
+def _server(sandbox: str, service: VirtualService, mark: int) -> Ipvs:
+    servers = tuple(RealServer(address, weight) for address, weight in sorted(service.tasks))
+    scheduler = service.scheduler
+    if len({weight for _task, weight in service.tasks if weight}) > 1:
+        scheduler = _BY_WEIGHT.get(scheduler, scheduler)
+    flags = _FLAGS.get(scheduler, ())
+    return Ipvs(sandbox, service.family, mark, scheduler=scheduler, flags=flags, servers=servers)
+
+
+def _maps(services: Sequence[VirtualService], marks: Mapping[str, int], family: int) -> Iterable[Collection]:
+    address = _ADDRESS[family]
+    numbers = tuple(f"{item.vip} : {marks[item.vip]:#010x}" for item in services)
+    yield Collection(f"vips{family}", f"type {address} : mark;", numbers)
+    first = ((item.vip, next((task for task, weight in item.tasks if weight), None)) for item in services)
+    answering = tuple(f"{vip} : {task}" for vip, task in first if task is not None)
+    yield Collection(f"pinged{family}", f"type {address} : {address};", answering)
+
+
+_LAST_MARK = 0x7FFFFFFF
+"""ipvsadm shows greater ones as negative numbers, which it does not take back."""
+
+
+def _marks(vips: Sequence[str]) -> dict[str, int]:
+    """A mark for each, which stays the same whatever others there are: of an IPv4 address it is the address's bits."""
+    result: dict[str, int] = {}
+    for vip in vips:
+        mark = _mark(vip)
+        while mark in result.values():
+            mark = mark % _LAST_MARK + 1
+        result[vip] = mark
+    return result
+
+
+def _mark(vip: str) -> int:
+    packed = ip_address(vip).packed
+    digest = packed if len(packed) == 4 else hashlib.sha256(packed).digest()[:4]
+    return int.from_bytes(digest, "big") & _LAST_MARK or 1

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Virtual IPs by nftables alone: a rule each, that chooses a number and translates to the task of that number.  Pure.
+
+The map from numbers to tasks is the rule's own, so that both change at once.  In a map of the table they would not:
+for a moment a number is drawn that no task has yet, and that connection would never be translated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from ...module_utils.plan.forms import address
+from ...module_utils.plan.nftables import Collection
+from .balancing import Balancing, VirtualService, of_family
+
+_IP = {4: "ip", 6: "ip6"}
+_ADDRESS = {4: "ipv4_addr", 6: "ipv6_addr"}
+_SEED = "0x636e6d"
+"""Without one the kernel takes another whenever rules are changed, and all callers change their tasks."""
+_CHOICES = {"rr": "numgen inc mod {n}", "sh": f"jhash {{ip}} saddr mod {{n}} seed {_SEED}"}
+"""How one of ``n`` numbers is chosen, by scheduler (nft(8))."""
+
+
+SCHEDULERS = tuple(_CHOICES)
+_NEAREST = {"mh": "sh"}
+"""Of those it does not have, the one that is most like it, if that is not rr."""
+
+
+def host_services(services: Iterable[VirtualService]) -> list[VirtualService]:
+    """The same for callers on the host itself, where IPVS would be in the way of what else the host does with it."""
+    return [
+        item if item.scheduler in SCHEDULERS else replace(item, scheduler=_NEAREST.get(item.scheduler, "rr"))
+        for item in services
+    ]
+
+
+def by_nftables(sandbox: str, services: Iterable[VirtualService]) -> Balancing:
+    """Rules of a sandbox's chain ``output``, and who is behind each VIP, drained or not."""
+    del sandbox
+    every = list(services)
+    collections: list[Collection] = []
+    rules: list[str] = []
+    for family, ip in _IP.items():
+        mine = of_family(every, family)
+        if not mine:
+            continue
+        for item in mine:
+            rules += _rules(item, ip)
+        # No rule reads it: whoever is not in it any more has his connections forgotten.
+        elements = tuple(sorted(f"{item.vip} . {task}" for item in mine for task, _weight in item.tasks))
+        kind = f"type {_ADDRESS[family]} . {_ADDRESS[family]};"
+        collections.append(Collection(f"tasks{family}", kind, elements, tracked=True))
+    return Balancing(tuple(collections), tuple(rules))
+
+
+def _rules(service: VirtualService, ip: str) -> list[str]:
+    at = f"{ip} daddr {address(service.vip)}"
+    weights = [(address(task), weight) for task, weight in service.tasks if weight]
+    if not weights:
+        return [f"{at} meta l4proto 6 reject with tcp reset", f"{at} reject"]
+    choice = _CHOICES[service.scheduler].format(n=sum(weight for _task, weight in weights), ip=ip)
+    return [f"{at} dnat {ip} to {chosen(choice, weights)}"]
+
+
+def chosen(choice: str, weights: Sequence[tuple[str, int]]) -> str:
+    """An expression for one of several targets: those of a greater weight have more of the numbers."""
+    if len(weights) == 1:
+        return weights[0][0]
+    numbers, first = [], 0
+    for target, weight in weights:
+        numbers.append(f"{first if weight == 1 else f'{first}-{first + weight - 1}'} : {target}")
+        first += weight
+    return f"{choice} map {{ {', '.join(numbers)} }}"

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Services: where their tasks are.  Pure.
+
+What has a place keeps it: scaling a service, adding a host or losing one moves no task that need not move.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..declaration.ingress import mesh_ports
+from ..declaration.services import task_name
+from ..declaration.topology import Host, Service, Topology
+
+
+@dataclass(frozen=True)
+class PlacedService:
+    """A service with the hosts of its tasks."""
+
+    service: Service
+    tasks: Mapping[int, str]
+    """Host by number, sorted."""
+
+    @property
+    def names(self) -> list[str]:
+        """The tasks' sandboxes."""
+        return [task_name(self.service.name, number) for number in self.tasks]
+
+    def weight(self, task: str, host: str) -> int:
+        """How many of the new connections it gets, in proportion to the others; none while it is drained."""
+        if task in self.service.draining or host in self.service.draining:
+            return 0
+        return dict(self.service.weights).get(task, 1)
+
+
+@dataclass
+class Placement:
+    """All services, and by host sentences about those that cannot be placed."""
+
+    found: dict[str, PlacedService] = field(default_factory=dict)
+    problems: dict[str, list[str]] = field(default_factory=dict)
+
+
+def place_services(topology: Topology, held: dict[str, Any]) -> Placement:
+    """Place the tasks of all services; ``held`` has the places of before and is brought up to date in place."""
+    result = Placement()
+    candidates: dict[str, list[str]] = {}
+    services: dict[str, Service] = {}
+    for host in sorted(topology.hosts, key=lambda item: item.name):
+        for service in host.services:
+            services.setdefault(service.name, service)
+            candidates.setdefault(service.name, []).append(host.name)
+    load: Counter[str] = Counter()
+    before = dict(held)
+    held.clear()
+    for name, service in sorted(services.items()):
+        hosts = [host for host in candidates[name] if service.placement is None or host in service.placement]
+        if not hosts and (service.replicas or service.mode == "global"):
+            where = ", ".join(service.placement or ())
+            sentence = f"{service.path}.deploy.placement.hosts: the service is declared on none of {where}"
+            result.problems.setdefault(candidates[name][0], []).append(f"{sentence}. Name hosts that declare it.")
+            held.update({name: before[name]} if name in before else {})
+            continue
+        old = {int(number): host for number, host in before.get(name, {}).get("tasks", {}).items() if host in hosts}
+        open_hosts = [host for host in hosts if host not in service.draining] or hosts
+        tasks = (
+            _everywhere(hosts, old) if service.mode == "global" else _spread(service.replicas, open_hosts, old, load)
+        )
+        load.update(tasks.values())
+        held[name] = {"tasks": {str(number): host for number, host in sorted(tasks.items())}}
+        result.found[name] = PlacedService(service, dict(sorted(tasks.items())))
+    return result
+
+
+def is_of_one_host(service: Service, host: Host) -> bool:
+    """Whether a service can be planned for a host by itself: no other host has a part in it."""
+    if service.placement != (host.name,) or (mesh_ports([service]) and host.settings.ingress_mode == "snat"):
+        return False
+    networks = [host.network(place.network) for place in service.networks]
+    return all(network is not None and network.scope == "local" for network in networks)
+
+
+def place_on_one_host(host: Host, held: dict[str, Any]) -> Placement:
+    """As `place_services`, for a host of whose others nothing is known: their services stay as they are."""
+    own = tuple(service for service in host.services if is_of_one_host(service, host))
+    mine = {name: entry for name, entry in held.items() if set(entry["tasks"].values()) == {host.name}}
+    taken = {service.name: held[service.name] for service in own if held.keys() - mine.keys() >= {service.name}}
+    taken = {name: entry for name, entry in taken.items() if entry["tasks"]}
+    own = tuple(service for service in own if service.name not in taken)
+    result = place_services(Topology((replace(host, services=own),)), mine)
+    for name in [name for name, entry in held.items() if set(entry["tasks"].values()) == {host.name}]:
+        del held[name]
+    held.update(mine)
+    for name, entry in taken.items():
+        service = next(item for item in host.services if item.name == name)
+        where = ", ".join(sorted(set(entry["tasks"].values())))
+        sentence = f"{service.path}: there is a service `{name}` on {where} already. Give one of them another name."
+        result.problems.setdefault(host.name, []).append(sentence)
+    return result
+
+
+def _everywhere(hosts: Sequence[str], old: Mapping[int, str]) -> dict[int, str]:
+    """A task on each host; newcomers get the lowest numbers that are free, in order of their names."""
+    lowest: dict[str, int] = {}
+    for number, host in sorted(old.items()):
+        lowest.setdefault(host, number)
+    tasks = {number: host for host, number in lowest.items()}
+    free = (number for number in range(1, len(hosts) + 1 + len(tasks)) if number not in tasks)
+    return {**tasks, **dict(zip(free, (host for host in hosts if host not in tasks.values())))}
+
+
+def _spread(replicas: int, hosts: Sequence[str], old: Mapping[int, str], load: Mapping[str, int]) -> dict[int, str]:
+    """Tasks 1 to ``replicas``: those with a place keep it, the others go to the one of ``hosts`` that has fewest."""
+    tasks = {number: host for number, host in old.items() if number <= replicas}
+    mine = Counter(tasks.values())
+    for number in range(1, replicas + 1):
+        if number not in tasks:
+            host = min(hosts, key=lambda item: (mine[item], load.get(item, 0), item))
+            tasks[number] = host
+            mine[host] += 1
+    return tasks

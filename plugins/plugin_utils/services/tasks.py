@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The sandboxes that the tasks of services are.  Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ..declaration.egress import with_egress
+from ..declaration.ingress import INGRESS, mesh_ports
+from ..declaration.services import task_name
+from ..declaration.topology import Endpoint, Host, Sandbox, TaskPort, Topology
+from .placement import PlacedService, Placement
+
+TASKS = "tasks."
+"""Before a service's name it stands for all of its tasks, as in Docker."""
+
+
+def with_tasks(topology: Topology, placement: Placement) -> Topology:
+    """The topology with the tasks among its sandboxes, connected to the outside like any other."""
+    by_host: dict[str, list[Sandbox]] = {}
+    modes = {host.name: host.settings.ingress_mode for host in topology.hosts}
+    for placed in placement.found.values():
+        for number, host in placed.tasks.items():
+            by_host.setdefault(host, []).append(_task(placed, number, host, modes[host]))
+    return Topology(tuple(_with(host, by_host.get(host.name, [])) for host in topology.hosts))
+
+
+def _with(host: Host, tasks: Sequence[Sandbox]) -> Host:
+    if not tasks:
+        return host
+    networks = {network.name: network for network in host.networks}
+    found, sandboxes = with_egress(networks, [*host.sandboxes, *tasks], host.settings.project)
+    return replace(
+        host,
+        networks=tuple(network for _name, network in sorted(found.items())),
+        sandboxes=tuple(sorted(sandboxes, key=lambda item: item.name)),
+    )
+
+
+def _task(placed: PlacedService, number: int, host: str, ingress_mode: str) -> Sandbox:
+    service, task = placed.service, task_name(placed.service.name, number)
+    endpoints = []
+    for place in service.networks:
+        names = [service.name, *place.aliases]
+        aliases = [TASKS + name for name in names] if placed.weight(task, host) else []
+        aliases += names if service.endpoint_mode == "dnsrr" and aliases else []
+        address = place.addresses[number - 1] if number <= len(place.addresses) else None
+        endpoints.append(Endpoint(place.network, ipv4_address=address, aliases=tuple(aliases), path=place.path))
+    ports = [port for port in service.ports if port.mode == "host"]
+    everywhere = mesh_ports([service])
+    if everywhere and ingress_mode == "snat":
+        endpoints.append(Endpoint(INGRESS, path=service.path))
+        everywhere = []
+    shared = [*everywhere, *(port for port in service.ports if port.mode == "local")]
+    ports += [TaskPort(**vars(port), weight=placed.weight(task, host)) for port in shared]
+    namespace = service.namespace.of_task(number)
+    return Sandbox(task, host, tuple(endpoints), namespace=namespace, ports=tuple(ports), path=service.path)
