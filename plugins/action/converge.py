@@ -12,7 +12,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import decode
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.encryption import Xfrm
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import Mesh
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerTable
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
     ask,
     forged_facts,
@@ -71,7 +71,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return {}
         host = variables["inventory_hostname"]
         texts = ((directory / digest).read_text(encoding="utf-8") for digest in wanted.tables)
-        peers = {address for text in texts for address in Mesh.from_json(text).others(host).values()}
+        peers = {address for text in texts for address in PeerTable.from_json(text).others(host).values()}
         secret = decrypted(self._templar.template(variables["cnm_overlay_secret"]))
         return pair_keys(str(secret), project, wanted.local, sorted(peers - {wanted.local}), wanted.epoch)
 

@@ -11,7 +11,7 @@ from typing import Any, Optional
 from ansible import constants
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import Mesh
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerTable
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
     ask,
     forged_facts,
@@ -44,7 +44,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return {**result, "failed": True, "msg": f"there is no plan to verify this host against: {why}"}
         directory = Path(planned["directory"])
         plan = json.loads((directory / plan_file(host)).read_text(encoding="utf-8"))
-        meshes = [Mesh.from_json((directory / name).read_text(encoding="utf-8")) for name in mine["meshes"]]
+        meshes = [PeerTable.from_json((directory / name).read_text(encoding="utf-8")) for name in mine["meshes"]]
         checks = checks_of(plan["model"], int(self._task.args.get("pairs", 100)), meshes, host)
         own = {"checks": json.dumps(checks), "digest": mine["digest"], "project": mine["project"]}
         arguments = {**self._task.args, **own}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from .engine import engine, gratuitous_arp, reporting
-from .engine.expand_plan import filled
+from .engine.expand_plan import expand_plan
 from .engine.journal import Journal
 from .kernel.host import Host
 from .kernel.nft import RunCommand
@@ -137,7 +137,7 @@ def _drift(project: str, host: Host, strict: bool) -> Optional[list[Operation[An
 
 def _kept_resources(project: str, kept: Mapping[str, Any]) -> list[Resource]:
     """What the kept plan wants, complete."""
-    return filled(Plan.from_json(kept["plan"]), State(project).shared())
+    return expand_plan(Plan.from_json(kept["plan"]), State(project).shared())
 
 
 @contextlib.contextmanager
@@ -163,7 +163,7 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
     if plan.project != request.project:
         raise Refused(f"the plan is for project {plan.project}, the call for {request.project}")
     texts = _shared_texts(request, state, plan)
-    resources = filled(plan, texts)
+    resources = expand_plan(plan, texts)
     host.settled_tables = state.settled_tables
     broken: Optional[engine.Broken] = None
     try:

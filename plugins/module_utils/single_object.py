@@ -49,7 +49,7 @@ _WHERE = {"network": "cnm_networks", "endpoint": "cnm_sandboxes", "sandbox": "cn
 
 
 @dataclass(frozen=True)
-class Need:
+class Prerequisite:
     """What has to be there before the object: a namespace, or a link or bridge in it."""
 
     option: str
@@ -59,14 +59,14 @@ class Need:
 
 
 @dataclass(frozen=True)
-class Wish:
+class DesiredObject:
     """What a module is asked for; as a container, the keys of what it is about."""
 
     resources: tuple[Resource, ...]
     """The object and what hangs on it; of one that is to go just itself, as it would be."""
     hanging: tuple[Key, ...] = ()
     """How the keys of all begin that may hang on it, wanted or not: ``("address", "", "br0")``."""
-    needs: tuple[Need, ...] = ()
+    needs: tuple[Prerequisite, ...] = ()
 
     def __contains__(self, key: object) -> bool:
         return any(key == item.key for item in self.resources) or (
@@ -77,13 +77,13 @@ class Wish:
         """What has to be there before and is not, as sentences.  Raises Refused if something else is in its place."""
         return list(_missing(host, self.needs))
 
-    def completed(self, host: Host) -> Wish:
+    def completed(self, host: Host) -> DesiredObject:
         """The wish with what only the host knows."""
         del host
         return self
 
 
-def answer(module: Any, read: Callable[[Options], Wish]) -> None:
+def answer(module: Any, read: Callable[[Options], DesiredObject]) -> None:
     """Run a module: read its options, carry out the wish, exit."""
     try:
         options = Options(module.params)
@@ -104,7 +104,7 @@ def answer(module: Any, read: Callable[[Options], Wish]) -> None:
     module.exit_json(**result)
 
 
-def converge(wish: Wish, request: entrypoints.Request, run_command: RunCommand) -> dict[str, Any]:
+def converge(wish: DesiredObject, request: entrypoints.Request, run_command: RunCommand) -> dict[str, Any]:
     """Bring the host to the wish and to nothing else; returns the module's result.  Raises Refused."""
     with entrypoints.working(request, run_command) as host:
         missing = wish.missing(host)
@@ -129,12 +129,12 @@ def converge(wish: Wish, request: entrypoints.Request, run_command: RunCommand) 
         return result
 
 
-def link_wish(options: Options, kind: str, role: str) -> Wish:
+def link_wish(options: Options, kind: str, role: str) -> DesiredObject:
     """A link of that kind with its addresses, from the options of `LINK`."""
     namespace, name = options.namespace(), options.link()
-    needs = (Need("namespace", namespace),)
+    needs = (Prerequisite("namespace", namespace),)
     if options.absent:
-        return Wish((Link(namespace, name, kind, role),), needs=needs)
+        return DesiredObject((Link(namespace, name, kind, role),), needs=needs)
     addresses = options.addresses()
     link = Link(
         namespace,
@@ -147,14 +147,14 @@ def link_wish(options: Options, kind: str, role: str) -> Wish:
         disable_ipv6=not any(":" in address for address in addresses) if addresses else None,
         accept_ra=0,
     )
-    return Wish(
+    return DesiredObject(
         (link, *(Address(namespace, name, address) for address in addresses or ())),
         (("address", namespace, name),) if addresses is not None else (),
         needs,
     )
 
 
-def on_parent(options: Options, kind: str, mode: str = "", flag: str = "", vlan: int = 0) -> Wish:
+def on_parent(options: Options, kind: str, mode: str = "", flag: str = "", vlan: int = 0) -> DesiredObject:
     """A link of that kind on the link of the host that ``parent`` names."""
     wish = link_wish(options, kind, ALONE + kind)
     link, *rest = wish.resources
@@ -165,12 +165,16 @@ def on_parent(options: Options, kind: str, mode: str = "", flag: str = "", vlan:
         options.wrong("parent", "the loopback leads to no network: write the link that does, like eth0")
     parent = Parent(name, mode, flag, vlan)
     return OnParent(
-        (replace(link, parent=parent), *rest), wish.hanging, (*wish.needs, Need("parent", "", name)), parent, kind
+        (replace(link, parent=parent), *rest),
+        wish.hanging,
+        (*wish.needs, Prerequisite("parent", "", name)),
+        parent,
+        kind,
     )
 
 
 @dataclass(frozen=True)
-class OnParent(Wish):
+class OnParent(DesiredObject):
     """A link on a parent, which has to be there and fit to be one."""
 
     parent: Parent = _NONE
@@ -205,7 +209,7 @@ def place(namespace: str) -> str:
     return f"namespace {namespace}" if namespace else "the host's own namespace"
 
 
-def _missing(host: Host, needs: Sequence[Need]) -> Iterator[str]:
+def _missing(host: Host, needs: Sequence[Prerequisite]) -> Iterator[str]:
     there = {"", *namespaces.names()}
     for need in needs:
         if need.namespace not in there:

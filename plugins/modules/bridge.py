@@ -113,7 +113,7 @@ from ..module_utils.arguments import Options
 from ..module_utils.plan.marks import ALONE
 
 
-def read(options: Options) -> single_object.Wish:
+def read(options: Options) -> single_object.DesiredObject:
     """What is asked for."""
     return single_object.link_wish(options, "bridge", ALONE + "bridge")
 

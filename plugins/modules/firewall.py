@@ -155,31 +155,31 @@ from ..module_utils import single_object
 from ..module_utils.arguments import Options
 from ..module_utils.plan.forms import FormError, nft_any_element, nft_hook, nft_name, nft_statement
 from ..module_utils.plan.marks import ALONE
-from ..module_utils.plan.nftables import Chain, Collection, Nftables
+from ..module_utils.plan.nftables import Chain, Nftables, NftSet
 
 
-def read(options: Options) -> single_object.Wish:
+def read(options: Options) -> single_object.DesiredObject:
     """What is asked for."""
     namespace = options.namespace()
     table = _name(options, "table", options["table"])
     if table == "cnm" or table.startswith("cnm_"):
         options.wrong("table", f"{table!r} is the name of a table of cnm.fabric.site's: choose another")
-    needs = (single_object.Need("namespace", namespace),)
+    needs = (single_object.Prerequisite("namespace", namespace),)
     resource = Nftables(namespace, "inet", table, ALONE + "firewall")
     if options.absent:
-        return single_object.Wish((resource,), needs=needs)
+        return single_object.DesiredObject((resource,), needs=needs)
     collections = tuple(_collection(options, f"sets[{place}]", item) for place, item in enumerate(options["sets"]))
     chains = tuple(_chain(options, f"chains[{place}]", item) for place, item in enumerate(options["chains"]))
     for option, names in (("sets", [item.name for item in collections]), ("chains", [item.name for item in chains])):
         for name in sorted({name for name in names if names.count(name) > 1}):
             options.wrong(option, f"{name!r} is there twice: give one another name")
     resource = Nftables(namespace, "inet", table, ALONE + "firewall", collections, chains)
-    return single_object.Wish((resource,), needs=needs)
+    return single_object.DesiredObject((resource,), needs=needs)
 
 
-def _collection(options: Options, where: str, given: dict[str, Any]) -> Collection:
+def _collection(options: Options, where: str, given: dict[str, Any]) -> NftSet:
     flags = f" flags {', '.join(given['flags'])};" if given["flags"] else ""
-    return Collection(
+    return NftSet(
         _part_name(options, where, given["name"]),
         f"type {_statement(options, f'{where}.type', given['type'])};{flags}",
         tuple(_element(options, f"{where}.elements[{place}]", text) for place, text in enumerate(given["elements"])),

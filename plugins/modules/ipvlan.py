@@ -129,7 +129,7 @@ from ..module_utils import single_object
 from ..module_utils.arguments import Options
 
 
-def read(options: Options) -> single_object.Wish:
+def read(options: Options) -> single_object.DesiredObject:
     """What is asked for."""
     return single_object.on_parent(options, "ipvlan", options["mode"], options["flag"])
 

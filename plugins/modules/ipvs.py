@@ -202,7 +202,7 @@ _LARGEST = {"mark": 0xFFFFFFFF, "weight": 65535, "seconds": 31 * 86400, "connect
 _HASHING = ("sh", "mh")
 
 
-class IpvsWish(single_object.Wish):
+class IpvsWish(single_object.DesiredObject):
     """A virtual server, of which no one can tell who made it."""
 
     def missing(self, host: Host) -> list[str]:
@@ -221,7 +221,7 @@ class IpvsWish(single_object.Wish):
 class LeftIpvsWish(IpvsWish):
     """One of which the real servers stay what they are."""
 
-    def completed(self, host: Host) -> single_object.Wish:
+    def completed(self, host: Host) -> single_object.DesiredObject:
         (item,) = self.resources
         found = virtual_server(host, item) if isinstance(item, Ipvs) else None
         if found is None or not isinstance(item, Ipvs):
@@ -229,11 +229,11 @@ class LeftIpvsWish(IpvsWish):
         return IpvsWish((replace(item, servers=found.servers),), needs=self.needs)
 
 
-def read(options: Options) -> single_object.Wish:
+def read(options: Options) -> single_object.DesiredObject:
     """What is asked for."""
     namespace = options.namespace()
     item = _identity(options, namespace)
-    needs = (single_object.Need("namespace", namespace),)
+    needs = (single_object.Prerequisite("namespace", namespace),)
     if options.absent:
         return IpvsWish((item,), needs=needs)
     _check_flags(options)

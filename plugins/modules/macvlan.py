@@ -138,7 +138,7 @@ from ..module_utils import single_object
 from ..module_utils.arguments import Options
 
 
-def read(options: Options) -> single_object.Wish:
+def read(options: Options) -> single_object.DesiredObject:
     """What is asked for."""
     if options["mode"] == "passthru" and options["mac_address"]:
         options.wrong("mac_address", "in mode passthru it has that of its parent: leave it out")

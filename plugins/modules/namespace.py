@@ -78,14 +78,14 @@ from ..module_utils.plan.links import Namespace
 from ..module_utils.plan.marks import ALONE
 
 
-def read(options: Options) -> single_object.Wish:
+def read(options: Options) -> single_object.DesiredObject:
     """What is asked for."""
     name = options.namespace("name")
     if not name:
         options.wrong("name", "a namespace needs a name")
     # A pair of links goes by its far end: the namespace itself may outlive its name.
     hanging = (("link", name),) if options.absent else ()
-    return single_object.Wish((Namespace(name, ALONE + "namespace"),), hanging)
+    return single_object.DesiredObject((Namespace(name, ALONE + "namespace"),), hanging)
 
 
 def main() -> None:

@@ -116,7 +116,7 @@ from ..module_utils.plan.addresses import Route
 from ..module_utils.plan.marks import project_of
 
 
-class RouteWish(single_object.Wish):
+class RouteWish(single_object.DesiredObject):
     """A route whose link only the host may know."""
 
     def missing(self, host: Host) -> list[str]:
@@ -129,7 +129,7 @@ class RouteWish(single_object.Wish):
             f"via: {route.via} is on no link's network in {where}: name the link, or give one such an address before"
         ]
 
-    def completed(self, host: Host) -> single_object.Wish:
+    def completed(self, host: Host) -> single_object.DesiredObject:
         route = self.resources[0]
         if not isinstance(route, Route):
             return self
@@ -156,14 +156,14 @@ def _link_towards(host: Host, route: Route) -> str:
     return max(found)[1] if found else ""
 
 
-def read(options: Options) -> single_object.Wish:
+def read(options: Options) -> single_object.DesiredObject:
     """What is asked for."""
     via, namespace, link = options.gateway(), options.namespace(), options["link"] or ""
     destination, family = options.destination(via)
     route = Route(namespace, destination, family, via, link, alone=True)
     if options.absent:
-        return single_object.Wish(
-            (replace(route, via=None, link=""),), needs=(single_object.Need("namespace", namespace),)
+        return single_object.DesiredObject(
+            (replace(route, via=None, link=""),), needs=(single_object.Prerequisite("namespace", namespace),)
         )
     if via is None and not link:
         options.wrong("via", "a route needs a next router or a link: give via, link or both")
@@ -171,7 +171,7 @@ def read(options: Options) -> single_object.Wish:
         options.wrong("via", f"{via} and the destination {destination} are not of the same IP version")
     if via is not None and ip_address(via).is_link_local and not link:
         options.wrong("link", f"{via} is a link-local address, which is on every link: name the link")
-    needs = (single_object.Need("link" if link else "namespace", namespace, link),)
+    needs = (single_object.Prerequisite("link" if link else "namespace", namespace, link),)
     return RouteWish((route,), needs=needs)
 
 

@@ -152,11 +152,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import single_object
 from ..module_utils.arguments import Options
 from ..module_utils.plan.addresses import Address
-from ..module_utils.plan.links import Peer
+from ..module_utils.plan.links import VethPeer
 from ..module_utils.plan.marks import ALONE
 
 
-def read(options: Options) -> single_object.Wish:
+def read(options: Options) -> single_object.DesiredObject:
     """What is asked for."""
     # Its role tells the ends of one pair from those of another.
     role = "/".join(part for part in (ALONE + "veth", options["namespace"], options["name"]) if part)
@@ -164,7 +164,7 @@ def read(options: Options) -> single_object.Wish:
     return wish if options.absent else _with_peer(options, wish)
 
 
-def _with_peer(options: Options, wish: single_object.Wish) -> single_object.Wish:
+def _with_peer(options: Options, wish: single_object.DesiredObject) -> single_object.DesiredObject:
     namespace, name, bridge = options.namespace("peer.namespace"), options.link("peer.name"), options["peer.bridge"]
     addresses = options.addresses("peer.addresses")
     if (namespace, name) == (options["namespace"] or "", options["name"]):
@@ -175,7 +175,7 @@ def _with_peer(options: Options, wish: single_object.Wish) -> single_object.Wish
         options.wrong("peer.isolated", "only a port of a bridge can be isolated: name the bridge in peer.bridge")
     if addresses and bridge:
         options.wrong("peer.addresses", f"a port of a bridge has no addresses: give them to the bridge {bridge}")
-    peer = Peer(namespace, name, bridge or "", bool(options["peer.isolated"]))
+    peer = VethPeer(namespace, name, bridge or "", bool(options["peer.isolated"]))
     link, *rest = wish.resources
     return replace(
         wish,
@@ -187,7 +187,9 @@ def _with_peer(options: Options, wish: single_object.Wish) -> single_object.Wish
         hanging=(*wish.hanging, *((("address", namespace, name),) if addresses is not None else ())),
         needs=(
             *wish.needs,
-            single_object.Need("peer.bridge" if bridge else "peer.namespace", namespace, bridge or "", bool(bridge)),
+            single_object.Prerequisite(
+                "peer.bridge" if bridge else "peer.namespace", namespace, bridge or "", bool(bridge)
+            ),
         ),
     )
 

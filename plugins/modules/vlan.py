@@ -119,7 +119,7 @@ from ..module_utils import single_object
 from ..module_utils.arguments import Options
 
 
-def read(options: Options) -> single_object.Wish:
+def read(options: Options) -> single_object.DesiredObject:
     """What is asked for."""
     vlan = 0 if options.absent else options.number("id", 1, 4094, "a VLAN's ID")
     return single_object.on_parent(options, "vlan", vlan=vlan)

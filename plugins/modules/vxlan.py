@@ -217,7 +217,7 @@ from ..module_utils.kernel import namespaces
 from ..module_utils.kernel.host import Host
 from ..module_utils.plan.addresses import Fdb, Neighbours
 from ..module_utils.plan.base import Resource
-from ..module_utils.plan.links import Link, Port, Vxlan
+from ..module_utils.plan.links import BridgePort, Link, Vxlan
 from ..module_utils.plan.marks import ALONE
 from ..module_utils.resources.link import vni_holder
 
@@ -312,7 +312,7 @@ def _read_known(options: Options, where: str, item: Mapping[str, Any], local: st
 
 
 @dataclass(frozen=True)
-class VxlanWish(single_object.Wish):
+class VxlanWish(single_object.DesiredObject):
     """A VXLAN link, of which what is left out depends on what there is."""
 
     peers: Optional[Peers] = None
@@ -334,7 +334,7 @@ class VxlanWish(single_object.Wish):
             )
         return unmet
 
-    def completed(self, host: Host) -> single_object.Wish:
+    def completed(self, host: Host) -> single_object.DesiredObject:
         link, *rest = self.resources
         if not isinstance(link, Link) or link.vxlan is None:
             return self
@@ -366,7 +366,7 @@ def _fitting(host: Host, local: str) -> Optional[int]:
     return None if link is None or link["loopback"] else int(link["mtu"]) - _HEADERS[6 if ":" in local else 4]
 
 
-def read(options: Options) -> single_object.Wish:
+def read(options: Options) -> single_object.DesiredObject:
     """What is asked for."""
     wish = single_object.link_wish(options, "vxlan", ALONE + "vxlan")
     link, *rest = wish.resources
@@ -401,7 +401,7 @@ def read(options: Options) -> single_object.Wish:
             *wish.hanging,
             *((("fdb", namespace, name), ("neighbour", namespace, name)) if peers is not None else ()),
         ),
-        needs=(*wish.needs, *((single_object.Need("bridge", namespace, bridge, True),) if bridge else ())),
+        needs=(*wish.needs, *((single_object.Prerequisite("bridge", namespace, bridge, True),) if bridge else ())),
         peers=peers,
         learning=options["learning"],
     )
@@ -413,9 +413,11 @@ def _without_ipv6(options: Options, peers: Optional[Peers], bridged: bool) -> Op
     return not any(":" in address for address in addresses) if addresses or bridged else None
 
 
-def _port(options: Options, bridge: str) -> Port:
+def _port(options: Options, bridge: str) -> BridgePort:
     flood = options["flood"]
-    return Port(bridge, neigh_suppress=options["neigh_suppress"], flood=flood, mcast_flood=flood, bcast_flood=flood)
+    return BridgePort(
+        bridge, neigh_suppress=options["neigh_suppress"], flood=flood, mcast_flood=flood, bcast_flood=flood
+    )
 
 
 def _tables(namespace: str, name: str, peers: Optional[Peers]) -> list[Resource]:

@@ -20,7 +20,7 @@ from .declaration.topology import Host, Settings
 from .facts import Facts
 from .inspect.docker_model import inspect_document, live_model, model_of
 from .leases.base import LeaseError
-from .module_state.edits import OPTIONS, Call, Known, Missing, Refusal, edit, in_words, own_words, with_link_names
+from .module_state.edits import OPTIONS, Call, HostModel, Missing, Refusal, edit, in_words, own_words, with_link_names
 from .planner.planning import Stamp, plan_host
 from .reports.models import own_model
 from .reports.probe import read_probe
@@ -114,9 +114,9 @@ def _once(run: Run) -> Answer:
     facts = report.facts
     if facts is None:
         return _failed(report.refusal)
-    known: Optional[Known] = None
+    known: Optional[HostModel] = None
     try:
-        known = Known.of(run.call.host, facts, run.settings)
+        known = HostModel.of(run.call.host, facts, run.settings)
         wanted = edit(run.call, known)
         if wanted is None:
             return _result(run, facts.model, facts.model, {"changed": False, "operations": []})

@@ -27,7 +27,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.engine.engine import En
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Fdb, Neighbours
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resource
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace, Port, Vxlan
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import BridgePort, Link, Namespace, Vxlan
 
 ENDPOINTS = 10_000
 VTEPS = 100
@@ -45,7 +45,7 @@ LINKS: tuple[Resource, ...] = (
         "vx0",
         "vxlan",
         "vxlan/mesh",
-        port=Port("br0", neigh_suppress=True, learning=False, flood=False, mcast_flood=False, bcast_flood=False),
+        port=BridgePort("br0", neigh_suppress=True, learning=False, flood=False, mcast_flood=False, bcast_flood=False),
         vxlan=Vxlan(4097, "192.0.2.1"),
     ),
 )

@@ -28,7 +28,7 @@ from host import converge, on_a_host, sh
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.ipvs import is_available
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Address
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resource
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace, Peer
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace, VethPeer
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables import script
 from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.tables import sandbox_table
@@ -69,7 +69,7 @@ print(json.dumps([times / whole, taken[int(times * 0.99)] * 1e6]))
 def _box(name: str, last: int) -> list[Resource]:
     return [
         Namespace(name, f"sandbox/{name}"),
-        Link(name, "eth0", "veth", f"endpoint/net/{name}", peer=Peer("", f"p-{name}", "br0")),
+        Link(name, "eth0", "veth", f"endpoint/net/{name}", peer=VethPeer("", f"p-{name}", "br0")),
         Address(name, "eth0", f"10.0.0.{last}/24"),
     ]
 

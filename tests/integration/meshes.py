@@ -9,7 +9,7 @@ from typing import Optional
 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Address, Fdb, Neighbours
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resource
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace, Peer, Port, Vxlan
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import BridgePort, Link, Namespace, VethPeer, Vxlan
 
 VNI = 4097
 VTEPS = {4: ("192.0.2.1", "192.0.2.2", "192.0.2.3"), 6: ("2001:db8::1", "2001:db8::2", "2001:db8::3")}
@@ -18,8 +18,8 @@ VTEPS = {4: ("192.0.2.1", "192.0.2.2", "192.0.2.3"), 6: ("2001:db8::1", "2001:db
 MTUS = {4: 1450, 6: 1430}
 """What VXLAN leaves of 1500 bytes: 50 go over IPv4 for its headers, 70 over IPv6."""
 
-QUIET = Port("br0", neigh_suppress=True, learning=False, flood=False, mcast_flood=False, bcast_flood=False)
-LOUD = Port("br0", neigh_suppress=True, learning=False)
+QUIET = BridgePort("br0", neigh_suppress=True, learning=False, flood=False, mcast_flood=False, bcast_flood=False)
+LOUD = BridgePort("br0", neigh_suppress=True, learning=False)
 BOXES = {"a": 0, "b": 0, "c": 1, "d": 1}
 """Sandboxes and the host each is on."""
 
@@ -66,7 +66,7 @@ def a_mesh(
         ),
     ]
     for box in (box for box, where in boxes.items() if where == host):
-        peer = Peer(place, f"p-{box}", "br0")
+        peer = VethPeer(place, f"p-{box}", "br0")
         result += [
             Namespace(box, f"sandbox/{box}"),
             Link(box, "eth0", "veth", f"endpoint/mesh/{box}", mac_of(box), mtu, disable_ipv6=False, peer=peer),

@@ -308,7 +308,7 @@ class TestRefused:
     @on_a_host
     def test_a_name_that_another_namespace_has(self) -> None:
         sh(f"{MAKE}; ip netns add c1")
-        with pytest.raises(engine.Obstacles, match="namespace c1"):
+        with pytest.raises(engine.ForeignConflict, match="namespace c1"):
             converge(resources_of(BY_PATH))
 
 

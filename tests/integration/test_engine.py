@@ -45,7 +45,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Fi
 from ansible_collections.cnm.fabric.plugins.module_utils.resources import resolver, sysctl
 from ansible_collections.cnm.fabric.plugins.module_utils.state.files import RUN
 from ansible_collections.cnm.fabric.plugins.module_utils.state.lock import Locked, locked
-from ansible_collections.cnm.fabric.plugins.module_utils.state.sysctls import former_values
+from ansible_collections.cnm.fabric.plugins.module_utils.state.sysctls import original_values
 from ansible_collections.cnm.fabric.plugins.module_utils.verify.names import resolving
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
@@ -111,7 +111,7 @@ class TestConverging:
         ports = sysctl.read_sysctl("net.ipv4.ip_local_port_range")
         assert ports == "32768 60999"
         converge(resources_of({"c1": {"networks": ["back"], "sysctls": {"net.ipv4.ip_local_port_range": ports}}}))
-        assert not [name for name in former_values() if name.startswith("c1:")]
+        assert not [name for name in original_values() if name.startswith("c1:")]
 
     @on_a_host
     def test_a_random_walk_never_leaves_the_path(self) -> None:
@@ -370,7 +370,7 @@ class TestForeign:
         sh(harm)
         before = snapshot()
         for check in (True, False):
-            with pytest.raises(engine.Obstacles) as refusal:
+            with pytest.raises(engine.ForeignConflict) as refusal:
                 converge(wanted, check=check)
             assert named in str(refusal.value)
             assert "Nothing was changed" in str(refusal.value)
@@ -381,7 +381,7 @@ class TestForeign:
         wanted = resources_of(SMALL)
         port, _bridge = _ports(wanted)
         sh(f"ip netns add c2; ip link add {port} type bridge; nft add table inet cnm")
-        with pytest.raises(engine.Obstacles) as refusal:
+        with pytest.raises(engine.ForeignConflict) as refusal:
             compare(wanted)
         for named in ("namespace c2", f"link {port}", "nftables inet cnm"):
             assert named in str(refusal.value)
@@ -532,7 +532,7 @@ class TestUsedBridge:
     def test_what_is_marked_or_no_bridge_is_in_the_way(self, harm: str) -> None:
         sh(f"ip link add br-apart {harm}")
         before = snapshot()
-        with pytest.raises(engine.Obstacles, match="link br-apart"):
+        with pytest.raises(engine.ForeignConflict, match="link br-apart"):
             converge(resources_of(LARGE))
         the_same(before, snapshot())
 

@@ -22,14 +22,18 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan import forms
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import PlanError
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import decode
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.forms import FormError
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Chain, Collection, Nftables
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Chain, Nftables, NftSet
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.file import FileKind
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables import script, transaction
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables_reading import parse
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.resolver import _text
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
-from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.tables import HostRules, host_table, unruled
+from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.tables import (
+    HostRules,
+    host_table,
+    unnameable_link_warnings,
+)
 
 SPEAKERS: list[Callable[[], nft.Nft]] = [nft.Library, lambda: nft.Program(run_command)]
 OURS = Nftables(
@@ -37,7 +41,7 @@ OURS = Nftables(
     "inet",
     "cnm",
     "host",
-    (Collection("bridges", "type ifname;", ('"br0"',)),),
+    (NftSet("bridges", "type ifname;", ('"br0"',)),),
     (Chain("forward", "type filter hook forward priority 0; policy accept", ("oifname @bridges drop",)),),
 )
 
@@ -68,7 +72,7 @@ def _forged() -> Iterator[tuple[hostile.Path, Nftables]]:
             () if path[-1] is None else (*hostile.TEXTS, "c { type filter hook input priority 0; }; add table ip pwned")
         ):
             data = hostile.replaced(hostile.SAMPLES["nftables"], path, text)
-            sets = tuple(Collection(**{**item, "elements": tuple(item["elements"])}) for item in data["collections"])
+            sets = tuple(NftSet(**{**item, "elements": tuple(item["elements"])}) for item in data["collections"])
             chains = tuple(Chain(**{**item, "rules": tuple(item["rules"])}) for item in data["chains"])
             rest = {name: data[name] for name in ("family", "name", "role")}
             yield path, replace(genuine, namespace="", collections=sets, chains=chains, **rest)
@@ -160,7 +164,7 @@ def test_bridges_that_the_kernel_lets_others_name_so_do_not_stop_a_plan(speaker:
     fitting = [name for name in ODD_LINKS if forms.link_name.fits(name)]
     assert set(held) == {f'"{name}"' for name in fitting}
     assert {"a;b#c", "$(id)", "@all", "-rf", "'x'", "brücke"} == set(fitting)
-    warned = unruled(facts)
+    warned = unnameable_link_warnings(facts)
     assert len(warned) == len(set(ODD_LINKS) - set(fitting)) + 1
     assert all(text.isprintable() for text in warned)
 

@@ -14,7 +14,7 @@ import pytest
 
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces, netfilter, nft
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Chain, Collection, Nftables
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Chain, Nftables, NftSet
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Operation
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables import NftablesKind, script
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables_reading import UNREADABLE, parse
@@ -25,9 +25,9 @@ TABLE = Nftables(
     name="cnm",
     role="host",
     collections=(
-        Collection("bridges", "type ifname;", ('"br-a"', '"br-b"')),
-        Collection("subnets", "type ipv4_addr; flags interval;", ("10.0.0.0/24", "10.0.1.0/24")),
-        Collection("empty", "type ifname . ifname;"),
+        NftSet("bridges", "type ifname;", ('"br-a"', '"br-b"')),
+        NftSet("subnets", "type ipv4_addr; flags interval;", ("10.0.0.0/24", "10.0.1.0/24")),
+        NftSet("empty", "type ifname . ifname;"),
     ),
     chains=(
         Chain("user_forward", user=True),

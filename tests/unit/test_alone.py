@@ -30,7 +30,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.belief import Cl
 from ansible_collections.cnm.fabric.plugins.plugin_utils.module_runner import from_text
 from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.edits import (
     Call,
-    Known,
+    HostModel,
     Missing,
     Refusal,
     edit,
@@ -52,9 +52,9 @@ def call(module: str, absent: bool = False, **options: Any) -> Call:
     return Call(module, "node1", options, absent)
 
 
-def known(alone: Alone, variables: Optional[dict[str, Any]] = None) -> Known:
+def known(alone: Alone, variables: Optional[dict[str, Any]] = None) -> HostModel:
     facts = Facts(alone=alone.packed(), declared=pack_declared(FRONT if variables is None else variables))
-    return Known.of("node1", facts, {"cnm_project": "default"})
+    return HostModel.of("node1", facts, {"cnm_project": "default"})
 
 
 def edited(alone: Alone, request: Call, variables: Optional[dict[str, Any]] = None) -> Alone:
@@ -279,14 +279,14 @@ class TestEdits:
 
     def test_on_a_host_of_modules_alone_settings_are_the_inventory_s(self) -> None:
         pools = [{"base": "10.8.0.0/16", "size": 24}]
-        host = Known.of("node1", Facts(), {"cnm_project": "lab", "cnm_default_address_pools": pools}).host
+        host = HostModel.of("node1", Facts(), {"cnm_project": "lab", "cnm_default_address_pools": pools}).host
         assert (host.settings.project, host.settings.default_address_pools) == ("lab", (("10.8.0.0/16", 24),))
 
     def test_a_host_whose_plan_does_not_say_what_it_was_declared_from_is_left_as_it_is(self, tmp_path: Path) -> None:
         made = outcome(tmp_path, FRONT).plans["node1"]
         with pytest.raises(Refusal, match=r"\(front, web\) are from a version .* run cnm.fabric.site once"):
-            Known.of("node1", Facts(model=made.model), {"cnm_project": "default"})
-        Known.of("node1", Facts(model=made.model, declared=made.declared), {"cnm_project": "default"})
+            HostModel.of("node1", Facts(model=made.model), {"cnm_project": "default"})
+        HostModel.of("node1", Facts(model=made.model, declared=made.declared), {"cnm_project": "default"})
 
     def test_options_are_read_as_a_command_line_has_them(self) -> None:
         given = {

@@ -23,9 +23,9 @@ from hypothesis import strategies as some
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.addresses import gateway_of
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import (
     DeclarationError,
-    Mistake,
     NothingDeclared,
-    Place,
+    ValidationError,
+    VarPath,
 )
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.options import BRIDGE_OPTIONS
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
@@ -48,7 +48,7 @@ def inventories(folder: str) -> list[Any]:
     return [pytest.param(yaml.safe_load(file.read_text("utf-8")), id=file.stem) for file in files]
 
 
-def mistakes(hosts: dict[str, Any], **more: Any) -> tuple[Mistake, ...]:
+def mistakes(hosts: dict[str, Any], **more: Any) -> tuple[ValidationError, ...]:
     with pytest.raises(DeclarationError) as caught:
         read_topology(hosts, **more)
     return caught.value.mistakes
@@ -87,7 +87,7 @@ def test_every_mistake_is_found_and_nothing_else(inventory: dict[str, Any]) -> N
         assert any(fits(mistake, item) for mistake in found), (item, found)
 
 
-def fits(mistake: Mistake, item: dict[str, Any]) -> bool:
+def fits(mistake: ValidationError, item: dict[str, Any]) -> bool:
     text = f"{mistake.problem} {mistake.remedy}"
     return (
         mistake.path == item["path"]
@@ -114,14 +114,14 @@ def test_every_mistake_says_what_to_do_and_none_leaks(inventory: dict[str, Any])
 def test_every_rule_is_broken_by_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever adds a rule adds an inventory that breaks it."""
     seen: set[tuple[str, int]] = set()
-    original = Place.wrong
+    original = VarPath.wrong
 
-    def wrong(self: Place, *arguments: Any, **named: Any) -> None:
+    def wrong(self: VarPath, *arguments: Any, **named: Any) -> None:
         frame = sys._getframe(1)
         seen.add((Path(frame.f_code.co_filename).name, frame.f_lineno))
         original(self, *arguments, **named)
 
-    monkeypatch.setattr(Place, "wrong", wrong)
+    monkeypatch.setattr(VarPath, "wrong", wrong)
     endless: dict[str, Any] = {}
     endless["again"] = endless
     by_hand = [

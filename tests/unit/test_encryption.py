@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.cnm.fabric.plugins.module_utils.engine.expand_plan import filled
+from ansible_collections.cnm.fabric.plugins.module_utils.engine.expand_plan import expand_plan
 from ansible_collections.cnm.fabric.plugins.module_utils.entrypoints import Request
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import content_digest, decode, encode
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.encryption import Xfrm
@@ -23,7 +23,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.esp import (
     ways,
 )
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import request_id
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import Mesh
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerTable
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
 from ansible_collections.cnm.fabric.plugins.plugin_utils.networks.encryption import (
     epoch_key,
@@ -159,15 +159,15 @@ def test_projects_have_reqids_of_their_own_that_no_key_daemon_counts_to(projects
 
 def test_the_plan_has_no_key_and_its_peers_come_from_the_tables() -> None:
     meshes = [
-        Mesh("one", 4096, {"a": "192.0.2.1", "b": "192.0.2.2"}, ()),
-        Mesh("two", 4097, {"a": "192.0.2.1", "c": "192.0.2.3", "b": "192.0.2.2"}, ()),
+        PeerTable("one", 4096, {"a": "192.0.2.1", "b": "192.0.2.2"}, ()),
+        PeerTable("two", 4097, {"a": "192.0.2.1", "c": "192.0.2.3", "b": "192.0.2.2"}, ()),
     ]
     texts = {content_digest(mesh.to_json()): mesh.to_json() for mesh in meshes}
     item = Xfrm("192.0.2.1", epoch=7, fingerprint=fingerprint(SECRET, "default"), tables=tuple(texts))
     made = Plan("a", resources=(item,))
     assert made.shared == set(texts)
     assert decode(encode(item)) == item
-    (found,) = filled(made, texts)
+    (found,) = expand_plan(made, texts)
     assert isinstance(found, Xfrm)
     assert (found.peers, found.tables, found.epoch) == (("192.0.2.2", "192.0.2.3"), (), 7)
     for key in pair_keys(SECRET, "default", found.local, found.peers, 7).values():

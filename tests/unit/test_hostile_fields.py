@@ -21,8 +21,8 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.fields import FOUN
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.kinds import KINDS
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.kinds import PARTS as KIND_PARTS
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Chain, Collection, Nftables
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import Mesh
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Chain, Nftables, NftSet
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerTable
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Difference, Operation
@@ -197,12 +197,12 @@ def test_an_envelope_without_a_part_is_refused_in_a_sentence(name: str) -> None:
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "9" * 10_000, "NaN", "null", "\ud800"])
 def test_what_json_chokes_on_is_refused_in_a_sentence(text: str) -> None:
-    for read in (Plan.from_json, Mesh.from_json):
+    for read in (Plan.from_json, PeerTable.from_json):
         with pytest.raises(PlanError):
             read(text)
 
 
-MESH = Mesh(
+MESH = PeerTable(
     "multinet",
     4096,
     {"node1": "192.0.2.1"},
@@ -214,13 +214,13 @@ MESH = Mesh(
 def test_hostile_text_in_a_table_of_endpoints_is_refused_or_stays_one_value(path: hostile.Path) -> None:
     for text in hostile.TEXTS:
         try:
-            read = Mesh.from_json(json.dumps(hostile.replaced(json.loads(MESH.to_json()), path, text)))
+            read = PeerTable.from_json(json.dumps(hostile.replaced(json.loads(MESH.to_json()), path, text)))
         except PlanError as refusal:
             assert str(refusal).isprintable()
             continue
         assert text.isprintable(), path
         assert all(address == "" or address[0].isdigit() for address in read.vteps.values())
-    assert Mesh.from_json(MESH.to_json()) == MESH
+    assert PeerTable.from_json(MESH.to_json()) == MESH
 
 
 # --- what is found ---------------------------------------------------------------------------------------------------
@@ -230,7 +230,7 @@ ODD: list[Resource] = [
     Link("c1", 'a"b', "dummy", "x\ny"),
     Namespace("c1", "\x1b[2J", files={"hosts": "caf\udce9\n", "resolv.conf": "\0\n"}),
     File("/etc/netns/c1", "sandbox/c1", {"hosts": "no end, \x1b[2J"}),
-    Nftables("c1", "inet", "cnm", "host", (Collection("s", "type ipv4_addr;", ('"eth*"',)),), (), "dormant"),
+    Nftables("c1", "inet", "cnm", "host", (NftSet("s", "type ipv4_addr;", ('"eth*"',)),), (), "dormant"),
 ]
 """As others may have made ours; each can be put back as it was."""
 

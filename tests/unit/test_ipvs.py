@@ -16,7 +16,7 @@ from pyroute2.netlink.generic.ipvs import ipvsmsg
 
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import ipvs, netlink
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.balancing import Ipvs, IpvsTimeouts, RealServer
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Chain, Collection
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Chain, NftSet
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Sysctl
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.ipvs import IpvsKind, IpvsTimeoutsKind
 from ansible_collections.cnm.fabric.plugins.plugin_utils.services.balancing import Balancing, VirtualService
@@ -208,8 +208,8 @@ class TestBalancing:
     def test_a_vip_has_a_mark_and_a_virtual_server_of_it(self) -> None:
         made = by_ipvs("c1", [REDIS6, REDIS])
         assert made.collections[:2] == (
-            Collection("vips4", "type ipv4_addr : mark;", ("10.0.0.99 : 0x0a000063",)),
-            Collection("pinged4", "type ipv4_addr : ipv4_addr;", ("10.0.0.99 : 10.0.0.3",)),
+            NftSet("vips4", "type ipv4_addr : mark;", ("10.0.0.99 : 0x0a000063",)),
+            NftSet("pinged4", "type ipv4_addr : ipv4_addr;", ("10.0.0.99 : 10.0.0.3",)),
         )
         assert [item.name for item in made.collections] == ["vips4", "pinged4", "vips6", "pinged6"]
         assert made.chains[0] == Chain(

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.cnm.fabric.plugins.module_utils.engine.expand_plan import filled
+from ansible_collections.cnm.fabric.plugins.module_utils.engine.expand_plan import expand_plan
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import encrypted_data_path_port, request_id
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Chain, Nftables
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import Mesh
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerTable
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
 from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.overlays import overlay_chains, overlay_collections
 
@@ -53,12 +53,12 @@ def test_every_vni_of_the_host_is_in_the_sets_and_its_hosts_come_from_its_table(
 
 def test_the_host_fills_in_the_others_of_each_family_for_the_networks_they_are_on() -> None:
     meshes = {
-        "digest of 4096": Mesh("one", 4096, {"node1": "192.0.2.1", "node2": "192.0.2.2"}, ()),
-        "digest of 4100": Mesh("two", 4100, {"node1": "192.0.2.1", "node3": "192.0.2.3"}, ()),
+        "digest of 4096": PeerTable("one", 4096, {"node1": "192.0.2.1", "node2": "192.0.2.2"}, ()),
+        "digest of 4100": PeerTable("two", 4100, {"node1": "192.0.2.1", "node3": "192.0.2.3"}, ()),
     }
     table = Nftables("", "inet", "cnm", "host", tuple(overlay_collections(networks((4096, 4100)))))
     texts = {digest: mesh.to_json() for digest, mesh in meshes.items()}
-    (found,) = filled(Plan("node1", resources=(table,)), texts)
+    (found,) = expand_plan(Plan("node1", resources=(table,)), texts)
     assert isinstance(found, Nftables)
     elements = {item.name: item.elements for item in found.collections}
     assert elements["vteps4"] == ("4096 . 192.0.2.2", "4100 . 192.0.2.3")

@@ -10,11 +10,11 @@ from typing import Any, Optional
 
 import pytest
 
-from ansible_collections.cnm.fabric.plugins.module_utils.engine.expand_plan import filled
+from ansible_collections.cnm.fabric.plugins.module_utils.engine.expand_plan import expand_plan
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Fdb, Neighbours
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import Mesh
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerTable
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
@@ -64,7 +64,7 @@ def vnis(made: Planned) -> dict[str, int]:
 
 def tables(made: Planned, host: str) -> tuple[dict[str, str], dict[str, str]]:
     """Forwarding entries and neighbours that a host is to have."""
-    resources = filled(made.plans[host], made.shared)
+    resources = expand_plan(made.plans[host], made.shared)
     (fdb,) = (item.entries for item in resources if isinstance(item, Fdb))
     (neighbours,) = (item.entries for item in resources if isinstance(item, Neighbours))
     return fdb, neighbours
@@ -142,7 +142,7 @@ class TestTables:
         made = planned(hosts(["a1"], ["b1"], ["c1"]))
         meshes = {digest for each in made.plans.values() for digest in each.shared}
         assert meshes == set(made.shared)
-        (mesh,) = (Mesh.from_json(text) for text in made.shared.values() if text.startswith('{"endpoints"'))
+        (mesh,) = (PeerTable.from_json(text) for text in made.shared.values() if text.startswith('{"endpoints"'))
         assert [row[:2] for row in mesh.endpoints] == [("h1", "a1"), ("h2", "b1"), ("h3", "c1")]
 
     def test_a_host_nobody_knows_the_address_of_is_said_and_left_out(self) -> None:

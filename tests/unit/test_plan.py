@@ -20,9 +20,9 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import PlanEr
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import content_digest, decode, encode
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.encryption import Xfrm
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.kinds import KINDS
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace, Peer, Port, Vxlan
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import BridgePort, Link, Namespace, VethPeer, Vxlan
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import mark, role_of, table_name
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Chain, Collection, DockerUser, Nftables
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Chain, DockerUser, Nftables, NftSet
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import SCHEMA, Plan
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File, Resolver, Sysctl
 
@@ -44,16 +44,16 @@ LENGTHS = st.integers(1, 32).map(str)
 PREFIXES = st.sampled_from(["", "10.0.0.0/24", "fd00::/64"])
 MACS = st.binary(min_size=6, max_size=6).map(lambda raw: raw.hex(":"))
 OPTIONAL_BOOLEANS = st.one_of(st.none(), st.booleans())
-PEERS = st.builds(Peer, SPACES, NAMES, SPACES, st.booleans(), st.booleans())
+PEERS = st.builds(VethPeer, SPACES, NAMES, SPACES, st.booleans(), st.booleans())
 FLAGS = st.booleans()
-PORTS = st.builds(Port, NAMES, FLAGS, FLAGS, FLAGS, FLAGS, FLAGS)
+PORTS = st.builds(BridgePort, NAMES, FLAGS, FLAGS, FLAGS, FLAGS, FLAGS)
 VXLANS = st.builds(
     Vxlan, st.integers(1, 2**24 - 1), ADDRESSES, st.integers(1, 65535), FLAGS, FLAGS, st.integers(0, 65535)
 )
 VTEPS = st.lists(ADDRESSES, max_size=3, unique=True).map(sorted).map(tuple)
 IDENTIFIERS = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=15)
 CHAINS = st.builds(Chain, IDENTIFIERS, HOOKS, st.lists(RULES, max_size=3).map(tuple), st.booleans())
-COLLECTIONS = st.builds(Collection, IDENTIFIERS, DECLARATIONS, st.lists(ELEMENTS, max_size=3).map(tuple), st.booleans())
+COLLECTIONS = st.builds(NftSet, IDENTIFIERS, DECLARATIONS, st.lists(ELEMENTS, max_size=3).map(tuple), st.booleans())
 
 RESOURCES: dict[str, st.SearchStrategy[Any]] = {
     "namespace": st.builds(Namespace, NAMES, ROLES, st.booleans(), no_forwarding=st.sampled_from([(), (4,), (4, 6)])),
@@ -199,13 +199,13 @@ def test_defaults_are_left_out_of_the_text_and_are_back_when_it_is_read(kind: st
 
 
 def test_an_empty_peer_is_not_the_same_as_none() -> None:
-    link = Link("c1", "eth0", "veth", peer=Peer())
+    link = Link("c1", "eth0", "veth", peer=VethPeer())
     assert encode(link)["peer"] == {}
     assert decode(encode(link)) == link != LEAST["link"]
 
 
 def test_a_vxlan_and_what_it_is_to_its_bridge_read_as_they_are_called() -> None:
-    link = Link("ov", "vx0", "vxlan", port=Port("br0", learning=False), vxlan=Vxlan(5, "192.0.2.1"))
+    link = Link("ov", "vx0", "vxlan", port=BridgePort("br0", learning=False), vxlan=Vxlan(5, "192.0.2.1"))
     assert encode(link) == {
         "kind": "link",
         "namespace": "ov",
@@ -239,7 +239,7 @@ def test_what_is_set_on_an_object_does_not_change_which_object_it_is(kind: str) 
         "route": Route("c1", "default", via="10.0.0.1", link="eth0"),
         "rule": Rule("c1", 4, 1000, table=254),
         "sysctl": Sysctl("c1", "net.ipv4.ip_forward", "0", False, "1"),
-        "nftables": Nftables("c1", "inet", "cnm", "host", (Collection("s", "type ifname;"),), (Chain("c"),)),
+        "nftables": Nftables("c1", "inet", "cnm", "host", (NftSet("s", "type ifname;"),), (Chain("c"),)),
         "docker_user": DockerUser(4),
         "xfrm": Xfrm("192.0.2.1", epoch=2, peers=("192.0.2.2",)),
         "ipvs": Ipvs("c1", scheduler="sh", servers=(RealServer("10.0.0.3"),)),
@@ -288,7 +288,7 @@ def test_what_lives_in_what() -> None:
         "file": (),
         "resolver": (),
     }
-    assert Link("c1", "eth0", "veth", peer=Peer("", "veth1")).inside == ()
+    assert Link("c1", "eth0", "veth", peer=VethPeer("", "veth1")).inside == ()
     assert Link("", "br0", "bridge").inside == ()
     assert Link("c1", "br0", "bridge").inside == (namespace,)
     assert Link("c1", "vx0", "vxlan").inside == ()
@@ -305,8 +305,8 @@ def test_a_label_says_where_an_object_is() -> None:
 
 
 def test_a_set_is_told_from_a_map_by_its_declaration() -> None:
-    assert Collection("s", "type ifname;").noun == "set"
-    assert Collection("m", "type ipv4_addr : verdict;").noun == "map"
+    assert NftSet("s", "type ifname;").noun == "set"
+    assert NftSet("m", "type ipv4_addr : verdict;").noun == "map"
 
 
 REFUSED = {

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.conntrack import _flows, forget_moved
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Namespace
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import Mesh
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerTable
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import Host, Service, Topology
@@ -87,8 +87,8 @@ def vips(made: Planned, network: str = "vote") -> dict[str, dict[str, str]]:
     return found
 
 
-def meshes(made: Planned) -> list[Mesh]:
-    return [Mesh.from_json(text) for text in made.shared.values() if text.startswith('{"endpoints"')]
+def meshes(made: Planned) -> list[PeerTable]:
+    return [PeerTable.from_json(text) for text in made.shared.values() if text.startswith('{"endpoints"')]
 
 
 # --- places ----------------------------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ def test_current_and_desired_give_the_diff(path: Path) -> None:
     registry = {kind.name: kind for kind in kinds()}
     desired = [decode(entry) for entry in case["desired"]]
     if "refused" in case:
-        with pytest.raises(engine.Obstacles) as refusal:
+        with pytest.raises(engine.ForeignConflict) as refusal:
             engine.difference(desired, observed(case["current"]), registry)
         for text in case["refused"]:
             assert text in str(refusal.value)

@@ -34,7 +34,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.kernel.ipvs import is_a
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Address
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.balancing import Ipvs, IpvsTimeouts, RealServer
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resource
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace, Peer
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace, VethPeer
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Sysctl
 from ansible_collections.cnm.fabric.plugins.modules import ipvs as module
 from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.tables import sandbox_table
@@ -67,7 +67,7 @@ def services(weights: Optional[dict[str, int]] = None, scheduler: str = "rr") ->
 def a_network() -> list[Resource]:
     result: list[Resource] = [Link("", "br0", "bridge", "network/net")]
     for box in BOXES:
-        port = Peer("", f"p-{box}", "br0")
+        port = VethPeer("", f"p-{box}", "br0")
         result += [
             Namespace(box, f"sandbox/{box}"),
             Link(box, "eth0", "veth", f"endpoint/net/{box}", disable_ipv6=False, accept_ra=0, peer=port),

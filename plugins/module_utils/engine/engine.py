@@ -39,7 +39,7 @@ class EngineError(Exception):
     """The host cannot be brought to the plan; the message is for the person who reads it."""
 
 
-class Obstacles(EngineError):
+class ForeignConflict(EngineError):
     """Objects of somebody else stand where ours belong; nothing was changed."""
 
 
@@ -151,7 +151,7 @@ def _refuse_obstacles(wanted: Sequence[Resource], observed: Observed) -> None:
         if item.key in observed and not observed[item.key].ours
     )
     if in_the_way:
-        raise Obstacles(
+        raise ForeignConflict(
             f"in the way and not made by this project, so left alone: {', '.join(in_the_way)}. Nothing was changed "
             "on this host. Rename or remove what is there, or give ours another name."
         )
@@ -181,7 +181,7 @@ def _has_finish(kind: Kind[Any]) -> bool:
     return type(kind).finish is not Kind.finish
 
 
-def former(operations: Sequence[Operation[Any]], observed: Observed) -> dict[Key, Optional[Resource]]:
+def state_before(operations: Sequence[Operation[Any]], observed: Observed) -> dict[Key, Optional[Resource]]:
     """What is where the operations will be at work, None for nothing; with what goes along with a removal.  Pure."""
     # What is made anew because it goes along with something is there all the same.
     keys = [operation.resource.key for operation in operations]
@@ -372,7 +372,7 @@ class Engine:
         for _round in range(_ROUNDS):
             if not left:
                 break
-            journal.note(former(left, observed), {})
+            journal.note(state_before(left, observed), {})
             failed = self.remove(left)
             observed = self._observe((), journal)
             left = self._difference((), observed)
@@ -394,7 +394,9 @@ class Engine:
         # A change can take along what hung on it (routes go with a link that goes down): so look once more.
         rounds = _ROUNDS
         while left and rounds:
-            journal.note(former(left, observed), {item.resource.key: item.resource for item in left if item.makes})
+            journal.note(
+                state_before(left, observed), {item.resource.key: item.resource for item in left if item.makes}
+            )
             problem = self._try(left)
             observed = self._observe(wanted, journal)
             left = self._difference(wanted, observed, only)

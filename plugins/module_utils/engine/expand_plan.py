@@ -13,19 +13,19 @@ from ..plan.base import PlanError, Resource
 from ..plan.codec import content_digest
 from ..plan.encryption import Xfrm
 from ..plan.forms import lines
-from ..plan.nftables import Collection, Nftables
-from ..plan.peers import Mesh
+from ..plan.nftables import Nftables, NftSet
+from ..plan.peers import PeerTable
 from ..plan.plan import Plan
 from ..plan.settings import File, Resolver
 
 
-class Shared:
+class SharedTexts:
     """Shared texts by digest, for one host."""
 
     def __init__(self, host: str, texts: Mapping[str, str]) -> None:
         self._host = host
         self._texts = texts
-        self._meshes: dict[str, Mesh] = {}
+        self._meshes: dict[str, PeerTable] = {}
 
     def text(self, digest: str) -> str:
         """The text; PlanError if it did not come along."""
@@ -36,10 +36,10 @@ class Shared:
     def _lines(self, digest: str) -> str:
         return lines(self.text(digest))
 
-    def mesh(self, digest: str) -> Mesh:
+    def mesh(self, digest: str) -> PeerTable:
         """The same as the table it is."""
         if digest not in self._meshes:
-            self._meshes[digest] = Mesh.from_json(self.text(digest))
+            self._meshes[digest] = PeerTable.from_json(self.text(digest))
         return self._meshes[digest]
 
     def vteps(self, digest: str) -> list[str]:
@@ -82,7 +82,7 @@ class Shared:
         found = {address for digest in item.tables for address in self.vteps(digest)}
         return replace(item, peers=tuple(sorted({*item.peers, *found} - {item.local})), tables=())
 
-    def _collection(self, item: Collection) -> Collection:
+    def _collection(self, item: NftSet) -> NftSet:
         six = item.name.endswith("6")
         found = [
             f"{self.mesh(digest).vni} . {address}"
@@ -93,9 +93,9 @@ class Shared:
         return replace(item, elements=tuple(sorted((*item.elements, *found))), tables=()) if item.tables else item
 
 
-def filled(plan: Plan, texts: Mapping[str, str]) -> list[Resource]:
+def expand_plan(plan: Plan, texts: Mapping[str, str]) -> list[Resource]:
     """The plan's resources, complete.  Raises PlanError if a text is missing."""
-    shared = Shared(plan.host, texts)
+    shared = SharedTexts(plan.host, texts)
     fill: dict[type[Resource], Callable[[Any], Resource]] = {
         Fdb: shared.fdb,
         Neighbours: shared.neighbours,

@@ -22,7 +22,7 @@ from ..state.files import RUN, forget, load, remove_empty, write_atomically
 
 
 @dataclass(frozen=True)
-class Place:
+class JournalEntry:
     """What was at a place before, and what a run meant to be there; None for nothing."""
 
     before: Optional[Resource]
@@ -35,8 +35,8 @@ class Journal:
     def __init__(self, project: str, only: Optional[Container[Key]] = None) -> None:
         """Read what a run that was cut off has left.  What lies outside ``only`` waits for a run that is about it."""
         self._path = RUN / project / "journal.json"
-        self.places: dict[Key, Place] = {}
-        self._waiting: dict[Key, Place] = {}
+        self.places: dict[Key, JournalEntry] = {}
+        self._waiting: dict[Key, JournalEntry] = {}
         for key, place in _read(self._path).items():
             around = place.before.inside if place.before is not None else ()
             mine = only is None or any(one in only for one in (key, *around))
@@ -69,8 +69,8 @@ class Journal:
         """
         for key, resource in before.items():
             was = resource if resource is not None and can_be_put_back(resource) else None
-            known = self.places.get(key, Place(was))
-            self.places[key] = Place(known.before, meant.get(key, known.meant))
+            known = self.places.get(key, JournalEntry(was))
+            self.places[key] = JournalEntry(known.before, meant.get(key, known.meant))
         self._write()
 
     def close(self) -> None:
@@ -88,7 +88,7 @@ class Journal:
         write_atomically(self._path, json.dumps({"schema": SCHEMA, "places": entries}), 0o600)
 
 
-def _read(path: Path) -> dict[Key, Place]:
+def _read(path: Path) -> dict[Key, JournalEntry]:
     """The places in a file; one that cannot be read, or a file of another version's format, is as good as none."""
     data = load(path)
     places = data.get("places") if data.get("schema") == SCHEMA else None
@@ -96,7 +96,7 @@ def _read(path: Path) -> dict[Key, Place]:
     for entry in places if isinstance(places, list) else ():
         with contextlib.suppress(PlanError, TypeError, ValueError):
             key, before, meant = entry
-            result[tuple(key)] = Place(_resource(before), _resource(meant))
+            result[tuple(key)] = JournalEntry(_resource(before), _resource(meant))
     return result
 
 

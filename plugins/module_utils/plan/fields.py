@@ -125,7 +125,7 @@ PLANNED: dict[str, dict[str, Check]] = {
         "adopts": _flag,
         "learns_from_reserved": _or_nothing(_flag),
     },
-    "Peer": {
+    "VethPeer": {
         "namespace": _namespace,
         "name": _link,
         "master": _link,
@@ -134,7 +134,7 @@ PLANNED: dict[str, dict[str, Check]] = {
         "group": _or_nothing(_count(0, _LARGEST_32, "a link group")),
         "hairpin": _flag,
     },
-    "Port": {
+    "BridgePort": {
         "master": _some_link,
         **dict.fromkeys(("neigh_suppress", "learning", "flood", "mcast_flood", "bcast_flood"), _flag),
     },
@@ -201,7 +201,7 @@ PLANNED: dict[str, dict[str, Check]] = {
         "flags": _never,
         "users": _never,
     },
-    "Collection": {
+    "NftSet": {
         "name": _once(forms.nft_name),
         "declaration": _once(forms.nft_declaration),
         "elements": _each(_once(forms.nft_element)),
@@ -285,8 +285,8 @@ _EASED: dict[str, dict[str, Check]] = {
         "mtu": _or_nothing(_any_number),
         "accept_ra": _or_nothing(_any_number),
     },
-    "Peer": {name: _or_empty(_any_link) for name in ("name", "master")},
-    "Port": {"master": _any_link},
+    "VethPeer": {name: _or_empty(_any_link) for name in ("name", "master")},
+    "BridgePort": {"master": _any_link},
     "Vxlan": {"id": _any_number, "local": _address, "port": _any_number},
     "Parent": {"link": _or_empty(_any_link), "mode": _any_word, "flag": _any_word, "vlan": _any_number},
     "address": {"link": _any_link},
@@ -296,7 +296,7 @@ _EASED: dict[str, dict[str, Check]] = {
     "neighbour": {"link": _any_link},
     "sysctl": {"value": forms.one_line, "former": _or_nothing(forms.one_line)},
     "nftables": {"flags": _any_word, "users": _or_empty(forms.nft_block)},
-    "Collection": {"declaration": _once(forms.nft_any_declaration), "elements": _each(forms.nft_any_element)},
+    "NftSet": {"declaration": _once(forms.nft_any_declaration), "elements": _each(forms.nft_any_element)},
     "xfrm": {"flaws": _by(_any_text, _any_text)},
     "ipvs": {"scheduler": _any_word},
     "RealServer": {"method": _any_word, "weight": _any_number},

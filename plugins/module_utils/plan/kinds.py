@@ -12,8 +12,8 @@ from .balancing import Ipvs, IpvsTimeouts, RealServer
 from .base import Resource
 from .encryption import Xfrm
 from .fields import FOUND, PLANNED, Check, part_of
-from .links import Link, Namespace, Parent, Peer, Port, Vxlan
-from .nftables import Chain, Collection, DockerUser, Nftables
+from .links import BridgePort, Link, Namespace, Parent, VethPeer, Vxlan
+from .nftables import Chain, DockerUser, Nftables, NftSet
 from .settings import File, Resolver, Sysctl
 
 
@@ -39,11 +39,11 @@ KINDS: dict[str, type[Resource]] = {
 }
 
 PARTS: dict[tuple[str, str], tuple[type[Any], bool]] = {
-    ("link", "peer"): (Peer, False),
-    ("link", "port"): (Port, False),
+    ("link", "peer"): (VethPeer, False),
+    ("link", "port"): (BridgePort, False),
     ("link", "vxlan"): (Vxlan, False),
     ("link", "parent"): (Parent, False),
-    ("nftables", "collections"): (Collection, True),
+    ("nftables", "collections"): (NftSet, True),
     ("nftables", "chains"): (Chain, True),
     ("ipvs", "servers"): (RealServer, True),
 }

@@ -45,7 +45,7 @@ class Namespace(Resource):
 
 
 @dataclass(frozen=True)
-class Peer:
+class VethPeer:
     """The other end of a veth pair, usually a bridge port on the host."""
 
     namespace: str = ""
@@ -62,7 +62,7 @@ class Peer:
 
 
 @dataclass(frozen=True)
-class Port:
+class BridgePort:
     """What a link that is itself a bridge's port is there: the bridge, and flags as ``bridge link`` names them."""
 
     master: str
@@ -125,7 +125,7 @@ class Link(Resource):
     disable_ipv6: Optional[bool] = None
     accept_ra: Optional[int] = None
     """The sysctls of that name, written while the link is still down (CVE-2020-13401, CVE-2024-32473)."""
-    peer: Optional[Peer] = None
+    peer: Optional[VethPeer] = None
     group: Optional[int] = None
     """Link group: `LINK_GROUP` for what the firewall guards, whichever project it belongs to."""
     route_localnet: Optional[bool] = None
@@ -133,7 +133,7 @@ class Link(Resource):
     announcements: int = 0
     announcement_ms: int = 1000
     """How often its addresses are told to the neighbours when they or its MAC address are new, and how far apart."""
-    port: Optional[Port] = None
+    port: Optional[BridgePort] = None
     vxlan: Optional[Vxlan] = None
     parent: Optional[Parent] = None
     adopts: bool = False

@@ -22,7 +22,7 @@ class Chain:
 
 
 @dataclass(frozen=True)
-class Collection:
+class NftSet:
     """A set or map of a table, its declaration and elements in nft's language."""
 
     name: str
@@ -49,7 +49,7 @@ class Nftables(Resource):
     family: str
     name: str
     role: str = ""
-    collections: tuple[Collection, ...] = ()
+    collections: tuple[NftSet, ...] = ()
     chains: tuple[Chain, ...] = ()
     flags: str = ""
     """As found: ``dormant`` is a table whose rules are asleep."""

@@ -13,7 +13,7 @@ from .forms import FormError
 
 
 @dataclass(frozen=True)
-class Mesh:
+class PeerTable:
     """Who is on a network that spans hosts: computed once for all of them, and travels beside the plans.
 
     A plan names it by the digest of its text; what a host makes of it leaves out the host's own endpoints.
@@ -35,7 +35,7 @@ class Mesh:
         return to_text(vars(self))
 
     @classmethod
-    def from_json(cls, text: str) -> Mesh:
+    def from_json(cls, text: str) -> PeerTable:
         """Read what `to_json` wrote; PlanError says what is wrong with the text."""
         try:
             return cls(**checked(MESH, parsed(text, "table of endpoints")))

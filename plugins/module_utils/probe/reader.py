@@ -29,7 +29,7 @@ from ..resources.nftables_reading import UNREADABLE, listed
 from ..resources.sysctl import FORWARDING, forwarding_of, read_sysctl
 from ..resources.xfrm import lacking
 from ..state.kept import State
-from ..state.sysctls import former_values
+from ..state.sysctls import original_values
 
 _NFTABLES_CONF = Path("/etc/nftables.conf")
 _UNITS = Path("/etc/systemd/system")
@@ -209,7 +209,7 @@ def _others(table: Optional[Nftables]) -> Sequence[str]:
 def _forwarded_before(table: Optional[Nftables]) -> list[int]:
     """Which families the host forwarded before we asked it to.  Where the record is lost, the table still knows."""
     others = _others(table)
-    former = {name: entry["value"] for name, entry in former_values().items()}
+    former = {name: entry["value"] for name, entry in original_values().items()}
     result = []
     for family, name in FORWARDING.items():
         closed = name not in former and f"meta nfproto ipv{family} drop" in others
@@ -222,7 +222,7 @@ def _forwarding_links(host: Host, table: Optional[Nftables]) -> dict[str, list[s
     """By family the links that forward by themselves, ``default`` for those to come; as known before we forwarded."""
     result = {}
     for family, name in FORWARDING.items():
-        entry = former_values().get(name)
+        entry = original_values().get(name)
         if entry is not None:
             found = entry.get("links", [])
         elif read_sysctl(name) == "0":
@@ -237,7 +237,7 @@ def _forwarding_links(host: Host, table: Optional[Nftables]) -> dict[str, list[s
 
 def _ra_links(host: Host) -> list[str]:
     """Links with a default route from a router's advertisements, and those already told to go on hearing them."""
-    held = {name for name, entry in former_values().items() if host.project in entry["holders"]}
+    held = {name for name, entry in original_values().items() if host.project in entry["holders"]}
     snapshot = host.snapshot("")
     learned = {
         route["dev"]

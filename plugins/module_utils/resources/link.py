@@ -20,7 +20,7 @@ from typing import Any, Optional
 from ..kernel import namespaces, netlink
 from ..kernel.host import Host, try_send
 from ..plan.base import Key
-from ..plan.links import Link, Parent, Peer, Port, Vxlan
+from ..plan.links import BridgePort, Link, Parent, VethPeer, Vxlan
 from ..plan.marks import LAN_GROUP, PORT, USED, mark, role_of
 from .base import Difference, Found, Kind, Operation, by_namespace
 
@@ -53,11 +53,11 @@ _VNI_WAIT_S = 5.0
 _VNI_PAUSE_S = 0.02
 
 
-def _peer_flags(peer: Peer) -> dict[str, bool]:
+def _peer_flags(peer: VethPeer) -> dict[str, bool]:
     return {name: getattr(peer, name) for name in _PEER_FLAGS}
 
 
-def _port_flags(port: Port) -> dict[str, bool]:
+def _port_flags(port: BridgePort) -> dict[str, bool]:
     return {name: getattr(port, name) for name in _PORT_FLAGS}
 
 
@@ -143,7 +143,7 @@ class LinkKind(Kind[Link]):
                     master = host.snapshot(place).link_by_index(port["master"]) or {}
                     isolated, hairpin = (bool(port["port"].get(flag)) for flag in _PEER_FLAGS)
                     place_of = (place, port["name"], master.get("name", ""))
-                    peer = Peer(*place_of, isolated, port["up"], port["group"], hairpin)
+                    peer = VethPeer(*place_of, isolated, port["up"], port["group"], hairpin)
                     ends.remove((place, port))
                     break
         disable_ipv6 = link["disable_ipv6"]
@@ -259,7 +259,7 @@ class LinkKind(Kind[Link]):
         try:
             messages = []
             for item in pairs:
-                peer = item.peer or Peer()
+                peer = item.peer or VethPeer()
                 fd = opened.setdefault(item.namespace, -1)
                 if fd < 0:
                     path = f"{namespaces.DIRECTORY}/{item.namespace}" if item.namespace else _HERE
@@ -345,7 +345,7 @@ class LinkKind(Kind[Link]):
         host.send(wanted.namespace, messages)
 
     @staticmethod
-    def _change_peer(host: Host, peer: Peer, mtu: Optional[int], names: set[str]) -> None:
+    def _change_peer(host: Host, peer: VethPeer, mtu: Optional[int], names: set[str]) -> None:
         links = host.links(peer.namespace)
         index = links[peer.name]["index"]
         messages = []
@@ -452,7 +452,7 @@ def _parent_of(host: Host, link: Mapping[str, Any], outside: bool) -> Optional[P
     return Parent(below["name"] if below else "", data.get("mode", ""), data.get("flags", ""), data.get("id", 0))
 
 
-def _joining(port: Optional[Port], index: int, links: Mapping[str, Mapping[str, Any]]) -> list[netlink.Message]:
+def _joining(port: Optional[BridgePort], index: int, links: Mapping[str, Mapping[str, Any]]) -> list[netlink.Message]:
     """What makes a link a bridge's port; it has no addresses of its own then, the link's own IPv6 among them."""
     if port is None:
         return []
@@ -460,11 +460,11 @@ def _joining(port: Optional[Port], index: int, links: Mapping[str, Mapping[str, 
     return [join, netlink.set_link(index, port=_port_flags(port))]
 
 
-def _port_of(host: Host, namespace: str, link: Mapping[str, Any]) -> Optional[Port]:
+def _port_of(host: Host, namespace: str, link: Mapping[str, Any]) -> Optional[BridgePort]:
     bridge = host.snapshot(namespace).link_by_index(link["master"])
     if link["kind"] == "veth" or bridge is None or bridge["kind"] != "bridge":
         return None
-    return Port(bridge["name"], **{name: bool(link["port"].get(name)) for name in _PORT_FLAGS})
+    return BridgePort(bridge["name"], **{name: bool(link["port"].get(name)) for name in _PORT_FLAGS})
 
 
 def _is_outside(host: Host, namespace: str, link: Mapping[str, Any]) -> bool:

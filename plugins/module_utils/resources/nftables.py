@@ -41,7 +41,7 @@ from ..plan.forms import (
     word,
 )
 from ..plan.marks import mark, role_of, table_name
-from ..plan.nftables import Chain, Collection, Nftables
+from ..plan.nftables import Chain, Nftables, NftSet
 from .base import Difference, Found, Kind, Operation
 from .nftables_reading import UNREADABLE, listed, parse, user_chains
 
@@ -67,7 +67,7 @@ def _declare(table: Nftables, project: str) -> list[str]:
     return commands
 
 
-def _fill(table: Nftables, collections: Sequence[Collection], chains: Sequence[Chain]) -> list[str]:
+def _fill(table: Nftables, collections: Sequence[NftSet], chains: Sequence[Chain]) -> list[str]:
     place = _place_of(table)
     commands = []
     for item in collections:
@@ -127,7 +127,7 @@ def transaction(wanted: Nftables, normal: Nftables, found: Nftables, project: st
     return "".join(f"{command}\n" for command in commands)
 
 
-def _exchange(place: str, wanted: Collection, found: Collection) -> list[str]:
+def _exchange(place: str, wanted: NftSet, found: NftSet) -> list[str]:
     """Take out and put in what differs of a set's elements: what a change costs does not depend on the set's size."""
     have, want = set(found.elements), set(wanted.elements)
     commands = []
@@ -364,7 +364,7 @@ def _is_settled(host: Host, table: Nftables, look: Optional[list[object]]) -> bo
     return look is not None and host.settled_tables.get(table.label) == look
 
 
-def _contents(part: Union[Chain, Collection, None]) -> Optional[list[str]]:
+def _contents(part: Union[Chain, NftSet, None]) -> Optional[list[str]]:
     if part is None:
         return None
     if isinstance(part, Chain):
@@ -373,7 +373,7 @@ def _contents(part: Union[Chain, Collection, None]) -> Optional[list[str]]:
 
 
 def _compare_parts(
-    noun: str, wanted: Sequence[Union[Chain, Collection]], found: Sequence[Union[Chain, Collection]]
+    noun: str, wanted: Sequence[Union[Chain, NftSet]], found: Sequence[Union[Chain, NftSet]]
 ) -> list[Difference]:
     want, have = {part.name: part for part in wanted}, {part.name: part for part in found}
     return [

@@ -14,7 +14,7 @@ from ..kernel import contained
 from ..kernel.host import Host
 from ..plan.base import Key
 from ..plan.marks import role_of
-from ..plan.nftables import Chain, Collection, Nftables
+from ..plan.nftables import Chain, Nftables, NftSet
 
 UNREADABLE = "unreadable"
 """In place of its flags, of a table that is there and cannot be listed."""
@@ -68,12 +68,12 @@ def parse(text: str, project: str, namespace: str, user_chains: frozenset[str]) 
     )
 
 
-def _collection(name: str, lines: Sequence[str]) -> Collection:
+def _collection(name: str, lines: Sequence[str]) -> NftSet:
     text = "\n".join(lines)
     match = _ELEMENTS.search(text)
     elements = sorted(item.strip() for item in match[1].split(",")) if match else []
     declaration = " ".join(f"{line.strip()};" for line in _ELEMENTS.sub("", text).splitlines() if line.strip())
-    return Collection(name, declaration, tuple(elements))
+    return NftSet(name, declaration, tuple(elements))
 
 
 def _chain(name: str, lines: Sequence[str], user: bool) -> Chain:

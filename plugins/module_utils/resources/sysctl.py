@@ -13,7 +13,7 @@ from ..kernel.host import Host
 from ..plan.base import Key
 from ..plan.forms import sysctl_name
 from ..plan.settings import Sysctl
-from ..state.sysctls import former_values, hold, owed, release, tidy
+from ..state.sysctls import original_if_last_holder, original_values, record_original, release_original, remove_unused
 from .base import Found, Kind, Operation
 
 _SEPARATORS = str.maketrans("./", "/.")
@@ -50,7 +50,7 @@ def forwarding_of(name: str, link: str) -> str:
 def _put_back(name: str, value: str) -> None:
     """Write the host's own value; links that forwarded without it go on doing so."""
     _write(name, value)
-    for link in former_values().get(name, {}).get("links", ()):
+    for link in original_values().get(name, {}).get("links", ()):
         if read_sysctl(forwarding_of(name, link)) == "0":
             _write(forwarding_of(name, link), "1")
 
@@ -73,7 +73,7 @@ class SysctlKind(Kind[Sysctl]):
         return self.stages[1] if resource.name in FORWARDING.values() else self.stages[0]
 
     def observe(self, host: Host, wanted: Sequence[Sysctl]) -> dict[Key, Found[Sysctl]]:
-        holders = {place: entry["holders"] for place, entry in former_values().items()}
+        holders = {place: entry["holders"] for place, entry in original_values().items()}
         ours = {tuple(place.rpartition(":")[::2]) for place, names in holders.items() if host.project in names}
         result: dict[Key, Found[Sysctl]] = {}
         meant = {(item.namespace, item.name): item for item in wanted}
@@ -98,7 +98,7 @@ class SysctlKind(Kind[Sysctl]):
             if value is None and item.optional:
                 continue
             if value is not None and value != item.value:
-                hold(host.project, _place(item.namespace, item.name), value)
+                record_original(host.project, _place(item.namespace, item.name), value)
             host.run_in(item.namespace, _write, item.name, item.value)
 
     def change(self, host: Host, operations: Sequence[Operation[Sysctl]]) -> None:
@@ -106,29 +106,29 @@ class SysctlKind(Kind[Sysctl]):
         for operation in operations:
             item, found = operation.resource, operation.found
             place = _place(item.namespace, item.name)
-            own = item.value == former_values().get(place, {}).get("value")
+            own = item.value == original_values().get(place, {}).get("value")
             if own or not item.held:
                 let_go.append(place)  # undone: it is the host's own value again, or what others need
             elif found is not None:
-                hold(host.project, place, item.former or found.value, item.links)
+                record_original(host.project, place, item.former or found.value, item.links)
             host.run_in(item.namespace, _put_back if own else _write, item.name, item.value)
         for place in let_go:
-            release(host.project, place)
+            release_original(host.project, place)
 
     def delete(self, host: Host, resources: Sequence[Sysctl]) -> None:
         for item in resources:
             place = _place(item.namespace, item.name)
             # A run killed after the first of the two does both again, and nothing is lost.
-            former = owed(host.project, place)
+            former = original_if_last_holder(host.project, place)
             if former is not None:
                 host.run_in(item.namespace, _put_back, item.name, former)
-            release(host.project, place)
+            release_original(host.project, place)
 
     def clean(self, host: Host, resource: Sysctl) -> None:
         """Forget a value that was noted and then not changed, too."""
         place = _place(resource.namespace, resource.name)
-        own = former_values().get(place, {}).get("value", resource.value)
+        own = original_values().get(place, {}).get("value", resource.value)
         there = own != resource.value and resource.namespace in host.places
         if there and host.run_in(resource.namespace, read_sysctl, resource.name) == own:
-            release(host.project, place)
-        tidy()
+            release_original(host.project, place)
+        remove_unused()

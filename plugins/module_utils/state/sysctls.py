@@ -13,7 +13,7 @@ from .files import HALF_WRITTEN, LIB, forget, load, remove_empty, write_atomical
 _BEFORE = "before.json"
 
 
-def former_values() -> dict[str, dict[str, Any]]:
+def original_values() -> dict[str, dict[str, Any]]:
     """The former values of the sysctls that projects set: name to ``{"value": "0", "holders": ["default"]}``.
 
     The name of one in a sandbox is ``<namespace>:<name>``.  ``links`` of a forwarding have it all the same.
@@ -26,33 +26,33 @@ def former_values() -> dict[str, dict[str, Any]]:
     }
 
 
-def hold(project: str, name: str, value: str, links: Sequence[str] = ()) -> None:
+def record_original(project: str, name: str, value: str, links: Sequence[str] = ()) -> None:
     """Note that a project needs a sysctl changed; ``value`` is the host's own, if nobody has noted one before."""
-    values = former_values()
+    values = original_values()
     entry = values.setdefault(name, {"value": value, "holders": [], **({"links": list(links)} if links else {})})
     entry["holders"] = sorted({*entry["holders"], project})
-    _keep_former_values(values)
+    _keep_original_values(values)
 
 
-def owed(project: str, name: str) -> Optional[str]:
+def original_if_last_holder(project: str, name: str) -> Optional[str]:
     """The host's own value if nobody but this project needs another: to be put back, and only then to be released."""
-    entry = former_values().get(name)
+    entry = original_values().get(name)
     return str(entry["value"]) if entry is not None and entry["holders"] == [project] else None
 
 
-def release(project: str, name: str) -> None:
+def release_original(project: str, name: str) -> None:
     """Note that a project needs it no more; the last one's going forgets the host's own value."""
-    values = former_values()
+    values = original_values()
     entry = values.get(name)
     if entry is None:
         return
     entry["holders"] = [holder for holder in entry["holders"] if holder != project]
     if not entry["holders"]:
         del values[name]
-    _keep_former_values(values)
+    _keep_original_values(values)
 
 
-def tidy() -> None:
+def remove_unused() -> None:
     """Remove what a run that was killed while it wrote former values has left."""
     path = LIB / _BEFORE
     path.with_name(path.name + HALF_WRITTEN).unlink(missing_ok=True)
@@ -61,13 +61,13 @@ def tidy() -> None:
 
 def forget_inside(namespace: str) -> None:
     """Forget the former values of a namespace that is gone."""
-    values = former_values()
+    values = original_values()
     left = {place: entry for place, entry in values.items() if not place.startswith(f"{namespace}:")}
     if left != values:
-        _keep_former_values(left)
+        _keep_original_values(left)
 
 
-def _keep_former_values(values: dict[str, dict[str, Any]]) -> None:
+def _keep_original_values(values: dict[str, dict[str, Any]]) -> None:
     path = LIB / _BEFORE
     if values:
         write_atomically(path, json.dumps(values, sort_keys=True))

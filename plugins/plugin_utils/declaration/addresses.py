@@ -10,7 +10,7 @@ from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Optional, Union
 
-from .errors import Place
+from .errors import VarPath
 from .topology import IpamConfig, Network
 
 Address = Union[IPv4Address, IPv6Address]
@@ -34,7 +34,7 @@ _UNUSABLE: tuple[tuple[Subnet, str], ...] = (
 )
 
 
-def read_address(text: str, place: Place, family: int = 4) -> Optional[Address]:
+def read_address(text: str, place: VarPath, family: int = 4) -> Optional[Address]:
     """One address without prefix length, of the family 4 or 6 (0: either); None if it is wrong, which is noted."""
     example = "fd00::2" if family == 6 else "10.0.0.2"
     if "/" in text:
@@ -52,7 +52,7 @@ def read_address(text: str, place: Place, family: int = 4) -> Optional[Address]:
     return address
 
 
-def read_subnet(text: str, place: Place) -> Optional[Subnet]:
+def read_subnet(text: str, place: VarPath) -> Optional[Subnet]:
     """A subnet that hosts can have addresses in; None if it is wrong, which is noted."""
     prefix = read_prefix(text, place)
     if prefix is None:
@@ -99,7 +99,7 @@ def why_unusable(where: Union[Address, Subnet]) -> str:
     return next((reason for block, reason in _UNUSABLE if within(prefix, block)), "")
 
 
-def read_prefix(text: str, place: Place) -> Optional[Subnet]:
+def read_prefix(text: str, place: VarPath) -> Optional[Subnet]:
     """A prefix with no bits set behind its length."""
     try:
         if not _SUBNET.fullmatch(text):
@@ -172,7 +172,7 @@ def gateway_in(network: Network, config: IpamConfig) -> Optional[str]:
     return config.gateway if network.on_lan else gateway_of(config)
 
 
-def read_mac(text: str, place: Place) -> Optional[str]:
+def read_mac(text: str, place: VarPath) -> Optional[str]:
     """A unicast MAC address in lower case with colons; None if it is wrong, which is noted."""
     mac = text.lower().replace("-", ":")
     if not _MAC.fullmatch(mac):

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import Any, Optional
 
 from .addresses import Subnet, gateway_in, network_of, overlap, some_host, why_not
-from .errors import Mistake, Place, name_hosts, show, word
+from .errors import ValidationError, VarPath, name_hosts, show, word
 from .lan import check_members, check_parents
 from .networks import OF_A_COLLECTION
 from .published import check_ports
@@ -29,7 +29,7 @@ HOST_OPTIONS = (
 )
 """Driver options that name things of a host, and so may differ on the hosts of one network."""
 
-Found = Iterator[tuple[str, Mistake]]
+Found = Iterator[tuple[str, ValidationError]]
 
 Member = tuple[str, Sandbox, Endpoint]
 """An endpoint with its host and sandbox."""
@@ -62,7 +62,7 @@ def check(drafts: Sequence[Draft]) -> Found:
         for name in draft.declared:
             owners.setdefault(name, []).append(draft.host.name)
     for draft in drafts:
-        notes: list[Mistake] = []
+        notes: list[ValidationError] = []
         _check_host(draft, spanning, owners, notes)
         yield from ((draft.host.name, mistake) for mistake in notes)
     for name in sorted(spanning):
@@ -73,7 +73,7 @@ def check(drafts: Sequence[Draft]) -> Found:
         yield from _same_settings(overlays)
 
 
-def _check_host(draft: Draft, spanning: set[str], owners: dict[str, list[str]], notes: list[Mistake]) -> None:
+def _check_host(draft: Draft, spanning: set[str], owners: dict[str, list[str]], notes: list[ValidationError]) -> None:
     _distinct_subnets(draft, notes)
     _distinct_bridges(sorted(draft.host.networks, key=lambda network: network.name not in PREDEFINED), notes)
     check_parents(draft.host.networks, notes)
@@ -84,7 +84,7 @@ def _check_host(draft: Draft, spanning: set[str], owners: dict[str, list[str]], 
         _distinct_links(sandbox, notes)
         _distinct_routes(draft, sandbox, notes)
         for endpoint in sandbox.endpoints:
-            place = Place(endpoint.path, notes)
+            place = VarPath(endpoint.path, notes)
             if endpoint.network in draft.declared:
                 members.setdefault(endpoint.network, []).append((draft.host.name, sandbox, endpoint))
                 network = draft.sound(endpoint.network)
@@ -104,7 +104,7 @@ def _check_host(draft: Draft, spanning: set[str], owners: dict[str, list[str]], 
                 notes.append(mistake)
 
 
-def _undeclared(name: str, draft: Draft, elsewhere: list[str], place: Place) -> None:
+def _undeclared(name: str, draft: Draft, elsewhere: list[str], place: VarPath) -> None:
     if elsewhere:
         place.wrong(
             f"The network `{name[:63]}` is declared on {name_hosts(elsewhere)}, but not on this host.",
@@ -118,7 +118,7 @@ def _undeclared(name: str, draft: Draft, elsewhere: list[str], place: Place) -> 
     )
 
 
-def _distinct_subnets(draft: Draft, notes: list[Mistake]) -> None:
+def _distinct_subnets(draft: Draft, notes: list[ValidationError]) -> None:
     """In order of address, a subnet that overlaps one before lies within it."""
     found = [
         (network_of(config.subnet), network)
@@ -132,46 +132,46 @@ def _distinct_subnets(draft: Draft, notes: list[Mistake]) -> None:
         if outer is None or not overlap(subnet, outer[0]):
             outer = (subnet, network)
         elif network is not outer[1]:
-            Place(network.path, notes).wrong(
+            VarPath(network.path, notes).wrong(
                 f"The subnet {subnet} overlaps {outer[0]} of the network `{outer[1].name}` ({outer[1].path}).",
                 "Give one of them another subnet, or leave its subnet out to have a free one chosen.",
                 str(subnet),
             )
 
 
-def _distinct_bridges(networks: Iterable[Network], notes: list[Mistake]) -> None:
+def _distinct_bridges(networks: Iterable[Network], notes: list[ValidationError]) -> None:
     seen: dict[str, Network] = {}
     for network in networks:
         link = network.named_bridge
         if link and link in seen:
-            (Place(network.path, notes) / "driver_opts" / "com.docker.network.bridge.name").wrong(
+            (VarPath(network.path, notes) / "driver_opts" / "com.docker.network.bridge.name").wrong(
                 f"The network `{seen[link].name}` has a bridge of that name already.", "Choose another name.", link
             )
         seen.setdefault(link, network)
 
 
-def _distinct_namespaces(draft: Draft, notes: list[Mistake]) -> None:
+def _distinct_namespaces(draft: Draft, notes: list[ValidationError]) -> None:
     """What somebody else owns is one sandbox at most."""
     seen: dict[Namespace, Sandbox] = {}
     for sandbox in draft.host.sandboxes:
         whose = sandbox.namespace
         other = seen.setdefault(whose, sandbox)
         if whose.owner and other is not sandbox:
-            (Place(sandbox.path, notes) / "namespace" / whose.owner).wrong(
+            (VarPath(sandbox.path, notes) / "namespace" / whose.owner).wrong(
                 f"The sandbox `{other.name}` is in that namespace already.",
                 "Put all networks into one of them.",
                 whose.reference,
             )
 
 
-def _alone(draft: Draft, sandbox: Sandbox, notes: list[Mistake]) -> None:
+def _alone(draft: Draft, sandbox: Sandbox, notes: list[ValidationError]) -> None:
     """``host`` and ``none`` exclude all other networks, and have nothing to set."""
     for endpoint in sandbox.endpoints:
         network = draft.networks.get(endpoint.network)
         kind = network.driver if network else endpoint.network
         if kind not in ("host", "none"):
             continue
-        place = Place(endpoint.path, notes)
+        place = VarPath(endpoint.path, notes)
         if len(sandbox.endpoints) > 1:
             place.wrong(
                 f"A sandbox on the network {kind} can be on no other network.",
@@ -182,26 +182,26 @@ def _alone(draft: Draft, sandbox: Sandbox, notes: list[Mistake]) -> None:
             place.wrong(f"An endpoint on the network {kind} has no options.", "Leave them out.")
 
 
-def _distinct_links(sandbox: Sandbox, notes: list[Mistake]) -> None:
+def _distinct_links(sandbox: Sandbox, notes: list[ValidationError]) -> None:
     seen: dict[str, str] = {}
     for endpoint in sandbox.endpoints:
         link = endpoint.interface_name
         if link and link in seen:
-            (Place(endpoint.path, notes) / "interface_name").wrong(
+            (VarPath(endpoint.path, notes) / "interface_name").wrong(
                 f"The sandbox's link to `{seen[link]}` has that name already.", "Choose another name.", link
             )
         elif link:
             seen[link] = endpoint.network
 
 
-def _distinct_routes(draft: Draft, sandbox: Sandbox, notes: list[Mistake]) -> None:
+def _distinct_routes(draft: Draft, sandbox: Sandbox, notes: list[ValidationError]) -> None:
     found = [(endpoint, draft.sound(endpoint.network)) for endpoint in sandbox.endpoints]
     known = [(endpoint, network) for endpoint, network in found if network]
     if any(endpoint.routes or network.routes for endpoint, network in known):
         check_together(known, notes)
 
 
-def _options(endpoint: Endpoint, network: Network, place: Place) -> None:
+def _options(endpoint: Endpoint, network: Network, place: VarPath) -> None:
     """What is left of an endpoint's driver options has to be known to a third party's driver."""
     if OF_A_COLLECTION.fullmatch(network.driver) or network.driver in ("host", "none"):
         return
@@ -213,7 +213,7 @@ def _options(endpoint: Endpoint, network: Network, place: Place) -> None:
         (place / key).wrong("An endpoint has no such option.", remedy)
 
 
-def fits(endpoint: Endpoint, network: Network, place: Place) -> None:
+def fits(endpoint: Endpoint, network: Network, place: VarPath) -> None:
     """A fixed address has to be one the network can give."""
     for key, text, family in (
         ("ipv4_address", endpoint.ipv4_address, 4),
@@ -264,8 +264,8 @@ def distinct_claims(members: Sequence[Member]) -> Found:
             if value in seen:
                 other, sandbox, _endpoint = seen[value]
                 where = f"{sandbox.path} on {other}" if other != host else sandbox.path
-                notes: list[Mistake] = []
-                (Place(endpoint.path, notes) / key).wrong(
+                notes: list[ValidationError] = []
+                (VarPath(endpoint.path, notes) / key).wrong(
                     f"The sandbox `{sandbox.name}` ({where}) has that {noun} on the network `{endpoint.network}`.",
                     f"Choose another {noun}, or leave it out.",
                     value,
@@ -292,7 +292,7 @@ def _check_spanning(name: str, drafts: Sequence[Draft]) -> Found:
         other = first.setdefault(sandbox.key, member)
         if other is not member:
             problem = f"The network `{name}` spans hosts, and has a sandbox `{sandbox.name}` on {other[0]} too."
-            yield host, Mistake(sandbox.path, problem, "Give one of them another name.")
+            yield host, ValidationError(sandbox.path, problem, "Give one of them another name.")
 
 
 def _same_everywhere(name: str, drafts: Sequence[Draft]) -> Found:
@@ -303,7 +303,7 @@ def _same_everywhere(name: str, drafts: Sequence[Draft]) -> Found:
             hosts.setdefault(_said(network, key), []).append(host)
         if len(hosts) > 1:
             said = "; ".join(sorted(f"{_shown(key, value)} on {name_hosts(names)}" for value, names in hosts.items()))
-            mistake = Mistake(
+            mistake = ValidationError(
                 f"{found[0][1].path}.{key}",
                 f"A network that spans hosts must say the same on every host; this one says {said}.",
                 "Declare it once, in the group_vars of a group that has all these hosts.",
@@ -347,7 +347,7 @@ def _same_settings(drafts: Sequence[Draft]) -> Found:
             )
         if len(hosts) > len({project for project, _value in hosts}):
             groups = "; ".join(sorted(f"one value on {name_hosts(names)}" for names in hosts.values()))
-            mistake = Mistake(
+            mistake = ValidationError(
                 variable,
                 f"Hosts that have overlays in common must have it in common; there is {groups}.",
                 "Set it once, in the group_vars of a group that has all these hosts.",
@@ -364,7 +364,7 @@ def _same_store(drafts: Sequence[Draft]) -> Found:
         said = "; ".join(
             f"{'another one' if url else 'the default'} on {name_hosts(names)}" for url, names in sorted(hosts.items())
         )
-        mistake = Mistake(
+        mistake = ValidationError(
             "cnm_leases",
             f"All hosts of the topology share one lease store; this says {said}.",
             "Set it once, in the group_vars of all hosts of the topology.",

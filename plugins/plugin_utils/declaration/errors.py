@@ -2,7 +2,7 @@
 # Copyright: cnm.fabric contributors
 """What is wrong with the variables, as data, and the one exception that carries all of it.
 
-A `Place` is a spot in somebody's variables (``cnm_sandboxes.c1.networks.ps-bridge.ipv4_address``) where a mistake can
+A `VarPath` is a spot in somebody's variables (``cnm_sandboxes.c1.networks.ps-bridge.ipv4_address``) where a mistake can
 be noted; readers pass it down as they descend: ``place / "ipam" / "config" / 0``.
 """
 
@@ -23,7 +23,7 @@ HIDDEN = "(not shown)"
 
 
 @dataclass(frozen=True, order=True)
-class Mistake:
+class ValidationError:
     """One thing to put right: where it stands, the rule it breaks, what to write instead, and on which hosts.
 
     ``value`` is what was found, as text for people: shortened, and never a secret; empty if it says nothing.
@@ -44,7 +44,7 @@ class Mistake:
 class DeclarationError(Exception):
     """The variables are wrong: ``mistakes`` has every mistake of every host, sorted."""
 
-    def __init__(self, mistakes: Iterable[Mistake]) -> None:
+    def __init__(self, mistakes: Iterable[ValidationError]) -> None:
         self.mistakes = tuple(sorted(mistakes))
         super().__init__(self.mistakes)
 
@@ -60,7 +60,7 @@ class NothingDeclared(DeclarationError):
     def __init__(self, hosts: Iterable[str]) -> None:
         super().__init__(
             [
-                Mistake(
+                ValidationError(
                     path="cnm_networks, cnm_sandboxes, cnm_services",
                     problem="There is no cnm_ declaration on any host of the topology. Is it the right inventory (-i)?",
                     remedy="Declare networks and sandboxes in group_vars or host_vars. To remove everything that is "
@@ -71,19 +71,19 @@ class NothingDeclared(DeclarationError):
         )
 
 
-class Place:
+class VarPath:
     """A spot in the variables; mistakes noted at it, or below it, go to one list."""
 
     __slots__ = ("_above", "_key", "notes")
 
-    def __init__(self, key: Union[str, int], notes: list[Mistake], above: Optional[Place] = None) -> None:
+    def __init__(self, key: Union[str, int], notes: list[ValidationError], above: Optional[VarPath] = None) -> None:
         self._key = key
         self._above = above
         self.notes = notes
 
-    def __truediv__(self, key: Union[str, int]) -> Place:
+    def __truediv__(self, key: Union[str, int]) -> VarPath:
         """The spot below: a key of a mapping, or an index of a list."""
-        return Place(key, self.notes, self)
+        return VarPath(key, self.notes, self)
 
     @property
     def path(self) -> str:
@@ -98,7 +98,7 @@ class Place:
     def wrong(self, problem: str, remedy: str = "", value: Any = None) -> None:
         """Note a mistake; ``value`` is shown, unless the spot's name says that it is secret."""
         shown = HIDDEN if value is not None and secret(self.path) else show(value)
-        self.notes.append(Mistake(self.path, problem, remedy, (), shown))
+        self.notes.append(ValidationError(self.path, problem, remedy, (), shown))
 
 
 def secret(path: str) -> bool:
@@ -106,9 +106,9 @@ def secret(path: str) -> bool:
     return _SECRET.search(path) is not None
 
 
-def gather(found: Iterable[tuple[str, Mistake]]) -> tuple[Mistake, ...]:
+def gather(found: Iterable[tuple[str, ValidationError]]) -> tuple[ValidationError, ...]:
     """(host, mistake) pairs → sorted mistakes, each with all the hosts it was found on."""
-    hosts: dict[Mistake, set[str]] = {}
+    hosts: dict[ValidationError, set[str]] = {}
     for host, mistake in found:
         hosts.setdefault(replace(mistake, hosts=()), set()).update((host, *mistake.hosts))
     return tuple(sorted(replace(mistake, hosts=tuple(sorted(names))) for mistake, names in hosts.items()))

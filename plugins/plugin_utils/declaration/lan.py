@@ -6,14 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .errors import Mistake, Place
+from .errors import ValidationError, VarPath
 from .options import HOST_ACCESS, IPVLAN_FLAG, MACVLAN_MODE, PARENT
 from .topology import Endpoint, Network, Sandbox
 
 PASSTHRU = "passthru"
 
 
-def check_lan(network: Network, named: bool, place: Place) -> None:
+def check_lan(network: Network, named: bool, place: VarPath) -> None:
     """Note what does not go together in a macvlan or ipvlan network; ``named``: it says a parent, if a wrong one."""
     options = place / "driver_opts"
     if not named and not network.internal:
@@ -35,7 +35,7 @@ def check_lan(network: Network, named: bool, place: Place) -> None:
         )
 
 
-def check_parents(networks: Iterable[Network], notes: list[Mistake]) -> None:
+def check_parents(networks: Iterable[Network], notes: list[ValidationError]) -> None:
     """Note networks of a host that want a parent that another one has for itself."""
     seen: dict[str, Network] = {}
     ordered = sorted((item for item in networks if item.on_lan and item.parent), key=lambda item: item.name)
@@ -43,7 +43,7 @@ def check_parents(networks: Iterable[Network], notes: list[Mistake]) -> None:
         other = seen.setdefault(network.parent, network)
         reason = "" if other is network else _why_alone(network) or _why_alone(other)
         if reason:
-            (Place(network.path, notes) / "driver_opts" / PARENT).wrong(
+            (VarPath(network.path, notes) / "driver_opts" / PARENT).wrong(
                 f"The network `{other.name}` ({other.path}) is on that link already, and {reason}.",
                 "Give each a parent of its own, such as a VLAN link (`eth0.10`), or make them one network.",
                 network.parent,
@@ -56,11 +56,11 @@ def _why_alone(network: Network) -> str:
     return "the mode passthru takes the whole link" if network.option(MACVLAN_MODE) == PASSTHRU else ""
 
 
-def check_members(network: Network, members: Sequence[tuple[Sandbox, Endpoint]], notes: list[Mistake]) -> None:
+def check_members(network: Network, members: Sequence[tuple[Sandbox, Endpoint]], notes: list[ValidationError]) -> None:
     """Note endpoints that a host's part of the network cannot have."""
     passthru = network.option(MACVLAN_MODE) == PASSTHRU
     for number, (sandbox, endpoint) in enumerate(members):
-        place = Place(endpoint.path, notes)
+        place = VarPath(endpoint.path, notes)
         if passthru and number:
             place.wrong(
                 f"The network `{network.name}` has the mode passthru, in which one sandbox of a host takes the whole "

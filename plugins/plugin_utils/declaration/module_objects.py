@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
-from .errors import DeclarationError, Mistake, Place
+from .errors import DeclarationError, ValidationError, VarPath
 from .schema import ENTRIES
 from .topology import Host, Sandbox, Topology
 from .validation import plain
@@ -112,7 +112,7 @@ def unpack_declared(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def _plain(value: dict[str, Any]) -> dict[str, Any]:
     """The same in builtin types.  What has none was refused before anything is kept."""
-    result: dict[str, Any] = plain(value, Place("", []))
+    result: dict[str, Any] = plain(value, VarPath("", []))
     return result
 
 
@@ -246,7 +246,7 @@ def explained(error: DeclarationError, alone: Mapping[str, Alone]) -> Declaratio
     )
 
 
-def _whose(mistake: Mistake, alone: Mapping[str, Alone]) -> Iterable[str]:
+def _whose(mistake: ValidationError, alone: Mapping[str, Alone]) -> Iterable[str]:
     for host in mistake.hosts:
         yield from whose(f"{mistake.path} {mistake.problem}", host, alone.get(host, Alone()))
 

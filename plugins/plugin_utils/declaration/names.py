@@ -12,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Optional
 
-from .errors import Place
+from .errors import VarPath
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ PROJECT = Rule(
 )
 
 
-def name(text: str, rule: Rule, place: Place) -> Optional[str]:
+def name(text: str, rule: Rule, place: VarPath) -> Optional[str]:
     """The name if it keeps the rule; otherwise None, and the mistake is noted."""
     if text in rule.taken:
         place.wrong(f"The kernel keeps the name `{text}` for itself.", rule.remedy, text)

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Optional
 
-from .errors import Place
+from .errors import VarPath
 from .topology import TASK, Namespace
 
 _MOST_PIDS = 2**22
@@ -45,7 +45,7 @@ _RULES = {
 """By kind of owner what a reference looks like."""
 
 
-def read_namespace(value: Optional[Mapping[str, Any]], place: Place) -> Namespace:
+def read_namespace(value: Optional[Mapping[str, Any]], place: VarPath) -> Namespace:
     """Whose namespace a sandbox is in; every mistake is noted at its place."""
     found = _one(value, place)
     if found is None:
@@ -54,7 +54,7 @@ def read_namespace(value: Optional[Mapping[str, Any]], place: Place) -> Namespac
     return Namespace(owner, reference) if _fits(owner, reference, reference, place / owner) else Namespace()
 
 
-def read_task_namespace(value: Optional[Mapping[str, Any]], mode: str, replicas: int, place: Place) -> Namespace:
+def read_task_namespace(value: Optional[Mapping[str, Any]], mode: str, replicas: int, place: VarPath) -> Namespace:
     """The same for the tasks of a service: each has one of its own."""
     found = _one(value, place)
     if found is None:
@@ -71,7 +71,7 @@ def read_task_namespace(value: Optional[Mapping[str, Any]], mode: str, replicas:
     return Namespace(owner, reference)
 
 
-def _one(value: Optional[Mapping[str, Any]], place: Place) -> Optional[tuple[str, str]]:
+def _one(value: Optional[Mapping[str, Any]], place: VarPath) -> Optional[tuple[str, str]]:
     given = [(owner, str(reference)) for owner, reference in (value or {}).items() if reference is not None]
     if len(given) > 1:
         place.wrong(
@@ -81,7 +81,7 @@ def _one(value: Optional[Mapping[str, Any]], place: Place) -> Optional[tuple[str
     return given[0] if len(given) == 1 else None
 
 
-def _fits(owner: str, written: str, reference: str, place: Place) -> bool:
+def _fits(owner: str, written: str, reference: str, place: VarPath) -> bool:
     rule = _RULES[owner]
     fits = rule.pattern.fullmatch(reference) is not None and (owner != "pid" or int(reference) <= _MOST_PIDS)
     if not fits:

@@ -21,7 +21,7 @@ from .addresses import (
     why_not,
     within,
 )
-from .errors import Place
+from .errors import VarPath
 from .lan import check_lan
 from .names import OBJECT, name
 from .options import ENABLE, PARENT, check_options, enabled, read_options
@@ -46,7 +46,7 @@ _DEFAULT_GATEWAYS = ("DefaultGatewayIPv4", "DefaultGatewayIPv6")
 """Docker's names of aux addresses that are the sandboxes' gateways instead of the bridge's own address."""
 
 
-def read_network(key: str, value: Mapping[str, Any], place: Place) -> Network:
+def read_network(key: str, value: Mapping[str, Any], place: VarPath) -> Network:
     """Read what a network says; every mistake is noted at its place."""
     if key in PREDEFINED:
         place.wrong(
@@ -86,7 +86,7 @@ def read_network(key: str, value: Mapping[str, Any], place: Place) -> Network:
     return network
 
 
-def _check_whole(network: Network, named: bool, place: Place) -> None:
+def _check_whole(network: Network, named: bool, place: VarPath) -> None:
     """Note what does not go together."""
     driver = network.driver
     if network.encrypted and driver in LOCAL_DRIVERS:
@@ -117,7 +117,7 @@ def _check_whole(network: Network, named: bool, place: Place) -> None:
 
 
 def _families(
-    value: Mapping[str, Any], driver: str, options: Pairs, ipam: tuple[IpamConfig, ...], place: Place
+    value: Mapping[str, Any], driver: str, options: Pairs, ipam: tuple[IpamConfig, ...], place: VarPath
 ) -> tuple[bool, bool]:
     """Whether the network has IPv4 and IPv6; an IPv6 subnet implies the latter."""
     found = {}
@@ -139,7 +139,7 @@ def _families(
     return found[4], found[6]
 
 
-def _driver(value: Optional[str], place: Place) -> str:
+def _driver(value: Optional[str], place: VarPath) -> str:
     """The driver; ``?`` stands for one that nobody knows, of which nothing more can be said."""
     if value is None or value in DRIVERS or OF_A_COLLECTION.fullmatch(value):
         return value or "bridge"
@@ -148,7 +148,7 @@ def _driver(value: Optional[str], place: Place) -> str:
     return "?"
 
 
-def _ipam(value: Mapping[str, Any], driver: str, place: Place) -> tuple[IpamConfig, ...]:
+def _ipam(value: Mapping[str, Any], driver: str, place: VarPath) -> tuple[IpamConfig, ...]:
     short = value.get("subnet")
     long = (value.get("ipam") or {}).get("config")
     if short is not None and long is not None:
@@ -160,7 +160,7 @@ def _ipam(value: Mapping[str, Any], driver: str, place: Place) -> tuple[IpamConf
         entries = [
             (entry, place / "ipam" / "config" / index) for index, entry in enumerate(long or ()) if entry is not None
         ]
-    subnets: list[tuple[Subnet, Place]] = []
+    subnets: list[tuple[Subnet, VarPath]] = []
     configs = []
     for entry, spot in entries:
         where = spot if short is not None else spot / "subnet"
@@ -177,14 +177,14 @@ def _ipam(value: Mapping[str, Any], driver: str, place: Place) -> tuple[IpamConf
     return tuple(configs)
 
 
-def _apart(subnet: Subnet, others: list[tuple[Subnet, Place]], place: Place) -> None:
+def _apart(subnet: Subnet, others: list[tuple[Subnet, VarPath]], place: VarPath) -> None:
     for other, where in others:
         if overlap(subnet, other):
             place.wrong(f"The subnet overlaps {other} ({where.path}).", "Make them distinct.", str(subnet))
             return
 
 
-def _one_each(subnets: list[tuple[Subnet, Place]]) -> None:
+def _one_each(subnets: list[tuple[Subnet, VarPath]]) -> None:
     seen: set[int] = set()
     for subnet, place in subnets:
         if subnet.version in seen:
@@ -196,7 +196,7 @@ def _one_each(subnets: list[tuple[Subnet, Place]]) -> None:
         seen.add(subnet.version)
 
 
-def _config(entry: Mapping[str, Any], subnet: Subnet, driver: str, place: Place) -> IpamConfig:
+def _config(entry: Mapping[str, Any], subnet: Subnet, driver: str, place: VarPath) -> IpamConfig:
     gateway = None
     if entry.get("gateway") is not None:
         gateway = _host_of(entry["gateway"], subnet, place / "gateway")
@@ -210,7 +210,7 @@ def _config(entry: Mapping[str, Any], subnet: Subnet, driver: str, place: Place)
     return config
 
 
-def _host_of(text: str, subnet: Subnet, place: Place) -> Optional[Address]:
+def _host_of(text: str, subnet: Subnet, place: VarPath) -> Optional[Address]:
     address = read_address(text, place, subnet.version)
     problem = why_not(address, subnet) if address else ""
     if problem:
@@ -219,7 +219,7 @@ def _host_of(text: str, subnet: Subnet, place: Place) -> Optional[Address]:
     return address
 
 
-def _range(text: str, subnet: Subnet, place: Place) -> Optional[Subnet]:
+def _range(text: str, subnet: Subnet, place: VarPath) -> Optional[Subnet]:
     prefix = read_prefix(text, place)
     if prefix is None:
         return None
@@ -229,7 +229,7 @@ def _range(text: str, subnet: Subnet, place: Place) -> Optional[Subnet]:
     return prefix
 
 
-def _aux(entries: Mapping[str, Any], subnet: Subnet, gateway: Optional[Address], place: Place) -> Pairs:
+def _aux(entries: Mapping[str, Any], subnet: Subnet, gateway: Optional[Address], place: VarPath) -> Pairs:
     found: dict[Address, str] = {}
     for key, text in sorted(entries.items()):
         address = _host_of(text, subnet, place / key) if text is not None else None

@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, Optional
 
 from .addresses import family_of, read_address, why_unusable
-from .errors import Place
+from .errors import VarPath
 from .names import LINK, LINK_PREFIX, name
 from .ports import why_no_binding
 from .topology import Network, Pairs
 from .validation import did_you_mean
 from .values import scalar
 
-Reader = Callable[[str, Place], str]
+Reader = Callable[[str, VarPath], str]
 """The option's text in one form, empty if it is wrong, which is noted."""
 
 _SMALLEST_MTU, _LARGEST_MTU = 68, 65535
@@ -26,7 +26,7 @@ _TRUE, _FALSE = ("1", "t", "true", "yes"), ("0", "f", "false", "no")
 _MODES = ("nat", "nat-unprotected", "routed", "isolated")
 
 
-def _boolean(text: str, place: Place) -> str:
+def _boolean(text: str, place: VarPath) -> str:
     if text.lower() in (*_TRUE, *_FALSE):
         return "true" if text.lower() in _TRUE else "false"
     place.wrong("This must be true or false.", "Write true or false.", text)
@@ -34,7 +34,7 @@ def _boolean(text: str, place: Place) -> str:
 
 
 def _number(smallest: int, largest: int) -> Reader:
-    def read(text: str, place: Place) -> str:
+    def read(text: str, place: VarPath) -> str:
         if text.isascii() and text.isdigit() and len(text) < 9 and smallest <= int(text) <= largest:
             return str(int(text))
         place.wrong(f"This is a number from {smallest} to {largest}.", f"Write for example {largest}.", text)
@@ -43,7 +43,7 @@ def _number(smallest: int, largest: int) -> Reader:
     return read
 
 
-def _mtu(text: str, place: Place) -> str:
+def _mtu(text: str, place: VarPath) -> str:
     if text.isascii() and text.isdigit() and len(text) < 9:
         number = int(text)
         if number == 0 or _SMALLEST_MTU <= number <= _LARGEST_MTU:
@@ -54,27 +54,27 @@ def _mtu(text: str, place: Place) -> str:
     return ""
 
 
-def _link(text: str, place: Place) -> str:
+def _link(text: str, place: VarPath) -> str:
     return name(text, LINK, place) or ""
 
 
-def _links(text: str, place: Place) -> str:
+def _links(text: str, place: VarPath) -> str:
     found = [name(part, LINK, place) for part in text.split(":")]
     return ":".join(dict.fromkeys(link for link in found if link))
 
 
-def _prefix(text: str, place: Place) -> str:
+def _prefix(text: str, place: VarPath) -> str:
     return name(text, LINK_PREFIX, place) or ""
 
 
-def _mode(text: str, place: Place) -> str:
+def _mode(text: str, place: VarPath) -> str:
     if text in _MODES:
         return text
     place.wrong("There is no such gateway mode.", did_you_mean(text, _MODES, f"It is {' or '.join(_MODES)}."), text)
     return ""
 
 
-def _binding(text: str, place: Place) -> str:
+def _binding(text: str, place: VarPath) -> str:
     address = read_address(text.removeprefix("[").removesuffix("]"), place, 0)
     reason = why_no_binding(address) if address else ""
     if reason:
@@ -83,7 +83,7 @@ def _binding(text: str, place: Place) -> str:
 
 
 def _source(family: int) -> Reader:
-    def read(text: str, place: Place) -> str:
+    def read(text: str, place: VarPath) -> str:
         address = read_address(text, place, family)
         reason = why_unusable(address) if address else ""
         if reason:
@@ -121,7 +121,7 @@ BRIDGE_OPTIONS: dict[str, Reader] = {
 """What a bridge network understands, and how its text is checked and put in one form."""
 
 
-def _vni(text: str, place: Place) -> str:
+def _vni(text: str, place: VarPath) -> str:
     if "," in text:
         place.wrong(
             "An overlay has one VNI, whatever number of subnets it has.", "Write the first of them alone.", text
@@ -130,7 +130,7 @@ def _vni(text: str, place: Place) -> str:
     return _number(1, 2**24 - 1)(text, place)
 
 
-def _encrypted(text: str, place: Place) -> str:
+def _encrypted(text: str, place: VarPath) -> str:
     place.wrong("Encryption is a key of the network itself.", "Write `encrypted: true` beside driver_opts.", text)
     return ""
 
@@ -154,7 +154,7 @@ _LARGEST_VLAN = 4094
 
 
 def _word(noun: str, words: tuple[str, ...]) -> Reader:
-    def read(text: str, place: Place) -> str:
+    def read(text: str, place: VarPath) -> str:
         if text in words:
             return text
         place.wrong(f"There is no such {noun}.", did_you_mean(text, words, f"It is {' or '.join(words)}."), text)
@@ -163,7 +163,7 @@ def _word(noun: str, words: tuple[str, ...]) -> Reader:
     return read
 
 
-def _parent(text: str, place: Place) -> str:
+def _parent(text: str, place: VarPath) -> str:
     if text == "lo":
         place.wrong("The loopback leads to no network.", "Write the link that does, like `eth0`.", text)
         return ""
@@ -207,7 +207,7 @@ _OPTIONS = {
 """What a network of each driver understands."""
 
 
-def read_options(options: Mapping[str, Any], driver: str, place: Place) -> Pairs:
+def read_options(options: Mapping[str, Any], driver: str, place: VarPath) -> Pairs:
     """Options as sorted pairs; wrong ones of a driver whose options are known are noted and left out."""
     found = {key: scalar(value) for key, value in options.items() if value is not None}
     if driver not in _OPTIONS:
@@ -225,7 +225,7 @@ def read_options(options: Mapping[str, Any], driver: str, place: Place) -> Pairs
     return tuple(sorted((key, text) for key, text in known.items() if text))
 
 
-def enabled(family: int, options: Pairs, said: Optional[bool], place: Place) -> Optional[bool]:
+def enabled(family: int, options: Pairs, said: Optional[bool], place: VarPath) -> Optional[bool]:
     """Whether a network is said to have a family, by its key or by the option of the same meaning; None if neither."""
     text = dict(options).get(ENABLE[family])
     if text is None:
@@ -238,7 +238,7 @@ def enabled(family: int, options: Pairs, said: Optional[bool], place: Place) -> 
     return text == "true"
 
 
-def check_options(network: Network, place: Place) -> None:
+def check_options(network: Network, place: VarPath) -> None:
     """Note options of a bridge network that contradict each other, or the network."""
     options = dict(network.driver_opts)
     for family, key in MODE.items():
@@ -260,7 +260,7 @@ def check_options(network: Network, place: Place) -> None:
         _check_unfiltered(network, options, place)
 
 
-def _check_source(network: Network, family: int, mode: str, place: Place) -> None:
+def _check_source(network: Network, family: int, mode: str, place: VarPath) -> None:
     source = network.option(SOURCE[family])
     if source and not network.has(family):
         (place / SOURCE[family]).wrong(f"The network has no IPv{family}.", "Leave the option out.", source)
@@ -272,7 +272,7 @@ def _check_source(network: Network, family: int, mode: str, place: Place) -> Non
         )
 
 
-def _check_unfiltered(network: Network, options: Mapping[str, str], place: Place) -> None:
+def _check_unfiltered(network: Network, options: Mapping[str, str], place: VarPath) -> None:
     """With ``firewall: none`` there is nothing that could do what these options say."""
     for key, text in options.items():
         if (

@@ -11,7 +11,7 @@ from ipaddress import IPv6Address
 from typing import Any, Optional
 
 from .addresses import Address, read_address, why_unusable
-from .errors import Place
+from .errors import VarPath
 from .topology import Port
 
 Range = tuple[int, int]
@@ -22,7 +22,7 @@ _PROTOCOLS = ("tcp", "udp", "sctp")
 _EPHEMERAL = "There is no published port, and one chosen at run time could not be in an inventory."
 
 
-def read_ports(value: Any, place: Place, service: bool = False) -> Iterator[Port]:
+def read_ports(value: Any, place: VarPath, service: bool = False) -> Iterator[Port]:
     """The ports that are right; every mistake is noted at its place.
 
     Those of a service are published on all hosts (mode ingress) unless they say otherwise.
@@ -44,7 +44,7 @@ def read_ports(value: Any, place: Place, service: bool = False) -> Iterator[Port
             yield replace(port, mode="ingress") if service and mode != "host" else port
 
 
-def _unquoted(number: int, place: Place) -> None:
+def _unquoted(number: int, place: VarPath) -> None:
     """To YAML 1.1 an unquoted ``22:22`` is a number of base 60."""
     example = f"{number // 60}:{number % 60:02}" if number >= 600 else "8080:80"
     place.wrong(
@@ -54,7 +54,7 @@ def _unquoted(number: int, place: Place) -> None:
     )
 
 
-def _short(text: str, place: Place) -> Optional[Port]:
+def _short(text: str, place: VarPath) -> Optional[Port]:
     """``[hostIP:][hostPort|range:]ctrPort[-range][/protocol]``."""
     body, slash, protocol = text.partition("/")
     if slash and protocol.lower() not in _PROTOCOLS:
@@ -70,7 +70,7 @@ def _short(text: str, place: Place) -> Optional[Port]:
     return _port(target, published, protocol.lower() or "tcp", match[1] if match else host_ip, place, place, text)
 
 
-def _long(item: Mapping[str, Any], place: Place) -> Optional[Port]:
+def _long(item: Mapping[str, Any], place: VarPath) -> Optional[Port]:
     if item.get("target") is None:
         place.wrong("There is no target.", "Write for example `{target: 80, published: 8080}`.")
         return None
@@ -80,7 +80,7 @@ def _long(item: Mapping[str, Any], place: Place) -> Optional[Port]:
 
 
 def _port(
-    target: str, published: str, protocol: str, host_ip: str, place: Place, where: Place, text: Optional[str]
+    target: str, published: str, protocol: str, host_ip: str, place: VarPath, where: VarPath, text: Optional[str]
 ) -> Optional[Port]:
     """``place`` is the port's own, ``where`` that of its address; ``text`` is what to show of it."""
     inner = _range(target, "target", place, text)
@@ -101,7 +101,7 @@ def _example(target: str, protocol: str, text: Optional[str]) -> str:
     return f'like "{published}:{target}{"" if protocol == "tcp" else "/" + protocol}"'
 
 
-def _range(text: str, noun: str, place: Place, whole: Optional[str]) -> Optional[Range]:
+def _range(text: str, noun: str, place: VarPath, whole: Optional[str]) -> Optional[Range]:
     match = _RANGE.fullmatch(text)
     value = text if whole is None else whole
     if not match:
@@ -118,7 +118,7 @@ def _range(text: str, noun: str, place: Place, whole: Optional[str]) -> Optional
     return first, last
 
 
-def _equal(target: Range, published: Range, place: Place, text: Optional[str]) -> bool:
+def _equal(target: Range, published: Range, place: VarPath, text: Optional[str]) -> bool:
     inside, outside = target[1] - target[0], published[1] - published[0]
     if inside == outside:
         return True
@@ -133,7 +133,7 @@ def _equal(target: Range, published: Range, place: Place, text: Optional[str]) -
     return False
 
 
-def _binding(text: str, place: Place, whole: Optional[str]) -> Optional[str]:
+def _binding(text: str, place: VarPath, whole: Optional[str]) -> Optional[str]:
     """The address of the host that a port is published at."""
     address = _parse(text, place, whole)
     if address is None:
@@ -145,9 +145,9 @@ def _binding(text: str, place: Place, whole: Optional[str]) -> Optional[str]:
     return str(address)
 
 
-def _parse(text: str, place: Place, whole: Optional[str]) -> Optional[Address]:
+def _parse(text: str, place: VarPath, whole: Optional[str]) -> Optional[Address]:
     notes: list[Any] = []
-    address = read_address(text, Place("", notes), 0)
+    address = read_address(text, VarPath("", notes), 0)
     if address is None:
         place.wrong(
             f"`{text[:45]}` is not an address of the host.",

@@ -15,7 +15,7 @@ from typing import Any, Optional, Union
 from . import unsupported
 from .cross_checks import Draft, check
 from .egress import with_egress
-from .errors import DeclarationError, Mistake, NothingDeclared, Place, gather
+from .errors import DeclarationError, NothingDeclared, ValidationError, VarPath, gather
 from .ingress import INGRESS, ingress_network, ingress_sandbox, mesh_ports
 from .module_objects import Alone, connected, kind_of, place_of
 from .networks import PREDEFINED_BRIDGE, read_network
@@ -91,7 +91,7 @@ class _Reading:
 
     result: Union[Network, Sandbox, Service, None]
     sound: bool
-    mistakes: tuple[Mistake, ...]
+    mistakes: tuple[ValidationError, ...]
 
 
 class _Reader:
@@ -100,7 +100,7 @@ class _Reader:
     def __init__(
         self, places: Optional[frozenset[str]], groups: Mapping[str, Sequence[str]], alone: Mapping[str, Alone]
     ) -> None:
-        self.found: list[tuple[str, Mistake]] = []
+        self.found: list[tuple[str, ValidationError]] = []
         self.declared = False
         self._places = places
         self._groups = groups
@@ -110,7 +110,7 @@ class _Reader:
 
     def host(self, name: str, variables: Mapping[str, Any]) -> Draft:
         """Read one host's variables."""
-        notes: list[Mistake] = []
+        notes: list[ValidationError] = []
         alone = self._alone.get(name, Alone())
         entries = _with_alone(self._entries(variables, notes), alone)
         settings = _settings(variables, notes)
@@ -144,7 +144,9 @@ class _Reader:
         broken = frozenset(key for key, reading in networks.items() if not reading.sound)
         return Draft(host, frozenset({*networks, *found}), broken)
 
-    def _entries(self, variables: Mapping[str, Any], notes: list[Mistake]) -> dict[str, dict[str, tuple[str, Any]]]:
+    def _entries(
+        self, variables: Mapping[str, Any], notes: list[ValidationError]
+    ) -> dict[str, dict[str, tuple[str, Any]]]:
         """``cnm_networks`` and all ``cnm_networks_SUFFIX``, and so on → {kind: {name: (variable, raw value)}}."""
         merged: dict[str, dict[str, tuple[str, Any]]] = {kind: {} for kind in ENTRIES}
         for variable in sorted(variables):
@@ -154,16 +156,16 @@ class _Reader:
                 continue
             self.declared = True
             if not isinstance(value, Mapping):
-                Place(variable, notes).wrong(
+                VarPath(variable, notes).wrong(
                     f"This must be a mapping whose keys are names of {kind.removeprefix(_PREFIX)}.",
                     f"Write `{variable}: {{}}` for none.",
                     value,
                 )
                 continue
             for raw_key, entry in value.items():
-                key = plain_key(raw_key, Place(variable, notes))
+                key = plain_key(raw_key, VarPath(variable, notes))
                 if key in merged[kind]:
-                    (Place(variable, notes) / key).wrong(
+                    (VarPath(variable, notes) / key).wrong(
                         f"`{key[:63]}` is declared in {merged[kind][key][0]} and in {variable}.",
                         "Keep one of them, or rename one.",
                     )
@@ -172,8 +174,8 @@ class _Reader:
         return merged
 
     def _entry(self, kind: str, key: str, variable: str, raw: Any) -> _Reading:
-        notes: list[Mistake] = []
-        place = Place(variable, notes) / key if kind_of(variable) else Place(variable, notes)
+        notes: list[ValidationError] = []
+        place = VarPath(variable, notes) / key if kind_of(variable) else VarPath(variable, notes)
         value = plain({} if raw is None else raw, place)
         if notes:
             return self._read(kind, key, value, place)
@@ -185,7 +187,7 @@ class _Reader:
                 self._fitting.add((kind, said))
         return self._readings[identity]
 
-    def _read(self, kind: str, key: str, raw: Any, place: Place, fits: bool = False) -> _Reading:
+    def _read(self, kind: str, key: str, raw: Any, place: VarPath, fits: bool = False) -> _Reading:
         value = raw if fits else fit(raw, ENTRIES[kind], place)
         if value is None:
             return _Reading(None, False, tuple(place.notes))
@@ -208,7 +210,7 @@ class _Reader:
         named = [host for name in service.placement for host in self._groups.get(name, (name,))]
         return replace(service, placement=tuple(sorted(set(named))))
 
-    def _check_placement(self, service: Mapping[str, Any], place: Place) -> None:
+    def _check_placement(self, service: Mapping[str, Any], place: VarPath) -> None:
         hosts = ((service.get("deploy") or {}).get("placement") or {}).get("hosts") or ()
         for index, name in enumerate(hosts):
             if self._places is not None and name is not None and name not in self._places:
@@ -234,10 +236,10 @@ def _with_alone(
     return result
 
 
-def _settings(variables: Mapping[str, Any], notes: list[Mistake]) -> Settings:
+def _settings(variables: Mapping[str, Any], notes: list[ValidationError]) -> Settings:
     """Read the settings among the variables; a ``cnm_`` variable that nobody knows is noted."""
     known: dict[str, Any] = SETTINGS["properties"]
-    place = Place("", notes)
+    place = VarPath("", notes)
     raw = {}
     for variable in sorted(variables):
         if variable in known:

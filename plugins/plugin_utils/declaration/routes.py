@@ -9,11 +9,11 @@ from ipaddress import ip_address
 from typing import Any, Optional
 
 from .addresses import Address, Subnet, family_of, network_of, read_address, read_prefix, why_not, why_unusable, within
-from .errors import Mistake, Place
+from .errors import ValidationError, VarPath
 from .topology import Endpoint, Network, StaticRoute
 
 
-def read_routes(value: Any, place: Place) -> tuple[StaticRoute, ...]:
+def read_routes(value: Any, place: VarPath) -> tuple[StaticRoute, ...]:
     """A list of mappings with destination and gateway, sorted; every mistake is noted at its place."""
     found: dict[str, StaticRoute] = {}
     for index, item in enumerate(value or ()):
@@ -28,7 +28,7 @@ def read_routes(value: Any, place: Place) -> tuple[StaticRoute, ...]:
     return tuple(sorted(found.values(), key=lambda route: route.destination))
 
 
-def _route(item: Mapping[str, Any], place: Place) -> Optional[StaticRoute]:
+def _route(item: Mapping[str, Any], place: VarPath) -> Optional[StaticRoute]:
     for key, example in (("destination", "10.9.0.0/16"), ("gateway", "10.0.0.254")):
         if item.get(key) is None:
             place.wrong(f"The route has no {key}.", f"Write for example `{key}: {example}`.")
@@ -41,7 +41,7 @@ def _route(item: Mapping[str, Any], place: Place) -> Optional[StaticRoute]:
     return StaticRoute(str(destination), str(gateway))
 
 
-def _destination(text: str, place: Place) -> Optional[Subnet]:
+def _destination(text: str, place: VarPath) -> Optional[Subnet]:
     if text == "default" or text.endswith("/0"):
         place.wrong(
             "The default route is not a static one.",
@@ -58,13 +58,13 @@ def _destination(text: str, place: Place) -> Optional[Subnet]:
     return prefix
 
 
-def check_routes(network: Network, place: Place) -> None:
+def check_routes(network: Network, place: VarPath) -> None:
     """Note routes of a network that it cannot have."""
     for route in network.routes:
         _check(route, network, place)
 
 
-def check_endpoint(endpoint: Endpoint, network: Network, place: Place) -> None:
+def check_endpoint(endpoint: Endpoint, network: Network, place: VarPath) -> None:
     """Note routes of an endpoint that its network cannot have."""
     for route in endpoint.routes:
         _check(route, network, place)
@@ -72,7 +72,7 @@ def check_endpoint(endpoint: Endpoint, network: Network, place: Place) -> None:
             place.wrong("The gateway is the sandbox's own address.", "Leave the route out.", route.gateway)
 
 
-def _check(route: StaticRoute, network: Network, place: Place) -> None:
+def _check(route: StaticRoute, network: Network, place: VarPath) -> None:
     family = family_of(route.gateway)
     if not network.has(family):
         place.wrong(f"The network `{network.name}` has no IPv{family}.", "Leave the route out.", route.destination)
@@ -114,12 +114,12 @@ def _why_no_gateway(gateway: Address, subnets: Sequence[Subnet]) -> str:
     return "" if "" in problems else problems[0]
 
 
-def check_together(endpoints: Sequence[tuple[Endpoint, Network]], notes: list[Mistake]) -> None:
+def check_together(endpoints: Sequence[tuple[Endpoint, Network]], notes: list[ValidationError]) -> None:
     """Note routes of one sandbox's endpoints that stand in each other's way."""
     seen: dict[str, str] = {}
     subnets = [(network_of(config.subnet), network) for _endpoint, network in endpoints for config in network.ipam]
     for endpoint, network in endpoints:
-        place = Place(endpoint.path, notes)
+        place = VarPath(endpoint.path, notes)
         for destination in sorted(_effective(endpoint, network)):
             prefix = network_of(destination)
             other = next((net for subnet, net in subnets if net is not network and within(prefix, subnet)), None)

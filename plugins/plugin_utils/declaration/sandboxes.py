@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
 from .addresses import read_address, read_mac
-from .errors import Place
+from .errors import VarPath
 from .names import DNS_NAME, HOSTNAME, LINK, OBJECT, RESOLVER_OPTION, SEARCH_DOMAIN, Rule, name
 from .namespaces import read_namespace
 from .ports import read_ports
@@ -26,7 +26,7 @@ ENDPOINT_OPTIONS = (_IFNAME, SYSCTLS)
 _MODES = ((Endpoint("host"),), (Endpoint("none"),))
 
 
-def read_sandbox(key: str, value: Mapping[str, Any], place: Place) -> Sandbox:
+def read_sandbox(key: str, value: Mapping[str, Any], place: VarPath) -> Sandbox:
     """Read what a sandbox says; every mistake is noted at its place.
 
     ``networks: [host]`` and ``networks: [none]`` are the ``network_mode`` of that name; with neither it is on the
@@ -65,7 +65,7 @@ def read_sandbox(key: str, value: Mapping[str, Any], place: Place) -> Sandbox:
     )
 
 
-def _endpoints(networks: Any, place: Place) -> tuple[Endpoint, ...]:
+def _endpoints(networks: Any, place: VarPath) -> tuple[Endpoint, ...]:
     if isinstance(networks, Mapping):
         return tuple(_endpoint(key, options or {}, place / key) for key, options in networks.items())
     found: dict[str, Endpoint] = {}
@@ -79,7 +79,7 @@ def _endpoints(networks: Any, place: Place) -> tuple[Endpoint, ...]:
     return tuple(found.values())
 
 
-def _endpoint(network: str, options: Mapping[str, Any], place: Place) -> Endpoint:
+def _endpoint(network: str, options: Mapping[str, Any], place: VarPath) -> Endpoint:
     mac, link = options.get("mac_address"), options.get("interface_name")
     if network == "bridge":
         options = _of_the_predefined(options, place)
@@ -102,7 +102,7 @@ def _endpoint(network: str, options: Mapping[str, Any], place: Place) -> Endpoin
     )
 
 
-def _of_the_predefined(options: Mapping[str, Any], place: Place) -> Mapping[str, Any]:
+def _of_the_predefined(options: Mapping[str, Any], place: VarPath) -> Mapping[str, Any]:
     """The options without those that, as in Docker, only networks of one's own have."""
     for key in ("ipv4_address", "ipv6_address", "aliases"):
         if options.get(key):
@@ -115,14 +115,14 @@ def _of_the_predefined(options: Mapping[str, Any], place: Place) -> Mapping[str,
     return options
 
 
-def _address(options: Mapping[str, Any], family: int, place: Place) -> Optional[str]:
+def _address(options: Mapping[str, Any], family: int, place: VarPath) -> Optional[str]:
     key = f"ipv{family}_address"
     text = options.get(key)
     address = read_address(text, place / key, family) if text is not None else None
     return str(address) if address else None
 
 
-def _link(link: Optional[str], option: str, place: Place) -> Optional[str]:
+def _link(link: Optional[str], option: str, place: VarPath) -> Optional[str]:
     """The link's name, by its key or by the driver option of the same meaning."""
     if not option:
         return link
@@ -132,13 +132,13 @@ def _link(link: Optional[str], option: str, place: Place) -> Optional[str]:
     return link or other
 
 
-def _names(value: Any, rule: Rule, place: Place) -> tuple[str, ...]:
+def _names(value: Any, rule: Rule, place: VarPath) -> tuple[str, ...]:
     """Names in the order written, each once."""
     checked = [name(text, rule, at(place, index)) for index, text in texts(value)]
     return tuple(dict.fromkeys(text for text in checked if text is not None))
 
 
-def _resolvers(value: Any, place: Place) -> Iterator[str]:
+def _resolvers(value: Any, place: VarPath) -> Iterator[str]:
     for index, text in texts(value):
         address = read_address(text, at(place, index), 0)
         if str(address) == _OWN_RESOLVER:
@@ -151,7 +151,7 @@ def _resolvers(value: Any, place: Place) -> Iterator[str]:
             yield str(address)
 
 
-def _extra_hosts(value: Any, place: Place) -> Pairs:
+def _extra_hosts(value: Any, place: VarPath) -> Pairs:
     """(name, address) pairs, sorted; a name with several addresses has several pairs."""
     found = set()
     for host, text, spot in _host_entries(value, place):
@@ -162,7 +162,7 @@ def _extra_hosts(value: Any, place: Place) -> Pairs:
     return tuple(sorted(found))
 
 
-def _host_entries(value: Any, place: Place) -> Iterator[tuple[str, str, Place]]:
+def _host_entries(value: Any, place: VarPath) -> Iterator[tuple[str, str, VarPath]]:
     """(name, address text, place) of both forms: a mapping, or a list of ``name=address`` and ``name:address``."""
     if isinstance(value, Mapping):
         for host, addresses in value.items():

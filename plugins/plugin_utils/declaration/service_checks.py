@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from .cross_checks import Draft, Found, Member, distinct_claims, fits
-from .errors import Mistake, Place, name_hosts
+from .errors import ValidationError, VarPath, name_hosts
 from .ingress import INGRESS, SANDBOX, mesh_ports
 from .services import task_name, task_number
 from .topology import Endpoint, Port, Sandbox, Service
@@ -48,7 +48,7 @@ def check_services(drafts: Sequence[Draft]) -> Found:
     for name, pairs in sorted(found.items()):
         yield from _same_everywhere(name, pairs)
         whole = _Everywhere(pairs[0][1], tuple(draft for draft, _service in pairs))
-        notes: list[Mistake] = []
+        notes: list[ValidationError] = []
         _check_hosts(whole, [draft.host.name for draft in drafts], notes)
         yield from ((whole.first, mistake) for mistake in notes)
         for draft in whole.drafts:
@@ -66,7 +66,7 @@ def check_services(drafts: Sequence[Draft]) -> Found:
         yield _declaring(drafts, service), mistake
 
 
-def _published_twice(services: Sequence[Service]) -> Iterator[tuple[Service, Mistake]]:
+def _published_twice(services: Sequence[Service]) -> Iterator[tuple[Service, ValidationError]]:
     """Ports of every host that are two services', or twice one's; in the mesh they would be the same sandbox's."""
     seen: list[tuple[str, Port]] = []
     for service in services:
@@ -78,7 +78,7 @@ def _published_twice(services: Sequence[Service]) -> Iterator[tuple[Service, Mis
                     problem = (
                         f"Port {port.published[0]}/{port.protocol} of every host is published already, by {place}."
                     )
-                    yield service, Mistake(port.path, problem, "Publish another port.")
+                    yield service, ValidationError(port.path, problem, "Publish another port.")
                     break
             seen.append((port.path, port))
 
@@ -89,7 +89,7 @@ def _one_ingress_mode(drafts: Sequence[Draft]) -> Found:
         hosts.setdefault(draft.host.settings.ingress_mode, []).append(draft.host.name)
     if len(hosts) > 1:
         said = " and ".join(f"{mode} on {name_hosts(names)}" for mode, names in sorted(hosts.items()))
-        mistake = Mistake(
+        mistake = ValidationError(
             "cnm_ingress_mode",
             f"Services publish ports on every host, so it must be the same on every host; it is {said}.",
             "Set it once, in the group_vars of all hosts of the topology.",
@@ -97,17 +97,17 @@ def _one_ingress_mode(drafts: Sequence[Draft]) -> Found:
         yield from ((draft.host.name, mistake) for draft in drafts)
 
 
-def _named_like_tasks(services: Sequence[Service]) -> Iterator[tuple[Service, Mistake]]:
+def _named_like_tasks(services: Sequence[Service]) -> Iterator[tuple[Service, ValidationError]]:
     """Services that have the name of another's task."""
     known = {service.name: service for service in services}
     for service in services:
         before, _dot, number = service.name.rpartition(".")
         if before in known and number.isdigit():
             problem = f"This is the name of a task of the service `{before}` ({known[before].path})."
-            yield service, Mistake(service.path, problem, "Give one of them another name.")
+            yield service, ValidationError(service.path, problem, "Give one of them another name.")
 
 
-def _distinct_ports(services: Sequence[Service]) -> Iterator[tuple[Service, Mistake]]:
+def _distinct_ports(services: Sequence[Service]) -> Iterator[tuple[Service, ValidationError]]:
     """Ports of every host that are told apart by the host's address alone: behind it the number says which it is."""
     every = [
         (service, index, port)
@@ -124,7 +124,7 @@ def _distinct_ports(services: Sequence[Service]) -> Iterator[tuple[Service, Mist
                     f"Port {port.published[0]}/{port.protocol} of every host leads to one place whatever the address, "
                     f"and {other.path}.ports[{number}] leads to another."
                 )
-                yield service, Mistake(f"{service.path}.ports[{index}]", problem, "Publish another port.")
+                yield service, ValidationError(f"{service.path}.ports[{index}]", problem, "Publish another port.")
                 break
 
 
@@ -135,7 +135,7 @@ def _same_everywhere(name: str, pairs: Sequence[tuple[Draft, Service]]) -> Found
             hosts.setdefault(getattr(service, key), []).append(draft.host.name)
         if len(hosts) > 1:
             said = " and ".join(sorted(f"one thing on {name_hosts(names)}" for names in hosts.values()))
-            mistake = Mistake(
+            mistake = ValidationError(
                 f"{pairs[0][1].path}.{key}",
                 f"The service `{name}` must say the same on every host; it says {said}.",
                 "Declare it once, in the group_vars of a group that has all these hosts.",
@@ -143,8 +143,8 @@ def _same_everywhere(name: str, pairs: Sequence[tuple[Draft, Service]]) -> Found
             yield from ((draft.host.name, mistake) for draft, _service in pairs)
 
 
-def _check_hosts(whole: _Everywhere, every: Sequence[str], notes: list[Mistake]) -> None:
-    service, place = whole.service, Place(whole.service.path, notes)
+def _check_hosts(whole: _Everywhere, every: Sequence[str], notes: list[ValidationError]) -> None:
+    service, place = whole.service, VarPath(whole.service.path, notes)
     tasks = len(whole.hosts) if service.mode == "global" else service.replicas
     if not whole.hosts and service.replicas:
         (place / "deploy" / "placement" / "hosts").wrong(
@@ -167,11 +167,11 @@ def _check_hosts(whole: _Everywhere, every: Sequence[str], notes: list[Mistake])
             )
 
 
-def _networks(draft: Draft, service: Service) -> Iterator[Mistake]:
+def _networks(draft: Draft, service: Service) -> Iterator[ValidationError]:
     """The networks that tasks on a host would be on."""
-    notes: list[Mistake] = []
+    notes: list[ValidationError] = []
     for item in service.networks:
-        network, place = draft.sound(item.network), Place(item.path, notes)
+        network, place = draft.sound(item.network), VarPath(item.path, notes)
         if item.network == INGRESS:
             place.wrong(
                 "This network is for what comes in by ports of every host; no service is on it by name.",
@@ -196,10 +196,10 @@ def _networks(draft: Draft, service: Service) -> Iterator[Mistake]:
         elif network is not None:
             for number, address in enumerate(item.addresses):
                 endpoint = Endpoint(item.network, ipv4_address=address, path=item.path)
-                told: list[Mistake] = []
-                fits(endpoint, network, Place(item.path, told))
+                told: list[ValidationError] = []
+                fits(endpoint, network, VarPath(item.path, told))
                 spot = f"{item.path}.ipv4_addresses[{number}]"
-                notes += [Mistake(spot, each.problem, each.remedy, each.hosts, each.value) for each in told]
+                notes += [ValidationError(spot, each.problem, each.remedy, each.hosts, each.value) for each in told]
     yield from notes
 
 
@@ -218,7 +218,7 @@ def _distinct_names(drafts: Sequence[Draft], services: dict[str, Service]) -> Fo
                 taken = "the sandbox that the ports of services lead to"
             if taken:
                 problem = f"This is the name of {taken}."
-                yield draft.host.name, Mistake(sandbox.path, problem, "Give the sandbox another name.")
+                yield draft.host.name, ValidationError(sandbox.path, problem, "Give the sandbox another name.")
 
 
 def _distinct_addresses(drafts: Sequence[Draft], services: Sequence[Service]) -> Found:

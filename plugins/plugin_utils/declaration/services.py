@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any, Optional
 
 from .addresses import read_address
-from .errors import Place
+from .errors import VarPath
 from .names import DNS_NAME, HOSTNAME, OBJECT, Rule, name
 from .namespaces import read_task_namespace
 from .ports import read_ports
@@ -25,7 +25,7 @@ SERVICE = Rule(
 _SCHEDULERS = ("rr", "sh")
 
 
-def read_service(key: str, value: Mapping[str, Any], place: Place) -> Service:
+def read_service(key: str, value: Mapping[str, Any], place: VarPath) -> Service:
     """Read what a service says; every mistake is noted at its place."""
     if name(key, SERVICE, place) is not None:
         name(key, HOSTNAME, place)
@@ -73,7 +73,7 @@ def task_number(service: str, task: str) -> Optional[int]:
     return int(number) if before == service and number.isascii() and number.isdigit() and int(number) > 0 else None
 
 
-def _networks(value: Any, place: Place) -> tuple[ServiceNetwork, ...]:
+def _networks(value: Any, place: VarPath) -> tuple[ServiceNetwork, ...]:
     if isinstance(value, Mapping):
         return tuple(_network(key, options or {}, place / key) for key, options in value.items())
     found: dict[str, ServiceNetwork] = {}
@@ -86,7 +86,7 @@ def _networks(value: Any, place: Place) -> tuple[ServiceNetwork, ...]:
     return tuple(found.values())
 
 
-def _network(network: str, options: Mapping[str, Any], place: Place) -> ServiceNetwork:
+def _network(network: str, options: Mapping[str, Any], place: VarPath) -> ServiceNetwork:
     aliases = [name(text, DNS_NAME, at(place / "aliases", index)) for index, text in texts(options.get("aliases"))]
     fixed = []
     for index, text in texts(options.get("ipv4_addresses")):
@@ -98,7 +98,7 @@ def _network(network: str, options: Mapping[str, Any], place: Place) -> ServiceN
     )
 
 
-def _weights(value: Mapping[str, Any], service: str, place: Place) -> tuple[tuple[str, int], ...]:
+def _weights(value: Mapping[str, Any], service: str, place: VarPath) -> tuple[tuple[str, int], ...]:
     for task in value:
         if task_number(service, task) is None:
             (place / task).wrong(

@@ -10,7 +10,7 @@ from typing import Any, Optional
 
 from ...module_utils.plan.marks import DATA_PATH_PORT, LARGEST_DATA_PATH_PORT
 from .addresses import LONGEST_PREFIX, Subnet, overlap, read_address, read_subnet
-from .errors import Place
+from .errors import VarPath
 from .names import PROJECT, name
 from .topology import Settings
 from .validation import did_you_mean
@@ -25,7 +25,7 @@ SHORTEST_SECRET = 16
 _VNIS = re.compile(r"([0-9]{1,8})(?:\s*-\s*([0-9]{1,8}))?")
 
 
-def read_settings(value: Mapping[str, Any], place: Place) -> Settings:
+def read_settings(value: Mapping[str, Any], place: VarPath) -> Settings:
     """Read the settings; every mistake is noted at its variable."""
     defaults = Settings()
     project, underlay = value.get("cnm_project"), value.get("cnm_underlay_address")
@@ -49,7 +49,7 @@ def read_settings(value: Mapping[str, Any], place: Place) -> Settings:
     )
 
 
-def _pools(value: Any, place: Place) -> tuple[tuple[str, int], ...]:
+def _pools(value: Any, place: VarPath) -> tuple[tuple[str, int], ...]:
     """Docker's ``default-address-pools``: (base, size) pairs in the order written."""
     found: list[tuple[Subnet, int]] = []
     for index, pool in enumerate(value or ()):
@@ -80,7 +80,7 @@ def _pools(value: Any, place: Place) -> tuple[tuple[str, int], ...]:
     return tuple((str(base), size) for base, size in found)
 
 
-def _leases(url: str, place: Place) -> str:
+def _leases(url: str, place: VarPath) -> str:
     match = _URL.fullmatch(url)
     if not match:
         place.wrong("This is not the URL of a lease store.", "Write `sqlite:///` and a path.", url)
@@ -100,7 +100,7 @@ def _leases(url: str, place: Place) -> str:
     return url
 
 
-def _overlay_pools(value: Any, place: Place) -> tuple[tuple[str, int], ...]:
+def _overlay_pools(value: Any, place: VarPath) -> tuple[tuple[str, int], ...]:
     """As `_pools`; a text is one base, of which subnets of the usual size are cut."""
     if not isinstance(value, str):
         return _pools(value, place)
@@ -108,7 +108,7 @@ def _overlay_pools(value: Any, place: Place) -> tuple[tuple[str, int], ...]:
     return ((str(base), max(OVERLAY_SIZE[base.version], base.prefixlen)),) if base else ()
 
 
-def _vnis(value: Any, place: Place) -> Optional[tuple[int, int]]:
+def _vnis(value: Any, place: VarPath) -> Optional[tuple[int, int]]:
     """The first VNI, ``first-last``, or a list of both."""
     if value is None:
         return None
@@ -130,7 +130,7 @@ def _vnis(value: Any, place: Place) -> Optional[tuple[int, int]]:
     return None
 
 
-def _port(value: Any, place: Place) -> Optional[int]:
+def _port(value: Any, place: VarPath) -> Optional[int]:
     if value is None:
         return None
     text = str(value)
@@ -144,7 +144,7 @@ def _port(value: Any, place: Place) -> Optional[int]:
     return None
 
 
-def _secret(value: Any, place: Place) -> Optional[str]:
+def _secret(value: Any, place: VarPath) -> Optional[str]:
     """The secret, which is never shown."""
     if value is not None and len(str(value)) < SHORTEST_SECRET:
         place.wrong(

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from typing import Any, Optional
 
-from .errors import Place
+from .errors import VarPath
 from .topology import Pairs
 from .values import at, pairs, texts
 
@@ -20,7 +20,7 @@ OPTION = "com.docker.network.endpoint.sysctls"
 """The driver option of an endpoint that has sysctls of its link."""
 
 
-def read_sysctls(value: Any, place: Place) -> Pairs:
+def read_sysctls(value: Any, place: VarPath) -> Pairs:
     """Parameters of the sandbox's namespace as sorted (dotted name, value); every mistake is noted at its place."""
     in_list = texts(value) if isinstance(value, list) else []
     spots = {text.partition("=")[0]: at(place, index) for index, text in in_list}
@@ -35,7 +35,7 @@ def read_sysctls(value: Any, place: Place) -> Pairs:
     return tuple(sorted(found.items()))
 
 
-def _name(text: str, place: Place) -> Optional[str]:
+def _name(text: str, place: VarPath) -> Optional[str]:
     if not _NAME.fullmatch(text):
         place.wrong(
             "The name of a sysctl has letters, digits, `_` and `-` with dots between them.",
@@ -64,7 +64,7 @@ def _name(text: str, place: Place) -> Optional[str]:
     return name
 
 
-def _value(text: str, place: Place) -> Optional[str]:
+def _value(text: str, place: VarPath) -> Optional[str]:
     """The value with single spaces, as it is compared with the kernel's."""
     if text in ("true", "false"):
         place.wrong("A sysctl is a number or text.", f"Write {int(text == 'true')}.", text)
@@ -75,7 +75,7 @@ def _value(text: str, place: Place) -> Optional[str]:
     return " ".join(text.split())
 
 
-def read_link_sysctls(text: str, place: Place) -> Pairs:
+def read_link_sysctls(text: str, place: VarPath) -> Pairs:
     """Docker's comma list of ``net.ipv4.conf.IFNAME.log_martians=1`` as sorted (name with IFNAME, value)."""
     found: dict[str, str] = {}
     for part in text.split(","):

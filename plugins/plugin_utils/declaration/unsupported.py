@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import Place
+from .errors import VarPath
 from .networks import OF_A_COLLECTION
 from .values import flag
 
@@ -76,7 +76,7 @@ ROWS = (
 # fmt: on
 
 
-def refuse(kind: str, entry: Mapping[str, Any], place: Place) -> None:
+def refuse(kind: str, entry: Mapping[str, Any], place: VarPath) -> None:
     """Note what of an entry of that kind (a declaration's name, or ``settings``) is not there yet."""
     for row in ROWS:
         if row.kind != kind:
@@ -86,7 +86,7 @@ def refuse(kind: str, entry: Mapping[str, Any], place: Place) -> None:
                 where.wrong(row.problem, row.remedy, value)
 
 
-def _walk(value: Any, where: tuple[str, ...], place: Place, key: Any = "") -> Iterator[tuple[Any, Any, Place]]:
+def _walk(value: Any, where: tuple[str, ...], place: VarPath, key: Any = "") -> Iterator[tuple[Any, Any, VarPath]]:
     """(last key, value, place) of whatever stands at the end of the way; what is not there or None is passed over.
 
     A null behind a key of the user's own counts: ``networks: {bridge: }``.

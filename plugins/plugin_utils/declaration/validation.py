@@ -27,7 +27,7 @@ except ImportError:
     """The library the controller's Python lacks, for whoever is about to call `fit`."""
 
 from . import schema as schemas
-from .errors import Place, show, word
+from .errors import VarPath, show, word
 
 _DEEPEST = 12
 _LARGEST = 2**64
@@ -57,7 +57,7 @@ def did_you_mean(text: str, known: Iterable[str], otherwise: str = "") -> str:
     return f"Did you mean `{near}`?" if near else otherwise
 
 
-def plain(value: Any, place: Place, depth: int = 0) -> Any:
+def plain(value: Any, place: VarPath, depth: int = 0) -> Any:
     """The value in builtin types (dict with text keys, list, str, int, float, bool, None).
 
     What is none of these is noted and becomes None.
@@ -85,7 +85,7 @@ def plain(value: Any, place: Place, depth: int = 0) -> Any:
     return None
 
 
-def _plain_text(value: str, place: Place) -> Optional[str]:
+def _plain_text(value: str, place: VarPath) -> Optional[str]:
     text = str.__str__(value)
     if text.isascii():
         return text
@@ -97,14 +97,14 @@ def _plain_text(value: str, place: Place) -> Optional[str]:
     return text
 
 
-def _plain_number(value: int, place: Place) -> Optional[int]:
+def _plain_number(value: int, place: VarPath) -> Optional[int]:
     if abs(value) < _LARGEST:
         return int(value)
     place.wrong("This number is too large.", "If it is meant as text, put it in quotes.")
     return None
 
 
-def _below(place: Place, key: Any) -> Place:
+def _below(place: VarPath, key: Any) -> VarPath:
     return place / (key if isinstance(key, str) else show(key))
 
 
@@ -113,7 +113,7 @@ def plain_name(value: str) -> str:
     return str.__str__(value)
 
 
-def plain_key(key: Any, place: Place) -> str:
+def plain_key(key: Any, place: VarPath) -> str:
     """The key as text; a key that is not text is noted, and read as what it looks like."""
     if isinstance(key, str):
         return _plain_text(key, place / key) or word(str.__str__(key))
@@ -133,7 +133,7 @@ class _Flaw:
     drop: Optional[str] = None
 
 
-def fit(value: Any, schema: schemas.Schema, place: Place) -> Any:
+def fit(value: Any, schema: schemas.Schema, place: VarPath) -> Any:
     """Note where the plain value differs from the schema → the value with None in place of those parts."""
     drops: list[list[Any]] = []
     for error in _validator(schema["title"]).iter_errors(value):

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Optional
 
-from .errors import Place
+from .errors import VarPath
 from .schema import BOOLEAN_WORDS
 from .topology import Pairs
 
@@ -28,7 +28,7 @@ def texts(value: Any) -> list[tuple[Optional[int], str]]:
     return [(index, item) for index, item in enumerate(value) if item is not None]
 
 
-def at(place: Place, index: Optional[int]) -> Place:
+def at(place: VarPath, index: Optional[int]) -> VarPath:
     """The place of an item that `texts` gave."""
     return place if index is None else place / index
 
@@ -38,7 +38,7 @@ def scalar(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def pairs(value: Any, place: Place) -> Pairs:
+def pairs(value: Any, place: VarPath) -> Pairs:
     """A mapping, or a list of ``name=value``, as sorted pairs; a name twice in a list is noted."""
     if isinstance(value, Mapping):
         return tuple(sorted((key, scalar(item)) for key, item in value.items() if item is not None))

@@ -167,7 +167,7 @@ def upstreams(facts: Facts, endpoints: Sequence[PlannedEndpoint]) -> list[str]:
     return [str(ip_address(server)) for server in dict.fromkeys(servers) if _usable(server, reach)]
 
 
-def unheard(facts: Facts, sandboxes: Mapping[str, Sequence[PlannedEndpoint]]) -> list[str]:
+def unreachable_resolver_warnings(facts: Facts, sandboxes: Mapping[str, Sequence[PlannedEndpoint]]) -> list[str]:
     """A sentence that names the sandboxes that have resolvers to ask, their own or the host's, but no way to them."""
     lost: dict[str, list[str]] = {}
     for name, endpoints in sorted(sandboxes.items()):

@@ -8,7 +8,7 @@ from typing import Optional
 
 from ...module_utils.plan.addresses import Address
 from ...module_utils.plan.base import Resource
-from ...module_utils.plan.links import Link, Peer
+from ...module_utils.plan.links import Link, VethPeer
 from ...module_utils.plan.marks import LINK_GROUP, OPEN_GROUP
 from ..declaration.topology import Network
 from ..ipam.identifiers import bridge_name, mac_of, port_group, port_name
@@ -86,7 +86,7 @@ class BridgeDriver:
 
     def endpoint_resources(self, endpoint: PlannedEndpoint) -> list[Resource]:
         network = endpoint.network
-        peer = Peer(
+        peer = VethPeer(
             "",
             port_name(endpoint.id),
             self.bridge(network) or "",

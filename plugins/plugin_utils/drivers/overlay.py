@@ -13,7 +13,7 @@ from typing import Optional
 
 from ...module_utils.plan.addresses import Address, Fdb, Neighbours, Route
 from ...module_utils.plan.base import Resource
-from ...module_utils.plan.links import Link, Namespace, Peer, Port, Vxlan
+from ...module_utils.plan.links import BridgePort, Link, Namespace, VethPeer, Vxlan
 from ...module_utils.plan.marks import ENCRYPTED_PORT
 from ..ipam.addresses import Subnet, network_of
 from ..ipam.identifiers import mac_of, port_group, port_name
@@ -67,7 +67,7 @@ class OverlayDriver:
                 role=f"vxlan/{network.name}",
                 mtu=overlay.mtu,
                 disable_ipv6=True,
-                port=Port(
+                port=BridgePort(
                     bridge,
                     neigh_suppress=True,
                     learning=False,
@@ -88,7 +88,7 @@ class OverlayDriver:
 
     def endpoint_resources(self, endpoint: PlannedEndpoint) -> list[Resource]:
         overlay, _shared = _parts(endpoint.network)
-        peer = Peer(overlay.bridge, port_name(endpoint.id), overlay.bridge, group=port_group(endpoint.network.id))
+        peer = VethPeer(overlay.bridge, port_name(endpoint.id), overlay.bridge, group=port_group(endpoint.network.id))
         return [*veth_resources(endpoint, overlay.mtu, peer), *_other_subnets(endpoint)]
 
 

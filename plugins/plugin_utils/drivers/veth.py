@@ -8,7 +8,7 @@ from typing import Any
 
 from ...module_utils.plan.addresses import Address, Route
 from ...module_utils.plan.base import Resource
-from ...module_utils.plan.links import Link, Peer
+from ...module_utils.plan.links import Link, VethPeer
 from ...module_utils.plan.settings import Sysctl
 from .base import PlannedEndpoint
 
@@ -20,7 +20,7 @@ ON_LINK = {4: "0.0.0.0", 6: "::"}
 """The gateway of a default route that is the link itself, by family."""
 
 
-def veth_resources(endpoint: PlannedEndpoint, mtu: int, peer: Peer) -> list[Resource]:
+def veth_resources(endpoint: PlannedEndpoint, mtu: int, peer: VethPeer) -> list[Resource]:
     """The pair whose far end is ``peer``, and in the sandbox its addresses, routes and parameters."""
     return endpoint_resources(endpoint, "veth", mtu, peer=peer)
 

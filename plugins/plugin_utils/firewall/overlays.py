@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from ...module_utils.plan.forms import address
 from ...module_utils.plan.marks import LINK_GROUP, OPEN_GROUP, request_id
-from ...module_utils.plan.nftables import Chain, Collection
+from ...module_utils.plan.nftables import Chain, NftSet
 from ..drivers.base import PlannedNetwork
 
 _VNI = "@th,96,24"
@@ -20,7 +20,7 @@ _VNI = "@th,96,24"
 _ADDRESS = {4: "ip", 6: "ip6"}
 
 
-def overlay_collections(networks: Sequence[PlannedNetwork]) -> list[Collection]:
+def overlay_collections(networks: Sequence[PlannedNetwork]) -> list[NftSet]:
     """Sets of our VNIs on the host, and of the other hosts that each is heard from; none without an overlay."""
     mine = [(network.overlay, network.shared) for network in networks]
     found = [(overlay, shared) for overlay, shared in mine if overlay is not None and shared is not None]
@@ -29,9 +29,9 @@ def overlay_collections(networks: Sequence[PlannedNetwork]) -> list[Collection]:
     vnis = [overlay.vni for overlay, _shared in found]
     tables = tuple(sorted(shared.table for _overlay, shared in found))
     return [
-        Collection("vnis", f"typeof {_VNI};", tuple(str(vni) for vni in sorted(vnis))),
+        NftSet("vnis", f"typeof {_VNI};", tuple(str(vni) for vni in sorted(vnis))),
         *(
-            Collection(f"vteps{family}", f"typeof {_VNI} . {word} saddr;", tables=tables)
+            NftSet(f"vteps{family}", f"typeof {_VNI} . {word} saddr;", tables=tables)
             for family, word in _ADDRESS.items()
         ),
     ]

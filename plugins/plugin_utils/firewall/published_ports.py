@@ -96,7 +96,7 @@ def taken_ports(ports: Sequence[PublishedPort], facts: Facts) -> list[str]:
     return sorted(set(result))
 
 
-def nobodys(topology: Topology, facts: Mapping[str, Facts]) -> dict[str, list[str]]:
+def unowned_host_ip_errors(topology: Topology, facts: Mapping[str, Facts]) -> dict[str, list[str]]:
     """By host sentences about ports of every host at an address that no host has, once all of them are known."""
     if any(host.name not in facts for host in topology.hosts):
         return {}
@@ -114,7 +114,7 @@ def nobodys(topology: Topology, facts: Mapping[str, Facts]) -> dict[str, list[st
     return result
 
 
-def unpublished(sandboxes: Iterable[Sandbox], ports: Sequence[PublishedPort]) -> list[str]:
+def unroutable_port_errors(sandboxes: Iterable[Sandbox], ports: Sequence[PublishedPort]) -> list[str]:
     """Sentences about ports of tasks that lead nowhere, as no network of the task leads out of the host."""
     done = {port.path for port in ports}
     return sorted(

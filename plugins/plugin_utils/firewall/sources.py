@@ -15,7 +15,7 @@ from ipaddress import IPv6Address, ip_address
 
 from ...module_utils.plan import forms
 from ...module_utils.plan.marks import LINK_GROUP, table_name
-from ...module_utils.plan.nftables import Chain, Collection, Nftables
+from ...module_utils.plan.nftables import Chain, Nftables, NftSet
 from ..declaration.topology import Endpoint, Network
 from ..drivers.base import PlannedEndpoint, PlannedNetwork, by_network
 from ..drivers.bridge import gateway_mode
@@ -197,8 +197,7 @@ def _port_table(place: str, project: str, role: str, endpoints: Sequence[Planned
         name=table_name(project),
         role=role,
         collections=tuple(
-            Collection(f"allowed_{kind}", declaration, tuple(sorted(allowed[kind])))
-            for kind, declaration in _TYPES.items()
+            NftSet(f"allowed_{kind}", declaration, tuple(sorted(allowed[kind]))) for kind, declaration in _TYPES.items()
         ),
         chains=(*_PORT_CHAINS, Chain("prerouting", hook, (first, "goto from_port"))),
     )
@@ -216,7 +215,7 @@ def _spoken(endpoint: PlannedEndpoint) -> Iterable[tuple[str, str]]:
             yield "ipv4", address
 
 
-def _routed_sets(endpoints: Sequence[PlannedEndpoint], forwarded: Mapping[str, set[str]]) -> list[Collection]:
+def _routed_sets(endpoints: Sequence[PlannedEndpoint], forwarded: Mapping[str, set[str]]) -> list[NftSet]:
     elements: dict[int, set[str]] = {family: set() for family in _FAMILIES}
     for endpoint in endpoints:
         link = forms.nft_link(port_name(endpoint.id))
@@ -224,7 +223,7 @@ def _routed_sets(endpoints: Sequence[PlannedEndpoint], forwarded: Mapping[str, s
             text = (forms.prefix if "/" in source else forms.address)(source)
             elements[6 if ":" in source else 4].add(f"{link} . {text}")
     return [
-        Collection(f"routed_ipv{f}", f"type ifname . {_ADDRESS[f]}; flags interval;", tuple(sorted(elements[f])))
+        NftSet(f"routed_ipv{f}", f"type ifname . {_ADDRESS[f]}; flags interval;", tuple(sorted(elements[f])))
         for f in _FAMILIES
     ]
 
@@ -243,7 +242,7 @@ def bridge_table(
     groups = {network.name: port_group(network.id) for network in networks}
     mine = [endpoint for endpoint in endpoints if endpoint.network.name in groups]
     table = _port_table("", project, "bridges", mine, "iifgroup != @networks accept")
-    known = Collection("networks", "type devgroup;", tuple(sorted(map(str, groups.values()))))
+    known = NftSet("networks", "type devgroup;", tuple(sorted(map(str, groups.values()))))
     return _with(table, [known, *_routed_sets(mine, forwarded)])
 
 
@@ -258,7 +257,7 @@ def segment_table(
     return _with(table, _routed_sets(endpoints, forwarded))
 
 
-def _with(table: Nftables, more: Sequence[Collection]) -> Nftables:
+def _with(table: Nftables, more: Sequence[NftSet]) -> Nftables:
     return Nftables(
         table.namespace, table.family, table.name, table.role, (*table.collections, *more), chains=table.chains
     )
@@ -272,19 +271,19 @@ def source_collections(
     behind: Mapping[str, Iterable[str]],
     speakers: Mapping[str, Iterable[str]],
     ports: Iterable[int],
-) -> Iterable[Collection]:
+) -> Iterable[NftSet]:
     """The sets of `source_chains` that no other chain of the host's table has.
 
     ``own`` are the guarded bridges that nobody else has put anybody on; ``behind`` has by bridge the prefixes that its
     sandboxes may send from, beside the network's subnets, ``speakers`` their addresses; ``ports`` are those of UDP by
     which overlays travel.
     """
-    yield Collection("own_bridges", "type ifname;", tuple(sorted(f'"{name}"' for name in own)))
-    yield Collection("data_path", "type inet_service;", tuple(sorted(map(str, ports))))
+    yield NftSet("own_bridges", "type ifname;", tuple(sorted(f'"{name}"' for name in own)))
+    yield NftSet("data_path", "type inet_service;", tuple(sorted(map(str, ports))))
     for family in _FAMILIES:
         kind = f"type {_ADDRESS[family]} . ifname;"
-        yield Collection(f"behind{family}", f"{kind} flags interval;", _at(behind, family))
-        yield Collection(f"speakers{family}", kind, _at(speakers, family))
+        yield NftSet(f"behind{family}", f"{kind} flags interval;", _at(behind, family))
+        yield NftSet(f"speakers{family}", kind, _at(speakers, family))
 
 
 def _at(found: Mapping[str, Iterable[str]], family: int) -> tuple[str, ...]:

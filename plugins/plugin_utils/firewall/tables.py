@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from ...module_utils.plan.forms import link_name, nft_link, quoted
 from ...module_utils.plan.marks import FORWARDED, LINK_GROUP, OPEN_GROUP, OTHERS, table_name
-from ...module_utils.plan.nftables import Chain, Collection, Nftables
+from ...module_utils.plan.nftables import Chain, Nftables, NftSet
 from ..drivers.base import PlannedNetwork
 from ..drivers.bridge import ICC, MASQUERADE, TRUSTED, gateway_mode, is_on, source_address
 from ..facts import Facts
@@ -119,27 +119,27 @@ _TO_HOST = "fib daddr type local jump publish"
 """Nothing but what is meant for the host itself is ever translated (GHSA-jv3w-x3r3-g6rm)."""
 
 
-def _link_sets(rules: HostRules) -> Iterable[Collection]:
+def _link_sets(rules: HostRules) -> Iterable[NftSet]:
     guarded, link = rules.guarded, rules.link
     connected = [f"{link(n)} . {link(n)}" for n in guarded if is_on(n.network, ICC)]
-    yield Collection("bridges", "type ifname;", _sorted(map(link, guarded)))
-    yield Collection("connected", "type ifname . ifname;", _sorted(connected))
+    yield NftSet("bridges", "type ifname;", _sorted(map(link, guarded)))
+    yield NftSet("connected", "type ifname . ifname;", _sorted(connected))
     foreign, uplinks = _links(rules.foreign), _links(rules.uplinks)
-    yield Collection("foreign", "type ifname . ifname;", _sorted(f"{name} . {name}" for name in foreign))
-    yield Collection("internal", "type ifname;", _sorted(link(n) for n in guarded if n.network.internal))
-    yield Collection(
+    yield NftSet("foreign", "type ifname . ifname;", _sorted(f"{name} . {name}" for name in foreign))
+    yield NftSet("internal", "type ifname;", _sorted(link(n) for n in guarded if n.network.internal))
+    yield NftSet(
         "isolated", "type ifname;", _sorted(link(n) for n in guarded if gateway_mode(n.network, 4) == "isolated")
     )
-    yield Collection("uplinks", "type ifname;", _sorted(uplinks))
-    yield Collection("strangers", "type ifname;", _sorted(set(foreign) - set(uplinks)))
+    yield NftSet("uplinks", "type ifname;", _sorted(uplinks))
+    yield NftSet("strangers", "type ifname;", _sorted(set(foreign) - set(uplinks)))
 
 
 def _links(names: Iterable[str]) -> list[str]:
-    """Links of others as nft strings, without those whose names no rule can hold (`unruled` says which)."""
+    """Links of others as nft strings, without those no rule can name (`unnameable_link_warnings` says which)."""
     return [nft_link(name) for name in names if link_name.fits(name)]
 
 
-def unruled(facts: Facts) -> list[str]:
+def unnameable_link_warnings(facts: Facts) -> list[str]:
     """Sentences about links of the host whose names nft cannot hold, so that no rule names them."""
     links = {
         *facts.bridges,
@@ -155,7 +155,7 @@ def unruled(facts: Facts) -> list[str]:
     ]
 
 
-def _subnet_sets(rules: HostRules, family: int) -> Iterable[Collection]:
+def _subnet_sets(rules: HostRules, family: int) -> Iterable[NftSet]:
     """Per family: whose subnets are kept from outside, where each is at home, what is translated on its way out."""
     guarded = [n for n in rules.guarded if n.of(family)]
     address = _ADDRESS[family]
@@ -178,25 +178,25 @@ def _subnet_sets(rules: HostRules, family: int) -> Iterable[Collection]:
     def subnets(chosen: Iterable[PlannedNetwork]) -> tuple[str, ...]:
         return _sorted(subnet.subnet for n in chosen for subnet in n.of(family))
 
-    def interval(name: str, elements: tuple[str, ...]) -> Collection:
-        return Collection(f"{name}{family}", f"type {address}; flags interval;", elements)
+    def interval(name: str, elements: tuple[str, ...]) -> NftSet:
+        return NftSet(f"{name}{family}", f"type {address}; flags interval;", elements)
 
     yield interval("subnets", subnets(guarded))
     yield interval("guarded", subnets(n for n in guarded if modes[n.name] in ("nat", "isolated")))
-    yield Collection(f"homes{family}", f"type {address} . ifname; flags interval;", _sorted(homes))
+    yield NftSet(f"homes{family}", f"type {address} . ifname; flags interval;", _sorted(homes))
     gateways = _sorted(subnet.gateway for n in guarded for subnet in n.of(family))
-    yield Collection(f"gateways{family}", f"type {address};", gateways)
+    yield NftSet(f"gateways{family}", f"type {address};", gateways)
     yield interval("unprotected", subnets(n for n in guarded if open_modes.get(n.name) == "nat-unprotected"))
     yield interval("routed", subnets(n for n in guarded if open_modes.get(n.name) == "routed"))
     yield interval("masqueraded", subnets(n for n in out if not sources.get(n.name)))
-    yield Collection(
+    yield NftSet(
         f"sources{family}",
         f"type {address} : {address}; flags interval;",
         _sorted(f"{subnet.subnet} : {sources[n.name]}" for n in out if sources.get(n.name) for subnet in n.of(family)),
     )
 
 
-def _port_maps(ports: Sequence[PublishedPort], family: int) -> Iterable[Collection]:
+def _port_maps(ports: Sequence[PublishedPort], family: int) -> Iterable[NftSet]:
     """Single ports in hash maps, ranges that lead to the same numbers in interval maps; other ranges port by port."""
     address = _ADDRESS[family]
     single: dict[bool, list[str]] = {True: [], False: []}
@@ -221,14 +221,14 @@ def _port_maps(ports: Sequence[PublishedPort], family: int) -> Iterable[Collecti
     yield from [served] if served.elements else []
     for bound, suffix, key in ((True, "", f"{address} . {service}"), (False, "_any", service)):
         name = f"ports{family}{suffix}"
-        yield Collection(name, f"type {key} : {address} . inet_service;", _sorted(single[bound]), tracked=True)
+        yield NftSet(name, f"type {key} : {address} . inet_service;", _sorted(single[bound]), tracked=True)
         name = f"ranges{family}{suffix}"
-        yield Collection(name, f"type {key} : {address}; flags interval;", _sorted(ranges[bound]), tracked=True)
-    yield Collection(f"open{family}", f"type {address} . {service};", _sorted(opened))
-    yield Collection(f"open_ranges{family}", f"type {address} . {service}; flags interval;", _sorted(open_ranges))
+        yield NftSet(name, f"type {key} : {address}; flags interval;", _sorted(ranges[bound]), tracked=True)
+    yield NftSet(f"open{family}", f"type {address} . {service};", _sorted(opened))
+    yield NftSet(f"open_ranges{family}", f"type {address} . {service}; flags interval;", _sorted(open_ranges))
 
 
-def _served(ports: Sequence[PublishedPort], family: int) -> Collection:
+def _served(ports: Sequence[PublishedPort], family: int) -> NftSet:
     """No rule reads it: who is not in it any more has his connections forgotten."""
     elements = {
         f"{item.port.protocol} . {_range(item.port.published)} . {address}"
@@ -237,7 +237,7 @@ def _served(ports: Sequence[PublishedPort], family: int) -> Collection:
         if item.port.family == family
     }
     kind = f"type inet_proto . inet_service . {_ADDRESS[family]}; flags interval;"
-    return Collection(f"local{family}", kind, _sorted(elements), tracked=True)
+    return NftSet(f"local{family}", kind, _sorted(elements), tracked=True)
 
 
 def _range(numbers: tuple[int, int]) -> str:

@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Optional
 
-from ...module_utils.plan.peers import Mesh
+from ...module_utils.plan.peers import PeerTable
 from ..declaration.ingress import INGRESS as NETWORK
 from ..declaration.ingress import SANDBOX as INGRESS
 from ..declaration.options import IPVLAN_FLAG, IPVLAN_MODE, MACVLAN_MODE, PARENT
@@ -23,7 +23,7 @@ Check = dict[str, Any]
 ``"connect": [[address, port] …]``, where TCP must find an end."""
 
 
-def checks_of(model: Mapping[str, Any], limit: int, meshes: Sequence[Mesh] = (), host: str = "") -> list[Check]:
+def checks_of(model: Mapping[str, Any], limit: int, meshes: Sequence[PeerTable] = (), host: str = "") -> list[Check]:
     """For each sandbox of a host: whom it must reach, whom it must not, and what must resolve to what.
 
     ``limit`` bounds the pairs tried each way; beyond it a fixed sample is taken, the same from run to run.  ``meshes``
@@ -129,7 +129,7 @@ def _virtual(model: Mapping[str, Any], addresses: Mapping[str, Any], limit: int)
     return result
 
 
-def _published(model: Mapping[str, Any], mesh: Mesh, host: str, limit: int) -> list[list[Any]]:
+def _published(model: Mapping[str, Any], mesh: PeerTable, host: str, limit: int) -> list[list[Any]]:
     """Address and port of what TCP must find an end at: first ports of ranges, on this host and on others.
 
     Whether anybody listens in a task is not the fabric's business, so a refusal is as good as an answer.  Ports of one
@@ -147,7 +147,7 @@ def _published(model: Mapping[str, Any], mesh: Mesh, host: str, limit: int) -> l
     return [[mesh.vteps[other], int(port)] for other, port in sorted(pairs)]
 
 
-def _called(model: Mapping[str, Any], meshes: Iterable[Mesh]) -> dict[tuple[str, str], set[str]]:
+def _called(model: Mapping[str, Any], meshes: Iterable[PeerTable]) -> dict[tuple[str, str], set[str]]:
     """The addresses of everyone a name stands for, by network and name."""
     result: dict[tuple[str, str], set[str]] = {}
     for entry in model["sandboxes"].values():
@@ -166,7 +166,7 @@ def _called(model: Mapping[str, Any], meshes: Iterable[Mesh]) -> dict[tuple[str,
 
 
 def _remote(
-    mesh: Mesh, host: str, addresses: Mapping[str, Mapping[str, Any]], limit: int
+    mesh: PeerTable, host: str, addresses: Mapping[str, Mapping[str, Any]], limit: int
 ) -> dict[str, list[tuple[Any, ...]]]:
     """Rows of other hosts' endpoints that each sandbox of this host is to reach."""
     mine = sorted(sandbox for sandbox, networks in addresses.items() if mesh.network in networks)

@@ -129,7 +129,7 @@ def allocate(
         for name, pairs in users(host).items()
         if (network := host.network(name)) is not None and _is_local(network)
     }
-    taken = Taken([facts], {host.name: facts})
+    taken = UsedPrefixes([facts], {host.name: facts})
     for subnets in spanning.values():
         for subnet in subnets:
             taken.take(network_of(subnet.subnet))
@@ -137,7 +137,7 @@ def allocate(
     for network in named.values():
         allocation.problems += _no_way_out(network, facts)
         for config in network.ipam:
-            allocation.problems += (Taken([beside(facts, network)]) if network.on_lan else taken).clashes(
+            allocation.problems += (UsedPrefixes([beside(facts, network)]) if network.on_lan else taken).clashes(
                 network, config
             )
             allocation.warnings += [] if network.on_lan else taken.hidden(network, config)
@@ -193,7 +193,7 @@ def _is_local(network: Optional[Network]) -> bool:
     return network is not None and network.driver not in ("host", "none") and not network.spans
 
 
-class Taken:
+class UsedPrefixes:
     """Prefixes of one or more hosts that a network must not overlap, and whose they are.
 
     Nor may it have an address of any of the hosts ``known`` by name: a sandbox or a service of that address would be
@@ -270,7 +270,7 @@ def configs_of(
     network: Network,
     family: int,
     held: Mapping[str, Any],
-    taken: Taken,
+    taken: UsedPrefixes,
     pool: Iterable[AnyNetwork],
     problems: list[str],
     setting: str,

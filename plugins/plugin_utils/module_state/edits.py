@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Optional
 
 from ..declaration.egress import EGRESS
-from ..declaration.errors import DeclarationError, Mistake, word
+from ..declaration.errors import DeclarationError, ValidationError, word
 from ..declaration.ingress import INGRESS
 from ..declaration.ingress import SANDBOX as INGRESS_SANDBOX
 from ..declaration.module_objects import (
@@ -81,7 +81,7 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Known:
+class HostModel:
     """What is declared for the host, as it was last brought to it, and what modules made there."""
 
     name: str
@@ -90,7 +90,7 @@ class Known:
     host: Host
 
     @classmethod
-    def of(cls, name: str, facts: Facts, current: Mapping[str, Any]) -> Known:
+    def of(cls, name: str, facts: Facts, current: Mapping[str, Any]) -> HostModel:
         """From the host's own memory; ``current`` are the settings as the inventory has them now.
 
         Raises Refusal for a host that has more than it remembers the reason for.
@@ -111,7 +111,7 @@ class Known:
             )
         return known
 
-    def with_(self, alone: Alone) -> Known:
+    def with_(self, alone: Alone) -> HostModel:
         """The same host with something else made by modules."""
         alone = settle(alone, self.declared)
         return replace(self, alone=alone, host=_read(self.name, self.declared, alone))
@@ -154,7 +154,7 @@ def _sandbox(host: Host, name: str) -> Optional[Sandbox]:
     return next((sandbox for sandbox in host.sandboxes if sandbox.name == name), None)
 
 
-def edit(call: Call, known: Known) -> Optional[Known]:
+def edit(call: Call, known: HostModel) -> Optional[HostModel]:
     """The host as it is to be; None if there is nothing to do.  Raises Refusal and DeclarationError."""
     if call.absent and call.options.get("network", call.options.get("name")) in PREDEFINED and call.module == "network":
         raise Refusal(f"name: the network {call.label} is always there and cannot be removed")
@@ -172,7 +172,7 @@ def edit(call: Call, known: Known) -> Optional[Known]:
     return wanted
 
 
-def _network(call: Call, known: Known) -> Optional[Alone]:
+def _network(call: Call, known: HostModel) -> Optional[Alone]:
     name, entry = str(call.options["name"]), call.entry
     where = known.declares(NETWORKS, name)
     if call.absent:
@@ -190,7 +190,7 @@ def _network(call: Call, known: Known) -> Optional[Alone]:
     return replace(known.alone, networks={**known.alone.networks, name: entry})
 
 
-def _network_gone(name: str, known: Known) -> Optional[Alone]:
+def _network_gone(name: str, known: HostModel) -> Optional[Alone]:
     if name not in known.alone.networks:
         return None
     members = [sandbox.name for sandbox, _endpoint in users(known.host).get(name, ())]
@@ -211,7 +211,7 @@ def _network_gone(name: str, known: Known) -> Optional[Alone]:
     return replace(known.alone, networks={key: said for key, said in known.alone.networks.items() if key != name})
 
 
-def _as_declared_network(name: str, entry: Mapping[str, Any], where: str, known: Known) -> None:
+def _as_declared_network(name: str, entry: Mapping[str, Any], where: str, known: HostModel) -> None:
     """Raise Refusal unless the entry says what the inventory says, and the network is on the host."""
     alone = Alone({name: entry})
     mine = _read(known.name, {**known.without(NETWORKS, name), **_no_sandboxes(known)}, alone).network(name)
@@ -225,11 +225,11 @@ def _as_declared_network(name: str, entry: Mapping[str, Any], where: str, known:
         )
 
 
-def _no_sandboxes(known: Known) -> dict[str, Any]:
+def _no_sandboxes(known: HostModel) -> dict[str, Any]:
     return {variable: {} for variable in known.declared if kind_of(variable) == SANDBOXES}
 
 
-def _sandbox_edit(call: Call, known: Known) -> Optional[Alone]:
+def _sandbox_edit(call: Call, known: HostModel) -> Optional[Alone]:
     name, entry = str(call.options["name"]), call.entry
     where = known.declares(SANDBOXES, name)
     if call.absent:
@@ -246,7 +246,7 @@ def _sandbox_edit(call: Call, known: Known) -> Optional[Alone]:
     return replace(known.alone, sandboxes={**known.alone.sandboxes, name: entry})
 
 
-def _as_declared_sandbox(name: str, entry: Mapping[str, Any], where: str, known: Known) -> None:
+def _as_declared_sandbox(name: str, entry: Mapping[str, Any], where: str, known: HostModel) -> None:
     unedited = {key: edits for key, edits in known.alone.endpoints.items() if key != name}
     alone = replace(known.alone, endpoints=unedited)
     theirs = _sandbox(_read(known.name, known.declared, alone), name)
@@ -255,7 +255,7 @@ def _as_declared_sandbox(name: str, entry: Mapping[str, Any], where: str, known:
         raise Refusal(f"the sandbox {name} is declared in the inventory ({where}), otherwise: change it there")
 
 
-def _require_networks(option: str, names: Iterable[str], known: Known) -> None:
+def _require_networks(option: str, names: Iterable[str], known: HostModel) -> None:
     there = known.names(NETWORKS)
     for name in names:
         if name not in there and name not in PREDEFINED:
@@ -263,7 +263,7 @@ def _require_networks(option: str, names: Iterable[str], known: Known) -> None:
             raise Missing(f"{option}: there is no network {word(name)} on this host. {near}")
 
 
-def _service_edit(call: Call, known: Known) -> Optional[Alone]:
+def _service_edit(call: Call, known: HostModel) -> Optional[Alone]:
     name, entry = str(call.options["name"]), call.entry
     where = known.declares(SERVICES, name)
     if call.absent:
@@ -285,7 +285,7 @@ def _service_edit(call: Call, known: Known) -> Optional[Alone]:
     return alone
 
 
-def _as_declared_service(name: str, alone: Alone, where: str, known: Known) -> None:
+def _as_declared_service(name: str, alone: Alone, where: str, known: HostModel) -> None:
     """Raise Refusal unless the inventory says the same, of a service that is this host's alone."""
     mine = _service(_read(known.name, known.without(SERVICES, name), alone), name)
     theirs = _service(known.host, name)
@@ -297,7 +297,7 @@ def _service(host: Host, name: str) -> Optional[Service]:
     return next((service for service in host.services if service.name == name), None)
 
 
-def _endpoint(call: Call, known: Known) -> Optional[Alone]:
+def _endpoint(call: Call, known: HostModel) -> Optional[Alone]:
     sandbox, network = str(call.options["sandbox"]), str(call.options["network"])
     boxes = known.names(SANDBOXES)
     edits = dict(known.alone.endpoints.get(sandbox, {}))
@@ -325,11 +325,11 @@ def _endpoint(call: Call, known: Known) -> Optional[Alone]:
     return _with_edits(known, sandbox, {**edits, network: entry})
 
 
-def _with_edits(known: Known, sandbox: str, edits: Mapping[str, Any]) -> Alone:
+def _with_edits(known: HostModel, sandbox: str, edits: Mapping[str, Any]) -> Alone:
     return replace(known.alone, endpoints={**known.alone.endpoints, sandbox: edits})
 
 
-def _as_own(call: Call, known: Known, raw: Any, own: Mapping[str, Any]) -> None:
+def _as_own(call: Call, known: HostModel, raw: Any, own: Mapping[str, Any]) -> None:
     """Raise Refusal if the options differ from those that the sandbox's own declaration gives the endpoint."""
     if not call.entry:
         return
@@ -342,7 +342,7 @@ def _as_own(call: Call, known: Known, raw: Any, own: Mapping[str, Any]) -> None:
         raise Refusal(f"{sandbox} is on {network} by its own declaration: change the endpoint's options there, {place}")
 
 
-def _own_endpoint(known: Known, name: str, network: str, entry: Any) -> Optional[Endpoint]:
+def _own_endpoint(known: HostModel, name: str, network: str, entry: Any) -> Optional[Endpoint]:
     alone = replace(
         known.alone,
         sandboxes={**known.alone.sandboxes, name: entry},
@@ -352,7 +352,7 @@ def _own_endpoint(known: Known, name: str, network: str, entry: Any) -> Optional
     return next((end for end in sandbox.endpoints if end.network == network), None) if sandbox else None
 
 
-EDITS: dict[str, Callable[[Call, Known], Optional[Alone]]] = {
+EDITS: dict[str, Callable[[Call, HostModel], Optional[Alone]]] = {
     "network": _network,
     "sandbox": _sandbox_edit,
     "endpoint": _endpoint,
@@ -374,19 +374,19 @@ def with_link_names(alone: Alone, model: Mapping[str, Any]) -> Alone:
     return replace(alone, endpoints=endpoints)
 
 
-def in_words(error: DeclarationError, call: Call, known: Optional[Known]) -> str:
+def in_words(error: DeclarationError, call: Call, known: Optional[HostModel]) -> str:
     """The mistakes, a line each, by the names of the module's own options."""
     before = _prefix(call, known)
     return "\n".join(_line(mistake, before, call) for mistake in error.mistakes)
 
 
-def own_words(text: str, call: Call, known: Known) -> str:
+def own_words(text: str, call: Call, known: HostModel) -> str:
     """A sentence about a plan, by the names of the module's own options."""
     before = _prefix(call, known)
     return text[len(before) + 2 :] if text.startswith(f"{before}: ") else text
 
 
-def _prefix(call: Call, known: Optional[Known]) -> str:
+def _prefix(call: Call, known: Optional[HostModel]) -> str:
     if call.module == "endpoint":
         sandbox = str(call.options["sandbox"])
         where = (known.declares(SANDBOXES, sandbox) if known else None) or place_of(SANDBOXES, sandbox)
@@ -394,7 +394,7 @@ def _prefix(call: Call, known: Optional[Known]) -> str:
     return place_of({"network": NETWORKS, "service": SERVICES}.get(call.module, SANDBOXES), call.label)
 
 
-def _line(mistake: Mistake, before: str, call: Call) -> str:
+def _line(mistake: ValidationError, before: str, call: Call) -> str:
     where = mistake.path
     if where == before or where.startswith((f"{before}.", f"{before}[")):
         where = where[len(before) :].lstrip(".") or _whole(mistake, call)
@@ -403,7 +403,7 @@ def _line(mistake: Mistake, before: str, call: Call) -> str:
     return f"{where}{value}: {' '.join(part for part in (problem, mistake.remedy) if part)}"
 
 
-def _whole(mistake: Mistake, call: Call) -> str:
+def _whole(mistake: ValidationError, call: Call) -> str:
     """The option that a mistake about the whole entry is told by."""
     if mistake.problem.startswith("The subnet "):
         return "subnet"

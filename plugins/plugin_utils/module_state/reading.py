@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ..declaration.errors import DeclarationError, Mistake, NothingDeclared
+from ..declaration.errors import DeclarationError, NothingDeclared, ValidationError
 from ..declaration.module_objects import Alone, disconnect, explained, own_networks, whose
 from ..declaration.reading import read_topology
 from ..declaration.topology import Host, Topology
@@ -55,7 +55,7 @@ def read_contained(
 def _guilty(error: DeclarationError, alone: Mapping[str, Alone], doubtful: set[str]) -> Refused:
     """Hosts whose modules' objects are what the mistakes are about: first those that nobody vouches for."""
     made = {host for host, objects in alone.items() if objects != Alone()}
-    found: dict[str, list[Mistake]] = {}
+    found: dict[str, list[ValidationError]] = {}
     for mistake in error.mistakes:
         named = made.intersection(mistake.hosts)
         text = f"{mistake.path} {mistake.problem}"
@@ -66,7 +66,7 @@ def _guilty(error: DeclarationError, alone: Mapping[str, Alone], doubtful: set[s
     return {host: [_sentence(mistake) for mistake in mistakes[:_MOST]] for host, mistakes in first.items()}
 
 
-def _sentence(mistake: Mistake) -> str:
+def _sentence(mistake: ValidationError) -> str:
     value = f" ({mistake.value})" if mistake.value else ""
     return f"{mistake.path}{value}: {' '.join(part for part in (mistake.problem, mistake.remedy) if part)}"
 

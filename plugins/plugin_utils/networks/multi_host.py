@@ -20,7 +20,7 @@ from ..ipam.addresses import (
     ULA_SUBNET,
     AnyNetwork,
     Subnet,
-    Taken,
+    UsedPrefixes,
     addresses,
     beside,
     configs_of,
@@ -145,7 +145,7 @@ Pair = tuple[Sandbox, Endpoint]
 
 
 @dataclass
-class _Draft:
+class _SpanningNetwork:
     """A network while it is worked out: its hosts, and who is on it."""
 
     network: Network
@@ -185,7 +185,7 @@ def plan_overlays(
         spanning.clear()
     vnis = _vnis(overlays, facts, parts, held, result)
     taken = {
-        name: Taken(_seen(draft.hosts, draft, facts), {} if draft.network.on_lan else facts)
+        name: UsedPrefixes(_seen(draft.hosts, draft, facts), {} if draft.network.on_lan else facts)
         for name, draft in drafts.items()
     }
     _take_declared(topology, drafts, taken)
@@ -235,7 +235,7 @@ def plan_overlays(
     return result
 
 
-def _refuse_clashes(draft: _Draft, facts: Mapping[str, Facts], taken: Taken, result: Overlays) -> None:
+def _refuse_clashes(draft: _SpanningNetwork, facts: Mapping[str, Facts], taken: UsedPrefixes, result: Overlays) -> None:
     """Refuse the hosts where something has a network's subnet: what one of them has is no reason against the others."""
     for config in draft.network.ipam:
         clashes = taken.clashes(draft.network, config)
@@ -244,13 +244,13 @@ def _refuse_clashes(draft: _Draft, facts: Mapping[str, Facts], taken: Taken, res
         found = {}
         for host in draft.hosts:
             known = {host.name: facts[host.name]} if host.name in facts and not draft.network.on_lan else {}
-            found[host.name] = Taken(_seen([host], draft, facts), known).clashes(draft.network, config)
+            found[host.name] = UsedPrefixes(_seen([host], draft, facts), known).clashes(draft.network, config)
         for name, own in found.items():
             # An address of a host that is not on it is everybody's business: it would be called in its place.
             result.problems.setdefault(name, []).extend(own if any(found.values()) else clashes)
 
 
-def _seen(hosts: Iterable[Host], draft: _Draft, facts: Mapping[str, Facts]) -> Iterator[Facts]:
+def _seen(hosts: Iterable[Host], draft: _SpanningNetwork, facts: Mapping[str, Facts]) -> Iterator[Facts]:
     """What a network's subnet must not overlap on its hosts; each has the LAN it may be on by a link of its own."""
     for host in hosts:
         network = host.network(draft.network.name)
@@ -269,16 +269,16 @@ def _used(name: str, others: Mapping[str, Leases]) -> list[str]:
     ]
 
 
-def _drafts(topology: Topology, on_lan: bool) -> dict[str, _Draft]:
+def _drafts(topology: Topology, on_lan: bool) -> dict[str, _SpanningNetwork]:
     """Networks that span hosts and are in use, sorted by name; or of them those on a LAN."""
-    result: dict[str, _Draft] = {}
+    result: dict[str, _SpanningNetwork] = {}
     for host in topology.hosts:
         for name, pairs in users(host).items():
             network = host.network(name)
             if network is None or not network.spans or not (pairs or network.standing):
                 continue
             if not on_lan or network.on_lan:
-                draft = result.setdefault(name, _Draft(network))
+                draft = result.setdefault(name, _SpanningNetwork(network))
                 draft.hosts.append(host)
                 draft.pairs += [*pairs, *shims(host, network)]
     for draft in result.values():
@@ -287,7 +287,7 @@ def _drafts(topology: Topology, on_lan: bool) -> dict[str, _Draft]:
 
 
 def _underlays(
-    drafts: Iterable[_Draft],
+    drafts: Iterable[_SpanningNetwork],
     facts: Mapping[str, Facts],
     connections: Mapping[str, str],
     parts: Mapping[str, Leases],
@@ -316,7 +316,7 @@ def _underlays(
 
 
 def _vnis(
-    drafts: Mapping[str, _Draft],
+    drafts: Mapping[str, _SpanningNetwork],
     facts: Mapping[str, Facts],
     parts: Mapping[str, Leases],
     held: Mapping[str, Any],
@@ -359,7 +359,9 @@ def _vnis(
     return found
 
 
-def _take_declared(topology: Topology, drafts: Mapping[str, _Draft], taken: Mapping[str, Taken]) -> None:
+def _take_declared(
+    topology: Topology, drafts: Mapping[str, _SpanningNetwork], taken: Mapping[str, UsedPrefixes]
+) -> None:
     """What is declared on any of a network's hosts is not to be chosen for it."""
     declared = {
         host.name: [network_of(config.subnet) for network in host.networks for config in network.ipam]
@@ -370,7 +372,7 @@ def _take_declared(topology: Topology, drafts: Mapping[str, _Draft], taken: Mapp
             taken[name].take(prefix)
 
 
-def _pool(draft: _Draft, family: int) -> Iterator[AnyNetwork]:
+def _pool(draft: _SpanningNetwork, family: int) -> Iterator[AnyNetwork]:
     settings, on_lan = draft.hosts[0].settings, draft.network.on_lan
     said = settings.default_address_pools if on_lan else settings.overlay_pools
     pools = [(network_of(base), size) for base, size in said]
@@ -385,7 +387,7 @@ def _pool(draft: _Draft, family: int) -> Iterator[AnyNetwork]:
 
 
 def _subnets(
-    draft: _Draft, held: Mapping[str, Any], taken: Mapping[str, Taken], problems: list[str]
+    draft: _SpanningNetwork, held: Mapping[str, Any], taken: Mapping[str, UsedPrefixes], problems: list[str]
 ) -> tuple[Subnet, ...]:
     network, mine = draft.network, taken[draft.network.name]
     setting = "cnm_default_address_pools" if network.on_lan else "cnm_overlay_address_pool"
@@ -411,7 +413,9 @@ def _held_places(parts: Mapping[str, Leases]) -> dict[tuple[str, str, str], Mapp
     return result
 
 
-def _held(draft: _Draft, places: Mapping[tuple[str, str, str], Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+def _held(
+    draft: _SpanningNetwork, places: Mapping[tuple[str, str, str], Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
     """What each sandbox has already, here or where it was before, by name."""
     name = draft.network.name
     return {
@@ -423,7 +427,7 @@ def _held(draft: _Draft, places: Mapping[tuple[str, str, str], Mapping[str, Any]
 
 
 def _addresses(
-    draft: _Draft,
+    draft: _SpanningNetwork,
     subnets: Sequence[Subnet],
     held: Mapping[str, Mapping[str, Any]],
     more: Sequence[Pair],
@@ -440,7 +444,7 @@ def _addresses(
     return found
 
 
-def _members(draft: _Draft, found: Mapping[int, Mapping[str, str]]) -> dict[str, Member]:
+def _members(draft: _SpanningNetwork, found: Mapping[int, Mapping[str, str]]) -> dict[str, Member]:
     result = {}
     for sandbox, endpoint in draft.pairs:
         ipv4, ipv6 = found[4].get(sandbox.key), found[6].get(sandbox.key)
@@ -492,7 +496,7 @@ def _mtu(network: Network, vteps: Mapping[str, Underlay], result: Overlays) -> i
     return mtu
 
 
-def _warn_of_size(result: Overlays, draft: _Draft, members: Mapping[str, Member], flood: bool) -> None:
+def _warn_of_size(result: Overlays, draft: _SpanningNetwork, members: Mapping[str, Member], flood: bool) -> None:
     first = result.warnings.setdefault(draft.names[0], [])
     if len(members) > _MANY_ENTRIES:
         first.append(

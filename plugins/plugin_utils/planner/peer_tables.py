@@ -8,7 +8,7 @@ from ipaddress import ip_address
 
 from ...module_utils.plan.codec import content_digest
 from ...module_utils.plan.forms import address, mac
-from ...module_utils.plan.peers import Mesh
+from ...module_utils.plan.peers import PeerTable
 from ..dns.names import names_of, names_of_vips, names_text, servers_text
 from ..drivers.base import Digests
 from ..networks.multi_host import Lan, Overlay
@@ -19,7 +19,7 @@ def shared_texts_of_lan(project: str, lan: Lan) -> tuple[Digests, dict[str, str]
     name, members = lan.network.name, lan.sandboxes
     called = {key: names_of(name, item.sandbox, item.endpoint) for key, item in members.items()}
     rows = tuple((item.host, key, item.mac, item.addresses, tuple(called[key])) for key, item in members.items())
-    mesh = Mesh(name, 0, dict.fromkeys(lan.hosts, ""), rows)
+    mesh = PeerTable(name, 0, dict.fromkeys(lan.hosts, ""), rows)
     dotted = [each for names in called.values() for each in names if "." in each]
     reverse = [ip_address(address).reverse_pointer for item in members.values() for address in item.addresses]
     texts = (
@@ -32,13 +32,13 @@ def shared_texts_of_lan(project: str, lan: Lan) -> tuple[Digests, dict[str, str]
 
 
 def shared_texts(project: str, overlay: Overlay) -> tuple[Digests, dict[str, str]]:
-    """A network's table as `Mesh`, its hosts file, and the lines that keep its names at home; the texts by digest."""
+    """A network's `PeerTable`, its hosts file, and the lines that keep its names at home; the texts by digest."""
     name = overlay.network.name
     named = overlay.network.discovery
     called = {
         key: names_of(name, item.sandbox, item.endpoint) if named else [] for key, item in overlay.members.items()
     }
-    mesh = Mesh(
+    mesh = PeerTable(
         name,
         overlay.vni,
         {host: address(vtep) for host, vtep in overlay.vteps.items()},

@@ -22,14 +22,20 @@ from ..declaration.ingress import SANDBOX as INGRESS_SANDBOX
 from ..declaration.published import default_route
 from ..declaration.routes import off_link
 from ..declaration.topology import Endpoint, Host, Sandbox, Topology
-from ..dns.names import Naming, names_of_host, unheard
+from ..dns.names import Naming, names_of_host, unreachable_resolver_warnings
 from ..drivers.base import Digests, PlannedEndpoint, PlannedNetwork, by_network
 from ..drivers.registry import DRIVERS
 from ..facts import Facts
 from ..firewall.kernel_settings import closed_families, closing_rules, host_sysctls
-from ..firewall.published_ports import nobodys, published_ports, published_twice, taken_ports, unpublished
+from ..firewall.published_ports import (
+    published_ports,
+    published_twice,
+    taken_ports,
+    unowned_host_ip_errors,
+    unroutable_port_errors,
+)
 from ..firewall.sources import bridge_table, forwarded_sources, idle_routers, segment_table, sources_behind
-from ..firewall.tables import HostRules, host_table, mesh_table, sandbox_table, unruled
+from ..firewall.tables import HostRules, host_table, mesh_table, unnameable_link_warnings, sandbox_table
 from ..inspect.docker_model import model_of
 from ..ipam.addresses import SHIM, Allocation, allocate, users
 from ..ipam.identifiers import identifier, mac_of
@@ -38,7 +44,7 @@ from ..networks.encryption import fingerprint
 from ..networks.lan_parents import attach, warnings_of
 from ..networks.multi_host import Overlay, Overlays, plan_overlays
 from ..services.balancing import Balancing, VirtualService, virtual_services
-from ..services.ingress import MeshPort, behind, mesh_sysctls
+from ..services.ingress import MeshPort, ingress_backends, mesh_sysctls
 from ..services.ipvs import by_ipvs
 from ..services.nftables import SCHEDULERS as BY_NFTABLES
 from ..services.nftables import by_nftables
@@ -97,7 +103,7 @@ def plan(
             if part["hosts"].get(host.name, {}).get("mesh") != (told := fleet.tells(host.name)) and told:
                 result.warnings.setdefault(host.name, []).append(fleet.news(host.name))
             continue
-        drawn = _draw(host, known, fleet, copy.deepcopy(part), now)
+        drawn = _allocate_host(host, known, fleet, copy.deepcopy(part), now)
         if drawn.problems:
             result.refusals[host.name] = list(dict.fromkeys(drawn.problems))
             continue
@@ -111,7 +117,7 @@ def plan(
 
 
 @dataclass
-class _Fleet:
+class _TopologyPlan:
     """What is worked out once for all hosts; ``alone`` if only one of them is known."""
 
     topology: Topology
@@ -159,11 +165,11 @@ def _fleet(
     parts: dict[str, Leases],
     spanning: Leases,
     now: str,
-) -> _Fleet:
+) -> _TopologyPlan:
     placement = place_services(topology, spanning[SERVICES])
-    for name, problems in nobodys(topology, facts).items():
+    for name, problems in unowned_host_ip_errors(topology, facts).items():
         placement.problems.setdefault(name, []).extend(problems)
-    fleet = _Fleet(with_tasks(topology, placement), placement)
+    fleet = _TopologyPlan(with_tasks(topology, placement), placement)
     with_vip = [item.service for item in placement.found.values() if item.service.endpoint_mode == "vip"]
     fleet.overlays = plan_overlays(fleet.topology, facts, connections, parts, spanning[OVERLAYS], now, with_vip)
     for name, overlay in fleet.overlays.found.items():
@@ -173,7 +179,7 @@ def _fleet(
         fleet.texts.update(texts)
     _share_lans(fleet)
     if INGRESS in fleet.overlays.found:
-        fleet.mesh = behind(fleet.overlays.found[INGRESS], placement.found)
+        fleet.mesh = ingress_backends(fleet.overlays.found[INGRESS], placement.found)
     return fleet
 
 
@@ -184,27 +190,27 @@ def _alone(
     spanning: Leases,
     now: str,
     others: Mapping[str, Leases],
-) -> _Fleet:
+) -> _TopologyPlan:
     """A host without the others: its LANs can be had, but who else is on them is not known."""
     placement = Placement()
     for host in topology.hosts:
         mine = place_on_one_host(host, spanning[SERVICES])
         placement.found.update(mine.found)
         placement.problems.update(mine.problems)
-    fleet = _Fleet(with_tasks(topology, placement), placement, alone=True)
+    fleet = _TopologyPlan(with_tasks(topology, placement), placement, alone=True)
     fleet.overlays = plan_overlays(fleet.topology, facts, {}, parts, spanning[OVERLAYS], now, others=others)
     _share_lans(fleet)
     return fleet
 
 
-def _share_lans(fleet: _Fleet) -> None:
+def _share_lans(fleet: _TopologyPlan) -> None:
     for name, lan in fleet.overlays.lans.items():
         fleet.meshes[name], texts = shared_texts_of_lan(fleet.topology.hosts[0].settings.project, lan)
         fleet.texts.update(texts)
 
 
 @dataclass
-class _Drawn:
+class _HostAllocation:
     """One host's networks and endpoints with their addresses, and what speaks against them."""
 
     networks: dict[str, PlannedNetwork]
@@ -221,7 +227,7 @@ class _Drawn:
         return [endpoint for group in self.endpoints.values() for endpoint in group]
 
 
-def _draw(host: Host, facts: Facts, fleet: _Fleet, leases: Leases, now: str) -> _Drawn:
+def _allocate_host(host: Host, facts: Facts, fleet: _TopologyPlan, leases: Leases, now: str) -> _HostAllocation:
     mine, spanning = fleet.overlays.of(host.name), fleet.overlays.subnets_of(host.name)
     if spanning:
         leases["hosts"].setdefault(host.name, {})["mesh"] = fleet.tells(host.name)
@@ -234,20 +240,20 @@ def _draw(host: Host, facts: Facts, fleet: _Fleet, leases: Leases, now: str) -> 
         *allocation.problems,
     ]
     if problems:
-        return _Drawn({}, {}, leases, {}, problems, [])
+        return _HostAllocation({}, {}, leases, {}, problems, [])
     networks, problems = _attached(_networks(host, allocation, leases, fleet), facts)
     endpoints = {
         sandbox.name: _endpoints(host, sandbox, networks, allocation)
         for sandbox in sorted(host.sandboxes, key=lambda item: item.name)
     }
-    drawn = _Drawn(networks, endpoints, leases, fleet.virtual_on(networks, endpoints), problems, [])
+    drawn = _HostAllocation(networks, endpoints, leases, fleet.virtual_on(networks, endpoints), problems, [])
     drawn.problems = problems or [
         *_off_link(drawn.every),
-        *_full(networks, drawn.every),
+        *_bridge_port_limit_errors(networks, drawn.every),
         *_unencryptable(host, facts, networks),
-        *_unbalanced(host, facts, fleet, drawn),
+        *_scheduler_errors(host, facts, fleet, drawn),
         *published_twice(published_ports(drawn.every)),
-        *unpublished(host.sandboxes, published_ports(drawn.every)),
+        *unroutable_port_errors(host.sandboxes, published_ports(drawn.every)),
         *taken_ports(published_ports(drawn.every), facts),
     ]
     drawn.warnings = [
@@ -259,10 +265,10 @@ def _draw(host: Host, facts: Facts, fleet: _Fleet, leases: Leases, now: str) -> 
             if item.attachment is not None
             for sentence in warnings_of(item.network, item.attachment, facts)
         ),
-        *unheard(facts, endpoints),
-        *unruled(facts),
+        *unreachable_resolver_warnings(facts, endpoints),
+        *unnameable_link_warnings(facts),
         *idle_routers(drawn.every),
-        *(_closed(facts, mine.values()) if mine else ()),
+        *(_blocked_port_warnings(facts, mine.values()) if mine else ()),
     ]
     return drawn
 
@@ -317,7 +323,7 @@ def _in_the_way(host: Host, facts: Facts) -> list[str]:
     ]
 
 
-def _closed(facts: Facts, overlays: Iterable[Overlay]) -> list[str]:
+def _blocked_port_warnings(facts: Facts, overlays: Iterable[Overlay]) -> list[str]:
     """Sentences about what may keep the other hosts' packets from arriving."""
     # What has been decrypted comes by once more, as what it is then.
     words = {f"{'ESP (IP protocol 50) and in it ' * item.network.encrypted}UDP port {item.port}" for item in overlays}
@@ -329,7 +335,9 @@ def _closed(facts: Facts, overlays: Iterable[Overlay]) -> list[str]:
     ]
 
 
-def _full(networks: Mapping[str, PlannedNetwork], endpoints: Sequence[PlannedEndpoint]) -> list[str]:
+def _bridge_port_limit_errors(
+    networks: Mapping[str, PlannedNetwork], endpoints: Sequence[PlannedEndpoint]
+) -> list[str]:
     """Sentences about networks with more endpoints on the host than a bridge has ports (BR_MAX_PORTS)."""
     found = []
     numbers = Counter(item.network.name for item in endpoints)
@@ -343,7 +351,7 @@ def _full(networks: Mapping[str, PlannedNetwork], endpoints: Sequence[PlannedEnd
     return found
 
 
-def _plan_host(host: Host, facts: Facts, drawn: _Drawn, fleet: _Fleet, leases: Leases) -> Plan:
+def _plan_host(host: Host, facts: Facts, drawn: _HostAllocation, fleet: _TopologyPlan, leases: Leases) -> Plan:
     project = host.settings.project
     resources = _network_resources(host, drawn, facts)
     names = names_of_host(project, facts, drawn.every)
@@ -370,7 +378,7 @@ def mode_of(host: Host, sandbox: Sandbox) -> Optional[str]:
     return next((network.driver for network in networks if network and network.driver in ("host", "none")), None)
 
 
-def _networks(host: Host, allocation: Allocation, leases: Leases, fleet: _Fleet) -> dict[str, PlannedNetwork]:
+def _networks(host: Host, allocation: Allocation, leases: Leases, fleet: _TopologyPlan) -> dict[str, PlannedNetwork]:
     result = {}
     overlays, lans, meshes = fleet.overlays.of(host.name), fleet.overlays.lans_of(host.name), fleet.meshes
     for name in users(host):
@@ -402,7 +410,7 @@ def _networks(host: Host, allocation: Allocation, leases: Leases, fleet: _Fleet)
     return result
 
 
-def _network_resources(host: Host, drawn: _Drawn, facts: Facts) -> list[Resource]:
+def _network_resources(host: Host, drawn: _HostAllocation, facts: Facts) -> list[Resource]:
     networks, endpoints = drawn.networks, drawn.every
     resources: list[Resource] = []
     bridges: dict[str, str] = {}
@@ -417,12 +425,12 @@ def _network_resources(host: Host, drawn: _Drawn, facts: Facts) -> list[Resource
         if bridge is not None:
             bridges[network.name] = bridge
     resources = list({item.key: item for item in resources}.values())  # networks may have a VLAN link in common
-    behind = [networks[name] for name in bridges]
-    families = tuple(family for family in (4, 6) if any(network.of(family) for network in behind))
+    ingress_backends = [networks[name] for name in bridges]
+    families = tuple(family for family in (4, 6) if any(network.of(family) for network in ingress_backends))
     resources += host_sysctls(facts, families, len(endpoints))
     overlays = [network for network in networks.values() if network.overlay is not None]
     resources += _encryption(host, overlays)
-    resources += closing_rules(host.settings.project, bridges, behind)
+    resources += closing_rules(host.settings.project, bridges, ingress_backends)
     forwarded = forwarded_sources(endpoints)
     if bridges or overlays or facts.has_table:
         # A host whose last network went is no router of ours any more: what is not ours is not ours to drop.
@@ -431,7 +439,7 @@ def _network_resources(host: Host, drawn: _Drawn, facts: Facts) -> list[Resource
         local = [endpoint for endpoint in endpoints if endpoint.network.name in bridges]
         rules = HostRules(
             host.settings.project,
-            behind,
+            ingress_backends,
             bridges,
             ports,
             closed,
@@ -441,7 +449,7 @@ def _network_resources(host: Host, drawn: _Drawn, facts: Facts) -> list[Resource
             facts.uplinks,
             overlays,
             _called_by_host(drawn),
-            _with_others(behind, bridges, facts),
+            _with_others(ingress_backends, bridges, facts),
             sources_behind(local, forwarded),
             (host.settings.data_path_port, encrypted_data_path_port(host.settings.data_path_port)),
             _underlay(host, overlays, facts),
@@ -457,7 +465,7 @@ def _network_resources(host: Host, drawn: _Drawn, facts: Facts) -> list[Resource
             segment_table(host.settings.project, network, on_network.get(network.name, ()), forwarded)
             for network in overlays
         ]
-    guarded = [network for network in behind if network.network.firewall]
+    guarded = [network for network in ingress_backends if network.network.firewall]
     if guarded and facts.filters_bridges:
         resources.append(bridge_table(host.settings.project, guarded, endpoints, forwarded))
     return resources
@@ -483,7 +491,7 @@ def _with_others(networks: Iterable[PlannedNetwork], bridges: Mapping[str, str],
     return {bridges[name] for name in adopted | others}
 
 
-def _called_by_host(drawn: _Drawn) -> list[VirtualService]:
+def _called_by_host(drawn: _HostAllocation) -> list[VirtualService]:
     """Services on networks where the host has an address of the VIP's family."""
     found: dict[str, VirtualService] = {}
     for name, network in drawn.networks.items():
@@ -620,7 +628,7 @@ def _engine(host: Host, facts: Facts) -> str:
     return ("ipvs" if facts.ipvs else "nftables") if said == "auto" else said
 
 
-def _unbalanced(host: Host, facts: Facts, fleet: _Fleet, drawn: _Drawn) -> list[str]:
+def _scheduler_errors(host: Host, facts: Facts, fleet: _TopologyPlan, drawn: _HostAllocation) -> list[str]:
     """Sentences about what services want of the host's kernel or engine and do not get."""
     if not any(drawn.virtual.get(name) for name in drawn.networks):
         return []

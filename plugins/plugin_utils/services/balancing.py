@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...module_utils.plan.base import Resource
-from ...module_utils.plan.nftables import Chain, Collection
+from ...module_utils.plan.nftables import Chain, NftSet
 from ..ipam.vips import Vip
 from .placement import PlacedService
 
@@ -58,7 +58,7 @@ def of_family(services: Iterable[VirtualService], family: int) -> list[VirtualSe
 class Balancing:
     """What a sandbox has for its virtual services."""
 
-    collections: tuple[Collection, ...] = ()
+    collections: tuple[NftSet, ...] = ()
     output: tuple[str, ...] = ()
     """Rules of the chain that translates destinations of what begins in the sandbox."""
     chains: tuple[Chain, ...] = ()

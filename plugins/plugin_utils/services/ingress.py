@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ...module_utils.plan import forms
 from ...module_utils.plan.base import Resource
-from ...module_utils.plan.nftables import Chain, Collection
+from ...module_utils.plan.nftables import Chain, NftSet
 from ...module_utils.plan.settings import Sysctl
 from ..declaration.ingress import SANDBOX
 from ..declaration.topology import Port
@@ -37,7 +37,7 @@ class MeshPort:
     """Address and weight, of both families; one that is drained has none."""
 
 
-def behind(overlay: Overlay, services: Mapping[str, PlacedService]) -> list[MeshPort]:
+def ingress_backends(overlay: Overlay, services: Mapping[str, PlacedService]) -> list[MeshPort]:
     """Where each port leads to."""
     result = []
     for placed in services.values():
@@ -51,12 +51,12 @@ def behind(overlay: Overlay, services: Mapping[str, PlacedService]) -> list[Mesh
     return sorted(result, key=lambda item: (item.port.published, item.port.protocol))
 
 
-def mesh_rules(ports: Iterable[MeshPort], inner: str) -> tuple[list[Collection], list[Chain]]:
+def mesh_rules(ports: Iterable[MeshPort], inner: str) -> tuple[list[NftSet], list[Chain]]:
     """Sets and chains of an ingress sandbox whose link on the ingress network is ``inner``.
 
     A port without a task that takes connections leads nowhere, and is refused.
     """
-    collections: list[Collection] = []
+    collections: list[NftSet] = []
     translated: list[str] = []
     every, link = list(ports), forms.nft_link(inner)
     for family in (4, 6):
@@ -71,7 +71,7 @@ def mesh_rules(ports: Iterable[MeshPort], inner: str) -> tuple[list[Collection],
                 translated += [f"iifname != {link} {rule}" for rule in rules]
         # No rule reads it: whoever is not in it any more has his connections forgotten.
         kind = f"type inet_proto . inet_service . {_ADDRESS[family]}; flags interval;"
-        collections.append(Collection(f"mesh{family}", kind, tuple(sorted(set(served))), tracked=True))
+        collections.append(NftSet(f"mesh{family}", kind, tuple(sorted(set(served))), tracked=True))
     return collections, [
         Chain("prerouting", "type nat hook prerouting priority -100; policy accept", tuple(dict.fromkeys(translated))),
         Chain("postrouting", "type nat hook postrouting priority 100; policy accept", (f"oifname {link} masquerade",)),

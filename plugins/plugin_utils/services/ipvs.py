@@ -13,7 +13,7 @@ from ipaddress import ip_address
 
 from ...module_utils.plan.balancing import Ipvs, IpvsTimeouts, RealServer
 from ...module_utils.plan.base import Resource
-from ...module_utils.plan.nftables import Chain, Collection
+from ...module_utils.plan.nftables import Chain, NftSet
 from ...module_utils.plan.settings import Sysctl
 from .balancing import Balancing, VirtualService, of_family
 
@@ -52,7 +52,7 @@ def by_ipvs(sandbox: str, services: Iterable[VirtualService]) -> Balancing:
     every = list(services)
     if not every:
         return Balancing()
-    collections: list[Collection] = []
+    collections: list[NftSet] = []
     resources: list[Resource] = [*_settings(sandbox)]
     marking, output = [], []
     for family, ip in _IP.items():
@@ -89,13 +89,13 @@ def _server(sandbox: str, service: VirtualService, mark: int) -> Ipvs:
     return Ipvs(sandbox, service.family, mark, scheduler=scheduler, flags=flags, servers=servers)
 
 
-def _maps(services: Sequence[VirtualService], marks: Mapping[str, int], family: int) -> Iterable[Collection]:
+def _maps(services: Sequence[VirtualService], marks: Mapping[str, int], family: int) -> Iterable[NftSet]:
     address = _ADDRESS[family]
     numbers = tuple(f"{item.vip} : {marks[item.vip]:#010x}" for item in services)
-    yield Collection(f"vips{family}", f"type {address} : mark;", numbers)
+    yield NftSet(f"vips{family}", f"type {address} : mark;", numbers)
     first = ((item.vip, next((task for task, weight in item.tasks if weight), None)) for item in services)
     answering = tuple(f"{vip} : {task}" for vip, task in first if task is not None)
-    yield Collection(f"pinged{family}", f"type {address} : {address};", answering)
+    yield NftSet(f"pinged{family}", f"type {address} : {address};", answering)
 
 
 _LAST_MARK = 0x7FFFFFFF

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ...module_utils.plan.forms import address
-from ...module_utils.plan.nftables import Collection
+from ...module_utils.plan.nftables import NftSet
 from .balancing import Balancing, VirtualService, of_family
 
 _IP = {4: "ip", 6: "ip6"}
@@ -40,7 +40,7 @@ def by_nftables(sandbox: str, services: Iterable[VirtualService]) -> Balancing:
     """Rules of a sandbox's chain ``output``, and who is behind each VIP, drained or not."""
     del sandbox
     every = list(services)
-    collections: list[Collection] = []
+    collections: list[NftSet] = []
     rules: list[str] = []
     for family, ip in _IP.items():
         mine = of_family(every, family)
@@ -51,7 +51,7 @@ def by_nftables(sandbox: str, services: Iterable[VirtualService]) -> Balancing:
         # No rule reads it: whoever is not in it any more has his connections forgotten.
         elements = tuple(sorted(f"{item.vip} . {task}" for item in mine for task, _weight in item.tasks))
         kind = f"type {_ADDRESS[family]} . {_ADDRESS[family]};"
-        collections.append(Collection(f"tasks{family}", kind, elements, tracked=True))
+        collections.append(NftSet(f"tasks{family}", kind, elements, tracked=True))
     return Balancing(tuple(collections), tuple(rules))
 
 
