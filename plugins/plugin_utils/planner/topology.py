@@ -35,7 +35,7 @@ from ..firewall.published_ports import (
     unroutable_port_errors,
 )
 from ..firewall.sources import bridge_table, forwarded_sources, idle_routers, segment_table, sources_behind
-from ..firewall.tables import HostRules, host_table, mesh_table, unnameable_link_warnings, sandbox_table
+from ..firewall.tables import HostRules, host_table, mesh_table, sandbox_table, unnameable_link_warnings
 from ..inspect.docker_model import model_of
 from ..ipam.addresses import SHIM, Allocation, allocate, users
 from ..ipam.identifiers import identifier, mac_of
