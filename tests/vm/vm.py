@@ -61,7 +61,7 @@ def _make(made: Path) -> None:
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
     # What it mounts and starts ends with it.
-    apart = [*FOLLOW, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    apart = [*FOLLOW, "unshare", "--mount", *_propagation(), "--pid", "--fork", "--kill-child", "--mount-proc"]
     with open(log, "w", encoding="utf-8") as output:
         command = [*apart, "sh", str(HERE / "image.sh"), str(new), sys.executable]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
@@ -70,6 +70,12 @@ def _make(made: Path) -> None:
         raise VMError(f"its disk could not be made:\n{_tail(log)}")
     new.rename(made)
     print(f"vm: disk made in {time.monotonic() - started:.0f} s", flush=True)
+
+
+def _propagation() -> list[str]:
+    """Options of unshare(1), which makes `/` private and fails where that is no mount point, as in a plain chroot."""
+    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()]
+    return [] if "/" in points else ["--propagation", "unchanged"]
 
 
 def _tail(log: Path) -> str:
