@@ -1,0 +1,66 @@
+# shellcheck shell=sh
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+
+# The parts of `./run test`: what is more than one command.
+
+: "${here:?}" "${collections=}" "${logs=}"
+
+tests_in() { find "$here/tests/$1" -name 'test_*.py' 2>/dev/null | grep -q .; }
+
+types() {
+    inside "$collections" mypy --config-file "$here/pyproject.toml" --cache-dir /dev/null \
+        ansible_collections/cnm/fabric/plugins
+}
+
+imports() {
+    PYTHONPATH=$collections inside "$here" lint-imports --config .importlinter --no-cache
+}
+
+documentation() {
+    for kind in module connection; do
+        folder=$here/plugins/modules
+        [ $kind = module ] || folder=$here/plugins/$kind
+        for file in "$folder"/*.py; do
+            [ -e "$file" ] || continue
+            name=cnm.fabric.$(basename "$file" .py)
+            said=$(ansible-doc -t $kind "$name" 2>&1) || { say "$said"; return 1; }
+            case $said in
+                *ERROR* | *'missing documentation'*) say "$said"; return 1 ;;
+            esac
+            say "$name"
+        done
+    done
+}
+
+scenarios() {
+    (
+        cd "$here" || exit
+        export MOLECULE_GLOB='molecule/*/molecule.yml' MOLECULE_COMMAND_BORDERS=false NO_COLOR=1
+        for file in molecule/*/molecule.yml; do
+            scenario=$(basename "$(dirname "$file")")
+            export MOLECULE_EPHEMERAL_DIRECTORY="$logs/molecule-$scenario"
+            molecule --base-config .config/molecule/config.yml test -s "$scenario" || exit 1
+        done
+    )
+}
+
+# The tests every collection has to pass, on a copy that stands where ansible-test looks for one.
+sanity() {
+    folder=$logs/sanity/ansible_collections/cnm/fabric
+    mkdir -p "$folder" "$HOME/.ansible/test/cache"
+    tar -C "$here" --exclude=./.git --exclude='*_cache' --exclude=.hypothesis --exclude=__pycache__ -c . | tar -x -C "$folder"
+    # Where the script ansible-test fetches to install pip is out of reach, Python's own does as well.
+    for version in 21_3_1 24_2 25_2; do
+        pip=$HOME/.ansible/test/cache/get_pip_$version.py
+        [ -e "$pip" ] || printf '%s\n' 'import ensurepip' 'ensurepip.bootstrap(default_pip=True)' >"$pip"
+    done
+    version=$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    inside "$folder" ansible-test sanity --venv --python "$version"
+}
+
+in_vm() { python "$here/tests/vm/vm.py" ${CNM_ALL:+--timeout 14400 env CNM_ALL=1} "$@"; }
+
+run_pytest() { inside "$here" python -m pytest -p no:cacheprovider "$@"; }
+
+pytest_in_vm() { in_vm python -m pytest -p no:cacheprovider "$@"; }

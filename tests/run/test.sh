@@ -1,0 +1,145 @@
+# shellcheck shell=sh
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+
+# ./run test: which parts, one after the other, and the table of how they went.
+
+: "${here:?}" "${collections=}"
+
+parts=
+table=
+failed=
+
+now() { date +%s%3N; }
+
+# Run one step, whatever became of those before it: step NAME COMMAND…
+step() {
+    name=$1
+    shift
+    say ""
+    say "=== $name: $*"
+    started=$(now)
+    result=passed
+    { "$@" 2>&1 || : >"$logs/failed"; } </dev/null | tee "$logs/log"
+    if [ -e "$logs/failed" ]; then
+        rm "$logs/failed"
+        result=FAILED
+        failed=yes
+    fi
+    took=$(($(now) - started))
+    counts=$(sed -n 's/^=* *\([0-9][0-9]* [a-z].*\) in [0-9.]*s.*=*$/\1/p' "$logs/log" | tail -n 1)
+    line=$(printf '%-22s %-7s %6d.%d s  %s' "$name" $result $((took / 1000)) $((took % 1000 / 100)) "$counts")
+    say "=== $line"
+    table="$table$line
+"
+    if [ $result = FAILED ]; then
+        reasons=$(grep -E '^(FAILED|ERROR:?|fatal:|failed:) ' "$logs/log" || tail -n 5 "$logs/log")
+        table="$table$(printf '%s\n' "$reasons" | tail -n 20 | cut -c 1-600 | sed 's/^/      /')
+"
+    fi
+    skipped=$(sed -n 's/^SKIPPED \(\[[0-9]*\]\) \(.*\)/      skipped \1 \2/p' "$logs/log")
+    [ -z "$skipped" ] || table="$table$skipped
+"
+}
+
+wanted() {
+    case " $parts " in
+        *" $1 "*) return 0 ;;
+    esac
+    return 1
+}
+
+# The same with a process for each core, up to four; the tests of a class, or of a file without any, stay together.
+every_core="--numprocesses auto --maxprocesses 4 --dist loadscope --durations 12"
+
+summary() {
+    say ""
+    say "=== all steps"
+    printf '%s' "$table"
+    case $table in
+        *skipped*) ;;
+        *) say "no test was skipped" ;;
+    esac
+    [ -z "$failed" ] || die "some steps failed"
+    say "all passed"
+}
+
+lint() {
+    step "ruff check" inside "$here" ruff check --no-cache
+    step "ruff format" inside "$here" ruff format --no-cache --check
+    step "types" types
+    step "imports" imports
+    step "yamllint" inside "$here" yamllint --strict .
+    step "changelog" inside "$here" antsibull-changelog lint
+    step "ansible-lint" inside "$collections/ansible_collections/cnm/fabric" ansible-lint --offline --nocolor
+}
+
+pytest_alone() {
+    run=run_pytest
+    for argument; do
+        shift
+        case $argument in
+            parity | tests/parity*) engine ;;
+            vm | tests/vm*)
+                emulator
+                run=pytest_in_vm
+                ;;
+        esac
+        case $argument in
+            unit | integration | lab | vm | parity | benchmarks) set -- "$@" "tests/$argument" ;;
+            *) set -- "$@" "$argument" ;;
+        esac
+    done
+    $run "$@"
+}
+
+# shellcheck disable=SC2086  # `every_core` is a list of words
+all_tests() {
+    need_root test "$@"
+    # shellcheck disable=SC2034  # controller.sh reads it
+    requirements=$here/tests/requirements.txt
+    header "what this machine lacks"
+    install conntrack:conntrack
+    controller
+    logs=$(mktemp -d)
+    undo="rm -rf '$logs'; $undo"
+
+    every="lint docs sanity unit demo integration lab parity molecule vm"
+    default=$every
+    for argument; do
+        shift
+        if [ "$argument" = --all ]; then
+            export CNM_ALL=1
+            default="$every benchmarks"
+        else
+            set -- "$@" "$argument"
+        fi
+    done
+    for argument; do
+        case " $every benchmarks " in
+            *" $argument "*) parts="$parts $argument" ;;
+            *)
+                pytest_alone "$@"
+                return
+                ;;
+        esac
+    done
+    [ -n "$parts" ] || parts=$default
+    if wanted parity; then engine; fi
+    if wanted vm; then emulator; fi
+
+    if wanted lint; then lint; fi
+    if wanted docs; then step "ansible-doc" documentation; fi
+    if wanted sanity; then step "sanity" sanity; fi
+    if wanted unit; then step "unit" run_pytest $every_core tests/unit; fi
+    if wanted demo; then step "demo" "$here/run" demo; fi
+    if wanted integration; then step "integration" run_pytest $every_core tests/integration; fi
+    if wanted lab; then step "lab" run_pytest $every_core tests/lab; fi
+    if wanted molecule; then step "molecule" scenarios; fi
+    if wanted vm; then step "vm" pytest_in_vm $every_core tests/vm; fi
+    for part in parity benchmarks; do
+        if wanted $part && tests_in $part; then step $part run_pytest tests/$part; fi
+    done
+
+    summary
+}
