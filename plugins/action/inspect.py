@@ -12,11 +12,10 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import forged_facts, project_of
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import PREDEFINED
-from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_model import (
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_json import inspect_document, merge_documents
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_model import live_model
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.tables import (
     balancer_line,
-    inspect_document,
-    live_model,
-    merged,
     network_table,
     sandbox_table,
     service_table,
@@ -60,7 +59,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 models[host] = live_model(model, found)
             if found:
                 drift[host] = found
-        documents = merged({host: model["networks"] for host, model in models.items()})
+        documents = merge_documents({host: model["networks"] for host, model in models.items()})
         networks = {host: [inspect_document(document) for document in group] for host, group in documents.items()}
         if not arguments["quiet"]:
             self._show(models, networks, drift)

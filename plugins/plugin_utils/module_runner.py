@@ -18,7 +18,8 @@ from .declaration.errors import DeclarationError
 from .declaration.module_objects import pack_declared, unpack_declared
 from .declaration.topology import Host, Settings
 from .facts import Facts
-from .inspect.docker_model import inspect_document, live_model, model_of
+from .inspect.docker_json import inspect_document
+from .inspect.docker_model import live_model, model_of_host
 from .leases.base import LeaseError
 from .module_state.edits import OPTIONS, Call, HostModel, Missing, Refusal, edit, in_words, own_words, with_link_names
 from .planner.planning import Stamp, plan_host
@@ -217,5 +218,5 @@ def _seen_alone(kind: str, name: str, was: Answer, becomes: Answer) -> Answer:
 def network_documents(probe: Mapping[str, Any], host: str, project: str) -> list[Answer]:
     """The documents of all networks of a probed host, as they are there now; the predefined ones always."""
     kept = own_model(probe["kept"].get("model") or {}, host, project)
-    model = kept or model_of(Host(host, Settings(project)), {}, {})
+    model = kept or model_of_host(Host(host, Settings(project)), {}, {})
     return [inspect_document(item) for item in live_model(model, probe.get("drift", ()))["networks"]]

@@ -23,7 +23,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables_read
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.topology import plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import plan
 
 PORTS = 10_000
 ROUNDS = 5

@@ -45,7 +45,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading imp
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.networks.encryption import pair_keys
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.topology import plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import plan
 
 T = TypeVar("T")
 

@@ -29,7 +29,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables impo
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables_reading import parse
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.resolver import _text
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
-from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.tables import (
+from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.host_table import (
     HostRules,
     host_table,
     unnameable_link_warnings,

@@ -25,7 +25,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading imp
 from ansible_collections.cnm.fabric.plugins.plugin_utils.drivers.registry import DRIVERS
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts, LinkFacts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.topology import Planned, plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import Planned, plan
 
 UNDERLAY = """
 ip link add w0 type veth peer name w1; ip link set w0 up; ip link set w1 up

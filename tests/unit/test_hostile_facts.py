@@ -18,12 +18,12 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nf
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File, Sysctl
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
-from ansible_collections.cnm.fabric.plugins.plugin_utils.dns.names import record, servers_text
+from ansible_collections.cnm.fabric.plugins.plugin_utils.dns.records import record, servers_text
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.overlays import overlay_chains
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import LeaseError, empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import planning
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.topology import Planned, plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import Planned, plan
 from ansible_collections.cnm.fabric.plugins.plugin_utils.services.balancing import VirtualService
 from ansible_collections.cnm.fabric.plugins.plugin_utils.services.ingress import translations
 from ansible_collections.cnm.fabric.plugins.plugin_utils.services.nftables import by_nftables

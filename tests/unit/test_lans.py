@@ -15,7 +15,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading imp
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts, LinkFacts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.verification import checks_of
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.topology import Planned, plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import Planned, plan
 
 NOW = "2026-11-21T05:00:00Z"
 LINKS = {

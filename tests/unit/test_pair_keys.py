@@ -18,7 +18,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading imp
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.networks.encryption import epoch_key, hkdf_expand, pair_key
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.topology import plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import plan
 
 SECRET = "correct horse battery staple"
 EPOCH = 7

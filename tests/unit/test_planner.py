@@ -18,7 +18,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Sy
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.topology import Planned, plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import Planned, plan
 
 GOLDEN = Path(__file__).with_name("golden") / "ps-bridge.json"
 NOW = "2026-11-21T05:00:00Z"

@@ -22,11 +22,10 @@ from reporting import HOSTS, RECORDED, VARIABLES, Answer, Controller, texts
 from sampling import WHOLE
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import DeclarationError
-from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_model import (
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_json import inspect_document, merge_documents
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_model import live_model
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.tables import (
     balancer_line,
-    inspect_document,
-    live_model,
-    merged,
     network_table,
     sandbox_table,
     service_table,
@@ -246,7 +245,7 @@ def test_modules_and_what_people_see(world: World) -> None:
         models = {"node3": model}
         for made in (network_table, sandbox_table, service_table, task_table, balancer_line):
             assert made(models).replace("\n", "").isprintable()
-        [inspect_document(each) for group in merged({"node3": model["networks"]}).values() for each in group]
+        [inspect_document(each) for group in merge_documents({"node3": model["networks"]}).values() for each in group]
 
     fuzz()
 

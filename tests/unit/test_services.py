@@ -21,16 +21,12 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Fi
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import Host, Service, Topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
-from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_model import (
-    balancer_line,
-    live_model,
-    service_table,
-    task_table,
-)
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_model import live_model
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.tables import balancer_line, service_table, task_table
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.verification import checks_of
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.belief import Claim, Part, believe
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.topology import Planned, plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import Planned, plan
 from ansible_collections.cnm.fabric.plugins.plugin_utils.services.balancing import VirtualService
 from ansible_collections.cnm.fabric.plugins.plugin_utils.services.nftables import by_nftables
 from ansible_collections.cnm.fabric.plugins.plugin_utils.services.placement import place_services

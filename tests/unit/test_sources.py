@@ -18,7 +18,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading imp
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts, LinkFacts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.sources import link_local
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.topology import plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import plan
 
 BRIDGE = "com.docker.network.bridge."
 

@@ -14,7 +14,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading imp
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.verification import ICC, Check, checks_of
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.topology import plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import plan
 
 NETWORKS: dict[str, Any] = {
     "front": {"subnet": "10.0.0.0/24"},

@@ -12,15 +12,11 @@ import pytest
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
-from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_model import (
-    inspect_document,
-    live_model,
-    network_table,
-    sandbox_table,
-    table,
-)
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_json import inspect_document
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_model import live_model
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.tables import network_table, sandbox_table, table
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.topology import plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import plan
 
 NOW = "2026-11-21T05:00:00Z"
 NETWORKS: dict[str, Any] = {

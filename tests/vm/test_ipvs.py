@@ -37,7 +37,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resour
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace, VethPeer
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Sysctl
 from ansible_collections.cnm.fabric.plugins.modules import ipvs as module
-from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.tables import sandbox_table
+from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.sandbox_tables import sandbox_table
 from ansible_collections.cnm.fabric.plugins.plugin_utils.services.balancing import VirtualService
 from ansible_collections.cnm.fabric.plugins.plugin_utils.services.ipvs import by_ipvs
 from ansible_collections.cnm.fabric.plugins.plugin_utils.services.nftables import by_nftables

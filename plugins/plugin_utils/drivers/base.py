@@ -17,7 +17,7 @@ from ..declaration.topology import Endpoint, Network, Sandbox
 from ..ipam.addresses import Subnet
 from ..ipam.vips import Vip
 from ..networks.lan_parents import Attachment
-from ..networks.multi_host import Lan, Overlay
+from ..networks.spanning import Lan, Overlay
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ...module_utils.plan.links import BridgePort, Link, Namespace, VethPeer, Vx
 from ...module_utils.plan.marks import ENCRYPTED_PORT
 from ..ipam.addresses import Subnet, network_of
 from ..ipam.identifiers import mac_of, port_group, port_name
-from ..networks.multi_host import Overlay
+from ..networks.spanning import Overlay
 from .base import Digests, PlannedEndpoint, PlannedNetwork
 from .veth import veth_resources
 

@@ -1,27 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What users see: the model a plan carries, Docker's inspect JSON, and tables as Docker prints them."""
+"""The model of a host: its networks, sandboxes and services in Docker's words, as a plan carries it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ..declaration.options import VNI
-from ..declaration.topology import LAN_DRIVERS, PREDEFINED, Host, Network
+from ..declaration.topology import PREDEFINED, Host, Network
 from ..drivers.base import PlannedEndpoint, PlannedNetwork, by_network
 from ..drivers.registry import DRIVERS
 from ..firewall.published_ports import PublishedPort, published_ports
 from ..ipam.identifiers import identifier
 from ..services.placement import PlacedService
+from .docker_json import network_document
 
-_SHOWN = 3
-"""How many hosts of a network are named in its row."""
 _NO_TIME = "0001-01-01T00:00:00Z"
-_DRIVER_NAMES = {"none": "null"}
 
 
-def model_of(
+def model_of_host(
     host: Host,
     networks: Mapping[str, PlannedNetwork],
     endpoints: Mapping[str, Sequence[PlannedEndpoint]],
@@ -49,12 +46,12 @@ def model_of(
             }
             for item in members.get(planned.name, ())
         }
-        documents.append(_document(planned.network, planned.id, planned.created, planned, containers))
+        documents.append(network_document(planned.network, planned.id, planned.created, planned, containers))
     for name in PREDEFINED:
         if name not in networks:
             network_id = identifier("network", project, host.name, name)
             containers = _containers_of_mode(host, name)
-            documents.append(_document(Network(name, driver=name), network_id, _NO_TIME, None, containers))
+            documents.append(network_document(Network(name, driver=name), network_id, _NO_TIME, None, containers))
     documents.sort(key=lambda item: str(item["Name"]))
     sandboxes = {
         sandbox.name: {
@@ -146,188 +143,6 @@ def _containers_of_mode(host: Host, mode: str) -> dict[str, Any]:
         for sandbox in host.sandboxes
         if sandbox.network_mode == mode
     }
-
-
-def _document(
-    network: Network, network_id: str, created: str, planned: Any, containers: Mapping[str, Any]
-) -> dict[str, Any]:
-    config = []
-    for item in planned.subnets if planned else ():
-        entry: dict[str, Any] = {"Subnet": item.subnet}
-        if item.config.ip_range:
-            entry["IPRange"] = item.config.ip_range
-        if item.gateway:
-            entry["Gateway"] = item.gateway
-        if item.config.aux_addresses:
-            entry["AuxiliaryAddresses"] = dict(item.config.aux_addresses)
-        config.append(entry)
-    document: dict[str, Any] = {
-        "Name": network.name,
-        "Id": network_id,
-        "Created": created,
-        "Scope": "local" if network.scope == "local" else "swarm",
-        "Driver": _DRIVER_NAMES.get(network.driver, network.driver),
-        "EnableIPv4": network.enable_ipv4,
-        "EnableIPv6": network.enable_ipv6,
-        "IPAM": {"Driver": network.ipam_driver, "Options": {}, "Config": config},
-        "Internal": network.internal,
-        "Attachable": network.attachable,
-        "Ingress": False,
-        "ConfigFrom": {"Network": ""},
-        "ConfigOnly": False,
-        "Containers": dict(sorted(containers.items())),
-        "Options": dict(network.driver_opts),
-        "Labels": dict(network.labels),
-    }
-    if planned and planned.overlay is not None:
-        document["Options"] = {VNI: str(planned.overlay.vni), **document["Options"]}
-        document["Peers"] = [{"Name": planned.host, "IP": planned.overlay.vteps[planned.host]}]
-    return document
-
-
-INSPECT_KEYS = (*_document(Network("x"), "", "", None, {}), "Peers")
-"""Docker's keys, in Docker's order."""
-
-
-_IPAM_KEYS = ("Driver", "Options", "Config")
-_CONFIG_KEYS = ("Subnet", "IPRange", "Gateway", "AuxiliaryAddresses")
-_PEER_KEYS = ("Name", "IP")
-_CONTAINER_KEYS = ("Name", "EndpointID", "MacAddress", "IPv4Address", "IPv6Address")
-
-
-def _in_order(data: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    return {key: data[key] for key in keys if key in data}
-
-
-def inspect_document(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document with its keys in Docker's order, as a plan's sorted JSON has not kept them."""
-    result = _in_order(document, INSPECT_KEYS)
-    result["IPAM"] = _in_order(document["IPAM"], _IPAM_KEYS)
-    result["IPAM"]["Config"] = [_in_order(entry, _CONFIG_KEYS) for entry in document["IPAM"]["Config"]]
-    result["Containers"] = {
-        key: _in_order(container, _CONTAINER_KEYS) for key, container in document["Containers"].items()
-    }
-    if "Peers" in result:
-        result["Peers"] = [_in_order(peer, _PEER_KEYS) for peer in result["Peers"]]
-    return result
-
-
-def merged(networks: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-    """Hosts' documents, those of a network that spans hosts with everyone on it on all hosts.
-
-    Such a network has one id.  Its options are each host's own: what is its parent there.
-    """
-    whole: dict[str, dict[str, Any]] = {}
-    for _host, documents in sorted(networks.items()):
-        for document in documents:
-            known = whole.setdefault(
-                document["Id"], {"Containers": {}, **({"Peers": []} if "Peers" in document else {})}
-            )
-            known["Containers"].update(document["Containers"])
-            if "Peers" in document:
-                known["Peers"] = [*known["Peers"], *document["Peers"]]
-    for document in whole.values():
-        document["Containers"] = dict(sorted(document["Containers"].items()))
-    return {
-        host: [{**document, **whole[document["Id"]]} for document in documents] for host, documents in networks.items()
-    }
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as Docker aligns them: three spaces between, the last one not padded."""
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    lines = ["   ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in [header, *rows]]
-    return "\n".join(lines)
-
-
-def network_table(models: Mapping[str, Mapping[str, Any]]) -> str:
-    """``docker network ls`` over all hosts, with the host in the last column; what spans hosts has one row."""
-    rows = []
-    places: dict[str, list[str]] = {}
-    for host, model in sorted(models.items()):
-        for document in model["networks"]:
-            places.setdefault(document["Id"], []).append(host)
-    for host, model in sorted(models.items()):
-        for document in model["networks"]:
-            spans = document["Scope"] == "swarm" or document["Driver"] in LAN_DRIVERS
-            hosts = places[document["Id"]] if spans else [host]
-            if hosts[0] == host:
-                row = (document["Id"][:12], document["Name"], document["Driver"], document["Scope"], _few(hosts))
-                rows.append(row)
-    return table(("NETWORK ID", "NAME", "DRIVER", "SCOPE", "HOST"), rows)
-
-
-def _few(hosts: Sequence[str]) -> str:
-    return ", ".join(hosts) if len(hosts) <= _SHOWN else f"{', '.join(hosts[:_SHOWN])} and {len(hosts) - _SHOWN} more"
-
-
-def sandbox_table(models: Mapping[str, Mapping[str, Any]]) -> str:
-    """A row an endpoint: sandbox, network, link, addresses, host; the sandbox's ports stand in its first row."""
-    rows = []
-    for host, model in sorted(models.items()):
-        for name, entry in sorted(model["sandboxes"].items()):
-            mode = entry["network_mode"]
-            if mode:
-                rows.append((name, mode, "", "", host, ""))
-            ports = ", ".join(entry["ports"])
-            for endpoint in entry["endpoints"]:
-                addresses = ", ".join(endpoint["addresses"])
-                rows.append((name, endpoint["network"], endpoint["link"], addresses, host, ports))
-                ports = ""
-    return table(("SANDBOX", "NETWORK", "LINK", "ADDRESS", "HOST", "PORTS"), rows)
-
-
-def service_table(models: Mapping[str, Mapping[str, Any]]) -> str:
-    """``docker service ls`` over all hosts, with the virtual addresses; "" without services."""
-    known: dict[str, dict[str, Any]] = {}
-    for _host, model in sorted(models.items()):
-        for name, entry in model.get("services", {}).items():
-            whole = known.setdefault(name, {**entry, "tasks": {}, "networks": {}})
-            whole["tasks"].update(entry["tasks"])
-            whole["networks"].update(entry["networks"])
-    rows = [
-        (
-            name,
-            entry["mode"],
-            f"{len(entry['tasks'])}/{entry['wanted']}",
-            ", ".join(vip for _network, place in sorted(entry["networks"].items()) for vip in place["vips"]),
-            ", ".join(_mesh_port(port) for port in entry["ports"]),
-        )
-        for name, entry in sorted(known.items())
-    ]
-    return table(("NAME", "MODE", "REPLICAS", "VIPS", "PORTS"), rows) if rows else ""
-
-
-def _mesh_port(port: Mapping[str, Any]) -> str:
-    """As ``docker service ls`` has it: ``*:3000->6379/tcp``."""
-    published, target = (
-        str(low) if low == high else f"{low}-{high}" for low, high in (port["published"], port["target"])
-    )
-    return f"{port['host_ip'] or '*'}:{published}->{target}/{port['protocol']}"
-
-
-def balancer_line(models: Mapping[str, Mapping[str, Any]]) -> str:
-    """Which engine balances on which hosts; "" without services."""
-    hosts: dict[str, list[str]] = {}
-    for host, model in sorted(models.items()):
-        if model.get("load_balancer"):
-            hosts.setdefault(model["load_balancer"], []).append(host)
-    said = ", ".join(f"{engine} on {_few(names)}" for engine, names in sorted(hosts.items()))
-    return f"Virtual addresses are balanced by {said}." if said else ""
-
-
-def task_table(models: Mapping[str, Mapping[str, Any]]) -> str:
-    """``docker service ps`` of all services: where each task is, whether it gets connections, its addresses."""
-    found: dict[tuple[str, int], tuple[str, ...]] = {}
-    for host, model in sorted(models.items()):
-        for name, entry in model.get("services", {}).items():
-            for task, told in entry["tasks"].items():
-                ends = [end for end in model["sandboxes"][task]["endpoints"] if end["network"] in entry["networks"]]
-                addresses = ", ".join(address for end in ends for address in end["addresses"])
-                state = "ready" if told["weight"] else "drained"
-                found[(name, int(task.rpartition(".")[2]))] = (task, host, state, addresses)
-    rows = [row for _key, row in sorted(found.items())]
-    return table(("TASK", "HOST", "STATE", "ADDRESSES"), rows) if rows else ""
 
 
 def live_model(model: Mapping[str, Any], drift: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

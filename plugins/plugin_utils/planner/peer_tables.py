@@ -9,9 +9,9 @@ from ipaddress import ip_address
 from ...module_utils.plan.codec import content_digest
 from ...module_utils.plan.forms import address, mac
 from ...module_utils.plan.peers import PeerTable
-from ..dns.names import names_of, names_of_vips, names_text, servers_text
+from ..dns.records import names_of, names_of_vips, names_text, servers_text
 from ..drivers.base import Digests
-from ..networks.multi_host import Lan, Overlay
+from ..networks.spanning import Lan, Overlay
 
 
 def shared_texts_of_lan(project: str, lan: Lan) -> tuple[Digests, dict[str, str]]:

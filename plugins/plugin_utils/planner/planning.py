@@ -23,7 +23,7 @@ from ..leases.belief import Belief, Claim, Part, believe
 from ..leases.signing import revision_given, sign
 from ..leases.sqlite import SqliteStore
 from ..module_state.reading import read_contained
-from .topology import Planned, plan
+from .plan import Planned, plan
 
 _ATTEMPTS = 20
 # Hidden, so that an inventory that is a whole folder does not take it for one of its sources.

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 
 from ...module_utils.plan.base import Resource
 from ...module_utils.plan.nftables import Chain, NftSet
+from ..declaration.topology import Host
+from ..facts import Facts
 from ..ipam.vips import Vip
 from .placement import PlacedService
 
@@ -46,6 +48,12 @@ def virtual_services(
                 tasks += [(each, weight) for each in same]
             result.append(VirtualService(address, placed.service.scheduler, tuple(tasks)))
     return result
+
+
+def balancing_engine(host: Host, facts: Facts) -> str:
+    """Which engine balances on the host: the declared one; of ``auto`` IPVS if its kernel has it, else nftables."""
+    declared = host.settings.load_balancer
+    return ("ipvs" if facts.ipvs else "nftables") if declared == "auto" else declared
 
 
 def of_family(services: Iterable[VirtualService], family: int) -> list[VirtualService]:

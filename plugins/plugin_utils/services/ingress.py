@@ -17,7 +17,7 @@ from ...module_utils.plan.nftables import Chain, NftSet
 from ...module_utils.plan.settings import Sysctl
 from ..declaration.ingress import SANDBOX
 from ..declaration.topology import Port
-from ..networks.multi_host import Overlay
+from ..networks.spanning import Overlay
 from .nftables import chosen
 from .placement import PlacedService
 

@@ -1,37 +1,36 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Names: the records of each network, and the resolver and files of each sandbox.
+"""The resolver of each sandbox, and its files in ``/etc``.
 
-A sandbox's dnsmasq reads three things.  Its configuration, where a change means a restart, says nothing that changes
-with records or with the host's own resolvers.  The records of each of its networks are hosts files.  And a servers file
-says of each dotted name among them that it is answered here in every type, or not at all, and who is asked for the
-rest.  The last two it reads again when it is told to, between two questions: nothing is lost.  Sandboxes on the same
-networks share all files but the first.
+A sandbox's dnsmasq reads three kinds of files:
 
-Records have no time to live (dnsmasq's own choice, where Docker says 600 s): asking again costs a tenth of a
-millisecond and leaves the sandbox only if the answer is not here, and an endpoint that is replaced is found at once.
+- its configuration, where a change means a restart: so nothing in it depends on records or on the host's resolvers
+- a hosts file for each of its networks, with the records
+- a servers file: which dotted names are answered here or not at all, and which upstream servers resolve the rest
+
+It rereads the last two on a signal, between two questions, so no question is lost.  Sandboxes on the same networks
+share all files but the configuration.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address
 
 from ...module_utils.plan import forms
 from ...module_utils.plan.codec import content_digest
 from ...module_utils.plan.links import Namespace
 from ...module_utils.plan.marks import mark
 from ...module_utils.plan.settings import File, Resolver
-from ..declaration.topology import HOST_GATEWAY, Endpoint, Sandbox
+from ..declaration.topology import HOST_GATEWAY, Sandbox
 from ..drivers.base import PlannedEndpoint, PlannedNetwork
 from ..drivers.registry import DRIVERS
 from ..facts import Facts
-from ..firewall.tables import RESOLVER_ADDRESS, RESOLVER_PORT
+from ..firewall.sandbox_tables import RESOLVER_ADDRESS, RESOLVER_PORT
 from ..ipam.addresses import network_of
-from ..ipam.vips import Vip
+from .records import ROLE, header, is_dns_name, names_of_endpoint, names_of_vips, names_text, own_servers_text, record
 
 _LOCALHOST = (
     "127.0.0.1 localhost\n",
@@ -39,20 +38,21 @@ _LOCALHOST = (
     "ff02::1 ip6-allnodes\n",
     "ff02::2 ip6-allrouters\n",
 )
-_ROLE = "names"
+
 _SERVERS = "@"
 """What names of servers files begin with, as no network's name can."""
-_LABEL = "[A-Za-z0-9_-]{1,63}"
-_NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
-_LONGEST_NAME = 253
-_DIGITS = {4: 8, 6: 4}
-"""How many bits of an address a label of a reverse name stands for."""
+
 _EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
+
 _OWN_LOOPBACK = ("127.0.0.0/8", "::1/128")
+
 _NAMED = 5
+
 _WITH_FILES = ("docker", "podman")
 """Owners who tell the host where resolv.conf and hosts of theirs are."""
+
 _IN_PLACE = ("resolv.conf", "hosts")
+
 _QUESTIONS = 1024
 """How many questions a resolver has open at a time before it refuses more; Docker's number."""
 
@@ -60,75 +60,6 @@ _QUESTIONS = 1024
 def names_directory(project: str) -> str:
     """Where a host keeps the records of its networks and the servers files."""
     return f"/run/cnm/{project}/names"
-
-
-def _is_name(text: str) -> bool:
-    """Whether it can be a name in DNS; one that cannot would end a line or spoil the next."""
-    return len(text) <= _LONGEST_NAME and _NAME.fullmatch(text) is not None
-
-
-def names_of(network: str, sandbox: Sandbox, endpoint: Endpoint) -> list[str]:
-    """An endpoint's names, the first being what its addresses resolve to."""
-    short = [sandbox.name, *endpoint.aliases]
-    if sandbox.hostname and sandbox.hostname not in short:
-        short.append(sandbox.hostname)
-    names = [f"{short[0]}.{network}", *short, *(f"{name}.{network}" for name in short[1:])]
-    return [name for name in dict.fromkeys(names) if _is_name(name)]
-
-
-def _names_of(item: PlannedEndpoint) -> list[str]:
-    return names_of(item.network.name, item.sandbox, item.endpoint)
-
-
-def record(addresses: Iterable[str], names: Iterable[str]) -> str:
-    """An endpoint's lines, one an address: the address, then its names."""
-    said = " ".join(map(forms.dns_name, names))
-    return "".join(f"{forms.address(address)} {said}\n" for address in addresses if said)
-
-
-def names_text(project: str, rows: Iterable[tuple[Sequence[str], Sequence[str]]]) -> str:
-    """A network's file of records, from the addresses and names of each of its endpoints."""
-    ordered = sorted(rows, key=lambda row: (ip_address(row[0][0]).packed, row[1]))
-    return _header(project) + "".join(record(*row) for row in ordered)
-
-
-def servers_text(names: Iterable[str], subnets: Iterable[str] = ()) -> str:
-    """Lines of a servers file that keep names here, and the reverse names of subnets."""
-    own = sorted({*names, *(zone for subnet in subnets for zone in reverse_zones(subnet))})
-    return "".join(f"server=/{forms.dns_name(name)}/\n" for name in own)
-
-
-def _header(project: str) -> str:
-    return f"# {mark(project, _ROLE)}\n"
-
-
-def reverse_zones(subnet: str) -> list[str]:
-    """The zones of in-addr.arpa or ip6.arpa that hold exactly the subnet's addresses."""
-    network = ip_network(subnet)
-    digits = _DIGITS[network.version]
-    length = -(-network.prefixlen // digits) * digits or digits
-    parts = network.subnets(new_prefix=length) if length > network.prefixlen else [network]
-    return [".".join(part[0].reverse_pointer.split(".")[-(length // digits + 2) :]) for part in parts]
-
-
-def names_of_vips(network: str, vips: Mapping[str, Vip]) -> dict[str, list[str]]:
-    """The names of services with virtual addresses on a network, by service."""
-    return {
-        name: names_of(network, Sandbox(name, ""), Endpoint(network, aliases=vip.aliases)) for name, vip in vips.items()
-    }
-
-
-def _own_text(endpoints: Sequence[PlannedEndpoint]) -> str:
-    """What of a network of local scope is answered here in every type: dotted names, and those of its addresses."""
-    network = endpoints[0].network
-    virtual = names_of_vips(network.name, network.vips)
-    every = (*map(_names_of, endpoints), *virtual.values())
-    names = [name for group in every for name in group if "." in name]
-    if DRIVERS[network.network.driver].bridge(network) is not None:
-        return servers_text(names, [subnet.subnet for subnet in network.subnets])
-    # others have addresses of the subnet too
-    addresses = (ip_address(address) for endpoint in endpoints for address in endpoint.addresses)
-    return servers_text([*names, *(address.reverse_pointer for address in addresses)])
 
 
 def _networks(endpoints: Iterable[PlannedEndpoint]) -> list[PlannedNetwork]:
@@ -175,13 +106,13 @@ def unreachable_resolver_warnings(facts: Facts, sandboxes: Mapping[str, Sequence
         if servers and _reach(endpoints) and not upstreams(facts, endpoints):
             lost.setdefault(", ".join(servers), []).append(name)
     return [
-        f"names of the outside will not resolve in {_few(names)}: no way leads from there to {servers}; say in `dns` "
-        "which resolver to ask"
+        f"names of the outside will not resolve in {_list_names(names)}: no way leads from there to {servers}; say in "
+        "`dns` which resolver to ask"
         for servers, names in lost.items()
     ]
 
 
-def _few(names: Sequence[str]) -> str:
+def _list_names(names: Sequence[str]) -> str:
     return ", ".join(names) if len(names) <= _NAMED else f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
 
 
@@ -227,20 +158,20 @@ def names_of_host(project: str, facts: Facts, endpoints: Iterable[PlannedEndpoin
             shared[name] = (texts.names,)
         else:
             vips = group[0].network.vips
-            rows = [(item.addresses, _names_of(item)) for item in group]
+            rows = [(item.addresses, names_of_endpoint(item)) for item in group]
             rows += [(vips[key].addresses, names) for key, names in names_of_vips(name, vips).items()]
             files[name] = names_text(project, rows)
-            own[name] = _own_text(group)
+            own[name] = own_servers_text(group)
     for sandbox, group in sorted(by_sandbox.items()):
         name = servers[sandbox] = _servers_name(group)
         if name not in files:
             networks = _networks(group)
             upstream = [f"server={forms.address(server)}\n" for server in upstreams(facts, group)] or ["server=/#/\n"]
             local = (own[network.name] for network in networks if network.name in own)
-            files[name] = "".join((_header(project), *upstream, *local))
+            files[name] = "".join((header(project), *upstream, *local))
             texts_of = tuple(network.shared.servers for network in networks if network.shared is not None)
             shared.update({name: texts_of} if texts_of else {})
-    return Names(File(names_directory(project), _ROLE, files, shared=shared), servers)
+    return Names(File(names_directory(project), ROLE, files, shared=shared), servers)
 
 
 @dataclass(frozen=True)
@@ -289,7 +220,7 @@ class Naming:
         role = f"sandbox/{self.sandbox.name}"
         header = f"# {mark(self.project, role)}\n"
         hostname = self.sandbox.hostname or self.sandbox.name
-        own = (record(item.addresses, [hostname]) for item in self.endpoints if _is_name(hostname))
+        own = (record(item.addresses, [hostname]) for item in self.endpoints if is_dns_name(hostname))
         extra = (
             record(self._host_addresses() if said == HOST_GATEWAY else (said,), [name])
             for name, said in self.sandbox.extra_hosts

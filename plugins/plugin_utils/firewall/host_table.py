@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""The host's table and the sandbox's, as nftables resources.
+"""The host's nftables table: isolation of networks, translation of addresses, published ports.
 
-The rules are fixed; what grows with networks and ports stands in sets and maps.  Whatever is neither from nor to a
-bridge of ours leaves the table at the second rule of each chain.
+The rules are fixed; what grows with networks and ports stands in sets and maps.  Traffic neither from nor to a bridge
+of this collection leaves the table at the second rule of each chain.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from ...module_utils.plan.nftables import Chain, Nftables, NftSet
 from ..drivers.base import PlannedNetwork
 from ..drivers.bridge import ICC, MASQUERADE, TRUSTED, gateway_mode, is_on, source_address
 from ..facts import Facts
-from ..services.balancing import Balancing, VirtualService
-from ..services.ingress import MeshPort, mesh_rules, translations
+from ..services.balancing import VirtualService
+from ..services.ingress import translations
 from ..services.nftables import by_nftables, host_services
 from .overlays import overlay_chains, overlay_collections
 from .published_ports import PublishedPort, shared_ports
 from .sources import source_chains, source_collections
 
-RESOLVER_ADDRESS = "127.0.0.11"
-RESOLVER_PORT = 20053
-
 _IP = {4: "ip", 6: "ip6"}
+
 _ADDRESS = {4: "ipv4_addr", 6: "ipv6_addr"}
+
 _ICMP = {4: 1, 6: 58}
+
 _FAMILIES = (4, 6)
 
 
@@ -101,7 +101,7 @@ def host_table(rules: HostRules) -> Nftables:
         collections=tuple(collections),
         chains=(
             Chain("user_forward", user=True),
-            _others(rules),
+            _unmanaged(rules),
             Chain("pass", rules=(*([f"meta mark set meta mark | {FORWARDED:#x}"] if rules.marked else ()), "accept")),
             _forward(rules),
             *source_chains(),
@@ -124,7 +124,7 @@ def _link_sets(rules: HostRules) -> Iterable[NftSet]:
     connected = [f"{link(n)} . {link(n)}" for n in guarded if is_on(n.network, ICC)]
     yield NftSet("bridges", "type ifname;", _sorted(map(link, guarded)))
     yield NftSet("connected", "type ifname . ifname;", _sorted(connected))
-    foreign, uplinks = _links(rules.foreign), _links(rules.uplinks)
+    foreign, uplinks = nameable_links(rules.foreign), nameable_links(rules.uplinks)
     yield NftSet("foreign", "type ifname . ifname;", _sorted(f"{name} . {name}" for name in foreign))
     yield NftSet("internal", "type ifname;", _sorted(link(n) for n in guarded if n.network.internal))
     yield NftSet(
@@ -134,7 +134,7 @@ def _link_sets(rules: HostRules) -> Iterable[NftSet]:
     yield NftSet("strangers", "type ifname;", _sorted(set(foreign) - set(uplinks)))
 
 
-def _links(names: Iterable[str]) -> list[str]:
+def nameable_links(names: Iterable[str]) -> list[str]:
     """Links of others as nft strings, without those no rule can name (`unnameable_link_warnings` says which)."""
     return [nft_link(name) for name in names if link_name.fits(name)]
 
@@ -217,7 +217,7 @@ def _port_maps(ports: Sequence[PublishedPort], family: int) -> Iterable[NftSet]:
         target = f"{port.address} . {port.protocol} . {_range(port.target)}"
         (opened if port.target[0] == port.target[1] else open_ranges).add(target)
     service = "inet_proto . inet_service"
-    served = _served(ports, family)
+    served = _served_ports(ports, family)
     yield from [served] if served.elements else []
     for bound, suffix, key in ((True, "", f"{address} . {service}"), (False, "_any", service)):
         name = f"ports{family}{suffix}"
@@ -228,7 +228,7 @@ def _port_maps(ports: Sequence[PublishedPort], family: int) -> Iterable[NftSet]:
     yield NftSet(f"open_ranges{family}", f"type {address} . {service}; flags interval;", _sorted(open_ranges))
 
 
-def _served(ports: Sequence[PublishedPort], family: int) -> NftSet:
+def _served_ports(ports: Sequence[PublishedPort], family: int) -> NftSet:
     """No rule reads it: who is not in it any more has his connections forgotten."""
     elements = {
         f"{item.port.protocol} . {_range(item.port.published)} . {address}"
@@ -248,7 +248,7 @@ def _sorted(elements: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(elements))
 
 
-def _others(rules: HostRules) -> Chain:
+def _unmanaged(rules: HostRules) -> Chain:
     """What is not ours.  With br_netfilter a foreign bridge's own frames come by here too: they are not routed."""
     verdicts = {family: "drop" if family in rules.closed else "accept" for family in _FAMILIES}
     return Chain(
@@ -257,7 +257,7 @@ def _others(rules: HostRules) -> Chain:
             "iifname . oifname @foreign accept",
             f"iifgroup {OPEN_GROUP} goto pass",
             f"oifgroup {OPEN_GROUP} goto pass",
-            *(f"meta nfproto ipv4 iifname {link} accept" for link in _links(rules.routing)),
+            *(f"meta nfproto ipv4 iifname {link} accept" for link in nameable_links(rules.routing)),
             *(f"meta nfproto ipv{family} {verdict}" for family, verdict in verdicts.items()),
         ),
     )
@@ -349,30 +349,4 @@ def _postrouting() -> Chain:
             *_both("oifname != @bridges snat IP to IP saddr map @sourcesN"),
             *_both("IP saddr @masqueradedN oifname != @bridges masquerade"),
         ),
-    )
-
-
-def mesh_table(project: str, sandbox: str, ports: Sequence[MeshPort], inner: str) -> Nftables:
-    """What leads from a host's ingress sandbox to tasks on any host."""
-    collections, chains = mesh_rules(ports, inner)
-    table, role = table_name(project), f"ingress/{sandbox}"
-    return Nftables(sandbox, "inet", table, role, collections=tuple(collections), chains=tuple(chains))
-
-
-def sandbox_table(project: str, sandbox: str, balancing: Balancing = Balancing()) -> Nftables:  # noqa: B008 - frozen
-    """What leads 127.0.0.11:53 to the sandbox's resolver, so that port 53 stays free for the sandbox itself, and
-    virtual IPs to tasks.
-    """
-    to_resolver = (
-        f"ip daddr {RESOLVER_ADDRESS} {protocol} dport 53 dnat ip to {RESOLVER_ADDRESS}:{RESOLVER_PORT}"
-        for protocol in ("udp", "tcp")
-    )
-    hook = "type nat hook output priority -100; policy accept"
-    return Nftables(
-        namespace=sandbox,
-        family="inet",
-        name=table_name(project),
-        role=f"resolver/{sandbox}",
-        collections=balancing.collections,
-        chains=(Chain("output", hook, (*to_resolver, *balancing.output)), *balancing.chains),
     )

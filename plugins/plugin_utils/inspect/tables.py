@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Models as tables, in the columns Docker prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..declaration.topology import LAN_DRIVERS
+
+_SHOWN = 3
+"""How many hosts of a network are named in its row."""
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as Docker aligns them: three spaces between, the last one not padded."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    lines = ["   ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in [header, *rows]]
+    return "\n".join(lines)
+
+
+def network_table(models: Mapping[str, Mapping[str, Any]]) -> str:
+    """``docker network ls`` over all hosts, with the host in the last column; what spans hosts has one row."""
+    rows = []
+    places: dict[str, list[str]] = {}
+    for host, model in sorted(models.items()):
+        for document in model["networks"]:
+            places.setdefault(document["Id"], []).append(host)
+    for host, model in sorted(models.items()):
+        for document in model["networks"]:
+            spans = document["Scope"] == "swarm" or document["Driver"] in LAN_DRIVERS
+            hosts = places[document["Id"]] if spans else [host]
+            if hosts[0] == host:
+                row = (document["Id"][:12], document["Name"], document["Driver"], document["Scope"], _few(hosts))
+                rows.append(row)
+    return table(("NETWORK ID", "NAME", "DRIVER", "SCOPE", "HOST"), rows)
+
+
+def _few(hosts: Sequence[str]) -> str:
+    return ", ".join(hosts) if len(hosts) <= _SHOWN else f"{', '.join(hosts[:_SHOWN])} and {len(hosts) - _SHOWN} more"
+
+
+def sandbox_table(models: Mapping[str, Mapping[str, Any]]) -> str:
+    """A row an endpoint: sandbox, network, link, addresses, host; the sandbox's ports stand in its first row."""
+    rows = []
+    for host, model in sorted(models.items()):
+        for name, entry in sorted(model["sandboxes"].items()):
+            mode = entry["network_mode"]
+            if mode:
+                rows.append((name, mode, "", "", host, ""))
+            ports = ", ".join(entry["ports"])
+            for endpoint in entry["endpoints"]:
+                addresses = ", ".join(endpoint["addresses"])
+                rows.append((name, endpoint["network"], endpoint["link"], addresses, host, ports))
+                ports = ""
+    return table(("SANDBOX", "NETWORK", "LINK", "ADDRESS", "HOST", "PORTS"), rows)
+
+
+def service_table(models: Mapping[str, Mapping[str, Any]]) -> str:
+    """``docker service ls`` over all hosts, with the virtual addresses; "" without services."""
+    known: dict[str, dict[str, Any]] = {}
+    for _host, model in sorted(models.items()):
+        for name, entry in model.get("services", {}).items():
+            whole = known.setdefault(name, {**entry, "tasks": {}, "networks": {}})
+            whole["tasks"].update(entry["tasks"])
+            whole["networks"].update(entry["networks"])
+    rows = [
+        (
+            name,
+            entry["mode"],
+            f"{len(entry['tasks'])}/{entry['wanted']}",
+            ", ".join(vip for _network, place in sorted(entry["networks"].items()) for vip in place["vips"]),
+            ", ".join(_ingress_port(port) for port in entry["ports"]),
+        )
+        for name, entry in sorted(known.items())
+    ]
+    return table(("NAME", "MODE", "REPLICAS", "VIPS", "PORTS"), rows) if rows else ""
+
+
+def _ingress_port(port: Mapping[str, Any]) -> str:
+    """As ``docker service ls`` has it: ``*:3000->6379/tcp``."""
+    published, target = (
+        str(low) if low == high else f"{low}-{high}" for low, high in (port["published"], port["target"])
+    )
+    return f"{port['host_ip'] or '*'}:{published}->{target}/{port['protocol']}"
+
+
+def balancer_line(models: Mapping[str, Mapping[str, Any]]) -> str:
+    """Which engine balances on which hosts; "" without services."""
+    hosts: dict[str, list[str]] = {}
+    for host, model in sorted(models.items()):
+        if model.get("load_balancer"):
+            hosts.setdefault(model["load_balancer"], []).append(host)
+    said = ", ".join(f"{engine} on {_few(names)}" for engine, names in sorted(hosts.items()))
+    return f"Virtual addresses are balanced by {said}." if said else ""
+
+
+def task_table(models: Mapping[str, Mapping[str, Any]]) -> str:
+    """``docker service ps`` of all services: where each task is, whether it gets connections, its addresses."""
+    found: dict[tuple[str, int], tuple[str, ...]] = {}
+    for host, model in sorted(models.items()):
+        for name, entry in model.get("services", {}).items():
+            for task, told in entry["tasks"].items():
+                ends = [end for end in model["sandboxes"][task]["endpoints"] if end["network"] in entry["networks"]]
+                addresses = ", ".join(address for end in ends for address in end["addresses"])
+                state = "ready" if told["weight"] else "drained"
+                found[(name, int(task.rpartition(".")[2]))] = (task, host, state, addresses)
+    rows = [row for _key, row in sorted(found.items())]
+    return table(("TASK", "HOST", "STATE", "ADDRESSES"), rows) if rows else ""

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Overlays: the VTEP of each host, and the VNI, UDP port and MTU of each network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ...module_utils.plan.marks import encrypted_data_path_port
+from ..declaration.errors import name_hosts
+from ..declaration.options import MTU, VNI
+from ..declaration.topology import Network
+from ..facts import Facts
+from ..leases.base import Leases
+from .spanning import Member, SpanningNetwork, SpanningNetworks
+from .underlay import Claims, Underlay, underlay_of
+
+VXLAN_OVERHEAD = {4: 50, 6: 70}
+"""Octets VXLAN adds to a frame's payload: Ethernet 14, VXLAN 8, UDP 8, and IPv4 20 or IPv6 40 (RFC 7348)."""
+
+ESP_OVERHEAD = 34
+"""Octets ESP adds with AES-GCM (RFC 4106): header 8, IV 8, trailer 2, ICV 16; no padding where the MTU is 4 × n."""
+
+DEFAULT_MTU = 1500
+
+_MANY_ENTRIES = 16384
+
+_MANY_HOSTS = 100
+
+
+def find_underlays(
+    drafts: Iterable[SpanningNetwork],
+    facts: Mapping[str, Facts],
+    connections: Mapping[str, str],
+    parts: Mapping[str, Leases],
+    claims: Claims,
+    result: SpanningNetworks,
+) -> dict[str, Underlay]:
+    """The VTEPs of all hosts that have a part in any, and a memory of what was seen of them."""
+    found = {}
+    hosts = {host.name: host for draft in drafts for host in draft.hosts}
+    for host in hosts.values():
+        held = parts[host.name]["hosts"].get(host.name, {})
+        underlay = underlay_of(host, facts.get(host.name), held, connections.get(host.name))
+        if isinstance(underlay, str):
+            (result.problems if host.name in facts else result.warnings).setdefault(host.name, []).append(underlay)
+            continue
+        found[host.name] = underlay
+    for name, sentence in claims.judge({name: item.address for name, item in found.items()}).items():
+        (result.problems if name in facts else result.warnings).setdefault(name, []).append(sentence)
+        del found[name]
+    for name, underlay in found.items():
+        host, held = hosts[name], parts[name]["hosts"].get(name, {})
+        seen = list(facts[host.name].vnis) if host.name in facts else held.get("vnis", [])
+        entry = {**held, "underlay": underlay.address, "mtu": underlay.mtu, "vnis": seen}
+        parts[host.name]["hosts"] = {host.name: entry}
+    return found
+
+
+def choose_vnis(
+    drafts: Mapping[str, SpanningNetwork],
+    facts: Mapping[str, Facts],
+    parts: Mapping[str, Leases],
+    held: Mapping[str, Any],
+    result: SpanningNetworks,
+) -> dict[str, int]:
+    """A VNI each: the one declared, the one held, else the lowest that nobody on any host of the topology uses.
+
+    One that is held is kept while nobody else uses it on a host of the network: another would part its hosts for a
+    while, and for good those that are not reached.
+    """
+    seen = {
+        host: set(facts[host].vnis if host in facts else part["hosts"].get(host, {}).get("vnis", ()))
+        for host, part in sorted(parts.items())
+    }
+    found = {name: int(text) for name, draft in drafts.items() if (text := draft.network.option(VNI))}
+    for name, vni in found.items():
+        for host in drafts[name].names:
+            if vni in seen[host]:
+                sentence = f"{drafts[name].network.path}: the VNI {vni} is used by somebody else on {host}."
+                result.problems.setdefault(host, []).append(f"{sentence} Choose another, or leave the option out.")
+    used = set(found.values())
+    for name, draft in drafts.items():
+        before = held.get(name, {}).get("vni")
+        if name not in found and before is not None and before not in used.union(*map(seen.__getitem__, draft.names)):
+            found[name] = before
+            used.add(before)
+    used.update(*seen.values())
+    for name, draft in drafts.items():
+        if name in found:
+            continue
+        first, last = draft.hosts[0].settings.vni_range
+        free = next((vni for vni in range(first, last + 1) if vni not in used), None)
+        if free is None:
+            for host in draft.names:
+                sentence = f"{draft.network.path}: no VNI is left in cnm_vni_range. Make the range larger."
+                result.problems.setdefault(host, []).append(sentence)
+            continue
+        found[name] = free
+        used.add(free)
+    return found
+
+
+def mixed_underlay_family_errors(network: Network, vteps: Mapping[str, Underlay]) -> list[str]:
+    """A sentence if some of the hosts can only be reached by IPv4 and others by IPv6."""
+    groups: dict[int, list[str]] = {}
+    for host, underlay in vteps.items():
+        groups.setdefault(underlay.family, []).append(host)
+    if len(groups) < 2:
+        return []
+    said = " and ".join(f"IPv{family} on {name_hosts(hosts)}" for family, hosts in sorted(groups.items()))
+    problem = f"{network.path}: its hosts must all be reached by IPv4, or all by IPv6, and it is {said}."
+    return [f"{problem} Set cnm_underlay_address."]
+
+
+def data_path_port(network: Network, data_path_port: int) -> int:
+    return encrypted_data_path_port(data_path_port) if network.encrypted else data_path_port
+
+
+def choose_mtu(network: Network, vteps: Mapping[str, Underlay], result: SpanningNetworks) -> int:
+    """What fits into the smallest underlay of all hosts, whichever way a packet goes."""
+    sizes: dict[int, list[str]] = {}
+    for host, underlay in vteps.items():
+        if underlay.mtu is not None:
+            sizes.setdefault(underlay.mtu, []).append(host)
+    smallest = min(sizes, default=DEFAULT_MTU)
+    declared = int(network.option(MTU) or 0)
+    underlay_mtu = declared or smallest
+    overhead = max((VXLAN_OVERHEAD[item.family] for item in vteps.values()), default=VXLAN_OVERHEAD[4])
+    mtu = (underlay_mtu - overhead - ESP_OVERHEAD) // 4 * 4 if network.encrypted else underlay_mtu - overhead
+    said = ", ".join(f"{size} on {name_hosts(hosts)}" for size, hosts in sorted(sizes.items()))
+    if declared > smallest:
+        sentence = (
+            f"{network.path}: the MTU of the underlay is not {declared} everywhere, it is {said}: packets get lost"
+        )
+        for host in sizes[smallest]:
+            result.warnings.setdefault(host, []).append(sentence)
+    elif len(sizes) > 1 and not declared:
+        sentence = f"{network.path}: the MTU of the underlay is {said}: the network has {mtu} on all of them"
+        for host in sizes[smallest]:
+            result.warnings.setdefault(host, []).append(sentence)
+    return mtu
+
+
+def warn_of_size(result: SpanningNetworks, draft: SpanningNetwork, members: Mapping[str, Member], flood: bool) -> None:
+    first = result.warnings.setdefault(draft.names[0], [])
+    if len(members) > _MANY_ENTRIES:
+        first.append(
+            f"{draft.network.path}: {len(members)} endpoints are as many forwarding entries on each of its hosts; "
+            "kernels before 6.16 lose throughput beyond 16384. Split it into several networks."
+        )
+    if flood and len(draft.hosts) > _MANY_HOSTS:
+        first.append(
+            f"{draft.network.path}: with cnm_flood each broadcast is sent {len(draft.hosts) - 1} times. Turn it off, "
+            "or split the network."
+        )

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What overlays and LANs have in common: members, subnets, addresses, and the leases of all three."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Optional
+
+from ..declaration.topology import Endpoint, Host, Network, Sandbox, Topology
+from ..facts import Facts
+from ..ipam.addresses import (
+    DOCKER_POOLS,
+    SHIM,
+    ULA_SUBNET,
+    AnyNetwork,
+    Subnet,
+    UsedPrefixes,
+    addresses,
+    beside,
+    configs_of,
+    network_of,
+    shims,
+    users,
+    with_gateways,
+)
+from ..ipam.identifiers import identifier, mac_of
+from ..ipam.vips import Vip
+from ..leases.base import Leases
+
+OVERLAY_POOLS = (("10.0.0.0/8", 24),)
+"""Where overlays that name no subnet get theirs, as in Docker's Swarm."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """An endpoint of a network that spans hosts."""
+
+    host: str
+    sandbox: Sandbox
+    endpoint: Endpoint
+    ipv4: Optional[str]
+    ipv6: Optional[str]
+    """Addresses with their prefix length."""
+    mac: str
+
+    @cached_property
+    def addresses(self) -> tuple[str, ...]:
+        """Its bare addresses, IPv4 first."""
+        return tuple(item.partition("/")[0] for item in (self.ipv4, self.ipv6) if item)
+
+
+@dataclass(frozen=True)
+class Overlay:
+    """One network on all of its hosts."""
+
+    network: Network
+    id: str
+    created: str
+    subnets: tuple[Subnet, ...]
+    vni: int
+    port: int
+    mtu: int
+    flood: bool
+    vteps: Mapping[str, str]
+    """VTEP by host, of the hosts on it that are known."""
+    members: Mapping[str, Member]
+    """By sandbox, sorted."""
+    vips: Mapping[str, Vip] = field(default_factory=dict)
+    """By service, sorted."""
+
+    @property
+    def bridge(self) -> str:
+        """The bridge, and the namespace it is in."""
+        return f"ov-{self.vni:06x}-{self.id[:5]}"
+
+    @property
+    def vxlan(self) -> str:
+        """The VXLAN link."""
+        return f"vx-{self.vni:06x}-{self.id[:5]}"
+
+
+@dataclass(frozen=True)
+class Lan:
+    """One macvlan or ipvlan network on all of its hosts: the LAN they have in common brings what is sent."""
+
+    network: Network
+    id: str
+    created: str
+    subnets: tuple[Subnet, ...]
+    hosts: tuple[str, ...]
+    members: Mapping[str, Member]
+    """By sandbox, sorted; the hosts' own places among them."""
+
+    @property
+    def sandboxes(self) -> dict[str, Member]:
+        """The members that are sandboxes."""
+        return {key: item for key, item in self.members.items() if item.sandbox.name != SHIM}
+
+
+@dataclass
+class SpanningNetworks:
+    """All of them by name; by host what cannot be had, and what the user should know."""
+
+    found: dict[str, Overlay] = field(default_factory=dict)
+    lans: dict[str, Lan] = field(default_factory=dict)
+    problems: dict[str, list[str]] = field(default_factory=dict)
+    warnings: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def members(self) -> dict[str, Mapping[str, Member]]:
+        """Of each network of either sort who is on it."""
+        overlays = {name: item.members for name, item in self.found.items()}
+        return {**overlays, **{name: item.members for name, item in self.lans.items()}}
+
+    def subnets_of(self, host: str) -> dict[str, tuple[Subnet, ...]]:
+        """The subnets of all networks that the host shares with others."""
+        overlays = {name: item.subnets for name, item in self.of(host).items()}
+        return {**overlays, **{name: item.subnets for name, item in self.lans_of(host).items()}}
+
+    def of(self, host: str) -> dict[str, Overlay]:
+        """Those the host is on."""
+        return {name: item for name, item in self.found.items() if host in item.vteps}
+
+    def lans_of(self, host: str) -> dict[str, Lan]:
+        """The macvlan and ipvlan networks that the host shares with others."""
+        return {name: item for name, item in self.lans.items() if host in item.hosts}
+
+
+Pair = tuple[Sandbox, Endpoint]
+
+
+@dataclass
+class SpanningNetwork:
+    """A network while it is worked out: its hosts, and who is on it."""
+
+    network: Network
+    hosts: list[Host] = field(default_factory=list)
+    pairs: list[Pair] = field(default_factory=list)
+
+    @property
+    def names(self) -> list[str]:
+        return [host.name for host in self.hosts]
+
+
+def refuse_overlaps(
+    draft: SpanningNetwork, facts: Mapping[str, Facts], taken: UsedPrefixes, result: SpanningNetworks
+) -> None:
+    """Refuse the hosts where something has a network's subnet: what one of them has is no reason against the others."""
+    for config in draft.network.ipam:
+        clashes = taken.clashes(draft.network, config)
+        if not clashes:
+            continue
+        found = {}
+        for host in draft.hosts:
+            known = {host.name: facts[host.name]} if host.name in facts and not draft.network.on_lan else {}
+            found[host.name] = UsedPrefixes(facts_of_hosts([host], draft, facts), known).clashes(draft.network, config)
+        for name, own in found.items():
+            # An address of a host that is not on it is everybody's business: it would be called in its place.
+            result.problems.setdefault(name, []).extend(own if any(found.values()) else clashes)
+
+
+def facts_of_hosts(hosts: Iterable[Host], draft: SpanningNetwork, facts: Mapping[str, Facts]) -> Iterator[Facts]:
+    """What a network's subnet must not overlap on its hosts; each has the LAN it may be on by a link of its own."""
+    for host in hosts:
+        network = host.network(draft.network.name)
+        if host.name in facts and network is not None:
+            yield beside(facts[host.name], network) if network.on_lan else facts[host.name]
+
+
+def addresses_of_other_hosts(name: str, others: Mapping[str, Leases]) -> list[str]:
+    """The addresses that hosts which are not planned now have on a network."""
+    return [
+        address
+        for part in others.values()
+        for key, entry in part["endpoints"].items()
+        if key.split("/")[1] == name
+        for address in entry.values()
+    ]
+
+
+def networks_spanning_hosts(topology: Topology, on_lan: bool) -> dict[str, SpanningNetwork]:
+    """Networks that span hosts and are in use, sorted by name; or of them those on a LAN."""
+    result: dict[str, SpanningNetwork] = {}
+    for host in topology.hosts:
+        for name, pairs in users(host).items():
+            network = host.network(name)
+            if network is None or not network.spans or not (pairs or network.standing):
+                continue
+            if not on_lan or network.on_lan:
+                draft = result.setdefault(name, SpanningNetwork(network))
+                draft.hosts.append(host)
+                draft.pairs += [*pairs, *shims(host, network)]
+    for draft in result.values():
+        draft.pairs.sort(key=lambda pair: pair[0].key)
+    return dict(sorted(result.items()))
+
+
+def reserve_declared_subnets(
+    topology: Topology, drafts: Mapping[str, SpanningNetwork], taken: Mapping[str, UsedPrefixes]
+) -> None:
+    """What is declared on any of a network's hosts is not to be chosen for it."""
+    declared = {
+        host.name: [network_of(config.subnet) for network in host.networks for config in network.ipam]
+        for host in topology.hosts
+    }
+    for name, draft in drafts.items():
+        for prefix in {prefix for host in draft.names for prefix in declared[host]}:
+            taken[name].take(prefix)
+
+
+def _pool(draft: SpanningNetwork, family: int) -> Iterator[AnyNetwork]:
+    settings, on_lan = draft.hosts[0].settings, draft.network.on_lan
+    said = settings.default_address_pools if on_lan else settings.overlay_pools
+    pools = [(network_of(base), size) for base, size in said]
+    mine = [(base, size) for base, size in pools if base.version == family]
+    if not mine and family == 6:
+        bits = identifier("ula", settings.project)[:10]
+        mine = [(network_of(f"fd{bits[:2]}:{bits[2:6]}:{bits[6:10]}::/48"), ULA_SUBNET)]
+    elif not mine:
+        mine = [(network_of(base), size) for base, size in (DOCKER_POOLS if on_lan else OVERLAY_POOLS)]
+    for base, size in mine:
+        yield from base.subnets(new_prefix=max(size, base.prefixlen))
+
+
+def choose_subnets(
+    draft: SpanningNetwork, held: Mapping[str, Any], taken: Mapping[str, UsedPrefixes], problems: list[str]
+) -> tuple[Subnet, ...]:
+    network, mine = draft.network, taken[draft.network.name]
+    setting = "cnm_default_address_pools" if network.on_lan else "cnm_overlay_address_pool"
+    configs = [
+        config
+        for family in (4, 6)
+        for config in configs_of(network, family, held, mine, _pool(draft, family), problems, setting)
+    ]
+    for others in taken.values():
+        for config in configs:
+            others.take(network_of(config.subnet))
+    return with_gateways(network, configs, problems)
+
+
+def leases_by_endpoint(parts: Mapping[str, Leases]) -> dict[tuple[str, str, str], Mapping[str, Any]]:
+    """Leases by network, sandbox and host; with host "" for a sandbox that has moved since."""
+    result: dict[tuple[str, str, str], Mapping[str, Any]] = {}
+    for host, part in sorted(parts.items()):
+        for key, entry in part["endpoints"].items():
+            _host, network, sandbox = key.split("/")
+            result[(network, sandbox, host)] = entry
+            result.setdefault((network, sandbox, ""), entry)
+    return result
+
+
+def leases_of_network(
+    draft: SpanningNetwork, places: Mapping[tuple[str, str, str], Mapping[str, Any]]
+) -> dict[str, Mapping[str, Any]]:
+    """What each sandbox has already, here or where it was before, by name."""
+    name = draft.network.name
+    return {
+        sandbox.key: places.get((name, sandbox.name, sandbox.host))
+        or (not sandbox.everywhere and places.get((name, sandbox.name, "")))
+        or {}
+        for sandbox, _endpoint in draft.pairs
+    }
+
+
+def choose_addresses(
+    draft: SpanningNetwork,
+    subnets: Sequence[Subnet],
+    held: Mapping[str, Mapping[str, Any]],
+    more: Sequence[Pair],
+    used: Sequence[str],
+    problems: list[str],
+) -> dict[int, dict[str, str]]:
+    """Addresses with their prefix length by sandbox or service, by family."""
+    everyone = sorted([*draft.pairs, *more], key=lambda pair: pair[0].key)
+    found: dict[int, dict[str, str]] = {}
+    for family in (4, 6):
+        mine = [subnet for subnet in subnets if subnet.family == family]
+        before = {name: entry.get(f"ipv{family}") for name, entry in held.items()}
+        found[family] = addresses(draft.network, mine, everyone, before, problems, used) if mine else {}
+    return found
+
+
+def members_of(draft: SpanningNetwork, found: Mapping[int, Mapping[str, str]]) -> dict[str, Member]:
+    result = {}
+    for sandbox, endpoint in draft.pairs:
+        ipv4, ipv6 = found[4].get(sandbox.key), found[6].get(sandbox.key)
+        address = (ipv4 or ipv6 or "").partition("/")[0]
+        if address:
+            mac = "" if draft.network.shares_mac else endpoint.mac_address or mac_of(address)
+            result[sandbox.key] = Member(sandbox.host, sandbox, endpoint, ipv4, ipv6, mac)
+    return result

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""One host's networks and endpoints with their addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Optional
+
+from ..declaration.published import default_route
+from ..declaration.topology import Endpoint, Host, Sandbox
+from ..dns.resolvers import unreachable_resolver_warnings
+from ..drivers.base import PlannedEndpoint, PlannedNetwork
+from ..drivers.registry import DRIVERS
+from ..facts import Facts
+from ..firewall.host_table import unnameable_link_warnings
+from ..firewall.published_ports import (
+    published_ports,
+    published_twice,
+    taken_ports,
+    unroutable_port_errors,
+)
+from ..firewall.sources import idle_routers
+from ..ipam.addresses import SHIM, Allocation, allocate, users
+from ..ipam.identifiers import identifier, mac_of
+from ..leases.base import Leases
+from ..networks.lan_parents import attach, warnings_of
+from ..services.balancing import VirtualService
+from .checks import (
+    blocked_port_warnings,
+    bridge_port_limit_errors,
+    encryption_errors,
+    foreign_firewall_warnings,
+    off_link_errors,
+    other_hosts_needed_errors,
+    scheduler_errors,
+)
+from .topology import TopologyPlan
+
+PREFIX = "com.docker.network.container_iface_prefix"
+
+
+@dataclass
+class HostAllocation:
+    """One host's networks and endpoints with their addresses, and what speaks against them."""
+
+    networks: dict[str, PlannedNetwork]
+    endpoints: dict[str, list[PlannedEndpoint]]
+    leases: Leases
+    virtual: Mapping[str, Sequence[VirtualService]]
+    """Services with a VIP by network."""
+    problems: list[str]
+    warnings: list[str]
+
+    @property
+    def every(self) -> list[PlannedEndpoint]:
+        """The endpoints of all sandboxes."""
+        return [endpoint for group in self.endpoints.values() for endpoint in group]
+
+
+def allocate_host(host: Host, facts: Facts, fleet: TopologyPlan, leases: Leases, now: str) -> HostAllocation:
+    mine, spanning = fleet.overlays.of(host.name), fleet.overlays.subnets_of(host.name)
+    if spanning:
+        leases["hosts"].setdefault(host.name, {})["mesh"] = fleet.tells(host.name)
+    services = [placed.service for placed in fleet.placed(host)]
+    allocation = allocate(host, facts, leases, now, spanning, services)
+    problems = [
+        *fleet.placement.problems.get(host.name, ()),
+        *fleet.overlays.problems.get(host.name, ()),
+        *(other_hosts_needed_errors(host) if fleet.alone else ()),
+        *allocation.problems,
+    ]
+    if problems:
+        return HostAllocation({}, {}, leases, {}, problems, [])
+    networks, problems = _attach_lans(_networks_of_host(host, allocation, leases, fleet), facts)
+    endpoints = {
+        sandbox.name: _endpoints_of_sandbox(host, sandbox, networks, allocation)
+        for sandbox in sorted(host.sandboxes, key=lambda item: item.name)
+    }
+    drawn = HostAllocation(networks, endpoints, leases, fleet.virtual_on(networks, endpoints), problems, [])
+    drawn.problems = problems or [
+        *off_link_errors(drawn.every),
+        *bridge_port_limit_errors(networks, drawn.every),
+        *encryption_errors(host, facts, networks),
+        *scheduler_errors(
+            host,
+            facts,
+            [item for name in networks for item in drawn.virtual.get(name, ())],
+            fleet.placement.found.values(),
+        ),
+        *published_twice(published_ports(drawn.every)),
+        *unroutable_port_errors(host.sandboxes, published_ports(drawn.every)),
+        *taken_ports(published_ports(drawn.every), facts),
+    ]
+    drawn.warnings = [
+        *allocation.warnings,
+        *(foreign_firewall_warnings(host, facts) if any(not item.network.on_lan for item in networks.values()) else ()),
+        *(
+            sentence
+            for item in networks.values()
+            if item.attachment is not None
+            for sentence in warnings_of(item.network, item.attachment, facts)
+        ),
+        *unreachable_resolver_warnings(facts, endpoints),
+        *unnameable_link_warnings(facts),
+        *idle_routers(drawn.every),
+        *(blocked_port_warnings(facts, mine.values()) if mine else ()),
+    ]
+    return drawn
+
+
+def _attach_lans(networks: Mapping[str, PlannedNetwork], facts: Facts) -> tuple[dict[str, PlannedNetwork], list[str]]:
+    """The networks, those on LANs with where they are on the host; and sentences about what speaks against it."""
+    result, problems = {}, []
+    for name, item in networks.items():
+        found = attach(item.network, item.id, facts) if item.network.on_lan else None
+        if isinstance(found, list):
+            problems += found
+        else:
+            result[name] = replace(item, attachment=found)
+    return result, problems
+
+
+def _networks_of_host(
+    host: Host, allocation: Allocation, leases: Leases, fleet: TopologyPlan
+) -> dict[str, PlannedNetwork]:
+    result = {}
+    overlays, lans, meshes = fleet.overlays.of(host.name), fleet.overlays.lans_of(host.name), fleet.meshes
+    for name in users(host):
+        network = host.network(name)
+        if network is None:
+            continue
+        if name in overlays:
+            overlay = overlays[name]
+            place = (overlay.id, overlay.created, overlay.subnets)
+            result[name] = PlannedNetwork(network, *place, host=host.name, overlay=overlay, shared=meshes[name])
+        elif name in lans:
+            lan = lans[name]
+            own = lan.members.get(f"{SHIM}@{host.name}")
+            place = (lan.id, lan.created, lan.subnets)
+            shim = own.addresses if own is not None else ()
+            result[name] = PlannedNetwork(network, *place, host=host.name, lan=lan, shared=meshes[name], shim=shim)
+        elif name in allocation.subnets:
+            created = leases["networks"][f"{host.name}/{name}"]["created"]
+            network_id = identifier("network", host.settings.project, host.name, name)
+            result[name] = PlannedNetwork(
+                network,
+                network_id,
+                created,
+                allocation.subnets[name],
+                host=host.name,
+                own_vips=allocation.vips.get(name, {}),
+                shim=allocation.of_host(name, host.name),
+            )
+    return result
+
+
+def _endpoints_of_sandbox(
+    host: Host, sandbox: Sandbox, networks: Mapping[str, PlannedNetwork], allocation: Allocation
+) -> list[PlannedEndpoint]:
+    placed = [endpoint for endpoint in sandbox.endpoints if endpoint.network in networks]
+    gateways = _gateways(placed, networks)
+    result = []
+    for endpoint, link in zip(placed, _link_names(placed, networks)):
+        network = networks[endpoint.network]
+        ipv4, ipv6 = _addresses(network, sandbox, allocation)
+        result.append(
+            PlannedEndpoint(
+                network=network,
+                sandbox=sandbox,
+                endpoint=endpoint,
+                id=identifier("endpoint", host.settings.project, host.name, network.name, sandbox.name),
+                link=link,
+                ipv4=ipv4,
+                ipv6=ipv6,
+                mac=""
+                if network.network.shares_mac
+                else endpoint.mac_address or mac_of((ipv4 or ipv6 or "").partition("/")[0]),
+                gateways=tuple(gateways.get(endpoint.network, ())),
+            )
+        )
+    return result
+
+
+def _addresses(
+    network: PlannedNetwork, sandbox: Sandbox, allocation: Allocation
+) -> tuple[Optional[str], Optional[str]]:
+    """The sandbox's addresses on the network, with their prefix length."""
+    spanning = network.overlay or network.lan
+    if spanning is not None:
+        member = spanning.members[sandbox.key]
+        return member.ipv4, member.ipv6
+    place = (network.name, sandbox.key)
+    return allocation.ipv4.get(place), allocation.ipv6.get(place)
+
+
+def _gateways(endpoints: Sequence[Endpoint], networks: Mapping[str, PlannedNetwork]) -> dict[str, list[str]]:
+    """Which networks supply the default routes, with the gateways of each."""
+    members = [(endpoint, networks[endpoint.network].network) for endpoint in endpoints]
+    chosen: dict[str, list[str]] = {}
+    for family in (4, 6):
+        supplier = default_route(members, family)
+        gateway = DRIVERS[supplier.driver].gateway(networks[supplier.name], family) if supplier else None
+        if supplier is not None and gateway is not None:
+            chosen.setdefault(supplier.name, []).append(gateway)
+    return chosen
+
+
+def _link_names(endpoints: Sequence[Endpoint], networks: Mapping[str, PlannedNetwork]) -> list[str]:
+    """eth0, eth1, … in the order of the list, passing over names that are given explicitly."""
+    used = {endpoint.interface_name for endpoint in endpoints if endpoint.interface_name}
+    result = []
+    for endpoint in endpoints:
+        name = endpoint.interface_name
+        if not name:
+            prefix = networks[endpoint.network].network.option(PREFIX) or "eth"
+            name = next(
+                f"{prefix}{number}" for number in range(len(endpoints) + len(used)) if f"{prefix}{number}" not in used
+            )
+            used.add(name)
+        result.append(name)
+    return result

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What speaks against one host's plan (errors), and what its user should know (warnings)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from ..declaration.routes import off_link
+from ..declaration.topology import Host
+from ..drivers.base import PlannedEndpoint, PlannedNetwork
+from ..facts import Facts
+from ..ipam.addresses import users
+from ..networks.spanning import Overlay
+from ..services.balancing import VirtualService, balancing_engine
+from ..services.nftables import SCHEDULERS as BY_NFTABLES
+from ..services.placement import PlacedService, is_of_one_host
+
+_DOCKER_CHAINS = {4: "ip filter FORWARD", 6: "ip6 filter FORWARD"}
+
+_BRIDGE_PORTS = 1023
+"""One of the 1024 numbers is none of a port, and an overlay's VXLAN has one."""
+
+
+def other_hosts_needed_errors(host: Host) -> list[str]:
+    names = [name for name in users(host) if (network := host.network(name)) and network.scope == "global"]
+    names += [service.name for service in host.services if not is_of_one_host(service, host)]
+    what = "what spans hosts is planned for all of them at once: run cnm.fabric.site, or the role multi_host"
+    return [f"{', '.join(names)}: {what}"] if names else []
+
+
+def off_link_errors(endpoints: Sequence[PlannedEndpoint]) -> list[str]:
+    """Sentences about routes that do not go with the subnet that was chosen for their network."""
+    found = {
+        f"{owner.path}.routes: {problem}, which was chosen for the network. Declare its subnet.": None
+        for item in endpoints
+        for owner in (item.network.network, item.endpoint)
+        for problem in off_link(owner.routes, [subnet.subnet for subnet in item.network.subnets])
+    }
+    return list(found)
+
+
+def foreign_firewall_warnings(host: Host, facts: Facts) -> list[str]:
+    """Sentences about what would drop the networks' traffic, whatever our own table says."""
+    handled = {_DOCKER_CHAINS[family] for family in facts.docker_user if host.settings.docker_user}
+    unfiltered = (
+        "this host's nftables cannot filter bridged frames (it wants nft 1.0.3 and CONFIG_NF_TABLES_BRIDGE): sandboxes "
+        "of one network can speak in each other's name, in that of their gateway, and fill its bridge with addresses"
+    )
+    flushed = (
+        f"{facts.flushing} has `flush ruleset`: whenever nftables.service is started or reloaded, the networks' rules "
+        "are gone until the next run. Write `destroy table` for its own tables instead"
+    )
+    found = [unfiltered] * (not facts.filters_bridges and "nft" not in facts.missing) + [flushed] * bool(facts.flushing)
+    return found + [
+        f"the chain {chain} of the host's other firewall drops forwarded traffic it does not know, that of the "
+        "networks too: let it accept what comes from and goes to their bridges"
+        for chain in facts.dropping
+        if chain not in handled
+    ]
+
+
+def blocked_port_warnings(facts: Facts, overlays: Iterable[Overlay]) -> list[str]:
+    """Sentences about what may keep the other hosts' packets from arriving."""
+    # What has been decrypted comes by once more, as what it is then.
+    words = {f"{'ESP (IP protocol 50) and in it ' * item.network.encrypted}UDP port {item.port}" for item in overlays}
+    wanted = " and ".join(sorted(words, reverse=True))
+    return [
+        f"the chain {chain} of the host's other firewall drops what it does not know: let it accept {wanted} from the "
+        "other hosts, by which overlays travel"
+        for chain in facts.closed
+    ]
+
+
+def bridge_port_limit_errors(networks: Mapping[str, PlannedNetwork], endpoints: Sequence[PlannedEndpoint]) -> list[str]:
+    """Sentences about networks with more endpoints on the host than a bridge has ports (BR_MAX_PORTS)."""
+    found = []
+    numbers = Counter(item.network.name for item in endpoints)
+    for name, network in networks.items():
+        number = numbers[name]
+        if number >= _BRIDGE_PORTS and not network.network.on_lan:
+            found.append(
+                f"{network.network.path}: {number} sandboxes of this host are on it, and a bridge of Linux has "
+                f"{_BRIDGE_PORTS - 1} ports: divide them into several networks."
+            )
+    return found
+
+
+def encryption_errors(host: Host, facts: Facts, networks: Mapping[str, PlannedNetwork]) -> list[str]:
+    """Sentences about what encrypted networks lack here."""
+    found = [item for item in networks.values() if item.network.encrypted and item.overlay is not None]
+    if not found:
+        return []
+    place, families = (
+        found[0].network.path,
+        {6 if ":" in item.overlay.vteps[host.name] else 4 for item in found if item.overlay},
+    )
+    problems = [f"{place}.encrypted: {facts.no_esp[family]}" for family in sorted(families) if family in facts.no_esp]
+    if host.settings.overlay_secret is None:
+        problem = f"{place}.encrypted: there is no cnm_overlay_secret to derive keys from."
+        problems.append(f"{problem} Set it for all hosts of the network, from a vault.")
+    return problems
+
+
+def scheduler_errors(
+    host: Host, facts: Facts, virtual: Iterable[VirtualService], services: Iterable[PlacedService]
+) -> list[str]:
+    """Errors of services whose scheduler the host's kernel or engine lacks; ``virtual`` are those on its networks."""
+    if not any(virtual):
+        return []
+    if balancing_engine(host, facts) == "ipvs":
+        return [] if facts.ipvs else ["cnm_load_balancer: this host's kernel has no IPVS. Write nftables, or auto."]
+    return [
+        f"{placed.service.path}.deploy.scheduler: {placed.service.scheduler} takes IPVS, and this host balances with "
+        "nftables, which has rr and sh. Write one of these, or run a kernel with IPVS there."
+        for placed in services
+        if placed.service.scheduler not in BY_NFTABLES and placed.service.endpoint_mode == "vip"
+    ]
