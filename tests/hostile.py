@@ -162,7 +162,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "collections": [
             {"name": "bridges", "declaration": "type ifname;", "elements": ['"br0"'], "tracked": True, "tables": []},
             {
-                "name": "homes4",
+                "name": "subnet_interfaces4",
                 "declaration": "type ipv4_addr . ifname; flags interval;",
                 "elements": ['10.0.0.0/24 . "br0"'],
                 "tables": [_DIGEST],

@@ -188,7 +188,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 and plan.encryption is None
                 and name not in outcome.unsigned,
                 **({"encryption": encode(plan.encryption)} if plan.encryption is not None else {}),
-                "meshes": outcome.meshes[name],
+                "peer_tables": outcome.peer_tables[name],
                 "shared": sorted(plan.shared - set(facts[name].shared)),
                 "missing": list(facts[name].missing) if plan.resources else [],
             }

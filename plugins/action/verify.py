@@ -44,8 +44,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return {**result, "failed": True, "msg": f"there is no plan to verify this host against: {why}"}
         directory = Path(planned["directory"])
         plan = json.loads((directory / plan_file(host)).read_text(encoding="utf-8"))
-        meshes = [PeerTable.from_json((directory / name).read_text(encoding="utf-8")) for name in mine["meshes"]]
-        checks = checks_of(plan["model"], int(self._task.args.get("pairs", 100)), meshes, host)
+        peer_tables = [
+            PeerTable.from_json((directory / name).read_text(encoding="utf-8")) for name in mine["peer_tables"]
+        ]
+        checks = checks_of(plan["model"], int(self._task.args.get("pairs", 100)), peer_tables, host)
         own = {"checks": json.dumps(checks), "digest": mine["digest"], "project": mine["project"]}
         arguments = {**self._task.args, **own}
         answer = ask(self, "cnm.fabric.verify", arguments, variables)

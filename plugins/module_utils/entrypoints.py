@@ -211,8 +211,8 @@ def _plan_text(request: Request, kept: dict[str, Any]) -> tuple[str, str]:
 
 def _refuse_overtaken(strict: bool, kept: str, text: str) -> None:
     """Raise Overtaken for a plan that would lose what modules made after this run read the host."""
-    alone, wanted = (json.loads(plan).get("alone", {}) for plan in (kept, text))
-    if strict or alone != wanted:
+    module_state, wanted = (json.loads(plan).get("module_state", {}) for plan in (kept, text))
+    if strict or module_state != wanted:
         raise Overtaken("another run changed this host after this one had read it. Run again.")
 
 

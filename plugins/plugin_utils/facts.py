@@ -83,12 +83,12 @@ class Facts:
     leases: Mapping[str, Any] = field(default_factory=dict)
     """The kept plan's age, digest and part of the lease store."""
     signature: str = ""
-    """What the lease store that gave them out wrote under leases and `alone`; see `leases.signing`."""
+    """What the lease store that gave them out wrote under leases and `module_state`; see `leases.signing`."""
     settled: bool = False
     """Whether the host is as its kept plan says."""
     shared: tuple[str, ...] = ()
     """Digests of the kept texts that are shared with other hosts."""
-    alone: Mapping[str, Any] = field(default_factory=dict)
+    module_state: Mapping[str, Any] = field(default_factory=dict)
     declared: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
     """The kept plan's sections of these names; the last two only where they were asked for."""
@@ -139,7 +139,7 @@ class Facts:
             signature=str(result["kept"].get("signature", "")),
             settled=bool(result["settled"]),
             shared=tuple(result["kept"].get("shared", ())),
-            alone=result["kept"].get("alone", {}),
+            module_state=result["kept"].get("module_state", {}),
             declared=result["kept"].get("declared", {}),
             model=result["kept"].get("model", {}),
         )

@@ -21,7 +21,17 @@ from .facts import Facts
 from .inspect.docker_json import inspect_document
 from .inspect.docker_model import live_model, model_of_host
 from .leases.base import LeaseError
-from .module_state.edits import OPTIONS, Call, HostModel, Missing, Refusal, edit, in_words, own_words, with_link_names
+from .module_state.edits import (
+    OPTIONS,
+    Call,
+    HostModel,
+    Missing,
+    Refusal,
+    edit,
+    format_errors,
+    localize_message,
+    with_link_names,
+)
 from .planner.planning import Stamp, plan_host
 from .reports.models import own_model
 from .reports.probe import read_probe
@@ -127,14 +137,14 @@ def _once(run: Run) -> Answer:
     except (Refusal, LeaseError) as error:
         return _failed(str(error))
     except DeclarationError as error:
-        return _failed(in_words(error, run.call, known))
+        return _failed(format_errors(error, run.call, known))
     if run.call.host in planned.refusals:
-        return _failed("\n".join(own_words(text, run.call, wanted) for text in planned.refusals[run.call.host]))
+        return _failed("\n".join(localize_message(text, run.call, wanted) for text in planned.refusals[run.call.host]))
     made = planned.plans[run.call.host]
-    alone = with_link_names(wanted.alone, made.model)
+    module_state = with_link_names(wanted.module_state, made.model)
     # As it is, so that the plan is the one that site makes of the same.
     declared = pack_declared(unpack_declared(facts.declared))
-    plan = replace(made, declared=declared, alone=alone.packed())
+    plan = replace(made, declared=declared, module_state=module_state.packed())
     answer = _converge(run, plan, stamp, facts)
     warnings = [*probe.get("warnings", ()), *planned.warnings.get(run.call.host, ()), *answer.get("warnings", ())]
     answer = {**answer, **({"warnings": warnings} if warnings else {})}

@@ -160,7 +160,7 @@ def test_bridges_that_the_kernel_lets_others_name_so_do_not_stop_a_plan(speaker:
     printed = namespaces.run_in_new(_loaded, speaker, script(table, "default"))
     found = parse(printed, "default", "", frozenset({"user_forward"}))
     assert found is not None
-    held = {item.name: item.elements for item in found.collections}["strangers"]
+    held = {item.name: item.elements for item in found.collections}["foreign_bridges"]
     fitting = [name for name in ODD_LINKS if forms.link_name.fits(name)]
     assert set(held) == {f'"{name}"' for name in fitting}
     assert {"a;b#c", "$(id)", "@all", "-rf", "'x'", "brücke"} == set(fitting)
@@ -228,6 +228,8 @@ def test_no_word_of_an_element_becomes_an_option_or_a_loop_without_end() -> None
     ]
     forget_udp(run, [*elements, "10.0.0.1 . udp . 53 : 10.0.0.2 . 53"])
     assert said
-    forget_moved(run, {"tasks4": elements, "mesh4": elements, "local6": elements}, {"tasks4": elements}, lambda: True)
+    forget_moved(
+        run, {"tasks4": elements, "ingress4": elements, "local6": elements}, {"tasks4": elements}, lambda: True
+    )
     known = ("-L", "-D", "-f", "-p", "--dst-nat", "--orig-dst", "--orig-port-dst", "--reply-src")
     assert all(word in known for arguments in said for word in arguments if word.startswith("-"))

@@ -207,7 +207,7 @@ def test_a_host_that_routes_between_some_of_its_links_goes_on_doing_so(lab: Lab,
         network = {"cnm_networks": {"n": _network("n", 1)}}
         fleet.declare(network, node2={"cnm_sandboxes": {"a": {"networks": ["n"]}}})
         fleet.site()
-        others = fleet.sh("node2", "nft list chain inet cnm others")
+        others = fleet.sh("node2", "nft list chain inet cnm forward_unmanaged")
         fleet.teardown()
         assert 'nfproto ipv4 iifname "eth0" accept\n\t\tmeta nfproto ipv4 drop' in others
         assert fleet.sh("node2", f"sysctl -n {settings}").split() == ["1", "1"]

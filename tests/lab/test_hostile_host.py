@@ -117,7 +117,7 @@ def test_what_it_keeps_for_others_is_no_command_to_them(fleet: Fleet) -> None:
         ('leases["overlays"] = {"multinet": {"subnets": ["10.20.0.0/24"], "vni": 7777}}', "not declared to be on"),
         ('envelope["revision"] = 2**63 - 1', "is not between 0 and"),
         ('plan["leases"] = [1]', "no mapping"),
-        ('plan["alone"] = {"cnm_sandboxes": {"c9": {"networks": ["multinet"]}}}', "which spans hosts"),
+        ('plan["module_state"] = {"cnm_sandboxes": {"c9": {"networks": ["multinet"]}}}', "which spans hosts"),
     ],
 )
 def test_what_it_keeps_moves_and_stops_nobody_else(fleet: Fleet, change: str, said: str) -> None:

@@ -483,7 +483,7 @@ class TestOthersOnTheHost:
         documents.site()
         documents.sh("node1", "rm -r /var/lib/cnm")
         documents.site()
-        assert "drop" in documents.sh("node1", "nft list chain inet cnm others")
+        assert "drop" in documents.sh("node1", "nft list chain inet cnm forward_unmanaged")
         documents.teardown()
         assert documents.sh("node1", "sysctl -n net.ipv4.ip_forward").strip() == "0"
 

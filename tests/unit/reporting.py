@@ -43,7 +43,15 @@ def answer_of(host: str, **kept: Any) -> Answer:
     answer = copy.deepcopy(RECORDED)
     number = HOSTS.index(host) + 11
     answer["addresses"] = [{"address": f"198.51.100.{number}", "link": "eth0", "mtu": 1500}]
-    answer["kept"] = {"revision": 0, "digest": "", "shared": [], "leases": {}, "alone": {}, "signature": "", **kept}
+    answer["kept"] = {
+        "revision": 0,
+        "digest": "",
+        "shared": [],
+        "leases": {},
+        "module_state": {},
+        "signature": "",
+        **kept,
+    }
     return answer
 
 
@@ -88,7 +96,7 @@ class Controller:
                 "revision": outcome.revisions[host],
                 "digest": plan.digest,
                 "signature": outcome.signatures[host],
-                **json.loads(json.dumps({"leases": plan.leases, "alone": plan.alone})),
+                **json.loads(json.dumps({"leases": plan.leases, "module_state": plan.module_state})),
             }
         return outcome
 

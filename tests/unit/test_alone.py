@@ -15,7 +15,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import DeclarationError, NothingDeclared
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.module_objects import (
-    Alone,
+    ModuleState,
     connected,
     disconnect,
     own_networks,
@@ -34,7 +34,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.edits impo
     Missing,
     Refusal,
     edit,
-    in_words,
+    format_errors,
 )
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.planning import (
     Outcome,
@@ -52,28 +52,28 @@ def call(module: str, absent: bool = False, **options: Any) -> Call:
     return Call(module, "node1", options, absent)
 
 
-def known(alone: Alone, variables: Optional[dict[str, Any]] = None) -> HostModel:
-    facts = Facts(alone=alone.packed(), declared=pack_declared(FRONT if variables is None else variables))
+def known(alone: ModuleState, variables: Optional[dict[str, Any]] = None) -> HostModel:
+    facts = Facts(module_state=alone.packed(), declared=pack_declared(FRONT if variables is None else variables))
     return HostModel.of("node1", facts, {"cnm_project": "default"})
 
 
-def edited(alone: Alone, request: Call, variables: Optional[dict[str, Any]] = None) -> Alone:
+def edited(alone: ModuleState, request: Call, variables: Optional[dict[str, Any]] = None) -> ModuleState:
     wanted = edit(request, known(alone, variables))
     assert wanted is not None
-    return wanted.alone
+    return wanted.module_state
 
 
-def outcome(directory: Path, variables: dict[str, Any], alone: Optional[Alone] = None, **more: Any) -> Outcome:
-    facts = {"node1": Facts(alone=(alone or Alone()).packed(), **more)}
+def outcome(directory: Path, variables: dict[str, Any], alone: Optional[ModuleState] = None, **more: Any) -> Outcome:
+    facts = {"node1": Facts(module_state=(alone or ModuleState()).packed(), **more)}
     return make_plans({"node1": variables}, {}, facts, str(directory), "now", remember=True)
 
 
 class TestKept:
     def test_it_survives_a_plan_s_sorted_json_with_the_order_of_networks(self) -> None:
         ends = {"z": {"aliases": ["a"]}, "b": None, "a": {}}
-        alone = Alone(LAB, {"c1": {"networks": ends, "ports": ["80:80"]}, "c2": {}}, {"web": ends})
-        text = Plan("node1", alone=alone.packed()).to_json()
-        read = Alone.unpacked(Plan.from_json(text).alone)
+        alone = ModuleState(LAB, {"c1": {"networks": ends, "ports": ["80:80"]}, "c2": {}}, {"web": ends})
+        text = Plan("node1", module_state=alone.packed()).to_json()
+        read = ModuleState.unpacked(Plan.from_json(text).module_state)
         assert read == alone
         assert list(read.sandboxes["c1"]["networks"]) == list(read.endpoints["web"]) == ["z", "b", "a"]
 
@@ -95,12 +95,12 @@ class TestKept:
         assert pack_declared(read) == packed
 
     def test_nothing_is_left_out_of_the_plan(self) -> None:
-        assert Alone().packed() == Alone(endpoints={"c1": {}}).packed() == {}
-        assert {"alone", "declared"}.isdisjoint(json.loads(Plan("node1").to_json()))
+        assert ModuleState().packed() == ModuleState(endpoints={"c1": {}}).packed() == {}
+        assert {"module_state", "declared"}.isdisjoint(json.loads(Plan("node1").to_json()))
 
     def test_a_plan_made_before_there_were_modules_is_read(self) -> None:
         text = Plan("node1").to_json()
-        assert (Plan.from_json(text).alone, Plan.from_json(text).declared) == ({}, {})
+        assert (Plan.from_json(text).module_state, Plan.from_json(text).declared) == ({}, {})
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_the_networks_of_a_sandbox_s_own(entry: Any, networks: Any) -> None:
 
 class TestSettling:
     def test_what_the_inventory_declares_is_its_own_from_then_on(self) -> None:
-        alone = Alone({**LAB, "other": {}}, {**C1, "c2": {}})
+        alone = ModuleState({**LAB, "other": {}}, {**C1, "c2": {}})
         left = settle(alone, {"cnm_networks_x": LAB, "cnm_sandboxes": {"c1": {}}})
         assert (list(left.networks), list(left.sandboxes)) == (["other"], ["c2"])
 
@@ -137,28 +137,30 @@ class TestSettling:
         ],
     )
     def test_an_endpoint_counts_until_its_sandbox_is_declared_so(self, declared: Any, left: Any) -> None:
-        alone = Alone(endpoints={"web": {"lab": {}, "front": None}})
+        alone = ModuleState(endpoints={"web": {"lab": {}, "front": None}})
         settled = settle(alone, {"cnm_sandboxes": {"web": {"networks": declared}}})
         assert settled.endpoints == ({"web": left} if left else {})
 
     def test_an_endpoint_goes_with_its_sandbox(self) -> None:
-        assert settle(Alone(endpoints={"web": {"lab": {}}}), {}) == Alone()
+        assert settle(ModuleState(endpoints={"web": {"lab": {}}}), {}) == ModuleState()
 
     def test_it_is_settled_once(self) -> None:
-        alone = Alone(LAB, C1, {"c1": {"lab": None, "x": {}}, "web": {"lab": {}}})
+        alone = ModuleState(LAB, C1, {"c1": {"lab": None, "x": {}}, "web": {"lab": {}}})
         assert settle(settle(alone, FRONT), FRONT) == settle(alone, FRONT)
 
 
 class TestTheUnion:
     def test_networks_stand_and_sandboxes_are_where_edits_put_them(self) -> None:
-        alone = {"node1": Alone(LAB, C1, {"web": {"lab": {}, "front": None}, "c1": {"front": {"aliases": ["x"]}}})}
+        alone = {
+            "node1": ModuleState(LAB, C1, {"web": {"lab": {}, "front": None}, "c1": {"front": {"aliases": ["x"]}}})
+        }
         host = disconnect(read_topology({"node1": FRONT}, None, alone), alone).host("node1")
         assert {network.name: network.standing for network in host.networks} == {"front": False, "lab": True}
         ends = {box.name: [(end.network, end.interface_name) for end in box.endpoints] for box in host.sandboxes}
         assert ends == {"web": [("lab", "eth1")], "c1": [("lab", None), ("front", None)]}
 
     def test_a_sandbox_without_its_last_network_has_none(self) -> None:
-        alone = {"node1": Alone(endpoints={"web": {"front": None}})}
+        alone = {"node1": ModuleState(endpoints={"web": {"front": None}})}
         (web,) = disconnect(read_topology({"node1": FRONT}, None, alone), alone).host("node1").sandboxes
         assert (web.endpoints, web.network_mode) == ((), "none")
 
@@ -167,39 +169,39 @@ class TestTheUnion:
         assert connected(entry, {"lab": {}}) == {"networks": {"bridge": None, "lab": {}}}
 
     def test_site_plans_both_and_keeps_both(self, tmp_path: Path) -> None:
-        made = outcome(tmp_path, FRONT, Alone(LAB, C1)).plans["node1"]
+        made = outcome(tmp_path, FRONT, ModuleState(LAB, C1)).plans["node1"]
         assert {item["Name"] for item in made.model["networks"]} >= {"front", "lab"}
-        assert (made.alone, made.declared) == (Alone(LAB, C1).packed(), pack_declared(FRONT))
+        assert (made.module_state, made.declared) == (ModuleState(LAB, C1).packed(), pack_declared(FRONT))
 
     def test_what_is_adopted_gives_the_same_resources(self, tmp_path: Path) -> None:
-        before = outcome(tmp_path, FRONT, Alone(LAB, C1)).plans["node1"]
+        before = outcome(tmp_path, FRONT, ModuleState(LAB, C1)).plans["node1"]
         inventory = {
             "cnm_networks": {**FRONT["cnm_networks"], **LAB},
             "cnm_sandboxes": {**FRONT["cnm_sandboxes"], **C1},
         }
-        after = outcome(tmp_path, inventory, Alone(LAB, C1)).plans["node1"]
-        assert (after.resources, after.model, after.alone) == (before.resources, before.model, {})
+        after = outcome(tmp_path, inventory, ModuleState(LAB, C1)).plans["node1"]
+        assert (after.resources, after.model, after.module_state) == (before.resources, before.model, {})
 
     def test_an_inventory_without_declarations_is_refused_whatever_modules_made(self, tmp_path: Path) -> None:
         with pytest.raises(NothingDeclared):
-            outcome(tmp_path, {}, Alone(LAB, C1))
+            outcome(tmp_path, {}, ModuleState(LAB, C1))
 
 
 class TestMistakes:
     def test_one_about_what_a_module_made_says_how_to_remove_it(self, tmp_path: Path) -> None:
         variables = {"cnm_networks": {"new": {"subnet": "10.0.0.0/16"}, "a": {"subnett": 1}}}
         with pytest.raises(DeclarationError) as caught:
-            outcome(tmp_path, variables, Alone(LAB))
+            outcome(tmp_path, variables, ModuleState(LAB))
         ours, theirs = sorted(caught.value.mistakes, key=lambda item: "lab" not in item.path + item.problem)
         assert "`ansible node1 -m cnm.fabric.network -a 'name=lab state=absent'` removes it." in ours.remedy
         assert "cnm.fabric" not in str(theirs)
 
     def test_so_does_one_about_a_connection(self, tmp_path: Path) -> None:
-        refused = outcome(tmp_path, FRONT, Alone(endpoints={"web": {"lab": {}}})).refusals["node1"]
+        refused = outcome(tmp_path, FRONT, ModuleState(endpoints={"web": {"lab": {}}})).refusals["node1"]
         assert "'network=lab sandbox=web state=absent'` ends it" in refused[0]
 
     def test_so_does_a_refusal_of_one_host(self, tmp_path: Path) -> None:
-        refused = outcome(tmp_path, FRONT, Alone(LAB), routes=(("10.0.0.0/16", "eth1", None),)).refusals["node1"]
+        refused = outcome(tmp_path, FRONT, ModuleState(LAB), routes=(("10.0.0.0/16", "eth1", None),)).refusals["node1"]
         assert "-a 'name=lab state=absent'` removes it." in refused[0]
 
     @pytest.mark.parametrize(
@@ -213,8 +215,8 @@ class TestMistakes:
     def test_a_module_s_own_are_told_by_its_options(self, options: dict[str, Any], said: str) -> None:
         request = call("network", name="new", **options)
         with pytest.raises(DeclarationError) as caught:
-            edit(request, known(Alone()))
-        text = in_words(caught.value, request, known(Alone()))
+            edit(request, known(ModuleState()))
+        text = format_errors(caught.value, request, known(ModuleState()))
         assert text.startswith(said)
         assert "cnm.fabric.network(" not in text
 
@@ -223,45 +225,45 @@ class TestServices:
     WEB: ClassVar = {"web2": {"networks": {"lab": None, "front": {"aliases": ["www"]}}, "ports": ["8080:80"]}}
 
     def test_are_kept_with_their_networks_in_order(self) -> None:
-        packed = Alone(LAB, services=self.WEB).packed()
-        read = Alone.unpacked(json.loads(json.dumps(packed, sort_keys=True)))
+        packed = ModuleState(LAB, services=self.WEB).packed()
+        read = ModuleState.unpacked(json.loads(json.dumps(packed, sort_keys=True)))
         assert list(read.services["web2"]["networks"]) == ["lab", "front"]
 
     def test_have_their_tasks_on_the_host_and_its_ports_for_them(self, tmp_path: Path) -> None:
-        made = outcome(tmp_path, FRONT, Alone(LAB, services=self.WEB)).plans["node1"]
+        made = outcome(tmp_path, FRONT, ModuleState(LAB, services=self.WEB)).plans["node1"]
         (task,) = made.model["services"]["web2"]["tasks"]
         assert made.model["sandboxes"][task]["ports"] == ["0.0.0.0:8080->80/tcp"]
         assert "ingress_sbox" not in made.model["sandboxes"]
 
     def test_are_the_inventory_s_once_it_declares_them(self) -> None:
-        left = settle(Alone(LAB, services=self.WEB), {"cnm_services": {"web2": {}}})
+        left = settle(ModuleState(LAB, services=self.WEB), {"cnm_services": {"web2": {}}})
         assert left.services == {}
 
     def test_that_several_hosts_have_a_part_in_are_not_planned_for_one(self) -> None:
         declared = {**FRONT, "cnm_services": {"api": {"networks": ["front"]}}}
         with pytest.raises(Refusal, match=r"services that span hosts .*api.*run cnm.fabric.site"):
-            edit(call("network", name="lab"), known(Alone(), declared))
+            edit(call("network", name="lab"), known(ModuleState(), declared))
         placed = {"networks": ["front"], "deploy": {"placement": {"hosts": ["node1"]}}}
-        assert edit(call("network", name="lab"), known(Alone(), {**FRONT, "cnm_services": {"api": placed}}))
+        assert edit(call("network", name="lab"), known(ModuleState(), {**FRONT, "cnm_services": {"api": placed}}))
 
 
 class TestEdits:
     def test_the_last_word_counts_and_a_link_keeps_its_name(self) -> None:
-        alone = Alone(LAB, C1, {"web": {"lab": {"aliases": ["x"], "interface_name": "eth1"}}})
+        alone = ModuleState(LAB, C1, {"web": {"lab": {"aliases": ["x"], "interface_name": "eth1"}}})
         again = edited(alone, call("endpoint", network="lab", sandbox="web", gw_priority=1))
         assert again.endpoints == {"web": {"lab": {"interface_name": "eth1", "gw_priority": 1}}}
 
     def test_a_call_for_the_sandbox_leaves_its_connections(self) -> None:
-        alone = Alone(LAB, C1, {"c1": {"front": {}}})
+        alone = ModuleState(LAB, C1, {"c1": {"front": {}}})
         assert edited(alone, call("sandbox", name="c1", networks={"lab": {}})).endpoints == alone.endpoints
         assert edited(alone, call("sandbox", name="c1", absent=True)).endpoints == {}
         assert edited(alone, call("sandbox", name="c1", networks=["front"])).endpoints == {}
 
     def test_disconnecting_what_is_declared_is_kept_and_undone_by_connecting(self) -> None:
-        gone = edited(Alone(), call("endpoint", network="front", sandbox="web", absent=True))
+        gone = edited(ModuleState(), call("endpoint", network="front", sandbox="web", absent=True))
         assert gone.endpoints == {"web": {"front": None}}
         assert edit(call("endpoint", network="front", sandbox="web", absent=True), known(gone)) is None
-        assert edited(gone, call("endpoint", network="front", sandbox="web")) == Alone()
+        assert edited(gone, call("endpoint", network="front", sandbox="web")) == ModuleState()
 
     def test_what_is_not_there_is_missing(self) -> None:
         for request in (
@@ -270,10 +272,10 @@ class TestEdits:
             call("sandbox", name="c9", networks=["lab"]),
         ):
             with pytest.raises(Missing):
-                edit(request, known(Alone()))
+                edit(request, known(ModuleState()))
 
     def test_a_network_that_a_disconnected_sandbox_is_declared_with_stays(self) -> None:
-        alone = Alone(LAB, C1, {"c1": {"lab": None}})
+        alone = ModuleState(LAB, C1, {"c1": {"lab": None}})
         with pytest.raises(Refusal, match="is one of those that c1 is declared with"):
             edit(call("network", name="lab", absent=True), known(alone))
 
@@ -349,7 +351,7 @@ class TestOvertaken:
     def test_a_plan_that_would_lose_what_was_made_meanwhile_is_refused(
         self, alone: Any, strict: bool, based_on_it: bool, refused: bool
     ) -> None:
-        kept = self.kept(alone=alone, model={"x": 1})
+        kept = self.kept(module_state=alone, model={"x": 1})
         text = Plan("node1", resources=(Link("", "br0", "bridge", "network/x"),)).to_json()
         based_on = kept["digest"] if based_on_it else "another"
         request = Request("default", plan=text, revision=1, based_on=based_on, strict=strict)

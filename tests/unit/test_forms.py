@@ -60,7 +60,7 @@ FITS = {
         'iifname "a;b#c" accept',
         "meta protocol { 8021q, 8021ad } drop",
         "jump { ip saddr 192.0.2.1 drop; accept; }",
-        "ct state established,related goto pass",
+        "ct state established,related goto mark_and_accept",
     ],
 }
 

@@ -56,7 +56,9 @@ def test_links_and_resolvers_of_any_name_leave_a_plan_that_the_host_can_read(tex
     fits = forms.link_name.fits(text)
     (table,) = (item for item in read.resources if isinstance(item, Nftables) and item.role == "host")
     elements = {item.name: item.elements for item in table.collections}
-    assert elements["foreign"] == tuple(sorted(f'"{n}" . "{n}"' for n in ("br-theirs", *([text] if fits else []))))
+    assert elements["foreign_bridge_pairs"] == tuple(
+        sorted(f'"{n}" . "{n}"' for n in ("br-theirs", *([text] if fits else [])))
+    )
     assert elements["uplinks"] == ((f'"{text}"',) if fits else ())
     settings = {item.name: item for item in read.resources if isinstance(item, Sysctl)}
     assert settings["net.ipv4.ip_forward"].links == ((text, "eth0") if fits else ("eth0",))

@@ -177,7 +177,7 @@ ENVELOPE: dict[str, Any] = {
         *({"host": text} for text in ("", "a\nb", "\x1b[2J", "x" * 300, None, 7)),
         *({"project": text} for text in ("../x", "a b", "A", "", '"', "x" * 33, "a\n", None)),
         *({"resources": value} for value in (None, {}, "x", [None], [[]], 7)),
-        *({section: value} for section in ("model", "leases", "declared", "alone") for value in (None, [], "x")),
+        *({section: value} for section in ("model", "leases", "declared", "module_state") for value in (None, [], "x")),
         {"unknown": 1},
         {"schema": "1\x1b[2J"},
     ],

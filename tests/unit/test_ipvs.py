@@ -209,9 +209,9 @@ class TestBalancing:
         made = by_ipvs("c1", [REDIS6, REDIS])
         assert made.collections[:2] == (
             NftSet("vips4", "type ipv4_addr : mark;", ("10.0.0.99 : 0x0a000063",)),
-            NftSet("pinged4", "type ipv4_addr : ipv4_addr;", ("10.0.0.99 : 10.0.0.3",)),
+            NftSet("vip_echo4", "type ipv4_addr : ipv4_addr;", ("10.0.0.99 : 10.0.0.3",)),
         )
-        assert [item.name for item in made.collections] == ["vips4", "pinged4", "vips6", "pinged6"]
+        assert [item.name for item in made.collections] == ["vips4", "vip_echo4", "vips6", "vip_echo6"]
         assert made.chains[0] == Chain(
             "services",
             "type filter hook output priority -150; policy accept",

@@ -106,7 +106,7 @@ def test_a_host_that_did_not_forward_goes_on_dropping_what_is_not_ours() -> None
             for t in of_kind(planned({"node1": EXAMPLE}, {"node1": facts}).plans["node1"], Nftables)
             if not t.namespace and t.family == "inet"
         )
-        return next(chain.rules[3:5] for chain in table.chains if chain.name == "others")
+        return next(chain.rules[3:5] for chain in table.chains if chain.name == "forward_unmanaged")
 
     assert others(Facts()) == ("meta nfproto ipv4 drop", "meta nfproto ipv6 accept")
     assert others(Facts(forwarding_before=(4,))) == ("meta nfproto ipv4 accept", "meta nfproto ipv6 accept")
@@ -120,7 +120,7 @@ def test_a_bridge_that_somebody_else_made_is_no_stranger_to_the_network_that_use
     facts = Facts(bridges=("br0", "br1"), routes=(("10.0.9.0/24", "br0", None),))
     made = planned({"node1": variables}, {"node1": facts})
     (table,) = (t for t in of_kind(made.plans["node1"], Nftables) if not t.namespace and t.family == "inet")
-    assert [item.elements for item in table.collections if item.name == "foreign"] == [('"br1" . "br1"',)]
+    assert [item.elements for item in table.collections if item.name == "foreign_bridge_pairs"] == [('"br1" . "br1"',)]
     way_out = Facts(routes=(("default", "br0", "192.0.2.1"),))
     assert "driver: macvlan" in " ".join(planned({"node1": variables}, {"node1": way_out}).refusals["node1"])
 

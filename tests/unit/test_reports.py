@@ -235,7 +235,7 @@ class TestWhatModulesMade:
         ],
     )
     def test_stays_the_host_s_own_affair(self, settled: Controller, alone: Any, words: str) -> None:
-        honest, hostile = attacked(settled, "node3", lambda answer: answer["kept"].update(alone=alone), newer=0)
+        honest, hostile = attacked(settled, "node3", lambda answer: answer["kept"].update(module_state=alone), newer=0)
         assert texts(hostile, "node3") == texts(honest, "node3")
         assert words in said(hostile, "node3")
         if words:
@@ -246,13 +246,13 @@ class TestWhatModulesMade:
 
     def test_counts_where_it_concerns_nobody_else(self, settled: Controller) -> None:
         alone = {"cnm_networks": {"lab": {"subnet": "10.22.0.0/24"}}, "cnm_sandboxes": {"m": {"networks": ["lab"]}}}
-        _honest, hostile = attacked(settled, "node3", lambda answer: answer["kept"].update(alone=alone), newer=0)
+        _honest, hostile = attacked(settled, "node3", lambda answer: answer["kept"].update(module_state=alone), newer=0)
         assert "m" in hostile.plans["node3"].model["sandboxes"]
 
     def test_a_mistake_in_the_variables_is_still_one(self, settled: Controller) -> None:
         settled.variables = {**VARIABLES, "node1": {"cnm_networks": {"x": {"subnett": 1}}}}
         answers = settled.answers()
-        answers["node3"]["kept"]["alone"] = {"cnm_networks": {"x": {"subnet": "nonsense"}}}
+        answers["node3"]["kept"]["module_state"] = {"cnm_networks": {"x": {"subnet": "nonsense"}}}
         with pytest.raises(Exception, match="subnett"):
             settled.run(answers)
 

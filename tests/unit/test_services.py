@@ -417,7 +417,7 @@ class TestRules:
                 f"tcp dport 7001 dnat ip to {target}:8001",
                 f"udp dport 9000-9002 dnat ip to {target}",
             ]
-            (known,) = [item.elements for item in table.collections if item.name == "mesh4"]
+            (known,) = [item.elements for item in table.collections if item.name == "ingress4"]
             assert len(known) == 2 * 3
 
     def test_tell_new_maps_from_old_connections(self) -> None:
@@ -446,9 +446,9 @@ class TestRules:
         assert forgotten(both, {"tasks4": both["tasks4"][:1]}) == [("1", "10.0.0.9"), ("17", "10.0.0.3")]
         assert forgotten(both, {}) == [("1", "10.0.0.9"), ("17", "10.0.0.3"), ("6", "10.0.0.2")]
         assert forgotten({}, {"tasks6": ["fd00::9 . fd00::2"]}) == []
-        mesh = {"mesh4": ["17 . 50-59 . 10.0.0.3", "17 . 50-59 . 10.0.0.7", "6 . 80 . 10.0.0.2"]}
+        mesh = {"ingress4": ["17 . 50-59 . 10.0.0.3", "17 . 50-59 . 10.0.0.7", "6 . 80 . 10.0.0.2"]}
         assert forgotten({}, mesh) == []
-        assert forgotten(mesh, {"mesh4": mesh["mesh4"][1:]}) == [("17", "10.0.0.3")]
+        assert forgotten(mesh, {"ingress4": mesh["ingress4"][1:]}) == [("17", "10.0.0.3")]
 
 
 class TestWhatUsersSee:

@@ -124,14 +124,14 @@ class _Flow:
         return self.protocol == protocol and self.port != "" and first <= int(self.port) <= last
 
 
-_BY_VIP, _BY_PORT, _BY_HOST = "tasks", "mesh", "local"
+_BY_VIP, _BY_PORT, _BY_HOST = "tasks", "ingress", "local"
 _FLOW = re.compile(
     r"^\S+ +(?P<protocol>\d+) .*?src=\S+ dst=(?P<to>\S+) (?:sport=\d+ dport=(?P<port>\d+) )?.*?src=(?P<task>\S+) dst="
 )
 
 
 def is_of_services(name: str) -> bool:
-    """Whether a set says which tasks are behind what: ``tasks4`` (``VIP . task``), ``mesh6`` and ``local6``
+    """Whether a set says which tasks are behind what: ``tasks4`` (``VIP . task``), ``ingress6`` and ``local6``
     (``protocol . port . task``).
     """
     return name[:-1] in (_BY_VIP, _BY_PORT, _BY_HOST) and name[-1] in _FAMILIES

@@ -319,7 +319,7 @@ def _mapping(value: Any) -> dict[str, Any]:
 ENVELOPE: dict[str, Check] = {
     "host": forms.host_name,
     "project": forms.project,
-    **dict.fromkeys(("model", "leases", "declared", "alone"), _mapping),
+    **dict.fromkeys(("model", "leases", "declared", "module_state"), _mapping),
 }
 
 

@@ -65,7 +65,7 @@ FORWARDED = 0x80
 One that is not kube-proxy's (0x4000, 0x8000), netavark's (0x3000), Cilium's (0xf00), Tailscale's or Calico's (above).
 """
 
-OTHERS = "others"
+OTHERS = "forward_unmanaged"
 """Chain of the host's table for what is not ours: it drops where the host did not forward before us."""
 
 RESOLVER_USER = "cnm-resolver"

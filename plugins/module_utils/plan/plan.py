@@ -15,7 +15,7 @@ controller.  As JSON::
       "model": {…},             # what `inspect` shows, in Docker's words; the engine never reads it
       "leases": {…},            # this host's part of the lease store, so that a lost store can be rebuilt
       "declared": {…},          # the inventory's variables it follows from, and
-      "alone": {…}              # what modules made beside them; each left out if there is nothing
+      "module_state": {…}       # what modules made beside them; each left out if there is nothing
     }
 
 Its digest is the SHA-256 of that text; the same inventory gives the same text, byte for byte.  The lease store's
@@ -53,7 +53,7 @@ class Plan:
     model: dict[str, Any] = field(default_factory=dict)
     leases: dict[str, Any] = field(default_factory=dict)
     declared: dict[str, Any] = field(default_factory=dict)
-    alone: dict[str, Any] = field(default_factory=dict)
+    module_state: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The plan as one line of JSON, the same for equal plans."""
@@ -68,7 +68,7 @@ class Plan:
             "resources": sorted(self.resources, key=lambda item: item.key),
             "model": self.model,
             "leases": self.leases,
-            **{name: part for name, part in (("declared", self.declared), ("alone", self.alone)) if part},
+            **{name: part for name, part in (("declared", self.declared), ("module_state", self.module_state)) if part},
         }
         return to_text(data)
 

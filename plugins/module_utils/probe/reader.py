@@ -332,7 +332,7 @@ def probe(host: Host, more: Sequence[str] = (), encryption: bool = False) -> dic
     plan = json.loads(kept["plan"]) if kept else {}
     answer: dict[str, Any] = {"revision": kept.get("revision", 0), "digest": kept.get("digest", "")}
     answer["shared"], answer["signature"] = kept.get("shared", []), kept.get("signature", "")
-    answer.update({section: plan.get(section, {}) for section in ("leases", "alone", *more)})
+    answer.update({section: plan.get(section, {}) for section in ("leases", "module_state", *more)})
     table = _table(host)
     dropping = _unless_odd({"forward": [], "input": []}, _dropping, host)
     missing = [] if host.nft is not None else ["nft"]

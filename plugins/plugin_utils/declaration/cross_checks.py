@@ -80,7 +80,7 @@ def _check_host(draft: Draft, spanning: set[str], owners: dict[str, list[str]], 
     members: dict[str, list[Member]] = {}
     _distinct_namespaces(draft, notes)
     for sandbox in draft.host.sandboxes:
-        _alone(draft, sandbox, notes)
+        _modes_stand_alone(draft, sandbox, notes)
         _distinct_links(sandbox, notes)
         _distinct_routes(draft, sandbox, notes)
         for endpoint in sandbox.endpoints:
@@ -164,7 +164,7 @@ def _distinct_namespaces(draft: Draft, notes: list[ValidationError]) -> None:
             )
 
 
-def _alone(draft: Draft, sandbox: Sandbox, notes: list[ValidationError]) -> None:
+def _modes_stand_alone(draft: Draft, sandbox: Sandbox, notes: list[ValidationError]) -> None:
     """``host`` and ``none`` exclude all other networks, and have nothing to set."""
     for endpoint in sandbox.endpoints:
         network = draft.networks.get(endpoint.network)
@@ -300,7 +300,7 @@ def _same_everywhere(name: str, drafts: Sequence[Draft]) -> Found:
     for key in (item.name for item in fields(Network) if item.compare and item.name != "name"):
         hosts: dict[Any, list[str]] = {}
         for host, network in found:
-            hosts.setdefault(_said(network, key), []).append(host)
+            hosts.setdefault(_declared_value(network, key), []).append(host)
         if len(hosts) > 1:
             said = "; ".join(sorted(f"{_shown(key, value)} on {name_hosts(names)}" for value, names in hosts.items()))
             mistake = ValidationError(
@@ -311,7 +311,7 @@ def _same_everywhere(name: str, drafts: Sequence[Draft]) -> Found:
             yield from ((host, mistake) for host, _network in found)
 
 
-def _said(network: Network, key: str) -> Any:
+def _declared_value(network: Network, key: str) -> Any:
     """What a network says under a key, without what may differ by host."""
     value = getattr(network, key)
     return tuple(pair for pair in value if pair[0] not in HOST_OPTIONS) if key == "driver_opts" else value

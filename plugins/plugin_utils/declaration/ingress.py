@@ -16,7 +16,7 @@ _PREDEFINED = Network(
 )
 
 
-def mesh_ports(services: Iterable[Service]) -> list[Port]:
+def ingress_ports(services: Iterable[Service]) -> list[Port]:
     """All ports that are published on every host, sorted."""
     found = (port for service in services for port in service.ports if port.mode == "ingress")
     return sorted(found, key=lambda port: (port.published, port.protocol, port.host_ip or ""))

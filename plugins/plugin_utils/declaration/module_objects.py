@@ -45,13 +45,13 @@ def kind_of(variable: str) -> Optional[str]:
     return None
 
 
-def place_of(kind: str, name: str) -> str:
+def path_of(kind: str, name: str) -> str:
     """Where something a module made is said to stand: ``cnm.fabric.network(lab)``."""
     return f"cnm.fabric.{_MODULES[kind]}({name})"
 
 
 @dataclass(frozen=True)
-class Alone:
+class ModuleState:
     """What modules made on one host, as it was given to them."""
 
     networks: Mapping[str, Any] = field(default_factory=dict)
@@ -60,8 +60,8 @@ class Alone:
     services: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def unpacked(cls, data: Mapping[str, Any]) -> Alone:
-        """Read the section ``alone`` of a plan."""
+    def unpacked(cls, data: Mapping[str, Any]) -> ModuleState:
+        """Read the section ``module_state`` of a plan."""
         return cls(
             data.get(NETWORKS, {}),
             {name: _unpacked_sandbox(entry) for name, entry in data.get(SANDBOXES, {}).items()},
@@ -70,7 +70,7 @@ class Alone:
         )
 
     def packed(self) -> dict[str, Any]:
-        """The section ``alone`` of a plan; empty if there is nothing to keep."""
+        """The section ``module_state`` of a plan; empty if there is nothing to keep."""
         sections = {
             NETWORKS: dict(self.networks),
             SANDBOXES: {name: _packed_sandbox(entry) for name, entry in self.sandboxes.items()},
@@ -169,18 +169,18 @@ def mode_of(entry: Mapping[str, Any]) -> Optional[str]:
     return None if mode is None or mode == "bridge" else str(mode)
 
 
-def settle(alone: Alone, variables: Mapping[str, Any]) -> Alone:
+def settle(module_state: ModuleState, variables: Mapping[str, Any]) -> ModuleState:
     """What of it still counts beside the variables: what these declare under the same name is theirs from now on."""
     networks, sandboxes, services = (declared_entries(variables, kind) for kind in (NETWORKS, SANDBOXES, SERVICES))
     left = replace(
-        alone,
-        networks={name: entry for name, entry in alone.networks.items() if name not in networks},
-        sandboxes={name: entry for name, entry in alone.sandboxes.items() if name not in sandboxes},
-        services={name: entry for name, entry in alone.services.items() if name not in services},
+        module_state,
+        networks={name: entry for name, entry in module_state.networks.items() if name not in networks},
+        sandboxes={name: entry for name, entry in module_state.sandboxes.items() if name not in sandboxes},
+        services={name: entry for name, entry in module_state.services.items() if name not in services},
     )
     every = {**left.sandboxes, **sandboxes}
     endpoints = {}
-    for name, edits in alone.endpoints.items():
+    for name, edits in module_state.endpoints.items():
         own = own_networks(every[name]) if name in every else {}
         counting = {net: said for net, said in edits.items() if own is None or (said is None) == (net in own)}
         if counting and name in every:
@@ -199,15 +199,15 @@ def connected(entry: Any, edits: Edits) -> Any:
     return {**rest, "networks": {**own, **more}}
 
 
-def disconnect(topology: Topology, alone: Mapping[str, Alone]) -> Topology:
+def disconnect(topology: Topology, module_state: Mapping[str, ModuleState]) -> Topology:
     """The topology without the endpoints that were disconnected; the others' links keep their names."""
-    return Topology(tuple(_disconnected(host, alone.get(host.name, Alone())) for host in topology.hosts))
+    return Topology(tuple(_disconnected(host, module_state.get(host.name, ModuleState())) for host in topology.hosts))
 
 
-def _disconnected(host: Host, alone: Alone) -> Host:
+def _disconnected(host: Host, module_state: ModuleState) -> Host:
     sandboxes = []
     for sandbox in host.sandboxes:
-        gone = {network for network, said in alone.endpoints.get(sandbox.name, {}).items() if said is None}
+        gone = {network for network, said in module_state.endpoints.get(sandbox.name, {}).items() if said is None}
         sandboxes.append(_without(host, sandbox, gone) if gone else sandbox)
     return replace(host, sandboxes=tuple(sandboxes))
 
@@ -238,28 +238,30 @@ def _link_names(host: Host, sandbox: Sandbox) -> dict[str, str]:
     return result
 
 
-def explained(error: DeclarationError, alone: Mapping[str, Alone]) -> DeclarationError:
+def explained(error: DeclarationError, module_state: Mapping[str, ModuleState]) -> DeclarationError:
     """The mistakes, with how to be rid of what a module made where one is about that."""
     return DeclarationError(
-        replace(mistake, remedy=" ".join(part for part in (mistake.remedy, *_whose(mistake, alone)) if part))
+        replace(
+            mistake, remedy=" ".join(part for part in (mistake.remedy, *_removal_hints(mistake, module_state)) if part)
+        )
         for mistake in error.mistakes
     )
 
 
-def _whose(mistake: ValidationError, alone: Mapping[str, Alone]) -> Iterable[str]:
+def _removal_hints(mistake: ValidationError, module_state: Mapping[str, ModuleState]) -> Iterable[str]:
     for host in mistake.hosts:
-        yield from whose(f"{mistake.path} {mistake.problem}", host, alone.get(host, Alone()))
+        yield from module_removal_hint(f"{mistake.path} {mistake.problem}", host, module_state.get(host, ModuleState()))
 
 
-def whose(text: str, host: str, alone: Alone) -> list[str]:
+def module_removal_hint(text: str, host: str, module_state: ModuleState) -> list[str]:
     """Sentences about what a text names and a module made: how to remove it."""
     result = []
     for kind, module in _MODULES.items():
-        for name in sorted(alone.of(kind)):
-            if place_of(kind, name) in text:
+        for name in sorted(module_state.of(kind)):
+            if path_of(kind, name) in text:
                 call = _call(host, module, f"name={name} state=absent")
                 result.append(f"The {module} `{name}` was made by the module cnm.fabric.{module}: {call} removes it.")
-    for sandbox, edits in sorted(alone.endpoints.items()):
+    for sandbox, edits in sorted(module_state.endpoints.items()):
         for network in edits:
             if re.search(rf"[.(]{re.escape(sandbox)}\)?\.networks\.{re.escape(network)}(?![\w-])", text):
                 call = _call(host, "endpoint", f"network={network} sandbox={sandbox} state=absent")

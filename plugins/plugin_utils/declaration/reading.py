@@ -16,8 +16,8 @@ from . import unsupported
 from .cross_checks import Draft, check
 from .egress import with_egress
 from .errors import DeclarationError, NothingDeclared, ValidationError, VarPath, gather
-from .ingress import INGRESS, ingress_network, ingress_sandbox, mesh_ports
-from .module_objects import Alone, connected, kind_of, place_of
+from .ingress import INGRESS, ingress_network, ingress_ports, ingress_sandbox
+from .module_objects import ModuleState, connected, kind_of, path_of
 from .networks import PREDEFINED_BRIDGE, read_network
 from .sandboxes import read_sandbox
 from .schema import ENTRIES, SETTINGS
@@ -34,15 +34,15 @@ _ADDRESSING = ("driver", "subnet", "ipam", "enable_ipv4", "enable_ipv6")
 def read_topology(
     variables: Mapping[str, Mapping[str, Any]],
     groups: Optional[Mapping[str, Sequence[str]]] = None,
-    alone: Optional[Mapping[str, Alone]] = None,
+    module_state: Optional[Mapping[str, ModuleState]] = None,
 ) -> Topology:
     """Read and validate what every host of the topology declares.
 
     ``variables`` is {inventory host: its templated variables whose names begin with ``cnm_``}, ``groups`` {inventory
-    group: its hosts}, ``alone`` what modules made on hosts, settled beside these variables.  Raises `DeclarationError`
-    with every mistake of every host, or `NothingDeclared`.
+    group: its hosts}, ``module_state`` what modules made on hosts, settled beside these variables.  Raises
+    `DeclarationError` with every error of every host, or `NothingDeclared`.
     """
-    reader = _Reader(_places(variables, groups), groups or {}, alone or {})
+    reader = _Reader(_topology_hosts(variables, groups), groups or {}, module_state or {})
     drafts = [
         reader.host(plain_name(host), {plain_name(name): value for name, value in variables[host].items()})
         for host in sorted(variables)
@@ -62,22 +62,25 @@ def _with_ingress(drafts: Sequence[Draft]) -> list[Draft]:
     With ``cnm_ingress_mode: local`` there is no mesh: a host's ports lead to its own tasks.
     """
     services = {service.name: service for draft in reversed(drafts) for service in draft.host.services}
-    ports = mesh_ports(services.values())
+    ports = ingress_ports(services.values())
     return [
-        _meshed(draft, ports) if ports and draft.host.settings.ingress_mode == "snat" else draft for draft in drafts
+        _connected_to_ingress(draft, ports) if ports and draft.host.settings.ingress_mode == "snat" else draft
+        for draft in drafts
     ]
 
 
-def _meshed(draft: Draft, ports: Sequence[Port]) -> Draft:
+def _connected_to_ingress(draft: Draft, ports: Sequence[Port]) -> Draft:
     host = draft.host
     networks = {**draft.networks, INGRESS: ingress_network(draft.networks)}
     sandboxes = [*host.sandboxes, ingress_sandbox(host.name, ports)]
     found, connected = with_egress(networks, sandboxes, host.settings.project)
-    meshed = replace(host, networks=tuple(network for _key, network in sorted(found.items())), sandboxes=connected)
-    return Draft(meshed, frozenset({*draft.declared, *found}), draft.broken)
+    complete = replace(host, networks=tuple(network for _key, network in sorted(found.items())), sandboxes=connected)
+    return Draft(complete, frozenset({*draft.declared, *found}), draft.broken)
 
 
-def _places(variables: Mapping[str, Any], groups: Optional[Mapping[str, Sequence[str]]]) -> Optional[frozenset[str]]:
+def _topology_hosts(
+    variables: Mapping[str, Any], groups: Optional[Mapping[str, Sequence[str]]]
+) -> Optional[frozenset[str]]:
     """Hosts and groups that a service's placement may name; None if the groups are not known."""
     return None if groups is None else frozenset((*variables, *groups))
 
@@ -98,21 +101,24 @@ class _Reader:
     """Reads host after host; collects ``found`` as (host, mistake), and whether anything is ``declared`` at all."""
 
     def __init__(
-        self, places: Optional[frozenset[str]], groups: Mapping[str, Sequence[str]], alone: Mapping[str, Alone]
+        self,
+        places: Optional[frozenset[str]],
+        groups: Mapping[str, Sequence[str]],
+        module_state: Mapping[str, ModuleState],
     ) -> None:
         self.found: list[tuple[str, ValidationError]] = []
         self.declared = False
         self._places = places
         self._groups = groups
-        self._alone = alone
+        self._alone = module_state
         self._readings: dict[tuple[str, str, str, str], _Reading] = {}
         self._fitting: set[tuple[str, str]] = set()
 
     def host(self, name: str, variables: Mapping[str, Any]) -> Draft:
         """Read one host's variables."""
         notes: list[ValidationError] = []
-        alone = self._alone.get(name, Alone())
-        entries = _with_alone(self._entries(variables, notes), alone)
+        module_state = self._alone.get(name, ModuleState())
+        entries = _with_module_state(self._entries(variables, notes), module_state)
         settings = _settings(variables, notes)
         readings = {
             kind: {key: self._entry(kind, key, variable, raw) for key, (variable, raw) in entries[kind].items()}
@@ -128,7 +134,7 @@ class _Reader:
             if isinstance(reading.result, Sandbox)
         )
         found = {
-            key: replace(reading.result, standing=True) if key in alone.networks else reading.result
+            key: replace(reading.result, standing=True) if key in module_state.networks else reading.result
             for key, reading in networks.items()
             if isinstance(reading.result, Network)
         }
@@ -136,7 +142,7 @@ class _Reader:
             found["bridge"] = PREDEFINED_BRIDGE
         found, sandboxes = with_egress(found, sandboxes, settings.project)
         services = tuple(
-            of_host(reading.result, name) if key in alone.services else reading.result
+            of_host(reading.result, name) if key in module_state.services else reading.result
             for key, reading in sorted(readings["cnm_services"].items())
             if isinstance(reading.result, Service)
         )
@@ -221,15 +227,15 @@ class _Reader:
                 )
 
 
-def _with_alone(
-    entries: Mapping[str, Mapping[str, tuple[str, Any]]], alone: Alone
+def _with_module_state(
+    entries: Mapping[str, Mapping[str, tuple[str, Any]]], module_state: ModuleState
 ) -> dict[str, dict[str, tuple[str, Any]]]:
     """What the variables declare and what modules made: {kind: {name: (variable or place, raw value)}}."""
     result = {
-        kind: {**{name: (place_of(kind, name), raw) for name, raw in alone.of(kind).items()}, **group}
+        kind: {**{name: (path_of(kind, name), raw) for name, raw in module_state.of(kind).items()}, **group}
         for kind, group in entries.items()
     }
-    for name, edits in alone.endpoints.items():
+    for name, edits in module_state.endpoints.items():
         if name in result["cnm_sandboxes"]:
             variable, raw = result["cnm_sandboxes"][name]
             result["cnm_sandboxes"][name] = (variable, connected(raw, edits))

@@ -45,7 +45,7 @@ def _flag() -> Schema:
     return _schema("true or false", ("boolean", "string"), "true", pattern=pattern)
 
 
-def _whole(title: str, minimum: int, maximum: int) -> Schema:
+def _integer(title: str, minimum: int, maximum: int) -> Schema:
     return _schema(title, ("integer",), minimum=minimum, maximum=maximum)
 
 
@@ -103,7 +103,7 @@ _NAMESPACE = _keys(
     {
         "docker": _text("a container's name"),
         "podman": _text("a container's name"),
-        "pid": _whole("a process id", 1, 2**22),
+        "pid": _integer("a process id", 1, 2**22),
         "machine": _text("a machine's name"),
         "path": _text("a path", "/run/netns/other"),
     },
@@ -160,7 +160,7 @@ ENDPOINT = _keys(
         "mac_address": _text("a MAC address", "02:42:0a:00:00:02"),
         "aliases": _ALIASES,
         "interface_name": _text("the name of a link", "eth0"),
-        "gw_priority": _whole("a whole number", -(2**31), 2**31 - 1),
+        "gw_priority": _integer("a whole number", -(2**31), 2**31 - 1),
         "driver_opts": _OPTIONS,
         "routes": _ROUTES,
     },
@@ -220,10 +220,10 @@ SERVICE = _keys(
             "a mapping of how the service is deployed",
             {
                 "mode": _choice("replicated", "global"),
-                "replicas": _whole("a whole number", 0, 100_000),
+                "replicas": _integer("a whole number", 0, 100_000),
                 "endpoint_mode": _choice("vip", "dnsrr"),
                 "scheduler": _choice("rr", "wrr", "lc", "wlc", "sh", "mh"),
-                "weights": _named("a mapping from tasks to weights", _whole("a whole number", 0, 65535)),
+                "weights": _named("a mapping from tasks to weights", _integer("a whole number", 0, 65535)),
                 "placement": _keys(
                     "a mapping with the key hosts",
                     {"hosts": _list("a list of hosts or groups", _text("a host or group"), ["node1"])},
@@ -237,7 +237,7 @@ SERVICE = _keys(
 
 _POOLS = _list(
     "a list of pools with base and size",
-    _keys("a mapping with base and size", {"base": _SUBNET, "size": _whole("a prefix length", 1, 128)}),
+    _keys("a mapping with base and size", {"base": _SUBNET, "size": _integer("a prefix length", 1, 128)}),
     [{"base": "172.30.0.0/16", "size": 24}],
 )
 
@@ -254,7 +254,7 @@ SETTINGS = _keys(
         "cnm_data_path_port": _schema("a port number", ("integer", "string"), 4789),
         "cnm_load_balancer": _choice("auto", "ipvs", "nftables"),
         "cnm_overlay_secret": _text("text from the vault"),
-        "cnm_overlay_key_epoch": _whole("a whole number", 1, 2**31 - 1),
+        "cnm_overlay_key_epoch": _integer("a whole number", 1, 2**31 - 1),
         "cnm_ingress_mode": _choice("snat", "local"),
         "cnm_docker_user": _flag(),
         "cnm_flood": _flag(),

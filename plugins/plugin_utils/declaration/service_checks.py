@@ -10,7 +10,7 @@ from typing import Any
 
 from .cross_checks import Draft, Found, Member, distinct_claims, fits
 from .errors import ValidationError, VarPath, name_hosts
-from .ingress import INGRESS, SANDBOX, mesh_ports
+from .ingress import INGRESS, SANDBOX, ingress_ports
 from .services import task_name, task_number
 from .topology import Endpoint, Port, Sandbox, Service
 from .validation import did_you_mean
@@ -57,7 +57,7 @@ def check_services(drafts: Sequence[Draft]) -> Found:
     yield from _distinct_names(drafts, {name: pairs[0][1] for name, pairs in found.items()})
     services = [pairs[0][1] for _name, pairs in sorted(found.items())]
     yield from _distinct_addresses(drafts, services)
-    if mesh_ports(services):
+    if ingress_ports(services):
         yield from _one_ingress_mode(drafts)
     if any(draft.host.settings.ingress_mode == "local" for draft in drafts):
         for service, mistake in _published_twice(services):
@@ -67,7 +67,7 @@ def check_services(drafts: Sequence[Draft]) -> Found:
 
 
 def _published_twice(services: Sequence[Service]) -> Iterator[tuple[Service, ValidationError]]:
-    """Ports of every host that are two services', or twice one's; in the mesh they would be the same sandbox's."""
+    """Ports of every host that are two services', or twice one's; with ingress they would be the same sandbox's."""
     seen: list[tuple[str, Port]] = []
     for service in services:
         for port in (port for port in service.ports if port.mode == "ingress"):
@@ -205,7 +205,7 @@ def _networks(draft: Draft, service: Service) -> Iterator[ValidationError]:
 
 def _distinct_names(drafts: Sequence[Draft], services: dict[str, Service]) -> Found:
     """A service and its tasks have names of sandboxes, and no sandbox may have one of them."""
-    mesh = bool(mesh_ports(services.values()))
+    has_ingress = bool(ingress_ports(services.values()))
     for draft in drafts:
         for sandbox in draft.host.sandboxes:
             service, _dot, number = sandbox.name.rpartition(".")
@@ -214,7 +214,7 @@ def _distinct_names(drafts: Sequence[Draft], services: dict[str, Service]) -> Fo
                 taken = f"the service `{sandbox.name}` ({services[sandbox.name].path})"
             elif service in services and number.isdigit():
                 taken = f"a task of the service `{service}` ({services[service].path})"
-            elif mesh and sandbox.name == SANDBOX and not sandbox.everywhere:
+            elif has_ingress and sandbox.name == SANDBOX and not sandbox.everywhere:
                 taken = "the sandbox that the ports of services lead to"
             if taken:
                 problem = f"This is the name of {taken}."

@@ -102,7 +102,10 @@ def host_table(rules: HostRules) -> Nftables:
         chains=(
             Chain("user_forward", user=True),
             _unmanaged(rules),
-            Chain("pass", rules=(*([f"meta mark set meta mark | {FORWARDED:#x}"] if rules.marked else ()), "accept")),
+            Chain(
+                "mark_and_accept",
+                rules=(*([f"meta mark set meta mark | {FORWARDED:#x}"] if rules.marked else ()), "accept"),
+            ),
             _forward(rules),
             *source_chains(),
             _direct_access(),
@@ -121,17 +124,17 @@ _TO_HOST = "fib daddr type local jump publish"
 
 def _link_sets(rules: HostRules) -> Iterable[NftSet]:
     guarded, link = rules.guarded, rules.link
-    connected = [f"{link(n)} . {link(n)}" for n in guarded if is_on(n.network, ICC)]
+    icc_enabled = [f"{link(n)} . {link(n)}" for n in guarded if is_on(n.network, ICC)]
     yield NftSet("bridges", "type ifname;", _sorted(map(link, guarded)))
-    yield NftSet("connected", "type ifname . ifname;", _sorted(connected))
+    yield NftSet("icc_enabled", "type ifname . ifname;", _sorted(icc_enabled))
     foreign, uplinks = nameable_links(rules.foreign), nameable_links(rules.uplinks)
-    yield NftSet("foreign", "type ifname . ifname;", _sorted(f"{name} . {name}" for name in foreign))
+    yield NftSet("foreign_bridge_pairs", "type ifname . ifname;", _sorted(f"{name} . {name}" for name in foreign))
     yield NftSet("internal", "type ifname;", _sorted(link(n) for n in guarded if n.network.internal))
     yield NftSet(
         "isolated", "type ifname;", _sorted(link(n) for n in guarded if gateway_mode(n.network, 4) == "isolated")
     )
     yield NftSet("uplinks", "type ifname;", _sorted(uplinks))
-    yield NftSet("strangers", "type ifname;", _sorted(set(foreign) - set(uplinks)))
+    yield NftSet("foreign_bridges", "type ifname;", _sorted(set(foreign) - set(uplinks)))
 
 
 def nameable_links(names: Iterable[str]) -> list[str]:
@@ -167,7 +170,7 @@ def _subnet_sets(rules: HostRules, family: int) -> Iterable[NftSet]:
         if not n.network.internal and modes[n.name] in ("nat", "nat-unprotected") and is_on(n.network, MASQUERADE)
     ]
     sources = {n.name: source_address(n.network, family) for n in guarded if modes[n.name] != "routed"}
-    homes = [
+    interfaces = [
         f"{subnet.subnet} . {nft_link(link)}"
         for n in guarded
         for link in [rules.bridges[n.name], *n.network.option(TRUSTED).split(":")]
@@ -183,7 +186,7 @@ def _subnet_sets(rules: HostRules, family: int) -> Iterable[NftSet]:
 
     yield interval("subnets", subnets(guarded))
     yield interval("guarded", subnets(n for n in guarded if modes[n.name] in ("nat", "isolated")))
-    yield NftSet(f"homes{family}", f"type {address} . ifname; flags interval;", _sorted(homes))
+    yield NftSet(f"subnet_interfaces{family}", f"type {address} . ifname; flags interval;", _sorted(interfaces))
     gateways = _sorted(subnet.gateway for n in guarded for subnet in n.of(family))
     yield NftSet(f"gateways{family}", f"type {address};", gateways)
     yield interval("unprotected", subnets(n for n in guarded if open_modes.get(n.name) == "nat-unprotected"))
@@ -254,9 +257,9 @@ def _unmanaged(rules: HostRules) -> Chain:
     return Chain(
         OTHERS,
         rules=(
-            "iifname . oifname @foreign accept",
-            f"iifgroup {OPEN_GROUP} goto pass",
-            f"oifgroup {OPEN_GROUP} goto pass",
+            "iifname . oifname @foreign_bridge_pairs accept",
+            f"iifgroup {OPEN_GROUP} goto mark_and_accept",
+            f"oifgroup {OPEN_GROUP} goto mark_and_accept",
             *(f"meta nfproto ipv4 iifname {link} accept" for link in nameable_links(rules.routing)),
             *(f"meta nfproto ipv{family} {verdict}" for family, verdict in verdicts.items()),
         ),
@@ -271,7 +274,11 @@ def _both(text: str) -> list[str]:
 def _forward(rules: HostRules) -> Chain:
     """What is not for a bridge of ours passes, and is for others to judge: a Docker Engine guards its own bridges."""
     judged = f"oifgroup != {LINK_GROUP}"
-    docker = [f'{judged} oifname "docker*" accept', f'{judged} oifname "br-*" accept', "oifname @strangers accept"]
+    docker = [
+        f'{judged} oifname "docker*" accept',
+        f'{judged} oifname "br-*" accept',
+        "oifname @foreign_bridges accept",
+    ]
     return Chain(
         "forward",
         # Before the chains of others, which may want to know what passed here.
@@ -280,18 +287,18 @@ def _forward(rules: HostRules) -> Chain:
             "jump user_forward",
             f"iifgroup != {LINK_GROUP} oifgroup != {LINK_GROUP} goto {OTHERS}",
             # Before what is established: a connection with the outside is none that an internal network may have.
-            "iifname @internal iifname . oifname != @connected drop",
-            "oifname @internal iifname . oifname != @connected drop",
-            "ct state established,related goto pass",
+            "iifname @internal iifname . oifname != @icc_enabled drop",
+            "oifname @internal iifname . oifname != @icc_enabled drop",
+            "ct state established,related goto mark_and_accept",
             "ct state invalid drop",
-            "iifname . oifname @connected goto pass",
-            *_both("IP daddr . meta l4proto . th dport @openN goto pass"),
-            *_both("IP daddr . meta l4proto . th dport @open_rangesN goto pass"),
-            *_both("IP daddr @unprotectedN goto pass"),
-            *(f"{_IP[f]} daddr @routed{f} meta l4proto {_ICMP[f]} goto pass" for f in _FAMILIES),
+            "iifname . oifname @icc_enabled goto mark_and_accept",
+            *_both("IP daddr . meta l4proto . th dport @openN goto mark_and_accept"),
+            *_both("IP daddr . meta l4proto . th dport @open_rangesN goto mark_and_accept"),
+            *_both("IP daddr @unprotectedN goto mark_and_accept"),
+            *(f"{_IP[f]} daddr @routed{f} meta l4proto {_ICMP[f]} goto mark_and_accept" for f in _FAMILIES),
             "oifname @bridges drop",
-            *(["oifname @uplinks goto pass", *docker] if rules.marked else ()),
-            "goto pass",
+            *(["oifname @uplinks goto mark_and_accept", *docker] if rules.marked else ()),
+            "goto mark_and_accept",
         ),
     )
 
@@ -316,7 +323,7 @@ def _direct_access() -> Chain:
             # A bridge without an address hears what is for the host's others, once somebody guesses its MAC address.
             "iifname @isolated meta nfproto ipv4 fib daddr type local drop",
             *_both("iifname @bridges IP daddr @gatewaysN accept"),
-            *_both("IP daddr @guardedN IP daddr . iifname != @homesN drop"),
+            *_both("IP daddr @guardedN IP daddr . iifname != @subnet_interfacesN drop"),
         ),
     )
 
@@ -345,7 +352,7 @@ def _postrouting() -> Chain:
             # From the host's loopback to a port published there: the sandbox needs an address it can answer.
             "ip saddr 127.0.0.0/8 oifname @bridges masquerade",
             # From a sandbox to its own network through a published port: the answer has to come back this way.
-            *_both("IP saddr . oifname @homesN ct status dnat masquerade"),
+            *_both("IP saddr . oifname @subnet_interfacesN ct status dnat masquerade"),
             *_both("oifname != @bridges snat IP to IP saddr map @sourcesN"),
             *_both("IP saddr @masqueradedN oifname != @bridges masquerade"),
         ),

@@ -23,7 +23,7 @@ NEIGHBOUR_TABLE = {"gc_thresh1": 8192, "gc_thresh2": 49152, "gc_thresh3": 65536}
 _MANY = 100
 
 
-def _said(links: Sequence[str]) -> tuple[str, ...]:
+def _readable(links: Sequence[str]) -> tuple[str, ...]:
     """Without links of others whose names no setting can hold."""
     return tuple(filter(link_name.fits, links))
 
@@ -31,7 +31,7 @@ def _said(links: Sequence[str]) -> tuple[str, ...]:
 def host_sysctls(facts: Facts, families: Sequence[int], endpoints: int) -> list[Resource]:
     """Forwarding, and what keeps a host its own: routes it learned, and room for the neighbours of many sandboxes."""
     result: list[Resource] = [
-        Sysctl("", FORWARDING[family], "1", former="0", links=_said(facts.forwarding_links.get(family, ())))
+        Sysctl("", FORWARDING[family], "1", former="0", links=_readable(facts.forwarding_links.get(family, ())))
         if not facts.forwarded_before(family)
         else Sysctl("", FORWARDING[family], "1")
         for family in families
@@ -39,7 +39,7 @@ def host_sysctls(facts: Facts, families: Sequence[int], endpoints: int) -> list[
     if 6 in families:
         # A router takes no router advertisements, unless told so (ip-sysctl, accept_ra).
         result += [
-            Sysctl("", f"net.ipv6.conf.{link.replace('.', '/')}.accept_ra", "2") for link in _said(facts.ra_links)
+            Sysctl("", f"net.ipv6.conf.{link.replace('.', '/')}.accept_ra", "2") for link in _readable(facts.ra_links)
         ]
     if endpoints > _MANY:
         result += [

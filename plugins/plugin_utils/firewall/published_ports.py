@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import Optional
 
 from ...module_utils.plan.forms import printable
-from ..declaration.ingress import mesh_ports
+from ..declaration.ingress import ingress_ports
 from ..declaration.published import binding
 from ..declaration.topology import Sandbox, TaskPort, Topology
 from ..drivers.base import PlannedEndpoint
@@ -79,7 +79,7 @@ def _of_endpoint(endpoint: PlannedEndpoint) -> Iterator[PublishedPort]:
                 yield PublishedPort(family, port.protocol, *place, not routed, network.name, weight, port.path)
 
 
-def taken_ports(ports: Sequence[PublishedPort], facts: Facts) -> list[str]:
+def used_port_errors(ports: Sequence[PublishedPort], facts: Facts) -> list[str]:
     """Sentences about ports that a process of the host listens on already."""
     wanted: dict[str, list[PublishedPort]] = {}
     for item in ports:
@@ -104,7 +104,7 @@ def unowned_host_ip_errors(topology: Topology, facts: Mapping[str, Facts]) -> di
     known.update(config.gateway or "" for host in topology.hosts for net in host.networks for config in net.ipam)
     result: dict[str, list[str]] = {}
     for host in topology.hosts:
-        for port in mesh_ports(host.services):
+        for port in ingress_ports(host.services):
             address = ip_address(port.host_ip or "0.0.0.0")
             if not (address.is_unspecified or address.is_loopback or str(address) in known):
                 sentence = (
@@ -153,7 +153,7 @@ def shared_ports(ports: Iterable[PublishedPort]) -> list[SharedPort]:
     ]
 
 
-def published_twice(ports: Sequence[PublishedPort]) -> list[str]:
+def published_twice_errors(ports: Sequence[PublishedPort]) -> list[str]:
     """Sentences about ports of the host that would lead to two sandboxes: tasks that were placed side by side."""
     seen: dict[tuple[int, str, Optional[str], int], PublishedPort] = {}
     result = []

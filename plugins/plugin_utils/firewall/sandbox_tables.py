@@ -9,16 +9,16 @@ from collections.abc import Sequence
 from ...module_utils.plan.marks import table_name
 from ...module_utils.plan.nftables import Chain, Nftables
 from ..services.balancing import Balancing
-from ..services.ingress import MeshPort, mesh_rules
+from ..services.ingress import IngressPort, ingress_rules
 
 RESOLVER_ADDRESS = "127.0.0.11"
 
 RESOLVER_PORT = 20053
 
 
-def ingress_table(project: str, sandbox: str, ports: Sequence[MeshPort], inner: str) -> Nftables:
+def ingress_table(project: str, sandbox: str, ports: Sequence[IngressPort], inner: str) -> Nftables:
     """What leads from a host's ingress sandbox to tasks on any host."""
-    collections, chains = mesh_rules(ports, inner)
+    collections, chains = ingress_rules(ports, inner)
     table, role = table_name(project), f"ingress/{sandbox}"
     return Nftables(sandbox, "inet", table, role, collections=tuple(collections), chains=tuple(chains))
 

@@ -297,7 +297,9 @@ def source_chains() -> list[Chain]:
 
     After what was in pieces is put together (-400), so that no VXLAN passes in some; before conntrack (-200).
     """
-    of_subnets = [f"{word} saddr @subnets{f} {word} saddr . iifname != @homes{f} drop" for f, word in _IP.items()]
+    of_subnets = [
+        f"{word} saddr @subnets{f} {word} saddr . iifname != @subnet_interfaces{f} drop" for f, word in _IP.items()
+    ]
     return [
         Chain(
             "sources",
@@ -311,7 +313,7 @@ def source_chains() -> list[Chain]:
                 "udp dport @data_path drop",
                 # A look-up by hash; those of intervals cost several times as much.
                 *(f"{word} saddr . iifname @speakers{f} accept" for f, word in _IP.items()),
-                *(f"{word} saddr . iifname @homes{f} accept" for f, word in _IP.items()),
+                *(f"{word} saddr . iifname @subnet_interfaces{f} accept" for f, word in _IP.items()),
                 *(f"{word} saddr . iifname @behind{f} accept" for f, word in _IP.items()),
                 *(f"{word} saddr @subnets{f} drop" for f, word in _IP.items()),
                 # Another project's, which guards it; or one with somebody else on it.

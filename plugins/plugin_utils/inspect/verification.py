@@ -23,12 +23,15 @@ Check = dict[str, Any]
 ``"connect": [[address, port] …]``, where TCP must find an end."""
 
 
-def checks_of(model: Mapping[str, Any], limit: int, meshes: Sequence[PeerTable] = (), host: str = "") -> list[Check]:
+def checks_of(
+    model: Mapping[str, Any], limit: int, peer_tables: Sequence[PeerTable] = (), host: str = ""
+) -> list[Check]:
     """For each sandbox of a host: whom it must reach, whom it must not, and what must resolve to what.
 
-    ``limit`` bounds the pairs tried each way; beyond it a fixed sample is taken, the same from run to run.  ``meshes``
-    are those of the networks that span hosts; of each as many pairs with other hosts' sandboxes are tried.  As many
-    virtual addresses are tried, and from the host itself as many ports of the ingress mesh, its own and other hosts'.
+    ``limit`` bounds the pairs tried each way; beyond it a fixed sample is taken, the same from run to run.
+    ``peer_tables`` are those of the networks that span hosts; of each as many pairs with other hosts' sandboxes are
+    tried.  As many virtual addresses are tried, and from the host itself as many ports of the ingress mesh, its own
+    and other hosts'.
     """
     addresses = _addresses(model["sandboxes"])
     says = {document["Name"]: _kept_apart(document) for document in model["networks"]}
@@ -39,8 +42,8 @@ def checks_of(model: Mapping[str, Any], limit: int, meshes: Sequence[PeerTable] 
     pairs = [(one, other) for one in sorted(addresses) for other in sorted(addresses) if one != other]
     chosen = set(_sample([p for p in pairs if _shared(addresses, *p)], limit))
     chosen |= set(_sample([p for p in pairs if not _shared(addresses, *p)], limit))
-    called = _called(model, meshes)
-    remote = {mesh.network: _remote(mesh, host, addresses, limit) for mesh in meshes}
+    called = _called(model, peer_tables)
+    remote = {peers.network: _remote(peers, host, addresses, limit) for peers in peer_tables}
     virtual = _virtual(model, addresses, limit)
     result = []
     for sandbox, entry in sorted(model["sandboxes"].items()):
@@ -61,7 +64,7 @@ def checks_of(model: Mapping[str, Any], limit: int, meshes: Sequence[PeerTable] 
             shared = _shared(addresses, sandbox, other)
             connected = [network for network in shared if network not in unconnected and network not in unsure]
             reach.update(item for network in connected for item in addresses[other][network])
-            # The sandbox that ports of the mesh lead to is everyone's business, also where sandboxes are kept apart.
+            # The sandbox that ports of the ingress lead to is everyone's business, also where sandboxes are kept apart.
             apart = [network for network in shared if network in unconnected and INGRESS not in (sandbox, other)]
             refuse.update(item for network in apart for item in addresses[other][network])
             if not shared:
@@ -77,8 +80,10 @@ def checks_of(model: Mapping[str, Any], limit: int, meshes: Sequence[PeerTable] 
         resolve = {name: found for name, found in resolve.items() if found}
         check = {"reach": sorted(reach), "refuse": sorted(refuse), "names": resolve, "way_out": way_out}
         result.append({"sandbox": sandbox, **check})
-    connect = [target for mesh in meshes if mesh.network == NETWORK for target in _published(model, mesh, host, limit)]
-    connect += _own_ports(model, limit) if not any(mesh.network == NETWORK for mesh in meshes) else []
+    connect = [
+        target for peers in peer_tables if peers.network == NETWORK for target in _published(model, peers, host, limit)
+    ]
+    connect += _own_ports(model, limit) if not any(peers.network == NETWORK for peers in peer_tables) else []
     return [*result, {"sandbox": "", "connect": connect}] if connect else result
 
 
@@ -129,7 +134,7 @@ def _virtual(model: Mapping[str, Any], addresses: Mapping[str, Any], limit: int)
     return result
 
 
-def _published(model: Mapping[str, Any], mesh: PeerTable, host: str, limit: int) -> list[list[Any]]:
+def _published(model: Mapping[str, Any], peers: PeerTable, host: str, limit: int) -> list[list[Any]]:
     """Address and port of what TCP must find an end at: first ports of ranges, on this host and on others.
 
     Whether anybody listens in a task is not the fabric's business, so a refusal is as good as an answer.  Ports of one
@@ -141,23 +146,23 @@ def _published(model: Mapping[str, Any], mesh: PeerTable, host: str, limit: int)
         for port in entry["ports"]
         if port["protocol"] == "tcp" and not port["host_ip"] and entry["answers"]
     ]
-    pairs = [(other, str(port)) for other in sorted(mesh.vteps) for port in sorted(set(ports))]
+    pairs = [(other, str(port)) for other in sorted(peers.vteps) for port in sorted(set(ports))]
     if len(pairs) > limit:
         pairs = sorted(pairs, key=lambda pair: _chance(host, *pair))[:limit]
-    return [[mesh.vteps[other], int(port)] for other, port in sorted(pairs)]
+    return [[peers.vteps[other], int(port)] for other, port in sorted(pairs)]
 
 
-def _called(model: Mapping[str, Any], meshes: Iterable[PeerTable]) -> dict[tuple[str, str], set[str]]:
+def _called(model: Mapping[str, Any], peer_tables: Iterable[PeerTable]) -> dict[tuple[str, str], set[str]]:
     """The addresses of everyone a name stands for, by network and name."""
     result: dict[tuple[str, str], set[str]] = {}
     for entry in model["sandboxes"].values():
         for item in entry["endpoints"]:
             for name in item["names"]:
                 result.setdefault((item["network"], name), set()).update(_bare(item))
-    for mesh in meshes:
-        for row in mesh.endpoints:
+    for peers in peer_tables:
+        for row in peers.endpoints:
             for name in row[4]:
-                result.setdefault((mesh.network, name), set()).update(row[3])
+                result.setdefault((peers.network, name), set()).update(row[3])
     for entry in model.get("services", {}).values():
         for network, place in entry["networks"].items():
             for name in place["names"] if place["vips"] else ():
@@ -166,11 +171,11 @@ def _called(model: Mapping[str, Any], meshes: Iterable[PeerTable]) -> dict[tuple
 
 
 def _remote(
-    mesh: PeerTable, host: str, addresses: Mapping[str, Mapping[str, Any]], limit: int
+    peers: PeerTable, host: str, addresses: Mapping[str, Mapping[str, Any]], limit: int
 ) -> dict[str, list[tuple[Any, ...]]]:
     """Rows of other hosts' endpoints that each sandbox of this host is to reach."""
-    mine = sorted(sandbox for sandbox, networks in addresses.items() if mesh.network in networks)
-    others = [row for row in mesh.endpoints if row[0] != host and row[0] in mesh.vteps]
+    mine = sorted(sandbox for sandbox, networks in addresses.items() if peers.network in networks)
+    others = [row for row in peers.endpoints if row[0] != host and row[0] in peers.vteps]
     each = max(1, limit // max(1, len(mine)))
     result: dict[str, list[tuple[Any, ...]]] = {}
     for sandbox in mine:

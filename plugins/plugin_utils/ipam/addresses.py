@@ -83,7 +83,7 @@ class Allocation:
         return self.ipv6 if family == 6 else self.ipv4
 
 
-def users(host: Host) -> dict[str, list[tuple[Sandbox, Endpoint]]]:
+def networks_in_use(host: Host) -> dict[str, list[tuple[Sandbox, Endpoint]]]:
     """Networks that are on the host (a sandbox uses them, or they stand), with who is on them, both sorted by name."""
     result: dict[str, list[tuple[Sandbox, Endpoint]]] = {
         network.name: [] for network in host.networks if network.standing
@@ -126,7 +126,7 @@ def allocate(
     allocation = Allocation()
     in_use = {
         name: [*pairs, *shims(host, network)]
-        for name, pairs in users(host).items()
+        for name, pairs in networks_in_use(host).items()
         if (network := host.network(name)) is not None and _is_local(network)
     }
     taken = UsedPrefixes([facts], {host.name: facts})
@@ -137,7 +137,7 @@ def allocate(
     for network in named.values():
         allocation.problems += _no_way_out(network, facts)
         for config in network.ipam:
-            allocation.problems += (UsedPrefixes([beside(facts, network)]) if network.on_lan else taken).clashes(
+            allocation.problems += (UsedPrefixes([facts_for_lan(facts, network)]) if network.on_lan else taken).clashes(
                 network, config
             )
             allocation.warnings += [] if network.on_lan else taken.hidden(network, config)
@@ -167,7 +167,7 @@ def allocate(
     return allocation
 
 
-def beside(facts: Facts, network: Network) -> Facts:
+def facts_for_lan(facts: Facts, network: Network) -> Facts:
     """What a LAN network must not overlap: it is where its parent is, and so may be the host's resolver."""
     return replace(
         facts, routes=tuple(item for item in facts.routes if item[1] != network.parent or item[2]), resolvers=()

@@ -6,7 +6,7 @@ The document is plain JSON::
 
     {"networks":  {"node1/ps-bridge":    {"created": "2026-11-21T05:00:00Z", "subnets": ["10.0.0.0/24"], "vips": {…}}},
      "endpoints": {"node1/ps-bridge/c1": {"ipv4": "10.0.0.2"}},
-     "hosts":     {"node1": {"underlay": "192.0.2.11", "mtu": 1500, "vnis": [], "mesh": "…"}},
+     "hosts":     {"node1": {"underlay": "192.0.2.11", "mtu": 1500, "vnis": [], "peer_digest": "…"}},
      "overlays":  {"multinet": {"created": "…", "subnets": ["10.10.2.0/24"], "vni": 4096, "vips": {"redis": {…}}}},
      "services":  {"redis": {"tasks": {"1": "node1"}}}}
 

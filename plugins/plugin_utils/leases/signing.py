@@ -20,21 +20,21 @@ KEY_SIZE = 32
 
 
 def sign(
-    key: bytes, project: str, host: str, revision: int, leases: Mapping[str, Any], alone: Mapping[str, Any]
+    key: bytes, project: str, host: str, revision: int, leases: Mapping[str, Any], module_state: Mapping[str, Any]
 ) -> str:
     """The signature; "" for a store that has no key yet."""
     if not key:
         return ""
-    said = json.dumps([project, host, revision, leases, alone], sort_keys=True, separators=(",", ":"))
+    said = json.dumps([project, host, revision, leases, module_state], sort_keys=True, separators=(",", ":"))
     return f"{revision}:{hmac.new(key, said.encode(), hashlib.sha256).hexdigest()}"
 
 
 def revision_given(
-    key: bytes, project: str, host: str, signature: str, leases: Mapping[str, Any], alone: Mapping[str, Any]
+    key: bytes, project: str, host: str, signature: str, leases: Mapping[str, Any], module_state: Mapping[str, Any]
 ) -> Optional[int]:
     """The store's revision when it gave this out; None if it never did."""
     revision = signature.partition(":")[0]
     if not key or not (revision.isascii() and revision.isdigit()):
         return None
-    made = sign(key, project, host, int(revision), leases, alone)
+    made = sign(key, project, host, int(revision), leases, module_state)
     return int(revision) if hmac.compare_digest(made.encode(), signature.encode()) else None

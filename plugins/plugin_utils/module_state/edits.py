@@ -20,14 +20,14 @@ from ..declaration.module_objects import (
     NETWORKS,
     SANDBOXES,
     SERVICES,
-    Alone,
+    ModuleState,
     connected,
     declared_entries,
     disconnect,
     kind_of,
     mode_of,
     own_networks,
-    place_of,
+    path_of,
     settle,
     unpack_declared,
 )
@@ -37,7 +37,7 @@ from ..declaration.services import of_host
 from ..declaration.topology import PREDEFINED, Endpoint, Host, Sandbox, Service
 from ..declaration.validation import did_you_mean
 from ..facts import Facts
-from ..ipam.addresses import users
+from ..ipam.addresses import networks_in_use
 from ..services.placement import is_of_one_host
 
 COMMON = ("state", "project", "lock_timeout")
@@ -86,7 +86,7 @@ class HostModel:
 
     name: str
     declared: Mapping[str, Any]
-    alone: Alone
+    module_state: ModuleState
     host: Host
 
     @classmethod
@@ -98,8 +98,8 @@ class HostModel:
         kept = unpack_declared(facts.declared) or {key: current[key] for key in KEPT_SETTINGS if key in current}
         beside = {key: current[key] for key in ("cnm_project", "cnm_leases") if key in current}
         declared = {NETWORKS: {}, **kept, **beside}
-        alone = settle(Alone.unpacked(facts.alone), declared)
-        known = cls(name, declared, alone, _read(name, declared, alone))
+        module_state = settle(ModuleState.unpacked(facts.module_state), declared)
+        known = cls(name, declared, module_state, _read(name, declared, module_state))
         planned = {*facts.model.get("sandboxes", ()), *(item["Name"] for item in facts.model.get("networks", ()))}
         tasks = {task for entry in facts.model.get("services", {}).values() for task in entry["tasks"]}
         ours = {*known.names(NETWORKS), *known.names(SANDBOXES), *PREDEFINED, EGRESS, INGRESS, INGRESS_SANDBOX}
@@ -111,14 +111,14 @@ class HostModel:
             )
         return known
 
-    def with_(self, alone: Alone) -> HostModel:
+    def with_(self, module_state: ModuleState) -> HostModel:
         """The same host with something else made by modules."""
-        alone = settle(alone, self.declared)
-        return replace(self, alone=alone, host=_read(self.name, self.declared, alone))
+        module_state = settle(module_state, self.declared)
+        return replace(self, module_state=module_state, host=_read(self.name, self.declared, module_state))
 
     def names(self, kind: str) -> dict[str, Any]:
         """All networks or sandboxes of the host with their own entries."""
-        return {**self.alone.of(kind), **declared_entries(self.declared, kind)}
+        return {**self.module_state.of(kind), **declared_entries(self.declared, kind)}
 
     def declares(self, kind: str, name: str) -> Optional[str]:
         """Where the inventory declares it, or None."""
@@ -145,9 +145,9 @@ class HostModel:
         return sorted(name for name, said in self.names(SERVICES).items() if network in (own_networks(said) or ()))
 
 
-def _read(name: str, declared: Mapping[str, Any], alone: Alone) -> Host:
-    topology = read_topology({name: declared}, None, {name: alone})
-    return disconnect(topology, {name: alone}).host(name)
+def _read(name: str, declared: Mapping[str, Any], module_state: ModuleState) -> Host:
+    topology = read_topology({name: declared}, None, {name: module_state})
+    return disconnect(topology, {name: module_state}).host(name)
 
 
 def _sandbox(host: Host, name: str) -> Optional[Sandbox]:
@@ -158,11 +158,13 @@ def edit(call: Call, known: HostModel) -> Optional[HostModel]:
     """The host as it is to be; None if there is nothing to do.  Raises Refusal and DeclarationError."""
     if call.absent and call.options.get("network", call.options.get("name")) in PREDEFINED and call.module == "network":
         raise Refusal(f"name: the network {call.label} is always there and cannot be removed")
-    alone = EDITS[call.module](call, known)
-    if alone is None:
+    module_state = EDITS[call.module](call, known)
+    if module_state is None:
         return None
-    wanted = known.with_(alone)
-    spanning = [name for name in users(wanted.host) if (net := wanted.host.network(name)) and net.scope == "global"]
+    wanted = known.with_(module_state)
+    spanning = [
+        name for name in networks_in_use(wanted.host) if (net := wanted.host.network(name)) and net.scope == "global"
+    ]
     spanning += [service.name for service in wanted.host.services if not is_of_one_host(service, wanted.host)]
     if spanning:
         raise Refusal(
@@ -172,7 +174,7 @@ def edit(call: Call, known: HostModel) -> Optional[HostModel]:
     return wanted
 
 
-def _network(call: Call, known: HostModel) -> Optional[Alone]:
+def _network(call: Call, known: HostModel) -> Optional[ModuleState]:
     name, entry = str(call.options["name"]), call.entry
     where = known.declares(NETWORKS, name)
     if call.absent:
@@ -186,14 +188,14 @@ def _network(call: Call, known: HostModel) -> Optional[Alone]:
         )
     if where:
         _as_declared_network(name, entry, where, known)
-        return known.alone
-    return replace(known.alone, networks={**known.alone.networks, name: entry})
+        return known.module_state
+    return replace(known.module_state, networks={**known.module_state.networks, name: entry})
 
 
-def _network_gone(name: str, known: HostModel) -> Optional[Alone]:
-    if name not in known.alone.networks:
+def _network_gone(name: str, known: HostModel) -> Optional[ModuleState]:
+    if name not in known.module_state.networks:
         return None
-    members = [sandbox.name for sandbox, _endpoint in users(known.host).get(name, ())]
+    members = [sandbox.name for sandbox, _endpoint in networks_in_use(known.host).get(name, ())]
     if members:
         raise Refusal(
             f"the network {name} has active endpoints: {', '.join(members)}. Disconnect them before, with "
@@ -208,17 +210,19 @@ def _network_gone(name: str, known: HostModel) -> Optional[Alone]:
             f"the network {name} is one of those that {', '.join(naming)} is declared with, though it is disconnected: "
             "take it out there before"
         )
-    return replace(known.alone, networks={key: said for key, said in known.alone.networks.items() if key != name})
+    return replace(
+        known.module_state, networks={key: said for key, said in known.module_state.networks.items() if key != name}
+    )
 
 
 def _as_declared_network(name: str, entry: Mapping[str, Any], where: str, known: HostModel) -> None:
     """Raise Refusal unless the entry says what the inventory says, and the network is on the host."""
-    alone = Alone({name: entry})
-    mine = _read(known.name, {**known.without(NETWORKS, name), **_no_sandboxes(known)}, alone).network(name)
+    module_state = ModuleState({name: entry})
+    mine = _read(known.name, {**known.without(NETWORKS, name), **_no_sandboxes(known)}, module_state).network(name)
     theirs = known.host.network(name)
     if mine and theirs and replace(mine, standing=False) != theirs:
         raise Refusal(f"the network {name} is declared in the inventory ({where}), otherwise: change it there")
-    if name not in users(known.host):
+    if name not in networks_in_use(known.host):
         raise Refusal(
             f"the network {name} is declared in the inventory ({where}), which has it on this host only while a "
             "sandbox here uses it"
@@ -229,29 +233,32 @@ def _no_sandboxes(known: HostModel) -> dict[str, Any]:
     return {variable: {} for variable in known.declared if kind_of(variable) == SANDBOXES}
 
 
-def _sandbox_edit(call: Call, known: HostModel) -> Optional[Alone]:
+def _sandbox_edit(call: Call, known: HostModel) -> Optional[ModuleState]:
     name, entry = str(call.options["name"]), call.entry
     where = known.declares(SANDBOXES, name)
     if call.absent:
         if where:
             raise Refusal(f"the sandbox {name} is declared in the inventory ({where}): take it out there")
-        if name not in known.alone.sandboxes:
+        if name not in known.module_state.sandboxes:
             return None
-        return replace(known.alone, sandboxes={key: said for key, said in known.alone.sandboxes.items() if key != name})
+        return replace(
+            known.module_state,
+            sandboxes={key: said for key, said in known.module_state.sandboxes.items() if key != name},
+        )
     own = own_networks(entry)
     _require_networks("networks", own or (), known)
     if where:
         _as_declared_sandbox(name, entry, where, known)
-        return known.alone
-    return replace(known.alone, sandboxes={**known.alone.sandboxes, name: entry})
+        return known.module_state
+    return replace(known.module_state, sandboxes={**known.module_state.sandboxes, name: entry})
 
 
 def _as_declared_sandbox(name: str, entry: Mapping[str, Any], where: str, known: HostModel) -> None:
-    unedited = {key: edits for key, edits in known.alone.endpoints.items() if key != name}
-    alone = replace(known.alone, endpoints=unedited)
-    theirs = _sandbox(_read(known.name, known.declared, alone), name)
-    alone = replace(alone, sandboxes={**alone.sandboxes, name: entry})
-    if _sandbox(_read(known.name, known.without(SANDBOXES, name), alone), name) != theirs:
+    unedited = {key: edits for key, edits in known.module_state.endpoints.items() if key != name}
+    module_state = replace(known.module_state, endpoints=unedited)
+    theirs = _sandbox(_read(known.name, known.declared, module_state), name)
+    module_state = replace(module_state, sandboxes={**module_state.sandboxes, name: entry})
+    if _sandbox(_read(known.name, known.without(SANDBOXES, name), module_state), name) != theirs:
         raise Refusal(f"the sandbox {name} is declared in the inventory ({where}), otherwise: change it there")
 
 
@@ -263,31 +270,33 @@ def _require_networks(option: str, names: Iterable[str], known: HostModel) -> No
             raise Missing(f"{option}: there is no network {word(name)} on this host. {near}")
 
 
-def _service_edit(call: Call, known: HostModel) -> Optional[Alone]:
+def _service_edit(call: Call, known: HostModel) -> Optional[ModuleState]:
     name, entry = str(call.options["name"]), call.entry
     where = known.declares(SERVICES, name)
     if call.absent:
         if where:
             raise Refusal(f"the service {name} is declared in the inventory ({where}): take it out there")
-        if name not in known.alone.services:
+        if name not in known.module_state.services:
             return None
-        return replace(known.alone, services={key: said for key, said in known.alone.services.items() if key != name})
+        return replace(
+            known.module_state, services={key: said for key, said in known.module_state.services.items() if key != name}
+        )
     if (entry.get("deploy") or {}).get("placement") is not None:
         raise Refusal(
             "deploy.placement: the module makes the service of one host, which has all tasks: leave placement out, or "
             "declare the service in the inventory"
         )
     _require_networks("networks", own_networks(entry) or (), known)
-    alone = replace(known.alone, services={**known.alone.services, name: entry})
+    module_state = replace(known.module_state, services={**known.module_state.services, name: entry})
     if where:
-        _as_declared_service(name, alone, where, known)
-        return known.alone
-    return alone
+        _as_declared_service(name, module_state, where, known)
+        return known.module_state
+    return module_state
 
 
-def _as_declared_service(name: str, alone: Alone, where: str, known: HostModel) -> None:
+def _as_declared_service(name: str, module_state: ModuleState, where: str, known: HostModel) -> None:
     """Raise Refusal unless the inventory says the same, of a service that is this host's alone."""
-    mine = _service(_read(known.name, known.without(SERVICES, name), alone), name)
+    mine = _service(_read(known.name, known.without(SERVICES, name), module_state), name)
     theirs = _service(known.host, name)
     if theirs is None or mine is None or of_host(theirs, known.name) != mine or not is_of_one_host(theirs, known.host):
         raise Refusal(f"the service {name} is declared in the inventory ({where}), otherwise: change it there")
@@ -297,10 +306,10 @@ def _service(host: Host, name: str) -> Optional[Service]:
     return next((service for service in host.services if service.name == name), None)
 
 
-def _endpoint(call: Call, known: HostModel) -> Optional[Alone]:
+def _endpoint(call: Call, known: HostModel) -> Optional[ModuleState]:
     sandbox, network = str(call.options["sandbox"]), str(call.options["network"])
     boxes = known.names(SANDBOXES)
-    edits = dict(known.alone.endpoints.get(sandbox, {}))
+    edits = dict(known.module_state.endpoints.get(sandbox, {}))
     own = own_networks(boxes.get(sandbox)) or {} if sandbox in boxes else {}
     if call.absent:
         if (network not in own and network not in edits) or edits.get(network, own) is None:
@@ -311,7 +320,7 @@ def _endpoint(call: Call, known: HostModel) -> Optional[Alone]:
         near = did_you_mean(sandbox, boxes, "Make it before, with cnm.fabric.sandbox.")
         raise Missing(f"sandbox: there is no sandbox {word(sandbox)} on this host. {near}")
     if network in ("host", "none"):
-        raise Refusal(f"network: a sandbox is on the network {network} by its network_mode alone")
+        raise Refusal(f"network: a sandbox is on the network {network} by its network_mode module_state")
     mode = mode_of(boxes[sandbox] or {})
     if mode in ("host", "none"):
         raise Refusal(f"sandbox: {sandbox} has network_mode {mode}, and can be connected to no network")
@@ -325,8 +334,8 @@ def _endpoint(call: Call, known: HostModel) -> Optional[Alone]:
     return _with_edits(known, sandbox, {**edits, network: entry})
 
 
-def _with_edits(known: HostModel, sandbox: str, edits: Mapping[str, Any]) -> Alone:
-    return replace(known.alone, endpoints={**known.alone.endpoints, sandbox: edits})
+def _with_edits(known: HostModel, sandbox: str, edits: Mapping[str, Any]) -> ModuleState:
+    return replace(known.module_state, endpoints={**known.module_state.endpoints, sandbox: edits})
 
 
 def _as_own(call: Call, known: HostModel, raw: Any, own: Mapping[str, Any]) -> None:
@@ -343,16 +352,16 @@ def _as_own(call: Call, known: HostModel, raw: Any, own: Mapping[str, Any]) -> N
 
 
 def _own_endpoint(known: HostModel, name: str, network: str, entry: Any) -> Optional[Endpoint]:
-    alone = replace(
-        known.alone,
-        sandboxes={**known.alone.sandboxes, name: entry},
-        endpoints={key: edits for key, edits in known.alone.endpoints.items() if key != name},
+    module_state = replace(
+        known.module_state,
+        sandboxes={**known.module_state.sandboxes, name: entry},
+        endpoints={key: edits for key, edits in known.module_state.endpoints.items() if key != name},
     )
-    sandbox = _sandbox(_read(known.name, known.without(SANDBOXES, name), alone), name)
+    sandbox = _sandbox(_read(known.name, known.without(SANDBOXES, name), module_state), name)
     return next((end for end in sandbox.endpoints if end.network == network), None) if sandbox else None
 
 
-EDITS: dict[str, Callable[[Call, HostModel], Optional[Alone]]] = {
+EDITS: dict[str, Callable[[Call, HostModel], Optional[ModuleState]]] = {
     "network": _network,
     "sandbox": _sandbox_edit,
     "endpoint": _endpoint,
@@ -360,10 +369,10 @@ EDITS: dict[str, Callable[[Call, HostModel], Optional[Alone]]] = {
 }
 
 
-def with_link_names(alone: Alone, model: Mapping[str, Any]) -> Alone:
+def with_link_names(module_state: ModuleState, model: Mapping[str, Any]) -> ModuleState:
     """The endpoints that were connected, each with the name its link got, so that it keeps it when others go."""
     endpoints = {}
-    for sandbox, edits in alone.endpoints.items():
+    for sandbox, edits in module_state.endpoints.items():
         links = {end["network"]: end["link"] for end in model["sandboxes"].get(sandbox, {}).get("endpoints", ())}
         endpoints[sandbox] = {
             network: {**said, "interface_name": links[network]}
@@ -371,16 +380,16 @@ def with_link_names(alone: Alone, model: Mapping[str, Any]) -> Alone:
             else said
             for network, said in edits.items()
         }
-    return replace(alone, endpoints=endpoints)
+    return replace(module_state, endpoints=endpoints)
 
 
-def in_words(error: DeclarationError, call: Call, known: Optional[HostModel]) -> str:
+def format_errors(error: DeclarationError, call: Call, known: Optional[HostModel]) -> str:
     """The mistakes, a line each, by the names of the module's own options."""
     before = _prefix(call, known)
     return "\n".join(_line(mistake, before, call) for mistake in error.mistakes)
 
 
-def own_words(text: str, call: Call, known: HostModel) -> str:
+def localize_message(text: str, call: Call, known: HostModel) -> str:
     """A sentence about a plan, by the names of the module's own options."""
     before = _prefix(call, known)
     return text[len(before) + 2 :] if text.startswith(f"{before}: ") else text
@@ -389,21 +398,21 @@ def own_words(text: str, call: Call, known: HostModel) -> str:
 def _prefix(call: Call, known: Optional[HostModel]) -> str:
     if call.module == "endpoint":
         sandbox = str(call.options["sandbox"])
-        where = (known.declares(SANDBOXES, sandbox) if known else None) or place_of(SANDBOXES, sandbox)
+        where = (known.declares(SANDBOXES, sandbox) if known else None) or path_of(SANDBOXES, sandbox)
         return f"{where}.networks.{word(str(call.options['network']))}"
-    return place_of({"network": NETWORKS, "service": SERVICES}.get(call.module, SANDBOXES), call.label)
+    return path_of({"network": NETWORKS, "service": SERVICES}.get(call.module, SANDBOXES), call.label)
 
 
 def _line(mistake: ValidationError, before: str, call: Call) -> str:
     where = mistake.path
     if where == before or where.startswith((f"{before}.", f"{before}[")):
-        where = where[len(before) :].lstrip(".") or _whole(mistake, call)
+        where = where[len(before) :].lstrip(".") or _option_of_entry(mistake, call)
     problem = mistake.problem.replace(f" ({before})", "")
     value = f" ({mistake.value})" if mistake.value else ""
     return f"{where}{value}: {' '.join(part for part in (problem, mistake.remedy) if part)}"
 
 
-def _whole(mistake: ValidationError, call: Call) -> str:
+def _option_of_entry(mistake: ValidationError, call: Call) -> str:
     """The option that a mistake about the whole entry is told by."""
     if mistake.problem.startswith("The subnet "):
         return "subnet"

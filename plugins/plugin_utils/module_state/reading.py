@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..declaration.errors import DeclarationError, NothingDeclared, ValidationError
-from ..declaration.module_objects import Alone, disconnect, explained, own_networks, whose
+from ..declaration.module_objects import ModuleState, disconnect, explained, module_removal_hint, own_networks
 from ..declaration.reading import read_topology
 from ..declaration.topology import Host, Topology
-from ..ipam.addresses import users
+from ..ipam.addresses import networks_in_use
 from ..services.placement import is_of_one_host
 
 _MOST = 5
@@ -25,15 +25,15 @@ Refused = dict[str, list[str]]
 def read_contained(
     variables: Mapping[str, Mapping[str, Any]],
     groups: Mapping[str, Sequence[str]],
-    alone: Mapping[str, Alone],
+    module_state: Mapping[str, ModuleState],
     vouched: Callable[[str], bool],
-) -> tuple[Topology, dict[str, Alone], Refused]:
+) -> tuple[Topology, dict[str, ModuleState], Refused]:
     """The topology; what counts in it of what modules made; and hosts refused for theirs, with sentences.
 
     ``vouched`` says whether a host keeps what it was given.  Raises DeclarationError for mistakes in the variables.
     """
-    counting, refused = dict(alone), Refused()
-    doubtful = {host for host, made in alone.items() if made != Alone() and not vouched(host)}
+    counting, refused = dict(module_state), Refused()
+    doubtful = {host for host, made in module_state.items() if made != ModuleState() and not vouched(host)}
     first = None
     while True:
         try:
@@ -42,24 +42,24 @@ def read_contained(
         except NothingDeclared:
             raise
         except DeclarationError as error:
-            first = first or explained(error, alone)
+            first = first or explained(error, module_state)
             found = _guilty(first if not refused else explained(error, counting), counting, doubtful - refused.keys())
             if not found:
                 raise first from error
         if not found:
             return topology, counting, refused
         refused.update(found)
-        counting.update(dict.fromkeys(found, Alone()))
+        counting.update(dict.fromkeys(found, ModuleState()))
 
 
-def _guilty(error: DeclarationError, alone: Mapping[str, Alone], doubtful: set[str]) -> Refused:
+def _guilty(error: DeclarationError, module_state: Mapping[str, ModuleState], doubtful: set[str]) -> Refused:
     """Hosts whose modules' objects are what the mistakes are about: first those that nobody vouches for."""
-    made = {host for host, objects in alone.items() if objects != Alone()}
+    made = {host for host, objects in module_state.items() if objects != ModuleState()}
     found: dict[str, list[ValidationError]] = {}
     for mistake in error.mistakes:
         named = made.intersection(mistake.hosts)
         text = f"{mistake.path} {mistake.problem}"
-        about = {host for host in named if whose(text, host, alone[host])}
+        about = {host for host in named if module_removal_hint(text, host, module_state[host])}
         for host in about or (named & doubtful):
             found.setdefault(host, []).append(mistake)
     first = {host: mistakes for host, mistakes in found.items() if host in doubtful} or found
@@ -71,14 +71,14 @@ def _sentence(mistake: ValidationError) -> str:
     return f"{mistake.path}{value}: {' '.join(part for part in (mistake.problem, mistake.remedy) if part)}"
 
 
-def _reaching(topology: Topology, doubtful: Mapping[str, Alone]) -> Refused:
+def _reaching(topology: Topology, doubtful: Mapping[str, ModuleState]) -> Refused:
     """Hosts that nobody vouches for, and what they say modules made of things that other hosts have a part in."""
     if not doubtful:
         return {}
     on: dict[str, set[str]] = {}
     services: dict[str, set[str]] = {}
     for host in topology.hosts:
-        for name in users(host):
+        for name in networks_in_use(host):
             network = host.network(name)
             if network is not None and network.spans:
                 on.setdefault(name, set()).add(host.name)
@@ -96,19 +96,21 @@ def _reaching(topology: Topology, doubtful: Mapping[str, Alone]) -> Refused:
     }
 
 
-def _reaches(host: Host, alone: Alone, on: Mapping[str, set[str]], services: Mapping[str, set[str]]) -> Iterator[str]:
+def _reaches(
+    host: Host, module_state: ModuleState, on: Mapping[str, set[str]], services: Mapping[str, set[str]]
+) -> Iterator[str]:
     def shared(name: str) -> bool:
         network = host.network(name)
         if network is None or not network.spans:
             return False
         return network.scope == "global" or on.get(name, set()) != {host.name}
 
-    yield from (f"the network {name}, which spans hosts" for name in alone.networks if shared(name))
-    for sandbox, entry in alone.sandboxes.items():
+    yield from (f"the network {name}, which spans hosts" for name in module_state.networks if shared(name))
+    for sandbox, entry in module_state.sandboxes.items():
         yield from (f"{sandbox} on {name}, which spans hosts" for name in own_networks(entry) or () if shared(name))
-    for sandbox, edits in alone.endpoints.items():
+    for sandbox, edits in module_state.endpoints.items():
         yield from (f"changes of {sandbox} on {name}, which spans hosts" for name in edits if shared(name))
     for service in host.services:
         others = services[service.name] - {host.name}
-        if service.name in alone.services and (others or not is_of_one_host(service, host)):
+        if service.name in module_state.services and (others or not is_of_one_host(service, host)):
             yield f"the service {service.name}, which other hosts have a part in"

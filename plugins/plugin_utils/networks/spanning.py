@@ -19,11 +19,11 @@ from ..ipam.addresses import (
     Subnet,
     UsedPrefixes,
     addresses,
-    beside,
     configs_of,
+    facts_for_lan,
     network_of,
+    networks_in_use,
     shims,
-    users,
     with_gateways,
 )
 from ..ipam.identifiers import identifier, mac_of
@@ -167,7 +167,7 @@ def facts_of_hosts(hosts: Iterable[Host], draft: SpanningNetwork, facts: Mapping
     for host in hosts:
         network = host.network(draft.network.name)
         if host.name in facts and network is not None:
-            yield beside(facts[host.name], network) if network.on_lan else facts[host.name]
+            yield facts_for_lan(facts[host.name], network) if network.on_lan else facts[host.name]
 
 
 def addresses_of_other_hosts(name: str, others: Mapping[str, Leases]) -> list[str]:
@@ -185,7 +185,7 @@ def networks_spanning_hosts(topology: Topology, on_lan: bool) -> dict[str, Spann
     """Networks that span hosts and are in use, sorted by name; or of them those on a LAN."""
     result: dict[str, SpanningNetwork] = {}
     for host in topology.hosts:
-        for name, pairs in users(host).items():
+        for name, pairs in networks_in_use(host).items():
             network = host.network(name)
             if network is None or not network.spans or not (pairs or network.standing):
                 continue

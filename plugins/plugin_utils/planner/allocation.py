@@ -17,12 +17,12 @@ from ..facts import Facts
 from ..firewall.host_table import unnameable_link_warnings
 from ..firewall.published_ports import (
     published_ports,
-    published_twice,
-    taken_ports,
+    published_twice_errors,
     unroutable_port_errors,
+    used_port_errors,
 )
 from ..firewall.sources import idle_routers
-from ..ipam.addresses import SHIM, Allocation, allocate, users
+from ..ipam.addresses import SHIM, Allocation, allocate, networks_in_use
 from ..ipam.identifiers import identifier, mac_of
 from ..leases.base import Leases
 from ..networks.lan_parents import attach, warnings_of
@@ -59,41 +59,41 @@ class HostAllocation:
         return [endpoint for group in self.endpoints.values() for endpoint in group]
 
 
-def allocate_host(host: Host, facts: Facts, fleet: TopologyPlan, leases: Leases, now: str) -> HostAllocation:
-    mine, spanning = fleet.overlays.of(host.name), fleet.overlays.subnets_of(host.name)
+def allocate_host(host: Host, facts: Facts, topology_plan: TopologyPlan, leases: Leases, now: str) -> HostAllocation:
+    mine, spanning = topology_plan.overlays.of(host.name), topology_plan.overlays.subnets_of(host.name)
     if spanning:
-        leases["hosts"].setdefault(host.name, {})["mesh"] = fleet.tells(host.name)
-    services = [placed.service for placed in fleet.placed(host)]
+        leases["hosts"].setdefault(host.name, {})["peer_digest"] = topology_plan.peer_digest(host.name)
+    services = [placed.service for placed in topology_plan.placed(host)]
     allocation = allocate(host, facts, leases, now, spanning, services)
     problems = [
-        *fleet.placement.problems.get(host.name, ()),
-        *fleet.overlays.problems.get(host.name, ()),
-        *(other_hosts_needed_errors(host) if fleet.alone else ()),
+        *topology_plan.placement.problems.get(host.name, ()),
+        *topology_plan.overlays.problems.get(host.name, ()),
+        *(other_hosts_needed_errors(host) if topology_plan.single_host else ()),
         *allocation.problems,
     ]
     if problems:
         return HostAllocation({}, {}, leases, {}, problems, [])
-    networks, problems = _attach_lans(_networks_of_host(host, allocation, leases, fleet), facts)
+    networks, problems = _attach_lans(_networks_of_host(host, allocation, leases, topology_plan), facts)
     endpoints = {
         sandbox.name: _endpoints_of_sandbox(host, sandbox, networks, allocation)
         for sandbox in sorted(host.sandboxes, key=lambda item: item.name)
     }
-    drawn = HostAllocation(networks, endpoints, leases, fleet.virtual_on(networks, endpoints), problems, [])
-    drawn.problems = problems or [
-        *off_link_errors(drawn.every),
-        *bridge_port_limit_errors(networks, drawn.every),
+    allocated = HostAllocation(networks, endpoints, leases, topology_plan.virtual_on(networks, endpoints), problems, [])
+    allocated.problems = problems or [
+        *off_link_errors(allocated.every),
+        *bridge_port_limit_errors(networks, allocated.every),
         *encryption_errors(host, facts, networks),
         *scheduler_errors(
             host,
             facts,
-            [item for name in networks for item in drawn.virtual.get(name, ())],
-            fleet.placement.found.values(),
+            [item for name in networks for item in allocated.virtual.get(name, ())],
+            topology_plan.placement.found.values(),
         ),
-        *published_twice(published_ports(drawn.every)),
-        *unroutable_port_errors(host.sandboxes, published_ports(drawn.every)),
-        *taken_ports(published_ports(drawn.every), facts),
+        *published_twice_errors(published_ports(allocated.every)),
+        *unroutable_port_errors(host.sandboxes, published_ports(allocated.every)),
+        *used_port_errors(published_ports(allocated.every), facts),
     ]
-    drawn.warnings = [
+    allocated.warnings = [
         *allocation.warnings,
         *(foreign_firewall_warnings(host, facts) if any(not item.network.on_lan for item in networks.values()) else ()),
         *(
@@ -104,10 +104,10 @@ def allocate_host(host: Host, facts: Facts, fleet: TopologyPlan, leases: Leases,
         ),
         *unreachable_resolver_warnings(facts, endpoints),
         *unnameable_link_warnings(facts),
-        *idle_routers(drawn.every),
+        *idle_routers(allocated.every),
         *(blocked_port_warnings(facts, mine.values()) if mine else ()),
     ]
-    return drawn
+    return allocated
 
 
 def _attach_lans(networks: Mapping[str, PlannedNetwork], facts: Facts) -> tuple[dict[str, PlannedNetwork], list[str]]:
@@ -123,24 +123,28 @@ def _attach_lans(networks: Mapping[str, PlannedNetwork], facts: Facts) -> tuple[
 
 
 def _networks_of_host(
-    host: Host, allocation: Allocation, leases: Leases, fleet: TopologyPlan
+    host: Host, allocation: Allocation, leases: Leases, topology_plan: TopologyPlan
 ) -> dict[str, PlannedNetwork]:
     result = {}
-    overlays, lans, meshes = fleet.overlays.of(host.name), fleet.overlays.lans_of(host.name), fleet.meshes
-    for name in users(host):
+    overlays, lans, digests = (
+        topology_plan.overlays.of(host.name),
+        topology_plan.overlays.lans_of(host.name),
+        topology_plan.digests,
+    )
+    for name in networks_in_use(host):
         network = host.network(name)
         if network is None:
             continue
         if name in overlays:
             overlay = overlays[name]
             place = (overlay.id, overlay.created, overlay.subnets)
-            result[name] = PlannedNetwork(network, *place, host=host.name, overlay=overlay, shared=meshes[name])
+            result[name] = PlannedNetwork(network, *place, host=host.name, overlay=overlay, shared=digests[name])
         elif name in lans:
             lan = lans[name]
             own = lan.members.get(f"{SHIM}@{host.name}")
             place = (lan.id, lan.created, lan.subnets)
             shim = own.addresses if own is not None else ()
-            result[name] = PlannedNetwork(network, *place, host=host.name, lan=lan, shared=meshes[name], shim=shim)
+            result[name] = PlannedNetwork(network, *place, host=host.name, lan=lan, shared=digests[name], shim=shim)
         elif name in allocation.subnets:
             created = leases["networks"][f"{host.name}/{name}"]["created"]
             network_id = identifier("network", host.settings.project, host.name, name)

@@ -11,7 +11,7 @@ from ..declaration.routes import off_link
 from ..declaration.topology import Host
 from ..drivers.base import PlannedEndpoint, PlannedNetwork
 from ..facts import Facts
-from ..ipam.addresses import users
+from ..ipam.addresses import networks_in_use
 from ..networks.spanning import Overlay
 from ..services.balancing import VirtualService, balancing_engine
 from ..services.nftables import SCHEDULERS as BY_NFTABLES
@@ -24,7 +24,7 @@ _BRIDGE_PORTS = 1023
 
 
 def other_hosts_needed_errors(host: Host) -> list[str]:
-    names = [name for name in users(host) if (network := host.network(name)) and network.scope == "global"]
+    names = [name for name in networks_in_use(host) if (network := host.network(name)) and network.scope == "global"]
     names += [service.name for service in host.services if not is_of_one_host(service, host)]
     what = "what spans hosts is planned for all of them at once: run cnm.fabric.site, or the role multi_host"
     return [f"{', '.join(names)}: {what}"] if names else []

@@ -30,30 +30,32 @@ from ..inspect.docker_model import model_of_host
 from ..leases.base import Leases
 from ..networks.encryption import fingerprint
 from ..services.balancing import Balancing, VirtualService, balancing_engine
-from ..services.ingress import MeshPort, mesh_sysctls
+from ..services.ingress import IngressPort, ingress_sysctls
 from ..services.ipvs import by_ipvs
 from ..services.nftables import by_nftables
 from .allocation import HostAllocation
 from .topology import TopologyPlan
 
 
-def plan_host(host: Host, facts: Facts, drawn: HostAllocation, fleet: TopologyPlan, leases: Leases) -> Plan:
+def plan_host(host: Host, facts: Facts, allocated: HostAllocation, topology_plan: TopologyPlan, leases: Leases) -> Plan:
     project = host.settings.project
     """The plan of a host whose networks and endpoints are allocated and free of errors."""
-    resources = _network_resources(host, drawn, facts)
+    resources = _network_resources(host, allocated, facts)
     engine = balancing_engine(host, facts)
-    names = names_of_host(project, facts, drawn.every)
+    names = names_of_host(project, facts, allocated.every)
     if names.file.files:
         resources.append(names.file)
     for sandbox in sorted(host.sandboxes, key=lambda item: item.name):
         if mode_of(host, sandbox) != "host":
-            naming = Naming(project, facts, names, sandbox, drawn.endpoints[sandbox.name])
-            resources += _sandbox_resources(naming, drawn.virtual, fleet.mesh, _BALANCERS[engine])
+            naming = Naming(project, facts, names, sandbox, allocated.endpoints[sandbox.name])
+            resources += _sandbox_resources(naming, allocated.virtual, topology_plan.ingress, _BALANCERS[engine])
     return Plan(
         host=host.name,
         project=project,
         resources=tuple(sorted(resources, key=lambda item: item.key)),
-        model=model_of_host(host, drawn.networks, drawn.endpoints, fleet.placement.found.values(), engine),
+        model=model_of_host(
+            host, allocated.networks, allocated.endpoints, topology_plan.placement.found.values(), engine
+        ),
         leases=leases,
     )
 
@@ -66,8 +68,8 @@ def mode_of(host: Host, sandbox: Sandbox) -> Optional[str]:
     return next((network.driver for network in networks if network and network.driver in ("host", "none")), None)
 
 
-def _network_resources(host: Host, drawn: HostAllocation, facts: Facts) -> list[Resource]:
-    networks, endpoints = drawn.networks, drawn.every
+def _network_resources(host: Host, allocated: HostAllocation, facts: Facts) -> list[Resource]:
+    networks, endpoints = allocated.networks, allocated.every
     resources: list[Resource] = []
     bridges: dict[str, str] = {}
     ports = published_ports(endpoints)
@@ -81,12 +83,12 @@ def _network_resources(host: Host, drawn: HostAllocation, facts: Facts) -> list[
         if bridge is not None:
             bridges[network.name] = bridge
     resources = list({item.key: item for item in resources}.values())  # networks may have a VLAN link in common
-    ingress_backends = [networks[name] for name in bridges]
-    families = tuple(family for family in (4, 6) if any(network.of(family) for network in ingress_backends))
+    bridged = [networks[name] for name in bridges]
+    families = tuple(family for family in (4, 6) if any(network.of(family) for network in bridged))
     resources += host_sysctls(facts, families, len(endpoints))
     overlays = [network for network in networks.values() if network.overlay is not None]
     resources += _encryption(host, overlays)
-    resources += closing_rules(host.settings.project, bridges, ingress_backends)
+    resources += closing_rules(host.settings.project, bridges, bridged)
     forwarded = forwarded_sources(endpoints)
     if bridges or overlays or facts.has_table:
         # A host whose last network went is no router of ours any more: what is not ours is not ours to drop.
@@ -95,7 +97,7 @@ def _network_resources(host: Host, drawn: HostAllocation, facts: Facts) -> list[
         local = [endpoint for endpoint in endpoints if endpoint.network.name in bridges]
         rules = HostRules(
             host.settings.project,
-            ingress_backends,
+            bridged,
             bridges,
             ports,
             closed,
@@ -104,8 +106,8 @@ def _network_resources(host: Host, drawn: HostAllocation, facts: Facts) -> list[
             bool(opened),
             facts.uplinks,
             overlays,
-            _services_called_by_host(drawn),
-            _shared_bridges(ingress_backends, bridges, facts),
+            _services_called_by_host(allocated),
+            _shared_bridges(bridged, bridges, facts),
             sources_behind(local, forwarded),
             (host.settings.data_path_port, encrypted_data_path_port(host.settings.data_path_port)),
             _underlay(host, overlays, facts),
@@ -121,7 +123,7 @@ def _network_resources(host: Host, drawn: HostAllocation, facts: Facts) -> list[
             segment_table(host.settings.project, network, on_network.get(network.name, ()), forwarded)
             for network in overlays
         ]
-    guarded = [network for network in ingress_backends if network.network.firewall]
+    guarded = [network for network in bridged if network.network.firewall]
     if guarded and facts.filters_bridges:
         resources.append(bridge_table(host.settings.project, guarded, endpoints, forwarded))
     return resources
@@ -147,13 +149,13 @@ def _shared_bridges(networks: Iterable[PlannedNetwork], bridges: Mapping[str, st
     return {bridges[name] for name in adopted | others}
 
 
-def _services_called_by_host(drawn: HostAllocation) -> list[VirtualService]:
+def _services_called_by_host(allocated: HostAllocation) -> list[VirtualService]:
     """Services on networks where the host has an address of the VIP's family."""
     found: dict[str, VirtualService] = {}
-    for name, network in drawn.networks.items():
+    for name, network in allocated.networks.items():
         own = DRIVERS[network.network.driver].host_addresses(network) if network.own_vips else ()
         families = {6 if ":" in address else 4 for address in own}
-        found.update({item.vip: item for item in drawn.virtual.get(name, ()) if own and item.family in families})
+        found.update({item.vip: item for item in allocated.virtual.get(name, ()) if own and item.family in families})
     return [item for _vip, item in sorted(found.items())]
 
 
@@ -172,7 +174,7 @@ def _encryption(host: Host, overlays: Iterable[PlannedNetwork]) -> list[Resource
 def _sandbox_resources(
     naming: Naming,
     virtual: Mapping[str, Sequence[VirtualService]],
-    mesh: Sequence[MeshPort],
+    ingress: Sequence[IngressPort],
     engine: Callable[[str, Iterable[VirtualService]], Balancing],
 ) -> list[Resource]:
     name = naming.sandbox.name
@@ -186,7 +188,7 @@ def _sandbox_resources(
         resources += DRIVERS[endpoint.network.network.driver].endpoint_resources(endpoint)
     if name == INGRESS_SANDBOX:
         inner = next(endpoint.link for endpoint in naming.endpoints if endpoint.network.name == INGRESS)
-        resources += [ingress_table(naming.project, name, mesh, inner), *mesh_sysctls()]
+        resources += [ingress_table(naming.project, name, ingress, inner), *ingress_sysctls()]
     elif naming.endpoints:
         services = [item for endpoint in naming.endpoints for item in virtual.get(endpoint.network.name, ())]
         balancing = engine(name, services)

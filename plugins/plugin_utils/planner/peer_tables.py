@@ -19,11 +19,11 @@ def shared_texts_of_lan(project: str, lan: Lan) -> tuple[Digests, dict[str, str]
     name, members = lan.network.name, lan.sandboxes
     called = {key: names_of(name, item.sandbox, item.endpoint) for key, item in members.items()}
     rows = tuple((item.host, key, item.mac, item.addresses, tuple(called[key])) for key, item in members.items())
-    mesh = PeerTable(name, 0, dict.fromkeys(lan.hosts, ""), rows)
+    peers = PeerTable(name, 0, dict.fromkeys(lan.hosts, ""), rows)
     dotted = [each for names in called.values() for each in names if "." in each]
     reverse = [ip_address(address).reverse_pointer for item in members.values() for address in item.addresses]
     texts = (
-        mesh.to_json(),
+        peers.to_json(),
         names_text(project, [(item.addresses, called[key]) for key, item in members.items()]),
         servers_text([*dotted, *reverse]),
     )
@@ -38,7 +38,7 @@ def shared_texts(project: str, overlay: Overlay) -> tuple[Digests, dict[str, str
     called = {
         key: names_of(name, item.sandbox, item.endpoint) if named else [] for key, item in overlay.members.items()
     }
-    mesh = PeerTable(
+    peers = PeerTable(
         name,
         overlay.vni,
         {host: address(vtep) for host, vtep in overlay.vteps.items()},
@@ -52,6 +52,6 @@ def shared_texts(project: str, overlay: Overlay) -> tuple[Digests, dict[str, str
     rows += [(vip.addresses, virtual[key]) for key, vip in overlay.vips.items() if vip.addresses]
     dotted = [each for names in (*called.values(), *virtual.values()) for each in names if "." in each]
     servers = servers_text(dotted, [subnet.subnet for subnet in overlay.subnets])
-    texts = (mesh.to_json(), names_text(project, rows), servers)
+    texts = (peers.to_json(), names_text(project, rows), servers)
     digests = [content_digest(text) for text in texts]
     return Digests(*digests), dict(zip(digests, texts))

@@ -29,8 +29,8 @@ class Planned:
     warnings: dict[str, list[str]] = field(default_factory=dict)
     shared: dict[str, str] = field(default_factory=dict)
     """Texts that plans name by digest, because their hosts have them in common."""
-    meshes: dict[str, list[str]] = field(default_factory=dict)
-    """By host the digests of the tables (`Mesh`) of its networks that span hosts."""
+    peer_tables: dict[str, list[str]] = field(default_factory=dict)
+    """By host the digests of the tables (`PeerTable`) of its networks that span hosts."""
 
 
 def plan(
@@ -50,27 +50,32 @@ def plan(
     found, spanning = split(copy.deepcopy(leases))
     parts = {host.name: found.get(host.name) or {section: {} for section in OF_HOSTS} for host in topology.hosts}
     others = {host: part for host, part in found.items() if host not in parts}
-    fleet = (
+    topology_plan = (
         plan_topology(topology, facts, connections, parts, spanning, now)
         if whole
         else plan_single_host(topology, facts, parts, spanning, now, others)
     )
-    result.shared = fleet.texts
-    result.warnings = {host: list(found) for host, found in fleet.overlays.warnings.items() if found}
-    for host in sorted(fleet.topology.hosts, key=lambda item: item.name):
+    result.shared = topology_plan.texts
+    result.warnings = {host: list(found) for host, found in topology_plan.overlays.warnings.items() if found}
+    for host in sorted(topology_plan.topology.hosts, key=lambda item: item.name):
         known, part = facts.get(host.name), parts[host.name]
         if known is None:
-            if part["hosts"].get(host.name, {}).get("mesh") != (told := fleet.tells(host.name)) and told:
-                result.warnings.setdefault(host.name, []).append(fleet.news(host.name))
+            if (
+                part["hosts"].get(host.name, {}).get("peer_digest") != (told := topology_plan.peer_digest(host.name))
+                and told
+            ):
+                result.warnings.setdefault(host.name, []).append(topology_plan.stale_peers_warning(host.name))
             continue
-        drawn = allocate_host(host, known, fleet, copy.deepcopy(part), now)
-        if drawn.problems:
-            result.refusals[host.name] = list(dict.fromkeys(drawn.problems))
+        allocated = allocate_host(host, known, topology_plan, copy.deepcopy(part), now)
+        if allocated.problems:
+            result.refusals[host.name] = list(dict.fromkeys(allocated.problems))
             continue
-        parts[host.name] = drawn.leases
-        if drawn.warnings:
-            result.warnings.setdefault(host.name, []).extend(drawn.warnings)
-        result.plans[host.name] = plan_host(host, known, drawn, fleet, kept_by(host.name, drawn.leases, spanning))
-        result.meshes[host.name] = sorted(item.shared.table for item in drawn.networks.values() if item.shared)
+        parts[host.name] = allocated.leases
+        if allocated.warnings:
+            result.warnings.setdefault(host.name, []).extend(allocated.warnings)
+        result.plans[host.name] = plan_host(
+            host, known, allocated, topology_plan, kept_by(host.name, allocated.leases, spanning)
+        )
+        result.peer_tables[host.name] = sorted(item.shared.table for item in allocated.networks.values() if item.shared)
     result.leases = join(parts, spanning)
     return result

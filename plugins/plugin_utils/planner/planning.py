@@ -14,10 +14,10 @@ from typing import Any, Optional
 
 from ...module_utils.plan.forms import FormError, printable
 from ...module_utils.plan.plan import Plan
-from ..declaration.module_objects import Alone, pack_declared, settle, whose
+from ..declaration.module_objects import ModuleState, module_removal_hint, pack_declared, settle
 from ..declaration.topology import Host, Topology
 from ..facts import Facts
-from ..ipam.addresses import users
+from ..ipam.addresses import networks_in_use
 from ..leases.base import SECTIONS, SERVICES, Conflict, LeaseError, Leases, Store, join, split
 from ..leases.belief import Belief, Claim, Part, believe
 from ..leases.signing import revision_given, sign
@@ -45,8 +45,8 @@ class Outcome:
     warnings: dict[str, list[str]] = field(default_factory=dict)
     shared: dict[str, str] = field(default_factory=dict)
     """Texts that plans name by digest."""
-    meshes: dict[str, list[str]] = field(default_factory=dict)
-    """As `Planned.meshes`."""
+    peer_tables: dict[str, list[str]] = field(default_factory=dict)
+    """As `Planned.peer_tables`."""
 
 
 def open_store(setting: str, inventory_directory: str) -> Store:
@@ -107,10 +107,12 @@ def _make_plans(
 ) -> Outcome:
     facts = given.facts
     unpacked = {
-        host: settle(Alone.unpacked(facts[host].alone), variables[host]) if host in facts else Alone()
+        host: settle(ModuleState.unpacked(facts[host].module_state), variables[host])
+        if host in facts
+        else ModuleState()
         for host in variables
     }
-    topology, alone, refused = read_contained(variables, groups, unpacked, _Vouching(variables, given))
+    topology, module_state, refused = read_contained(variables, groups, unpacked, _Vouching(variables, given))
     # What such a host has, and its leases, stay as they are.
     given = replace(given, facts={host: known for host, known in facts.items() if host not in refused})
     outcome = Outcome(refusals=dict(refused))
@@ -119,16 +121,18 @@ def _make_plans(
         planned, stamp = _plan_project(project, part, given)
         for name, made in planned.plans.items():
             declared = pack_declared(variables[name])
-            outcome.plans[name] = replace(made, declared=declared, alone=alone[name].packed())
+            outcome.plans[name] = replace(made, declared=declared, module_state=module_state[name].packed())
             outcome.revisions[name] = stamp.revision_of(outcome.plans[name], facts[name])
             outcome.signatures[name] = stamp.signature_of(outcome.plans[name])
             if stamp.key and stamp.given(name, facts[name]) is None:
                 outcome.unsigned.add(name)
         for name, reasons in planned.refusals.items():
-            outcome.refusals[name] = [printable(" ".join([text, *whose(text, name, alone[name])])) for text in reasons]
+            outcome.refusals[name] = [
+                printable(" ".join([text, *module_removal_hint(text, name, module_state[name])])) for text in reasons
+            ]
         outcome.warnings.update({name: list(map(printable, found)) for name, found in planned.warnings.items()})
         outcome.shared.update(planned.shared)
-        outcome.meshes.update(planned.meshes)
+        outcome.peer_tables.update(planned.peer_tables)
     return outcome
 
 
@@ -171,11 +175,11 @@ class Stamp:
 
     def signature_of(self, made: Plan) -> str:
         """The signature under a plan's leases and what modules made."""
-        return sign(self.key, self.project, made.host, self.revision, made.leases, made.alone)
+        return sign(self.key, self.project, made.host, self.revision, made.leases, made.module_state)
 
     def given(self, host: str, facts: Facts) -> Optional[int]:
         """The revision at which this store gave out what the host keeps; None if it did not."""
-        return revision_given(self.key, self.project, host, facts.signature, facts.leases, facts.alone)
+        return revision_given(self.key, self.project, host, facts.signature, facts.leases, facts.module_state)
 
 
 @dataclass(frozen=True)
@@ -251,7 +255,7 @@ class _Parts:
         host = self._hosts[name]
         sandboxes = {
             network: frozenset(sandbox.name for sandbox, _endpoint in pairs)
-            for network, pairs in users(host).items()
+            for network, pairs in networks_in_use(host).items()
             if (known := host.network(network)) is not None and known.spans
         }
         services = [service for service in host.services if service.placement is None or host.name in service.placement]

@@ -17,7 +17,7 @@ from ..leases.base import OVERLAYS, SERVICES, Leases
 from ..networks.multi_host import plan_spanning_networks
 from ..networks.spanning import SpanningNetworks
 from ..services.balancing import VirtualService, virtual_services
-from ..services.ingress import MeshPort, ingress_backends
+from ..services.ingress import IngressPort, ingress_backends
 from ..services.placement import PlacedService, Placement, place_on_one_host, place_services
 from ..services.tasks import with_tasks
 from .peer_tables import shared_texts, shared_texts_of_lan
@@ -25,17 +25,17 @@ from .peer_tables import shared_texts, shared_texts_of_lan
 
 @dataclass
 class TopologyPlan:
-    """What is worked out once for all hosts; ``alone`` if only one of them is known."""
+    """What is worked out once for all hosts; ``single_host`` if only one of them is known."""
 
     topology: Topology
     placement: Placement = field(default_factory=Placement)
     overlays: SpanningNetworks = field(default_factory=SpanningNetworks)
-    meshes: dict[str, Digests] = field(default_factory=dict)
+    digests: dict[str, Digests] = field(default_factory=dict)
     virtual: dict[str, list[VirtualService]] = field(default_factory=dict)
     """Services with a VIP by network that spans hosts."""
-    mesh: list[MeshPort] = field(default_factory=list)
+    ingress: list[IngressPort] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
-    alone: bool = False
+    single_host: bool = False
 
     def placed(self, host: Host) -> list[PlacedService]:
         """The services that the host declares."""
@@ -54,12 +54,12 @@ class TopologyPlan:
                 result[name] = virtual_services(network.own_vips, members, self.placement.found)
         return result
 
-    def tells(self, host: str) -> str:
+    def peer_digest(self, host: str) -> str:
         """A digest of what a host is told of the others; "" if it has nothing in common with any."""
         names = sorted(self.overlays.subnets_of(host))
-        return identifier(*(f"{name} {self.meshes[name].table}" for name in names))[:12] if names else ""
+        return identifier(*(f"{name} {self.digests[name].table}" for name in names))[:12] if names else ""
 
-    def news(self, host: str) -> str:
+    def stale_peers_warning(self, host: str) -> str:
         """A sentence for a host that is not told in this run."""
         names = ", ".join(sorted(self.overlays.subnets_of(host)))
         return f"it was not in this run, and does not know yet who is on {names} now: run cnm.fabric.site for it too"
@@ -76,20 +76,20 @@ def plan_topology(
     placement = place_services(topology, spanning[SERVICES])
     for name, problems in unowned_host_ip_errors(topology, facts).items():
         placement.problems.setdefault(name, []).extend(problems)
-    fleet = TopologyPlan(with_tasks(topology, placement), placement)
+    topology_plan = TopologyPlan(with_tasks(topology, placement), placement)
     with_vip = [item.service for item in placement.found.values() if item.service.endpoint_mode == "vip"]
-    fleet.overlays = plan_spanning_networks(
-        fleet.topology, facts, connections, parts, spanning[OVERLAYS], now, with_vip
+    topology_plan.overlays = plan_spanning_networks(
+        topology_plan.topology, facts, connections, parts, spanning[OVERLAYS], now, with_vip
     )
-    for name, overlay in fleet.overlays.found.items():
+    for name, overlay in topology_plan.overlays.found.items():
         members = {key: member.addresses for key, member in overlay.members.items()}
-        fleet.virtual[name] = virtual_services(overlay.vips, members, placement.found)
-        fleet.meshes[name], texts = shared_texts(topology.hosts[0].settings.project, overlay)
-        fleet.texts.update(texts)
-    _add_lan_texts(fleet)
-    if INGRESS in fleet.overlays.found:
-        fleet.mesh = ingress_backends(fleet.overlays.found[INGRESS], placement.found)
-    return fleet
+        topology_plan.virtual[name] = virtual_services(overlay.vips, members, placement.found)
+        topology_plan.digests[name], texts = shared_texts(topology.hosts[0].settings.project, overlay)
+        topology_plan.texts.update(texts)
+    _add_lan_texts(topology_plan)
+    if INGRESS in topology_plan.overlays.found:
+        topology_plan.ingress = ingress_backends(topology_plan.overlays.found[INGRESS], placement.found)
+    return topology_plan
 
 
 def plan_single_host(
@@ -106,13 +106,15 @@ def plan_single_host(
         mine = place_on_one_host(host, spanning[SERVICES])
         placement.found.update(mine.found)
         placement.problems.update(mine.problems)
-    fleet = TopologyPlan(with_tasks(topology, placement), placement, alone=True)
-    fleet.overlays = plan_spanning_networks(fleet.topology, facts, {}, parts, spanning[OVERLAYS], now, others=others)
-    _add_lan_texts(fleet)
-    return fleet
+    topology_plan = TopologyPlan(with_tasks(topology, placement), placement, single_host=True)
+    topology_plan.overlays = plan_spanning_networks(
+        topology_plan.topology, facts, {}, parts, spanning[OVERLAYS], now, others=others
+    )
+    _add_lan_texts(topology_plan)
+    return topology_plan
 
 
-def _add_lan_texts(fleet: TopologyPlan) -> None:
-    for name, lan in fleet.overlays.lans.items():
-        fleet.meshes[name], texts = shared_texts_of_lan(fleet.topology.hosts[0].settings.project, lan)
-        fleet.texts.update(texts)
+def _add_lan_texts(topology_plan: TopologyPlan) -> None:
+    for name, lan in topology_plan.overlays.lans.items():
+        topology_plan.digests[name], texts = shared_texts_of_lan(topology_plan.topology.hosts[0].settings.project, lan)
+        topology_plan.texts.update(texts)

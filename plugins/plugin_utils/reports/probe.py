@@ -67,7 +67,7 @@ _SEEN = record(
         "underlay": address,
         "mtu": optional(_MTU),
         "vnis": listing(_VNI),
-        "mesh": matching("[0-9a-f]{12}", 12, "digest"),
+        "peer_digest": matching("[0-9a-f]{12}", 12, "digest"),
     }
 )
 
@@ -210,7 +210,7 @@ def _kept(host: str, kept: Any, notes: Notes) -> dict[str, Any]:
                 result[key] = need(kept.get(key, 0))
         except Unfit as problem:
             raise Unfit(f"of what it keeps, `{key}`: {problem}") from None
-    result.setdefault("alone", {})
+    result.setdefault("module_state", {})
     for key, (form, default) in _KEPT.items():
         if key in kept:
             try:
@@ -222,23 +222,23 @@ def _kept(host: str, kept: Any, notes: Notes) -> dict[str, Any]:
     return result
 
 
-def _alone(value: Any) -> dict[str, Any]:
+def _module_state(value: Any) -> dict[str, Any]:
     """What modules made."""
     found: Notes = []
     result: dict[str, Any] = record(_ALONE)(value, found)
     for name, pairs in result.get("endpoints", {}).items():
         if not all(_is_pair(pair) for pair in pairs):
             found.append((f".endpoints.{name}", "it is not made of pairs of a name and options"))
-    return _whole(result, found)
+    return _complete(result, found)
 
 
 def _declared(value: Any) -> dict[str, Any]:
     """What the variables said."""
     found: Notes = []
-    return _whole(_DECLARED(value, found), found)
+    return _complete(_DECLARED(value, found), found)
 
 
-def _whole(result: dict[str, Any], found: Notes) -> dict[str, Any]:
+def _complete(result: dict[str, Any], found: Notes) -> dict[str, Any]:
     """All of it counts or nothing: what is not there would be removed from the host."""
     for variable, entries in result.items():
         kind = kind_of(variable)
@@ -258,14 +258,14 @@ def _whole(result: dict[str, Any], found: Notes) -> dict[str, Any]:
 
 _KEPT_WHOLE: dict[str, Callable[[Any], Any]] = {
     "revision": lambda value: number(0, NEWEST)(value, []),
-    "alone": _alone,
+    "module_state": _module_state,
     "declared": _declared,
 }
 """Sections of `kept` that a host is refused for."""
 
 
 def _has_networks(entry: Mapping[str, Any]) -> bool:
-    """Whether a sandbox's networks are what `declaration.alone` packs: names, or pairs in the order of the links."""
+    """Whether a sandbox's networks are as `declaration.module_objects` packs them: names, or pairs in link order."""
     networks = entry.get("networks")
     if networks is None:
         return True

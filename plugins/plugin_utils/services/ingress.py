@@ -29,7 +29,7 @@ Range = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class MeshPort:
+class IngressPort:
     """A published port or range with the services' tasks behind it: their addresses on the ingress network."""
 
     port: Port
@@ -37,7 +37,7 @@ class MeshPort:
     """Address and weight, of both families; one that is drained has none."""
 
 
-def ingress_backends(overlay: Overlay, services: Mapping[str, PlacedService]) -> list[MeshPort]:
+def ingress_backends(overlay: Overlay, services: Mapping[str, PlacedService]) -> list[IngressPort]:
     """Where each port leads to."""
     result = []
     for placed in services.values():
@@ -47,11 +47,11 @@ def ingress_backends(overlay: Overlay, services: Mapping[str, PlacedService]) ->
             if task in overlay.members
             for address in overlay.members[task].addresses
         ]
-        result += [MeshPort(port, tuple(tasks)) for port in placed.service.ports if port.mode == "ingress"]
+        result += [IngressPort(port, tuple(tasks)) for port in placed.service.ports if port.mode == "ingress"]
     return sorted(result, key=lambda item: (item.port.published, item.port.protocol))
 
 
-def mesh_rules(ports: Iterable[MeshPort], inner: str) -> tuple[list[NftSet], list[Chain]]:
+def ingress_rules(ports: Iterable[IngressPort], inner: str) -> tuple[list[NftSet], list[Chain]]:
     """Sets and chains of an ingress sandbox whose link on the ingress network is ``inner``.
 
     A port without a task that takes connections leads nowhere, and is refused.
@@ -71,14 +71,14 @@ def mesh_rules(ports: Iterable[MeshPort], inner: str) -> tuple[list[NftSet], lis
                 translated += [f"iifname != {link} {rule}" for rule in rules]
         # No rule reads it: whoever is not in it any more has his connections forgotten.
         kind = f"type inet_proto . inet_service . {_ADDRESS[family]}; flags interval;"
-        collections.append(NftSet(f"mesh{family}", kind, tuple(sorted(set(served))), tracked=True))
+        collections.append(NftSet(f"ingress{family}", kind, tuple(sorted(set(served))), tracked=True))
     return collections, [
         Chain("prerouting", "type nat hook prerouting priority -100; policy accept", tuple(dict.fromkeys(translated))),
         Chain("postrouting", "type nat hook postrouting priority 100; policy accept", (f"oifname {link} masquerade",)),
     ]
 
 
-def mesh_sysctls() -> list[Resource]:
+def ingress_sysctls() -> list[Resource]:
     """It passes packets on."""
     return [Sysctl(SANDBOX, name, "1") for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")]
 

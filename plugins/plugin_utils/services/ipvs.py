@@ -21,7 +21,7 @@ _IP = {4: "ip", 6: "ip6"}
 _ADDRESS = {4: "ipv4_addr", 6: "ipv6_addr"}
 _ECHO = {4: "icmp type echo-request", 6: "icmpv6 type echo-request"}
 
-_TO_ITSELF = 'meta mark != 0 oifname != "lo" fib daddr type local meta mark set 0'
+_HAIRPIN = 'meta mark != 0 oifname != "lo" fib daddr type local meta mark set 0'
 """IPVS lets a packet leave by the way to the VIP, even if the task is the caller; with another mark it is looked up."""
 
 _BY_WEIGHT = {"rr": "wrr", "lc": "wlc"}
@@ -64,10 +64,10 @@ def by_ipvs(sandbox: str, services: Iterable[VirtualService]) -> Balancing:
         collections += _maps(mine, marks, family)
         marking.append(f"meta mark set {ip} daddr map @vips{family}")
         # IPVS leaves pings alone.
-        output.append(f"{_ECHO[family]} dnat {ip} to {ip} daddr map @pinged{family}")
+        output.append(f"{_ECHO[family]} dnat {ip} to {ip} daddr map @vip_echo{family}")
     chains = (
         Chain("services", "type filter hook output priority -150; policy accept", tuple(marking)),
-        Chain("to_itself", "type route hook output priority -50; policy accept", (_TO_ITSELF,)),
+        Chain("vip_hairpin", "type route hook output priority -50; policy accept", (_HAIRPIN,)),
     )
     return Balancing(tuple(collections), tuple(output), chains, tuple(resources))
 
@@ -95,7 +95,7 @@ def _maps(services: Sequence[VirtualService], marks: Mapping[str, int], family: 
     yield NftSet(f"vips{family}", f"type {address} : mark;", numbers)
     first = ((item.vip, next((task for task, weight in item.tasks if weight), None)) for item in services)
     answering = tuple(f"{vip} : {task}" for vip, task in first if task is not None)
-    yield NftSet(f"pinged{family}", f"type {address} : {address};", answering)
+    yield NftSet(f"vip_echo{family}", f"type {address} : {address};", answering)
 
 
 _LAST_MARK = 0x7FFFFFFF

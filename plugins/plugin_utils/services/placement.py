@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..declaration.ingress import mesh_ports
+from ..declaration.ingress import ingress_ports
 from ..declaration.services import task_name
 from ..declaration.topology import Host, Service, Topology
 
@@ -78,7 +78,7 @@ def place_services(topology: Topology, held: dict[str, Any]) -> Placement:
 
 def is_of_one_host(service: Service, host: Host) -> bool:
     """Whether a service can be planned for a host by itself: no other host has a part in it."""
-    if service.placement != (host.name,) or (mesh_ports([service]) and host.settings.ingress_mode == "snat"):
+    if service.placement != (host.name,) or (ingress_ports([service]) and host.settings.ingress_mode == "snat"):
         return False
     networks = [host.network(place.network) for place in service.networks]
     return all(network is not None and network.scope == "local" for network in networks)

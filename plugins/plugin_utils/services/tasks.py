@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ..declaration.egress import with_egress
-from ..declaration.ingress import INGRESS, mesh_ports
+from ..declaration.ingress import INGRESS, ingress_ports
 from ..declaration.services import task_name
 from ..declaration.topology import Endpoint, Host, Sandbox, TaskPort, Topology
 from .placement import PlacedService, Placement
@@ -49,7 +49,7 @@ def _task(placed: PlacedService, number: int, host: str, ingress_mode: str) -> S
         address = place.addresses[number - 1] if number <= len(place.addresses) else None
         endpoints.append(Endpoint(place.network, ipv4_address=address, aliases=tuple(aliases), path=place.path))
     ports = [port for port in service.ports if port.mode == "host"]
-    everywhere = mesh_ports([service])
+    everywhere = ingress_ports([service])
     if everywhere and ingress_mode == "snat":
         endpoints.append(Endpoint(INGRESS, path=service.path))
         everywhere = []
