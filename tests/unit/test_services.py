@@ -495,6 +495,20 @@ class TestWhatUsersSee:
         models = {host: live_model(each.model, ()) for host, each in made.plans.items()}
         assert balancer_line(models) == "Virtual addresses are balanced by ipvs on h1, nftables on h2."
 
+    @pytest.mark.parametrize("network", ["vote", "other"])
+    def test_a_scheduler_of_ipvs_is_refused_only_where_the_service_is(self, network: str) -> None:
+        other = {"other": {"driver": "overlay", "subnet": "10.10.3.0/24"}}
+        weighted = {"networks": [network], "deploy": {"placement": {"hosts": ["h2"]}, "scheduler": "wlc"}}
+        services = {"redis": {**REDIS, "deploy": {"placement": {"hosts": ["h1", "h2"]}}}, "db": weighted}
+        engines = {"h1": "nftables", "h2": "ipvs"}
+        variables = {
+            host: {"cnm_networks": {**VOTE, **other}, "cnm_services": services, "cnm_load_balancer": engine}
+            for host, engine in engines.items()
+        }
+        known = {host: replace(facts(host), ipvs=engine == "ipvs") for host, engine in engines.items()}
+        made = plan(read_topology(variables, {"all": ["h1", "h2"]}), known, empty(), NOW)
+        assert set(made.refusals) == ({"h1"} if network == "vote" else set())
+
     def test_verify_tries_virtual_addresses_and_every_hosts_ports(self) -> None:
         made = planned(self.SERVICES, sandboxes={"worker": {"networks": ["vote"]}})
         checks = {check["sandbox"]: check for check in checks_of(made.plans["h1"].model, 100, meshes(made), "h1")}

@@ -83,12 +83,7 @@ def allocate_host(host: Host, facts: Facts, topology_plan: TopologyPlan, leases:
         *off_link_errors(allocated.every),
         *bridge_port_limit_errors(networks, allocated.every),
         *encryption_errors(host, facts, networks),
-        *scheduler_errors(
-            host,
-            facts,
-            [item for name in networks for item in allocated.virtual.get(name, ())],
-            topology_plan.placement.found.values(),
-        ),
+        *scheduler_errors(host, facts, networks, topology_plan.placement.found),
         *published_twice_errors(published_ports(allocated.every)),
         *unroutable_port_errors(host.sandboxes, published_ports(allocated.every)),
         *used_port_errors(published_ports(allocated.every), facts),

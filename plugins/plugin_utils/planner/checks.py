@@ -13,7 +13,7 @@ from ..drivers.base import PlannedEndpoint, PlannedNetwork
 from ..facts import Facts
 from ..ipam.addresses import networks_in_use
 from ..networks.spanning import Overlay
-from ..services.balancing import VirtualService, balancing_engine
+from ..services.balancing import balancing_engine
 from ..services.nftables import SCHEDULERS as BY_NFTABLES
 from ..services.placement import PlacedService, is_of_one_host
 
@@ -104,16 +104,17 @@ def encryption_errors(host: Host, facts: Facts, networks: Mapping[str, PlannedNe
 
 
 def scheduler_errors(
-    host: Host, facts: Facts, virtual: Iterable[VirtualService], services: Iterable[PlacedService]
+    host: Host, facts: Facts, networks: Mapping[str, PlannedNetwork], services: Mapping[str, PlacedService]
 ) -> list[str]:
-    """Errors of services whose scheduler the host's kernel or engine lacks; ``virtual`` are those on its networks."""
-    if not any(virtual):
+    """Errors of the services on the host's networks whose scheduler its kernel or engine lacks."""
+    called = {name for network in networks.values() for name, vip in network.vips.items() if vip.addresses}
+    if not called:
         return []
     if balancing_engine(host, facts) == "ipvs":
         return [] if facts.ipvs else ["cnm_load_balancer: this host's kernel has no IPVS. Write nftables, or auto."]
     return [
         f"{placed.service.path}.deploy.scheduler: {placed.service.scheduler} takes IPVS, and this host balances with "
         "nftables, which has rr and sh. Write one of these, or run a kernel with IPVS there."
-        for placed in services
-        if placed.service.scheduler not in BY_NFTABLES and placed.service.endpoint_mode == "vip"
+        for name, placed in services.items()
+        if name in called and placed.service.scheduler not in BY_NFTABLES
     ]
