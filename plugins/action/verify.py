@@ -31,13 +31,20 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
         host = variables["inventory_hostname"]
-        problem = forged_facts(variables, ("fabric_plan",))
+        _validation, arguments = self.validate_argument_spec(
+            argument_spec={
+                **{key: {"type": "str"} for key in ("checks", "digest", "project")},
+                "pairs": {"type": "int", "default": 100},
+                "planned": {"type": "str", "default": "fabric_plan"},
+            }
+        )
+        problem = forged_facts(variables, (arguments["planned"],))
         if problem:
             return {**result, "failed": True, "msg": problem}
         reason = reason_to_skip(variables, self._templar.template)
         if reason:
             return {**result, "skipped": True, "skip_reason": reason}
-        planned = variables.get("fabric_plan") or {}
+        planned = variables.get(arguments["planned"]) or {}
         mine = planned.get("hosts", {}).get(host)
         if mine is None or "refused" in mine:
             why = " ".join(mine["refused"]) if mine else "run cnm.fabric.probe and cnm.fabric.plan before"
@@ -47,9 +54,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         peer_tables = [
             PeerTable.from_json((directory / name).read_text(encoding="utf-8")) for name in mine["peer_tables"]
         ]
-        checks = checks_of(plan["model"], int(self._task.args.get("pairs", 100)), peer_tables, host)
-        own = {"checks": json.dumps(checks), "digest": mine["digest"], "project": mine["project"]}
-        arguments = {**self._task.args, **own}
+        checks = checks_of(plan["model"], arguments["pairs"], peer_tables, host)
+        arguments.update(checks=json.dumps(checks), digest=mine["digest"], project=mine["project"])
         answer = ask(self, "cnm.fabric.verify", arguments, variables)
         self._show(host, checks, answer)
         return {**result, **answer}

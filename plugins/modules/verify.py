@@ -37,6 +37,10 @@ options:
         holds 1024 unless C(net.ipv4.neigh.default.gc_thresh3) says otherwise.
     type: int
     default: 100
+  planned:
+    description: Name of the variable in which M(cnm.fabric.plan) was registered.
+    type: str
+    default: fabric_plan
 attributes:
   check_mode:
     description: Changes nothing, so it does the same in check mode.
@@ -83,6 +87,7 @@ def main() -> None:
             "digest": {"type": "str", "default": ""},
             "project": {"type": "str", "default": "default"},
             "pairs": {"type": "int", "default": 100},
+            "planned": {"type": "str", "default": "fabric_plan"},
         },
         supports_check_mode=True,
     )

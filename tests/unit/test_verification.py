@@ -4,12 +4,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible.errors import AnsibleError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ansible_collections.cnm.fabric.plugins.action.verify import ActionModule
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.verification import ICC, Check, checks_of
@@ -178,3 +181,23 @@ def test_a_newcomer_does_not_change_who_else_is_in_the_sample_but_for_those_it_p
     kept = {(name, target) for name, check in after.items() for target in check["reach"]}
     kept = {(name, target) for name, target in kept if name != "z" and target != address}
     assert kept <= {(name, target) for name, check in before.items() for target in check["reach"]}
+
+
+class TestTheAction:
+    @staticmethod
+    def run(arguments: dict[str, Any], **variables: Any) -> dict[str, Any]:
+        task = SimpleNamespace(args=arguments, async_val=0, check_mode=False, diff=False, environment=None)
+        connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="/nowhere"))
+        action = ActionModule(task, connection, None, None, SimpleNamespace(template=lambda value: value), None)
+        groups = {"all": ["node1"]}
+        made: dict[str, Any] = action.run(None, {"inventory_hostname": "node1", "groups": groups, **variables})
+        return made
+
+    def test_reads_the_plan_where_it_was_registered(self) -> None:
+        refused = {"hosts": {"node1": {"refused": ["no room"]}}}
+        assert "no room" in self.run({"planned": "mine"}, mine=refused)["msg"]
+        assert "run cnm.fabric.probe" in self.run({}, mine=refused)["msg"]
+
+    def test_refuses_a_number_that_is_none(self) -> None:
+        with pytest.raises(AnsibleError, match="pairs"):
+            self.run({"pairs": "many"})
