@@ -350,7 +350,7 @@ SPELLINGS = """
 DECLARED = """
     cnm_networks cnm_networks_lab cnm_sandboxes cnm_sandboxes_web cnm_services cnm_project cnm_leases cnm_hosts cnm_
     cnm_default_address_pools cnm_overlay_address_pool cnm_vni_range cnm_data_path_port cnm_flood cnm_nonsense
-    cnm_underlay_address cnm_overlay_secret cnm_verify_pairs cnm_networks_
+    cnm_underlay_address cnm_overlay_secret cnm_networks_
 """
 NAMES = some.sampled_from(VOCABULARY.split())
 TEXTS = some.sampled_from([*SPELLINGS.split(), "", "\n", "\x00", "\ud800", "x" * 5000])

@@ -258,7 +258,6 @@ SETTINGS = _keys(
         "cnm_ingress_mode": _choice("snat", "local"),
         "cnm_docker_user": _flag(),
         "cnm_flood": _flag(),
-        "cnm_verify_pairs": {"title": "what verify is to try"},
     },
 )
 
