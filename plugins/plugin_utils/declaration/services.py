@@ -22,7 +22,6 @@ SERVICE = Rule(
     "A service's name is that of a sandbox, and short enough for its tasks' numbers: at most 57 characters.",
     OBJECT.remedy,
 )
-_SCHEDULERS = ("rr", "sh")
 
 
 def read_service(key: str, value: Mapping[str, Any], place: VarPath) -> Service:

@@ -211,7 +211,7 @@ def _port_maps(ports: Sequence[PublishedPort], family: int) -> Iterable[NftSet]:
             continue
         alike = port.published == port.target and port.published[0] != port.published[1]
         place = f"{port.host_ip} . " if port.host_ip else ""
-        alone = port.translated and port.weight is None  # what is one of several, _publish_shared sees to
+        alone = port.translated and port.weight is None  # a port of several tasks: see _publish
         if alone and alike:
             ranges[bool(place)].append(f"{place}{port.protocol} . {_range(port.published)} : {port.address}")
         elif alone:
