@@ -88,11 +88,6 @@ def within(inner: Subnet, outer: Subnet) -> bool:
     return inner.prefixlen >= outer.prefixlen and overlap(inner, outer)
 
 
-def family_of(text: str) -> int:
-    """4 or 6, of an address or a prefix of the topology."""
-    return 6 if ":" in text else 4
-
-
 def why_unusable(where: Union[Address, Subnet]) -> str:
     """Why no host can have the address, or any in the subnet, to stand behind a colon; empty if one can."""
     prefix = where if isinstance(where, (IPv4Network, IPv6Network)) else ip_network(where)

@@ -11,7 +11,6 @@ from typing import Any, Optional
 from .addresses import (
     Address,
     Subnet,
-    family_of,
     gateway_of,
     overlap,
     read_address,
@@ -22,6 +21,7 @@ from .addresses import (
     within,
 )
 from .errors import VarPath
+from .families import family_of
 from .lan import check_lan
 from .names import OBJECT, name
 from .options import ENABLE, PARENT, check_options, enabled, read_options

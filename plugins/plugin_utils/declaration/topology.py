@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Optional
 
 from ...module_utils.plan.marks import DATA_PATH_PORT
+from .families import family_of
 
 Pairs = tuple[tuple[str, str], ...]
 """A mapping as sorted ``(key, value)`` pairs, so that it can be hashed and compared."""
@@ -49,7 +50,7 @@ class IpamConfig:
     @property
     def family(self) -> int:
         """4 or 6."""
-        return 6 if ":" in self.subnet else 4
+        return family_of(self.subnet)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from ...module_utils.plan.codec import content_digest
 from ...module_utils.plan.links import Namespace
 from ...module_utils.plan.marks import mark
 from ...module_utils.plan.settings import File, Resolver
+from ..declaration.families import family_of
 from ..declaration.topology import HOST_GATEWAY, Sandbox
 from ..drivers.base import PlannedEndpoint, PlannedNetwork
 from ..drivers.registry import DRIVERS
@@ -72,7 +73,7 @@ def _reach(endpoints: Sequence[PlannedEndpoint]) -> list[str]:
         return []
     prefixes = set(_OWN_LOOPBACK)
     for item in endpoints:
-        prefixes.update(_EVERYWHERE[6 if ":" in gateway else 4] for gateway in item.gateways)
+        prefixes.update(_EVERYWHERE[family_of(gateway)] for gateway in item.gateways)
         prefixes.update(route.destination for route in (*item.network.network.routes, *item.endpoint.routes))
         prefixes.update(subnet.subnet for subnet in item.network.subnets)
     return sorted(prefixes)

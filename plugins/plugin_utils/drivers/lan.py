@@ -15,6 +15,7 @@ from ...module_utils.plan.addresses import Address, Route
 from ...module_utils.plan.base import Resource
 from ...module_utils.plan.links import Link, Parent
 from ...module_utils.plan.marks import LAN_GROUP
+from ..declaration.families import family_of
 from ..ipam.identifiers import mac_of
 from ..networks.lan_parents import Attachment
 from .base import PlannedEndpoint, PlannedNetwork
@@ -82,7 +83,7 @@ class LanDriver:
         return [
             *endpoint_resources(endpoint, self._kind, attachment.mtu, parent=attachment.on(network.network)),
             *(
-                Route("", f"{address}/{length}", 6 if ":" in address else 4, None, _shim_name(network))
+                Route("", f"{address}/{length}", family_of(address), None, _shim_name(network))
                 for address in endpoint.addresses
                 if (length := _length(address)) in families
             ),

@@ -10,6 +10,7 @@ from ...module_utils.plan.addresses import Address, Route
 from ...module_utils.plan.base import Resource
 from ...module_utils.plan.links import Link, VethPeer
 from ...module_utils.plan.settings import Sysctl
+from ..declaration.families import family_of
 from .base import PlannedEndpoint
 
 ANNOUNCEMENTS = "com.docker.network.advertise_addr_nmsgs"
@@ -59,5 +60,5 @@ def endpoint_resources(endpoint: PlannedEndpoint, kind: str, mtu: int, **how: An
 
 
 def _route(sandbox: str, destination: str, gateway: str, link: str) -> Route:
-    family = 6 if ":" in gateway else 4
+    family = family_of(gateway)
     return Route(sandbox, destination, family, None if gateway == ON_LINK[family] else gateway, link)

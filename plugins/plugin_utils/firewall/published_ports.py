@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from typing import Optional
 
 from ...module_utils.plan.forms import printable
+from ..declaration.families import family_of
 from ..declaration.ingress import ingress_ports
 from ..declaration.published import binding
 from ..declaration.topology import Sandbox, TaskPort, Topology
@@ -66,9 +67,9 @@ def _of_endpoint(endpoint: PlannedEndpoint) -> Iterator[PublishedPort]:
     if network.internal:
         return
     for address in endpoint.addresses:
-        family = 6 if ":" in address else 4
+        family = family_of(address)
         routed = gateway_mode(network, family) == "routed"
-        gives_way = any((":" in gateway) == (family == 6) for gateway in endpoint.gateways)
+        gives_way = any(family_of(gateway) == family for gateway in endpoint.gateways)
         if not routed and not gives_way:
             continue
         for port in endpoint.sandbox.ports:
@@ -175,6 +176,6 @@ def _same_place(item: PublishedPort, address: str, number: int) -> bool:
         return False
     if address == "::":
         return True  # unless it says otherwise such a socket takes IPv4 too
-    if (":" in address) != (item.family == 6):
+    if family_of(address) != item.family:
         return False
     return address == "0.0.0.0" or item.host_ip in (None, address)

@@ -16,6 +16,7 @@ from ipaddress import IPv6Address, ip_address
 from ...module_utils.plan import forms
 from ...module_utils.plan.marks import LINK_GROUP, table_name
 from ...module_utils.plan.nftables import Chain, Nftables, NftSet
+from ..declaration.families import family_of
 from ..declaration.topology import Endpoint, Network
 from ..drivers.base import PlannedEndpoint, PlannedNetwork, by_network
 from ..drivers.bridge import gateway_mode
@@ -66,13 +67,13 @@ def _declared_on(network: PlannedNetwork, endpoints: Iterable[PlannedEndpoint]) 
 
 def _answering(endpoint: PlannedEndpoint, mates: Iterable[PlannedEndpoint]) -> set[str]:
     """The sandbox's addresses on its other networks at which others call it, and from which it answers by this one."""
-    families = {6 if ":" in gateway else 4 for gateway in endpoint.gateways}
+    families = {family_of(gateway) for gateway in endpoint.gateways}
     return {
         address
         for other in mates
         if other is not endpoint and not other.network.network.internal and other.network.network.driver == "bridge"
         for address in other.addresses
-        for family in [6 if ":" in address else 4]
+        for family in [family_of(address)]
         if family in families and gateway_mode(other.network.network, family) in ("routed", "nat-unprotected")
     }
 
@@ -119,7 +120,7 @@ def idle_routers(endpoints: Sequence[PlannedEndpoint]) -> list[str]:
             box = item.sandbox
             closed = () if box.namespace.owner else closed_families(box, links[box.name])
             for address in item.addresses:
-                family = 6 if ":" in address else 4
+                family = family_of(address)
                 if family in closed and address in routed:
                     found.append(
                         f"{box.name} is the gateway of the route to {', '.join(sorted(routed[address]))}, and forwards "
@@ -221,7 +222,7 @@ def _routed_sets(endpoints: Sequence[PlannedEndpoint], forwarded: Mapping[str, s
         link = forms.nft_link(port_name(endpoint.id))
         for source in forwarded.get(endpoint.id, ()):
             text = (forms.prefix if "/" in source else forms.address)(source)
-            elements[6 if ":" in source else 4].add(f"{link} . {text}")
+            elements[family_of(source)].add(f"{link} . {text}")
     return [
         NftSet(f"routed_ipv{f}", f"type ifname . {_ADDRESS[f]}; flags interval;", tuple(sorted(elements[f])))
         for f in _FAMILIES
@@ -289,7 +290,7 @@ def source_collections(
 def _at(found: Mapping[str, Iterable[str]], family: int) -> tuple[str, ...]:
     """Addresses or prefixes of a family with their bridge."""
     pairs = ((item, bridge) for bridge, items in found.items() for item in items)
-    return tuple(sorted({f'{item} . "{bridge}"' for item, bridge in pairs if (":" in item) == (family == 6)}))
+    return tuple(sorted({f'{item} . "{bridge}"' for item, bridge in pairs if family_of(item) == family}))
 
 
 def source_chains() -> list[Chain]:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Optional
 
 from ...module_utils.plan.peers import PeerTable
+from ..declaration.families import family_of
 from ..declaration.ingress import INGRESS as NETWORK
 from ..declaration.ingress import SANDBOX as INGRESS
 from ..declaration.options import IPVLAN_FLAG, IPVLAN_MODE, MACVLAN_MODE, PARENT
@@ -74,7 +75,7 @@ def checks_of(
             else:
                 names.update(_names(model, other))
         networks = [endpoint["network"] for endpoint in entry["endpoints"]]
-        found = {(end["network"], 6 if ":" in address else 4) for end in entry["endpoints"] for address in _bare(end)}
+        found = {(end["network"], family_of(address)) for end in entry["endpoints"] for address in _bare(end)}
         way_out = sorted({family for network, family in found if family in ways_out[network]})
         resolve = {name: sorted({a for net in networks for a in called.get((net, name), ())}) for name in sorted(names)}
         resolve = {name: found for name, found in resolve.items() if found}
@@ -100,7 +101,7 @@ def _ways_out(document: Mapping[str, Any]) -> set[int]:
         return set()
     if document["Driver"] not in LAN_DRIVERS or document["Options"].get(IPVLAN_MODE, "").startswith("l3"):
         return {4, 6}
-    return {6 if ":" in item["Gateway"] else 4 for item in document["IPAM"]["Config"] if item.get("Gateway")}
+    return {family_of(item["Gateway"]) for item in document["IPAM"]["Config"] if item.get("Gateway")}
 
 
 def _own_ports(model: Mapping[str, Any], limit: int) -> list[list[Any]]:

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from typing import Any, Optional, Union
 
 from ..declaration.errors import name_hosts
+from ..declaration.families import family_of
 from ..declaration.topology import Host, Topology
 from ..facts import Facts
 from ..leases.base import Leases
@@ -25,7 +26,7 @@ class Underlay:
     @property
     def family(self) -> int:
         """4 or 6."""
-        return 6 if ":" in self.address else 4
+        return family_of(self.address)
 
 
 def underlay_of(

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from ..declaration.families import family_of
 from ..declaration.routes import off_link
 from ..declaration.topology import Host
 from ..drivers.base import PlannedEndpoint, PlannedNetwork
@@ -94,7 +95,7 @@ def encryption_errors(host: Host, facts: Facts, networks: Mapping[str, PlannedNe
         return []
     place, families = (
         found[0].network.path,
-        {6 if ":" in item.overlay.vteps[host.name] else 4 for item in found if item.overlay},
+        {family_of(item.overlay.vteps[host.name]) for item in found if item.overlay},
     )
     problems = [f"{place}.encrypted: {facts.no_esp[family]}" for family in sorted(families) if family in facts.no_esp]
     if host.settings.overlay_secret is None:

@@ -14,6 +14,7 @@ from ...module_utils.plan.marks import encrypted_data_path_port
 from ...module_utils.plan.nftables import DockerUser
 from ...module_utils.plan.plan import Plan
 from ...module_utils.plan.settings import Sysctl
+from ..declaration.families import family_of
 from ..declaration.ingress import INGRESS
 from ..declaration.ingress import SANDBOX as INGRESS_SANDBOX
 from ..declaration.topology import Host, Sandbox
@@ -154,7 +155,7 @@ def _services_called_by_host(allocated: HostAllocation) -> list[VirtualService]:
     found: dict[str, VirtualService] = {}
     for name, network in allocated.networks.items():
         own = DRIVERS[network.network.driver].host_addresses(network) if network.own_vips else ()
-        families = {6 if ":" in address else 4 for address in own}
+        families = {family_of(address) for address in own}
         found.update({item.vip: item for item in allocated.virtual.get(name, ()) if own and item.family in families})
     return [item for _vip, item in sorted(found.items())]
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ...module_utils.plan.base import Resource
 from ...module_utils.plan.nftables import Chain, NftSet
+from ..declaration.families import family_of
 from ..declaration.topology import Host
 from ..facts import Facts
 from ..ipam.vips import Vip
@@ -30,7 +31,7 @@ class VirtualService:
     @property
     def family(self) -> int:
         """4 or 6."""
-        return 6 if ":" in self.vip else 4
+        return family_of(self.vip)
 
 
 def virtual_services(
@@ -44,7 +45,7 @@ def virtual_services(
             tasks = []
             for task, host in zip(placed.names, placed.tasks.values()):
                 weight = placed.weight(task, host)
-                same = [each for each in members.get(task, ()) if (":" in each) == (":" in address)]
+                same = [each for each in members.get(task, ()) if family_of(each) == family_of(address)]
                 tasks += [(each, weight) for each in same]
             result.append(VirtualService(address, placed.service.scheduler, tuple(tasks)))
     return result

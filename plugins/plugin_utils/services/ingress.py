@@ -15,6 +15,7 @@ from ...module_utils.plan import forms
 from ...module_utils.plan.base import Resource
 from ...module_utils.plan.nftables import Chain, NftSet
 from ...module_utils.plan.settings import Sysctl
+from ..declaration.families import family_of
 from ..declaration.ingress import SANDBOX
 from ..declaration.topology import Port
 from ..networks.spanning import Overlay
@@ -62,7 +63,7 @@ def ingress_rules(ports: Iterable[IngressPort], inner: str) -> tuple[list[NftSet
     for family in (4, 6):
         served = []
         for item in every:
-            tasks = [(address, weight) for address, weight in item.tasks if (":" in address) == (family == 6)]
+            tasks = [(address, weight) for address, weight in item.tasks if family_of(address) == family]
             weights = [(address, weight) for address, weight in tasks if weight]
             place = f"{item.port.protocol} . {_range(item.port.published)}"
             served += [f"{place} . {address}" for address, _weight in tasks]
