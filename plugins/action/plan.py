@@ -127,10 +127,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return {**result, "failed": True, "msg": str(error)}
         except DeclarationError as error:
             self._display.display(str(error), color=constants.COLOR_ERROR, stderr=True)
-            mistakes = [str(mistake) for mistake in error.mistakes]
-            count = f"{len(mistakes)} mistake{'s' if len(mistakes) > 1 else ''}" if mistakes else str(error)
-            message = f"{count} in the variables, written out above. Nothing was changed." if mistakes else count
-            return {**result, "failed": True, "msg": message, "mistakes": mistakes}
+            errors = [str(item) for item in error.errors]
+            count = f"{len(errors)} error{'s' if len(errors) > 1 else ''}" if errors else str(error)
+            message = f"{count} in the variables, written out above. Nothing was changed." if errors else count
+            return {**result, "failed": True, "msg": message, "errors": errors}
 
     def _misplaced(self, scope: str) -> Optional[str]:
         if MISSING_LIBRARY is not None:

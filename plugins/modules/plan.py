@@ -13,7 +13,7 @@ description:
     host's plan to a private directory on the controller, where M(cnm.fabric.converge) finds it.
   - An action on the controller. Run it once a play, after M(cnm.fabric.probe), with C(run_once=true) in a play of
     strategy linear without C(serial).
-  - Every mistake in the variables is reported at once, before any host is touched.
+  - Every error in the variables is reported at once, before any host is touched.
 author:
   - cnm.fabric contributors (@cnm-fabric)
 options:

@@ -237,7 +237,7 @@ class TestMembership:
         )
         run = fleet.play("site")
         assert run.code != 0
-        said = "\n".join(run.of("cnm.fabric.plan", "node1")["mistakes"])
+        said = "\n".join(run.of("cnm.fabric.plan", "node1")["errors"])
         assert setting in said
         assert "node1" in said
         assert "node2" in said

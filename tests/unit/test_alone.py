@@ -192,7 +192,7 @@ class TestMistakes:
         variables = {"cnm_networks": {"new": {"subnet": "10.0.0.0/16"}, "a": {"subnett": 1}}}
         with pytest.raises(DeclarationError) as caught:
             outcome(tmp_path, variables, ModuleState(LAB))
-        ours, theirs = sorted(caught.value.mistakes, key=lambda item: "lab" not in item.path + item.problem)
+        ours, theirs = sorted(caught.value.errors, key=lambda item: "lab" not in item.path + item.problem)
         assert "`ansible node1 -m cnm.fabric.network -a 'name=lab state=absent'` removes it." in ours.remedy
         assert "cnm.fabric" not in str(theirs)
 

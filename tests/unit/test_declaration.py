@@ -51,7 +51,7 @@ def inventories(folder: str) -> list[Any]:
 def mistakes(hosts: dict[str, Any], **more: Any) -> tuple[ValidationError, ...]:
     with pytest.raises(DeclarationError) as caught:
         read_topology(hosts, **more)
-    return caught.value.mistakes
+    return caught.value.errors
 
 
 def plain(value: Any) -> Any:
@@ -102,7 +102,7 @@ def test_every_mistake_says_what_to_do_and_none_leaks(inventory: dict[str, Any])
     with pytest.raises(DeclarationError) as caught:
         read_topology(inventory["hosts"])
     text = str(caught.value)
-    for mistake in caught.value.mistakes:
+    for mistake in caught.value.errors:
         assert mistake.problem.endswith((".", "?"))
         assert mistake.path in text
         assert set(mistake.hosts) <= set(inventory["hosts"])
@@ -201,7 +201,7 @@ def test_the_text_has_one_block_a_mistake_and_collapses_hosts() -> None:
     with pytest.raises(DeclarationError) as caught:
         read_topology(hosts)
     assert str(caught.value) == (
-        "The cnm_ variables have 1 mistake; no host was changed.\n"
+        "The cnm_ variables have 1 error; no host was changed.\n"
         "\n"
         "cnm_networks.web.subnet (on node1, node2 and 5 more)\n"
         "  value:   10.0.0.1/24\n"
@@ -442,9 +442,9 @@ def read_or_refused(hosts: dict[str, Any]) -> None:
     try:
         topology = read_topology(hosts, {"all": list(hosts)})
     except DeclarationError as error:
-        assert error.mistakes
+        assert error.errors
         str(error).encode("utf-8")
-        assert all("\n" not in line.path + line.value for line in error.mistakes)
+        assert all("\n" not in line.path + line.value for line in error.errors)
     else:
         assert isinstance(topology, Topology)
         hash(topology)

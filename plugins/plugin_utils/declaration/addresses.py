@@ -34,40 +34,40 @@ _UNUSABLE: tuple[tuple[Subnet, str], ...] = (
 )
 
 
-def read_address(text: str, place: VarPath, family: int = 4) -> Optional[Address]:
+def read_address(text: str, path: VarPath, family: int = 4) -> Optional[Address]:
     """One address without prefix length, of the family 4 or 6 (0: either); None if it is wrong, which is noted."""
     example = "fd00::2" if family == 6 else "10.0.0.2"
     if "/" in text:
-        place.wrong("An address has no prefix length here.", f"Write `{text.split('/')[0][:45]}`.", text)
+        path.wrong("An address has no prefix length here.", f"Write `{text.split('/')[0][:45]}`.", text)
         return None
     try:
         address = ip_address(text if "%" not in text else "")
     except ValueError:
-        place.wrong("This is not an IP address.", f"Write an address like `{example}`.", text)
+        path.wrong("This is not an IP address.", f"Write an address like `{example}`.", text)
         return None
     if family and address.version != family:
         remedy = f"Write an IPv{family} address like `{example}`."
-        place.wrong(f"This is an IPv{address.version} address.", remedy, text)
+        path.wrong(f"This is an IPv{address.version} address.", remedy, text)
         return None
     return address
 
 
-def read_subnet(text: str, place: VarPath) -> Optional[Subnet]:
+def read_subnet(text: str, path: VarPath) -> Optional[Subnet]:
     """A subnet that hosts can have addresses in; None if it is wrong, which is noted."""
-    prefix = read_prefix(text, place)
+    prefix = read_prefix(text, path)
     if prefix is None:
         return None
     family = prefix.version
     for block, reason in _UNUSABLE:
         if overlap(prefix, block):
             remedy = f"Choose one like `{_EXAMPLES[family]}`."
-            place.wrong(f"No network can have this subnet: {reason}.", remedy, text)
+            path.wrong(f"No network can have this subnet: {reason}.", remedy, text)
             return None
     if prefix.prefixlen > LONGEST_PREFIX[family]:
         first = (
             "its network and broadcast address" if family == 4 else "its first address, which stands for all routers"
         )
-        place.wrong(
+        path.wrong(
             f"A /{prefix.prefixlen} is too small: a network needs {first}, one for the gateway and one for a sandbox.",
             f"Use a prefix length of {LONGEST_PREFIX[family]} or less.",
             text,
@@ -94,17 +94,17 @@ def why_unusable(where: Union[Address, Subnet]) -> str:
     return next((reason for block, reason in _UNUSABLE if within(prefix, block)), "")
 
 
-def read_prefix(text: str, place: VarPath) -> Optional[Subnet]:
+def read_prefix(text: str, path: VarPath) -> Optional[Subnet]:
     """A prefix with no bits set behind its length."""
     try:
         if not _SUBNET.fullmatch(text):
             raise ValueError
         loose = ip_network(text, strict=False)
     except ValueError:
-        place.wrong("This is not a subnet.", _write_prefix(text), text)
+        path.wrong("This is not a subnet.", _write_prefix(text), text)
         return None
     if str(ip_network(loose)) != str(loose) or ip_address(text.split("/")[0]) != loose.network_address:
-        place.wrong(f"The subnet has bits set behind its prefix length {loose.prefixlen}.", f"Write `{loose}`.", text)
+        path.wrong(f"The subnet has bits set behind its prefix length {loose.prefixlen}.", f"Write `{loose}`.", text)
         return None
     return loose
 
@@ -167,20 +167,20 @@ def gateway_in(network: Network, config: IpamConfig) -> Optional[str]:
     return config.gateway if network.on_lan else gateway_of(config)
 
 
-def read_mac(text: str, place: VarPath) -> Optional[str]:
+def read_mac(text: str, path: VarPath) -> Optional[str]:
     """A unicast MAC address in lower case with colons; None if it is wrong, which is noted."""
     mac = text.lower().replace("-", ":")
     if not _MAC.fullmatch(mac):
-        place.wrong("This is not a MAC address.", 'Write six pairs of hex digits, like "02:42:0a:00:00:02".', text)
+        path.wrong("This is not a MAC address.", 'Write six pairs of hex digits, like "02:42:0a:00:00:02".', text)
         return None
     if int(mac[:2], 16) & 1:
-        place.wrong(
+        path.wrong(
             "This is a multicast MAC address: the first pair is odd.",
             f'Make the first pair even, like "02{mac[2:]}".',
             text,
         )
         return None
     if mac == "00:00:00:00:00:00":
-        place.wrong("This MAC address is all zero.", 'Write one like "02:42:0a:00:00:02", or leave it out.', text)
+        path.wrong("This MAC address is all zero.", 'Write one like "02:42:0a:00:00:02", or leave it out.', text)
         return None
     return mac

@@ -55,16 +55,16 @@ class Draft:
 
 
 def check(drafts: Sequence[Draft]) -> Found:
-    """All mistakes between the parts of hosts, and between hosts, as (host, mistake)."""
+    """All errors between the parts of hosts, and between hosts, as (host, error)."""
     spanning = {network.name for draft in drafts for network in draft.host.networks if network.spans}
     owners: dict[str, list[str]] = {}
     for draft in drafts:
         for name in draft.declared:
             owners.setdefault(name, []).append(draft.host.name)
     for draft in drafts:
-        notes: list[ValidationError] = []
-        _check_host(draft, spanning, owners, notes)
-        yield from ((draft.host.name, mistake) for mistake in notes)
+        errors: list[ValidationError] = []
+        _check_host(draft, spanning, owners, errors)
+        yield from ((draft.host.name, error) for error in errors)
     for name in sorted(spanning):
         yield from _check_spanning(name, drafts)
     yield from _same_store(drafts)
@@ -73,52 +73,52 @@ def check(drafts: Sequence[Draft]) -> Found:
         yield from _same_settings(overlays)
 
 
-def _check_host(draft: Draft, spanning: set[str], owners: dict[str, list[str]], notes: list[ValidationError]) -> None:
-    _distinct_subnets(draft, notes)
-    _distinct_bridges(sorted(draft.host.networks, key=lambda network: network.name not in PREDEFINED), notes)
-    check_parents(draft.host.networks, notes)
+def _check_host(draft: Draft, spanning: set[str], owners: dict[str, list[str]], errors: list[ValidationError]) -> None:
+    _distinct_subnets(draft, errors)
+    _distinct_bridges(sorted(draft.host.networks, key=lambda network: network.name not in PREDEFINED), errors)
+    check_parents(draft.host.networks, errors)
     members: dict[str, list[Member]] = {}
-    _distinct_namespaces(draft, notes)
+    _distinct_namespaces(draft, errors)
     for sandbox in draft.host.sandboxes:
-        _modes_stand_alone(draft, sandbox, notes)
-        _distinct_links(sandbox, notes)
-        _distinct_routes(draft, sandbox, notes)
+        _modes_stand_alone(draft, sandbox, errors)
+        _distinct_links(sandbox, errors)
+        _distinct_routes(draft, sandbox, errors)
         for endpoint in sandbox.endpoints:
-            place = VarPath(endpoint.path, notes)
+            path = VarPath(endpoint.path, errors)
             if endpoint.network in draft.declared:
                 members.setdefault(endpoint.network, []).append((draft.host.name, sandbox, endpoint))
                 network = draft.sound(endpoint.network)
                 if network is not None:
-                    fits(endpoint, network, place)
-                    _options(endpoint, network, place / "driver_opts")
-                    check_endpoint(endpoint, network, place / "routes")
+                    fits(endpoint, network, path)
+                    _options(endpoint, network, path / "driver_opts")
+                    check_endpoint(endpoint, network, path / "routes")
             elif endpoint.network not in PREDEFINED:
-                _undeclared(endpoint.network, draft, owners.get(endpoint.network, []), place)
-    check_ports(draft.host.sandboxes, draft.sound, notes)
+                _undeclared(endpoint.network, draft, owners.get(endpoint.network, []), path)
+    check_ports(draft.host.sandboxes, draft.sound, errors)
     for name, group in members.items():
         network = draft.networks.get(name)
         if network is not None and network.on_lan:
-            check_members(network, [(sandbox, endpoint) for _host, sandbox, endpoint in group], notes)
+            check_members(network, [(sandbox, endpoint) for _host, sandbox, endpoint in group], errors)
         if name not in spanning:
-            for _host, mistake in distinct_claims(group):
-                notes.append(mistake)
+            for _host, error in distinct_claims(group):
+                errors.append(error)
 
 
-def _undeclared(name: str, draft: Draft, elsewhere: list[str], place: VarPath) -> None:
+def _undeclared(name: str, draft: Draft, elsewhere: list[str], path: VarPath) -> None:
     if elsewhere:
-        place.wrong(
+        path.wrong(
             f"The network `{name[:63]}` is declared on {name_hosts(elsewhere)}, but not on this host.",
             "Declare it in the group_vars of a group that has all of them, or in this host's host_vars.",
         )
         return
     known = sorted(draft.declared | {"host", "none"})
-    place.wrong(
+    path.wrong(
         f"There is no network `{name[:63]}`.",
         did_you_mean(name, known, "Declare it in cnm_networks, or name one that is declared."),
     )
 
 
-def _distinct_subnets(draft: Draft, notes: list[ValidationError]) -> None:
+def _distinct_subnets(draft: Draft, errors: list[ValidationError]) -> None:
     """In order of address, a subnet that overlaps one before lies within it."""
     found = [
         (network_of(config.subnet), network)
@@ -132,76 +132,76 @@ def _distinct_subnets(draft: Draft, notes: list[ValidationError]) -> None:
         if outer is None or not overlap(subnet, outer[0]):
             outer = (subnet, network)
         elif network is not outer[1]:
-            VarPath(network.path, notes).wrong(
+            VarPath(network.path, errors).wrong(
                 f"The subnet {subnet} overlaps {outer[0]} of the network `{outer[1].name}` ({outer[1].path}).",
                 "Give one of them another subnet, or leave its subnet out to have a free one chosen.",
                 str(subnet),
             )
 
 
-def _distinct_bridges(networks: Iterable[Network], notes: list[ValidationError]) -> None:
+def _distinct_bridges(networks: Iterable[Network], errors: list[ValidationError]) -> None:
     seen: dict[str, Network] = {}
     for network in networks:
         link = network.named_bridge
         if link and link in seen:
-            (VarPath(network.path, notes) / "driver_opts" / "com.docker.network.bridge.name").wrong(
+            (VarPath(network.path, errors) / "driver_opts" / "com.docker.network.bridge.name").wrong(
                 f"The network `{seen[link].name}` has a bridge of that name already.", "Choose another name.", link
             )
         seen.setdefault(link, network)
 
 
-def _distinct_namespaces(draft: Draft, notes: list[ValidationError]) -> None:
+def _distinct_namespaces(draft: Draft, errors: list[ValidationError]) -> None:
     """What somebody else owns is one sandbox at most."""
     seen: dict[Namespace, Sandbox] = {}
     for sandbox in draft.host.sandboxes:
         whose = sandbox.namespace
         other = seen.setdefault(whose, sandbox)
         if whose.owner and other is not sandbox:
-            (VarPath(sandbox.path, notes) / "namespace" / whose.owner).wrong(
+            (VarPath(sandbox.path, errors) / "namespace" / whose.owner).wrong(
                 f"The sandbox `{other.name}` is in that namespace already.",
                 "Put all networks into one of them.",
                 whose.reference,
             )
 
 
-def _modes_stand_alone(draft: Draft, sandbox: Sandbox, notes: list[ValidationError]) -> None:
+def _modes_stand_alone(draft: Draft, sandbox: Sandbox, errors: list[ValidationError]) -> None:
     """``host`` and ``none`` exclude all other networks, and have nothing to set."""
     for endpoint in sandbox.endpoints:
         network = draft.networks.get(endpoint.network)
         kind = network.driver if network else endpoint.network
         if kind not in ("host", "none"):
             continue
-        place = VarPath(endpoint.path, notes)
+        path = VarPath(endpoint.path, errors)
         if len(sandbox.endpoints) > 1:
-            place.wrong(
+            path.wrong(
                 f"A sandbox on the network {kind} can be on no other network.",
                 "Leave out this one, or all others.",
                 endpoint.network,
             )
         if endpoint != Endpoint(endpoint.network):
-            place.wrong(f"An endpoint on the network {kind} has no options.", "Leave them out.")
+            path.wrong(f"An endpoint on the network {kind} has no options.", "Leave them out.")
 
 
-def _distinct_links(sandbox: Sandbox, notes: list[ValidationError]) -> None:
+def _distinct_links(sandbox: Sandbox, errors: list[ValidationError]) -> None:
     seen: dict[str, str] = {}
     for endpoint in sandbox.endpoints:
         link = endpoint.interface_name
         if link and link in seen:
-            (VarPath(endpoint.path, notes) / "interface_name").wrong(
+            (VarPath(endpoint.path, errors) / "interface_name").wrong(
                 f"The sandbox's link to `{seen[link]}` has that name already.", "Choose another name.", link
             )
         elif link:
             seen[link] = endpoint.network
 
 
-def _distinct_routes(draft: Draft, sandbox: Sandbox, notes: list[ValidationError]) -> None:
+def _distinct_routes(draft: Draft, sandbox: Sandbox, errors: list[ValidationError]) -> None:
     found = [(endpoint, draft.sound(endpoint.network)) for endpoint in sandbox.endpoints]
     known = [(endpoint, network) for endpoint, network in found if network]
     if any(endpoint.routes or network.routes for endpoint, network in known):
-        check_together(known, notes)
+        check_together(known, errors)
 
 
-def _options(endpoint: Endpoint, network: Network, place: VarPath) -> None:
+def _options(endpoint: Endpoint, network: Network, path: VarPath) -> None:
     """What is left of an endpoint's driver options has to be known to a third party's driver."""
     if OF_A_COLLECTION.fullmatch(network.driver) or network.driver in ("host", "none"):
         return
@@ -210,10 +210,10 @@ def _options(endpoint: Endpoint, network: Network, place: VarPath) -> None:
         remedy = did_you_mean(key, ENDPOINT_OPTIONS, f"The options are {' and '.join(ENDPOINT_OPTIONS)}.")
         if last in ENDPOINT["properties"]:
             remedy = f"Write `{last}` as a key of the endpoint itself."
-        (place / key).wrong("An endpoint has no such option.", remedy)
+        (path / key).wrong("An endpoint has no such option.", remedy)
 
 
-def fits(endpoint: Endpoint, network: Network, place: VarPath) -> None:
+def fits(endpoint: Endpoint, network: Network, path: VarPath) -> None:
     """A fixed address has to be one the network can give."""
     for key, text, family in (
         ("ipv4_address", endpoint.ipv4_address, 4),
@@ -223,14 +223,14 @@ def fits(endpoint: Endpoint, network: Network, place: VarPath) -> None:
         if text is None or network.driver in ("host", "none"):
             continue
         if not network.has(family):
-            (place / key).wrong(
+            (path / key).wrong(
                 f"The network `{network.name}` has no IPv{family}.",
                 f"Leave the address out, or give the network `enable_ipv{family}: true` and a subnet that contains it.",
                 text,
             )
             continue
         if not configs:
-            (place / key).wrong(
+            (path / key).wrong(
                 f"The network `{network.name}` has no IPv{family} subnet of its own choosing, so no address of it can "
                 "be fixed.",
                 f"Give the network a subnet that contains {text}, or leave the address out.",
@@ -249,7 +249,7 @@ def fits(endpoint: Endpoint, network: Network, place: VarPath) -> None:
             problem = f"The address is the aux address `{aux[text]}` of the network `{network.name}`."
         if problem:
             free = some_host(subnet, (gateway, *aux))
-            (place / key).wrong(problem, f"Write an address of {subnet} that is free, like `{free}`.", text)
+            (path / key).wrong(problem, f"Write an address of {subnet} that is free, like `{free}`.", text)
 
 
 def distinct_claims(members: Sequence[Member]) -> Found:
@@ -264,13 +264,13 @@ def distinct_claims(members: Sequence[Member]) -> Found:
             if value in seen:
                 other, sandbox, _endpoint = seen[value]
                 where = f"{sandbox.path} on {other}" if other != host else sandbox.path
-                notes: list[ValidationError] = []
-                (VarPath(endpoint.path, notes) / key).wrong(
+                errors: list[ValidationError] = []
+                (VarPath(endpoint.path, errors) / key).wrong(
                     f"The sandbox `{sandbox.name}` ({where}) has that {noun} on the network `{endpoint.network}`.",
                     f"Choose another {noun}, or leave it out.",
                     value,
                 )
-                yield from ((host, mistake) for mistake in notes)
+                yield from ((host, error) for error in errors)
             seen.setdefault(value, member)
 
 
@@ -303,12 +303,12 @@ def _same_everywhere(name: str, drafts: Sequence[Draft]) -> Found:
             hosts.setdefault(_declared_value(network, key), []).append(host)
         if len(hosts) > 1:
             said = "; ".join(sorted(f"{_shown(key, value)} on {name_hosts(names)}" for value, names in hosts.items()))
-            mistake = ValidationError(
+            error = ValidationError(
                 f"{found[0][1].path}.{key}",
                 f"A network that spans hosts must say the same on every host; this one says {said}.",
                 "Declare it once, in the group_vars of a group that has all these hosts.",
             )
-            yield from ((host, mistake) for host, _network in found)
+            yield from ((host, error) for host, _network in found)
 
 
 def _declared_value(network: Network, key: str) -> Any:
@@ -347,12 +347,12 @@ def _same_settings(drafts: Sequence[Draft]) -> Found:
             )
         if len(hosts) > len({project for project, _value in hosts}):
             groups = "; ".join(sorted(f"one value on {name_hosts(names)}" for names in hosts.values()))
-            mistake = ValidationError(
+            error = ValidationError(
                 variable,
                 f"Hosts that have overlays in common must have it in common; there is {groups}.",
                 "Set it once, in the group_vars of a group that has all these hosts.",
             )
-            yield from ((draft.host.name, mistake) for draft in drafts)
+            yield from ((draft.host.name, error) for draft in drafts)
 
 
 def _same_store(drafts: Sequence[Draft]) -> Found:
@@ -364,9 +364,9 @@ def _same_store(drafts: Sequence[Draft]) -> Found:
         said = "; ".join(
             f"{'another one' if url else 'the default'} on {name_hosts(names)}" for url, names in sorted(hosts.items())
         )
-        mistake = ValidationError(
+        error = ValidationError(
             "cnm_leases",
             f"All hosts of the topology share one lease store; this says {said}.",
             "Set it once, in the group_vars of all hosts of the topology.",
         )
-        yield from ((draft.host.name, mistake) for draft in drafts)
+        yield from ((draft.host.name, error) for draft in drafts)

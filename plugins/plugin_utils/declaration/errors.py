@@ -2,7 +2,7 @@
 # Copyright: cnm.fabric contributors
 """What is wrong with the variables, as data, and the one exception that carries all of it.
 
-A `VarPath` is a spot in somebody's variables (``cnm_sandboxes.c1.networks.ps-bridge.ipv4_address``) where a mistake can
+A `VarPath` is a spot in somebody's variables (``cnm_sandboxes.c1.networks.ps-bridge.ipv4_address``) where an error can
 be noted; readers pass it down as they descend: ``place / "ipam" / "config" / 0``.
 """
 
@@ -42,16 +42,16 @@ class ValidationError:
 
 
 class DeclarationError(Exception):
-    """The variables are wrong: ``mistakes`` has every mistake of every host, sorted."""
+    """The variables are wrong: ``errors`` has every error of every host, sorted."""
 
-    def __init__(self, mistakes: Iterable[ValidationError]) -> None:
-        self.mistakes = tuple(sorted(mistakes))
-        super().__init__(self.mistakes)
+    def __init__(self, errors: Iterable[ValidationError]) -> None:
+        self.errors = tuple(sorted(errors))
+        super().__init__(self.errors)
 
     def __str__(self) -> str:
-        count = len(self.mistakes)
-        head = f"The cnm_ variables have {count} mistake{'s' if count != 1 else ''}; no host was changed."
-        return "\n\n".join([head, *(str(mistake) for mistake in self.mistakes)])
+        count = len(self.errors)
+        head = f"The cnm_ variables have {count} error{'s' if count != 1 else ''}; no host was changed."
+        return "\n\n".join([head, *(str(error) for error in self.errors)])
 
 
 class NothingDeclared(DeclarationError):
@@ -72,18 +72,18 @@ class NothingDeclared(DeclarationError):
 
 
 class VarPath:
-    """A spot in the variables; mistakes noted at it, or below it, go to one list."""
+    """A spot in the variables; errors noted at it, or below it, go to one list."""
 
-    __slots__ = ("_above", "_key", "notes")
+    __slots__ = ("_above", "_key", "errors")
 
-    def __init__(self, key: Union[str, int], notes: list[ValidationError], above: Optional[VarPath] = None) -> None:
+    def __init__(self, key: Union[str, int], errors: list[ValidationError], above: Optional[VarPath] = None) -> None:
         self._key = key
         self._above = above
-        self.notes = notes
+        self.errors = errors
 
     def __truediv__(self, key: Union[str, int]) -> VarPath:
         """The spot below: a key of a mapping, or an index of a list."""
-        return VarPath(key, self.notes, self)
+        return VarPath(key, self.errors, self)
 
     @property
     def path(self) -> str:
@@ -96,9 +96,9 @@ class VarPath:
         return f"{above}.{word(self._key)}" if above else word(self._key)
 
     def wrong(self, problem: str, remedy: str = "", value: Any = None) -> None:
-        """Note a mistake; ``value`` is shown, unless the spot's name says that it is secret."""
+        """Note an error; ``value`` is shown, unless the spot's name says that it is secret."""
         shown = HIDDEN if value is not None and secret(self.path) else show(value)
-        self.notes.append(ValidationError(self.path, problem, remedy, (), shown))
+        self.errors.append(ValidationError(self.path, problem, remedy, (), shown))
 
 
 def secret(path: str) -> bool:
@@ -107,11 +107,11 @@ def secret(path: str) -> bool:
 
 
 def gather(found: Iterable[tuple[str, ValidationError]]) -> tuple[ValidationError, ...]:
-    """(host, mistake) pairs → sorted mistakes, each with all the hosts it was found on."""
+    """(host, error) pairs → sorted errors, each with all the hosts it was found on."""
     hosts: dict[ValidationError, set[str]] = {}
-    for host, mistake in found:
-        hosts.setdefault(replace(mistake, hosts=()), set()).update((host, *mistake.hosts))
-    return tuple(sorted(replace(mistake, hosts=tuple(sorted(names))) for mistake, names in hosts.items()))
+    for host, error in found:
+        hosts.setdefault(replace(error, hosts=()), set()).update((host, *error.hosts))
+    return tuple(sorted(replace(error, hosts=tuple(sorted(names))) for error, names in hosts.items()))
 
 
 def name_hosts(hosts: Sequence[str]) -> str:

@@ -13,9 +13,9 @@ from .topology import Endpoint, Network, Sandbox
 PASSTHRU = "passthru"
 
 
-def check_lan(network: Network, named: bool, place: VarPath) -> None:
+def check_lan(network: Network, named: bool, path: VarPath) -> None:
     """Note what does not go together in a macvlan or ipvlan network; ``named``: it says a parent, if a wrong one."""
-    options = place / "driver_opts"
+    options = path / "driver_opts"
     if not named and not network.internal:
         options.wrong(
             f"A network of the driver {network.driver} is on a link of the host, and this one names none.",
@@ -24,7 +24,7 @@ def check_lan(network: Network, named: bool, place: VarPath) -> None:
     if not named and network.option(MACVLAN_MODE) == PASSTHRU:
         (options / MACVLAN_MODE).wrong("There is no link to take over.", "Name one as `parent`.", PASSTHRU)
     if not network.firewall:
-        (place / "firewall").wrong(
+        (path / "firewall").wrong(
             "The host's firewall never sees what a sandbox on a LAN says.", "Leave it out.", "none"
         )
     apart = network.option(MACVLAN_MODE) or network.option(IPVLAN_FLAG)
@@ -35,7 +35,7 @@ def check_lan(network: Network, named: bool, place: VarPath) -> None:
         )
 
 
-def check_parents(networks: Iterable[Network], notes: list[ValidationError]) -> None:
+def check_parents(networks: Iterable[Network], errors: list[ValidationError]) -> None:
     """Note networks of a host that want a parent that another one has for itself."""
     seen: dict[str, Network] = {}
     ordered = sorted((item for item in networks if item.on_lan and item.parent), key=lambda item: item.name)
@@ -43,7 +43,7 @@ def check_parents(networks: Iterable[Network], notes: list[ValidationError]) -> 
         other = seen.setdefault(network.parent, network)
         reason = "" if other is network else _why_alone(network) or _why_alone(other)
         if reason:
-            (VarPath(network.path, notes) / "driver_opts" / PARENT).wrong(
+            (VarPath(network.path, errors) / "driver_opts" / PARENT).wrong(
                 f"The network `{other.name}` ({other.path}) is on that link already, and {reason}.",
                 "Give each a parent of its own, such as a VLAN link (`eth0.10`), or make them one network.",
                 network.parent,
@@ -56,13 +56,13 @@ def _why_alone(network: Network) -> str:
     return "the mode passthru takes the whole link" if network.option(MACVLAN_MODE) == PASSTHRU else ""
 
 
-def check_members(network: Network, members: Sequence[tuple[Sandbox, Endpoint]], notes: list[ValidationError]) -> None:
+def check_members(network: Network, members: Sequence[tuple[Sandbox, Endpoint]], errors: list[ValidationError]) -> None:
     """Note endpoints that a host's part of the network cannot have."""
     passthru = network.option(MACVLAN_MODE) == PASSTHRU
     for number, (sandbox, endpoint) in enumerate(members):
-        place = VarPath(endpoint.path, notes)
+        path = VarPath(endpoint.path, errors)
         if passthru and number:
-            place.wrong(
+            path.wrong(
                 f"The network `{network.name}` has the mode passthru, in which one sandbox of a host takes the whole "
                 f"link; `{members[0][0].name}` ({members[0][0].path}) has it.",
                 "Put this one on another network, or choose the mode bridge.",
@@ -70,7 +70,7 @@ def check_members(network: Network, members: Sequence[tuple[Sandbox, Endpoint]],
             )
         if endpoint.mac_address and (passthru or network.driver == "ipvlan"):
             what = "A macvlan network in mode passthru" if passthru else "An ipvlan network"
-            (place / "mac_address").wrong(
+            (path / "mac_address").wrong(
                 f"{what} has the MAC address of its parent for all.",
                 "Leave it out, or use the driver macvlan in mode bridge.",
                 endpoint.mac_address,

@@ -239,18 +239,16 @@ def _link_names(host: Host, sandbox: Sandbox) -> dict[str, str]:
 
 
 def explained(error: DeclarationError, module_state: Mapping[str, ModuleState]) -> DeclarationError:
-    """The mistakes, with how to be rid of what a module made where one is about that."""
+    """The errors, with how to be rid of what a module made where one is about that."""
     return DeclarationError(
-        replace(
-            mistake, remedy=" ".join(part for part in (mistake.remedy, *_removal_hints(mistake, module_state)) if part)
-        )
-        for mistake in error.mistakes
+        replace(item, remedy=" ".join(part for part in (item.remedy, *_removal_hints(item, module_state)) if part))
+        for item in error.errors
     )
 
 
-def _removal_hints(mistake: ValidationError, module_state: Mapping[str, ModuleState]) -> Iterable[str]:
-    for host in mistake.hosts:
-        yield from module_removal_hint(f"{mistake.path} {mistake.problem}", host, module_state.get(host, ModuleState()))
+def _removal_hints(error: ValidationError, module_state: Mapping[str, ModuleState]) -> Iterable[str]:
+    for host in error.hosts:
+        yield from module_removal_hint(f"{error.path} {error.problem}", host, module_state.get(host, ModuleState()))
 
 
 def module_removal_hint(text: str, host: str, module_state: ModuleState) -> list[str]:

@@ -75,12 +75,12 @@ PROJECT = Rule(
 )
 
 
-def name(text: str, rule: Rule, place: VarPath) -> Optional[str]:
-    """The name if it keeps the rule; otherwise None, and the mistake is noted."""
+def name(text: str, rule: Rule, path: VarPath) -> Optional[str]:
+    """The name if it keeps the rule; otherwise None, and the error is noted."""
     if text in rule.taken:
-        place.wrong(f"The kernel keeps the name `{text}` for itself.", rule.remedy, text)
+        path.wrong(f"The kernel keeps the name `{text}` for itself.", rule.remedy, text)
         return None
     if len(text) > rule.longest or not rule.pattern.fullmatch(text):
-        place.wrong(rule.says, rule.remedy, text)
+        path.wrong(rule.says, rule.remedy, text)
         return None
     return text

@@ -45,25 +45,25 @@ _RULES = {
 """By kind of owner what a reference looks like."""
 
 
-def read_namespace(value: Optional[Mapping[str, Any]], place: VarPath) -> Namespace:
-    """Whose namespace a sandbox is in; every mistake is noted at its place."""
-    found = _one(value, place)
+def read_namespace(value: Optional[Mapping[str, Any]], path: VarPath) -> Namespace:
+    """Whose namespace a sandbox is in; every error is noted at its place."""
+    found = _one(value, path)
     if found is None:
         return Namespace()
     owner, reference = found
-    return Namespace(owner, reference) if _fits(owner, reference, reference, place / owner) else Namespace()
+    return Namespace(owner, reference) if _fits(owner, reference, reference, path / owner) else Namespace()
 
 
-def read_task_namespace(value: Optional[Mapping[str, Any]], mode: str, replicas: int, place: VarPath) -> Namespace:
+def read_task_namespace(value: Optional[Mapping[str, Any]], mode: str, replicas: int, path: VarPath) -> Namespace:
     """The same for the tasks of a service: each has one of its own."""
-    found = _one(value, place)
+    found = _one(value, path)
     if found is None:
         return Namespace()
     owner, reference = found
-    if not _fits(owner, reference, reference.replace(TASK, "1"), place / owner):
+    if not _fits(owner, reference, reference.replace(TASK, "1"), path / owner):
         return Namespace()
     if TASK not in reference and mode == "replicated" and replicas > 1:
-        (place / owner).wrong(
+        (path / owner).wrong(
             f"The service has {replicas} tasks, and each needs a namespace of its own.",
             f"Write {TASK} where the task's number goes, as in `redis-{TASK}`.",
             reference,
@@ -71,19 +71,19 @@ def read_task_namespace(value: Optional[Mapping[str, Any]], mode: str, replicas:
     return Namespace(owner, reference)
 
 
-def _one(value: Optional[Mapping[str, Any]], place: VarPath) -> Optional[tuple[str, str]]:
+def _one(value: Optional[Mapping[str, Any]], path: VarPath) -> Optional[tuple[str, str]]:
     given = [(owner, str(reference)) for owner, reference in (value or {}).items() if reference is not None]
     if len(given) > 1:
-        place.wrong(
+        path.wrong(
             f"A namespace has one owner; here are {' and '.join(owner for owner, _reference in given)}.",
             "Keep one of them.",
         )
     return given[0] if len(given) == 1 else None
 
 
-def _fits(owner: str, written: str, reference: str, place: VarPath) -> bool:
+def _fits(owner: str, written: str, reference: str, path: VarPath) -> bool:
     rule = _RULES[owner]
     fits = rule.pattern.fullmatch(reference) is not None and (owner != "pid" or int(reference) <= _MOST_PIDS)
     if not fits:
-        place.wrong(rule.problem, rule.remedy, written)
+        path.wrong(rule.problem, rule.remedy, written)
     return fits

@@ -46,26 +46,26 @@ _DEFAULT_GATEWAYS = ("DefaultGatewayIPv4", "DefaultGatewayIPv6")
 """Docker's names of aux addresses that are the sandboxes' gateways instead of the bridge's own address."""
 
 
-def read_network(key: str, value: Mapping[str, Any], place: VarPath) -> Network:
-    """Read what a network says; every mistake is noted at its place."""
+def read_network(key: str, value: Mapping[str, Any], path: VarPath) -> Network:
+    """Read what a network says; every error is noted at its place."""
     if key in PREDEFINED:
-        place.wrong(
+        path.wrong(
             f"The network `{key}` is always there and can not be declared.",
             f"Give yours another name; a sandbox may use `{key}` without a declaration.",
         )
     else:
-        name(key, OBJECT, place)
-    driver = _driver(value.get("driver"), place / "driver")
+        name(key, OBJECT, path)
+    driver = _driver(value.get("driver"), path / "driver")
     if (value.get("ipam") or {}).get("driver") == "dhcp":
-        (place / "ipam" / "driver").wrong(
+        (path / "ipam" / "driver").wrong(
             "Addresses do not come from a DHCP server: which a sandbox has would be known only once it runs, and its "
             "names, routes and services are planned before.",
             "Leave it out, and write as ip_range a part of the subnet that the DHCP server gives to nobody.",
             "dhcp",
         )
-    options = read_options(value.get("driver_opts") or {}, driver, place / "driver_opts")
-    ipam = _ipam(value, driver, place)
-    ipv4, ipv6 = _families(value, driver, options, ipam, place)
+    options = read_options(value.get("driver_opts") or {}, driver, path / "driver_opts")
+    ipam = _ipam(value, driver, path)
+    ipv4, ipv6 = _families(value, driver, options, ipam, path)
     network = Network(
         name=key,
         driver=driver,
@@ -77,39 +77,39 @@ def read_network(key: str, value: Mapping[str, Any], place: VarPath) -> Network:
         attachable=flag(value.get("attachable"), True),
         encrypted=flag(value.get("encrypted"), False),
         driver_opts=options,
-        labels=pairs(value.get("labels"), place / "labels"),
-        routes=read_routes(value.get("routes"), place / "routes"),
+        labels=pairs(value.get("labels"), path / "labels"),
+        routes=read_routes(value.get("routes"), path / "routes"),
         firewall=value.get("firewall") != "none",
-        path=place.path,
+        path=path.path,
     )
-    _check_whole(network, bool((value.get("driver_opts") or {}).get(PARENT)), place)
+    _check_whole(network, bool((value.get("driver_opts") or {}).get(PARENT)), path)
     return network
 
 
-def _check_whole(network: Network, named: bool, place: VarPath) -> None:
+def _check_whole(network: Network, named: bool, path: VarPath) -> None:
     """Note what does not go together."""
     driver = network.driver
     if network.encrypted and driver in LOCAL_DRIVERS:
-        (place / "encrypted").wrong(
+        (path / "encrypted").wrong(
             f"Only networks of the driver overlay are encrypted; this one is of the driver {driver}.", "Leave it out."
         )
     if driver in _PLAIN:
         said = (network.ipam, network.internal, network.driver_opts, network.routes, not network.firewall)
         if any(said):
-            place.wrong(
+            path.wrong(
                 f"A network of the driver {driver} has no settings of its own.",
                 "Leave out subnet, ipam, internal, driver_opts, routes and firewall.",
             )
         return
-    check_routes(network, place / "routes")
+    check_routes(network, path / "routes")
     if driver == "bridge":
-        check_options(network, place / "driver_opts")
+        check_options(network, path / "driver_opts")
     if network.on_lan:
-        check_lan(network, named, place)
+        check_lan(network, named, path)
     elif driver == "overlay" and not network.firewall:
-        (place / "firewall").wrong("An overlay is always guarded.", "Leave it out.", "none")
+        (path / "firewall").wrong("An overlay is always guarded.", "Leave it out.", "none")
     if network.internal and not network.firewall:
-        (place / "firewall").wrong(
+        (path / "firewall").wrong(
             "It is the firewall that keeps an internal network closed.",
             "Leave out one of `internal: true` and `firewall: none`.",
             "none",
@@ -117,7 +117,7 @@ def _check_whole(network: Network, named: bool, place: VarPath) -> None:
 
 
 def _families(
-    value: Mapping[str, Any], driver: str, options: Pairs, ipam: tuple[IpamConfig, ...], place: VarPath
+    value: Mapping[str, Any], driver: str, options: Pairs, ipam: tuple[IpamConfig, ...], path: VarPath
 ) -> tuple[bool, bool]:
     """Whether the network has IPv4 and IPv6; an IPv6 subnet implies the latter."""
     found = {}
@@ -125,40 +125,40 @@ def _families(
         key = f"enable_ipv{family}"
         said: Optional[bool] = flag(value[key], True) if value.get(key) is not None else None
         if driver in ("bridge", "overlay", *LAN_DRIVERS):
-            said = enabled(family, options, said, place)
+            said = enabled(family, options, said, path)
         subnet = next((config.subnet for config in ipam if family_of(config.subnet) == family), None)
         found[family] = said if said is not None else family == 4 or subnet is not None
         if subnet is not None and not found[family]:
-            where = place / key if value.get(key) is not None else place / "driver_opts" / ENABLE[family]
+            where = path / key if value.get(key) is not None else path / "driver_opts" / ENABLE[family]
             remedy = f"Leave out the one or the other; `{key}: true` is what a subnet of IPv{family} needs."
             where.wrong(f"The network has the IPv{family} subnet {subnet}, but is to have no IPv{family}.", remedy)
     if not any(found.values()) and driver not in _PLAIN and not ipam:
-        (place / "enable_ipv4").wrong(
+        (path / "enable_ipv4").wrong(
             "A network has IPv4, IPv6 or both; this one is to have neither.", "Write `enable_ipv6: true`."
         )
     return found[4], found[6]
 
 
-def _driver(value: Optional[str], place: VarPath) -> str:
+def _driver(value: Optional[str], path: VarPath) -> str:
     """The driver; ``?`` stands for one that nobody knows, of which nothing more can be said."""
     if value is None or value in DRIVERS or OF_A_COLLECTION.fullmatch(value):
         return value or "bridge"
     near = did_you_mean(value, DRIVERS, f"The drivers are {', '.join(DRIVERS)}.")
-    place.wrong("There is no such driver.", near, value)
+    path.wrong("There is no such driver.", near, value)
     return "?"
 
 
-def _ipam(value: Mapping[str, Any], driver: str, place: VarPath) -> tuple[IpamConfig, ...]:
+def _ipam(value: Mapping[str, Any], driver: str, path: VarPath) -> tuple[IpamConfig, ...]:
     short = value.get("subnet")
     long = (value.get("ipam") or {}).get("config")
     if short is not None and long is not None:
-        (place / "subnet").wrong("Both subnet and ipam.config are given.", "Keep one of them.", short)
+        (path / "subnet").wrong("Both subnet and ipam.config are given.", "Keep one of them.", short)
         return ()
     if short is not None:
-        entries = [({"subnet": text}, at(place / "subnet", index)) for index, text in texts(short)]
+        entries = [({"subnet": text}, at(path / "subnet", index)) for index, text in texts(short)]
     else:
         entries = [
-            (entry, place / "ipam" / "config" / index) for index, entry in enumerate(long or ()) if entry is not None
+            (entry, path / "ipam" / "config" / index) for index, entry in enumerate(long or ()) if entry is not None
         ]
     subnets: list[tuple[Subnet, VarPath]] = []
     configs = []
@@ -177,18 +177,18 @@ def _ipam(value: Mapping[str, Any], driver: str, place: VarPath) -> tuple[IpamCo
     return tuple(configs)
 
 
-def _apart(subnet: Subnet, others: list[tuple[Subnet, VarPath]], place: VarPath) -> None:
+def _apart(subnet: Subnet, others: list[tuple[Subnet, VarPath]], path: VarPath) -> None:
     for other, where in others:
         if overlap(subnet, other):
-            place.wrong(f"The subnet overlaps {other} ({where.path}).", "Make them distinct.", str(subnet))
+            path.wrong(f"The subnet overlaps {other} ({where.path}).", "Make them distinct.", str(subnet))
             return
 
 
 def _one_each(subnets: list[tuple[Subnet, VarPath]]) -> None:
     seen: set[int] = set()
-    for subnet, place in subnets:
+    for subnet, path in subnets:
         if subnet.version in seen:
-            place.wrong(
+            path.wrong(
                 f"A bridge network has one IPv{subnet.version} subnet; this is another one.",
                 "Declare a network for each, and connect the sandbox to both.",
                 str(subnet),
@@ -196,47 +196,47 @@ def _one_each(subnets: list[tuple[Subnet, VarPath]]) -> None:
         seen.add(subnet.version)
 
 
-def _config(entry: Mapping[str, Any], subnet: Subnet, driver: str, place: VarPath) -> IpamConfig:
+def _config(entry: Mapping[str, Any], subnet: Subnet, driver: str, path: VarPath) -> IpamConfig:
     gateway = None
     if entry.get("gateway") is not None:
-        gateway = _host_of(entry["gateway"], subnet, place / "gateway")
+        gateway = _host_of(entry["gateway"], subnet, path / "gateway")
     ip_range = None
     if entry.get("ip_range") is not None:
-        ip_range = _range(entry["ip_range"], subnet, place / "ip_range")
-    aux = _aux(entry.get("aux_addresses") or {}, subnet, gateway, place / "aux_addresses")
+        ip_range = _range(entry["ip_range"], subnet, path / "ip_range")
+    aux = _aux(entry.get("aux_addresses") or {}, subnet, gateway, path / "aux_addresses")
     config = IpamConfig(str(subnet), str(gateway) if gateway else None, str(ip_range) if ip_range else None, aux)
     if driver not in LAN_DRIVERS and gateway_of(config) is None:
-        place.wrong("No address is left for the gateway.", "Take one out of aux_addresses, or set the gateway.")
+        path.wrong("No address is left for the gateway.", "Take one out of aux_addresses, or set the gateway.")
     return config
 
 
-def _host_of(text: str, subnet: Subnet, place: VarPath) -> Optional[Address]:
-    address = read_address(text, place, subnet.version)
+def _host_of(text: str, subnet: Subnet, path: VarPath) -> Optional[Address]:
+    address = read_address(text, path, subnet.version)
     problem = why_not(address, subnet) if address else ""
     if problem:
-        place.wrong(problem, f"Write an address like `{subnet[1]}`.", text)
+        path.wrong(problem, f"Write an address like `{subnet[1]}`.", text)
         return None
     return address
 
 
-def _range(text: str, subnet: Subnet, place: VarPath) -> Optional[Subnet]:
-    prefix = read_prefix(text, place)
+def _range(text: str, subnet: Subnet, path: VarPath) -> Optional[Subnet]:
+    prefix = read_prefix(text, path)
     if prefix is None:
         return None
     if not within(prefix, subnet):
-        place.wrong(f"The range is not in the subnet {subnet}.", f"Write a part of {subnet}, or leave it out.", text)
+        path.wrong(f"The range is not in the subnet {subnet}.", f"Write a part of {subnet}, or leave it out.", text)
         return None
     return prefix
 
 
-def _aux(entries: Mapping[str, Any], subnet: Subnet, gateway: Optional[Address], place: VarPath) -> Pairs:
+def _aux(entries: Mapping[str, Any], subnet: Subnet, gateway: Optional[Address], path: VarPath) -> Pairs:
     found: dict[Address, str] = {}
     for key, text in sorted(entries.items()):
-        address = _host_of(text, subnet, place / key) if text is not None else None
+        address = _host_of(text, subnet, path / key) if text is not None else None
         if address is None:
             continue
         if key in _DEFAULT_GATEWAYS and key != _DEFAULT_GATEWAYS[subnet.version == 6]:
-            (place / key).wrong(
+            (path / key).wrong(
                 f"This is the name of an IPv{key[-1]} gateway, and the subnet is one of IPv{subnet.version}.",
                 f"Call it `{key[:-1]}{subnet.version}`, or put it with a subnet of IPv{key[-1]}.",
                 text,
@@ -244,7 +244,7 @@ def _aux(entries: Mapping[str, Any], subnet: Subnet, gateway: Optional[Address],
         taken = "the gateway" if address == gateway else found.get(address)
         if taken:
             used = [str(item) for item in (*found, gateway)]
-            (place / key).wrong(
+            (path / key).wrong(
                 f"The address is that of {taken} already.",
                 f"Choose another one, like `{some_host(subnet, used)}`.",
                 text,

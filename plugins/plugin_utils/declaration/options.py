@@ -27,68 +27,66 @@ _TRUE, _FALSE = ("1", "t", "true", "yes"), ("0", "f", "false", "no")
 _MODES = ("nat", "nat-unprotected", "routed", "isolated")
 
 
-def _boolean(text: str, place: VarPath) -> str:
+def _boolean(text: str, path: VarPath) -> str:
     if text.lower() in (*_TRUE, *_FALSE):
         return "true" if text.lower() in _TRUE else "false"
-    place.wrong("This must be true or false.", "Write true or false.", text)
+    path.wrong("This must be true or false.", "Write true or false.", text)
     return ""
 
 
 def _number(smallest: int, largest: int) -> Reader:
-    def read(text: str, place: VarPath) -> str:
+    def read(text: str, path: VarPath) -> str:
         if text.isascii() and text.isdigit() and len(text) < 9 and smallest <= int(text) <= largest:
             return str(int(text))
-        place.wrong(f"This is a number from {smallest} to {largest}.", f"Write for example {largest}.", text)
+        path.wrong(f"This is a number from {smallest} to {largest}.", f"Write for example {largest}.", text)
         return ""
 
     return read
 
 
-def _mtu(text: str, place: VarPath) -> str:
+def _mtu(text: str, path: VarPath) -> str:
     if text.isascii() and text.isdigit() and len(text) < 9:
         number = int(text)
         if number == 0 or _SMALLEST_MTU <= number <= _LARGEST_MTU:
             return str(number)
-    place.wrong(
-        f"An MTU is a number from {_SMALLEST_MTU} to {_LARGEST_MTU}, or 0 for the default.", "Write 1500.", text
-    )
+    path.wrong(f"An MTU is a number from {_SMALLEST_MTU} to {_LARGEST_MTU}, or 0 for the default.", "Write 1500.", text)
     return ""
 
 
-def _link(text: str, place: VarPath) -> str:
-    return name(text, LINK, place) or ""
+def _link(text: str, path: VarPath) -> str:
+    return name(text, LINK, path) or ""
 
 
-def _links(text: str, place: VarPath) -> str:
-    found = [name(part, LINK, place) for part in text.split(":")]
+def _links(text: str, path: VarPath) -> str:
+    found = [name(part, LINK, path) for part in text.split(":")]
     return ":".join(dict.fromkeys(link for link in found if link))
 
 
-def _prefix(text: str, place: VarPath) -> str:
-    return name(text, LINK_PREFIX, place) or ""
+def _prefix(text: str, path: VarPath) -> str:
+    return name(text, LINK_PREFIX, path) or ""
 
 
-def _mode(text: str, place: VarPath) -> str:
+def _mode(text: str, path: VarPath) -> str:
     if text in _MODES:
         return text
-    place.wrong("There is no such gateway mode.", did_you_mean(text, _MODES, f"It is {' or '.join(_MODES)}."), text)
+    path.wrong("There is no such gateway mode.", did_you_mean(text, _MODES, f"It is {' or '.join(_MODES)}."), text)
     return ""
 
 
-def _binding(text: str, place: VarPath) -> str:
-    address = read_address(text.removeprefix("[").removesuffix("]"), place, 0)
+def _binding(text: str, path: VarPath) -> str:
+    address = read_address(text.removeprefix("[").removesuffix("]"), path, 0)
     reason = why_no_binding(address) if address else ""
     if reason:
-        place.wrong(reason, "Write an address of the host, `127.0.0.1`, or leave it out for all addresses.", text)
+        path.wrong(reason, "Write an address of the host, `127.0.0.1`, or leave it out for all addresses.", text)
     return str(address) if address and not reason else ""
 
 
 def _source(family: int) -> Reader:
-    def read(text: str, place: VarPath) -> str:
-        address = read_address(text, place, family)
+    def read(text: str, path: VarPath) -> str:
+        address = read_address(text, path, family)
         reason = why_unusable(address) if address else ""
         if reason:
-            place.wrong(f"No packet can leave the host with this address: {reason}.", "Write one the host has.", text)
+            path.wrong(f"No packet can leave the host with this address: {reason}.", "Write one the host has.", text)
         return str(address) if address and not reason else ""
 
     return read
@@ -122,17 +120,15 @@ BRIDGE_OPTIONS: dict[str, Reader] = {
 """What a bridge network understands, and how its text is checked and put in one form."""
 
 
-def _vni(text: str, place: VarPath) -> str:
+def _vni(text: str, path: VarPath) -> str:
     if "," in text:
-        place.wrong(
-            "An overlay has one VNI, whatever number of subnets it has.", "Write the first of them alone.", text
-        )
+        path.wrong("An overlay has one VNI, whatever number of subnets it has.", "Write the first of them alone.", text)
         return ""
-    return _number(1, 2**24 - 1)(text, place)
+    return _number(1, 2**24 - 1)(text, path)
 
 
-def _encrypted(text: str, place: VarPath) -> str:
-    place.wrong("Encryption is a key of the network itself.", "Write `encrypted: true` beside driver_opts.", text)
+def _encrypted(text: str, path: VarPath) -> str:
+    path.wrong("Encryption is a key of the network itself.", "Write `encrypted: true` beside driver_opts.", text)
     return ""
 
 
@@ -155,28 +151,28 @@ _LARGEST_VLAN = 4094
 
 
 def _word(noun: str, words: tuple[str, ...]) -> Reader:
-    def read(text: str, place: VarPath) -> str:
+    def read(text: str, path: VarPath) -> str:
         if text in words:
             return text
-        place.wrong(f"There is no such {noun}.", did_you_mean(text, words, f"It is {' or '.join(words)}."), text)
+        path.wrong(f"There is no such {noun}.", did_you_mean(text, words, f"It is {' or '.join(words)}."), text)
         return ""
 
     return read
 
 
-def _parent(text: str, place: VarPath) -> str:
+def _parent(text: str, path: VarPath) -> str:
     if text == "lo":
-        place.wrong("The loopback leads to no network.", "Write the link that does, like `eth0`.", text)
+        path.wrong("The loopback leads to no network.", "Write the link that does, like `eth0`.", text)
         return ""
     base, dot, number = text.rpartition(".")
     if dot and number.isdigit() and not 1 <= int(number) <= _LARGEST_VLAN:
-        place.wrong(
+        path.wrong(
             f"There is no VLAN {number[:10]}: their IDs go from 1 to {_LARGEST_VLAN} (IEEE 802.1Q).",
             f"Write a link and a VLAN's ID, like `{base[:10] or 'eth0'}.10`.",
             text,
         )
         return ""
-    return name(text, LINK, place) or ""
+    return name(text, LINK, path) or ""
 
 
 _LAN_OPTIONS: dict[str, Reader] = {
@@ -208,7 +204,7 @@ _OPTIONS = {
 """What a network of each driver understands."""
 
 
-def read_options(options: Mapping[str, Any], driver: str, place: VarPath) -> Pairs:
+def read_options(options: Mapping[str, Any], driver: str, path: VarPath) -> Pairs:
     """Options as sorted pairs; wrong ones of a driver whose options are known are noted and left out."""
     found = {key: scalar(value) for key, value in options.items() if value is not None}
     if driver not in _OPTIONS:
@@ -220,60 +216,60 @@ def read_options(options: Mapping[str, Any], driver: str, place: VarPath) -> Pai
             problem = f"A{'n' if driver[0] in 'io' else ''} {driver} network has no such option."
             others = [name for name, options in sorted(_OPTIONS.items()) if key in options]
             elsewhere = f"Leave it out: it is one of the driver {' and '.join(others)}."
-            (place / key).wrong(problem, elsewhere if others else did_you_mean(key, readers, every))
+            (path / key).wrong(problem, elsewhere if others else did_you_mean(key, readers, every))
         elif text:
-            known[key] = readers[key](text, place / key)
+            known[key] = readers[key](text, path / key)
     return tuple(sorted((key, text) for key, text in known.items() if text))
 
 
-def enabled(family: int, options: Pairs, said: Optional[bool], place: VarPath) -> Optional[bool]:
+def enabled(family: int, options: Pairs, said: Optional[bool], path: VarPath) -> Optional[bool]:
     """Whether a network is said to have a family, by its key or by the option of the same meaning; None if neither."""
     text = dict(options).get(ENABLE[family])
     if text is None:
         return said
     if said is not None and said != (text == "true"):
-        (place / "driver_opts" / ENABLE[family]).wrong(
+        (path / "driver_opts" / ENABLE[family]).wrong(
             f"The option contradicts the network's key enable_ipv{family}.", "Leave the option out.", text
         )
         return said
     return text == "true"
 
 
-def check_options(network: Network, place: VarPath) -> None:
+def check_options(network: Network, path: VarPath) -> None:
     """Note options of a bridge network that contradict each other, or the network."""
     options = dict(network.driver_opts)
     for family, key in MODE.items():
         if options.get(key) == "isolated" and not network.internal:
-            (place / key).wrong(
+            (path / key).wrong(
                 "Only an internal network can do without a gateway on the host.",
                 "Write `internal: true` too, or another gateway mode.",
                 "isolated",
             )
-        _check_source(network, family, options.get(key, ""), place)
+        _check_source(network, family, options.get(key, ""), path)
     binding = options.get(BINDING)
     if binding and binding != "0.0.0.0" and not network.has(family_of(binding)):
-        (place / BINDING).wrong(
+        (path / BINDING).wrong(
             f"The network has no IPv{family_of(binding)}, so nothing could be published at this address.",
             f"Write an IPv{10 - family_of(binding)} address, or leave it out.",
             binding,
         )
     if not network.firewall:
-        _check_unfiltered(network, options, place)
+        _check_unfiltered(network, options, path)
 
 
-def _check_source(network: Network, family: int, mode: str, place: VarPath) -> None:
+def _check_source(network: Network, family: int, mode: str, path: VarPath) -> None:
     source = network.option(SOURCE[family])
     if source and not network.has(family):
-        (place / SOURCE[family]).wrong(f"The network has no IPv{family}.", "Leave the option out.", source)
+        (path / SOURCE[family]).wrong(f"The network has no IPv{family}.", "Leave the option out.", source)
     elif source and mode == "routed":
-        (place / SOURCE[family]).wrong(
+        (path / SOURCE[family]).wrong(
             "In gateway mode routed packets leave with the sandbox's own address.",
             f"Leave the option out, or {MODE[family]}.",
             source,
         )
 
 
-def _check_unfiltered(network: Network, options: Mapping[str, str], place: VarPath) -> None:
+def _check_unfiltered(network: Network, options: Mapping[str, str], path: VarPath) -> None:
     """With ``firewall: none`` there is nothing that could do what these options say."""
     for key, text in options.items():
         if (
@@ -281,7 +277,7 @@ def _check_unfiltered(network: Network, options: Mapping[str, str], place: VarPa
             or (key in MODE.values() and text != "isolated")
             or (key == _B + "enable_ip_masquerade" and text == "true")
         ):
-            (place / key).wrong(
+            (path / key).wrong(
                 "The network has `firewall: none`, so nothing would do what this option says.",
                 "Leave the option out, or the key firewall.",
                 text,

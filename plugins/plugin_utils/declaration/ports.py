@@ -22,15 +22,15 @@ _PROTOCOLS = ("tcp", "udp", "sctp")
 _EPHEMERAL = "There is no published port, and one chosen at run time could not be in an inventory."
 
 
-def read_ports(value: Any, place: VarPath, service: bool = False) -> Iterator[Port]:
-    """The ports that are right; every mistake is noted at its place.
+def read_ports(value: Any, path: VarPath, service: bool = False) -> Iterator[Port]:
+    """The ports that are right; every error is noted at its place.
 
     Those of a service are published on all hosts (mode ingress) unless they say otherwise.
     """
     for index, item in enumerate(value or ()):
         if item is None:
             continue
-        spot = place / index
+        spot = path / index
         if isinstance(item, int):
             _unquoted(item, spot)
             continue
@@ -44,54 +44,54 @@ def read_ports(value: Any, place: VarPath, service: bool = False) -> Iterator[Po
             yield replace(port, mode="ingress") if service and mode != "host" else port
 
 
-def _unquoted(number: int, place: VarPath) -> None:
+def _unquoted(number: int, path: VarPath) -> None:
     """To YAML 1.1 an unquoted ``22:22`` is a number of base 60."""
     example = f"{number // 60}:{number % 60:02}" if number >= 600 else "8080:80"
-    place.wrong(
+    path.wrong(
         "This is one number, so there is no published port, and one chosen at run time could not be in an inventory.",
         f'Write both ports in quotes, like "{example}" (to YAML an unquoted 22:22 is the number 1342).',
         number,
     )
 
 
-def _short(text: str, place: VarPath) -> Optional[Port]:
+def _short(text: str, path: VarPath) -> Optional[Port]:
     """``[hostIP:][hostPort|range:]ctrPort[-range][/protocol]``."""
     body, slash, protocol = text.partition("/")
     if slash and protocol.lower() not in _PROTOCOLS:
-        place.wrong("There is no such protocol.", "Write /tcp, /udp or /sctp behind the port.", text)
+        path.wrong("There is no such protocol.", "Write /tcp, /udp or /sctp behind the port.", text)
         return None
     match = _BRACKETS.fullmatch(body)
     parts = (match[2] if match else body).split(":")
     target, published = parts[-1], parts[-2] if len(parts) > 1 else ""
     host_ip = ":".join(parts[:-2])
     if match and host_ip:
-        place.wrong("This is not a port.", 'Write it like "[fd00::1]:8080:80".', text)
+        path.wrong("This is not a port.", 'Write it like "[fd00::1]:8080:80".', text)
         return None
-    return _port(target, published, protocol.lower() or "tcp", match[1] if match else host_ip, place, place, text)
+    return _port(target, published, protocol.lower() or "tcp", match[1] if match else host_ip, path, path, text)
 
 
-def _long(item: Mapping[str, Any], place: VarPath) -> Optional[Port]:
+def _long(item: Mapping[str, Any], path: VarPath) -> Optional[Port]:
     if item.get("target") is None:
-        place.wrong("There is no target.", "Write for example `{target: 80, published: 8080}`.")
+        path.wrong("There is no target.", "Write for example `{target: 80, published: 8080}`.")
         return None
     target, published = (str(item.get(key) if item.get(key) is not None else "") for key in ("target", "published"))
     host_ip = (item.get("host_ip") or "").removeprefix("[").removesuffix("]")
-    return _port(target, published, item.get("protocol") or "tcp", host_ip, place, place / "host_ip", None)
+    return _port(target, published, item.get("protocol") or "tcp", host_ip, path, path / "host_ip", None)
 
 
 def _port(
-    target: str, published: str, protocol: str, host_ip: str, place: VarPath, where: VarPath, text: Optional[str]
+    target: str, published: str, protocol: str, host_ip: str, path: VarPath, where: VarPath, text: Optional[str]
 ) -> Optional[Port]:
-    """``place`` is the port's own, ``where`` that of its address; ``text`` is what to show of it."""
-    inner = _range(target, "target", place, text)
+    """``path`` is the port's own, ``where`` that of its address; ``text`` is what to show of it."""
+    inner = _range(target, "target", path, text)
     if inner is not None and not published:
-        place.wrong(_EPHEMERAL, f"Write one, {_example(target, protocol, text)}.", text)
+        path.wrong(_EPHEMERAL, f"Write one, {_example(target, protocol, text)}.", text)
         inner = None
-    outer = _range(published, "published", place, text) if published else None
+    outer = _range(published, "published", path, text) if published else None
     address = _binding(host_ip, where, text) if host_ip else None
-    if inner is None or outer is None or (host_ip and address is None) or not _equal(inner, outer, place, text):
+    if inner is None or outer is None or (host_ip and address is None) or not _equal(inner, outer, path, text):
         return None
-    return Port(inner, outer, protocol, address, path=place.path)
+    return Port(inner, outer, protocol, address, path=path.path)
 
 
 def _example(target: str, protocol: str, text: Optional[str]) -> str:
@@ -101,24 +101,24 @@ def _example(target: str, protocol: str, text: Optional[str]) -> str:
     return f'like "{published}:{target}{"" if protocol == "tcp" else "/" + protocol}"'
 
 
-def _range(text: str, noun: str, place: VarPath, whole: Optional[str]) -> Optional[Range]:
+def _range(text: str, noun: str, path: VarPath, whole: Optional[str]) -> Optional[Range]:
     match = _RANGE.fullmatch(text)
     value = text if whole is None else whole
     if not match:
         example = "Write `target: 80`." if whole is None else 'Write for example "8080:80".'
-        place.wrong(f"The {noun} port is not a port or a range of ports.", example, value)
+        path.wrong(f"The {noun} port is not a port or a range of ports.", example, value)
         return None
     first, last = int(match[1]), int(match[2] or match[1])
     if not (1 <= first <= 65535 and 1 <= last <= 65535):
-        place.wrong("Ports are numbers from 1 to 65535.", "Choose another one.", value)
+        path.wrong("Ports are numbers from 1 to 65535.", "Choose another one.", value)
         return None
     if first > last:
-        place.wrong("The range ends before it begins.", f"Write `{last}-{first}`.", value)
+        path.wrong("The range ends before it begins.", f"Write `{last}-{first}`.", value)
         return None
     return first, last
 
 
-def _equal(target: Range, published: Range, place: VarPath, text: Optional[str]) -> bool:
+def _equal(target: Range, published: Range, path: VarPath, text: Optional[str]) -> bool:
     inside, outside = target[1] - target[0], published[1] - published[0]
     if inside == outside:
         return True
@@ -129,27 +129,27 @@ def _equal(target: Range, published: Range, place: VarPath, text: Optional[str])
         ports = f"{outside + 1} published port{'s' if outside else ''}"
         problem = f"{ports} cannot lead to {inside + 1} targets: each port leads to one."
         remedy = f"Publish {published[0]}-{published[0] + inside}."
-    place.wrong(problem, remedy, text)
+    path.wrong(problem, remedy, text)
     return False
 
 
-def _binding(text: str, place: VarPath, whole: Optional[str]) -> Optional[str]:
+def _binding(text: str, path: VarPath, whole: Optional[str]) -> Optional[str]:
     """The address of the host that a port is published at."""
-    address = _parse(text, place, whole)
+    address = _parse(text, path, whole)
     if address is None:
         return None
     reason = why_no_binding(address)
     if reason:
-        place.wrong(reason, "Write an address of the host, `127.0.0.1`, or none for all addresses.", whole or text)
+        path.wrong(reason, "Write an address of the host, `127.0.0.1`, or none for all addresses.", whole or text)
         return None
     return str(address)
 
 
-def _parse(text: str, place: VarPath, whole: Optional[str]) -> Optional[Address]:
-    notes: list[Any] = []
-    address = read_address(text, VarPath("", notes), 0)
+def _parse(text: str, path: VarPath, whole: Optional[str]) -> Optional[Address]:
+    errors: list[Any] = []
+    address = read_address(text, VarPath("", errors), 0)
     if address is None:
-        place.wrong(
+        path.wrong(
             f"`{text[:45]}` is not an address of the host.",
             'Write it like "10.1.1.1:8080:80" or "[fd00::1]:8080:80".' if whole else "Write it like `10.1.1.1`.",
             whole or text,

@@ -39,7 +39,7 @@ class _Ways:
     families: frozenset[int]
 
 
-def check_ports(sandboxes: Sequence[Sandbox], network: Lookup, notes: list[ValidationError]) -> None:
+def check_ports(sandboxes: Sequence[Sandbox], network: Lookup, errors: list[ValidationError]) -> None:
     """Note ports that cannot be published, or lead to two sandboxes; ``network`` gives None for what is broken."""
     claims: dict[tuple[int, str], list[_Claim]] = {}
     for sandbox in sandboxes:
@@ -52,14 +52,14 @@ def check_ports(sandboxes: Sequence[Sandbox], network: Lookup, notes: list[Valid
         ways = _ways(members)
         if not ways.families:
             problem, remedy = _why_none(sandbox, members)
-            (VarPath(sandbox.path, notes) / "ports").wrong(problem, remedy)
+            (VarPath(sandbox.path, errors) / "ports").wrong(problem, remedy)
             continue
         for port in sandbox.ports:
-            _check_family(port, ways, notes)
+            _check_family(port, ways, errors)
             for family, address in _bindings(port, ways):
                 claim = _Claim(port.published, address, sandbox, port)
                 claims.setdefault((family, port.protocol), []).append(claim)
-    _check_claims(claims, notes)
+    _check_claims(claims, errors)
 
 
 def _ways(members: Sequence[Member]) -> _Ways:
@@ -130,11 +130,11 @@ def _why_not(network: Network) -> str:
     return "does not supply the default route" if network.firewall else "has `firewall: none`"
 
 
-def _check_family(port: Port, ways: _Ways, notes: list[ValidationError]) -> None:
+def _check_family(port: Port, ways: _Ways, errors: list[ValidationError]) -> None:
     if port.host_ip is None or family_of(port.host_ip) in ways.families:
         return
     family = family_of(port.host_ip)
-    VarPath(port.path, notes).wrong(
+    VarPath(port.path, errors).wrong(
         f"The sandbox has no network that publishes ports for IPv{family}.",
         f"Write an IPv{10 - family} address of the host, or none, or give one of its networks IPv{family}.",
         port.host_ip,
@@ -161,7 +161,7 @@ def binding(port: Port, network: Network, family: int) -> tuple[bool, Optional[s
     return True, None if said in ("", "0.0.0.0", "::") else said
 
 
-def _check_claims(claims: dict[tuple[int, str], list[_Claim]], notes: list[ValidationError]) -> None:
+def _check_claims(claims: dict[tuple[int, str], list[_Claim]], errors: list[ValidationError]) -> None:
     """In order of port, a range overlaps one before if it begins no later than the farthest of those ended."""
     seen = set()
     for group in claims.values():
@@ -172,7 +172,7 @@ def _check_claims(claims: dict[tuple[int, str], list[_Claim]], notes: list[Valid
             other = next((item for item in rivals if item and item.ports[1] >= claim.ports[0]), None)
             if other is not None and (claim.port.path, other.port.path) not in seen:
                 seen.add((claim.port.path, other.port.path))
-                _clash(claim, other, notes)
+                _clash(claim, other, errors)
             if widest is None or claim.ports[1] > widest.ports[1]:
                 widest = claim
             before = farthest.get(claim.address)
@@ -180,10 +180,10 @@ def _check_claims(claims: dict[tuple[int, str], list[_Claim]], notes: list[Valid
                 farthest[claim.address] = claim
 
 
-def _clash(claim: _Claim, other: _Claim, notes: list[ValidationError]) -> None:
+def _clash(claim: _Claim, other: _Claim, errors: list[ValidationError]) -> None:
     first, last = claim.ports[0], min(claim.ports[1], other.ports[1])
     ports = f"Port {first}" if first == last else f"Ports {first}-{last}"
-    VarPath(claim.port.path, notes).wrong(
+    VarPath(claim.port.path, errors).wrong(
         f"{ports}/{claim.port.protocol} of the host lead{'s' if first == last else ''} to the sandbox "
         f"`{other.sandbox.name}` ({other.port.path}) already.",
         "Publish another port, or each at an address of its own.",

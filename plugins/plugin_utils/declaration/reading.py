@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""The declaration's front door: the ``cnm_`` variables of all hosts → `Topology`, or every mistake in them.
+"""The declaration's front door: the ``cnm_`` variables of all hosts → `Topology`, or every error in them.
 
 Most hosts of a fleet say the same thing, so each distinct entry is read once and what came of it is shared.
 """
@@ -48,9 +48,9 @@ def read_topology(
         for host in sorted(variables)
     ]
     drafts = _with_ingress(drafts)
-    mistakes = gather([*reader.found, *check(drafts), *check_services(drafts)])
-    if mistakes:
-        raise DeclarationError(mistakes)
+    errors = gather([*reader.found, *check(drafts), *check_services(drafts)])
+    if errors:
+        raise DeclarationError(errors)
     if not reader.declared:
         raise NothingDeclared(variables)
     return Topology(hosts=tuple(draft.host for draft in drafts))
@@ -94,11 +94,11 @@ class _Reading:
 
     result: Union[Network, Sandbox, Service, None]
     sound: bool
-    mistakes: tuple[ValidationError, ...]
+    errors: tuple[ValidationError, ...]
 
 
 class _Reader:
-    """Reads host after host; collects ``found`` as (host, mistake), and whether anything is ``declared`` at all."""
+    """Reads host after host; collects ``found`` as (host, error), and whether anything is ``declared`` at all."""
 
     def __init__(
         self,
@@ -116,17 +116,17 @@ class _Reader:
 
     def host(self, name: str, variables: Mapping[str, Any]) -> Draft:
         """Read one host's variables."""
-        notes: list[ValidationError] = []
+        errors: list[ValidationError] = []
         module_state = self._alone.get(name, ModuleState())
-        entries = _with_module_state(self._entries(variables, notes), module_state)
-        settings = _settings(variables, notes)
+        entries = _with_module_state(self._entries(variables, errors), module_state)
+        settings = _settings(variables, errors)
         readings = {
             kind: {key: self._entry(kind, key, variable, raw) for key, (variable, raw) in entries[kind].items()}
             for kind in ENTRIES
         }
         for reading in (reading for group in readings.values() for reading in group.values()):
-            notes.extend(reading.mistakes)
-        self.found.extend((name, mistake) for mistake in notes)
+            errors.extend(reading.errors)
+        self.found.extend((name, error) for error in errors)
         networks = readings["cnm_networks"]
         sandboxes = tuple(
             replace(reading.result, host=name)
@@ -151,7 +151,7 @@ class _Reader:
         return Draft(host, frozenset({*networks, *found}), broken)
 
     def _entries(
-        self, variables: Mapping[str, Any], notes: list[ValidationError]
+        self, variables: Mapping[str, Any], errors: list[ValidationError]
     ) -> dict[str, dict[str, tuple[str, Any]]]:
         """``cnm_networks`` and all ``cnm_networks_SUFFIX``, and so on → {kind: {name: (variable, raw value)}}."""
         merged: dict[str, dict[str, tuple[str, Any]]] = {kind: {} for kind in ENTRIES}
@@ -162,16 +162,16 @@ class _Reader:
                 continue
             self.declared = True
             if not isinstance(value, Mapping):
-                VarPath(variable, notes).wrong(
+                VarPath(variable, errors).wrong(
                     f"This must be a mapping whose keys are names of {kind.removeprefix(_PREFIX)}.",
                     f"Write `{variable}: {{}}` for none.",
                     value,
                 )
                 continue
             for raw_key, entry in value.items():
-                key = plain_key(raw_key, VarPath(variable, notes))
+                key = plain_key(raw_key, VarPath(variable, errors))
                 if key in merged[kind]:
-                    (VarPath(variable, notes) / key).wrong(
+                    (VarPath(variable, errors) / key).wrong(
                         f"`{key[:63]}` is declared in {merged[kind][key][0]} and in {variable}.",
                         "Keep one of them, or rename one.",
                     )
@@ -180,34 +180,34 @@ class _Reader:
         return merged
 
     def _entry(self, kind: str, key: str, variable: str, raw: Any) -> _Reading:
-        notes: list[ValidationError] = []
-        place = VarPath(variable, notes) / key if kind_of(variable) else VarPath(variable, notes)
-        value = plain({} if raw is None else raw, place)
-        if notes:
-            return self._read(kind, key, value, place)
+        errors: list[ValidationError] = []
+        path = VarPath(variable, errors) / key if kind_of(variable) else VarPath(variable, errors)
+        value = plain({} if raw is None else raw, path)
+        if errors:
+            return self._read(kind, key, value, path)
         said = json.dumps(value)
         identity = (kind, variable, key, said)
         if identity not in self._readings:
-            self._readings[identity] = self._read(kind, key, value, place, (kind, said) in self._fitting)
-            if not self._readings[identity].mistakes:
+            self._readings[identity] = self._read(kind, key, value, path, (kind, said) in self._fitting)
+            if not self._readings[identity].errors:
                 self._fitting.add((kind, said))
         return self._readings[identity]
 
-    def _read(self, kind: str, key: str, raw: Any, place: VarPath, fits: bool = False) -> _Reading:
-        value = raw if fits else fit(raw, ENTRIES[kind], place)
+    def _read(self, kind: str, key: str, raw: Any, path: VarPath, fits: bool = False) -> _Reading:
+        value = raw if fits else fit(raw, ENTRIES[kind], path)
         if value is None:
-            return _Reading(None, False, tuple(place.notes))
+            return _Reading(None, False, tuple(path.errors))
         result: Union[Network, Sandbox, Service, None] = None
         if kind == "cnm_networks":
-            result = read_network(key, value, place)
+            result = read_network(key, value, path)
         elif kind == "cnm_sandboxes":
-            result = read_sandbox(key, value, place)
+            result = read_sandbox(key, value, path)
         else:
-            result = self._placed(read_service(key, value, place))
-            self._check_placement(value, place)
-        sound = not any(_within(note.path, (place / key).path) for note in place.notes for key in _ADDRESSING)
-        unsupported.refuse(kind, value, place)
-        return _Reading(result, sound, tuple(place.notes))
+            result = self._placed(read_service(key, value, path))
+            self._check_placement(value, path)
+        sound = not any(_within(note.path, (path / key).path) for note in path.errors for key in _ADDRESSING)
+        unsupported.refuse(kind, value, path)
+        return _Reading(result, sound, tuple(path.errors))
 
     def _placed(self, service: Service) -> Service:
         """The service with hosts in place of the groups it names."""
@@ -216,11 +216,11 @@ class _Reader:
         named = [host for name in service.placement for host in self._groups.get(name, (name,))]
         return replace(service, placement=tuple(sorted(set(named))))
 
-    def _check_placement(self, service: Mapping[str, Any], place: VarPath) -> None:
+    def _check_placement(self, service: Mapping[str, Any], path: VarPath) -> None:
         hosts = ((service.get("deploy") or {}).get("placement") or {}).get("hosts") or ()
         for index, name in enumerate(hosts):
             if self._places is not None and name is not None and name not in self._places:
-                (place / "deploy" / "placement" / "hosts" / index).wrong(
+                (path / "deploy" / "placement" / "hosts" / index).wrong(
                     "There is no such host or group in the topology.",
                     did_you_mean(name, self._places, "Name hosts or groups of the inventory."),
                     name,
@@ -242,22 +242,22 @@ def _with_module_state(
     return result
 
 
-def _settings(variables: Mapping[str, Any], notes: list[ValidationError]) -> Settings:
+def _settings(variables: Mapping[str, Any], errors: list[ValidationError]) -> Settings:
     """Read the settings among the variables; a ``cnm_`` variable that nobody knows is noted."""
     known: dict[str, Any] = SETTINGS["properties"]
-    place = VarPath("", notes)
+    path = VarPath("", errors)
     raw = {}
     for variable in sorted(variables):
         if variable in known:
             raw[variable] = variables[variable]
         elif variable.startswith(_PREFIX) and kind_of(variable) is None:
-            (place / variable).wrong(
+            (path / variable).wrong(
                 "There is no such variable.",
                 did_you_mean(variable, (*known, *ENTRIES), "Names that begin with cnm_ are the collection's own."),
             )
-    value = fit({variable: plain(item, place / variable) for variable, item in raw.items()}, SETTINGS, place)
-    unsupported.refuse("settings", value, place)
-    return read_settings(value, place)
+    value = fit({variable: plain(item, path / variable) for variable, item in raw.items()}, SETTINGS, path)
+    unsupported.refuse("settings", value, path)
+    return read_settings(value, path)
 
 
 def _within(path: str, above: str) -> bool:

@@ -14,81 +14,81 @@ from .families import family_of
 from .topology import Endpoint, Network, StaticRoute
 
 
-def read_routes(value: Any, place: VarPath) -> tuple[StaticRoute, ...]:
-    """A list of mappings with destination and gateway, sorted; every mistake is noted at its place."""
+def read_routes(value: Any, path: VarPath) -> tuple[StaticRoute, ...]:
+    """A list of mappings with destination and gateway, sorted; every error is noted at its place."""
     found: dict[str, StaticRoute] = {}
     for index, item in enumerate(value or ()):
-        route = None if item is None else _route(item, place / index)
+        route = None if item is None else _route(item, path / index)
         if route is None:
             continue
         if route.destination in found:
-            (place / index / "destination").wrong(
+            (path / index / "destination").wrong(
                 "The list has a route to it already.", "Leave one of them out.", route.destination
             )
         found.setdefault(route.destination, route)
     return tuple(sorted(found.values(), key=lambda route: route.destination))
 
 
-def _route(item: Mapping[str, Any], place: VarPath) -> Optional[StaticRoute]:
+def _route(item: Mapping[str, Any], path: VarPath) -> Optional[StaticRoute]:
     for key, example in (("destination", "10.9.0.0/16"), ("gateway", "10.0.0.254")):
         if item.get(key) is None:
-            place.wrong(f"The route has no {key}.", f"Write for example `{key}: {example}`.")
+            path.wrong(f"The route has no {key}.", f"Write for example `{key}: {example}`.")
     if item.get("destination") is None or item.get("gateway") is None:
         return None
-    destination = _destination(item["destination"], place / "destination")
-    gateway = read_address(item["gateway"], place / "gateway", destination.version if destination else 0)
+    destination = _destination(item["destination"], path / "destination")
+    gateway = read_address(item["gateway"], path / "gateway", destination.version if destination else 0)
     if destination is None or gateway is None:
         return None
     return StaticRoute(str(destination), str(gateway))
 
 
-def _destination(text: str, place: VarPath) -> Optional[Subnet]:
+def _destination(text: str, path: VarPath) -> Optional[Subnet]:
     if text == "default" or text.endswith("/0"):
-        place.wrong(
+        path.wrong(
             "The default route is not a static one.",
             "Choose its network with `gw_priority`, or its gateway with the aux address DefaultGatewayIPv4 or "
             "DefaultGatewayIPv6 of the subnet.",
             text,
         )
         return None
-    prefix = read_prefix(text, place)
+    prefix = read_prefix(text, path)
     reason = why_unusable(prefix) if prefix else ""
     if reason:
-        place.wrong(f"No route leads there: {reason}.", "Write a prefix like `10.9.0.0/16`.", text)
+        path.wrong(f"No route leads there: {reason}.", "Write a prefix like `10.9.0.0/16`.", text)
         return None
     return prefix
 
 
-def check_routes(network: Network, place: VarPath) -> None:
+def check_routes(network: Network, path: VarPath) -> None:
     """Note routes of a network that it cannot have."""
     for route in network.routes:
-        _check(route, network, place)
+        _check(route, network, path)
 
 
-def check_endpoint(endpoint: Endpoint, network: Network, place: VarPath) -> None:
+def check_endpoint(endpoint: Endpoint, network: Network, path: VarPath) -> None:
     """Note routes of an endpoint that its network cannot have."""
     for route in endpoint.routes:
-        _check(route, network, place)
+        _check(route, network, path)
         if route.gateway in _own(endpoint):
-            place.wrong("The gateway is the sandbox's own address.", "Leave the route out.", route.gateway)
+            path.wrong("The gateway is the sandbox's own address.", "Leave the route out.", route.gateway)
 
 
-def _check(route: StaticRoute, network: Network, place: VarPath) -> None:
+def _check(route: StaticRoute, network: Network, path: VarPath) -> None:
     family = family_of(route.gateway)
     if not network.has(family):
-        place.wrong(f"The network `{network.name}` has no IPv{family}.", "Leave the route out.", route.destination)
+        path.wrong(f"The network `{network.name}` has no IPv{family}.", "Leave the route out.", route.destination)
         return
     subnets = [network_of(config.subnet) for config in network.ipam if config.family == family]
     own = _own_subnet(route, subnets)
     if own is not None:
-        place.wrong(
+        path.wrong(
             f"The route lies in the network's own subnet {own}, where no gateway is needed.",
             "Leave it out.",
             route.destination,
         )
     problem = _why_no_gateway(ip_address(route.gateway), subnets)
     if problem:
-        place.wrong(problem, "Write the address of a router that is on the network.", route.gateway)
+        path.wrong(problem, "Write the address of a router that is on the network.", route.gateway)
 
 
 def off_link(routes: Sequence[StaticRoute], chosen: Sequence[str]) -> Iterator[str]:
@@ -115,22 +115,22 @@ def _why_no_gateway(gateway: Address, subnets: Sequence[Subnet]) -> str:
     return "" if "" in problems else problems[0]
 
 
-def check_together(endpoints: Sequence[tuple[Endpoint, Network]], notes: list[ValidationError]) -> None:
+def check_together(endpoints: Sequence[tuple[Endpoint, Network]], errors: list[ValidationError]) -> None:
     """Note routes of one sandbox's endpoints that stand in each other's way."""
     seen: dict[str, str] = {}
     subnets = [(network_of(config.subnet), network) for _endpoint, network in endpoints for config in network.ipam]
     for endpoint, network in endpoints:
-        place = VarPath(endpoint.path, notes)
+        path = VarPath(endpoint.path, errors)
         for destination in sorted(_effective(endpoint, network)):
             prefix = network_of(destination)
             other = next((net for subnet, net in subnets if net is not network and within(prefix, subnet)), None)
             if destination in seen:
-                place.wrong(
+                path.wrong(
                     f"The sandbox has a route to {destination} by the network `{seen[destination]}` already.",
                     "Leave one of the two routes out.",
                 )
             elif other is not None:
-                place.wrong(
+                path.wrong(
                     f"The route to {destination} by this network is one to the network `{other.name}`, which the "
                     "sandbox is on.",
                     "Leave the route out, or the network.",

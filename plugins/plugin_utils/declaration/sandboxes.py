@@ -26,87 +26,87 @@ ENDPOINT_OPTIONS = (_IFNAME, SYSCTLS)
 _MODES = ((Endpoint("host"),), (Endpoint("none"),))
 
 
-def read_sandbox(key: str, value: Mapping[str, Any], place: VarPath) -> Sandbox:
-    """Read what a sandbox says; every mistake is noted at its place.
+def read_sandbox(key: str, value: Mapping[str, Any], path: VarPath) -> Sandbox:
+    """Read what a sandbox says; every error is noted at its place.
 
     ``networks: [host]`` and ``networks: [none]`` are the ``network_mode`` of that name; with neither it is on the
     predefined network ``bridge``, as with ``network_mode: bridge``.
     """
-    name(key, OBJECT, place)
+    name(key, OBJECT, path)
     mode = value.get("network_mode")
     if mode and value.get("networks"):
-        (place / "network_mode").wrong("Both network_mode and networks are given.", "Keep one of them.", mode)
-    endpoints = _endpoints(value.get("networks"), place / "networks")
+        (path / "network_mode").wrong("Both network_mode and networks are given.", "Keep one of them.", mode)
+    endpoints = _endpoints(value.get("networks"), path / "networks")
     if endpoints in _MODES:
         mode, endpoints = endpoints[0].network, ()
     if mode in (None, "bridge"):
-        mode, endpoints = None, endpoints or (Endpoint("bridge", path=place.path),)
-    namespace = read_namespace(value.get("namespace"), place / "namespace")
+        mode, endpoints = None, endpoints or (Endpoint("bridge", path=path.path),)
+    namespace = read_namespace(value.get("namespace"), path / "namespace")
     if namespace.owner and mode == "host":
-        (place / "namespace").wrong(
+        (path / "namespace").wrong(
             "A sandbox with network_mode host has no namespace.", "Keep one of them.", value["namespace"]
         )
     hostname = value.get("hostname")
-    dns = place / "dns"
+    dns = path / "dns"
     return Sandbox(
         name=key,
         host="",
         endpoints=endpoints,
         network_mode=mode,
         namespace=namespace,
-        hostname=name(hostname, HOSTNAME, place / "hostname") if hostname is not None else None,
+        hostname=name(hostname, HOSTNAME, path / "hostname") if hostname is not None else None,
         dns=tuple(_resolvers(value.get("dns"), dns)),
-        dns_search=_names(value.get("dns_search"), SEARCH_DOMAIN, place / "dns_search"),
-        dns_opt=_names(value.get("dns_opt"), RESOLVER_OPTION, place / "dns_opt"),
-        extra_hosts=_extra_hosts(value.get("extra_hosts"), place / "extra_hosts"),
-        sysctls=read_sysctls(value.get("sysctls"), place / "sysctls"),
-        ports=tuple(read_ports(value.get("ports"), place / "ports")),
-        path=place.path,
+        dns_search=_names(value.get("dns_search"), SEARCH_DOMAIN, path / "dns_search"),
+        dns_opt=_names(value.get("dns_opt"), RESOLVER_OPTION, path / "dns_opt"),
+        extra_hosts=_extra_hosts(value.get("extra_hosts"), path / "extra_hosts"),
+        sysctls=read_sysctls(value.get("sysctls"), path / "sysctls"),
+        ports=tuple(read_ports(value.get("ports"), path / "ports")),
+        path=path.path,
     )
 
 
-def _endpoints(networks: Any, place: VarPath) -> tuple[Endpoint, ...]:
+def _endpoints(networks: Any, path: VarPath) -> tuple[Endpoint, ...]:
     if isinstance(networks, Mapping):
-        return tuple(_endpoint(key, options or {}, place / key) for key, options in networks.items())
+        return tuple(_endpoint(key, options or {}, path / key) for key, options in networks.items())
     found: dict[str, Endpoint] = {}
     for index, key in texts(networks):
         if key in found:
-            (place / index if index is not None else place).wrong(
+            (path / index if index is not None else path).wrong(
                 "The network stands in the list twice; a sandbox is on a network once.", "Leave one of them out.", key
             )
         else:
-            found[key] = Endpoint(key, path=at(place, index).path)
+            found[key] = Endpoint(key, path=at(path, index).path)
     return tuple(found.values())
 
 
-def _endpoint(network: str, options: Mapping[str, Any], place: VarPath) -> Endpoint:
+def _endpoint(network: str, options: Mapping[str, Any], path: VarPath) -> Endpoint:
     mac, link = options.get("mac_address"), options.get("interface_name")
     if network == "bridge":
-        options = _of_the_predefined(options, place)
-    driver_opts = dict(pairs(options.get("driver_opts"), place / "driver_opts"))
+        options = _of_the_predefined(options, path)
+    driver_opts = dict(pairs(options.get("driver_opts"), path / "driver_opts"))
     ifname, sysctls = driver_opts.pop(_IFNAME, ""), driver_opts.pop(SYSCTLS, "")
     if link is not None:
-        link = name(link, LINK, place / "interface_name")
+        link = name(link, LINK, path / "interface_name")
     return Endpoint(
         network=network,
-        ipv4_address=_address(options, 4, place),
-        ipv6_address=_address(options, 6, place),
-        mac_address=read_mac(mac, place / "mac_address") if mac is not None else None,
-        aliases=_names(options.get("aliases"), DNS_NAME, place / "aliases"),
-        interface_name=_link(link, ifname, place / "driver_opts" / _IFNAME),
+        ipv4_address=_address(options, 4, path),
+        ipv6_address=_address(options, 6, path),
+        mac_address=read_mac(mac, path / "mac_address") if mac is not None else None,
+        aliases=_names(options.get("aliases"), DNS_NAME, path / "aliases"),
+        interface_name=_link(link, ifname, path / "driver_opts" / _IFNAME),
         gw_priority=int(options.get("gw_priority") or 0),
         driver_opts=tuple(sorted(driver_opts.items())),
-        routes=read_routes(options.get("routes"), place / "routes"),
-        sysctls=read_link_sysctls(sysctls, place / "driver_opts" / SYSCTLS) if sysctls else (),
-        path=place.path,
+        routes=read_routes(options.get("routes"), path / "routes"),
+        sysctls=read_link_sysctls(sysctls, path / "driver_opts" / SYSCTLS) if sysctls else (),
+        path=path.path,
     )
 
 
-def _of_the_predefined(options: Mapping[str, Any], place: VarPath) -> Mapping[str, Any]:
+def _of_the_predefined(options: Mapping[str, Any], path: VarPath) -> Mapping[str, Any]:
     """The options without those that, as in Docker, only networks of one's own have."""
     for key in ("ipv4_address", "ipv6_address", "aliases"):
         if options.get(key):
-            (place / key).wrong(
+            (path / key).wrong(
                 "The predefined network `bridge` has neither fixed addresses nor aliases.",
                 "Declare a network of your own in cnm_networks, and use that.",
                 options[key],
@@ -115,34 +115,34 @@ def _of_the_predefined(options: Mapping[str, Any], place: VarPath) -> Mapping[st
     return options
 
 
-def _address(options: Mapping[str, Any], family: int, place: VarPath) -> Optional[str]:
+def _address(options: Mapping[str, Any], family: int, path: VarPath) -> Optional[str]:
     key = f"ipv{family}_address"
     text = options.get(key)
-    address = read_address(text, place / key, family) if text is not None else None
+    address = read_address(text, path / key, family) if text is not None else None
     return str(address) if address else None
 
 
-def _link(link: Optional[str], option: str, place: VarPath) -> Optional[str]:
+def _link(link: Optional[str], option: str, path: VarPath) -> Optional[str]:
     """The link's name, by its key or by the driver option of the same meaning."""
     if not option:
         return link
-    other = name(option, LINK, place)
+    other = name(option, LINK, path)
     if link and other and link != other:
-        place.wrong(f"The endpoint's interface_name is `{link}`.", "Leave the option out.", option)
+        path.wrong(f"The endpoint's interface_name is `{link}`.", "Leave the option out.", option)
     return link or other
 
 
-def _names(value: Any, rule: Rule, place: VarPath) -> tuple[str, ...]:
+def _names(value: Any, rule: Rule, path: VarPath) -> tuple[str, ...]:
     """Names in the order written, each once."""
-    checked = [name(text, rule, at(place, index)) for index, text in texts(value)]
+    checked = [name(text, rule, at(path, index)) for index, text in texts(value)]
     return tuple(dict.fromkeys(text for text in checked if text is not None))
 
 
-def _resolvers(value: Any, place: VarPath) -> Iterator[str]:
+def _resolvers(value: Any, path: VarPath) -> Iterator[str]:
     for index, text in texts(value):
-        address = read_address(text, at(place, index), 0)
+        address = read_address(text, at(path, index), 0)
         if str(address) == _OWN_RESOLVER:
-            at(place, index).wrong(
+            at(path, index).wrong(
                 f"{_OWN_RESOLVER} is the sandbox's own resolver, which would ask itself.",
                 "Write the resolver that it is to forward to, or leave dns out.",
                 text,
@@ -151,10 +151,10 @@ def _resolvers(value: Any, place: VarPath) -> Iterator[str]:
             yield str(address)
 
 
-def _extra_hosts(value: Any, place: VarPath) -> Pairs:
+def _extra_hosts(value: Any, path: VarPath) -> Pairs:
     """(name, address) pairs, sorted; a name with several addresses has several pairs."""
     found = set()
-    for host, text, spot in _host_entries(value, place):
+    for host, text, spot in _host_entries(value, path):
         known = name(host, DNS_NAME, spot)
         address = HOST_GATEWAY if text == HOST_GATEWAY else read_address(text, spot, 0)
         if known is not None and address is not None:
@@ -162,15 +162,15 @@ def _extra_hosts(value: Any, place: VarPath) -> Pairs:
     return tuple(sorted(found))
 
 
-def _host_entries(value: Any, place: VarPath) -> Iterator[tuple[str, str, VarPath]]:
+def _host_entries(value: Any, path: VarPath) -> Iterator[tuple[str, str, VarPath]]:
     """(name, address text, place) of both forms: a mapping, or a list of ``name=address`` and ``name:address``."""
     if isinstance(value, Mapping):
         for host, addresses in value.items():
             for index, text in texts(addresses):
-                yield host, text, at(place / host, index)
+                yield host, text, at(path / host, index)
         return
     for index, item in texts(value):
-        spot = at(place, index)
+        spot = at(path, index)
         host, address = split_host(item)
         if address is None:
             spot.wrong("There is no address in this entry.", "Write `name=address`.", item)

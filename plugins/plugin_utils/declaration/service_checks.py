@@ -35,12 +35,12 @@ class _Everywhere:
 
     @property
     def first(self) -> str:
-        """The host that mistakes of the whole service are told of."""
+        """The host that errors of the whole service are told of."""
         return self.drafts[0].host.name
 
 
 def check_services(drafts: Sequence[Draft]) -> Found:
-    """All mistakes of services that show only beside others, as (host, mistake)."""
+    """All errors of services that show only beside others, as (host, error)."""
     found: dict[str, list[tuple[Draft, Service]]] = {}
     for draft in drafts:
         for service in draft.host.services:
@@ -48,22 +48,22 @@ def check_services(drafts: Sequence[Draft]) -> Found:
     for name, pairs in sorted(found.items()):
         yield from _same_everywhere(name, pairs)
         whole = _Everywhere(pairs[0][1], tuple(draft for draft, _service in pairs))
-        notes: list[ValidationError] = []
-        _check_hosts(whole, [draft.host.name for draft in drafts], notes)
-        yield from ((whole.first, mistake) for mistake in notes)
+        errors: list[ValidationError] = []
+        _check_hosts(whole, [draft.host.name for draft in drafts], errors)
+        yield from ((whole.first, error) for error in errors)
         for draft in whole.drafts:
             if draft.host.name in whole.hosts:
-                yield from ((draft.host.name, mistake) for mistake in _networks(draft, whole.service))
+                yield from ((draft.host.name, error) for error in _networks(draft, whole.service))
     yield from _distinct_names(drafts, {name: pairs[0][1] for name, pairs in found.items()})
     services = [pairs[0][1] for _name, pairs in sorted(found.items())]
     yield from _distinct_addresses(drafts, services)
     if ingress_ports(services):
         yield from _one_ingress_mode(drafts)
     if any(draft.host.settings.ingress_mode == "local" for draft in drafts):
-        for service, mistake in _published_twice(services):
-            yield _declaring(drafts, service), mistake
-    for service, mistake in [*_named_like_tasks(services), *_distinct_ports(services)]:
-        yield _declaring(drafts, service), mistake
+        for service, error in _published_twice(services):
+            yield _declaring(drafts, service), error
+    for service, error in [*_named_like_tasks(services), *_distinct_ports(services)]:
+        yield _declaring(drafts, service), error
 
 
 def _published_twice(services: Sequence[Service]) -> Iterator[tuple[Service, ValidationError]]:
@@ -71,13 +71,11 @@ def _published_twice(services: Sequence[Service]) -> Iterator[tuple[Service, Val
     seen: list[tuple[str, Port]] = []
     for service in services:
         for port in (port for port in service.ports if port.mode == "ingress"):
-            for place, other in seen:
+            for path, other in seen:
                 apart = port.published[1] < other.published[0] or other.published[1] < port.published[0]
                 bound = port.host_ip and other.host_ip and port.host_ip != other.host_ip
                 if not apart and not bound and port.protocol == other.protocol:
-                    problem = (
-                        f"Port {port.published[0]}/{port.protocol} of every host is published already, by {place}."
-                    )
+                    problem = f"Port {port.published[0]}/{port.protocol} of every host is published already, by {path}."
                     yield service, ValidationError(port.path, problem, "Publish another port.")
                     break
             seen.append((port.path, port))
@@ -89,12 +87,12 @@ def _one_ingress_mode(drafts: Sequence[Draft]) -> Found:
         hosts.setdefault(draft.host.settings.ingress_mode, []).append(draft.host.name)
     if len(hosts) > 1:
         said = " and ".join(f"{mode} on {name_hosts(names)}" for mode, names in sorted(hosts.items()))
-        mistake = ValidationError(
+        error = ValidationError(
             "cnm_ingress_mode",
             f"Services publish ports on every host, so it must be the same on every host; it is {said}.",
             "Set it once, in the group_vars of all hosts of the topology.",
         )
-        yield from ((draft.host.name, mistake) for draft in drafts)
+        yield from ((draft.host.name, error) for draft in drafts)
 
 
 def _named_like_tasks(services: Sequence[Service]) -> Iterator[tuple[Service, ValidationError]]:
@@ -135,24 +133,24 @@ def _same_everywhere(name: str, pairs: Sequence[tuple[Draft, Service]]) -> Found
             hosts.setdefault(getattr(service, key), []).append(draft.host.name)
         if len(hosts) > 1:
             said = " and ".join(sorted(f"one thing on {name_hosts(names)}" for names in hosts.values()))
-            mistake = ValidationError(
+            error = ValidationError(
                 f"{pairs[0][1].path}.{key}",
                 f"The service `{name}` must say the same on every host; it says {said}.",
                 "Declare it once, in the group_vars of a group that has all these hosts.",
             )
-            yield from ((draft.host.name, mistake) for draft, _service in pairs)
+            yield from ((draft.host.name, error) for draft, _service in pairs)
 
 
-def _check_hosts(whole: _Everywhere, every: Sequence[str], notes: list[ValidationError]) -> None:
-    service, place = whole.service, VarPath(whole.service.path, notes)
+def _check_hosts(whole: _Everywhere, every: Sequence[str], errors: list[ValidationError]) -> None:
+    service, path = whole.service, VarPath(whole.service.path, errors)
     tasks = len(whole.hosts) if service.mode == "global" else service.replicas
     if not whole.hosts and service.replicas:
-        (place / "deploy" / "placement" / "hosts").wrong(
+        (path / "deploy" / "placement" / "hosts").wrong(
             "None of these hosts declares the service.",
             f"Name some of {name_hosts([d.host.name for d in whole.drafts])}.",
         )
     if any(port.mode == "host" for port in service.ports) and whole.hosts and tasks > len(whole.hosts):
-        (place / "ports").wrong(
+        (path / "ports").wrong(
             f"A port published with mode host leads to one task of a host, and {tasks} tasks are to be on "
             f"{len(whole.hosts)} host{'s' if len(whole.hosts) > 1 else ''}.",
             "Leave `mode: host` out, take fewer replicas, or more hosts.",
@@ -160,7 +158,7 @@ def _check_hosts(whole: _Everywhere, every: Sequence[str], notes: list[Validatio
     names = [task_name(service.name, number) for number in range(1, tasks + 1)]
     for index, name in enumerate(service.draining):
         if name not in every and task_number(service.name, name) is None:
-            (place / "deploy" / "draining" / index).wrong(
+            (path / "deploy" / "draining" / index).wrong(
                 "This is neither a task of the service nor a host.",
                 did_you_mean(name, [*names, *every], f"Write for example `{task_name(service.name, 1)}`."),
                 name,
@@ -169,26 +167,26 @@ def _check_hosts(whole: _Everywhere, every: Sequence[str], notes: list[Validatio
 
 def _networks(draft: Draft, service: Service) -> Iterator[ValidationError]:
     """The networks that tasks on a host would be on."""
-    notes: list[ValidationError] = []
+    errors: list[ValidationError] = []
     for item in service.networks:
-        network, place = draft.sound(item.network), VarPath(item.path, notes)
+        network, path = draft.sound(item.network), VarPath(item.path, errors)
         if item.network == INGRESS:
-            place.wrong(
+            path.wrong(
                 "This network is for what comes in by ports of every host; no service is on it by name.",
                 "Give the service a network of its own.",
             )
         elif item.network in _PLAIN:
-            place.wrong(
+            path.wrong(
                 "Services are on networks, and this is the name for a sandbox without any.",
                 "Name a network of the driver overlay or bridge.",
             )
         elif item.network not in draft.declared:
-            place.wrong(
+            path.wrong(
                 f"There is no network `{item.network[:63]}` on this host, which may have tasks of the service.",
                 did_you_mean(item.network, draft.declared, "Declare it for all hosts of the service's placement."),
             )
         elif network is not None and network.driver not in _BALANCED:
-            place.wrong(
+            path.wrong(
                 f"Services are on networks of the drivers overlay and bridge, and `{network.name}` is of the driver "
                 f"{network.driver}.",
                 "Use another network.",
@@ -199,8 +197,8 @@ def _networks(draft: Draft, service: Service) -> Iterator[ValidationError]:
                 told: list[ValidationError] = []
                 fits(endpoint, network, VarPath(item.path, told))
                 spot = f"{item.path}.ipv4_addresses[{number}]"
-                notes += [ValidationError(spot, each.problem, each.remedy, each.hosts, each.value) for each in told]
-    yield from notes
+                errors += [ValidationError(spot, each.problem, each.remedy, each.hosts, each.value) for each in told]
+    yield from errors
 
 
 def _distinct_names(drafts: Sequence[Draft], services: dict[str, Service]) -> Found:
@@ -239,9 +237,9 @@ def _distinct_addresses(drafts: Sequence[Draft], services: Sequence[Service]) ->
             if endpoint.network == network
         ]
         paths = {endpoint.path for _host, _sandbox, endpoint in tasks}
-        for host, mistake in distinct_claims([*others, *tasks]):
-            if any(mistake.path.startswith(path) for path in paths):
-                yield host, mistake
+        for host, error in distinct_claims([*others, *tasks]):
+            if any(error.path.startswith(path) for path in paths):
+                yield host, error
 
 
 def _declaring(drafts: Sequence[Draft], service: Service) -> str:

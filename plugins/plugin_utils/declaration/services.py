@@ -24,19 +24,19 @@ SERVICE = Rule(
 )
 
 
-def read_service(key: str, value: Mapping[str, Any], place: VarPath) -> Service:
-    """Read what a service says; every mistake is noted at its place."""
-    if name(key, SERVICE, place) is not None:
-        name(key, HOSTNAME, place)
-    deploy, spot = value.get("deploy") or {}, place / "deploy"
+def read_service(key: str, value: Mapping[str, Any], path: VarPath) -> Service:
+    """Read what a service says; every error is noted at its place."""
+    if name(key, SERVICE, path) is not None:
+        name(key, HOSTNAME, path)
+    deploy, spot = value.get("deploy") or {}, path / "deploy"
     mode = deploy.get("mode") or "replicated"
     if mode == "global" and deploy.get("replicas") is not None:
         (spot / "replicas").wrong(
             "A global service has one task on every host of its placement.", "Leave replicas out.", deploy["replicas"]
         )
-    networks = _networks(value.get("networks"), place / "networks")
+    networks = _networks(value.get("networks"), path / "networks")
     if not networks:
-        place.wrong("A service is on no network.", "Name at least one in `networks`.")
+        path.wrong("A service is on no network.", "Name at least one in `networks`.")
     replicas = 1 if deploy.get("replicas") is None else int(deploy["replicas"])
     placement = (deploy.get("placement") or {}).get("hosts")
     return Service(
@@ -49,9 +49,9 @@ def read_service(key: str, value: Mapping[str, Any], place: VarPath) -> Service:
         weights=_weights(deploy.get("weights") or {}, key, spot / "weights"),
         placement=tuple(text for _index, text in texts(placement)) if placement is not None else None,
         draining=tuple(text for _index, text in texts(deploy.get("draining"))),
-        ports=tuple(read_ports(value.get("ports"), place / "ports", service=True)),
-        namespace=read_task_namespace(value.get("namespace"), mode, replicas, place / "namespace"),
-        path=place.path,
+        ports=tuple(read_ports(value.get("ports"), path / "ports", service=True)),
+        namespace=read_task_namespace(value.get("namespace"), mode, replicas, path / "namespace"),
+        path=path.path,
     )
 
 
@@ -72,35 +72,33 @@ def task_number(service: str, task: str) -> Optional[int]:
     return int(number) if before == service and number.isascii() and number.isdigit() and int(number) > 0 else None
 
 
-def _networks(value: Any, place: VarPath) -> tuple[ServiceNetwork, ...]:
+def _networks(value: Any, path: VarPath) -> tuple[ServiceNetwork, ...]:
     if isinstance(value, Mapping):
-        return tuple(_network(key, options or {}, place / key) for key, options in value.items())
+        return tuple(_network(key, options or {}, path / key) for key, options in value.items())
     found: dict[str, ServiceNetwork] = {}
     for index, key in texts(value):
         if key in found:
-            at(place, index).wrong(
+            at(path, index).wrong(
                 "The network stands in the list twice; a task is on a network once.", "Leave one of them out.", key
             )
-        found.setdefault(key, ServiceNetwork(key, path=at(place, index).path))
+        found.setdefault(key, ServiceNetwork(key, path=at(path, index).path))
     return tuple(found.values())
 
 
-def _network(network: str, options: Mapping[str, Any], place: VarPath) -> ServiceNetwork:
-    aliases = [name(text, DNS_NAME, at(place / "aliases", index)) for index, text in texts(options.get("aliases"))]
+def _network(network: str, options: Mapping[str, Any], path: VarPath) -> ServiceNetwork:
+    aliases = [name(text, DNS_NAME, at(path / "aliases", index)) for index, text in texts(options.get("aliases"))]
     fixed = []
     for index, text in texts(options.get("ipv4_addresses")):
-        address = read_address(text, at(place / "ipv4_addresses", index), 4)
+        address = read_address(text, at(path / "ipv4_addresses", index), 4)
         if address is not None:
             fixed.append(str(address))
-    return ServiceNetwork(
-        network, tuple(dict.fromkeys(text for text in aliases if text)), tuple(fixed), path=place.path
-    )
+    return ServiceNetwork(network, tuple(dict.fromkeys(text for text in aliases if text)), tuple(fixed), path=path.path)
 
 
-def _weights(value: Mapping[str, Any], service: str, place: VarPath) -> tuple[tuple[str, int], ...]:
+def _weights(value: Mapping[str, Any], service: str, path: VarPath) -> tuple[tuple[str, int], ...]:
     for task in value:
         if task_number(service, task) is None:
-            (place / task).wrong(
+            (path / task).wrong(
                 f"This is no task of the service `{service}`.", f"Write for example `{task_name(service, 1)}`."
             )
     return tuple(sorted((task, int(weight)) for task, weight in value.items() if weight is not None))

@@ -25,37 +25,37 @@ SHORTEST_SECRET = 16
 _VNIS = re.compile(r"([0-9]{1,8})(?:\s*-\s*([0-9]{1,8}))?")
 
 
-def read_settings(value: Mapping[str, Any], place: VarPath) -> Settings:
-    """Read the settings; every mistake is noted at its variable."""
+def read_settings(value: Mapping[str, Any], path: VarPath) -> Settings:
+    """Read the settings; every error is noted at its variable."""
     defaults = Settings()
     project, underlay = value.get("cnm_project"), value.get("cnm_underlay_address")
-    address = read_address(underlay, place / "cnm_underlay_address", 0) if underlay is not None else None
-    pools = _pools(value.get("cnm_default_address_pools"), place / "cnm_default_address_pools")
+    address = read_address(underlay, path / "cnm_underlay_address", 0) if underlay is not None else None
+    pools = _pools(value.get("cnm_default_address_pools"), path / "cnm_default_address_pools")
     leases = value.get("cnm_leases")
     return Settings(
-        project=(name(project, PROJECT, place / "cnm_project") if project is not None else None) or defaults.project,
+        project=(name(project, PROJECT, path / "cnm_project") if project is not None else None) or defaults.project,
         underlay_address=str(address) if address else None,
         default_address_pools=pools,
-        overlay_pools=_overlay_pools(value.get("cnm_overlay_address_pool"), place / "cnm_overlay_address_pool"),
-        vni_range=_vnis(value.get("cnm_vni_range"), place / "cnm_vni_range") or defaults.vni_range,
-        data_path_port=_port(value.get("cnm_data_path_port"), place / "cnm_data_path_port") or defaults.data_path_port,
+        overlay_pools=_overlay_pools(value.get("cnm_overlay_address_pool"), path / "cnm_overlay_address_pool"),
+        vni_range=_vnis(value.get("cnm_vni_range"), path / "cnm_vni_range") or defaults.vni_range,
+        data_path_port=_port(value.get("cnm_data_path_port"), path / "cnm_data_path_port") or defaults.data_path_port,
         load_balancer=value.get("cnm_load_balancer") or defaults.load_balancer,
         ingress_mode=value.get("cnm_ingress_mode") or defaults.ingress_mode,
         flood=flag(value.get("cnm_flood"), False),
-        overlay_secret=_secret(value.get("cnm_overlay_secret"), place / "cnm_overlay_secret"),
+        overlay_secret=_secret(value.get("cnm_overlay_secret"), path / "cnm_overlay_secret"),
         key_epoch=int(value.get("cnm_overlay_key_epoch") or defaults.key_epoch),
-        leases=_leases(leases, place / "cnm_leases") if leases is not None else "",
+        leases=_leases(leases, path / "cnm_leases") if leases is not None else "",
         docker_user=flag(value.get("cnm_docker_user"), True),
     )
 
 
-def _pools(value: Any, place: VarPath) -> tuple[tuple[str, int], ...]:
+def _pools(value: Any, path: VarPath) -> tuple[tuple[str, int], ...]:
     """Docker's ``default-address-pools``: (base, size) pairs in the order written."""
     found: list[tuple[Subnet, int]] = []
     for index, pool in enumerate(value or ()):
         if pool is None:
             continue
-        spot = place / index
+        spot = path / index
         for key in ("base", "size"):
             if pool.get(key) is None:
                 spot.wrong(f"The pool has no {key}.", "Write for example `{base: 172.30.0.0/16, size: 24}`.")
@@ -80,35 +80,35 @@ def _pools(value: Any, place: VarPath) -> tuple[tuple[str, int], ...]:
     return tuple((str(base), size) for base, size in found)
 
 
-def _leases(url: str, place: VarPath) -> str:
+def _leases(url: str, path: VarPath) -> str:
     match = _URL.fullmatch(url)
     if not match:
-        place.wrong("This is not the URL of a lease store.", "Write `sqlite:///` and a path.", url)
+        path.wrong("This is not the URL of a lease store.", "Write `sqlite:///` and a path.", url)
         return ""
     store, rest = match.groups()
     if store not in LEASE_STORES:
         near = did_you_mean(store, LEASE_STORES, "Write `sqlite:///` and a path.")
-        place.wrong("There is no such lease store.", near, url)
+        path.wrong("There is no such lease store.", near, url)
     elif store == "sqlite" and not rest.startswith("/"):
-        place.wrong(
+        path.wrong(
             "A SQLite store is a file here: three slashes stand before its path, four if the path is absolute.",
             f"Write `sqlite:///{rest[:60]}`.",
             url,
         )
     elif store == "sqlite" and not url.isprintable():
-        place.wrong("The path has characters that can not be printed.", "Choose a plain path.", url)
+        path.wrong("The path has characters that can not be printed.", "Choose a plain path.", url)
     return url
 
 
-def _overlay_pools(value: Any, place: VarPath) -> tuple[tuple[str, int], ...]:
+def _overlay_pools(value: Any, path: VarPath) -> tuple[tuple[str, int], ...]:
     """As `_pools`; a text is one base, of which subnets of the usual size are cut."""
     if not isinstance(value, str):
-        return _pools(value, place)
-    base = read_subnet(value, place)
+        return _pools(value, path)
+    base = read_subnet(value, path)
     return ((str(base), max(OVERLAY_SIZE[base.version], base.prefixlen)),) if base else ()
 
 
-def _vnis(value: Any, place: VarPath) -> Optional[tuple[int, int]]:
+def _vnis(value: Any, path: VarPath) -> Optional[tuple[int, int]]:
     """The first VNI, ``first-last``, or a list of both."""
     if value is None:
         return None
@@ -122,7 +122,7 @@ def _vnis(value: Any, place: VarPath) -> Optional[tuple[int, int]]:
     )
     if right and numbers == sorted(numbers):
         return numbers[0], numbers[1] if len(numbers) == 2 else _LARGEST_VNI
-    place.wrong(
+    path.wrong(
         f"A range of VNIs is two numbers from 1 to {_LARGEST_VNI}, the smaller one first.",
         "Write for example `4096-65535`.",
         value,
@@ -130,13 +130,13 @@ def _vnis(value: Any, place: VarPath) -> Optional[tuple[int, int]]:
     return None
 
 
-def _port(value: Any, place: VarPath) -> Optional[int]:
+def _port(value: Any, path: VarPath) -> Optional[int]:
     if value is None:
         return None
     text = str(value)
     if text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= LARGEST_DATA_PATH_PORT:
         return int(text)
-    place.wrong(
+    path.wrong(
         f"This port is a number from 1 to {LARGEST_DATA_PATH_PORT}: encrypted networks take the one 10000 above it.",
         f"Write for example {DATA_PATH_PORT}.",
         value,
@@ -144,10 +144,10 @@ def _port(value: Any, place: VarPath) -> Optional[int]:
     return None
 
 
-def _secret(value: Any, place: VarPath) -> Optional[str]:
+def _secret(value: Any, path: VarPath) -> Optional[str]:
     """The secret, which is never shown."""
     if value is not None and len(str(value)) < SHORTEST_SECRET:
-        place.wrong(
+        path.wrong(
             f"The secret is too short to keep anything secret: {SHORTEST_SECRET} characters are the least.",
             "Make one, for example with `openssl rand -base64 32`, and keep it in a vault.",
         )

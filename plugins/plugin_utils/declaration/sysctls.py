@@ -20,13 +20,13 @@ OPTION = "com.docker.network.endpoint.sysctls"
 """The driver option of an endpoint that has sysctls of its link."""
 
 
-def read_sysctls(value: Any, place: VarPath) -> Pairs:
-    """Parameters of the sandbox's namespace as sorted (dotted name, value); every mistake is noted at its place."""
+def read_sysctls(value: Any, path: VarPath) -> Pairs:
+    """Parameters of the sandbox's namespace as sorted (dotted name, value); every error is noted at its place."""
     in_list = texts(value) if isinstance(value, list) else []
-    spots = {text.partition("=")[0]: at(place, index) for index, text in in_list}
+    spots = {text.partition("=")[0]: at(path, index) for index, text in in_list}
     found: dict[str, str] = {}
-    for key, text in pairs(value, place):
-        spot = spots.get(key, place / key)
+    for key, text in pairs(value, path):
+        spot = spots.get(key, path / key)
         name, content = _name(key, spot), _value(text, spot)
         if name in found:
             spot.wrong(f"The list has {name} already.", "Leave one of them out.", key)
@@ -35,23 +35,23 @@ def read_sysctls(value: Any, place: VarPath) -> Pairs:
     return tuple(sorted(found.items()))
 
 
-def _name(text: str, place: VarPath) -> Optional[str]:
+def _name(text: str, path: VarPath) -> Optional[str]:
     if not _NAME.fullmatch(text):
-        place.wrong(
+        path.wrong(
             "The name of a sysctl has letters, digits, `_` and `-` with dots between them.",
             "Write a name like `net.ipv4.ip_forward`.",
             text,
         )
         return None
     if re.split("[./]", text)[0] != "net":
-        place.wrong(
+        path.wrong(
             "Only sysctls whose names begin with net. belong to a network namespace; this one is the whole host's.",
             "Set it on the host, by other means, or leave it out.",
             text,
         )
         return None
     if _OF_A_LINK.fullmatch(text):
-        place.wrong(
+        path.wrong(
             "This sysctl is that of a link, which belongs to an endpoint.",
             f"Write it with IFNAME for the link in the option {OPTION} of the endpoint's driver_opts.",
             text,
@@ -59,46 +59,46 @@ def _name(text: str, place: VarPath) -> Optional[str]:
         return None
     name = text.replace("/", ".")
     if name == _EVERY_LINK:
-        place.wrong("Which links have IPv6 follows from their networks.", "Leave it out.", text)
+        path.wrong("Which links have IPv6 follows from their networks.", "Leave it out.", text)
         return None
     return name
 
 
-def _value(text: str, place: VarPath) -> Optional[str]:
+def _value(text: str, path: VarPath) -> Optional[str]:
     """The value with single spaces, as it is compared with the kernel's."""
     if text in ("true", "false"):
-        place.wrong("A sysctl is a number or text.", f"Write {int(text == 'true')}.", text)
+        path.wrong("A sysctl is a number or text.", f"Write {int(text == 'true')}.", text)
         return None
     if not text.strip() or not text.replace("\t", " ").isprintable() or len(text) > 1000:
-        place.wrong("There is no value in one line.", "Write a value like `1`.", text)
+        path.wrong("There is no value in one line.", "Write a value like `1`.", text)
         return None
     return " ".join(text.split())
 
 
-def read_link_sysctls(text: str, place: VarPath) -> Pairs:
+def read_link_sysctls(text: str, path: VarPath) -> Pairs:
     """Docker's comma list of ``net.ipv4.conf.IFNAME.log_martians=1`` as sorted (name with IFNAME, value)."""
     found: dict[str, str] = {}
     for part in text.split(","):
         key, _equals, said = part.strip().partition("=")
         match = _TEMPLATE.fullmatch(key)
         if not match:
-            place.wrong(
+            path.wrong(
                 f"`{key[:60]}` is not a sysctl of a link.",
                 "Write it like `net.ipv4.conf.IFNAME.log_martians=1`, with IFNAME for the link, and commas between "
                 "several.",
                 text,
             )
             continue
-        name, value = f"{match[1]}IFNAME{match[2]}", _value(said, place)
+        name, value = f"{match[1]}IFNAME{match[2]}", _value(said, path)
         if name in _OURS:
-            place.wrong(
+            path.wrong(
                 f"The collection sets {name.rpartition('.')[2]} of its links itself: it follows from the network's "
                 "IPv6.",
                 "Leave it out.",
                 text,
             )
         elif name in found:
-            place.wrong(f"`{name}` is there twice.", "Leave one of them out.", text)
+            path.wrong(f"`{name}` is there twice.", "Leave one of them out.", text)
         elif value is not None:
             found[name] = value
     return tuple(sorted(found.items()))

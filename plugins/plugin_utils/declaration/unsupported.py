@@ -76,30 +76,30 @@ ROWS = (
 # fmt: on
 
 
-def refuse(kind: str, entry: Mapping[str, Any], place: VarPath) -> None:
+def refuse(kind: str, entry: Mapping[str, Any], path: VarPath) -> None:
     """Note what of an entry of that kind (a declaration's name, or ``settings``) is not there yet."""
     for row in ROWS:
         if row.kind != kind:
             continue
-        for key, value, where in _walk(entry, row.where, place):
+        for key, value, where in _walk(entry, row.where, path):
             if row.refused(Spot(key, value, entry)):
                 where.wrong(row.problem, row.remedy, value)
 
 
-def _walk(value: Any, where: tuple[str, ...], place: VarPath, key: Any = "") -> Iterator[tuple[Any, Any, VarPath]]:
+def _walk(value: Any, where: tuple[str, ...], path: VarPath, key: Any = "") -> Iterator[tuple[Any, Any, VarPath]]:
     """(last key, value, place) of whatever stands at the end of the way; what is not there or None is passed over.
 
     A null behind a key of the user's own counts: ``networks: {bridge: }``.
     """
     if not where:
-        yield key, value, place
+        yield key, value, path
         return
     first, rest = where[0], where[1:]
     if isinstance(value, Mapping):
         for name in [name for name in value if first in ("*", name)]:
             if value[name] is not None or (first == "*" and not rest):
-                yield from _walk(value[name], rest, place / name, name)
+                yield from _walk(value[name], rest, path / name, name)
     elif isinstance(value, list) and first == "*":
         for index, item in enumerate(value):
             if item is not None:
-                yield from _walk(item, rest, place / index, index)
+                yield from _walk(item, rest, path / index, index)

@@ -4,7 +4,7 @@
 
 `plain` turns Ansible's tagged values into builtin ones, `fit` compares them with a schema.  Both note what is wrong
 and take it out (None in its stead), so that the readers behind them see types they can rely on and find the rest of
-the mistakes.
+the errors.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def did_you_mean(text: str, known: Iterable[str], otherwise: str = "") -> str:
     return f"Did you mean `{near}`?" if near else otherwise
 
 
-def plain(value: Any, place: VarPath, depth: int = 0) -> Any:
+def plain(value: Any, path: VarPath, depth: int = 0) -> Any:
     """The value in builtin types (dict with text keys, list, str, int, float, bool, None).
 
     What is none of these is noted and becomes None.
@@ -65,47 +65,47 @@ def plain(value: Any, place: VarPath, depth: int = 0) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return _plain_text(value, place)
+        return _plain_text(value, path)
     if isinstance(value, int):
-        return _plain_number(value, place)
+        return _plain_number(value, path)
     if isinstance(value, float):
         return float(value)
     if depth >= _DEEPEST and isinstance(value, (Mapping, list, tuple)):
-        place.wrong("This is nested too deeply.", "Nothing here has so many levels; is it a YAML anchor inside itself?")
+        path.wrong("This is nested too deeply.", "Nothing here has so many levels; is it a YAML anchor inside itself?")
         return None
     if isinstance(value, Mapping):
-        return {plain_key(key, place): plain(item, _below(place, key), depth + 1) for key, item in value.items()}
+        return {plain_key(key, path): plain(item, _below(path, key), depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(item, place / index, depth + 1) for index, item in enumerate(value)]
+        return [plain(item, path / index, depth + 1) for index, item in enumerate(value)]
     if isinstance(value, (set, frozenset)):
-        place.wrong("This is a YAML set.", "Write a list: one `- item` a line.")
+        path.wrong("This is a YAML set.", "Write a list: one `- item` a line.")
         return None
     kind = "a date" if isinstance(value, date) else f"a value of type {type(value).__name__}"
-    place.wrong(f"To YAML this is {kind}.", "Put it in quotes, so that it is text.")
+    path.wrong(f"To YAML this is {kind}.", "Put it in quotes, so that it is text.")
     return None
 
 
-def _plain_text(value: str, place: VarPath) -> Optional[str]:
+def _plain_text(value: str, path: VarPath) -> Optional[str]:
     text = str.__str__(value)
     if text.isascii():
         return text
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        place.wrong("This text is not valid Unicode.", "Write it with valid characters.", text)
+        path.wrong("This text is not valid Unicode.", "Write it with valid characters.", text)
         return None
     return text
 
 
-def _plain_number(value: int, place: VarPath) -> Optional[int]:
+def _plain_number(value: int, path: VarPath) -> Optional[int]:
     if abs(value) < _LARGEST:
         return int(value)
-    place.wrong("This number is too large.", "If it is meant as text, put it in quotes.")
+    path.wrong("This number is too large.", "If it is meant as text, put it in quotes.")
     return None
 
 
-def _below(place: VarPath, key: Any) -> VarPath:
-    return place / (key if isinstance(key, str) else show(key))
+def _below(path: VarPath, key: Any) -> VarPath:
+    return path / (key if isinstance(key, str) else show(key))
 
 
 def plain_name(value: str) -> str:
@@ -113,12 +113,12 @@ def plain_name(value: str) -> str:
     return str.__str__(value)
 
 
-def plain_key(key: Any, place: VarPath) -> str:
+def plain_key(key: Any, path: VarPath) -> str:
     """The key as text; a key that is not text is noted, and read as what it looks like."""
     if isinstance(key, str):
-        return _plain_text(key, place / key) or word(str.__str__(key))
+        return _plain_text(key, path / key) or word(str.__str__(key))
     text = show(key)
-    (place / text).wrong(
+    (path / text).wrong(
         f"To YAML this key is not text, but {_noun(key)}.", f'Put it in quotes as you mean it, like "{text}".'
     )
     return text
@@ -126,7 +126,7 @@ def plain_key(key: Any, place: VarPath) -> str:
 
 @dataclass(frozen=True)
 class _Flaw:
-    """What a schema error means to the person: ``drop`` is the key or index below the error's path to take out."""
+    """What a scheman error means to the person: ``drop`` is the key or index below the error's path to take out."""
 
     problem: str
     remedy: str = ""

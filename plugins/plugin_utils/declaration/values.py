@@ -28,9 +28,9 @@ def texts(value: Any) -> list[tuple[Optional[int], str]]:
     return [(index, item) for index, item in enumerate(value) if item is not None]
 
 
-def at(place: VarPath, index: Optional[int]) -> VarPath:
+def at(path: VarPath, index: Optional[int]) -> VarPath:
     """The place of an item that `texts` gave."""
-    return place if index is None else place / index
+    return path if index is None else path / index
 
 
 def scalar(value: Any) -> str:
@@ -38,7 +38,7 @@ def scalar(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def pairs(value: Any, place: VarPath) -> Pairs:
+def pairs(value: Any, path: VarPath) -> Pairs:
     """A mapping, or a list of ``name=value``, as sorted pairs; a name twice in a list is noted."""
     if isinstance(value, Mapping):
         return tuple(sorted((key, scalar(item)) for key, item in value.items() if item is not None))
@@ -46,6 +46,6 @@ def pairs(value: Any, place: VarPath) -> Pairs:
     for index, item in texts(value):
         key, _equals, content = item.partition("=")
         if key in found:
-            at(place, index).wrong(f"`{key[:60]}` stands in the list twice.", "Leave one of them out.")
+            at(path, index).wrong(f"`{key[:60]}` stands in the list twice.", "Leave one of them out.")
         found[key] = content
     return tuple(sorted(found.items()))

@@ -384,9 +384,9 @@ def with_link_names(module_state: ModuleState, model: Mapping[str, Any]) -> Modu
 
 
 def format_errors(error: DeclarationError, call: Call, known: Optional[HostModel]) -> str:
-    """The mistakes, a line each, by the names of the module's own options."""
+    """The errors, a line each, by the names of the module's own options."""
     before = _prefix(call, known)
-    return "\n".join(_line(mistake, before, call) for mistake in error.mistakes)
+    return "\n".join(_line(item, before, call) for item in error.errors)
 
 
 def localize_message(text: str, call: Call, known: HostModel) -> str:
@@ -403,18 +403,18 @@ def _prefix(call: Call, known: Optional[HostModel]) -> str:
     return path_of({"network": NETWORKS, "service": SERVICES}.get(call.module, SANDBOXES), call.label)
 
 
-def _line(mistake: ValidationError, before: str, call: Call) -> str:
-    where = mistake.path
+def _line(error: ValidationError, before: str, call: Call) -> str:
+    where = error.path
     if where == before or where.startswith((f"{before}.", f"{before}[")):
-        where = where[len(before) :].lstrip(".") or _option_of_entry(mistake, call)
-    problem = mistake.problem.replace(f" ({before})", "")
-    value = f" ({mistake.value})" if mistake.value else ""
-    return f"{where}{value}: {' '.join(part for part in (problem, mistake.remedy) if part)}"
+        where = where[len(before) :].lstrip(".") or _option_of_entry(error, call)
+    problem = error.problem.replace(f" ({before})", "")
+    value = f" ({error.value})" if error.value else ""
+    return f"{where}{value}: {' '.join(part for part in (problem, error.remedy) if part)}"
 
 
-def _option_of_entry(mistake: ValidationError, call: Call) -> str:
-    """The option that a mistake about the whole entry is told by."""
-    if mistake.problem.startswith("The subnet "):
+def _option_of_entry(error: ValidationError, call: Call) -> str:
+    """The option that an error about the whole entry is told by."""
+    if error.problem.startswith("The subnet "):
         return "subnet"
     return "network" if call.module == "endpoint" else "name"
 

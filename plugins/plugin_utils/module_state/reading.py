@@ -30,7 +30,7 @@ def read_contained(
 ) -> tuple[Topology, dict[str, ModuleState], Refused]:
     """The topology; what counts in it of what modules made; and hosts refused for theirs, with sentences.
 
-    ``vouched`` says whether a host keeps what it was given.  Raises DeclarationError for mistakes in the variables.
+    ``vouched`` says whether a host keeps what it was given.  Raises DeclarationError for errors in the variables.
     """
     counting, refused = dict(module_state), Refused()
     doubtful = {host for host, made in module_state.items() if made != ModuleState() and not vouched(host)}
@@ -53,22 +53,22 @@ def read_contained(
 
 
 def _guilty(error: DeclarationError, module_state: Mapping[str, ModuleState], doubtful: set[str]) -> Refused:
-    """Hosts whose modules' objects are what the mistakes are about: first those that nobody vouches for."""
+    """Hosts whose modules' objects are what the errors are about: first those that nobody vouches for."""
     made = {host for host, objects in module_state.items() if objects != ModuleState()}
     found: dict[str, list[ValidationError]] = {}
-    for mistake in error.mistakes:
-        named = made.intersection(mistake.hosts)
-        text = f"{mistake.path} {mistake.problem}"
+    for item in error.errors:
+        named = made.intersection(item.hosts)
+        text = f"{item.path} {item.problem}"
         about = {host for host in named if module_removal_hint(text, host, module_state[host])}
         for host in about or (named & doubtful):
-            found.setdefault(host, []).append(mistake)
-    first = {host: mistakes for host, mistakes in found.items() if host in doubtful} or found
-    return {host: [_sentence(mistake) for mistake in mistakes[:_MOST]] for host, mistakes in first.items()}
+            found.setdefault(host, []).append(item)
+    first = {host: errors for host, errors in found.items() if host in doubtful} or found
+    return {host: [_sentence(item) for item in errors[:_MOST]] for host, errors in first.items()}
 
 
-def _sentence(mistake: ValidationError) -> str:
-    value = f" ({mistake.value})" if mistake.value else ""
-    return f"{mistake.path}{value}: {' '.join(part for part in (mistake.problem, mistake.remedy) if part)}"
+def _sentence(error: ValidationError) -> str:
+    value = f" ({error.value})" if error.value else ""
+    return f"{error.path}{value}: {' '.join(part for part in (error.problem, error.remedy) if part)}"
 
 
 def _reaching(topology: Topology, doubtful: Mapping[str, ModuleState]) -> Refused:
