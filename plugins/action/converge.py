@@ -63,10 +63,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return {**result, **answer}
 
     def _pair_keys(
-        self, mine: Mapping[str, Any], directory: Path, project: str, variables: Mapping[str, Any]
+        self, planned_host: Mapping[str, Any], directory: Path, project: str, variables: Mapping[str, Any]
     ) -> dict[str, str]:
         """The host's own keys of encrypted overlays; they travel in this call alone."""
-        wanted = decode(mine["encryption"]) if "encryption" in mine else None
+        wanted = decode(planned_host["encryption"]) if "encryption" in planned_host else None
         if not isinstance(wanted, Xfrm):
             return {}
         host = variables["inventory_hostname"]
@@ -78,20 +78,22 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def _add_plan(self, arguments: dict[str, Any], variables: dict[str, Any]) -> Optional[str]:
         host = variables["inventory_hostname"]
         planned = variables.get(arguments.pop("planned", "fabric_plan")) or {}
-        mine = planned.get("hosts", {}).get(host)
-        if mine is None:
+        planned_host = planned.get("hosts", {}).get(host)
+        if planned_host is None:
             return "there is no plan for this host: run cnm.fabric.probe and cnm.fabric.plan before, in the same play"
-        if "refused" in mine:
-            return " ".join(mine["refused"])
-        arguments.update({name: mine[name] for name in ("digest", "revision", "signature", "project", "based_on")})
-        if mine["settled"]:
+        if "refused" in planned_host:
+            return " ".join(planned_host["refused"])
+        arguments.update(
+            {name: planned_host[name] for name in ("digest", "revision", "signature", "project", "based_on")}
+        )
+        if planned_host["settled"]:
             arguments["settled"] = True
             return None
         directory = Path(planned["directory"])
-        arguments["pair_keys"] = self._pair_keys(mine, directory, mine["project"], variables)
-        if not mine["kept"]:
+        arguments["pair_keys"] = self._pair_keys(planned_host, directory, planned_host["project"], variables)
+        if not planned_host["kept"]:
             arguments["plan"] = (directory / plan_file(host)).read_text(encoding="utf-8")
             arguments["shared"] = {
-                digest: (directory / digest).read_text(encoding="utf-8") for digest in mine["shared"]
+                digest: (directory / digest).read_text(encoding="utf-8") for digest in planned_host["shared"]
             }
         return None

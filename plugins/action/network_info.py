@@ -35,5 +35,5 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         documents = network_documents(probe, str(variables["inventory_hostname"]), project)
         name = arguments["name"]
         networks = [document for document in documents if name in (None, document["Name"])]
-        said: dict[str, Any] = {key: probe[key] for key in ("warnings", "ansible_facts") if key in probe}
-        return {**result, **said, "changed": False, "exists": bool(networks), "networks": networks}
+        passed_on: dict[str, Any] = {key: probe[key] for key in ("warnings", "ansible_facts") if key in probe}
+        return {**result, **passed_on, "changed": False, "exists": bool(networks), "networks": networks}

@@ -150,8 +150,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def _plan(self, variables: dict[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
         hostvars, groups = variables["hostvars"], variables["groups"]
         about = _Fleet(hostvars, self._templar, arguments["probes"])
-        mine = about.said(variables["inventory_hostname"], "cnm_hosts", variables)
-        hosts = topology_hosts(self._templar.template(mine), groups)
+        selection = about.said(variables["inventory_hostname"], "cnm_hosts", variables)
+        hosts = topology_hosts(self._templar.template(selection), groups)
         if arguments["scope"] == "host":
             hosts = [name for name in hosts if name == variables["inventory_hostname"]]
         facts, refused = self._read(hosts, about, arguments["probes"])
@@ -163,7 +163,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             inventory_directory({"hostvars": about}, hosts),
             time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             remember=not self._task.check_mode,
-            whole=arguments["scope"] == "topology",
+            complete=arguments["scope"] == "topology",
             connections={name: str(about[name].get("ansible_host") or "") for name in hosts},
         )
         for host, warnings in sorted(outcome.warnings.items()):

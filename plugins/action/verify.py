@@ -45,17 +45,19 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if reason:
             return {**result, "skipped": True, "skip_reason": reason}
         planned = variables.get(arguments["planned"]) or {}
-        mine = planned.get("hosts", {}).get(host)
-        if mine is None or "refused" in mine:
-            why = " ".join(mine["refused"]) if mine else "run cnm.fabric.probe and cnm.fabric.plan before"
+        planned_host = planned.get("hosts", {}).get(host)
+        if planned_host is None or "refused" in planned_host:
+            why = (
+                " ".join(planned_host["refused"]) if planned_host else "run cnm.fabric.probe and cnm.fabric.plan before"
+            )
             return {**result, "failed": True, "msg": f"there is no plan to verify this host against: {why}"}
         directory = Path(planned["directory"])
         plan = json.loads((directory / plan_file(host)).read_text(encoding="utf-8"))
         peer_tables = [
-            PeerTable.from_json((directory / name).read_text(encoding="utf-8")) for name in mine["peer_tables"]
+            PeerTable.from_json((directory / name).read_text(encoding="utf-8")) for name in planned_host["peer_tables"]
         ]
         checks = checks_of(plan["model"], arguments["pairs"], peer_tables, host)
-        arguments.update(checks=json.dumps(checks), digest=mine["digest"], project=mine["project"])
+        arguments.update(checks=json.dumps(checks), digest=planned_host["digest"], project=planned_host["project"])
         answer = ask(self, "cnm.fabric.verify", arguments, variables)
         self._show(host, checks, answer)
         return {**result, **answer}

@@ -280,15 +280,15 @@ class Connection(ConnectionBase):  # type: ignore[misc]
         waits = self.become is not None and self.become.success and self.become.success in cmd
         return "cat" if in_data and (self._climb() is not None or not waits) else ":"
 
-    def _explain(self, said: bytes) -> None:
+    def _explain(self, stderr: bytes) -> None:
         """Raise what is wrong if it is the namespace."""
         sandbox, where = self._sandbox(), self._where()
-        if to_bytes(_NO_PROGRAM) in said:
+        if to_bytes(_NO_PROGRAM) in stderr:
             raise AnsibleConnectionFailure(
                 f"the sandbox {sandbox} on {where} cannot be entered: the host has no program ip. Install iproute2."
             )
         # The second is what is said of a file in /run/netns that is no namespace.
-        if to_bytes(_NO_NAMESPACE) in said or to_bytes(f'network namespace "{sandbox}"') in said:
+        if to_bytes(_NO_NAMESPACE) in stderr or to_bytes(f'network namespace "{sandbox}"') in stderr:
             raise AnsibleConnectionFailure(
                 f"there is no sandbox {sandbox} on {where}: run cnm.fabric.site, or name the host it is on with "
                 "cnm_netns_host and the sandbox with cnm_netns_sandbox (one with network_mode: host has no namespace)"
@@ -302,8 +302,8 @@ class Connection(ConnectionBase):  # type: ignore[misc]
     def _checked(self, result: tuple[int, bytes, bytes]) -> bytes:
         code, output, errors = result
         if code:
-            said = to_native((errors or output).strip()) or f"exit code {code}"
-            raise AnsibleError(f"{self._where()}: {said}")
+            reason = to_native((errors or output).strip()) or f"exit code {code}"
+            raise AnsibleError(f"{self._where()}: {reason}")
         return output
 
     # --- files

@@ -219,8 +219,8 @@ def _seen_alone(kind: str, name: str, was: Answer, becomes: Answer) -> Answer:
         ]
     sides = (("before", was), ("after", becomes))
     diff = {
-        side: {f"{kind} {name}": {key: said[key] for key in keys if key in said}} if said else {}
-        for side, said in sides
+        side: {f"{kind} {name}": {key: text[key] for key in keys if key in text}} if text else {}
+        for side, text in sides
     }
     return {"changed": True, "operations": [operation], "diff": diff}
 

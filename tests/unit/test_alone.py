@@ -313,7 +313,7 @@ class TestLeases:
 
         def confirmed(revision: int, leases: Leases) -> tuple[int, Leases]:
             claims = {"a": Claim(3, part)}
-            found = believe(revision, leases, claims, lambda _host: Part(), frozenset, signed=True, whole=False)
+            found = believe(revision, leases, claims, lambda _host: Part(), frozenset, signed=True, complete=False)
             return found.revision, found.leases
 
         revision, merged = confirmed(10, stored)
@@ -325,7 +325,7 @@ class TestLeases:
         hosts = {"node1": variables, "node2": variables}
         facts = dict.fromkeys(hosts, Facts())
         make_plans(hosts, {}, facts, str(tmp_path), "now", remember=True)
-        make_plans({"node2": variables}, {}, {"node2": Facts()}, str(tmp_path), "now", remember=True, whole=False)
+        make_plans({"node2": variables}, {}, {"node2": Facts()}, str(tmp_path), "now", remember=True, complete=False)
         host = read_topology({"node2": variables}).host("node2")
         plan_host(host, Facts(), str(tmp_path), "now", remember=True)
         _revision, leases = open_store("", str(tmp_path)).read("default")

@@ -47,7 +47,7 @@ def planned(
     network: dict[str, Any],
     *boxes: list[str],
     leases: Optional[Leases] = None,
-    whole: bool = True,
+    complete: bool = True,
     given: Optional[Facts] = None,
 ) -> Planned:
     """Hosts h1, h2, … with these sandboxes on the network."""
@@ -60,7 +60,7 @@ def planned(
         if names
     }
     known = {host: given or facts() for host in variables}
-    return plan(read_topology(variables), known, leases or empty(), NOW, whole=whole)
+    return plan(read_topology(variables), known, leases or empty(), NOW, complete=complete)
 
 
 def addresses(made: Planned) -> dict[str, str]:
@@ -93,7 +93,7 @@ class TestAddresses:
 
     def test_of_hosts_that_are_not_planned_are_not_given_again(self) -> None:
         made = planned(office(), ["a"], ["b"])
-        alone = planned(office(), ["a", "new"], leases=made.leases, whole=False)
+        alone = planned(office(), ["a", "new"], leases=made.leases, complete=False)
         assert addresses(alone) == {"a/eth0": "192.0.2.2/24", "new/eth0": "192.0.2.4/24"}
         assert alone.plans["h1"].leases["overlays"] == made.leases["overlays"]
 

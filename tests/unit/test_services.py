@@ -272,7 +272,7 @@ class TestOfOneHost:
     def alone(self, services: dict[str, Any], leases: Optional[Leases] = None, **more: Any) -> Planned:
         """What is planned for h1 by itself."""
         variables = {"cnm_networks": {**LOCAL, **VOTE}, "cnm_services": services, **more}
-        return plan(read_topology({"h1": variables}), {"h1": facts("h1")}, leases or empty(), NOW, whole=False)
+        return plan(read_topology({"h1": variables}), {"h1": facts("h1")}, leases or empty(), NOW, complete=False)
 
     def test_are_planned_without_the_others_and_leave_the_others_alone(self) -> None:
         others = empty()

@@ -129,9 +129,9 @@ def why_not(address: Address, subnet: Subnet) -> str:
     return ""
 
 
-def some_host(subnet: Subnet, taken: Iterable[Optional[str]] = ()) -> str:
+def some_host(subnet: Subnet, without: Iterable[Optional[str]] = ()) -> str:
     """An address of the subnet to name in a remedy: the second host, or the next one that is free."""
-    used = set(taken)
+    used = set(without)
     first = int(subnet.network_address) + 1
     for number in (*range(first + 1, first + 64), first):
         address = type(subnet.network_address)(number)
@@ -155,9 +155,9 @@ def gateway_of(config: IpamConfig) -> Optional[str]:
     if config.gateway:
         return config.gateway
     subnet = network_of(config.subnet)
-    taken = {ip_address(address) for _name, address in config.aux_addresses}
+    used = {ip_address(address) for _name, address in config.aux_addresses}
     for address in ip_network(config.ip_range or config.subnet):
-        if address not in taken and not why_not(address, subnet):
+        if address not in used and not why_not(address, subnet):
             return str(address)
     return None
 

@@ -49,7 +49,7 @@ class Draft:
         """The networks that could be read, by name."""
         return {network.name: network for network in self.host.networks}
 
-    def sound(self, name: str) -> Optional[Network]:
+    def valid_network(self, name: str) -> Optional[Network]:
         """The network of that name if there is nothing wrong with it."""
         return None if name in self.broken else self.networks.get(name)
 
@@ -87,14 +87,14 @@ def _check_host(draft: Draft, spanning: set[str], owners: dict[str, list[str]], 
             path = VarPath(endpoint.path, errors)
             if endpoint.network in draft.declared:
                 members.setdefault(endpoint.network, []).append((draft.host.name, sandbox, endpoint))
-                network = draft.sound(endpoint.network)
+                network = draft.valid_network(endpoint.network)
                 if network is not None:
                     fits(endpoint, network, path)
                     _options(endpoint, network, path / "driver_opts")
                     check_endpoint(endpoint, network, path / "routes")
             elif endpoint.network not in PREDEFINED:
                 _undeclared(endpoint.network, draft, owners.get(endpoint.network, []), path)
-    check_ports(draft.host.sandboxes, draft.sound, errors)
+    check_ports(draft.host.sandboxes, draft.valid_network, errors)
     for name, group in members.items():
         network = draft.networks.get(name)
         if network is not None and network.on_lan:
@@ -195,7 +195,7 @@ def _distinct_links(sandbox: Sandbox, errors: list[ValidationError]) -> None:
 
 
 def _distinct_routes(draft: Draft, sandbox: Sandbox, errors: list[ValidationError]) -> None:
-    found = [(endpoint, draft.sound(endpoint.network)) for endpoint in sandbox.endpoints]
+    found = [(endpoint, draft.valid_network(endpoint.network)) for endpoint in sandbox.endpoints]
     known = [(endpoint, network) for endpoint, network in found if network]
     if any(endpoint.routes or network.routes for endpoint, network in known):
         check_together(known, errors)
@@ -276,7 +276,7 @@ def distinct_claims(members: Sequence[Member]) -> Found:
 
 def _check_spanning(name: str, drafts: Sequence[Draft]) -> Found:
     """A network of more than one host: the same everywhere, its sandboxes' names and fixed addresses unique."""
-    seeing = [draft for draft in drafts if draft.sound(name)]
+    seeing = [draft for draft in drafts if draft.valid_network(name)]
     yield from _same_everywhere(name, seeing)
     members = [
         (draft.host.name, sandbox, endpoint)
@@ -302,10 +302,12 @@ def _same_everywhere(name: str, drafts: Sequence[Draft]) -> Found:
         for host, network in found:
             hosts.setdefault(_declared_value(network, key), []).append(host)
         if len(hosts) > 1:
-            said = "; ".join(sorted(f"{_shown(key, value)} on {name_hosts(names)}" for value, names in hosts.items()))
+            differing = "; ".join(
+                sorted(f"{_shown(key, value)} on {name_hosts(names)}" for value, names in hosts.items())
+            )
             error = ValidationError(
                 f"{found[0][1].path}.{key}",
-                f"A network that spans hosts must say the same on every host; this one says {said}.",
+                f"A network that spans hosts must say the same on every host; this one says {differing}.",
                 "Declare it once, in the group_vars of a group that has all these hosts.",
             )
             yield from ((host, error) for host, _network in found)
@@ -361,12 +363,12 @@ def _same_store(drafts: Sequence[Draft]) -> Found:
     for draft in drafts:
         hosts.setdefault(draft.host.settings.leases, []).append(draft.host.name)
     if len(hosts) > 1:
-        said = "; ".join(
+        differing = "; ".join(
             f"{'another one' if url else 'the default'} on {name_hosts(names)}" for url, names in sorted(hosts.items())
         )
         error = ValidationError(
             "cnm_leases",
-            f"All hosts of the topology share one lease store; this says {said}.",
+            f"All hosts of the topology share one lease store; this says {differing}.",
             "Set it once, in the group_vars of all hosts of the topology.",
         )
         yield from ((draft.host.name, error) for draft in drafts)

@@ -182,7 +182,7 @@ def settle(module_state: ModuleState, variables: Mapping[str, Any]) -> ModuleSta
     endpoints = {}
     for name, edits in module_state.endpoints.items():
         own = own_networks(every[name]) if name in every else {}
-        counting = {net: said for net, said in edits.items() if own is None or (said is None) == (net in own)}
+        counting = {net: edit for net, edit in edits.items() if own is None or (edit is None) == (net in own)}
         if counting and name in every:
             endpoints[name] = counting
     return replace(left, endpoints=endpoints)
@@ -207,7 +207,7 @@ def disconnect(topology: Topology, module_state: Mapping[str, ModuleState]) -> T
 def _disconnected(host: Host, module_state: ModuleState) -> Host:
     sandboxes = []
     for sandbox in host.sandboxes:
-        gone = {network for network, said in module_state.endpoints.get(sandbox.name, {}).items() if said is None}
+        gone = {network for network, edit in module_state.endpoints.get(sandbox.name, {}).items() if edit is None}
         sandboxes.append(_without(host, sandbox, gone) if gone else sandbox)
     return replace(host, sandboxes=tuple(sandboxes))
 

@@ -241,11 +241,11 @@ def _aux(entries: Mapping[str, Any], subnet: Subnet, gateway: Optional[Address],
                 f"Call it `{key[:-1]}{subnet.version}`, or put it with a subnet of IPv{key[-1]}.",
                 text,
             )
-        taken = "the gateway" if address == gateway else found.get(address)
-        if taken:
+        used_by = "the gateway" if address == gateway else found.get(address)
+        if used_by:
             used = [str(item) for item in (*found, gateway)]
             (path / key).wrong(
-                f"The address is that of {taken} already.",
+                f"The address is that of {used_by} already.",
                 f"Choose another one, like `{some_host(subnet, used)}`.",
                 text,
             )

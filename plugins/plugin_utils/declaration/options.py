@@ -222,16 +222,16 @@ def read_options(options: Mapping[str, Any], driver: str, path: VarPath) -> Pair
     return tuple(sorted((key, text) for key, text in known.items() if text))
 
 
-def enabled(family: int, options: Pairs, said: Optional[bool], path: VarPath) -> Optional[bool]:
+def enabled(family: int, options: Pairs, declared: Optional[bool], path: VarPath) -> Optional[bool]:
     """Whether a network is said to have a family, by its key or by the option of the same meaning; None if neither."""
     text = dict(options).get(ENABLE[family])
     if text is None:
-        return said
-    if said is not None and said != (text == "true"):
+        return declared
+    if declared is not None and declared != (text == "true"):
         (path / "driver_opts" / ENABLE[family]).wrong(
             f"The option contradicts the network's key enable_ipv{family}.", "Leave the option out.", text
         )
-        return said
+        return declared
     return text == "true"
 
 

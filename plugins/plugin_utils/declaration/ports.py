@@ -101,11 +101,11 @@ def _example(target: str, protocol: str, text: Optional[str]) -> str:
     return f'like "{published}:{target}{"" if protocol == "tcp" else "/" + protocol}"'
 
 
-def _range(text: str, noun: str, path: VarPath, whole: Optional[str]) -> Optional[Range]:
+def _range(text: str, noun: str, path: VarPath, complete: Optional[str]) -> Optional[Range]:
     match = _RANGE.fullmatch(text)
-    value = text if whole is None else whole
+    value = text if complete is None else complete
     if not match:
-        example = "Write `target: 80`." if whole is None else 'Write for example "8080:80".'
+        example = "Write `target: 80`." if complete is None else 'Write for example "8080:80".'
         path.wrong(f"The {noun} port is not a port or a range of ports.", example, value)
         return None
     first, last = int(match[1]), int(match[2] or match[1])
@@ -133,26 +133,26 @@ def _equal(target: Range, published: Range, path: VarPath, text: Optional[str]) 
     return False
 
 
-def _binding(text: str, path: VarPath, whole: Optional[str]) -> Optional[str]:
+def _binding(text: str, path: VarPath, complete: Optional[str]) -> Optional[str]:
     """The address of the host that a port is published at."""
-    address = _parse(text, path, whole)
+    address = _parse(text, path, complete)
     if address is None:
         return None
     reason = why_no_binding(address)
     if reason:
-        path.wrong(reason, "Write an address of the host, `127.0.0.1`, or none for all addresses.", whole or text)
+        path.wrong(reason, "Write an address of the host, `127.0.0.1`, or none for all addresses.", complete or text)
         return None
     return str(address)
 
 
-def _parse(text: str, path: VarPath, whole: Optional[str]) -> Optional[Address]:
+def _parse(text: str, path: VarPath, complete: Optional[str]) -> Optional[Address]:
     errors: list[Any] = []
     address = read_address(text, VarPath("", errors), 0)
     if address is None:
         path.wrong(
             f"`{text[:45]}` is not an address of the host.",
-            'Write it like "10.1.1.1:8080:80" or "[fd00::1]:8080:80".' if whole else "Write it like `10.1.1.1`.",
-            whole or text,
+            'Write it like "10.1.1.1:8080:80" or "[fd00::1]:8080:80".' if complete else "Write it like `10.1.1.1`.",
+            complete or text,
         )
     return address
 

@@ -155,10 +155,10 @@ def binding(port: Port, network: Network, family: int) -> tuple[bool, Optional[s
     The network's own ``0.0.0.0`` is Docker's word for all addresses of both families, a port's own is not.
     """
     default = network.option(BINDING)
-    said = port.host_ip or ("" if default == "0.0.0.0" else default)
-    if said and family_of(said) != family:
+    address = port.host_ip or ("" if default == "0.0.0.0" else default)
+    if address and family_of(address) != family:
         return False, None
-    return True, None if said in ("", "0.0.0.0", "::") else said
+    return True, None if address in ("", "0.0.0.0", "::") else address
 
 
 def _check_claims(claims: dict[tuple[int, str], list[_Claim]], errors: list[ValidationError]) -> None:

@@ -89,11 +89,11 @@ def _topology_hosts(
 class _Reading:
     """What came of one entry: the object (None if there is none to be had), and what is wrong with it.
 
-    It is ``sound`` if what it says of addresses is right, even if it is not there yet.
+    It is ``is_valid`` if what it says of addresses is right, even if it is not there yet.
     """
 
     result: Union[Network, Sandbox, Service, None]
-    sound: bool
+    is_valid: bool
     errors: tuple[ValidationError, ...]
 
 
@@ -147,7 +147,7 @@ class _Reader:
             if isinstance(reading.result, Service)
         )
         host = Host(name, settings, tuple(network for _key, network in sorted(found.items())), sandboxes, services)
-        broken = frozenset(key for key, reading in networks.items() if not reading.sound)
+        broken = frozenset(key for key, reading in networks.items() if not reading.is_valid)
         return Draft(host, frozenset({*networks, *found}), broken)
 
     def _entries(
@@ -185,12 +185,12 @@ class _Reader:
         value = plain({} if raw is None else raw, path)
         if errors:
             return self._read(kind, key, value, path)
-        said = json.dumps(value)
-        identity = (kind, variable, key, said)
+        text = json.dumps(value)
+        identity = (kind, variable, key, text)
         if identity not in self._readings:
-            self._readings[identity] = self._read(kind, key, value, path, (kind, said) in self._fitting)
+            self._readings[identity] = self._read(kind, key, value, path, (kind, text) in self._fitting)
             if not self._readings[identity].errors:
-                self._fitting.add((kind, said))
+                self._fitting.add((kind, text))
         return self._readings[identity]
 
     def _read(self, kind: str, key: str, raw: Any, path: VarPath, fits: bool = False) -> _Reading:

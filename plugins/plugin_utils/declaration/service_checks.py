@@ -47,13 +47,13 @@ def check_services(drafts: Sequence[Draft]) -> Found:
             found.setdefault(service.name, []).append((draft, service))
     for name, pairs in sorted(found.items()):
         yield from _same_everywhere(name, pairs)
-        whole = _Everywhere(pairs[0][1], tuple(draft for draft, _service in pairs))
+        everywhere = _Everywhere(pairs[0][1], tuple(draft for draft, _service in pairs))
         errors: list[ValidationError] = []
-        _check_hosts(whole, [draft.host.name for draft in drafts], errors)
-        yield from ((whole.first, error) for error in errors)
-        for draft in whole.drafts:
-            if draft.host.name in whole.hosts:
-                yield from ((draft.host.name, error) for error in _networks(draft, whole.service))
+        _check_hosts(everywhere, [draft.host.name for draft in drafts], errors)
+        yield from ((everywhere.first, error) for error in errors)
+        for draft in everywhere.drafts:
+            if draft.host.name in everywhere.hosts:
+                yield from ((draft.host.name, error) for error in _networks(draft, everywhere.service))
     yield from _distinct_names(drafts, {name: pairs[0][1] for name, pairs in found.items()})
     services = [pairs[0][1] for _name, pairs in sorted(found.items())]
     yield from _distinct_addresses(drafts, services)
@@ -86,10 +86,10 @@ def _one_ingress_mode(drafts: Sequence[Draft]) -> Found:
     for draft in drafts:
         hosts.setdefault(draft.host.settings.ingress_mode, []).append(draft.host.name)
     if len(hosts) > 1:
-        said = " and ".join(f"{mode} on {name_hosts(names)}" for mode, names in sorted(hosts.items()))
+        differing = " and ".join(f"{mode} on {name_hosts(names)}" for mode, names in sorted(hosts.items()))
         error = ValidationError(
             "cnm_ingress_mode",
-            f"Services publish ports on every host, so it must be the same on every host; it is {said}.",
+            f"Services publish ports on every host, so it must be the same on every host; it is {differing}.",
             "Set it once, in the group_vars of all hosts of the topology.",
         )
         yield from ((draft.host.name, error) for draft in drafts)
@@ -114,10 +114,10 @@ def _distinct_ports(services: Sequence[Service]) -> Iterator[tuple[Service, Vali
         if port.mode == "ingress" and port.host_ip
     ]
     for position, (service, index, port) in enumerate(every):
-        for other, number, taken in every[:position]:
-            alike = service is other and port.published == taken.published and port.target == taken.target
-            apart = port.published[1] < taken.published[0] or taken.published[1] < port.published[0]
-            if port.protocol == taken.protocol and port.host_ip != taken.host_ip and not apart and not alike:
+        for other, number, used_by in every[:position]:
+            alike = service is other and port.published == used_by.published and port.target == used_by.target
+            apart = port.published[1] < used_by.published[0] or used_by.published[1] < port.published[0]
+            if port.protocol == used_by.protocol and port.host_ip != used_by.host_ip and not apart and not alike:
                 problem = (
                     f"Port {port.published[0]}/{port.protocol} of every host leads to one place whatever the address, "
                     f"and {other.path}.ports[{number}] leads to another."
@@ -132,27 +132,27 @@ def _same_everywhere(name: str, pairs: Sequence[tuple[Draft, Service]]) -> Found
         for draft, service in pairs:
             hosts.setdefault(getattr(service, key), []).append(draft.host.name)
         if len(hosts) > 1:
-            said = " and ".join(sorted(f"one thing on {name_hosts(names)}" for names in hosts.values()))
+            differing = " and ".join(sorted(f"one thing on {name_hosts(names)}" for names in hosts.values()))
             error = ValidationError(
                 f"{pairs[0][1].path}.{key}",
-                f"The service `{name}` must say the same on every host; it says {said}.",
+                f"The service `{name}` must say the same on every host; it says {differing}.",
                 "Declare it once, in the group_vars of a group that has all these hosts.",
             )
             yield from ((draft.host.name, error) for draft, _service in pairs)
 
 
-def _check_hosts(whole: _Everywhere, every: Sequence[str], errors: list[ValidationError]) -> None:
-    service, path = whole.service, VarPath(whole.service.path, errors)
-    tasks = len(whole.hosts) if service.mode == "global" else service.replicas
-    if not whole.hosts and service.replicas:
+def _check_hosts(everywhere: _Everywhere, every: Sequence[str], errors: list[ValidationError]) -> None:
+    service, path = everywhere.service, VarPath(everywhere.service.path, errors)
+    tasks = len(everywhere.hosts) if service.mode == "global" else service.replicas
+    if not everywhere.hosts and service.replicas:
         (path / "deploy" / "placement" / "hosts").wrong(
             "None of these hosts declares the service.",
-            f"Name some of {name_hosts([d.host.name for d in whole.drafts])}.",
+            f"Name some of {name_hosts([d.host.name for d in everywhere.drafts])}.",
         )
-    if any(port.mode == "host" for port in service.ports) and whole.hosts and tasks > len(whole.hosts):
+    if any(port.mode == "host" for port in service.ports) and everywhere.hosts and tasks > len(everywhere.hosts):
         (path / "ports").wrong(
             f"A port published with mode host leads to one task of a host, and {tasks} tasks are to be on "
-            f"{len(whole.hosts)} host{'s' if len(whole.hosts) > 1 else ''}.",
+            f"{len(everywhere.hosts)} host{'s' if len(everywhere.hosts) > 1 else ''}.",
             "Leave `mode: host` out, take fewer replicas, or more hosts.",
         )
     names = [task_name(service.name, number) for number in range(1, tasks + 1)]
@@ -169,7 +169,7 @@ def _networks(draft: Draft, service: Service) -> Iterator[ValidationError]:
     """The networks that tasks on a host would be on."""
     errors: list[ValidationError] = []
     for item in service.networks:
-        network, path = draft.sound(item.network), VarPath(item.path, errors)
+        network, path = draft.valid_network(item.network), VarPath(item.path, errors)
         if item.network == INGRESS:
             path.wrong(
                 "This network is for what comes in by ports of every host; no service is on it by name.",
@@ -194,10 +194,12 @@ def _networks(draft: Draft, service: Service) -> Iterator[ValidationError]:
         elif network is not None:
             for number, address in enumerate(item.addresses):
                 endpoint = Endpoint(item.network, ipv4_address=address, path=item.path)
-                told: list[ValidationError] = []
-                fits(endpoint, network, VarPath(item.path, told))
+                endpoint_errors: list[ValidationError] = []
+                fits(endpoint, network, VarPath(item.path, endpoint_errors))
                 spot = f"{item.path}.ipv4_addresses[{number}]"
-                errors += [ValidationError(spot, each.problem, each.remedy, each.hosts, each.value) for each in told]
+                errors += [
+                    ValidationError(spot, each.problem, each.remedy, each.hosts, each.value) for each in endpoint_errors
+                ]
     yield from errors
 
 
@@ -207,15 +209,15 @@ def _distinct_names(drafts: Sequence[Draft], services: dict[str, Service]) -> Fo
     for draft in drafts:
         for sandbox in draft.host.sandboxes:
             service, _dot, number = sandbox.name.rpartition(".")
-            taken = ""
+            used_by = ""
             if sandbox.name in services:
-                taken = f"the service `{sandbox.name}` ({services[sandbox.name].path})"
+                used_by = f"the service `{sandbox.name}` ({services[sandbox.name].path})"
             elif service in services and number.isdigit():
-                taken = f"a task of the service `{service}` ({services[service].path})"
+                used_by = f"a task of the service `{service}` ({services[service].path})"
             elif has_ingress and sandbox.name == SANDBOX and not sandbox.everywhere:
-                taken = "the sandbox that the ports of services lead to"
-            if taken:
-                problem = f"This is the name of {taken}."
+                used_by = "the sandbox that the ports of services lead to"
+            if used_by:
+                problem = f"This is the name of {used_by}."
                 yield draft.host.name, ValidationError(sandbox.path, problem, "Give the sandbox another name.")
 
 

@@ -79,7 +79,7 @@ def read_link_sysctls(text: str, path: VarPath) -> Pairs:
     """Docker's comma list of ``net.ipv4.conf.IFNAME.log_martians=1`` as sorted (name with IFNAME, value)."""
     found: dict[str, str] = {}
     for part in text.split(","):
-        key, _equals, said = part.strip().partition("=")
+        key, _equals, setting = part.strip().partition("=")
         match = _TEMPLATE.fullmatch(key)
         if not match:
             path.wrong(
@@ -89,7 +89,7 @@ def read_link_sysctls(text: str, path: VarPath) -> Pairs:
                 text,
             )
             continue
-        name, value = f"{match[1]}IFNAME{match[2]}", _value(said, path)
+        name, value = f"{match[1]}IFNAME{match[2]}", _value(setting, path)
         if name in _OURS:
             path.wrong(
                 f"The collection sets {name.rpartition('.')[2]} of its links itself: it follows from the network's "

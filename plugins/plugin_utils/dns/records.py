@@ -51,8 +51,8 @@ def names_of_endpoint(item: PlannedEndpoint) -> list[str]:
 
 def record(addresses: Iterable[str], names: Iterable[str]) -> str:
     """An endpoint's lines, one an address: the address, then its names."""
-    said = " ".join(map(forms.dns_name, names))
-    return "".join(f"{forms.address(address)} {said}\n" for address in addresses if said)
+    joined = " ".join(map(forms.dns_name, names))
+    return "".join(f"{forms.address(address)} {joined}\n" for address in addresses if joined)
 
 
 def names_text(project: str, rows: Iterable[tuple[Sequence[str], Sequence[str]]]) -> str:

@@ -120,8 +120,8 @@ def _list_names(names: Sequence[str]) -> str:
 def _servers_name(endpoints: Sequence[PlannedEndpoint]) -> str:
     """One name for all sandboxes whose servers files say the same, whatever the records and the host's resolvers."""
     networks = [network.name for network in _networks(endpoints)]
-    said = "\n".join([*networks, "", *endpoints[0].sandbox.dns, "", *_reach(endpoints)])
-    return _SERVERS + content_digest(said)[:12]
+    text = "\n".join([*networks, "", *endpoints[0].sandbox.dns, "", *_reach(endpoints)])
+    return _SERVERS + content_digest(text)[:12]
 
 
 @dataclass(frozen=True)
@@ -136,9 +136,9 @@ class Names:
     def digests(self) -> dict[str, str]:
         """What is in each file; of one that is composed on the host that is not known here."""
         files, shared = self.file.files, self.file.shared
-        whole = {name: digests[0] for name, digests in shared.items() if len(digests) == 1 and name not in files}
+        complete = {name: digests[0] for name, digests in shared.items() if len(digests) == 1 and name not in files}
         own = {name: content_digest(text) for name, text in files.items() if name not in shared}
-        return {**dict.fromkeys(shared, ""), **whole, **own}
+        return {**dict.fromkeys(shared, ""), **complete, **own}
 
 
 def names_of_host(project: str, facts: Facts, endpoints: Iterable[PlannedEndpoint]) -> Names:
@@ -210,11 +210,11 @@ class Naming:
 
     def namespace(self) -> Namespace:
         """The sandbox's namespace; of a container its own files of names, too."""
-        whose = self.sandbox.namespace
-        in_place = self.endpoints and whose.owner in _WITH_FILES
+        joined = self.sandbox.namespace
+        in_place = self.endpoints and joined.owner in _WITH_FILES
         files = {name: text for name, text in self.files().files.items() if name in _IN_PLACE} if in_place else {}
         name = self.sandbox.name
-        return Namespace(name, f"sandbox/{name}", owner=whose.owner, reference=whose.reference, files=files)
+        return Namespace(name, f"sandbox/{name}", owner=joined.owner, reference=joined.reference, files=files)
 
     def files(self) -> File:
         """``/etc/netns/<sandbox>``: what ``ip netns exec`` shows in place of the files in /etc."""
@@ -223,8 +223,8 @@ class Naming:
         hostname = self.sandbox.hostname or self.sandbox.name
         own = (record(item.addresses, [hostname]) for item in self.endpoints if is_dns_name(hostname))
         extra = (
-            record(self._host_addresses() if said == HOST_GATEWAY else (said,), [name])
-            for name, said in self.sandbox.extra_hosts
+            record(self._host_addresses() if address == HOST_GATEWAY else (address,), [name])
+            for name, address in self.sandbox.extra_hosts
         )
         files = {
             "resolv.conf": header + self._resolv_conf(),

@@ -210,13 +210,15 @@ def _port_maps(ports: Sequence[PublishedPort], family: int) -> Iterable[NftSet]:
         if port.family != family:
             continue
         alike = port.published == port.target and port.published[0] != port.published[1]
-        place = f"{port.host_ip} . " if port.host_ip else ""
-        alone = port.translated and port.weight is None  # a port of several tasks: see _publish
-        if alone and alike:
-            ranges[bool(place)].append(f"{place}{port.protocol} . {_range(port.published)} : {port.address}")
-        elif alone:
+        bound_to = f"{port.host_ip} . " if port.host_ip else ""
+        single_target = port.translated and port.weight is None  # a port of several tasks: see _publish
+        if single_target and alike:
+            ranges[bool(bound_to)].append(f"{bound_to}{port.protocol} . {_range(port.published)} : {port.address}")
+        elif single_target:
             numbers = zip(range(port.published[0], port.published[1] + 1), range(port.target[0], port.target[1] + 1))
-            single[bool(place)] += [f"{place}{port.protocol} . {one} : {port.address} . {to}" for one, to in numbers]
+            single[bool(bound_to)] += [
+                f"{bound_to}{port.protocol} . {one} : {port.address} . {to}" for one, to in numbers
+            ]
         target = f"{port.address} . {port.protocol} . {_range(port.target)}"
         (opened if port.target[0] == port.target[1] else open_ranges).add(target)
     service = "inet_proto . inet_service"

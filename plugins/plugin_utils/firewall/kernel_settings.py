@@ -57,8 +57,8 @@ _FORWARDS = re.compile(r"net\.ipv([46])\.(?:ip_forward|conf\.[^.]+\.(?:force_)?f
 def closed_families(sandbox: Sandbox, endpoints: Iterable[Endpoint]) -> tuple[int, ...]:
     """Families of which a sandbox forwards nothing: its sysctls and its links' do not say what to forward of them."""
     declared = [*sandbox.sysctls, *(pair for endpoint in endpoints for pair in endpoint.sysctls)]
-    said = {int(match[1]) for name, _value in declared if (match := _FORWARDS.fullmatch(name))}
-    return tuple(family for family in (4, 6) if family not in said)
+    opened = {int(match[1]) for name, _value in declared if (match := _FORWARDS.fullmatch(name))}
+    return tuple(family for family in (4, 6) if family not in opened)
 
 
 def closing_rules(project: str, bridges: Mapping[str, str], networks: Iterable[PlannedNetwork]) -> list[Resource]:

@@ -22,8 +22,8 @@ _ADDRESS = {4: "ip", 6: "ip6"}
 
 def overlay_collections(networks: Sequence[PlannedNetwork]) -> list[NftSet]:
     """Sets of our VNIs on the host, and of the other hosts that each is heard from; none without an overlay."""
-    mine = [(network.overlay, network.shared) for network in networks]
-    found = [(overlay, shared) for overlay, shared in mine if overlay is not None and shared is not None]
+    own = [(network.overlay, network.shared) for network in networks]
+    found = [(overlay, shared) for overlay, shared in own if overlay is not None and shared is not None]
     if not found:
         return []
     vnis = [overlay.vni for overlay, _shared in found]
@@ -39,11 +39,11 @@ def overlay_collections(networks: Sequence[PlannedNetwork]) -> list[NftSet]:
 
 def overlay_chains(project: str, networks: Sequence[PlannedNetwork], underlay: str = "") -> list[Chain]:
     """The chains that go with `overlay_collections`; ``underlay`` is the link that has the host's VTEP, if known."""
-    mine = [(network.overlay, network.host) for network in networks if network.overlay is not None]
-    if not mine:
+    known = [(network.overlay, network.host) for network in networks if network.overlay is not None]
+    if not known:
         return []
-    overlay, host = mine[0]
-    ports = sorted({overlay.port for overlay, _host in mine})
+    overlay, host = known[0]
+    ports = sorted({overlay.port for overlay, _host in known})
     vxlan = f"udp dport {_any_of(ports)} {_VNI}"
     own = address(overlay.vteps[host])
     sent = [
@@ -72,7 +72,7 @@ def overlay_chains(project: str, networks: Sequence[PlannedNetwork], underlay: s
         # The kernel's own has no socket, or one of a sandbox's namespace, neither of which has a user here.
         _base("overlay_output", "output", -300, [f"{vxlan} @vnis meta skuid != 0 drop"]),
     ]
-    encrypted = next((overlay.port for overlay, _host in mine if overlay.network.encrypted), None)
+    encrypted = next((overlay.port for overlay, _host in known if overlay.network.encrypted), None)
     if encrypted is not None:
         # What XFRM is going to encrypt passes here with that intent, and once more as ESP.
         vxlan = f"udp dport {encrypted} {_VNI}"

@@ -241,10 +241,10 @@ def bridge_table(
     network's by their link group: what others have on a bridge is theirs.
     """
     groups = {network.name: port_group(network.id) for network in networks}
-    mine = [endpoint for endpoint in endpoints if endpoint.network.name in groups]
-    table = _port_table("", project, "bridges", mine, "iifgroup != @networks accept")
+    own = [endpoint for endpoint in endpoints if endpoint.network.name in groups]
+    table = _port_table("", project, "bridges", own, "iifgroup != @networks accept")
     known = NftSet("networks", "type devgroup;", tuple(sorted(map(str, groups.values()))))
-    return _with(table, [known, *_routed_sets(mine, forwarded)])
+    return _with(table, [known, *_routed_sets(own, forwarded)])
 
 
 def segment_table(

@@ -84,17 +84,18 @@ def merge_documents(networks: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict
 
     Such a network has one id.  Its options are each host's own: what is its parent there.
     """
-    whole: dict[str, dict[str, Any]] = {}
+    complete: dict[str, dict[str, Any]] = {}
     for _host, documents in sorted(networks.items()):
         for document in documents:
-            known = whole.setdefault(
+            known = complete.setdefault(
                 document["Id"], {"Containers": {}, **({"Peers": []} if "Peers" in document else {})}
             )
             known["Containers"].update(document["Containers"])
             if "Peers" in document:
                 known["Peers"] = [*known["Peers"], *document["Peers"]]
-    for document in whole.values():
+    for document in complete.values():
         document["Containers"] = dict(sorted(document["Containers"].items()))
     return {
-        host: [{**document, **whole[document["Id"]]} for document in documents] for host, documents in networks.items()
+        host: [{**document, **complete[document["Id"]]} for document in documents]
+        for host, documents in networks.items()
     }

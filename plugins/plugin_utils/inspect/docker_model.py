@@ -75,7 +75,7 @@ def model_of_host(
         for placed in services
         if any(port.mode == "ingress" for port in placed.service.ports)
         or host.name in placed.tasks.values()
-        or any(place.network in networks for place in placed.service.networks)
+        or any(attachment.network in networks for attachment in placed.service.networks)
     }
     known = {name: entry for name, entry in sorted(seen.items()) if entry["networks"] or entry["ports"]}
     return {
@@ -89,20 +89,20 @@ def _service(host: str, placed: PlacedService, networks: Mapping[str, PlannedNet
     """A service as a host knows it: of its networks those that are there, of its tasks the host's own."""
     service = placed.service
     weights = {task: placed.weight(task, where) for task, where in zip(placed.names, placed.tasks.values())}
-    places: dict[str, dict[str, Any]] = {}
-    for place in service.networks:
-        if place.network in networks:
-            vip = networks[place.network].vips.get(service.name)
-            names = [service.name, *place.aliases] if vip is not None else []
-            places[place.network] = {"vips": list(vip.addresses) if vip is not None else [], "names": names}
-            if networks[place.network].overlay is None:
+    result: dict[str, dict[str, Any]] = {}
+    for attachment in service.networks:
+        if attachment.network in networks:
+            vip = networks[attachment.network].vips.get(service.name)
+            names = [service.name, *attachment.aliases] if vip is not None else []
+            result[attachment.network] = {"vips": list(vip.addresses) if vip is not None else [], "names": names}
+            if networks[attachment.network].overlay is None:
                 own = (weights[task] for task, where in zip(placed.names, placed.tasks.values()) if where == host)
-                places[place.network]["answers"] = any(own)
+                result[attachment.network]["answers"] = any(own)
     return {
         "mode": service.mode,
         "wanted": len(weights),
         "answers": any(weights.values()),
-        "networks": places,
+        "networks": result,
         "ports": [
             {"published": list(p.published), "target": list(p.target), "protocol": p.protocol, "host_ip": p.host_ip}
             for p in service.ports
@@ -120,8 +120,8 @@ def _port(port: PublishedPort) -> str:
     if not port.translated:
         return f"{target}/{port.protocol}"
     address = port.host_ip or ("0.0.0.0" if port.family == 4 else "::")
-    place = f"[{address}]" if port.family == 6 else address
-    return f"{place}:{published}->{target}/{port.protocol}"
+    shown = f"[{address}]" if port.family == 6 else address
+    return f"{shown}:{published}->{target}/{port.protocol}"
 
 
 def _reachable_gateways(network: PlannedNetwork) -> list[str]:
@@ -169,7 +169,7 @@ def live_model(model: Mapping[str, Any], drift: Sequence[Mapping[str, Any]]) -> 
         }
         documents.append({**document, "Containers": containers})
     services = {
-        name: {**entry, "tasks": {task: told for task, told in entry["tasks"].items() if task in sandboxes}}
+        name: {**entry, "tasks": {task: shown for task, shown in entry["tasks"].items() if task in sandboxes}}
         for name, entry in model.get("services", {}).items()
     }
     more = {"services": services, "load_balancer": model.get("load_balancer", "")} if services else {}

@@ -23,14 +23,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def network_table(models: Mapping[str, Mapping[str, Any]]) -> str:
     """``docker network ls`` over all hosts, with the host in the last column; what spans hosts has one row."""
     rows = []
-    places: dict[str, list[str]] = {}
+    hosts_of: dict[str, list[str]] = {}
     for host, model in sorted(models.items()):
         for document in model["networks"]:
-            places.setdefault(document["Id"], []).append(host)
+            hosts_of.setdefault(document["Id"], []).append(host)
     for host, model in sorted(models.items()):
         for document in model["networks"]:
             spans = document["Scope"] == "swarm" or document["Driver"] in LAN_DRIVERS
-            hosts = places[document["Id"]] if spans else [host]
+            hosts = hosts_of[document["Id"]] if spans else [host]
             if hosts[0] == host:
                 row = (document["Id"][:12], document["Name"], document["Driver"], document["Scope"], _few(hosts))
                 rows.append(row)
@@ -62,15 +62,15 @@ def service_table(models: Mapping[str, Mapping[str, Any]]) -> str:
     known: dict[str, dict[str, Any]] = {}
     for _host, model in sorted(models.items()):
         for name, entry in model.get("services", {}).items():
-            whole = known.setdefault(name, {**entry, "tasks": {}, "networks": {}})
-            whole["tasks"].update(entry["tasks"])
-            whole["networks"].update(entry["networks"])
+            complete = known.setdefault(name, {**entry, "tasks": {}, "networks": {}})
+            complete["tasks"].update(entry["tasks"])
+            complete["networks"].update(entry["networks"])
     rows = [
         (
             name,
             entry["mode"],
             f"{len(entry['tasks'])}/{entry['wanted']}",
-            ", ".join(vip for _network, place in sorted(entry["networks"].items()) for vip in place["vips"]),
+            ", ".join(vip for _network, network in sorted(entry["networks"].items()) for vip in network["vips"]),
             ", ".join(_ingress_port(port) for port in entry["ports"]),
         )
         for name, entry in sorted(known.items())
@@ -92,8 +92,8 @@ def balancer_line(models: Mapping[str, Mapping[str, Any]]) -> str:
     for host, model in sorted(models.items()):
         if model.get("load_balancer"):
             hosts.setdefault(model["load_balancer"], []).append(host)
-    said = ", ".join(f"{engine} on {_few(names)}" for engine, names in sorted(hosts.items()))
-    return f"Virtual addresses are balanced by {said}." if said else ""
+    engines = ", ".join(f"{engine} on {_few(names)}" for engine, names in sorted(hosts.items()))
+    return f"Virtual addresses are balanced by {engines}." if engines else ""
 
 
 def task_table(models: Mapping[str, Mapping[str, Any]]) -> str:
@@ -101,10 +101,10 @@ def task_table(models: Mapping[str, Mapping[str, Any]]) -> str:
     found: dict[tuple[str, int], tuple[str, ...]] = {}
     for host, model in sorted(models.items()):
         for name, entry in model.get("services", {}).items():
-            for task, told in entry["tasks"].items():
+            for task, shown in entry["tasks"].items():
                 ends = [end for end in model["sandboxes"][task]["endpoints"] if end["network"] in entry["networks"]]
                 addresses = ", ".join(address for end in ends for address in end["addresses"])
-                state = "ready" if told["weight"] else "drained"
+                state = "ready" if shown["weight"] else "drained"
                 found[(name, int(task.rpartition(".")[2]))] = (task, host, state, addresses)
     rows = [row for _key, row in sorted(found.items())]
     return table(("TASK", "HOST", "STATE", "ADDRESSES"), rows) if rows else ""

@@ -58,9 +58,9 @@ def checks_of(
             for row in remote.get(endpoint["network"], {}).get(sandbox, ()):
                 reach.update(row[3] if endpoint["network"] not in unsure else ())
                 names.update(row[4])
-        for place in virtual.get(sandbox, ()):
-            reach.update(place["vips"] if place["answers"] else ())
-            names.update(place["names"])
+        for vip in virtual.get(sandbox, ()):
+            reach.update(vip["vips"] if vip["answers"] else ())
+            names.update(vip["names"])
         for _one, other in sorted(pair for pair in chosen if pair[0] == sandbox):
             shared = _shared(addresses, sandbox, other)
             connected = [network for network in shared if network not in unconnected and network not in unsure]
@@ -111,27 +111,28 @@ def _own_ports(model: Mapping[str, Any], limit: int) -> list[list[Any]]:
         for entry in model.get("services", {}).values()
         for port in entry["ports"]
         if port["protocol"] == "tcp" and not port["host_ip"]
-        for task, told in entry["tasks"].items()
-        if told["weight"] and any(said.startswith("0.0.0.0:") for said in model["sandboxes"][task]["ports"])
+        for task, shown in entry["tasks"].items()
+        if shown["weight"]
+        and any(shown_port.startswith("0.0.0.0:") for shown_port in model["sandboxes"][task]["ports"])
     }
     return [["127.0.0.1", port] for port in sorted(found)[:limit]]
 
 
 def _virtual(model: Mapping[str, Any], addresses: Mapping[str, Any], limit: int) -> dict[str, list[dict[str, Any]]]:
     """Services' places on the networks of each sandbox."""
-    places = [
-        {"network": network, "service": name, "answers": entry["answers"], **place}
+    vips = [
+        {"network": network, "service": name, "answers": entry["answers"], **vip}
         for name, entry in model.get("services", {}).items()
-        for network, place in entry["networks"].items()
-        if place["vips"]
+        for network, vip in entry["networks"].items()
+        if vip["vips"]
     ]
     result = {}
     for sandbox, networks in addresses.items():
-        mine = [place for place in places if place["network"] in networks]
+        own = [vip for vip in vips if vip["network"] in networks]
         each = max(1, limit // max(1, len(addresses)))
-        if len(mine) > each:
-            mine = heapq.nsmallest(each, mine, key=lambda item: _chance(sandbox, item["network"], item["service"]))
-        result[sandbox] = mine
+        if len(own) > each:
+            own = heapq.nsmallest(each, own, key=lambda item: _chance(sandbox, item["network"], item["service"]))
+        result[sandbox] = own
     return result
 
 
@@ -165,9 +166,9 @@ def _called(model: Mapping[str, Any], peer_tables: Iterable[PeerTable]) -> dict[
             for name in row[4]:
                 result.setdefault((peers.network, name), set()).update(row[3])
     for entry in model.get("services", {}).values():
-        for network, place in entry["networks"].items():
-            for name in place["names"] if place["vips"] else ():
-                result.setdefault((network, name), set()).update(place["vips"])
+        for network, vip in entry["networks"].items():
+            for name in vip["names"] if vip["vips"] else ():
+                result.setdefault((network, name), set()).update(vip["vips"])
     return result
 
 
@@ -175,11 +176,11 @@ def _remote(
     peers: PeerTable, host: str, addresses: Mapping[str, Mapping[str, Any]], limit: int
 ) -> dict[str, list[tuple[Any, ...]]]:
     """Rows of other hosts' endpoints that each sandbox of this host is to reach."""
-    mine = sorted(sandbox for sandbox, networks in addresses.items() if peers.network in networks)
+    own = sorted(sandbox for sandbox, networks in addresses.items() if peers.network in networks)
     others = [row for row in peers.endpoints if row[0] != host and row[0] in peers.vteps]
-    each = max(1, limit // max(1, len(mine)))
+    each = max(1, limit // max(1, len(own)))
     result: dict[str, list[tuple[Any, ...]]] = {}
-    for sandbox in mine:
+    for sandbox in own:
         ranked = (
             [(_chance(sandbox, row[1]), row) for row in others] if len(others) > each else [(b"", r) for r in others]
         )

@@ -129,39 +129,39 @@ def allocate(
         for name, pairs in networks_in_use(host).items()
         if (network := host.network(name)) is not None and _is_local(network)
     }
-    taken = UsedPrefixes([facts], {host.name: facts})
+    used = UsedPrefixes([facts], {host.name: facts})
     for subnets in spanning.values():
         for subnet in subnets:
-            taken.take(network_of(subnet.subnet))
+            used.take(network_of(subnet.subnet))
     named = {name: network for name in in_use if (network := host.network(name)) is not None}
     for network in named.values():
         allocation.problems += _no_way_out(network, facts)
         for config in network.ipam:
-            allocation.problems += (UsedPrefixes([facts_for_lan(facts, network)]) if network.on_lan else taken).clashes(
-                network, config
-            )
-            allocation.warnings += [] if network.on_lan else taken.hidden(network, config)
-            taken.take(network_of(config.subnet))
+            allocation.problems += (
+                UsedPrefixes([facts_for_lan(facts, network)]) if network.on_lan else used
+            ).overlap_errors(network, config)
+            allocation.warnings += [] if network.on_lan else used.shadowed_route_warnings(network, config)
+            used.take(network_of(config.subnet))
     for name, network in named.items():
         entry = leases["networks"].get(f"{host.name}/{name}", {})
         configs = [
             config
             for family in (4, 6)
-            for config in configs_of(network, family, entry, taken, _pool(host, family), allocation.problems, _POOLS)
+            for config in configs_of(network, family, entry, used, _pool(host, family), allocation.problems, _POOLS)
         ]
         allocation.subnets[name] = with_gateways(network, configs, allocation.problems)
         virtual = virtual_of(name, services, entry.get("vips", {}))
         members = sorted([*in_use[name], *virtual.pairs], key=lambda pair: pair[0].key)
-        held = {
+        leased = {
             sandbox.key: leases["endpoints"].get(f"{host.name}/{name}/{sandbox.key}", {})
             for sandbox, _endpoint in in_use[name]
         }
         given: dict[int, dict[str, str]] = {}
         for family in (4, 6):
             subnets = [subnet for subnet in allocation.subnets[name] if subnet.family == family]
-            before = {key: known.get(f"ipv{family}") for key, known in {**held, **virtual.held}.items()}
+            before = {key: known.get(f"ipv{family}") for key, known in {**leased, **virtual.held}.items()}
             given[family] = addresses(network, subnets, members, before, allocation.problems) if subnets else {}
-            allocation.of(family).update({(name, key): given[family][key] for key in held if key in given[family]})
+            allocation.of(family).update({(name, key): given[family][key] for key in leased if key in given[family]})
         allocation.vips.update({name: vips} if (vips := virtual.found(given)) else {})
     _remember(host, allocation, leases, now, spanning)
     return allocation
@@ -230,14 +230,14 @@ class UsedPrefixes:
         found = (what for other, what, link in self._on_link if _overlap(prefix, other) and (not own or link != own))
         return next(found, None)
 
-    def clashes(self, network: Network, config: IpamConfig) -> list[str]:
+    def overlap_errors(self, network: Network, config: IpamConfig) -> list[str]:
         """A sentence if a subnet that was declared overlaps what is there."""
         clash = self._clash(network_of(config.subnet), network.named_bridge)
         if clash is None:
             return []
         return [f"{network.path}: subnet {config.subnet} overlaps {clash}. Choose another subnet."]
 
-    def hidden(self, network: Network, config: IpamConfig) -> list[str]:
+    def shadowed_route_warnings(self, network: Network, config: IpamConfig) -> list[str]:
         """Sentences about routes through a gateway that such a subnet hides."""
         return [
             f"{network.path}: subnet {config.subnet} lies within {what}: what that leads to is out of reach"
@@ -269,8 +269,8 @@ def _overlap(one: AnyNetwork, other: AnyNetwork) -> bool:
 def configs_of(
     network: Network,
     family: int,
-    held: Mapping[str, Any],
-    taken: UsedPrefixes,
+    leased: Mapping[str, Any],
+    used: UsedPrefixes,
     pool: Iterable[AnyNetwork],
     problems: list[str],
     setting: str,
@@ -279,29 +279,29 @@ def configs_of(
     declared = [config for config in network.ipam if config.family == family]
     if declared or not network.has(family):
         return declared
-    before = (network_of(subnet) for subnet in held.get("subnets", ()))
-    found = next((prefix for prefix in before if prefix.version == family and taken.free(prefix)), None)
+    before = (network_of(subnet) for subnet in leased.get("subnets", ()))
+    found = next((prefix for prefix in before if prefix.version == family and used.free(prefix)), None)
     if found is None:
-        found = next((prefix for prefix in pool if taken.free(prefix)), None)
+        found = next((prefix for prefix in pool if used.free(prefix)), None)
     if found is None:
         problems.append(
             f"{network.path}: no IPv{family} subnet is left in {setting} that the host does not use "
             "already. Give the network a subnet, or add a pool."
         )
         return ()
-    taken.take(found)
+    used.take(found)
     return (IpamConfig(str(found)),)
 
 
 def _pool(host: Host, family: int) -> Iterator[AnyNetwork]:
     """The subnets to choose from, in order."""
     pools = [(ip_network(base), size) for base, size in host.settings.default_address_pools]
-    mine = [(base, size) for base, size in pools if base.version == family]
-    if not mine and family == 6:
-        mine = [(_unique_local(host), ULA_SUBNET)]
-    elif not mine:
-        mine = [(ip_network(base), size) for base, size in DOCKER_POOLS]
-    for base, size in mine:
+    own = [(base, size) for base, size in pools if base.version == family]
+    if not own and family == 6:
+        own = [(_unique_local(host), ULA_SUBNET)]
+    elif not own:
+        own = [(ip_network(base), size) for base, size in DOCKER_POOLS]
+    for base, size in own:
         yield from base.subnets(new_prefix=max(size, base.prefixlen))
 
 
@@ -345,13 +345,13 @@ def addresses(
     network: Network,
     subnets: Sequence[Subnet],
     members: Sequence[tuple[Sandbox, Endpoint]],
-    held: Mapping[str, Optional[str]],
+    leased: Mapping[str, Optional[str]],
     problems: list[str],
     others: Iterable[str] = (),
 ) -> dict[str, str]:
     """Addresses of one family, with their prefix length, by sandbox: fixed ones, those held, then the lowest free.
 
-    ``members`` are sorted by name, ``held`` has bare addresses by sandbox; ``others`` are those of sandboxes that are
+    ``members`` are sorted by name, ``leased`` has bare addresses by sandbox; ``others`` are those of sandboxes that are
     not among the members.
     """
     key = f"ipv{subnets[0].family}"
@@ -362,7 +362,7 @@ def addresses(
     for sandbox, _endpoint in members:
         if sandbox.key in given:
             continue
-        before = held.get(sandbox.key)
+        before = leased.get(sandbox.key)
         if before and before not in used and _subnet_of(before, subnets) is not None:
             given[sandbox.key] = before
             used.add(before)

@@ -36,8 +36,8 @@ class Virtual:
         return dict(sorted(result.items()))
 
 
-def virtual_of(network: str, services: Iterable[Service], held: Mapping[str, Mapping[str, Any]]) -> Virtual:
-    """The services that have a VIP on a network; ``held`` are its leases by service."""
+def virtual_of(network: str, services: Iterable[Service], leased: Mapping[str, Mapping[str, Any]]) -> Virtual:
+    """The services that have a VIP on a network; ``leased`` are its leases by service."""
     pairs = [
         (Sandbox(service.name, ""), Endpoint(network, aliases=place.aliases))
         for service in services
@@ -45,7 +45,7 @@ def virtual_of(network: str, services: Iterable[Service], held: Mapping[str, Map
         for place in service.networks
         if place.network == network
     ]
-    return Virtual(pairs, {pair[0].name: held.get(pair[0].name, {}) for pair in pairs})
+    return Virtual(pairs, {pair[0].name: leased.get(pair[0].name, {}) for pair in pairs})
 
 
 def leases_of(vips: Mapping[str, Vip]) -> dict[str, dict[str, str]]:

@@ -82,9 +82,9 @@ def join(parts: Mapping[str, Leases], spanning: Leases) -> Leases:
 def kept_by(host: str, part: Leases, spanning: Leases) -> Leases:
     """What a host keeps: its own part, and of what spans hosts that of which it has an endpoint or a task."""
     names = {key.split("/")[1] for key in part.get("endpoints", ())}
-    mine = {
+    own = {
         **part,
         OVERLAYS: {name: entry for name, entry in spanning[OVERLAYS].items() if name in names},
         SERVICES: {name: entry for name, entry in spanning[SERVICES].items() if host in entry["tasks"].values()},
     }
-    return {section: entries for section, entries in mine.items() if any(entries.values()) or section in _ALWAYS}
+    return {section: entries for section, entries in own.items() if any(entries.values()) or section in _ALWAYS}

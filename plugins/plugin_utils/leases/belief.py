@@ -64,20 +64,20 @@ def believe(
     part_of: Callable[[str], Part],
     shared: Callable[[], frozenset[str]],
     signed: bool,
-    whole: bool = True,
+    complete: bool = True,
 ) -> Belief:
     """The stored document, completed by what hosts report.
 
     ``part_of`` says what a host may speak of, ``shared`` which networks span hosts; both are asked only if they count.
-    ``signed`` says that the store has a key.  ``whole`` false is for a run that plans these hosts by themselves: what
-    they report of themselves counts whoever is newer, as the others' changes may be what made the store so.
+    ``signed`` says that the store has a key.  ``complete`` false is for a run that plans these hosts by themselves:
+    what they report of themselves counts whoever is newer, as the others' changes may be what made the store so.
     """
     ours = {host: claim for host, claim in claims.items() if claim.given is not None and claim.given > revision}
     result = Belief(max((revision, *(claim.given or 0 for claim in ours.values()))), _replaced(stored, ours))
     theirs = {
         host: claim
         for host, claim in sorted(claims.items())
-        if host not in ours and (not whole or (claim.given is None and claim.revision > revision))
+        if host not in ours and (not complete or (claim.given is None and claim.revision > revision))
     }
     if theirs:
         _add(result, theirs, part_of, shared(), signed)
@@ -116,9 +116,9 @@ def _add(
         if found:
             differing[host] = found
     own = {host: part_of(host) for host in differing}
-    mine = {host: claims[host].leases for host in differing}
-    _add_networks(result, mine, own, spanning)
-    _add_tasks(result, mine, own, spanning)
+    of_host = {host: claims[host].leases for host in differing}
+    _add_networks(result, of_host, own, spanning)
+    _add_tasks(result, of_host, own, spanning)
     holders = dict(_holders(parts, spanning, names))
     claimed: dict[tuple[str, str], tuple[str, str]] = {}
     for host, differs in differing.items():
@@ -126,13 +126,17 @@ def _add(
         left = _Left(host, holders, claimed)
         of_others = {key: entry for key, entry in part["endpoints"].items() if key.split("/")[1] in names}
         part["networks"] = {
-            key: entry for key, entry in mine[host].get("networks", {}).items() if key.split("/")[1] not in names
+            key: entry for key, entry in of_host[host].get("networks", {}).items() if key.split("/")[1] not in names
         }
         part["endpoints"] = {
-            **{key: entry for key, entry in mine[host].get("endpoints", {}).items() if key.split("/")[1] not in names},
+            **{
+                key: entry
+                for key, entry in of_host[host].get("endpoints", {}).items()
+                if key.split("/")[1] not in names
+            },
             **of_others,
         }
-        for key, entry in sorted(mine[host].get("endpoints", {}).items()):
+        for key, entry in sorted(of_host[host].get("endpoints", {}).items()):
             _host, network, sandbox = key.split("/")
             if network not in names or part["endpoints"].get(key) == entry:
                 continue
@@ -194,9 +198,9 @@ class _Left:
         self.warnings: list[str] = []
         self.refusals: list[str] = []
 
-    def known(self, key: str, entry: Mapping[str, str], held: Mapping[str, str]) -> None:
+    def known(self, key: str, entry: Mapping[str, str], leased: Mapping[str, str]) -> None:
         """The store has the endpoint, with another address."""
-        here, there = (", ".join(sorted(item.values())) for item in (held, entry))
+        here, there = (", ".join(sorted(item.values())) for item in (leased, entry))
         self.warnings.append(f"it reports {there} for {key}, which has {here} in the lease store: that counts")
 
     def foreign(self, key: str) -> None:
@@ -238,24 +242,24 @@ def _add_networks(result: Belief, reported: Mapping[str, Leases], own: Mapping[s
                     sentence = f"it reports leases of {name}, which it is not declared to be on: left out"
                     result.warnings.setdefault(host, []).append(sentence)
                 continue
-            said = json.dumps({key: value for key, value in entry.items() if key not in ("created", "vips")})
-            found.setdefault(name, {}).setdefault(said, []).append(host)
+            text = json.dumps({key: value for key, value in entry.items() if key not in ("created", "vips")})
+            found.setdefault(name, {}).setdefault(text, []).append(host)
             for service, addresses in entry.get("vips", {}).items():
                 if service in own[host].services:
                     vips.setdefault(name, {}).setdefault(service, addresses)
     for name, groups in found.items():
-        said, hosts = min(groups.items(), key=lambda item: (-len(item[1]), item[1]))
+        text, hosts = min(groups.items(), key=lambda item: (-len(item[1]), item[1]))
         times = [reported[host][OVERLAYS][name].get("created") for host in hosts]
         created = next((time for time in times if time), None)
         spanning[OVERLAYS][name] = {
-            **json.loads(said),
+            **json.loads(text),
             **({"created": created} if created else {}),
             **({"vips": vips[name]} if name in vips else {}),
         }
         for other, losers in groups.items():
-            for host in losers if other != said else ():
+            for host in losers if other != text else ():
                 result.warnings.setdefault(host, []).append(
-                    f"{host} and {hosts[0]} report {name} differently ({other[:200]} and {said[:200]}), and the lease "
+                    f"{host} and {hosts[0]} report {name} differently ({other[:200]} and {text[:200]}), and the lease "
                     f"store does not know it: it is as {hosts[0]} says"
                 )
 

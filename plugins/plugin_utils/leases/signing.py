@@ -25,8 +25,8 @@ def sign(
     """The signature; "" for a store that has no key yet."""
     if not key:
         return ""
-    said = json.dumps([project, host, revision, leases, module_state], sort_keys=True, separators=(",", ":"))
-    return f"{revision}:{hmac.new(key, said.encode(), hashlib.sha256).hexdigest()}"
+    text = json.dumps([project, host, revision, leases, module_state], sort_keys=True, separators=(",", ":"))
+    return f"{revision}:{hmac.new(key, text.encode(), hashlib.sha256).hexdigest()}"
 
 
 def revision_given(

@@ -142,7 +142,7 @@ class HostModel:
 
     def naming(self, network: str) -> list[str]:
         """Services that are on a network, if only by what they say."""
-        return sorted(name for name, said in self.names(SERVICES).items() if network in (own_networks(said) or ()))
+        return sorted(name for name, entry in self.names(SERVICES).items() if network in (own_networks(entry) or ()))
 
 
 def _read(name: str, declared: Mapping[str, Any], module_state: ModuleState) -> Host:
@@ -211,16 +211,16 @@ def _network_gone(name: str, known: HostModel) -> Optional[ModuleState]:
             "take it out there before"
         )
     return replace(
-        known.module_state, networks={key: said for key, said in known.module_state.networks.items() if key != name}
+        known.module_state, networks={key: other for key, other in known.module_state.networks.items() if key != name}
     )
 
 
 def _as_declared_network(name: str, entry: Mapping[str, Any], where: str, known: HostModel) -> None:
     """Raise Refusal unless the entry says what the inventory says, and the network is on the host."""
     module_state = ModuleState({name: entry})
-    mine = _read(known.name, {**known.without(NETWORKS, name), **_no_sandboxes(known)}, module_state).network(name)
+    own = _read(known.name, {**known.without(NETWORKS, name), **_no_sandboxes(known)}, module_state).network(name)
     theirs = known.host.network(name)
-    if mine and theirs and replace(mine, standing=False) != theirs:
+    if own and theirs and replace(own, standing=False) != theirs:
         raise Refusal(f"the network {name} is declared in the inventory ({where}), otherwise: change it there")
     if name not in networks_in_use(known.host):
         raise Refusal(
@@ -243,7 +243,7 @@ def _sandbox_edit(call: Call, known: HostModel) -> Optional[ModuleState]:
             return None
         return replace(
             known.module_state,
-            sandboxes={key: said for key, said in known.module_state.sandboxes.items() if key != name},
+            sandboxes={key: other for key, other in known.module_state.sandboxes.items() if key != name},
         )
     own = own_networks(entry)
     _require_networks("networks", own or (), known)
@@ -279,7 +279,8 @@ def _service_edit(call: Call, known: HostModel) -> Optional[ModuleState]:
         if name not in known.module_state.services:
             return None
         return replace(
-            known.module_state, services={key: said for key, said in known.module_state.services.items() if key != name}
+            known.module_state,
+            services={key: other for key, other in known.module_state.services.items() if key != name},
         )
     if (entry.get("deploy") or {}).get("placement") is not None:
         raise Refusal(
@@ -296,9 +297,9 @@ def _service_edit(call: Call, known: HostModel) -> Optional[ModuleState]:
 
 def _as_declared_service(name: str, module_state: ModuleState, where: str, known: HostModel) -> None:
     """Raise Refusal unless the inventory says the same, of a service that is this host's alone."""
-    mine = _service(_read(known.name, known.without(SERVICES, name), module_state), name)
+    own = _service(_read(known.name, known.without(SERVICES, name), module_state), name)
     theirs = _service(known.host, name)
-    if theirs is None or mine is None or of_host(theirs, known.name) != mine or not is_of_one_host(theirs, known.host):
+    if theirs is None or own is None or of_host(theirs, known.name) != own or not is_of_one_host(theirs, known.host):
         raise Refusal(f"the service {name} is declared in the inventory ({where}), otherwise: change it there")
 
 
@@ -375,10 +376,10 @@ def with_link_names(module_state: ModuleState, model: Mapping[str, Any]) -> Modu
     for sandbox, edits in module_state.endpoints.items():
         links = {end["network"]: end["link"] for end in model["sandboxes"].get(sandbox, {}).get("endpoints", ())}
         endpoints[sandbox] = {
-            network: {**said, "interface_name": links[network]}
-            if said is not None and network in links and not said.get("interface_name")
-            else said
-            for network, said in edits.items()
+            network: {**entry, "interface_name": links[network]}
+            if entry is not None and network in links and not entry.get("interface_name")
+            else entry
+            for network, entry in edits.items()
         }
     return replace(module_state, endpoints=endpoints)
 

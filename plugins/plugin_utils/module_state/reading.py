@@ -90,9 +90,9 @@ def _reaching(topology: Topology, doubtful: Mapping[str, ModuleState]) -> Refuse
         "module again"
     )
     return {
-        host: [f"modules are said to have made here {', '.join(sorted(set(said))[:_MOST])}. {remedy}."]
-        for host, said in found.items()
-        if said
+        host: [f"modules are said to have made here {', '.join(sorted(set(reasons))[:_MOST])}. {remedy}."]
+        for host, reasons in found.items()
+        if reasons
     }
 
 

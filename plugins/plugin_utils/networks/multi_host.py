@@ -47,7 +47,7 @@ def plan_spanning_networks(
     facts: Mapping[str, Facts],
     connections: Mapping[str, str],
     parts: dict[str, Leases],
-    spanning: dict[str, Any],
+    spanning_leases: dict[str, Any],
     now: str,
     services: Iterable[Service] = (),
     others: Optional[Mapping[str, Leases]] = None,
@@ -58,67 +58,75 @@ def plan_spanning_networks(
     the others, whose addresses are not given again.
 
     ``services`` are those with a VIP; their tasks are among the topology's sandboxes already.  ``parts`` and
-    ``spanning`` are the leases (see `leases.base.split`); both are brought up to date in place.
+    ``spanning_leases`` are the leases (see `leases.base.split`); both are brought up to date in place.
     """
     result = SpanningNetworks()
-    drafts = networks_spanning_hosts(topology, others is not None)
-    overlays = {name: draft for name, draft in drafts.items() if not draft.network.on_lan}
+    spanning_networks = networks_spanning_hosts(topology, others is not None)
+    overlays = {name: spanned for name, spanned in spanning_networks.items() if not spanned.network.on_lan}
     claims = Claims(topology, connections, parts)
     underlays = find_underlays(overlays.values(), facts, connections, parts, claims, result)
-    held = dict(spanning)
+    leased = dict(spanning_leases)
     if others is None:
-        spanning.clear()
-    vnis = choose_vnis(overlays, facts, parts, held, result)
-    taken = {
-        name: UsedPrefixes(facts_of_hosts(draft.hosts, draft, facts), {} if draft.network.on_lan else facts)
-        for name, draft in drafts.items()
+        spanning_leases.clear()
+    vnis = choose_vnis(overlays, facts, parts, leased, result)
+    used_prefixes = {
+        name: UsedPrefixes(
+            facts_of_hosts(spanned.hosts, spanned, facts),
+            {} if spanned.network.on_lan else facts,
+        )
+        for name, spanned in spanning_networks.items()
     }
-    reserve_declared_subnets(topology, drafts, taken)
-    places = leases_by_endpoint(parts)
-    for name, draft in drafts.items():
+    reserve_declared_subnets(topology, spanning_networks, used_prefixes)
+    leased_by_endpoint = leases_by_endpoint(parts)
+    for name, spanned in spanning_networks.items():
         problems: list[str] = []
-        refuse_overlaps(draft, facts, taken[name], result)
-        subnets = choose_subnets(draft, held.get(name, {}), taken, problems)
-        virtual = virtual_of(name, services, held.get(name, {}).get("vips", {}))
+        refuse_overlaps(spanned, facts, used_prefixes[name], result)
+        subnets = choose_subnets(spanned, leased.get(name, {}), used_prefixes, problems)
+        virtual = virtual_of(name, services, leased.get(name, {}).get("vips", {}))
         used = addresses_of_other_hosts(name, others or {})
         found = choose_addresses(
-            draft, subnets, {**leases_of_network(draft, places), **virtual.held}, virtual.pairs, used, problems
+            spanned,
+            subnets,
+            {**leases_of_network(spanned, leased_by_endpoint), **virtual.held},
+            virtual.pairs,
+            used,
+            problems,
         )
-        members, vips = members_of(draft, found), virtual.found(found)
-        vteps = {host: underlays[host] for host in draft.names if host in underlays}
+        members, vips = members_of(spanned, found), virtual.found(found)
+        vteps = {host: underlays[host] for host in spanned.names if host in underlays}
         if name in overlays:
-            problems += mixed_underlay_family_errors(draft.network, vteps)
-        for host in draft.names:
+            problems += mixed_underlay_family_errors(spanned.network, vteps)
+        for host in spanned.names:
             result.problems.setdefault(host, []).extend(problems)
         if problems or (name in overlays and name not in vnis):
-            spanning.update({name: held[name]} if name in held else {})
+            spanning_leases.update({name: leased[name]} if name in leased else {})
             continue
-        created = held.get(name, {}).get("created", now)
-        spanning[name] = {"created": created, "subnets": [item.subnet for item in subnets]}
-        settings = draft.hosts[0].settings
+        created = leased.get(name, {}).get("created", now)
+        spanning_leases[name] = {"created": created, "subnets": [item.subnet for item in subnets]}
+        settings = spanned.hosts[0].settings
         network_id = identifier("network", settings.project, name)
         if name not in overlays:
-            result.lans[name] = Lan(draft.network, network_id, created, subnets, tuple(draft.names), members)
+            result.lans[name] = Lan(spanned.network, network_id, created, subnets, tuple(spanned.names), members)
             continue
-        spanning[name]["vni"] = vnis[name]
+        spanning_leases[name]["vni"] = vnis[name]
         if vips:
-            spanning[name]["vips"] = leases_of(vips)
+            spanning_leases[name]["vips"] = leases_of(vips)
         result.found[name] = Overlay(
-            draft.network,
+            spanned.network,
             network_id,
             created,
             subnets,
             vnis[name],
-            data_path_port(draft.network, settings.data_path_port),
-            choose_mtu(draft.network, vteps, result),
+            data_path_port(spanned.network, settings.data_path_port),
+            choose_mtu(spanned.network, vteps, result),
             settings.flood,
             {host: item.address for host, item in vteps.items()},
             members,
             vips,
         )
-        warn_of_size(result, draft, members, settings.flood)
-    known = {*held, *drafts} if others is None else set(drafts)
-    _record_leases(result, known, parts, set(drafts) - {*result.found, *result.lans})
+        warn_of_size(result, spanned, members, settings.flood)
+    known = {*leased, *spanning_networks} if others is None else set(spanning_networks)
+    _record_leases(result, known, parts, set(spanning_networks) - {*result.found, *result.lans})
     return result
 
 

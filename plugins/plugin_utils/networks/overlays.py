@@ -30,7 +30,7 @@ _MANY_HOSTS = 100
 
 
 def find_underlays(
-    drafts: Iterable[SpanningNetwork],
+    spanning_networks: Iterable[SpanningNetwork],
     facts: Mapping[str, Facts],
     connections: Mapping[str, str],
     parts: Mapping[str, Leases],
@@ -39,10 +39,10 @@ def find_underlays(
 ) -> dict[str, Underlay]:
     """The VTEPs of all hosts that have a part in any, and a memory of what was seen of them."""
     found = {}
-    hosts = {host.name: host for draft in drafts for host in draft.hosts}
+    hosts = {host.name: host for spanned in spanning_networks for host in spanned.hosts}
     for host in hosts.values():
-        held = parts[host.name]["hosts"].get(host.name, {})
-        underlay = underlay_of(host, facts.get(host.name), held, connections.get(host.name))
+        leased = parts[host.name]["hosts"].get(host.name, {})
+        underlay = underlay_of(host, facts.get(host.name), leased, connections.get(host.name))
         if isinstance(underlay, str):
             (result.problems if host.name in facts else result.warnings).setdefault(host.name, []).append(underlay)
             continue
@@ -51,18 +51,18 @@ def find_underlays(
         (result.problems if name in facts else result.warnings).setdefault(name, []).append(sentence)
         del found[name]
     for name, underlay in found.items():
-        host, held = hosts[name], parts[name]["hosts"].get(name, {})
-        seen = list(facts[host.name].vnis) if host.name in facts else held.get("vnis", [])
-        entry = {**held, "underlay": underlay.address, "mtu": underlay.mtu, "vnis": seen}
+        host, leased = hosts[name], parts[name]["hosts"].get(name, {})
+        seen = list(facts[host.name].vnis) if host.name in facts else leased.get("vnis", [])
+        entry = {**leased, "underlay": underlay.address, "mtu": underlay.mtu, "vnis": seen}
         parts[host.name]["hosts"] = {host.name: entry}
     return found
 
 
 def choose_vnis(
-    drafts: Mapping[str, SpanningNetwork],
+    spanning_networks: Mapping[str, SpanningNetwork],
     facts: Mapping[str, Facts],
     parts: Mapping[str, Leases],
-    held: Mapping[str, Any],
+    leased: Mapping[str, Any],
     result: SpanningNetworks,
 ) -> dict[str, int]:
     """A VNI each: the one declared, the one held, else the lowest that nobody on any host of the topology uses.
@@ -74,27 +74,27 @@ def choose_vnis(
         host: set(facts[host].vnis if host in facts else part["hosts"].get(host, {}).get("vnis", ()))
         for host, part in sorted(parts.items())
     }
-    found = {name: int(text) for name, draft in drafts.items() if (text := draft.network.option(VNI))}
+    found = {name: int(text) for name, spanned in spanning_networks.items() if (text := spanned.network.option(VNI))}
     for name, vni in found.items():
-        for host in drafts[name].names:
+        for host in spanning_networks[name].names:
             if vni in seen[host]:
-                sentence = f"{drafts[name].network.path}: the VNI {vni} is used by somebody else on {host}."
+                sentence = f"{spanning_networks[name].network.path}: the VNI {vni} is used by somebody else on {host}."
                 result.problems.setdefault(host, []).append(f"{sentence} Choose another, or leave the option out.")
     used = set(found.values())
-    for name, draft in drafts.items():
-        before = held.get(name, {}).get("vni")
-        if name not in found and before is not None and before not in used.union(*map(seen.__getitem__, draft.names)):
+    for name, spanned in spanning_networks.items():
+        before = leased.get(name, {}).get("vni")
+        if name not in found and before is not None and before not in used.union(*map(seen.__getitem__, spanned.names)):
             found[name] = before
             used.add(before)
     used.update(*seen.values())
-    for name, draft in drafts.items():
+    for name, spanned in spanning_networks.items():
         if name in found:
             continue
-        first, last = draft.hosts[0].settings.vni_range
+        first, last = spanned.hosts[0].settings.vni_range
         free = next((vni for vni in range(first, last + 1) if vni not in used), None)
         if free is None:
-            for host in draft.names:
-                sentence = f"{draft.network.path}: no VNI is left in cnm_vni_range. Make the range larger."
+            for host in spanned.names:
+                sentence = f"{spanned.network.path}: no VNI is left in cnm_vni_range. Make the range larger."
                 result.problems.setdefault(host, []).append(sentence)
             continue
         found[name] = free
@@ -109,8 +109,8 @@ def mixed_underlay_family_errors(network: Network, vteps: Mapping[str, Underlay]
         groups.setdefault(underlay.family, []).append(host)
     if len(groups) < 2:
         return []
-    said = " and ".join(f"IPv{family} on {name_hosts(hosts)}" for family, hosts in sorted(groups.items()))
-    problem = f"{network.path}: its hosts must all be reached by IPv4, or all by IPv6, and it is {said}."
+    differing = " and ".join(f"IPv{family} on {name_hosts(hosts)}" for family, hosts in sorted(groups.items()))
+    problem = f"{network.path}: its hosts must all be reached by IPv4, or all by IPv6, and it is {differing}."
     return [f"{problem} Set cnm_underlay_address."]
 
 
@@ -129,29 +129,31 @@ def choose_mtu(network: Network, vteps: Mapping[str, Underlay], result: Spanning
     underlay_mtu = declared or smallest
     overhead = max((VXLAN_OVERHEAD[item.family] for item in vteps.values()), default=VXLAN_OVERHEAD[4])
     mtu = (underlay_mtu - overhead - ESP_OVERHEAD) // 4 * 4 if network.encrypted else underlay_mtu - overhead
-    said = ", ".join(f"{size} on {name_hosts(hosts)}" for size, hosts in sorted(sizes.items()))
+    differing = ", ".join(f"{size} on {name_hosts(hosts)}" for size, hosts in sorted(sizes.items()))
     if declared > smallest:
         sentence = (
-            f"{network.path}: the MTU of the underlay is not {declared} everywhere, it is {said}: packets get lost"
+            f"{network.path}: the MTU of the underlay is not {declared} everywhere, it is {differing}: packets get lost"
         )
         for host in sizes[smallest]:
             result.warnings.setdefault(host, []).append(sentence)
     elif len(sizes) > 1 and not declared:
-        sentence = f"{network.path}: the MTU of the underlay is {said}: the network has {mtu} on all of them"
+        sentence = f"{network.path}: the MTU of the underlay is {differing}: the network has {mtu} on all of them"
         for host in sizes[smallest]:
             result.warnings.setdefault(host, []).append(sentence)
     return mtu
 
 
-def warn_of_size(result: SpanningNetworks, draft: SpanningNetwork, members: Mapping[str, Member], flood: bool) -> None:
-    first = result.warnings.setdefault(draft.names[0], [])
+def warn_of_size(
+    result: SpanningNetworks, spanned: SpanningNetwork, members: Mapping[str, Member], flood: bool
+) -> None:
+    first = result.warnings.setdefault(spanned.names[0], [])
     if len(members) > _MANY_ENTRIES:
         first.append(
-            f"{draft.network.path}: {len(members)} endpoints are as many forwarding entries on each of its hosts; "
+            f"{spanned.network.path}: {len(members)} endpoints are as many forwarding entries on each of its hosts; "
             "kernels before 6.16 lose throughput beyond 16384. Split it into several networks."
         )
-    if flood and len(draft.hosts) > _MANY_HOSTS:
+    if flood and len(spanned.hosts) > _MANY_HOSTS:
         first.append(
-            f"{draft.network.path}: with cnm_flood each broadcast is sent {len(draft.hosts) - 1} times. Turn it off, "
-            "or split the network."
+            f"{spanned.network.path}: with cnm_flood each broadcast is sent {len(spanned.hosts) - 1} times. Turn it "
+            "off, or split the network."
         )

@@ -146,26 +146,28 @@ class SpanningNetwork:
 
 
 def refuse_overlaps(
-    draft: SpanningNetwork, facts: Mapping[str, Facts], taken: UsedPrefixes, result: SpanningNetworks
+    spanned: SpanningNetwork, facts: Mapping[str, Facts], used: UsedPrefixes, result: SpanningNetworks
 ) -> None:
     """Refuse the hosts where something has a network's subnet: what one of them has is no reason against the others."""
-    for config in draft.network.ipam:
-        clashes = taken.clashes(draft.network, config)
+    for config in spanned.network.ipam:
+        clashes = used.overlap_errors(spanned.network, config)
         if not clashes:
             continue
         found = {}
-        for host in draft.hosts:
-            known = {host.name: facts[host.name]} if host.name in facts and not draft.network.on_lan else {}
-            found[host.name] = UsedPrefixes(facts_of_hosts([host], draft, facts), known).clashes(draft.network, config)
+        for host in spanned.hosts:
+            known = {host.name: facts[host.name]} if host.name in facts and not spanned.network.on_lan else {}
+            found[host.name] = UsedPrefixes(facts_of_hosts([host], spanned, facts), known).overlap_errors(
+                spanned.network, config
+            )
         for name, own in found.items():
             # An address of a host that is not on it is everybody's business: it would be called in its place.
             result.problems.setdefault(name, []).extend(own if any(found.values()) else clashes)
 
 
-def facts_of_hosts(hosts: Iterable[Host], draft: SpanningNetwork, facts: Mapping[str, Facts]) -> Iterator[Facts]:
+def facts_of_hosts(hosts: Iterable[Host], spanned: SpanningNetwork, facts: Mapping[str, Facts]) -> Iterator[Facts]:
     """What a network's subnet must not overlap on its hosts; each has the LAN it may be on by a link of its own."""
     for host in hosts:
-        network = host.network(draft.network.name)
+        network = host.network(spanned.network.name)
         if host.name in facts and network is not None:
             yield facts_for_lan(facts[host.name], network) if network.on_lan else facts[host.name]
 
@@ -190,52 +192,52 @@ def networks_spanning_hosts(topology: Topology, on_lan: bool) -> dict[str, Spann
             if network is None or not network.spans or not (pairs or network.standing):
                 continue
             if not on_lan or network.on_lan:
-                draft = result.setdefault(name, SpanningNetwork(network))
-                draft.hosts.append(host)
-                draft.pairs += [*pairs, *shims(host, network)]
-    for draft in result.values():
-        draft.pairs.sort(key=lambda pair: pair[0].key)
+                spanned = result.setdefault(name, SpanningNetwork(network))
+                spanned.hosts.append(host)
+                spanned.pairs += [*pairs, *shims(host, network)]
+    for spanned in result.values():
+        spanned.pairs.sort(key=lambda pair: pair[0].key)
     return dict(sorted(result.items()))
 
 
 def reserve_declared_subnets(
-    topology: Topology, drafts: Mapping[str, SpanningNetwork], taken: Mapping[str, UsedPrefixes]
+    topology: Topology, spanning_networks: Mapping[str, SpanningNetwork], used: Mapping[str, UsedPrefixes]
 ) -> None:
     """What is declared on any of a network's hosts is not to be chosen for it."""
     declared = {
         host.name: [network_of(config.subnet) for network in host.networks for config in network.ipam]
         for host in topology.hosts
     }
-    for name, draft in drafts.items():
-        for prefix in {prefix for host in draft.names for prefix in declared[host]}:
-            taken[name].take(prefix)
+    for name, spanned in spanning_networks.items():
+        for prefix in {prefix for host in spanned.names for prefix in declared[host]}:
+            used[name].take(prefix)
 
 
-def _pool(draft: SpanningNetwork, family: int) -> Iterator[AnyNetwork]:
-    settings, on_lan = draft.hosts[0].settings, draft.network.on_lan
-    said = settings.default_address_pools if on_lan else settings.overlay_pools
-    pools = [(network_of(base), size) for base, size in said]
-    mine = [(base, size) for base, size in pools if base.version == family]
-    if not mine and family == 6:
+def _pool(spanned: SpanningNetwork, family: int) -> Iterator[AnyNetwork]:
+    settings, on_lan = spanned.hosts[0].settings, spanned.network.on_lan
+    declared = settings.default_address_pools if on_lan else settings.overlay_pools
+    pools = [(network_of(base), size) for base, size in declared]
+    pools_of_family = [(base, size) for base, size in pools if base.version == family]
+    if not pools_of_family and family == 6:
         bits = identifier("ula", settings.project)[:10]
-        mine = [(network_of(f"fd{bits[:2]}:{bits[2:6]}:{bits[6:10]}::/48"), ULA_SUBNET)]
-    elif not mine:
-        mine = [(network_of(base), size) for base, size in (DOCKER_POOLS if on_lan else OVERLAY_POOLS)]
-    for base, size in mine:
+        pools_of_family = [(network_of(f"fd{bits[:2]}:{bits[2:6]}:{bits[6:10]}::/48"), ULA_SUBNET)]
+    elif not pools_of_family:
+        pools_of_family = [(network_of(base), size) for base, size in (DOCKER_POOLS if on_lan else OVERLAY_POOLS)]
+    for base, size in pools_of_family:
         yield from base.subnets(new_prefix=max(size, base.prefixlen))
 
 
 def choose_subnets(
-    draft: SpanningNetwork, held: Mapping[str, Any], taken: Mapping[str, UsedPrefixes], problems: list[str]
+    spanned: SpanningNetwork, leased: Mapping[str, Any], used: Mapping[str, UsedPrefixes], problems: list[str]
 ) -> tuple[Subnet, ...]:
-    network, mine = draft.network, taken[draft.network.name]
+    network, own = spanned.network, used[spanned.network.name]
     setting = "cnm_default_address_pools" if network.on_lan else "cnm_overlay_address_pool"
     configs = [
         config
         for family in (4, 6)
-        for config in configs_of(network, family, held, mine, _pool(draft, family), problems, setting)
+        for config in configs_of(network, family, leased, own, _pool(spanned, family), problems, setting)
     ]
-    for others in taken.values():
+    for others in used.values():
         for config in configs:
             others.take(network_of(config.subnet))
     return with_gateways(network, configs, problems)
@@ -253,42 +255,42 @@ def leases_by_endpoint(parts: Mapping[str, Leases]) -> dict[tuple[str, str, str]
 
 
 def leases_of_network(
-    draft: SpanningNetwork, places: Mapping[tuple[str, str, str], Mapping[str, Any]]
+    spanned: SpanningNetwork, leased_by_endpoint: Mapping[tuple[str, str, str], Mapping[str, Any]]
 ) -> dict[str, Mapping[str, Any]]:
     """What each sandbox has already, here or where it was before, by name."""
-    name = draft.network.name
+    name = spanned.network.name
     return {
-        sandbox.key: places.get((name, sandbox.name, sandbox.host))
-        or (not sandbox.everywhere and places.get((name, sandbox.name, "")))
+        sandbox.key: leased_by_endpoint.get((name, sandbox.name, sandbox.host))
+        or (not sandbox.everywhere and leased_by_endpoint.get((name, sandbox.name, "")))
         or {}
-        for sandbox, _endpoint in draft.pairs
+        for sandbox, _endpoint in spanned.pairs
     }
 
 
 def choose_addresses(
-    draft: SpanningNetwork,
+    spanned: SpanningNetwork,
     subnets: Sequence[Subnet],
-    held: Mapping[str, Mapping[str, Any]],
+    leased: Mapping[str, Mapping[str, Any]],
     more: Sequence[Pair],
     used: Sequence[str],
     problems: list[str],
 ) -> dict[int, dict[str, str]]:
     """Addresses with their prefix length by sandbox or service, by family."""
-    everyone = sorted([*draft.pairs, *more], key=lambda pair: pair[0].key)
+    everyone = sorted([*spanned.pairs, *more], key=lambda pair: pair[0].key)
     found: dict[int, dict[str, str]] = {}
     for family in (4, 6):
-        mine = [subnet for subnet in subnets if subnet.family == family]
-        before = {name: entry.get(f"ipv{family}") for name, entry in held.items()}
-        found[family] = addresses(draft.network, mine, everyone, before, problems, used) if mine else {}
+        own = [subnet for subnet in subnets if subnet.family == family]
+        before = {name: entry.get(f"ipv{family}") for name, entry in leased.items()}
+        found[family] = addresses(spanned.network, own, everyone, before, problems, used) if own else {}
     return found
 
 
-def members_of(draft: SpanningNetwork, found: Mapping[int, Mapping[str, str]]) -> dict[str, Member]:
+def members_of(spanned: SpanningNetwork, found: Mapping[int, Mapping[str, str]]) -> dict[str, Member]:
     result = {}
-    for sandbox, endpoint in draft.pairs:
+    for sandbox, endpoint in spanned.pairs:
         ipv4, ipv6 = found[4].get(sandbox.key), found[6].get(sandbox.key)
         address = (ipv4 or ipv6 or "").partition("/")[0]
         if address:
-            mac = "" if draft.network.shares_mac else endpoint.mac_address or mac_of(address)
+            mac = "" if spanned.network.shares_mac else endpoint.mac_address or mac_of(address)
             result[sandbox.key] = Member(sandbox.host, sandbox, endpoint, ipv4, ipv6, mac)
     return result

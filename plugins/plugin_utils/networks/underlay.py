@@ -30,22 +30,22 @@ class Underlay:
 
 
 def underlay_of(
-    host: Host, facts: Optional[Facts], held: Mapping[str, Any], connection: Optional[str]
+    host: Host, facts: Optional[Facts], leased: Mapping[str, Any], connection: Optional[str]
 ) -> Union[Underlay, str]:
     """The VTEP, or a sentence about why there is none.
 
-    ``facts`` is None for a host that was not reached: then what was declared, or ``held`` from the last time, counts.
+    ``facts`` is None for a host that was not reached: then what was declared, or ``leased`` from the last time, counts.
     ``connection`` is where Ansible reaches it: an address of the host counts, a name or what leads elsewhere does not.
     """
     declared, reached = host.settings.underlay_address, _usable(connection)
     if facts is None:
-        address = declared or held.get("underlay") or reached
+        address = declared or leased.get("underlay") or reached
         if address is None:
             return (
                 "this host was not reached, and nobody knows by which address the others reach it: set "
                 "cnm_underlay_address for it"
             )
-        return Underlay(address, held.get("mtu") if address == held.get("underlay") else None)
+        return Underlay(address, leased.get("mtu") if address == leased.get("underlay") else None)
     links = {address: mtu for address, _link, mtu in facts.addresses}
     if declared is not None and declared not in links:
         there = ", ".join(f"{address} on {link}" for address, link, _mtu in facts.addresses) or "none"

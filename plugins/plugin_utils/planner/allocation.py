@@ -60,7 +60,7 @@ class HostAllocation:
 
 
 def allocate_host(host: Host, facts: Facts, topology_plan: TopologyPlan, leases: Leases, now: str) -> HostAllocation:
-    mine, spanning = topology_plan.overlays.of(host.name), topology_plan.overlays.subnets_of(host.name)
+    own, spanning = topology_plan.overlays.of(host.name), topology_plan.overlays.subnets_of(host.name)
     if spanning:
         leases["hosts"].setdefault(host.name, {})["peer_digest"] = topology_plan.peer_digest(host.name)
     services = [placed.service for placed in topology_plan.placed(host)]
@@ -100,7 +100,7 @@ def allocate_host(host: Host, facts: Facts, topology_plan: TopologyPlan, leases:
         *unreachable_resolver_warnings(facts, endpoints),
         *unnameable_link_warnings(facts),
         *idle_routers(allocated.every),
-        *(blocked_port_warnings(facts, mine.values()) if mine else ()),
+        *(blocked_port_warnings(facts, own.values()) if own else ()),
     ]
     return allocated
 
@@ -132,14 +132,14 @@ def _networks_of_host(
             continue
         if name in overlays:
             overlay = overlays[name]
-            place = (overlay.id, overlay.created, overlay.subnets)
-            result[name] = PlannedNetwork(network, *place, host=host.name, overlay=overlay, shared=digests[name])
+            identity = (overlay.id, overlay.created, overlay.subnets)
+            result[name] = PlannedNetwork(network, *identity, host=host.name, overlay=overlay, shared=digests[name])
         elif name in lans:
             lan = lans[name]
             own = lan.members.get(f"{SHIM}@{host.name}")
-            place = (lan.id, lan.created, lan.subnets)
+            identity = (lan.id, lan.created, lan.subnets)
             shim = own.addresses if own is not None else ()
-            result[name] = PlannedNetwork(network, *place, host=host.name, lan=lan, shared=digests[name], shim=shim)
+            result[name] = PlannedNetwork(network, *identity, host=host.name, lan=lan, shared=digests[name], shim=shim)
         elif name in allocation.subnets:
             created = leases["networks"][f"{host.name}/{name}"]["created"]
             network_id = identifier("network", host.settings.project, host.name, name)
@@ -190,8 +190,8 @@ def _addresses(
     if spanning is not None:
         member = spanning.members[sandbox.key]
         return member.ipv4, member.ipv6
-    place = (network.name, sandbox.key)
-    return allocation.ipv4.get(place), allocation.ipv6.get(place)
+    identity = (network.name, sandbox.key)
+    return allocation.ipv4.get(identity), allocation.ipv6.get(identity)
 
 
 def _gateways(endpoints: Sequence[Endpoint], networks: Mapping[str, PlannedNetwork]) -> dict[str, list[str]]:

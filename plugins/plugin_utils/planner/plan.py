@@ -39,12 +39,12 @@ def plan(
     leases: Leases,
     now: str,
     connections: Mapping[str, str] = MappingProxyType({}),
-    whole: bool = True,
+    complete: bool = True,
 ) -> Planned:
     """Plan every host that ``facts`` has; the others keep their leases as they are.
 
     ``now`` is the time a new network is said to be created at, in ISO 8601; ``connections`` is where Ansible reaches
-    each host.  ``whole`` false says that there are other hosts, of which nothing is known.
+    each host.  ``complete`` false says that there are other hosts, of which nothing is known.
     """
     result = Planned()
     found, spanning = split(copy.deepcopy(leases))
@@ -52,7 +52,7 @@ def plan(
     others = {host: part for host, part in found.items() if host not in parts}
     topology_plan = (
         plan_topology(topology, facts, connections, parts, spanning, now)
-        if whole
+        if complete
         else plan_single_host(topology, facts, parts, spanning, now, others)
     )
     result.shared = topology_plan.texts
@@ -61,8 +61,9 @@ def plan(
         known, part = facts.get(host.name), parts[host.name]
         if known is None:
             if (
-                part["hosts"].get(host.name, {}).get("peer_digest") != (told := topology_plan.peer_digest(host.name))
-                and told
+                part["hosts"].get(host.name, {}).get("peer_digest")
+                != (peer_digest := topology_plan.peer_digest(host.name))
+                and peer_digest
             ):
                 result.warnings.setdefault(host.name, []).append(topology_plan.stale_peers_warning(host.name))
             continue

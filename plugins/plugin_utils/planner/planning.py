@@ -62,16 +62,18 @@ def make_plans(
     inventory_directory: str,
     now: str,
     remember: bool,
-    whole: bool = True,
+    complete: bool = True,
     connections: Mapping[str, str] = MappingProxyType({}),
 ) -> Outcome:
     """Plan all probed hosts.  Raises DeclarationError for the variables, LeaseError for the store.
 
-    ``remember`` false (check mode) leaves the lease store as it is; ``whole`` false says that these are not all hosts
-    of the topology; ``connections`` is where Ansible reaches each.
+    ``remember`` false (check mode) leaves the lease store as it is; ``complete`` false says that these are not all
+    hosts of the topology; ``connections`` is where Ansible reaches each.
     """
     with _uncollected(), _in_words():
-        return _make_plans(variables, groups, _Planning(facts, inventory_directory, now, remember, whole, connections))
+        return _make_plans(
+            variables, groups, _Planning(facts, inventory_directory, now, remember, complete, connections)
+        )
 
 
 @contextlib.contextmanager
@@ -138,7 +140,7 @@ def _make_plans(
 
 def plan_host(host: Host, facts: Facts, inventory_directory: str, now: str, remember: bool) -> tuple[Planned, Stamp]:
     """Plan one host by itself; its plan still lacks what it was declared from."""
-    planning = _Planning({host.name: facts}, inventory_directory, now, remember, whole=False)
+    planning = _Planning({host.name: facts}, inventory_directory, now, remember, complete=False)
     with _in_words():
         return _plan_project(host.settings.project, Topology((host,)), planning)
 
@@ -190,7 +192,7 @@ class _Planning:
     directory: str
     now: str
     remember: bool
-    whole: bool
+    complete: bool
     connections: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -208,11 +210,11 @@ def _plan_project(project: str, topology: Topology, given: _Planning) -> tuple[P
             parts.of,
             parts.shared,
             signed=bool(key),
-            whole=given.whole,
+            complete=given.complete,
         )
         leases = belief.leases
-        planned = plan(topology, given.facts, leases, given.now, given.connections, given.whole)
-        if not given.whole:
+        planned = plan(topology, given.facts, leases, given.now, given.connections, given.complete)
+        if not given.complete:
             planned.leases = _with_others(planned.leases, leases, names)
         _say(belief, planned)
         revision = belief.revision if _same(planned.leases, leases) else belief.revision + 1
@@ -271,13 +273,13 @@ class _Parts:
         return frozenset(network.name for host in self._hosts.values() for network in host.networks if network.spans)
 
 
-def _with_others(leases: Leases, before: Leases, mine: set[str]) -> Leases:
+def _with_others(leases: Leases, before: Leases, own: set[str]) -> Leases:
     """The leases, with those of hosts that were not planned as they were."""
     parts, spanning = split(before)
     planned, changed = split(leases)
     spanning = {section: {**entries, **changed[section]} for section, entries in spanning.items()}
     spanning[SERVICES] = changed[SERVICES]
-    return join({**{name: part for name, part in parts.items() if name not in mine}, **planned}, spanning)
+    return join({**{name: part for name, part in parts.items() if name not in own}, **planned}, spanning)
 
 
 def _claims(topology: Topology, facts: Mapping[str, Facts], stamp: Stamp) -> dict[str, Claim]:

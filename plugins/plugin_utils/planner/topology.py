@@ -103,9 +103,9 @@ def plan_single_host(
     """A host without the others: its LANs can be had, but who else is on them is not known."""
     placement = Placement()
     for host in topology.hosts:
-        mine = place_on_one_host(host, spanning[SERVICES])
-        placement.found.update(mine.found)
-        placement.problems.update(mine.problems)
+        own = place_on_one_host(host, spanning[SERVICES])
+        placement.found.update(own.found)
+        placement.problems.update(own.problems)
     topology_plan = TopologyPlan(with_tasks(topology, placement), placement, single_host=True)
     topology_plan.overlays = plan_spanning_networks(
         topology_plan.topology, facts, {}, parts, spanning[OVERLAYS], now, others=others

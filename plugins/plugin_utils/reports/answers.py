@@ -82,8 +82,8 @@ def admitted(module: str, host: str, answer: Any) -> dict[str, Any]:
         warnings += [f"{host}: {sentence}" for sentence in report.warnings]
     missing = [key for key in _ALWAYS[module] if key not in result]
     if missing and not result.get("failed"):
-        said = f"{module} answered without {', '.join(missing)}: something else than the module answered"
-        result.update(failed=True, msg=said)
+        message = f"{module} answered without {', '.join(missing)}: something else than the module answered"
+        result.update(failed=True, msg=message)
     warnings += [
         f"{host}: {module} answered with `{printable(path, 120)}`, left out: {why}" for path, why in notes[:_MOST]
     ]

@@ -264,9 +264,9 @@ def mapping(key: Form, form: Form, most: int = MOST) -> Form:
             except Unfit as problem:
                 notes.append((f".{_name(given)}", f"its key does not fit: {problem}"))
                 continue
-            said = _part(form, item, notes, ".{}", name)
-            if said is not _LEFT_OUT:
-                result[name] = said
+            read_value = _part(form, item, notes, ".{}", name)
+            if read_value is not _LEFT_OUT:
+                result[name] = read_value
         return result
 
     return read
@@ -284,8 +284,8 @@ def record(forms: Mapping[str, Form], needed: tuple[str, ...] = ()) -> Form:
                 notes.append((f".{_name(name)}", "there is no such key"))
             elif name in needed:
                 result[str.__str__(name)] = form(item, notes)
-            elif (said := _part(form, item, notes, ".{}", name)) is not _LEFT_OUT:
-                result[str.__str__(name)] = said
+            elif (read_value := _part(form, item, notes, ".{}", name)) is not _LEFT_OUT:
+                result[str.__str__(name)] = read_value
         missing = [name for name in needed if name not in result]
         if missing:
             raise Unfit(f"it lacks {', '.join(missing)}")
@@ -325,22 +325,22 @@ def _name(key: Any) -> str:
 
 def plain(most: int = MOST, longest: int = LONGEST) -> Form:
     """Any JSON of at most so many values, in builtin types."""
-    said = written(longest)
+    read_value = written(longest)
 
     def read(value: Any, notes: Notes) -> Any:
-        return _plain(value, said, notes, [most], 0)
+        return _plain(value, read_value, notes, [most], 0)
 
     return read
 
 
-def _plain(value: Any, said: Form, notes: Notes, left: list[int], depth: int) -> Any:
+def _plain(value: Any, read_value: Form, notes: Notes, left: list[int], depth: int) -> Any:
     left[0] -= 1
     if left[0] < 0:
         raise Unfit("it has too many values")
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return said(value, notes)
+        return read_value(value, notes)
     if isinstance(value, int):
         return number(-(2**63), 2**63)(value, notes)
     if isinstance(value, float):
@@ -350,7 +350,7 @@ def _plain(value: Any, said: Form, notes: Notes, left: list[int], depth: int) ->
     if depth >= _DEEPEST:
         raise Unfit("it is nested too deeply")
     if isinstance(value, Mapping):
-        return {said(key, notes): _plain(item, said, notes, left, depth + 1) for key, item in value.items()}
+        return {read_value(key, notes): _plain(item, read_value, notes, left, depth + 1) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(item, said, notes, left, depth + 1) for item in value]
+        return [_plain(item, read_value, notes, left, depth + 1) for item in value]
     raise Unfit("it is no data of JSON")

@@ -136,9 +136,9 @@ def own_model(model: Mapping[str, Any], host: str, project: str) -> dict[str, An
         if document["Id"] not in (identifier("network", project, host, name), identifier("network", project, name)):
             continue
         own = {
-            key: said
-            for key, said in document["Containers"].items()
-            if key == identifier("sandbox", project, host, said["Name"])
+            key: container
+            for key, container in document["Containers"].items()
+            if key == identifier("sandbox", project, host, container["Name"])
         }
         peers = [peer for peer in document.get("Peers", ()) if peer["Name"] == host]
         documents.append({**document, "Containers": own, **({"Peers": peers} if "Peers" in document else {})})

@@ -65,8 +65,8 @@ def ingress_rules(ports: Iterable[IngressPort], inner: str) -> tuple[list[NftSet
         for item in every:
             tasks = [(address, weight) for address, weight in item.tasks if family_of(address) == family]
             weights = [(address, weight) for address, weight in tasks if weight]
-            place = f"{item.port.protocol} . {_range(item.port.published)}"
-            served += [f"{place} . {address}" for address, _weight in tasks]
+            published = f"{item.port.protocol} . {_range(item.port.published)}"
+            served += [f"{published} . {address}" for address, _weight in tasks]
             if weights:
                 rules = translations(item.port.protocol, item.port.published, item.port.target, weights, family)
                 translated += [f"iifname != {link} {rule}" for rule in rules]

@@ -56,12 +56,12 @@ def by_ipvs(sandbox: str, services: Iterable[VirtualService]) -> Balancing:
     resources: list[Resource] = [*_settings(sandbox)]
     marking, output = [], []
     for family, ip in _IP.items():
-        mine = of_family(every, family)
-        if not mine:
+        own = of_family(every, family)
+        if not own:
             continue
-        marks = _marks([item.vip for item in mine])
-        resources += [_server(sandbox, item, marks[item.vip]) for item in mine]
-        collections += _maps(mine, marks, family)
+        marks = _marks([item.vip for item in own])
+        resources += [_server(sandbox, item, marks[item.vip]) for item in own]
+        collections += _maps(own, marks, family)
         marking.append(f"meta mark set {ip} daddr map @vips{family}")
         # IPVS leaves pings alone.
         output.append(f"{_ECHO[family]} dnat {ip} to {ip} daddr map @vip_echo{family}")

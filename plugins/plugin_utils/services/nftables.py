@@ -43,13 +43,13 @@ def by_nftables(sandbox: str, services: Iterable[VirtualService]) -> Balancing:
     collections: list[NftSet] = []
     rules: list[str] = []
     for family, ip in _IP.items():
-        mine = of_family(every, family)
-        if not mine:
+        own = of_family(every, family)
+        if not own:
             continue
-        for item in mine:
+        for item in own:
             rules += _rules(item, ip)
         # No rule reads it: whoever is not in it any more has his connections forgotten.
-        elements = tuple(sorted(f"{item.vip} . {task}" for item in mine for task, _weight in item.tasks))
+        elements = tuple(sorted(f"{item.vip} . {task}" for item in own for task, _weight in item.tasks))
         kind = f"type {_ADDRESS[family]} . {_ADDRESS[family]};"
         collections.append(NftSet(f"tasks{family}", kind, elements, tracked=True))
     return Balancing(tuple(collections), tuple(rules))

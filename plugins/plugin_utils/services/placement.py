@@ -45,8 +45,8 @@ class Placement:
     problems: dict[str, list[str]] = field(default_factory=dict)
 
 
-def place_services(topology: Topology, held: dict[str, Any]) -> Placement:
-    """Place the tasks of all services; ``held`` has the places of before and is brought up to date in place."""
+def place_services(topology: Topology, leased: dict[str, Any]) -> Placement:
+    """Place the tasks of all services; ``leased`` has the places of before and is brought up to date in place."""
     result = Placement()
     candidates: dict[str, list[str]] = {}
     services: dict[str, Service] = {}
@@ -55,15 +55,15 @@ def place_services(topology: Topology, held: dict[str, Any]) -> Placement:
             services.setdefault(service.name, service)
             candidates.setdefault(service.name, []).append(host.name)
     load: Counter[str] = Counter()
-    before = dict(held)
-    held.clear()
+    before = dict(leased)
+    leased.clear()
     for name, service in sorted(services.items()):
         hosts = [host for host in candidates[name] if service.placement is None or host in service.placement]
         if not hosts and (service.replicas or service.mode == "global"):
             where = ", ".join(service.placement or ())
             sentence = f"{service.path}.deploy.placement.hosts: the service is declared on none of {where}"
             result.problems.setdefault(candidates[name][0], []).append(f"{sentence}. Name hosts that declare it.")
-            held.update({name: before[name]} if name in before else {})
+            leased.update({name: before[name]} if name in before else {})
             continue
         old = {int(number): host for number, host in before.get(name, {}).get("tasks", {}).items() if host in hosts}
         open_hosts = [host for host in hosts if host not in service.draining] or hosts
@@ -71,7 +71,7 @@ def place_services(topology: Topology, held: dict[str, Any]) -> Placement:
             _everywhere(hosts, old) if service.mode == "global" else _spread(service.replicas, open_hosts, old, load)
         )
         load.update(tasks.values())
-        held[name] = {"tasks": {str(number): host for number, host in sorted(tasks.items())}}
+        leased[name] = {"tasks": {str(number): host for number, host in sorted(tasks.items())}}
         result.found[name] = PlacedService(service, dict(sorted(tasks.items())))
     return result
 
@@ -84,18 +84,20 @@ def is_of_one_host(service: Service, host: Host) -> bool:
     return all(network is not None and network.scope == "local" for network in networks)
 
 
-def place_on_one_host(host: Host, held: dict[str, Any]) -> Placement:
+def place_on_one_host(host: Host, leased: dict[str, Any]) -> Placement:
     """As `place_services`, for a host of whose others nothing is known: their services stay as they are."""
     own = tuple(service for service in host.services if is_of_one_host(service, host))
-    mine = {name: entry for name, entry in held.items() if set(entry["tasks"].values()) == {host.name}}
-    taken = {service.name: held[service.name] for service in own if held.keys() - mine.keys() >= {service.name}}
-    taken = {name: entry for name, entry in taken.items() if entry["tasks"]}
-    own = tuple(service for service in own if service.name not in taken)
-    result = place_services(Topology((replace(host, services=own),)), mine)
-    for name in [name for name, entry in held.items() if set(entry["tasks"].values()) == {host.name}]:
-        del held[name]
-    held.update(mine)
-    for name, entry in taken.items():
+    own_leases = {name: entry for name, entry in leased.items() if set(entry["tasks"].values()) == {host.name}}
+    leased_elsewhere = {
+        service.name: leased[service.name] for service in own if leased.keys() - own_leases.keys() >= {service.name}
+    }
+    leased_elsewhere = {name: entry for name, entry in leased_elsewhere.items() if entry["tasks"]}
+    own = tuple(service for service in own if service.name not in leased_elsewhere)
+    result = place_services(Topology((replace(host, services=own),)), own_leases)
+    for name in [name for name, entry in leased.items() if set(entry["tasks"].values()) == {host.name}]:
+        del leased[name]
+    leased.update(own_leases)
+    for name, entry in leased_elsewhere.items():
         service = next(item for item in host.services if item.name == name)
         where = ", ".join(sorted(set(entry["tasks"].values())))
         sentence = f"{service.path}: there is a service `{name}` on {where} already. Give one of them another name."
@@ -116,10 +118,10 @@ def _everywhere(hosts: Sequence[str], old: Mapping[int, str]) -> dict[int, str]:
 def _spread(replicas: int, hosts: Sequence[str], old: Mapping[int, str], load: Mapping[str, int]) -> dict[int, str]:
     """Tasks 1 to ``replicas``: those with a place keep it, the others go to the one of ``hosts`` that has fewest."""
     tasks = {number: host for number, host in old.items() if number <= replicas}
-    mine = Counter(tasks.values())
+    counted = Counter(tasks.values())
     for number in range(1, replicas + 1):
         if number not in tasks:
-            host = min(hosts, key=lambda item: (mine[item], load.get(item, 0), item))
+            host = min(hosts, key=lambda item: (counted[item], load.get(item, 0), item))
             tasks[number] = host
-            mine[host] += 1
+            counted[host] += 1
     return tasks

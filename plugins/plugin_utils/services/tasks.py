@@ -42,12 +42,12 @@ def _with(host: Host, tasks: Sequence[Sandbox]) -> Host:
 def _task(placed: PlacedService, number: int, host: str, ingress_mode: str) -> Sandbox:
     service, task = placed.service, task_name(placed.service.name, number)
     endpoints = []
-    for place in service.networks:
-        names = [service.name, *place.aliases]
+    for network in service.networks:
+        names = [service.name, *network.aliases]
         aliases = [TASKS + name for name in names] if placed.weight(task, host) else []
         aliases += names if service.endpoint_mode == "dnsrr" and aliases else []
-        address = place.addresses[number - 1] if number <= len(place.addresses) else None
-        endpoints.append(Endpoint(place.network, ipv4_address=address, aliases=tuple(aliases), path=place.path))
+        address = network.addresses[number - 1] if number <= len(network.addresses) else None
+        endpoints.append(Endpoint(network.network, ipv4_address=address, aliases=tuple(aliases), path=network.path))
     ports = [port for port in service.ports if port.mode == "host"]
     everywhere = ingress_ports([service])
     if everywhere and ingress_mode == "snat":
