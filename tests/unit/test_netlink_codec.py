@@ -28,6 +28,11 @@ from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import netlink
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.netlink import Message, Netlink, NetlinkError
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel.netlink.bulk import GroupingDecoder
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel.netlink.decode import (
+    decode_attributes,
+    decode_neighbour,
+)
 
 INET, INET6, BRIDGE = socket.AF_INET, socket.AF_INET6, 7
 REQUEST, MULTI, ACK, INTERRUPTED = 1, 2, 4, 0x10
@@ -623,7 +628,7 @@ def test_what_is_no_such_value_is_refused_before_the_kernel_sees_it(make: Callab
 @given(some.ip_addresses(), some.binary(min_size=6, max_size=6), some.integers(1, 2**31 - 1))
 def test_any_neighbour_reads_back_the_same(address: Any, mac: bytes, index: int) -> None:
     payload = netlink.new_neighbour(index, str(address), mac.hex(":")).payload
-    read = netlink._decode_neighbour(payload, 16, len(payload))
+    read = decode_neighbour(payload, 16, len(payload))
     expected = {"index": index, "address": str(address), "mac": mac.hex(":"), "state": 0x80, "permanent": True}
     assert read is not None
     assert {**read, "address": str(ipaddress.ip_address(read["address"]))} == expected
@@ -640,7 +645,7 @@ def test_any_prefix_is_packed_as_pyroute2_does(prefix: tuple[Any, int]) -> None:
 
 @given(some.binary(max_size=200))
 def test_no_attributes_however_broken_stop_the_reader(data: bytes) -> None:
-    netlink._decode({1: ("one", bytes), 2: ("two", bytes)}, data)
+    decode_attributes({1: ("one", bytes), 2: ("two", bytes)}, data)
 
 
 # --- Reading, from a socket that answers what pyroute2 encodes ---
@@ -680,7 +685,7 @@ class Answers:
 def answering(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Netlink, Answers]]:
     def make(*scripts: Callable[[bytes], Sequence[bytes]]) -> tuple[Netlink, Answers]:
         answers = Answers(*scripts)
-        monkeypatch.setattr(netlink, "socket", SimpleNamespace(**{**vars(socket), "socket": lambda *_: answers}))
+        monkeypatch.setattr(netlink.socket, "socket", SimpleNamespace(**{**vars(socket), "socket": lambda *_: answers}))
         return Netlink(), answers
 
     return make
@@ -988,7 +993,7 @@ def test_hundreds_of_entries_that_are_alike_are_a_handful_of_groups(answering: A
 @given(some.binary(max_size=120), some.integers(0, 60))
 def test_no_entry_however_broken_stops_the_reader_of_many(data: bytes, length: int) -> None:
     at, end = 16, min(16 + 12 + length, 28 + len(data))
-    group = netlink._Grouping(lambda *_: {})(bytes(28) + data, at, end)
+    group = GroupingDecoder(lambda *_: {})(bytes(28) + data, at, end)
     assert group.size >= 1
 
 

@@ -1,0 +1,233 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Answers: one message of the kernel becomes a plain dict."""
+
+from __future__ import annotations
+
+import struct
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Optional
+
+from .format import (
+    ADDR_GEN_MODE,
+    ADDRESS_OPTIONS,
+    AF_BRIDGE,
+    AF_INET,
+    AF_INET6,
+    FDB_OPTIONS,
+    IFA_F_PERMANENT,
+    IFADDRMSG,
+    IFF_LOOPBACK,
+    IFF_LOWER_UP,
+    IFF_RUNNING,
+    IFF_UP,
+    IFINFOMSG,
+    KIND_OPTIONS,
+    LINK_OPTIONS,
+    NDMSG,
+    NEIGHBOUR_OPTIONS,
+    NTF_EXTERN_LEARNED,
+    NTF_SELF,
+    NTF_STICKY,
+    NUD_NOARP,
+    NUD_PERMANENT,
+    PORT_OPTIONS,
+    ROUTE_OPTIONS,
+    RT_TABLE_LOCAL,
+    RTATTR,
+    RTGENMSG,
+    RTM_F_CLONED,
+    RTMSG,
+    RTN_UNICAST,
+    RULE_OPTIONS,
+    VERSIONS,
+    Entry,
+    Option,
+    text_of,
+)
+
+
+def attributes(data: bytes, at: int, end: int) -> dict[int, bytes]:
+    """The attributes of a message or of an attribute, by number, as they are."""
+    found = {}
+    while at + 4 <= end:
+        length, number = RTATTR.unpack_from(data, at)
+        if length < 4:
+            break
+        found[number] = data[at + 4 : at + length]
+        at += (length + 3) & ~3
+    return found
+
+
+Decode = Callable[[bytes, int, int], Any]
+_Decoders = dict[int, tuple[str, Callable[[bytes], Any]]]
+
+
+def _decoders(table: Mapping[str, Option]) -> _Decoders:
+    numbers = {name: {option.number, option.number6 or option.number} for name, option in table.items()}
+    return {number: (name, table[name].codec.decode) for name in table for number in numbers[name]}
+
+
+def decode_attributes(decoders: _Decoders, data: bytes, at: int = 0, end: Optional[int] = None) -> Entry:
+    """The attributes that have a decoder, by name."""
+    found = {}
+    unpack, known = RTATTR.unpack_from, decoders.get
+    end = len(data) if end is None else end
+    while at + 4 <= end:
+        length, number = unpack(data, at)
+        if length < 4:
+            break
+        decoder = known(number & 0x3FFF)
+        if decoder is not None:
+            found[decoder[0]] = decoder[1](data[at + 4 : at + length])
+        at += (length + 3) & ~3
+    return found
+
+
+def _nest(name: str, decoders: _Decoders) -> tuple[str, Callable[[bytes], Any]]:
+    return name, lambda data: decode_attributes(decoders, data)
+
+
+def _signed(data: bytes) -> int:
+    return int.from_bytes(data, sys.byteorder, signed=True)
+
+
+def _settings(data: bytes) -> Entry:
+    """What is used of the IPv6 settings of a link, by their places in ipv6.h's DEVCONF."""
+    values = struct.unpack_from(f"={len(data) // 4}i", data)
+    found: Entry = {name: values[place] for name, place in _DEVCONF.items() if place < len(values)}
+    if "addr_gen_mode" in found:  # its own attribute is left out along with the statistics
+        found["addr_gen_mode"] = ADDR_GEN_MODE.decode(bytes([found["addr_gen_mode"] & 0xFF]))
+    return found
+
+
+def _settings4(data: bytes) -> Entry:
+    """The same of its IPv4 settings, whose places in ip.h's enum count from 1."""
+    values = struct.unpack_from(f"={len(data) // 4}i", data)
+    return {name: values[place - 1] for name, place in _DEVCONF4.items() if place <= len(values)}
+
+
+_DEVCONF4 = {"forwarding4": 1, "route_localnet": 26}
+_DEVCONF = {"forwarding6": 0, "accept_ra": 3, "disable_ipv6": 26, "addr_gen_mode": 47}
+_DATA_DECODERS = {kind: _decoders(table) for kind, table in KIND_OPTIONS.items()}
+_PORT_DECODERS = _decoders(PORT_OPTIONS)
+_INFO_DECODERS: _Decoders = {1: ("kind", text_of), 2: ("data", bytes), 4: ("slave", text_of), 5: ("port", bytes)}
+_LINK_DECODERS: _Decoders = {
+    **_decoders(LINK_OPTIONS),
+    18: _nest("info", _INFO_DECODERS),
+    26: _nest(
+        "families",
+        {
+            AF_INET: _nest("inet4", {1: ("settings", _settings4)}),
+            AF_INET6: _nest("inet6", {2: ("settings", _settings)}),
+        },
+    ),
+    37: ("link_netnsid", _signed),
+}
+_ADDRESS_DECODERS, _ROUTE_DECODERS = _decoders(ADDRESS_OPTIONS), _decoders(ROUTE_OPTIONS)
+_RULE_DECODERS = _decoders(RULE_OPTIONS)
+_NEIGHBOUR_DECODERS, _FDB_DECODERS = _decoders(NEIGHBOUR_OPTIONS), _decoders(FDB_OPTIONS)
+_NO_LINK_ATTRIBUTES = {"name": "", "mac": "", "mtu": 0, "master": 0, "link": 0, "alias": "", "group": 0}
+_NO_SETTINGS, _NO_ROUTE_ATTRIBUTES = (
+    dict.fromkeys((*_DEVCONF, *_DEVCONF4)),
+    dict.fromkeys(("via", "dev", "metric", "source")),
+)
+
+
+def decode_link(data: bytes, at: int, end: int) -> Entry:
+    _link_family, _type, index, flags, _mask = IFINFOMSG.unpack_from(data, at)
+    found = decode_attributes(_LINK_DECODERS, data, at + 16, end)
+    info, families = found.pop("info", {}), found.pop("families", {})
+    kind = info.get("kind", "")
+    port = info.get("port", b"") if info.get("slave") == "bridge" else b""
+    return {
+        "index": index,
+        "up": bool(flags & IFF_UP),
+        "running": bool(flags & IFF_RUNNING),
+        "carrier": bool(flags & IFF_LOWER_UP),
+        "loopback": bool(flags & IFF_LOOPBACK),
+        "kind": kind,
+        "data": decode_attributes(_DATA_DECODERS.get(kind, {}), info.get("data", b"")),
+        "port": decode_attributes(_PORT_DECODERS, port),
+        "slave": info.get("slave", ""),
+        "link_netnsid": None,
+        **_NO_SETTINGS,
+        **families.get("inet4", {}).get("settings", {}),
+        **families.get("inet6", {}).get("settings", {}),
+        **_NO_LINK_ATTRIBUTES,
+        **found,
+    }
+
+
+def decode_namespace_id(data: bytes, at: int, end: int) -> int:
+    return int(decode_attributes({1: ("id", _signed)}, data, at + len(RTGENMSG), end)["id"])
+
+
+def decode_address(data: bytes, at: int, end: int) -> Optional[Entry]:
+    family, length, flags, scope, index = IFADDRMSG.unpack_from(data, at)
+    if family not in VERSIONS:
+        return None
+    found = decode_attributes(_ADDRESS_DECODERS, data, at + 8, end)
+    flags = found.get("flags", flags)
+    return {
+        "index": index,
+        "address": f"{found.get('local') or found['address']}/{length}",
+        "family": VERSIONS[family],
+        "scope": scope,
+        "permanent": bool(flags & IFA_F_PERMANENT),
+        "flags": flags,
+    }
+
+
+def decode_route(data: bytes, at: int, end: int) -> Optional[Entry]:
+    family, length, _source_length, _tos, table, protocol, scope, kind, flags = RTMSG.unpack_from(data, at)
+    if family not in VERSIONS or kind != RTN_UNICAST or flags & RTM_F_CLONED:
+        return None
+    found = decode_attributes(_ROUTE_DECODERS, data, at + 12, end)
+    if found.setdefault("table", table) == RT_TABLE_LOCAL:
+        return None
+    destination = f"{found['destination']}/{length}" if length else "default"
+    header = {"family": VERSIONS[family], "protocol": protocol, "scope": scope, "type": kind}
+    return {**_NO_ROUTE_ATTRIBUTES, **header, **found, "destination": destination}
+
+
+def decode_rule(data: bytes, at: int, end: int) -> Optional[Entry]:
+    family, length, _source_length, _tos, table, _reserved, _reserved2, action, _flags = RTMSG.unpack_from(data, at)
+    if family not in VERSIONS:
+        return None
+    found = {
+        "priority": 0,
+        "iif": "",
+        "table": table,
+        "protocol": 0,
+        **decode_attributes(_RULE_DECODERS, data, at + 12, end),
+    }
+    destination = f"{found['destination']}/{length}" if length else ""
+    return {**found, "family": VERSIONS[family], "destination": destination, "action": action}
+
+
+def decode_neighbour(data: bytes, at: int, end: int) -> Optional[Entry]:
+    family, index, state, _flags, _type = NDMSG.unpack_from(data, at)
+    if family not in VERSIONS:
+        return None
+    found = decode_attributes(_NEIGHBOUR_DECODERS, data, at + 12, end)
+    return {"index": index, "mac": "", "state": state, "permanent": bool(state & NUD_PERMANENT), **found}
+
+
+def decode_fdb(data: bytes, at: int, end: int) -> Optional[Entry]:
+    family, index, state, flags, _type = NDMSG.unpack_from(data, at)
+    if family != AF_BRIDGE:
+        return None
+    return {
+        "index": index,
+        "dst": None,
+        "master": None,
+        "vlan": None,
+        "self": bool(flags & NTF_SELF),
+        "permanent": bool(state & NUD_PERMANENT),
+        "static": bool(state & NUD_NOARP),
+        "sticky": bool(flags & NTF_STICKY),
+        "extern_learn": bool(flags & NTF_EXTERN_LEARNED),
+        **decode_attributes(_FDB_DECODERS, data, at + 12, end),
+    }
