@@ -11,7 +11,8 @@ import pytest
 from ansible_collections.cnm.fabric.plugins.module_utils.arguments import Options
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Fdb, Neighbours
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link
-from ansible_collections.cnm.fabric.plugins.modules.vxlan import Peers, read, read_peers
+from ansible_collections.cnm.fabric.plugins.module_utils.vxlan_peers import Peers, read_peers
+from ansible_collections.cnm.fabric.plugins.modules.vxlan import read
 
 TWO = {"vtep": "192.0.2.12", "mac_address": "02:42:0A:2B:00:02", "addresses": ["10.43.0.2", "FD00:43:0::2"]}
 THREE = {"vtep": "192.0.2.13", "mac_address": "02-42-0a-2b-00-03"}

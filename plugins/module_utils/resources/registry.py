@@ -12,7 +12,7 @@ from .docker_user import DockerUserKind
 from .fdb import FdbKind
 from .file import FileKind
 from .ipvs import IpvsKind, IpvsTimeoutsKind
-from .link import LinkKind
+from .link.kind import LinkKind
 from .namespace import NamespaceKind
 from .neighbour import NeighbourKind
 from .nftables import NftablesKind

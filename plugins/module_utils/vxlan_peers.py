@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The option ``peers`` of the module vxlan: the other hosts of a VXLAN, and what is behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from typing import Any, Optional
+
+from .arguments import Options
+
+_KEYS = ("vtep", "mac_address", "addresses")
+
+
+@dataclass
+class Peers:
+    """Who else is in a mesh."""
+
+    flood: list[str] = field(default_factory=list)
+    """VTEPs of those that get a copy of everything."""
+    entries: dict[str, str] = field(default_factory=dict)
+    """VTEP by MAC address."""
+    neighbours: dict[str, str] = field(default_factory=dict)
+    """MAC address by address."""
+
+    @property
+    def answers(self) -> bool:
+        """Whether the link has to answer for them, as it asks nobody."""
+        return bool(self.neighbours) and not self.flood
+
+
+def read_peers(options: Options, local: str) -> Optional[Peers]:
+    """The peers that are not this host itself, or None if the option is left out."""
+    if options["peers"] is None:
+        return None
+    peers = Peers()
+    known: dict[str, str] = {}
+    for index, item in enumerate(options["peers"]):
+        where = f"peers[{index}]"
+        if isinstance(item, Mapping):
+            vtep = _read_known(options, where, item, local, peers)
+            known.setdefault(vtep, where)
+        else:
+            vtep = _vtep(options, where, item, local)
+            peers.flood += [vtep] if vtep and vtep not in peers.flood else []
+    for vtep, where in known.items() if peers.flood else ():
+        if vtep and vtep not in peers.flood:
+            options.wrong(
+                f"{where}.vtep",
+                f"what is flooded goes to the peers that are addresses, and {vtep} is none of them: write it as one "
+                "too, or write all peers as mappings",
+            )
+    return peers
+
+
+def read_vtep(options: Options, where: str, value: Any) -> str:
+    """An address by which hosts may reach each other."""
+    vtep = options.read_host(where, value, "a VTEP")
+    if vtep and ip_address(vtep).is_link_local:
+        options.wrong(where, f"{vtep} is a link-local address, which is on every link: choose another of the host's")
+    return vtep
+
+
+def _vtep(options: Options, where: str, value: Any, local: str) -> str:
+    """A peer's VTEP; "" if it is this host's own, or wrong."""
+    vtep = read_vtep(options, where, value)
+    if vtep and local and (":" in vtep) != (":" in local):
+        options.wrong(where, f"{vtep} and local, {local}, are not of the same IP version: all VTEPs of a mesh are")
+    return "" if vtep == local else vtep
+
+
+def _read_known(options: Options, where: str, item: Mapping[str, Any], local: str, peers: Peers) -> str:
+    unknown = sorted(str(key) for key in item if key not in _KEYS)
+    if unknown:
+        options.wrong(where, f"there is no {unknown[0]} of a peer: it has {', '.join(_KEYS)}")
+    lacking = [key for key in _KEYS[:2] if item.get(key) is None]
+    if lacking:
+        options.wrong(
+            where, f"{' and '.join(lacking)} must be given: a peer of which that is not known is written as an address"
+        )
+        return ""
+    addresses = item.get("addresses") or []
+    if not isinstance(addresses, list):
+        options.wrong(f"{where}.addresses", f"{addresses!r} is not a list: write it in brackets")
+        addresses = []
+    mac = options.read_mac(f"{where}.mac_address", item["mac_address"])
+    vtep = _vtep(options, f"{where}.vtep", item["vtep"], local)
+    if not vtep:
+        return ""
+    if peers.entries.setdefault(mac, vtep) != vtep:
+        options.wrong(f"{where}.mac_address", f"{mac} is behind {peers.entries[mac]} already: it can be in one place")
+    for number, text in enumerate(addresses):
+        spot = f"{where}.addresses[{number}]"
+        address = options.read_host(spot, text, "a peer")
+        if address and peers.neighbours.setdefault(address, mac) != mac:
+            options.wrong(spot, f"{address} is that of {peers.neighbours[address]} already: it can be in one place")
+    return vtep
