@@ -111,7 +111,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
             "proxy": True,
         },
         "parent": {"link": "eth9", "mode": "bridge", "flag": "private", "vlan": 10},
-        "adopts": True,
+        "adopts_existing": True,
         "learns_from_reserved": False,
     },
     "address": {"namespace": "c1", "link": "eth0", "address": "10.0.0.2/24", "connected": True},
@@ -121,7 +121,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "family": 4,
         "via": "10.0.0.1",
         "link": "eth0",
-        "alone": True,
+        "single_object": True,
     },
     "rule": {
         "namespace": "c1",

@@ -94,7 +94,7 @@ def working(request: Request, run_command: RunCommand) -> Iterator[Host]:
     # Resolvers are not root and must read what is written for them.
     os.umask(0o022)
     with _in_words("changing networks"), _lock(request), Host(request.project, run_command) as host:
-        host.thorough = request.absent
+        host.include_module_objects = request.absent
         host.pair_keys = {Way.from_text(way): bytes.fromhex(key) for way, key in request.pair_keys.items()}
         yield host
 
@@ -111,14 +111,14 @@ def probe(
     with _in_words("reading networks"), Host(project, run_command) as host:
         state = State(project)
         if not live:
-            host.settled_tables = state.settled_tables
+            host.verified_tables = state.verified_tables
         result = reader.probe(host, more, encryption)
         drift = _drift(project, host, strict=live)
-        result["settled"] = drift is not None and not (drift or host.broken or Journal(project).places)
+        result["settled"] = drift is not None and not (drift or host.broken or Journal(project).entries)
         if result["settled"] and state.run.is_dir():
             # No other run comes that would remember it, to a host that is as planned.  A teardown may be under way.
             with contextlib.suppress(OSError):
-                state.keep_settled_tables(host.settled_tables)
+                state.keep_verified_tables(host.verified_tables)
         if live:
             result["drift"] = reporting.report(drift or (), host.broken)
         return result
@@ -164,7 +164,7 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
         raise Refused(f"the plan is for project {plan.project}, the call for {request.project}")
     texts = _shared_texts(request, state, plan)
     resources = expand_plan(plan, texts)
-    host.settled_tables = state.settled_tables
+    host.verified_tables = state.verified_tables
     broken: Optional[engine.Broken] = None
     try:
         operations = worker.converge(resources, request.check)
@@ -172,7 +172,7 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
         broken, operations = error, error.operations
     if not request.check:
         state.keep(text, digest, request.revision, texts, request.signature)
-        state.keep_settled_tables(host.settled_tables)
+        state.keep_verified_tables(host.verified_tables)
         gratuitous_arp.announce(gratuitous_arp.due(operations, resources))
     result = {**outcome(worker, operations), "digest": digest}
     if broken is not None:

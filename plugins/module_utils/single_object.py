@@ -22,7 +22,7 @@ from .kernel.nft import RunCommand
 from .plan.addresses import Address
 from .plan.base import Key, Resource
 from .plan.links import Link, Parent
-from .plan.marks import ALONE, PORT, project_of, pruned, role_of
+from .plan.marks import PORT, SINGLE_OBJECT, is_pruned, project_of, role_of
 from .resources.base import Operation
 
 COMMON: dict[str, dict[str, Any]] = {
@@ -30,7 +30,7 @@ COMMON: dict[str, dict[str, Any]] = {
     "project": {"type": "str", "default": "default"},
     "lock_timeout": {"type": "int", "default": 60},
 }
-"""The options that all these modules have; documented in the fragment ``cnm.fabric.alone``."""
+"""The options that all these modules have; documented in the fragment ``cnm.fabric.single_object``."""
 
 LINK: dict[str, dict[str, Any]] = {
     "name": {"type": "str", "required": True},
@@ -156,7 +156,7 @@ def link_wish(options: Options, kind: str, role: str) -> DesiredObject:
 
 def on_parent(options: Options, kind: str, mode: str = "", flag: str = "", vlan: int = 0) -> DesiredObject:
     """A link of that kind on the link of the host that ``parent`` names."""
-    wish = link_wish(options, kind, ALONE + kind)
+    wish = link_wish(options, kind, SINGLE_OBJECT + kind)
     link, *rest = wish.resources
     if options.absent or not isinstance(link, Link):
         return wish
@@ -238,10 +238,10 @@ def _refuse_others(host: Host, operations: Sequence[Operation[Any]]) -> None:
             said += _names_taken(host, resource, found)
         role = getattr(found, "role", "")
         if operation.action == "delete":
-            taken = bool(role) and pruned(role)
+            taken = bool(role) and is_pruned(role)
         else:
-            taken = any(item.attribute in ("role", "alone") for item in operation.differences)
-        if taken and (role or hasattr(found, "alone")):
+            taken = any(item.attribute in ("role", "single_object") for item in operation.differences)
+        if taken and (role or hasattr(found, "single_object")):
             said.append(f"{resource.kind} {resource.label} was made {_maker(role)}")
     if said:
         raise Refused("; ".join(said))
@@ -264,6 +264,6 @@ def _maker(role: str) -> str:
     """Who made an object of that role, and where to change it."""
     role = role[len(PORT) :] if role.startswith(PORT) else role
     noun = role.partition("/")[0]
-    if role.startswith(ALONE):
+    if role.startswith(SINGLE_OBJECT):
         return f"by the module cnm.fabric.{role.split('/')[1]}: change it there"
     return f"by cnm.fabric.site from {_WHERE.get(noun, 'the cnm_ variables')}: change it there"

@@ -15,7 +15,7 @@ description:
 author:
   - cnm.fabric contributors (@cnm-fabric)
 extends_documentation_fragment:
-  - cnm.fabric.alone
+  - cnm.fabric.single_object
 options:
   name:
     description: Name of the link, at most 15 characters.
@@ -110,12 +110,12 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import single_object
 from ..module_utils.arguments import Options
-from ..module_utils.plan.marks import ALONE
+from ..module_utils.plan.marks import SINGLE_OBJECT
 
 
 def read(options: Options) -> single_object.DesiredObject:
     """What is asked for."""
-    return single_object.link_wish(options, "bridge", ALONE + "bridge")
+    return single_object.link_wish(options, "bridge", SINGLE_OBJECT + "bridge")
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ description:
 author:
   - cnm.fabric contributors (@cnm-fabric)
 extends_documentation_fragment:
-  - cnm.fabric.alone
+  - cnm.fabric.single_object
 options:
   table:
     description: Name of the table. V(cnm), and what begins with V(cnm_), are those of the playbook C(cnm.fabric.site).
@@ -154,7 +154,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import single_object
 from ..module_utils.arguments import Options
 from ..module_utils.plan.forms import FormError, nft_any_element, nft_hook, nft_name, nft_statement
-from ..module_utils.plan.marks import ALONE
+from ..module_utils.plan.marks import SINGLE_OBJECT
 from ..module_utils.plan.nftables import Chain, Nftables, NftSet
 
 
@@ -165,7 +165,7 @@ def read(options: Options) -> single_object.DesiredObject:
     if table == "cnm" or table.startswith("cnm_"):
         options.wrong("table", f"{table!r} is the name of a table of cnm.fabric.site's: choose another")
     needs = (single_object.Prerequisite("namespace", namespace),)
-    resource = Nftables(namespace, "inet", table, ALONE + "firewall")
+    resource = Nftables(namespace, "inet", table, SINGLE_OBJECT + "firewall")
     if options.absent:
         return single_object.DesiredObject((resource,), needs=needs)
     collections = tuple(_collection(options, f"sets[{place}]", item) for place, item in enumerate(options["sets"]))
@@ -173,7 +173,7 @@ def read(options: Options) -> single_object.DesiredObject:
     for option, names in (("sets", [item.name for item in collections]), ("chains", [item.name for item in chains])):
         for name in sorted({name for name in names if names.count(name) > 1}):
             options.wrong(option, f"{name!r} is there twice: give one another name")
-    resource = Nftables(namespace, "inet", table, ALONE + "firewall", collections, chains)
+    resource = Nftables(namespace, "inet", table, SINGLE_OBJECT + "firewall", collections, chains)
     return single_object.DesiredObject((resource,), needs=needs)
 
 

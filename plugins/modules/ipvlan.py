@@ -17,7 +17,7 @@ description:
 author:
   - cnm.fabric contributors (@cnm-fabric)
 extends_documentation_fragment:
-  - cnm.fabric.alone
+  - cnm.fabric.single_object
 options:
   name:
     description: Name of the link, at most 15 characters.

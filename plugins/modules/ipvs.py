@@ -20,7 +20,7 @@ description:
 author:
   - cnm.fabric contributors (@cnm-fabric)
 extends_documentation_fragment:
-  - cnm.fabric.alone
+  - cnm.fabric.single_object
 options:
   namespace:
     description:
@@ -193,7 +193,7 @@ from ..module_utils.arguments import Options
 from ..module_utils.entrypoints import Refused
 from ..module_utils.kernel.host import Host
 from ..module_utils.plan.balancing import Ipvs, RealServer
-from ..module_utils.plan.marks import pruned, role_of
+from ..module_utils.plan.marks import is_pruned, role_of
 from ..module_utils.resources.ipvs import sorted_servers, virtual_server
 
 _FAMILIES = {"ipv4": 4, "ipv6": 6}
@@ -209,7 +209,7 @@ class IpvsWish(single_object.DesiredObject):
         (item,) = self.resources
         namespace = item.key[1]
         alias = host.snapshot(namespace).links.get("lo", {}).get("alias", "") if namespace else ""
-        if pruned(role_of(alias, host.project)):
+        if is_pruned(role_of(alias, host.project)):
             where = single_object.place(namespace)
             raise Refused(
                 f"namespace: {where} is cnm.fabric.site's, which removes what is not planned from it: "

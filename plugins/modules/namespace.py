@@ -13,7 +13,7 @@ description:
 author:
   - cnm.fabric contributors (@cnm-fabric)
 extends_documentation_fragment:
-  - cnm.fabric.alone
+  - cnm.fabric.single_object
 options:
   name:
     description:
@@ -75,7 +75,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils import single_object
 from ..module_utils.arguments import Options
 from ..module_utils.plan.links import Namespace
-from ..module_utils.plan.marks import ALONE
+from ..module_utils.plan.marks import SINGLE_OBJECT
 
 
 def read(options: Options) -> single_object.DesiredObject:
@@ -85,7 +85,7 @@ def read(options: Options) -> single_object.DesiredObject:
         options.wrong("name", "a namespace needs a name")
     # A pair of links goes by its far end: the namespace itself may outlive its name.
     hanging = (("link", name),) if options.absent else ()
-    return single_object.DesiredObject((Namespace(name, ALONE + "namespace"),), hanging)
+    return single_object.DesiredObject((Namespace(name, SINGLE_OBJECT + "namespace"),), hanging)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ description:
 author:
   - cnm.fabric contributors (@cnm-fabric)
 extends_documentation_fragment:
-  - cnm.fabric.alone
+  - cnm.fabric.single_object
 options:
   destination:
     description:
@@ -160,7 +160,7 @@ def read(options: Options) -> single_object.DesiredObject:
     """What is asked for."""
     via, namespace, link = options.gateway(), options.namespace(), options["link"] or ""
     destination, family = options.destination(via)
-    route = Route(namespace, destination, family, via, link, alone=True)
+    route = Route(namespace, destination, family, via, link, single_object=True)
     if options.absent:
         return single_object.DesiredObject(
             (replace(route, via=None, link=""),), needs=(single_object.Prerequisite("namespace", namespace),)

@@ -17,7 +17,7 @@ description:
 author:
   - cnm.fabric contributors (@cnm-fabric)
 extends_documentation_fragment:
-  - cnm.fabric.alone
+  - cnm.fabric.single_object
 options:
   name:
     description: Name of the link, at most 15 characters.
@@ -153,13 +153,13 @@ from ..module_utils import single_object
 from ..module_utils.arguments import Options
 from ..module_utils.plan.addresses import Address
 from ..module_utils.plan.links import VethPeer
-from ..module_utils.plan.marks import ALONE
+from ..module_utils.plan.marks import SINGLE_OBJECT
 
 
 def read(options: Options) -> single_object.DesiredObject:
     """What is asked for."""
     # Its role tells the ends of one pair from those of another.
-    role = "/".join(part for part in (ALONE + "veth", options["namespace"], options["name"]) if part)
+    role = "/".join(part for part in (SINGLE_OBJECT + "veth", options["namespace"], options["name"]) if part)
     wish = single_object.link_wish(options, "veth", role)
     return wish if options.absent else _with_peer(options, wish)
 

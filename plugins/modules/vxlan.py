@@ -19,7 +19,7 @@ description:
 author:
   - cnm.fabric contributors (@cnm-fabric)
 extends_documentation_fragment:
-  - cnm.fabric.alone
+  - cnm.fabric.single_object
 options:
   name:
     description: Name of the link, at most 15 characters.
@@ -217,7 +217,7 @@ from ..module_utils.kernel.host import Host
 from ..module_utils.plan.addresses import Fdb, Neighbours
 from ..module_utils.plan.base import Resource
 from ..module_utils.plan.links import BridgePort, Link, Vxlan
-from ..module_utils.plan.marks import ALONE
+from ..module_utils.plan.marks import SINGLE_OBJECT
 from ..module_utils.resources.link.vxlan import vni_holder
 from ..module_utils.vxlan_peers import Peers, read_peers, read_vtep
 
@@ -282,7 +282,7 @@ def _fitting(host: Host, local: str) -> Optional[int]:
 
 def read(options: Options) -> single_object.DesiredObject:
     """What is asked for."""
-    wish = single_object.link_wish(options, "vxlan", ALONE + "vxlan")
+    wish = single_object.link_wish(options, "vxlan", SINGLE_OBJECT + "vxlan")
     link, *rest = wish.resources
     if options.absent or not isinstance(link, Link):
         return wish

@@ -183,9 +183,9 @@ def converge(resources: Sequence[Resource], project: str = "default", check: boo
     """One run of the engine; what it did, as text."""
     with Host(project, run_command) as host:
         host.pair_keys = keys_for(resources, project)
-        host.settled_tables = _SETTLED.get(project, {})
+        host.verified_tables = _SETTLED.get(project, {})
         done = [operation.text for operation in engine.Engine(host).converge(resources, check)]
-        _SETTLED[project] = host.settled_tables
+        _SETTLED[project] = host.verified_tables
         return done
 
 
@@ -195,7 +195,7 @@ def compare(resources: Sequence[Resource], project: str = "default") -> list[str
     for settled in (_SETTLED.get(project, {}), {}):
         with Host(project, run_command) as host:
             host.pair_keys = keys_for(resources, project)
-            host.settled_tables = settled
+            host.verified_tables = settled
             found.append([operation.text for operation in engine.Engine(host).compare(resources)])
     assert found[0] == found[1]
     return found[0]

@@ -492,7 +492,7 @@ class TestUsedBridge:
         with Host("default", run_command) as host:
             said = reporting.diff(engine.Engine(host).converge(wanted, check=False))
         assert said["before"]["link br-apart"] == {"role": "", "group": 0}
-        assert said["after"]["link br-apart"]["role"] == "used/network/apart"
+        assert said["after"]["link br-apart"]["role"] == "adopted/network/apart"
         with Host("default", run_command) as host:
             said = reporting.diff(engine.Engine(host).converge((), check=False))
         assert "somebody else's" in said["after"]["link br-apart"]["stays because"]

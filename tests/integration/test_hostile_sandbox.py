@@ -57,7 +57,7 @@ def owning(name: str = "c1", *where: str) -> Iterator[None]:
 
 class TestOwnSandbox:
     @pytest.mark.parametrize(
-        "alias", ['""', *(f"cnm:{mark}" for mark in ("default:sandbox/o", "o:sandbox/c1", "default:alone/x"))]
+        "alias", ['""', *(f"cnm:{mark}" for mark in ("default:sandbox/o", "o:sandbox/c1", "default:single_object/x"))]
     )
     @on_a_host
     def test_its_mark_changed_is_a_drift_like_any_other(self, alias: str) -> None:

@@ -192,7 +192,7 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "group": Drift("ip link set br-apart group 7"),
         "announcements": Never("how a change is told, not how a link is"),
         "announcement_ms": Never("how a change is told, not how a link is"),
-        "adopts": Never("whose the link may be, not how it is"),
+        "adopts_existing": Never("whose the link may be, not how it is"),
         "route_localnet": Drift("sysctl -qw net.ipv4.conf.br-apart.route_localnet=1"),
         "learns_from_reserved": Drift("echo 0 > /sys/class/net/br-apart/bridge/no_linklocal_learn"),
         "port": Drift(OV0 + "link set vx0 nomaster"),
@@ -246,7 +246,7 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "family": NAME,
         "via": Drift(C1 + "route replace default via 10.0.2.9 proto 137"),
         "link": Drift(C1 + "route replace default dev lo proto 137"),
-        "alone": Drift(C1 + "route delete default; " + C1 + "route add default via 10.0.2.1 proto 138"),
+        "single_object": Drift(C1 + "route delete default; " + C1 + "route add default via 10.0.2.1 proto 138"),
     },
     "rule": {
         **dict.fromkeys(("namespace", "family", "priority", "incoming", "destination"), NAME),
@@ -543,7 +543,7 @@ class _Broken(engine.EngineError):
 @contextlib.contextmanager
 def _broken(number: int, after: bool) -> Iterator[None]:
     """The step of that number fails, before or after it has done its work; what comes later does not."""
-    original = engine.Engine._take
+    original = engine.Engine._run_step
     seen = -1
 
     def take(self: engine.Engine, step: engine.Step) -> None:
@@ -554,11 +554,11 @@ def _broken(number: int, after: bool) -> Iterator[None]:
         if seen == number:
             raise _Broken("broken by the test")
 
-    engine.Engine._take = take  # type: ignore[method-assign]
+    engine.Engine._run_step = take  # type: ignore[method-assign]
     try:
         yield
     finally:
-        engine.Engine._take = original  # type: ignore[method-assign]
+        engine.Engine._run_step = original  # type: ignore[method-assign]
 
 
 class TestFailing:

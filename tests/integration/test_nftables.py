@@ -122,7 +122,7 @@ def test_each_drift_is_named_and_mended_and_the_user_s_rules_stay(name: str, spe
         kind.create(host, [TABLE])
         speaker.run('add rule inet cnm user_forward iifname "eth9" drop')
         assert kind.differences(TABLE, found(host, kind)) == []
-        assert host.settled_tables.keys() >= {"inet cnm"}
+        assert host.verified_tables.keys() >= {"inet cnm"}
         speaker.run(
             harm.replace("; add chain", "\nadd chain").replace("; delete", "\ndelete").replace("; add set", "\nadd set")
         )

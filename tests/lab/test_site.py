@@ -436,7 +436,7 @@ class TestOthersOnTheHost:
             boxes = {name: {"networks": ["theirs"]} for name in ("c1", "c2")}
             fleet.declare({"cnm_networks": {"theirs": network}}, node1={"cnm_sandboxes": boxes})
             foretold = fleet.site("--check", "--diff")
-            assert "used/network/theirs" in foretold.output
+            assert "adopted/network/theirs" in foretold.output
             assert fleet.site().operations("node1") == foretold.operations("node1")
             assert fleet.site().changed == []
             assert fleet.play("verify").code == 0

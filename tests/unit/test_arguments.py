@@ -8,7 +8,7 @@ import pytest
 
 from ansible_collections.cnm.fabric.plugins.module_utils.arguments import Options
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.forms import FormError, nft_statement
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import mark, project_of, pruned
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import is_pruned, mark, project_of
 
 
 def options(**values: object) -> Options:
@@ -90,10 +90,11 @@ def test_names_no_link_can_have(name: str) -> None:
 
 
 def test_what_a_module_made_is_ours_and_stays() -> None:
-    assert project_of(mark("lab", "alone/bridge")) == "lab"
+    assert project_of(mark("lab", "single_object/bridge")) == "lab"
     assert project_of("cnm: my own words") is None
     assert [
-        pruned(role) for role in ("network/x", "port:endpoint/x/c1", "alone/bridge", "port:alone/veth/v0", None)
+        is_pruned(role)
+        for role in ("network/x", "port:endpoint/x/c1", "single_object/bridge", "port:single_object/veth/v0", None)
     ] == [
         True,
         True,

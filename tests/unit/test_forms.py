@@ -15,7 +15,7 @@ FITS = {
     "namespace_name": ["c1", "_x", "user@host", "ov-001000-ab12c"],
     "link_name": ["eth0", "eth0.10", "br-0123456789ab", "...", "a#b", "a;b", "$(id)", "é" * 7, "-a"],
     "host_name": ["node1", "192.0.2.1", "[2001:db8::1]:22", "my host"],
-    "role": ["", "sandbox/c1", "endpoint/ps-bridge/c1", "used/network/x", "port:alone/veth"],
+    "role": ["", "sandbox/c1", "endpoint/ps-bridge/c1", "adopted/network/x", "port:single_object/veth"],
     "file_name": ["hosts", "@07638fed68fd", "ps-bridge", "resolv.conf"],
     "dns_name": ["c1", "c1.ps-bridge", "_sip._tcp.example.com"],
     "digest": ["0" * 64],

@@ -272,7 +272,7 @@ def test_what_cannot_be_said_again_costs_no_other_place(resource: Resource, run_
     written.note({resource.key: resource, other.key: other}, {})
     read = Journal("default")
     assert read.before == written.before == [other]
-    assert set(read.places) == {resource.key, other.key}
+    assert set(read.entries) == {resource.key, other.key}
 
 
 def test_an_entry_that_cannot_be_read_costs_no_other(run_directory: Any) -> None:

@@ -148,7 +148,7 @@ def test_names_say_what_they_are_known_by() -> None:
     assert BY_MARK.label == "c1/mark 0x00000007 ipv4"
     assert BY_ADDRESS.key == ("ipvs", "c1", "tcp 10.0.0.9:80")
     assert BY_ADDRESS6.name == "udp [fd00::9]:53"
-    assert replace(BY_ADDRESS, namespace="").inside == ()
+    assert replace(BY_ADDRESS, namespace="").parents == ()
 
 
 @pytest.mark.parametrize(

@@ -270,8 +270,8 @@ def test_keys_of_different_places_differ() -> None:
 
 def test_what_lives_in_what() -> None:
     namespace, link = Namespace("c1").key, Link("c1", "eth0", "veth").key
-    inside = {kind: least.inside for kind, least in LEAST.items()}
-    assert inside == {
+    parents = {kind: least.parents for kind, least in LEAST.items()}
+    assert parents == {
         "namespace": (),
         "link": (),
         "address": (namespace, link),
@@ -288,11 +288,11 @@ def test_what_lives_in_what() -> None:
         "file": (),
         "resolver": (),
     }
-    assert Link("c1", "eth0", "veth", peer=VethPeer("", "veth1")).inside == ()
-    assert Link("", "br0", "bridge").inside == ()
-    assert Link("c1", "br0", "bridge").inside == (namespace,)
-    assert Link("c1", "vx0", "vxlan").inside == ()
-    assert Nftables("", "inet", "cnm").inside == Sysctl("", "x", "1").inside == ()
+    assert Link("c1", "eth0", "veth", peer=VethPeer("", "veth1")).parents == ()
+    assert Link("", "br0", "bridge").parents == ()
+    assert Link("c1", "br0", "bridge").parents == (namespace,)
+    assert Link("c1", "vx0", "vxlan").parents == ()
+    assert Nftables("", "inet", "cnm").parents == Sysctl("", "x", "1").inside == ()
 
 
 def test_a_label_says_where_an_object_is() -> None:

@@ -497,7 +497,7 @@ class _Broken(engine.EngineError):
 @contextlib.contextmanager
 def broken() -> Iterator[None]:
     """The first step of the kind fails when its work is done."""
-    original, failed = engine.Engine._take, False
+    original, failed = engine.Engine._run_step, False
 
     def take(self: engine.Engine, step: engine.Step) -> None:
         nonlocal failed
@@ -506,11 +506,11 @@ def broken() -> Iterator[None]:
             failed = True
             raise _Broken("broken by the test")
 
-    engine.Engine._take = take  # type: ignore[method-assign]
+    engine.Engine._run_step = take  # type: ignore[method-assign]
     try:
         yield
     finally:
-        engine.Engine._take = original  # type: ignore[method-assign]
+        engine.Engine._run_step = original  # type: ignore[method-assign]
 
 
 @on_a_host

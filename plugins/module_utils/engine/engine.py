@@ -29,10 +29,10 @@ from .reporting import explain, namespaces_of, subject
 _ROUNDS = 2
 
 _OUTLIVING = ("link", "resolver")
-"""Kinds of objects that are not gone with the name of a namespace that was ours: a process may hold it open."""
+"""Kinds whose objects may outlive a namespace's name, as a process may keep the namespace open."""
 
-_METHODS = ("create", "change", "finish")
-"""In the order they are called: what is made may be what something else is changed to."""
+_METHODS = ("create", "change", "bring_up")
+"""In the order they are called: changes may refer to objects just created."""
 
 
 class EngineError(Exception):
@@ -40,11 +40,11 @@ class EngineError(Exception):
 
 
 class ForeignConflict(EngineError):
-    """Objects of somebody else stand where ours belong; nothing was changed."""
+    """Objects of others occupy the names of ours; nothing was changed."""
 
 
 class Broken(EngineError):
-    """Sandboxes whose namespaces somebody else owns cannot be had; all else is as wanted.  ``operations`` were done."""
+    """Sandboxes in namespaces of others are unavailable; the rest is as planned.  ``operations`` were carried out."""
 
     def __init__(self, sentences: Mapping[str, str], operations: Sequence[Operation[Any]], check: bool) -> None:
         self.operations = list(operations)
@@ -56,11 +56,11 @@ class Broken(EngineError):
 Observed = dict[Key, Found[Any]]
 
 EXPECTED = (EngineError, FormError, NetlinkError, NftError, OwnerError, ResolverError, Unsafe, OSError)
-"""What a host can make go wrong; anything else is a mistake of ours and keeps its traceback."""
+"""Errors that a host can cause; any other exception is a bug and keeps its traceback."""
 
 
 def sentence(error: BaseException) -> str:
-    """What went wrong, for the person who reads it."""
+    """The error as a sentence for the user."""
     said = printable_lines(str(error))
     if isinstance(error, NftError):
         return f"nftables refused a transaction: {said}"
@@ -73,7 +73,7 @@ def sentence(error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class Step:
-    """One call of a kind: ``method`` is create, change, finish or delete; all operations are of one stage."""
+    """One call of a kind: ``method`` is create, change, bring_up or delete; all operations belong to one stage."""
 
     kind: str
     method: str
@@ -86,11 +86,11 @@ def difference(
     registry: Mapping[str, Kind[Any]],
     only: Optional[Container[Key]] = None,
 ) -> list[Operation[Any]]:
-    """What to do so that observed becomes wanted, sorted by key.  Raises Obstacles.  Pure.
+    """The operations that turn observed into wanted, sorted by key.  Raises ForeignConflict.  Pure.
 
-    An object that lives in one that goes needs no operation of its own; a wanted one there is made anew.  A namespace
-    that is somebody else's does not go, so what is ours in there does, piece by piece.  With
-    ``only`` nothing but these keys is looked at, and what of them is ours and not wanted goes, stale or not.
+    An object goes with its parents without an operation of its own; a wanted one is then created again.  A namespace of
+    others is not removed, so each object of ours in it is.  ``only`` limits the comparison to these keys; objects of
+    ours among them that are not wanted are removed, stale or not.
     """
     if only is not None:
         observed = {key: replace(found, stale=found.ours) for key, found in observed.items() if key in only}
@@ -101,13 +101,13 @@ def difference(
     handed_over: set[str] = set()
     outliving: set[str] = set()
     operations: list[Operation[Any]] = []
-    # In the registry's order what owns is settled before what is owned.
+    # The registry lists parents before what lives in them.
     for name, kind in registry.items():
         stale = [item for item in found_by.values() if item.resource.kind == name and item.stale]
         for found in sorted(stale, key=lambda item: item.resource.key):
-            if found.resource.key not in wanted_keys and not gone.intersection(found.resource.inside):
+            if found.resource.key not in wanted_keys and not gone.intersection(found.resource.parents):
                 operations.append(Operation("delete", found.resource, found.resource))
-                gone.update(_going(found.resource))
+                gone.update(_removed_keys(found.resource))
         for item in sorted((item for item in wanted if item.kind == name), key=lambda item: item.key):
             found_here = found_by.get(item.key)
             operation: Optional[Operation[Any]]
@@ -115,7 +115,7 @@ def difference(
             if found_here is not None and (where in handed_over or (where in outliving and name in _OUTLIVING)):
                 operation = Operation("replace", item, found_here.resource)
             else:
-                operation = _compare(kind, item, None if gone.intersection(item.inside) else found_here)
+                operation = _compare(kind, item, None if gone.intersection(item.parents) else found_here)
             if operation is None:
                 continue
             operations.append(operation)
@@ -127,11 +127,11 @@ def difference(
     return operations
 
 
-def _going(resource: Resource) -> list[Key]:
-    """What a removed object takes along: itself, and what hangs on a link's addresses."""
+def _removed_keys(resource: Resource) -> list[Key]:
+    """Keys that go with an object: its own, and with an address what depends on the addresses of its link."""
     if resource.kind == "address":
         return [resource.key, ("addresses", resource.key[1], resource.key[2])]
-    return [] if resource.stays else [resource.key]
+    return [] if resource.foreign else [resource.key]
 
 
 def _compare(kind: Kind[Any], wanted: Resource, found: Any) -> Any:
@@ -158,7 +158,7 @@ def _refuse_obstacles(wanted: Sequence[Resource], observed: Observed) -> None:
 
 
 def order(operations: Sequence[Operation[Any]], registry: Mapping[str, Kind[Any]]) -> list[Step]:
-    """Steps in the order they are taken: removals from the outside in, then the rest stage by stage.  Pure."""
+    """The steps in order: removals in descending stages, then all else in ascending ones.  Pure."""
     removals: dict[tuple[int, str], list[Operation[Any]]] = {}
     stages: dict[tuple[int, str, int], list[Operation[Any]]] = {}
     for operation in operations:
@@ -170,20 +170,20 @@ def order(operations: Sequence[Operation[Any]], registry: Mapping[str, Kind[Any]
             continue
         method = _METHODS.index("change" if operation.action == "change" else "create")
         stages.setdefault((stage, kind.name, method), []).append(operation)
-        for later in kind.stages[1:] if kind.stages[0] == stage and _has_finish(kind) else ():
-            stages.setdefault((later, kind.name, _METHODS.index("finish")), []).append(operation)
+        for later in kind.stages[1:] if kind.stages[0] == stage and _has_bring_up(kind) else ():
+            stages.setdefault((later, kind.name, _METHODS.index("bring_up")), []).append(operation)
     steps = [Step(name, "delete", tuple(group)) for (_stage, name), group in sorted(removals.items(), reverse=True)]
     steps += [Step(name, _METHODS[method], tuple(group)) for (_stage, name, method), group in sorted(stages.items())]
     return steps
 
 
-def _has_finish(kind: Kind[Any]) -> bool:
-    return type(kind).finish is not Kind.finish
+def _has_bring_up(kind: Kind[Any]) -> bool:
+    return type(kind).bring_up is not Kind.bring_up
 
 
 def state_before(operations: Sequence[Operation[Any]], observed: Observed) -> dict[Key, Optional[Resource]]:
-    """What is where the operations will be at work, None for nothing; with what goes along with a removal.  Pure."""
-    # What is made anew because it goes along with something is there all the same.
+    """The objects that operations will touch, None for absent ones, and those a removal takes along.  Pure."""
+    # An object recreated because its parent is replaced still exists now.
     keys = [operation.resource.key for operation in operations]
     result: dict[Key, Optional[Resource]] = {}
     for key in keys:
@@ -193,10 +193,10 @@ def state_before(operations: Sequence[Operation[Any]], observed: Observed) -> di
         key
         for operation in operations
         if operation.action in ("delete", "replace") and operation.found is not None
-        for key in _going(operation.found)
+        for key in _removed_keys(operation.found)
     }
     for key, found in observed.items():
-        if going.intersection(found.resource.inside):
+        if going.intersection(found.resource.parents):
             result.setdefault(key, found.resource)
     return result
 
@@ -208,16 +208,16 @@ class Engine:
         self._host = host
         self._registry = {kind.name: kind for kind in kinds()}
         self.warnings: list[str] = []
-        """What the user should know of a run that went well."""
+        """Warnings of a run that succeeded."""
 
     def compare(self, wanted: Sequence[Resource]) -> list[Operation[Any]]:
-        """Observe the host and say what would have to be done.  Changes nothing."""
+        """Observe the host and return the operations it needs.  Changes nothing."""
         return self._difference(wanted, self._observe(wanted))
 
     def _difference(
         self, wanted: Sequence[Resource], observed: Observed, only: Optional[Container[Key]] = None
     ) -> list[Operation[Any]]:
-        """`difference` without the sandboxes that cannot be had, to which those count where an owner is in the way."""
+        """`difference` without unavailable sandboxes, such as those with objects of others in the place of ours."""
         in_the_way: dict[str, list[str]] = {}
         for item in wanted:
             place = getattr(item, "namespace", "")
@@ -240,14 +240,14 @@ class Engine:
         )
 
     def _is_apart(self, item: Resource) -> bool:
-        """Whether it is, or is in, a sandbox that cannot be had."""
+        """Whether it is, or is in, an unavailable sandbox."""
         if not self._host.broken:
             return False
         places = [item.name] if isinstance(item, Namespace) else namespaces_of(item)
         return not self._host.broken.keys().isdisjoint(places)
 
     def _observe(self, wanted: Sequence[Resource], journal: Optional[Journal] = None) -> Observed:
-        """What is there, and what a run that was cut off had begun, though it had no time to mark it."""
+        """Objects that exist, among them unmarked ones that an interrupted run had begun to create."""
         self._host.forget()
         observed: Observed = {}
         begun = journal.begun({item.key for item in wanted}) if journal else []
@@ -261,21 +261,21 @@ class Engine:
         return observed
 
     def apply(self, operations: Sequence[Operation[Any]]) -> None:
-        """Carry operations out.  Raises EngineError with what could not be done to which object, and why."""
+        """Carry out operations.  Raises EngineError, which names the object that failed and why."""
         for step in order(operations, self._registry):
             try:
-                self._take(step)
+                self._run_step(step)
             except EXPECTED as error:
                 raise EngineError(
                     f"{subject(step.method, step.operations, self._host, error)}: {sentence(error)}"
                 ) from error
 
     def remove(self, operations: Sequence[Operation[Any]]) -> list[str]:
-        """Carry removals out; what cannot be done keeps no other from being done.  Returns a sentence about each."""
+        """Carry out removals, going on past failures; returns a sentence for each failure."""
         failed = []
         for step in order(operations, self._registry):
             try:
-                self._take(step)
+                self._run_step(step)
             except EXPECTED:
                 failed += [
                     said for item in step.operations if (said := self._attempt(replace(step, operations=(item,))))
@@ -283,14 +283,14 @@ class Engine:
         return failed
 
     def _attempt(self, step: Step) -> str:
-        """Take a step; "" or what went wrong."""
+        """Run a step; returns "" or an error as a sentence."""
         try:
-            self._take(step)
+            self._run_step(step)
         except EXPECTED as error:
             return f"{subject(step.method, step.operations, self._host, error)}: {sentence(error)}"
         return ""
 
-    def _take(self, step: Step) -> None:
+    def _run_step(self, step: Step) -> None:
         kind = self._registry[step.kind]
         if step.method == "change":
             kind.change(self._host, step.operations)
@@ -302,23 +302,23 @@ class Engine:
     def _those(self, kind: str, wanted: Sequence[Resource]) -> list[Any]:
         return [item for item in wanted if item.kind == kind and not self._is_apart(item)]
 
-    def _refuse(self, wanted: Sequence[Resource]) -> None:
-        """Raise EngineError with every reason why the host cannot be as wanted, whatever is installed there."""
+    def _check_conflicts(self, wanted: Sequence[Resource]) -> None:
+        """Raise EngineError with all conflicts between the plan and the host."""
         found = [
             sentence
             for name, kind in self._registry.items()
-            for sentence in kind.refuse(self._host, self._those(name, wanted))
+            for sentence in kind.check_conflicts(self._host, self._those(name, wanted))
         ]
         if found:
             raise EngineError(f"{'; '.join(found)}. Nothing was changed on this host.")
 
-    def _require(self, wanted: Sequence[Resource]) -> None:
-        """Raise EngineError with everything the host lacks, before anything is changed."""
-        self._refuse(wanted)
+    def _check_dependencies(self, wanted: Sequence[Resource]) -> None:
+        """Raise EngineError with all that the host lacks for the plan, before anything is changed."""
+        self._check_conflicts(wanted)
         lacking = [
             sentence
             for name, kind in self._registry.items()
-            if (sentence := kind.require(self._host, self._those(name, wanted)))
+            if (sentence := kind.check_dependencies(self._host, self._those(name, wanted)))
         ]
         if lacking:
             raise EngineError(f"{'; '.join(lacking)}. Nothing was changed on this host.")
@@ -326,23 +326,23 @@ class Engine:
     def converge(
         self, wanted: Sequence[Resource], check: bool, only: Optional[Container[Key]] = None
     ) -> list[Operation[Any]]:
-        """Bring the host to what is wanted; returns the operations, in check mode those that would be done.
+        """Bring the host to what is wanted; returns the operations carried out, or in check mode needed.
 
-        ``only`` narrows the run to these keys; see `difference`.  Raises EngineError if the host, observed again, is
-        still not as wanted, and Broken if all but somebody's sandboxes is.  What a run that was cut off had begun is
-        finished, or if this one fails undone, with it.
+        ``only`` limits the run to these keys; see `difference`.  Raises EngineError if the host, observed again, still
+        differs, and Broken if only sandboxes in namespaces of others do.  The work of an interrupted run is finished
+        with this one, or undone with it if it fails.
         """
         if check:
             operations = self._difference(wanted, self._observe(wanted), only)
-            self._refuse(wanted if operations else ())
+            self._check_conflicts(wanted if operations else ())
             return self._whole(operations, check)
         journal = Journal(self._host.project, only)
-        unfinished = bool(journal.places)
+        unfinished = bool(journal.entries)
         try:
-            operations = self._bring(wanted, only, journal)
+            operations = self._apply_until_converged(wanted, only, journal)
             self._close(journal)
         except EXPECTED as error:
-            if not journal.places:
+            if not journal.entries:
                 journal.close()
                 raise
             whose = "this run and an earlier one that was cut off" if unfinished else "this run"
@@ -358,16 +358,16 @@ class Engine:
         return operations
 
     def clear(self, check: bool) -> list[Operation[Any]]:
-        """Remove all that is ours.  Goes on past errors, and then raises EngineError with all of them.
+        """Remove everything of ours.  Goes on past errors, then raises EngineError with all of them.
 
-        Nothing is undone: what is gone was to go, and another run tries the rest again.
+        Nothing is undone: the next run tries the rest again.
         """
         journal = Journal(self._host.project)
         observed = self._observe((), journal)
         operations = left = self._difference((), observed)
         if check:
             return operations
-        unfinished = bool(journal.places)
+        unfinished = bool(journal.entries)
         failed: list[str] = []
         for _round in range(_ROUNDS):
             if not left:
@@ -383,15 +383,15 @@ class Engine:
             self.warnings.append("An earlier run on this host was cut off; this run finished what it had begun.")
         return operations
 
-    def _bring(
+    def _apply_until_converged(
         self, wanted: Sequence[Resource], only: Optional[Container[Key]], journal: Journal
     ) -> list[Operation[Any]]:
         observed = self._observe(wanted, journal)
         operations = left = self._difference(wanted, observed, only)
         if operations:
-            self._require(wanted)
+            self._check_dependencies(wanted)
         lost = self._lost()
-        # A change can take along what hung on it (routes go with a link that goes down): so look once more.
+        # A change can remove dependent objects (routes go when a link goes down), so compare again.
         rounds = _ROUNDS
         while left and rounds:
             journal.note(
@@ -417,15 +417,13 @@ class Engine:
         return None
 
     def _lost(self) -> set[str]:
-        """Sandboxes that cannot be had, or have to be made anew, by what was done inside: a step that fails there is
-        no reason to undo the run.
-        """
+        """Sandboxes that are unavailable or must be recreated; a step that fails there does not undo the run."""
         return self._host.broken.keys() | self._host.spoiled.keys()
 
     def _undo(self, journal: Journal, whose: str) -> str:
-        """Bring what a failed run touched back to what it was; returns a sentence about how that went.
+        """Restore what a failed run touched; returns a sentence about the outcome.
 
-        The inverse of a run is the same comparison the other way round, so it does not matter how far the run came.
+        The journal's state is compared with the host as a plan would be, so it does not matter how far the run came.
         """
         try:
             left = self._compare_back(journal)
@@ -443,9 +441,9 @@ class Engine:
 
     def _close(self, journal: Journal) -> None:
         for item in journal.touched:
-            self._registry[item.kind].clean(self._host, item)
+            self._registry[item.kind].remove_partial_files(self._host, item)
         journal.close()
 
     def _compare_back(self, journal: Journal) -> list[Operation[Any]]:
         wanted = journal.before
-        return self._difference(wanted, self._observe(wanted, journal), journal.places)
+        return self._difference(wanted, self._observe(wanted, journal), journal.entries)

@@ -35,30 +35,30 @@ class Journal:
     def __init__(self, project: str, only: Optional[Container[Key]] = None) -> None:
         """Read what a run that was cut off has left.  What lies outside ``only`` waits for a run that is about it."""
         self._path = RUN / project / "journal.json"
-        self.places: dict[Key, JournalEntry] = {}
+        self.entries: dict[Key, JournalEntry] = {}
         self._waiting: dict[Key, JournalEntry] = {}
         for key, place in _read(self._path).items():
-            around = place.before.inside if place.before is not None else ()
+            around = place.before.parents if place.before is not None else ()
             mine = only is None or any(one in only for one in (key, *around))
-            (self.places if mine else self._waiting)[key] = place
+            (self.entries if mine else self._waiting)[key] = place
 
     @property
     def before(self) -> list[Resource]:
         """What was there."""
-        return [place.before for place in self.places.values() if place.before is not None]
+        return [place.before for place in self.entries.values() if place.before is not None]
 
     def begun(self, wanted: Container[Key]) -> list[Resource]:
         """What was to be made where nothing was, and is not wanted now."""
         return [
             place.meant
-            for key, place in self.places.items()
+            for key, place in self.entries.items()
             if place.before is None and place.meant is not None and key not in wanted
         ]
 
     @property
     def touched(self) -> list[Resource]:
         """What was to be, or was, at each place."""
-        both = (place.meant or place.before for place in self.places.values())
+        both = (place.meant or place.before for place in self.entries.values())
         return [item for item in both if item is not None]
 
     def note(self, before: Mapping[Key, Optional[Resource]], meant: Mapping[Key, Resource]) -> None:
@@ -69,17 +69,17 @@ class Journal:
         """
         for key, resource in before.items():
             was = resource if resource is not None and can_be_put_back(resource) else None
-            known = self.places.get(key, JournalEntry(was))
-            self.places[key] = JournalEntry(known.before, meant.get(key, known.meant))
+            known = self.entries.get(key, JournalEntry(was))
+            self.entries[key] = JournalEntry(known.before, meant.get(key, known.meant))
         self._write()
 
     def close(self) -> None:
         """The run has done what it was to do, or was undone."""
-        self.places = {}
+        self.entries = {}
         self._write()
 
     def _write(self) -> None:
-        places = {**self._waiting, **self.places}
+        places = {**self._waiting, **self.entries}
         if not places:
             forget(self._path)
             remove_empty(self._path.parent)

@@ -15,7 +15,7 @@ from ..plan.codec import encode
 from ..plan.forms import printable_data
 from ..resources.base import Operation
 
-_DOING = {"create": "making", "change": "changing", "finish": "bringing up", "delete": "removing"}
+_DOING = {"create": "making", "change": "changing", "bring_up": "bringing up", "delete": "removing"}
 _NAMED_AT_MOST = 3
 _ENTRIES_AT_MOST = 10
 

@@ -15,7 +15,7 @@ from typing import Any, Optional, TypeVar
 
 from ..plan import forms
 from ..plan.esp import Way
-from ..plan.marks import pruned, role_of
+from ..plan.marks import is_pruned, role_of
 from . import namespaces, netfilter, nft
 from .netlink import Message, Netlink, NetlinkError
 
@@ -85,17 +85,17 @@ class Host:
         """Names of those with nobody's mark, in which a module may have made something of ours; likewise."""
         self.attached: set[str] = set()
         """Names of those of others that are, or are to be, sandboxes of ours; likewise."""
-        self.used: set[tuple[str, str]] = set()
+        self.adopted_bridges: set[tuple[str, str]] = set()
         """Namespace and name of the bridges of others that are used, or are to be; filled when links are observed."""
         self.paths: dict[str, str] = {}
         """Where the owner's namespace is, for names that do not lead there yet; likewise."""
         self.warnings: list[str] = []
         """What the user should know of what was found or done."""
-        self.thorough = False
+        self.include_module_objects = False
         """Whether to look for all that is ours, and to prune what modules made by themselves too: teardown."""
         self.pair_keys: dict[Way, bytes] = {}
         """The host's own keys of encrypted overlays; empty unless the run was given them."""
-        self.settled_tables: dict[str, list[object]] = {}
+        self.verified_tables: dict[str, list[object]] = {}
         """Of tables of nftables that were found as wanted: when that was, and a digest of what was wanted (empty for
         none), by label.  A run takes these as they were for as long as that is still now; if it has none it lists all.
         """
@@ -125,18 +125,18 @@ class Host:
             self._nft.close()
 
     @property
-    def places(self) -> list[str]:
+    def observed_namespaces(self) -> list[str]:
         """Where there may be something of ours: the host itself, our namespaces and those nobody marked."""
         named = self.own_namespaces | self.foreign_namespaces | self.attached
         return ["", *sorted(named - self.unreadable.keys())]
 
     def prunes(self, role: Optional[str]) -> bool:
         """Whether an object of that role goes when nothing wants it; None is an object that is not ours."""
-        return role is not None and (self.thorough or pruned(role))
+        return role is not None and (self.include_module_objects or is_pruned(role))
 
     def repairs(self, namespace: str, role: str) -> bool:
         """Whether what is unmarked in the place of such an object is ours: a plan has our namespaces for itself."""
-        return namespace in self.own_namespaces and pruned(role)
+        return namespace in self.own_namespaces and is_pruned(role)
 
     def run_in(self, namespace: str, function: Callable[..., T], *arguments: Any) -> T:
         """Call a function in that namespace ("" for the host's) and return its result."""
@@ -168,7 +168,7 @@ class Host:
     def disown(self, namespace: str) -> None:
         """A namespace turned out to be somebody else's: marks in there of what plans make are forged."""
         for link in self.snapshot(namespace).links.values():
-            if pruned(role_of(link["alias"], self.project)):
+            if is_pruned(role_of(link["alias"], self.project)):
                 link["alias"] = ""
 
     def tables(self, namespace: str) -> dict[tuple[str, str], netfilter.Table]:
@@ -190,7 +190,7 @@ class Host:
         self.own_namespaces.clear()
         self.foreign_namespaces.clear()
         self.attached.clear()
-        self.used.clear()
+        self.adopted_bridges.clear()
         self.paths.clear()
 
     def send(self, namespace: str, messages: Sequence[Message]) -> None:

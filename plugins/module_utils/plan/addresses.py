@@ -26,13 +26,16 @@ class Address(Resource):
         return (self.kind, self.namespace, self.link, self.address)
 
     @property
-    def inside(self) -> tuple[Key, ...]:
+    def parents(self) -> tuple[Key, ...]:
         return (("namespace", self.namespace), ("link", self.namespace, self.link))
 
 
 @dataclass(frozen=True)
 class Route(Resource):
-    """A unicast route in the main table.  Ours carry `ROUTE_PROTOCOL` or, made by a module, `ROUTE_PROTOCOL_ALONE`."""
+    """A unicast route in the main table.
+
+    Ours have the protocol `ROUTE_PROTOCOL` or, if a module made them, `ROUTE_PROTOCOL_SINGLE_OBJECT`.
+    """
 
     kind: ClassVar[str] = "route"
     namespace: str
@@ -41,15 +44,15 @@ class Route(Resource):
     family: int = 4
     via: Optional[str] = None
     link: str = ""
-    alone: bool = False
-    """Whether a module made it by itself: what `ALONE` is for objects that have room for a role."""
+    single_object: bool = False
+    """Whether a single-object module made it; a route has no room for the role prefix `SINGLE_OBJECT`."""
 
     @property
     def key(self) -> Key:
         return (self.kind, self.namespace, str(self.family), self.destination)
 
     @property
-    def inside(self) -> tuple[Key, ...]:
+    def parents(self) -> tuple[Key, ...]:
         # The kernel drops a link's routes with the address they were reached through.
         return (
             ("namespace", self.namespace),
@@ -86,7 +89,7 @@ class Rule(Resource):
         return (self.kind, self.namespace, str(self.family), *which)
 
     @property
-    def inside(self) -> tuple[Key, ...]:
+    def parents(self) -> tuple[Key, ...]:
         return (("namespace", self.namespace),) if self.namespace else ()
 
     @property
@@ -120,7 +123,7 @@ class Fdb(Resource):
         return (self.kind, self.namespace, self.link)
 
     @property
-    def inside(self) -> tuple[Key, ...]:
+    def parents(self) -> tuple[Key, ...]:
         return (("namespace", self.namespace), ("link", self.namespace, self.link))
 
 
@@ -141,5 +144,5 @@ class Neighbours(Resource):
         return (self.kind, self.namespace, self.link)
 
     @property
-    def inside(self) -> tuple[Key, ...]:
+    def parents(self) -> tuple[Key, ...]:
         return (("namespace", self.namespace), ("link", self.namespace, self.link))

@@ -65,7 +65,7 @@ class Ipvs(Resource):
         return f"{self.protocol} {address}:{self.port}"
 
     @property
-    def inside(self) -> tuple[Key, ...]:
+    def parents(self) -> tuple[Key, ...]:
         return (("namespace", self.namespace),) if self.namespace else ()
 
 
@@ -84,5 +84,5 @@ class IpvsTimeouts(Resource):
         return (self.kind, self.namespace)
 
     @property
-    def inside(self) -> tuple[Key, ...]:
+    def parents(self) -> tuple[Key, ...]:
         return (("namespace", self.namespace),) if self.namespace else ()

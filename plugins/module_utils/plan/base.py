@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What every resource of a plan has: its identity, what it is inside of, and its mark."""
+"""What every resource of a plan has: its identity, its parents and its mark."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 Key = tuple[str, ...]
-"""Identity of an object on one host: kind first, then what finds it in the kernel."""
+"""Identity of an object on one host: its kind, then what identifies it in the kernel."""
 
 
 class PlanError(ValueError):
-    """The text is not a plan this version can read; the message says why."""
+    """The text is not a plan that this version can read; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -28,21 +28,21 @@ class Resource(ABC):
         """What identifies the object on its host."""
 
     @property
-    def inside(self) -> tuple[Key, ...]:
-        """Keys of objects this one lives in: when one of them goes, it is gone too, without an operation of its own."""
+    def parents(self) -> tuple[Key, ...]:
+        """Keys of the objects whose removal removes this one too, without an operation of its own."""
         return ()
 
     @property
     def restorable(self) -> bool:
-        """Whether an undone run puts it back; what is left of something is not."""
+        """Whether undoing a run restores it; remains of an incomplete object are not restored."""
         return True
 
     @property
-    def stays(self) -> bool:
-        """Whether it is somebody else's: when nothing of ours wants it, our mark goes and the object stays."""
+    def foreign(self) -> bool:
+        """Whether others own it: when no plan wants it, our mark is removed and the object stays."""
         return False
 
     @property
     def label(self) -> str:
-        """Its name for people, as in an operation or an error."""
+        """Its name in operations and errors."""
         return "/".join(part for part in self.key[1:] if part)

@@ -122,7 +122,7 @@ PLANNED: dict[str, dict[str, Check]] = {
         "route_localnet": _or_nothing(_flag),
         "announcements": _count(0, 1000),
         "announcement_ms": _count(0, 60_000),
-        "adopts": _flag,
+        "adopts_existing": _flag,
         "learns_from_reserved": _or_nothing(_flag),
     },
     "VethPeer": {
@@ -160,7 +160,7 @@ PLANNED: dict[str, dict[str, Check]] = {
         "family": _family,
         "via": _or_nothing(_some_address),
         "link": _link,
-        "alone": _flag,
+        "single_object": _flag,
     },
     "rule": {
         "namespace": _namespace,

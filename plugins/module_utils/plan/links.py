@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Optional
 
 from .base import Key, Resource
-from .marks import PORT, USED
+from .marks import ADOPTED, PORT
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Namespace(Resource):
         return (self.kind, self.name)
 
     @property
-    def stays(self) -> bool:
+    def foreign(self) -> bool:
         return bool(self.owner)
 
 
@@ -136,7 +136,7 @@ class Link(Resource):
     port: Optional[BridgePort] = None
     vxlan: Optional[Vxlan] = None
     parent: Optional[Parent] = None
-    adopts: bool = False
+    adopts_existing: bool = False
     """Of a bridge that the user named: whether one that somebody else made is used as it is, but for mark and group."""
     learns_from_reserved: Optional[bool] = None
     """Of a bridge: whether it learns from frames to 01:80:c2:00:00:0X, which it takes before nftables sees them."""
@@ -146,7 +146,7 @@ class Link(Resource):
         return (self.kind, self.namespace, self.name)
 
     @property
-    def inside(self) -> tuple[Key, ...]:
+    def parents(self) -> tuple[Key, ...]:
         # With its namespace it would go only when the last process in there does: what has an end elsewhere, a pair,
         # a VXLAN with its VNI or what is on a parent, is removed by itself.
         reaching = self.peer is not None or self.parent is not None or self.type in ("veth", "vxlan")
@@ -158,5 +158,5 @@ class Link(Resource):
         return not self.role.startswith(PORT)  # the end of a pair whose other end is nowhere
 
     @property
-    def stays(self) -> bool:
-        return self.role.startswith(USED)
+    def foreign(self) -> bool:
+        return self.role.startswith(ADOPTED)

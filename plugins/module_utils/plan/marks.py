@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What both halves call things of ours: ownership marks, roles, tables, and the numbers that are reserved for us."""
+"""Constants of both halves: ownership marks, roles, table names and reserved numbers."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ def mark(project: str, role: str) -> str:
 
 
 def role_of(text: str, project: str) -> Optional[str]:
-    """What a mark says the object is, or None if it is not a mark of this project."""
+    """The role that a mark names, or None if it is not a mark of this project."""
     prefix = mark(project, "")
     return text[len(prefix) :] if text.startswith(prefix) else None
 
 
 def project_of(text: str) -> Optional[str]:
-    """Whose mark the text is, or None if it is none of ours."""
+    """The project whose mark the text is, or None if it is not a mark of this collection."""
     parts = text.split(":", 2)
     return parts[1] if len(parts) == 3 and parts[0] == "cnm" else None
 
 
-ALONE = "alone/"
-"""Roles that begin so are of objects a module made by itself: ours to change, and no plan prunes them."""
+SINGLE_OBJECT = "single_object/"
+"""Role prefix of objects that a single-object module made: ours to change, never pruned by a plan."""
 
-USED = "used/"
-"""Begins the mark of a bridge that somebody else made and a network uses: it is given back, never removed."""
+ADOPTED = "adopted/"
+"""Role prefix of a bridge of others that a network adopts: it is released, never removed."""
 
 PORT = "port:"
-"""Begins the mark of a veth pair's far end, before the pair's role."""
+"""Prefix of the role of a veth pair's far end; the pair's own role follows."""
 
 
-def pruned(role: Optional[str]) -> bool:
-    """Whether an object of that role goes when no plan wants it; None is an object that is not ours."""
-    return role is not None and not role.startswith((ALONE, PORT + ALONE))
+def is_pruned(role: Optional[str]) -> bool:
+    """Whether a plan that does not want an object of this role removes it; None is an object that is not ours."""
+    return role is not None and not role.startswith((SINGLE_OBJECT, PORT + SINGLE_OBJECT))
 
 
 def table_name(project: str) -> str:
@@ -46,65 +46,65 @@ def table_name(project: str) -> str:
 
 
 def request_id(project: str) -> int:
-    """The reqid of a project's ESP states and policies, which says whose they are; key daemons count from below."""
+    """The reqid that marks a project's ESP states and policies; key daemons use small numbers."""
     return 0x80000000 | int.from_bytes(hashlib.sha256(f"cnm:{project}".encode()).digest()[:4], "big")
 
 
 LINK_GROUP = 0x636E6E
-"""Group of the bridges of all projects on a host: what one project's rules must know of another's."""
+"""Link group of the bridges of all projects on a host, by which one project's rules recognise another's."""
 
 OPEN_GROUP = 0x636E6F
-"""Group of the bridges of all projects on a host that nobody's rules guard (`firewall: none`)."""
+"""Link group of bridges without firewall rules (`firewall: none`), of all projects on a host."""
 
 LAN_GROUP = 0x636E70
-"""Group of what all projects make on a host for their macvlan and ipvlan networks: ours even before it is marked."""
+"""Link group of the links of macvlan and ipvlan networks of all projects; makes a link ours before it is marked."""
 
 FORWARDED = 0x80
-"""Bit of the packet mark that says that our rules let it by, for the rule in Docker's chain (`cnm_docker_user`).
+"""Bit of the packet mark that says our rules accepted the packet, for the rule in Docker's chain (`cnm_docker_user`).
 
-One that is not kube-proxy's (0x4000, 0x8000), netavark's (0x3000), Cilium's (0xf00), Tailscale's or Calico's (above).
+Not used by kube-proxy (0x4000, 0x8000), netavark (0x3000), Cilium (0xf00), Tailscale or Calico (higher bits).
 """
 
 OTHERS = "forward_unmanaged"
-"""Chain of the host's table for what is not ours: it drops where the host did not forward before us."""
+"""Chain of the host's table for packets that are not ours: drops them if the host did not forward before."""
 
 RESOLVER_USER = "cnm-resolver"
-"""The system user, and the group, that resolvers run as: nothing else does."""
+"""The system user and group of resolvers, used by nothing else."""
 
 ROUTE_PROTOCOL = 137
 
-ROUTE_PROTOCOL_ALONE = 138
+ROUTE_PROTOCOL_SINGLE_OBJECT = 138
 
 MAIN_TABLE = 254
 
 
 def rule_priority(project: str) -> int:
-    """The first of the two priorities of a project's rules, which say whose they are: a rule has no room for a mark.
+    """The first of the two rule priorities that mark a project's rules, which have no room for a text.
 
-    From 1000 to 4999: after the kernel's own table of local addresses (0), before whatever others put there.
+    From 1000 to 4999: after the kernel's rule for local addresses (0), before those others usually add.
     """
     digest = hashlib.sha256(f"cnm:{project}".encode()).digest()
     return 1000 + 2 * (int.from_bytes(digest[:4], "big") % 2000)
 
 
 ENCRYPTED_PORT = 50
-"""The UDP port from which the VXLAN links of encrypted overlays send, numbered after ESP.
+"""The UDP source port of the VXLAN links of encrypted overlays, numbered after ESP.
 
-By it the kernel tells what is to be encrypted.  No user can send from it, for it is below 1024; so what a host's users
-send to a peer's port themselves goes in clear text, and is not heard there.  A mark that nftables sets would tell what
-is to be encrypted, too, but whoever flushes the ruleset would send it all in clear text.
+IPsec policies select packets by it.  It is below 1024, so unprivileged users cannot send from it: what they send to a
+peer's port is not encrypted, and the peer drops it.  A packet mark set by nftables would select the packets too, but
+flushing the ruleset would then send everything in clear text.
 """
 
 DATA_PATH_PORT = 4789
-"""The UDP port by which overlays travel, unless told otherwise (RFC 7348)."""
+"""The default UDP port of overlays (RFC 7348)."""
 
 LARGEST_DATA_PATH_PORT = 55535
 
 
 def encrypted_data_path_port(port: int) -> int:
-    """The UDP port by which encrypted overlays travel, inside ESP, for that by which the others do.
+    """The UDP port of encrypted overlays, inside ESP; ``port`` is that of the other overlays.
 
-    One of their own, for the kernel cannot tell VNIs apart when it asks whether a packet had to come encrypted.  Far
-    from the other, so that it is not what the next project chooses, and 4790 is VXLAN-GPE's.
+    It differs because inbound IPsec policies cannot tell VNIs apart.  It is far from ``port`` so that other projects do
+    not choose it; 4790 is VXLAN-GPE's.
     """
     return port + 10000

@@ -61,7 +61,7 @@ class Nftables(Resource):
         return (self.kind, self.namespace, self.family, self.name)
 
     @property
-    def inside(self) -> tuple[Key, ...]:
+    def parents(self) -> tuple[Key, ...]:
         return (("namespace", self.namespace),) if self.namespace else ()
 
     @property

@@ -32,7 +32,7 @@ class Sysctl(Resource):
         return (self.kind, self.namespace, self.name)
 
     @property
-    def inside(self) -> tuple[Key, ...]:
+    def parents(self) -> tuple[Key, ...]:
         return (("namespace", self.namespace),) if self.namespace else ()
 
 

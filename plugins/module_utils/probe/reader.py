@@ -21,7 +21,7 @@ from ..kernel.listening_sockets import listeners
 from ..kernel.management_link import reached_by
 from ..kernel.netfilter import Netfilter
 from ..kernel.nft import NftError
-from ..plan.marks import LAN_GROUP, OTHERS, RESOLVER_USER, USED, project_of, pruned, role_of, table_name
+from ..plan.marks import ADOPTED, LAN_GROUP, OTHERS, RESOLVER_USER, is_pruned, project_of, role_of, table_name
 from ..plan.nftables import Nftables
 from ..resources import docker_user, own_namespaces, resolver
 from ..resources.nftables import FAMILY
@@ -95,7 +95,7 @@ def resolvers(paths: Sequence[Path] = (_RESOLV_CONF, *_BEHIND_A_STUB)) -> dict[s
 def _role(link: Mapping[str, Any], project: str) -> Optional[str]:
     """What the link is to this project, which made it; a bridge that it but uses is somebody else's."""
     role = role_of(link["alias"], project)
-    return None if role is not None and role.startswith(USED) else role
+    return None if role is not None and role.startswith(ADOPTED) else role
 
 
 def _foreign_routes(host: Host) -> list[dict[str, Any]]:
@@ -104,7 +104,7 @@ def _foreign_routes(host: Host) -> list[dict[str, Any]]:
     for route in snapshot.routes:
         link = snapshot.link_by_index(route["dev"] or 0)
         # What modules made by themselves is no plan's: its prefixes are taken like anybody's.
-        if link is None or pruned(_role(link, host.project)):
+        if link is None or is_pruned(_role(link, host.project)):
             continue
         result.append({"destination": route["destination"], "link": link["name"], "via": route["via"]})
     return sorted(result, key=lambda item: (item["destination"], item["link"]))
@@ -147,7 +147,7 @@ def _foreign_vnis(host: Host) -> list[int]:
             for link in links
             if link["kind"] == "vxlan"
             and "id" in link["data"]
-            and not (not place and pruned(role_of(link["alias"], host.project)))
+            and not (not place and is_pruned(role_of(link["alias"], host.project)))
         )
     return sorted(found)
 
@@ -167,7 +167,7 @@ def _links(host: Host) -> list[dict[str, Any]]:
         if link["master"] and link["link_netnsid"] is not None:
             continue
         owner, role = project_of(link["alias"]), _role(link, host.project)
-        made = link["group"] == LAN_GROUP and (pruned(role) or not link["alias"])
+        made = link["group"] == LAN_GROUP and (is_pruned(role) or not link["alias"])
         master, below = snapshot.link_by_index(link["master"]), None
         if link["link_netnsid"] is None and link["link"] != link["index"]:
             below = snapshot.link_by_index(link["link"])
@@ -181,7 +181,7 @@ def _links(host: Host) -> list[dict[str, Any]]:
                 "ethernet": len(link["mac"]) == _MAC_LENGTH,
                 "below": below["name"] if below and link["kind"] != "veth" else "",
                 "master": master["name"] if master and link["slave"] in _TAKING else "",
-                "ours": role if role is not None and pruned(role) else "",
+                "ours": role if role is not None and is_pruned(role) else "",
                 "made": made,
                 "owner": owner if owner is not None and owner != host.project else "",
             }

@@ -40,14 +40,14 @@ class AddressKind(Kind[Address]):
     def observe(self, host: Host, wanted: Sequence[Address]) -> dict[Key, Found[Address]]:
         wanted_links = {(item.namespace, item.link) for item in wanted}
         result: dict[Key, Found[Address]] = {}
-        for namespace in host.places:
+        for namespace in host.observed_namespaces:
             snapshot = host.snapshot(namespace)
             routes = {(route["dev"], route["destination"]) for route in snapshot.routes if route["via"] is None}
             for entry in snapshot.addresses:
                 link = snapshot.link_by_index(entry["index"])
                 if link is None or entry["scope"] != _SCOPE_GLOBAL or link["loopback"]:
                     continue
-                used = (namespace, link["name"]) in host.used
+                used = (namespace, link["name"]) in host.adopted_bridges
                 # The addresses of a bridge that somebody else made are theirs.
                 role = None if used else role_of(link["alias"], host.project)
                 marked, adopted = role is not None, (namespace, link["name"]) in wanted_links
@@ -58,11 +58,11 @@ class AddressKind(Kind[Address]):
                     result[found.key] = Found(found, ours, stale=host.prunes(role) or (marked and adopted))
         return result
 
-    def refuse(self, host: Host, wanted: Sequence[Address]) -> list[str]:
+    def check_conflicts(self, host: Host, wanted: Sequence[Address]) -> list[str]:
         """A bridge that somebody else made keeps the addresses it has, and gets none."""
         result = []
         for item in wanted:
-            if (item.namespace, item.link) in host.used:
+            if (item.namespace, item.link) in host.adopted_bridges:
                 snapshot = host.snapshot(item.namespace)
                 index = snapshot.links[item.link]["index"]
                 if (index, item.address) not in {(entry["index"], entry["address"]) for entry in snapshot.addresses}:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What every kind of resource brings: how it is found, compared, made, changed and removed."""
+"""The base class of resource kinds: how objects are observed, compared, created, changed and removed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ R = TypeVar("R", bound=Resource)
 
 @dataclass(frozen=True)
 class Difference:
-    """One attribute that is not as it should be; ``peer.master``-like dotted names."""
+    """An attribute that differs; nested ones have dotted names such as ``peer.master``."""
 
     attribute: str
     wanted: Any
@@ -26,9 +26,9 @@ class Difference:
 
 @dataclass(frozen=True)
 class Found(Generic[R]):
-    """An object as the kernel has it.
+    """An object as found in the kernel.
 
-    ``ours`` says that it may be changed, ``stale`` that it is ours to remove when nothing wants it.
+    ``ours``: it may be changed.  ``stale``: it is removed if the plan does not want it.
     """
 
     resource: R
@@ -38,24 +38,24 @@ class Found(Generic[R]):
 
 @dataclass(frozen=True)
 class Operation(Generic[R]):
-    """One step from what is to what should be: ``action`` is create, change, replace or delete."""
+    """A change to one object; ``action`` is create, change, replace or delete."""
 
     action: str
     resource: R
     found: Optional[R] = None
     differences: tuple[Difference, ...] = ()
     fixed: tuple[str, ...] = ()
-    """Of a replacement, the attributes that call for one."""
+    """For a replacement, the attributes that the kernel cannot change in place."""
 
     @property
     def makes(self) -> bool:
-        """Whether the object is there afterwards."""
+        """Whether the object exists afterwards."""
         return self.action != "delete"
 
     @property
     def reason(self) -> str:
-        """Why an object is replaced, or stays though it is removed from what is ours; "" for other operations."""
-        if self.action == "delete" and self.resource.stays:
+        """Why an object is replaced, or why a removal leaves it in place; "" for other operations."""
+        if self.action == "delete" and self.resource.foreign:
             return "it is somebody else's: only what this project has put there goes"
         if not self.fixed:
             return ""
@@ -63,75 +63,75 @@ class Operation(Generic[R]):
 
     @property
     def text(self) -> str:
-        """For people: ``change link c1/eth0 (up)``."""
+        """A short description: ``change link c1/eth0 (up)``."""
         names = ", ".join(difference.attribute for difference in self.differences)
         return f"{self.action} {self.resource.kind} {self.resource.label}" + (f" ({names})" if names else "")
 
 
 class Kind(ABC, Generic[R]):
-    """One kind of resource: the only code that reads and writes its objects.
+    """One kind of resource: the only code that reads and writes its objects in the kernel.
 
-    Adding one: a file here, its dataclass in ``plan.py``, its line in ``registry.py``.
+    To add one: a file here, its dataclass in ``plan/``, a line in ``registry.py``.
     """
 
     name: str = ""
     stages: tuple[int, ...] = (0,)
-    """Places of its steps in a run, ascending; removals run in the opposite order.  Stage 0 is before any link."""
+    """When its steps run, ascending; removals run in descending order.  Stage 0 is before all links."""
     recreated_by: frozenset[str] = frozenset()
-    """Attributes the kernel cannot change in place: a difference in one of them replaces the object."""
+    """Attributes that the kernel cannot change in place; a difference in one replaces the object."""
 
     def recreates(self, difference: Difference) -> bool:
         """Whether a difference replaces the object."""
         return difference.attribute in self.recreated_by
 
     def stage(self, resource: R) -> int:
-        """Where the resource is made; most kinds have one place for all of theirs."""
+        """The stage in which the resource is created; the same for all in most kinds."""
         del resource
         return self.stages[0]
 
     def prepare(self, host: Host, wanted: Sequence[R]) -> None:
-        """Learn what comparing needs, before anything is observed or changed; what cannot be had is an error here."""
+        """Collect what the comparison needs, before anything is observed or changed; raises if that fails."""
 
-    def refuse(self, host: Host, wanted: Sequence[R]) -> list[str]:
-        """Why these cannot be, as sentences; asked before anything is changed, and in check mode too."""
+    def check_conflicts(self, host: Host, wanted: Sequence[R]) -> list[str]:
+        """Conflicts with the host, as sentences; checked before anything is changed, in check mode too."""
         del host, wanted
         return []
 
-    def require(self, host: Host, wanted: Sequence[R]) -> Optional[str]:
-        """What the host lacks to put these in place, as a sentence; asked before anything is changed."""
+    def check_dependencies(self, host: Host, wanted: Sequence[R]) -> Optional[str]:
+        """What the host lacks for these, as a sentence, or None; checked before anything is changed."""
         del host, wanted
         return None
 
     @abstractmethod
     def observe(self, host: Host, wanted: Sequence[R]) -> dict[Key, Found[R]]:
-        """All objects of ours, and those in the place of a wanted one, whoever they belong to.  Changes nothing."""
+        """All objects of ours, and any object with the key of a wanted one.  Changes nothing."""
 
     def differences(self, wanted: R, found: R) -> list[Difference]:
-        """What differs between the two, in order of the fields; a wanted None is never compared."""
+        """The differences, in the order of fields; a wanted None is not compared."""
         return compare_fields(wanted, found)
 
     @abstractmethod
     def create(self, host: Host, resources: Sequence[R]) -> None:
-        """Make objects that are not there; all of them in one stage and namespace."""
+        """Create objects that do not exist; all belong to one stage."""
 
     @abstractmethod
     def change(self, host: Host, operations: Sequence[Operation[R]]) -> None:
-        """Bring existing objects to what is wanted, in place."""
+        """Change existing objects in place."""
 
-    def finish(self, host: Host, resources: Sequence[R]) -> None:
-        """The second stage, for kinds that have two: bring links up."""
+    def bring_up(self, host: Host, resources: Sequence[R]) -> None:
+        """The second stage of kinds that have two: bring links up."""
 
     @abstractmethod
     def delete(self, host: Host, resources: Sequence[R]) -> None:
-        """Remove objects as found; one that is gone already is no error."""
+        """Remove objects; one that is already gone is not an error."""
 
-    def clean(self, host: Host, resource: R) -> None:
-        """Remove what a run that was killed while it made, changed or removed an object has left, and is none."""
+    def remove_partial_files(self, host: Host, resource: R) -> None:
+        """Remove temporary files that an interrupted run left for an object."""
         del host, resource
 
 
 def compare_fields(wanted: Any, found: Any, prefix: str = "") -> list[Difference]:
-    """Field by field, nested dataclasses with dotted names."""
+    """The differences of two dataclasses by field; nested ones get dotted names."""
     result: list[Difference] = []
     for spec in fields(wanted):
         want, have = getattr(wanted, spec.name), getattr(found, spec.name)
@@ -145,7 +145,7 @@ def compare_fields(wanted: Any, found: Any, prefix: str = "") -> list[Difference
 
 
 def by_namespace(resources: Iterable[R]) -> Mapping[str, list[R]]:
-    """Group resources by the namespace they are in, names sorted, order within kept."""
+    """Resources by namespace, sorted by its name; the order within each is kept."""
     groups: dict[str, list[R]] = {}
     for resource in resources:
         groups.setdefault(cast(Any, resource).namespace, []).append(resource)

@@ -100,7 +100,7 @@ class FdbKind(TableKind[Fdb]):
     def observe(self, host: Host, wanted: Sequence[Fdb]) -> dict[Key, Found[Fdb]]:
         wanted_by = {item.key: item for item in wanted}
         result: dict[Key, Found[Fdb]] = {}
-        for namespace in host.places:
+        for namespace in host.observed_namespaces:
             for link in host.snapshot(namespace).links.values():
                 role = role_of(link["alias"], host.project)
                 want = wanted_by.get((self.name, namespace, link["name"]))

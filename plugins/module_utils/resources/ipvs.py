@@ -144,7 +144,7 @@ class IpvsKind(Kind[Ipvs]):
             result.append(Difference("servers", *(shortened(side) for side in sides)))
         return result
 
-    def require(self, host: Host, wanted: Sequence[Ipvs]) -> Optional[str]:
+    def check_dependencies(self, host: Host, wanted: Sequence[Ipvs]) -> Optional[str]:
         for family, scheduler in sorted({(item.family, item.scheduler) for item in wanted}):
             problem = _lacking(family, scheduler)
             if problem is not None:
@@ -210,7 +210,7 @@ class IpvsTimeoutsKind(Kind[IpvsTimeouts]):
                 result[item.key] = Found(item, stale=_prunes(host, namespace))
         return result
 
-    def require(self, host: Host, wanted: Sequence[IpvsTimeouts]) -> Optional[str]:
+    def check_dependencies(self, host: Host, wanted: Sequence[IpvsTimeouts]) -> Optional[str]:
         return None
 
     def create(self, host: Host, resources: Sequence[IpvsTimeouts]) -> None:

@@ -94,7 +94,7 @@ class NamespaceKind(Kind[Namespace]):
         known = own_namespaces.recorded(host.project)
         self._own, self._is_recorded = {}, known is not None
         planned = own_namespaces.planned(host.project) if known is None else set()
-        settled = {tuple(look[:2]) for look in host.settled_tables.values()}
+        settled = {tuple(look[:2]) for look in host.verified_tables.values()}
         for name, number in namespaces.numbers().items():
             if name in records and records[name].is_of(number):
                 continue
@@ -353,7 +353,7 @@ class NamespaceKind(Kind[Namespace]):
             self._let_go(host, resource.name, record)
         foreign_netns_records.drop(host.project, resource.name)
 
-    def clean(self, host: Host, resource: Namespace) -> None:
+    def remove_partial_files(self, host: Host, resource: Namespace) -> None:
         """The empty file that a namespace is to be mounted on, or was."""
         path = Path(namespaces.DIRECTORY) / resource.name
         if not namespaces.exists(resource.name) and path.is_file() and path.stat().st_size == 0:

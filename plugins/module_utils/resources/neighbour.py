@@ -43,7 +43,7 @@ class NeighbourKind(TableKind[Neighbours]):
     def observe(self, host: Host, wanted: Sequence[Neighbours]) -> dict[Key, Found[Neighbours]]:
         wanted_by = {item.key: item for item in wanted}
         result: dict[Key, Found[Neighbours]] = {}
-        for namespace in host.places:
+        for namespace in host.observed_namespaces:
             links = host.snapshot(namespace).links.values()
             roles = {link["name"]: role_of(link["alias"], host.project) for link in links if not link["loopback"]}
             overlay = any(link["kind"] == "vxlan" and roles.get(link["name"]) is not None for link in links)

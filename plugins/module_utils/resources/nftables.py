@@ -179,7 +179,7 @@ class NftablesKind(Kind[Nftables]):
                 own = bool(found.role) or (want is not None and host.repairs(table.namespace, want.role))
                 ours = table.namespace in host.own_namespaces or (own and not held)
                 result[found.key] = Found(found, ours and own, stale=ours and host.prunes(found.role or None))
-        host.settled_tables = settled if wanted else {}
+        host.verified_tables = settled if wanted else {}
         return result
 
     @staticmethod
@@ -191,14 +191,14 @@ class NftablesKind(Kind[Nftables]):
         for name in host.own_namespaces | host.attached:
             bridged = any(link["kind"] == "bridge" for link in host.snapshot(name).links.values())
             places |= {(name, family, own_name) for family in (FAMILIES if bridged else (FAMILY,))}
-        for place in host.places if host.thorough else ():
+        for place in host.observed_namespaces if host.include_module_objects else ():
             marked = [item for item in host.tables(place).values() if role_of(item.comment, host.project) is not None]
             places |= {(place, item.family, item.name) for item in marked if _is_sayable(item)}
-        within = set(host.places)
+        within = set(host.observed_namespaces)
         return [Nftables(*place) for place in sorted(places) if place[0] in within]
 
     def _look(self, host: Host, table: Nftables, want: Optional[Nftables]) -> Optional[list[object]]:
-        """What `Host.settled_tables` has of a table that is as wanted, None being nothing; None if that cannot be.
+        """What `Host.verified_tables` has of a table that is as wanted, None being nothing; None if that cannot be.
 
         What is listed later than the generation was read may be of a later one, and is then listed again next time.
         """
@@ -261,7 +261,7 @@ class NftablesKind(Kind[Nftables]):
         result += _compare_parts("chain", normal.chains, found.chains)
         return result
 
-    def require(self, host: Host, wanted: Sequence[Nftables]) -> Optional[str]:
+    def check_dependencies(self, host: Host, wanted: Sequence[Nftables]) -> Optional[str]:
         if wanted and host.nft is None:
             return "this host has neither libnftables nor the program nft: install the package nftables"
         tracked = [item for table in wanted for item in table.collections if item.tracked]
@@ -361,7 +361,7 @@ def _with_users(wanted: Nftables, found: Nftables) -> Nftables:
 
 
 def _is_settled(host: Host, table: Nftables, look: Optional[list[object]]) -> bool:
-    return look is not None and host.settled_tables.get(table.label) == look
+    return look is not None and host.verified_tables.get(table.label) == look
 
 
 def _contents(part: Union[Chain, NftSet, None]) -> Optional[list[str]]:

@@ -177,7 +177,7 @@ class ResolverKind(Kind[Resolver]):
             return [Difference("running", True, False)]
         return super().differences(wanted, found)
 
-    def require(self, host: Host, wanted: Sequence[Resolver]) -> Optional[str]:
+    def check_dependencies(self, host: Host, wanted: Sequence[Resolver]) -> Optional[str]:
         if wanted and shutil.which(_PROGRAM, path=_SEARCH_PATH) is None:
             return "this host has no dnsmasq: install the package dnsmasq-base (or dnsmasq)"
         if wanted and user() is None:
@@ -220,7 +220,7 @@ class ResolverKind(Kind[Resolver]):
                 forget(directory / f"{item.namespace}{suffix}")
         remove_empty(directory, directory.parent)
 
-    def clean(self, host: Host, resource: Resolver) -> None:
+    def remove_partial_files(self, host: Host, resource: Resolver) -> None:
         directory = _directory(host.project)
         for suffix in (_PID, _LOADED, _CONF):
             (directory / f"{resource.namespace}{suffix}{HALF_WRITTEN}").unlink(missing_ok=True)

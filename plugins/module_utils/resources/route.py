@@ -11,7 +11,7 @@ from ..kernel import netlink
 from ..kernel.host import Host
 from ..plan.addresses import Route
 from ..plan.base import Key
-from ..plan.marks import ROUTE_PROTOCOL, ROUTE_PROTOCOL_ALONE, project_of
+from ..plan.marks import ROUTE_PROTOCOL, ROUTE_PROTOCOL_SINGLE_OBJECT, project_of
 from .base import Difference, Found, Kind, Operation, by_namespace
 
 _MAIN_TABLE = 254
@@ -19,7 +19,7 @@ _MAIN_TABLE = 254
 
 def _is_marked(host: Host, namespace: str, protocol: int, link: Optional[dict[str, Any]]) -> bool:
     """A route has no room for the project's name: it is that of its namespace, else of its link, else ``default``."""
-    if protocol not in (ROUTE_PROTOCOL, ROUTE_PROTOCOL_ALONE):
+    if protocol not in (ROUTE_PROTOCOL, ROUTE_PROTOCOL_SINGLE_OBJECT):
         return False
     owner = project_of(link["alias"]) if link else None
     return namespace in host.own_namespaces or (owner or "default") == host.project
@@ -34,7 +34,7 @@ class RouteKind(Kind[Route]):
     def observe(self, host: Host, wanted: Sequence[Route]) -> dict[Key, Found[Route]]:
         wanted_by = {item.key: item for item in wanted}
         result: dict[Key, Found[Route]] = {}
-        for namespace in host.places:
+        for namespace in host.observed_namespaces:
             snapshot = host.snapshot(namespace)
             for entry in snapshot.routes:
                 if entry["table"] != _MAIN_TABLE:
@@ -46,13 +46,13 @@ class RouteKind(Kind[Route]):
                     entry["family"],
                     entry["via"],
                     link["name"] if link else "",
-                    entry["protocol"] == ROUTE_PROTOCOL_ALONE,
+                    entry["protocol"] == ROUTE_PROTOCOL_SINGLE_OBJECT,
                 )
                 marked = _is_marked(host, namespace, entry["protocol"], link)
                 want = wanted_by.get(found.key)
                 if marked or want is not None:
-                    ours = marked or (namespace in host.own_namespaces and want is not None and not want.alone)
-                    stale = marked and (host.thorough or not found.alone)
+                    ours = marked or (namespace in host.own_namespaces and want is not None and not want.single_object)
+                    stale = marked and (host.include_module_objects or not found.single_object)
                     result.setdefault(found.key, Found(found, ours, stale))
         return result
 
@@ -80,7 +80,7 @@ class RouteKind(Kind[Route]):
                         item.destination,
                         via=item.via,
                         dev=links[item.link]["index"],
-                        protocol=ROUTE_PROTOCOL_ALONE if item.alone else ROUTE_PROTOCOL,
+                        protocol=ROUTE_PROTOCOL_SINGLE_OBJECT if item.single_object else ROUTE_PROTOCOL,
                         family=item.family,
                     )
                     for item in group

@@ -124,11 +124,11 @@ class SysctlKind(Kind[Sysctl]):
                 host.run_in(item.namespace, _put_back, item.name, former)
             release_original(host.project, place)
 
-    def clean(self, host: Host, resource: Sysctl) -> None:
+    def remove_partial_files(self, host: Host, resource: Sysctl) -> None:
         """Forget a value that was noted and then not changed, too."""
         place = _place(resource.namespace, resource.name)
         own = original_values().get(place, {}).get("value", resource.value)
-        there = own != resource.value and resource.namespace in host.places
+        there = own != resource.value and resource.namespace in host.observed_namespaces
         if there and host.run_in(resource.namespace, read_sysctl, resource.name) == own:
             release_original(host.project, place)
         remove_unused()

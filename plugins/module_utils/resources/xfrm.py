@@ -243,7 +243,7 @@ class XfrmKind(Kind[Xfrm]):
             result.append(Difference("flaws", [], shortened(texts)))
         return result
 
-    def require(self, host: Host, wanted: Sequence[Xfrm]) -> Optional[str]:
+    def check_dependencies(self, host: Host, wanted: Sequence[Xfrm]) -> Optional[str]:
         for item in wanted:
             missing = lacking(_family(item.local))
             if missing is not None:
@@ -286,7 +286,7 @@ class XfrmKind(Kind[Xfrm]):
 
     def create(self, host: Host, resources: Sequence[Xfrm]) -> None:
         for item in resources:
-            self._bring(host, self._content(host, item))
+            self._apply_content(host, self._content(host, item))
             host.run_in("", renewal.start, host.project)
 
     def change(self, host: Host, operations: Sequence[Operation[Xfrm]]) -> None:
@@ -295,9 +295,9 @@ class XfrmKind(Kind[Xfrm]):
     def delete(self, host: Host, resources: Sequence[Xfrm]) -> None:
         if resources:
             host.run_in("", renewal.stop, host.project)
-            self._bring(host, _Content())
+            self._apply_content(host, _Content())
 
-    def _bring(self, host: Host, wanted: _Content) -> None:
+    def _apply_content(self, host: Host, wanted: _Content) -> None:
         """In an order in which at no time a packet goes in clear text, nor one that has a key goes nowhere.
 
         But for keys that are wrong: what they are used for is blocked while they are made anew.

@@ -58,16 +58,16 @@ class State:
         remove_empty(folder)
 
     @property
-    def settled_tables(self) -> dict[str, list[object]]:
-        """As `Host.settled_tables`; empty after a boot, as it speaks of the running kernel."""
+    def verified_tables(self) -> dict[str, list[object]]:
+        """As `Host.verified_tables`; empty after a boot, as it speaks of the running kernel."""
         data = load(self.run / "tables.json")
         tables = data.get("tables")
         return tables if data.get("boot") == boot_id() and isinstance(tables, dict) else {}
 
-    def keep_settled_tables(self, tables: Mapping[str, list[object]]) -> None:
+    def keep_verified_tables(self, tables: Mapping[str, list[object]]) -> None:
         """Remember them until the next boot."""
         path = self.run / "tables.json"
-        if tables == self.settled_tables:
+        if tables == self.verified_tables:
             return
         if not tables:
             forget(path)

@@ -78,7 +78,7 @@ class BridgeDriver:
                 accept_ra=0,
                 group=LINK_GROUP if says.firewall else OPEN_GROUP,
                 route_localnet=network.published,
-                adopts=bool(says.named_bridge),
+                adopts_existing=bool(says.named_bridge),
                 learns_from_reserved=False if says.firewall else None,
             ),
             *(Address("", name, address) for address in self.host_addresses(network)),

@@ -10,7 +10,7 @@ from typing import Any, Optional
 from ...kernel import netlink
 from ...kernel.host import Host
 from ...plan.links import BridgePort, Link
-from ...plan.marks import USED
+from ...plan.marks import ADOPTED
 from ..base import by_namespace
 from .common import write_settings
 
@@ -47,14 +47,14 @@ def learns_from_reserved(link: Mapping[str, Any]) -> Optional[bool]:
 def is_adoptable(want: Optional[Link], link: dict[str, Any]) -> bool:
     """Whether the plan may adopt the link: an unmarked bridge, which can be released as it was."""
     marked = link["alias"] or link["group"]
-    return want is not None and want.adopts and link["kind"] == want.type and not marked
+    return want is not None and want.adopts_existing and link["kind"] == want.type and not marked
 
 
 def as_adopted(wanted: Link) -> Link:
     """A wanted bridge reduced to what is set on an adopted one; a found adopted bridge is returned as it is."""
     role, answers = wanted.role, wanted.route_localnet
-    if role and not wanted.stays:
-        role, answers = USED + role, answers or None
+    if role and not wanted.foreign:
+        role, answers = ADOPTED + role, answers or None
     return Link(
         wanted.namespace, wanted.name, wanted.type, role, up=wanted.up, group=wanted.group, route_localnet=answers
     )

@@ -66,7 +66,7 @@ class LinkKind(Kind[Link]):
         ports = marked_far_ends(host)
         wanted_keys = {item.key: item for item in wanted}
         result: dict[Key, Found[Link]] = {}
-        for namespace in host.places:
+        for namespace in host.observed_namespaces:
             for link in host.snapshot(namespace).links.values():
                 role = role_of(link["alias"], host.project)
                 want = wanted_keys.get(("link", namespace, link["name"]))
@@ -74,10 +74,10 @@ class LinkKind(Kind[Link]):
                     continue
                 known = role or (want.role if want is not None else "")
                 found = self._read_link(host, namespace, link, role or "", ports.get(PORT + known, []))
-                if found.stays or (role is None and is_adoptable(want, link)):
-                    host.used.add((namespace, link["name"]))
-                    found = replace(found, adopts=True)
-                ours = (role is not None or found.adopts) or (
+                if found.foreign or (role is None and is_adoptable(want, link)):
+                    host.adopted_bridges.add((namespace, link["name"]))
+                    found = replace(found, adopts_existing=True)
+                ours = (role is not None or found.adopts_existing) or (
                     want is not None and (host.repairs(namespace, want.role) or is_unfinished(want, link))
                 )
                 result[found.key] = Found(found, ours=ours, stale=host.prunes(role))
@@ -113,10 +113,10 @@ class LinkKind(Kind[Link]):
         )
 
     def differences(self, wanted: Link, found: Link) -> list[Difference]:
-        if found.adopts:
+        if found.adopts_existing:
             wanted = as_adopted(wanted)
         # Options of how this collection acts, not kernel state: never compared.
-        ignored = {"announcements", "announcement_ms", "adopts"}
+        ignored = {"announcements", "announcement_ms", "adopts_existing"}
         # A kernel without IPv6 lacks these.
         ignored |= {"disable_ipv6", "accept_ra"} if found.disable_ipv6 is None else set()
         ignored |= {"learns_from_reserved"} if found.learns_from_reserved is None else set()  # Linux 5.0
@@ -167,7 +167,7 @@ class LinkKind(Kind[Link]):
             wanted = operation.resource
             names = {difference.attribute for difference in operation.differences}
             own: dict[str, Any] = {}
-            if operation.found is not None and operation.found.adopts:
+            if operation.found is not None and operation.found.adopts_existing:
                 wanted = as_adopted(wanted)
             if "role" in names:
                 own["alias"] = mark(host.project, wanted.role) if wanted.role else ""
@@ -204,7 +204,7 @@ class LinkKind(Kind[Link]):
             messages.append(netlink.set_link(index, port=port_flags(wanted.port)))
         host.send(wanted.namespace, messages)
 
-    def finish(self, host: Host, resources: Sequence[Link]) -> None:
+    def bring_up(self, host: Host, resources: Sequence[Link]) -> None:
         by_end = ends_by_namespace([item for item in resources if item.up])
         for namespace, ends in sorted(by_end.items()):
             links = host.links(namespace)
@@ -213,8 +213,8 @@ class LinkKind(Kind[Link]):
 
     def delete(self, host: Host, resources: Sequence[Link]) -> None:
         """Remove links as one device group: the kernel waits one grace period for a group, else one for each link."""
-        release_adopted(host, [item for item in resources if item.stays])
-        resources = [item for item in resources if not item.stays]
+        release_adopted(host, [item for item in resources if item.foreign])
+        resources = [item for item in resources if not item.foreign]
         doomed: dict[str, set[str]] = {}
         for item in resources:
             end = item.peer if item.peer is not None else item

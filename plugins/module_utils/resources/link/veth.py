@@ -32,7 +32,7 @@ def peer_flags(peer: VethPeer) -> dict[str, bool]:
 def marked_far_ends(host: Host) -> dict[str, list[FarEnd]]:
     """The marked far ends of veth pairs by role; those that no pair takes have lost their sandbox."""
     result: dict[str, list[FarEnd]] = {}
-    for namespace in host.places:
+    for namespace in host.observed_namespaces:
         for link in host.snapshot(namespace).links.values():
             role = role_of(link["alias"], host.project) or ""
             if role.startswith(PORT):

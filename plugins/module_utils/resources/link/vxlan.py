@@ -38,7 +38,7 @@ def create_vxlan(host: Host, item: Link, vxlan: Vxlan) -> None:
                 if error.errno != errno.EEXIST or item.name in host.links(item.namespace):
                     raise
                 # The kernel frees a removed namespace's VNIs some time after its name is gone.
-                if vni_holder(host, vxlan, host.places) or time.monotonic() > deadline:
+                if vni_holder(host, vxlan, host.observed_namespaces) or time.monotonic() > deadline:
                     raise vni_taken(host, vxlan, error) from error
             time.sleep(_VNI_PAUSE_S)
 
@@ -70,6 +70,6 @@ def vni_holder(host: Host, vxlan: Vxlan, places: Iterable[str]) -> str:
 
 
 def vni_taken(host: Host, vxlan: Vxlan, error: netlink.NetlinkError) -> netlink.NetlinkError:
-    name = vni_holder(host, vxlan, host.places)
+    name = vni_holder(host, vxlan, host.observed_namespaces)
     who = f"this host's VXLAN {name}" if name else "another VXLAN of this host"
     return netlink.NetlinkError(errno.EEXIST, f"{who} has VNI {vxlan.id} on port {vxlan.port} already", error.request)
