@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Interface, ip_address, ip_interface, ip_network
 from typing import Any, Optional
 
+from .plan.families import family_of
 from .plan.forms import namespace_name, project
 
 _LINK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
@@ -134,7 +135,7 @@ class Options:
         """A route's destination as the kernel writes it, and its family; that of ``default`` is its gateway's."""
         text = str(self[option])
         if text == "default":
-            return text, 6 if gateway and ":" in gateway else 4
+            return text, family_of(gateway or "")
         try:
             network = ip_network(text, strict=False)
         except ValueError:

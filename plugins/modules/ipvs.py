@@ -193,6 +193,7 @@ from ..module_utils.arguments import Options
 from ..module_utils.entrypoints import Refused
 from ..module_utils.kernel.host import Host
 from ..module_utils.plan.balancing import Ipvs, RealServer
+from ..module_utils.plan.families import family_of
 from ..module_utils.plan.marks import is_pruned, role_of
 from ..module_utils.resources.ipvs import sorted_servers, virtual_server
 
@@ -269,7 +270,7 @@ def _identity(options: Options, namespace: str) -> Ipvs:
     port = options.number("port", 0, 65535, "a port")
     if not port and not options["persistence"] and not options.absent:
         options.wrong("port", "0, which is every port, takes persistence: give that too, or use a mark")
-    return Ipvs(namespace, 6 if ":" in address else 4, 0, options["protocol"], address, port)
+    return Ipvs(namespace, family_of(address), 0, options["protocol"], address, port)
 
 
 def _check_flags(options: Options) -> None:
@@ -291,7 +292,7 @@ def _server(options: Options, place: int, given: dict[str, Any], of: Ipvs) -> Re
     where = f"servers[{place}]"
     address = options.read_host(f"{where}.address", given["address"], "a real server")
     method = given["method"]
-    family = 6 if ":" in address else 4
+    family = family_of(address)
     if address and family != of.family and method != "tunnel" and (of.mark or of.address):
         options.wrong(
             f"{where}.address",

@@ -159,11 +159,43 @@ distribution:
   type: list
   elements: str
 kept:
-  description:
-    - Revision, digest and leases of the plan the host keeps, the lease store's signature under them, and what modules
-      made beside the inventory.
+  description: The plan that the host keeps.
   returned: always
   type: dict
+  contains:
+    revision:
+      description: Revision of the lease store that the plan was made with; V(0) if the host keeps no plan.
+      returned: always
+      type: int
+    digest:
+      description: SHA-256 of the plan; empty if the host keeps no plan.
+      returned: always
+      type: str
+    shared:
+      description: Digests of the shared texts kept with the plan.
+      returned: always
+      type: list
+      elements: str
+    signature:
+      description: The lease store's signature under the leases and what modules made.
+      returned: always
+      type: str
+    leases:
+      description: The host's part of the lease store.
+      returned: always
+      type: dict
+    module_state:
+      description: What modules made beside the inventory.
+      returned: always
+      type: dict
+    model:
+      description: The plan's networks and sandboxes.
+      returned: when O(live=true) or O(declared=true)
+      type: dict
+    declared:
+      description: The inventory's variables that the plan was made from.
+      returned: when O(declared=true)
+      type: dict
 settled:
   description: Whether the host is as the plan it keeps says.
   returned: always

@@ -216,6 +216,7 @@ from ..module_utils.kernel import namespaces
 from ..module_utils.kernel.host import Host
 from ..module_utils.plan.addresses import Fdb, Neighbours
 from ..module_utils.plan.base import Resource
+from ..module_utils.plan.families import family_of
 from ..module_utils.plan.links import BridgePort, Link, Vxlan
 from ..module_utils.plan.marks import SINGLE_OBJECT
 from ..module_utils.resources.link.vxlan import vni_holder
@@ -277,7 +278,7 @@ def _link_of(host: Host, address: str) -> Optional[Mapping[str, Any]]:
 def _fitting(host: Host, local: str) -> Optional[int]:
     """The MTU that goes through the link of that address; None if it is no way out."""
     link = _link_of(host, local)
-    return None if link is None or link["loopback"] else int(link["mtu"]) - _HEADERS[6 if ":" in local else 4]
+    return None if link is None or link["loopback"] else int(link["mtu"]) - _HEADERS[family_of(local)]
 
 
 def read(options: Options) -> single_object.DesiredObject:

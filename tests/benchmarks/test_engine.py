@@ -77,8 +77,7 @@ def by_hand(resources: Sequence[Resource]) -> None:
     pairs = [item for item in links if item.peer is not None]
     with netlink.Netlink() as kernel:
         kernel.send([netlink.new_link(bridge.name, "bridge", mac=bridge.mac)])
-        found = kernel.link_by_name(bridge.name)
-        assert found is not None
+        found = next(link for link in kernel.links() if link["name"] == bridge.name)
         kernel.send([netlink.new_address(found["index"], addresses[""]), netlink.set_link(found["index"], up=True)])
         nft = Library()
         nft.run("\n".join(text for (namespace, _family), text in tables.items() if not namespace))
@@ -113,9 +112,8 @@ def dropped(resources: Sequence[Resource]) -> None:
     (bridge,) = (item for item in resources if isinstance(item, Link) and item.peer is None)
     with netlink.Netlink() as kernel:
         kernel.send([netlink.del_group(LINK_GROUP)])
-        found = kernel.link_by_name(bridge.name)
-        if found is not None:
-            kernel.send([netlink.del_link(found["index"])])
+        found = [link["index"] for link in kernel.links() if link["name"] == bridge.name]
+        kernel.send([netlink.del_link(index) for index in found])
     for name in namespaces.names():
         namespaces.delete(name)
     Library().run("flush ruleset")

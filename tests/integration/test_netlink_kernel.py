@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import socket
 import statistics
 import threading
 import time
@@ -246,18 +247,6 @@ def test_links_are_removed_one_by_one_and_by_group(place: Place) -> None:
     assert set(place.links) == {"lo", "br-2", "br-4"}
 
 
-def test_one_link_is_looked_up_by_its_name(place: Place) -> None:
-    place.send(netlink.new_link("br-1", "bridge", mac=MAC))
-
-    def look_up(kernel: Netlink) -> Any:
-        return kernel.link_by_name("br-1"), kernel.link_by_name("br-2"), kernel.link_by_name("lo")
-
-    found, missing, loopback = place.run(dumped, look_up)
-    assert found == place.links["br-1"]
-    assert missing is None
-    assert loopback["index"] == 1
-
-
 def test_ipv6_settings_are_read_with_the_link(place: Place) -> None:
     def write(name: str, value: int) -> None:
         Path(f"/proc/sys/net/ipv6/conf/br-1/{name}").write_text(str(value))
@@ -472,7 +461,7 @@ def test_a_dump_is_whole_while_the_links_change(place: Place) -> None:
     def change() -> None:
         while not stop.is_set():
             place.run(sent, netlink.new_link("flicker", "veth", peer={"name": "flicker2"}))
-            place.run(lambda: sent(netlink.del_link(dumped(lambda k: k.link_by_name("flicker"))["index"])))
+            place.run(lambda: sent(netlink.del_link(socket.if_nametoindex("flicker"))))
 
     changing = threading.Thread(target=change)
     changing.start()

@@ -1100,24 +1100,6 @@ def test_long_batches_are_cut_and_an_error_stops_those_to_come(answering: Any) -
     assert answers.sent == []
 
 
-def test_a_link_is_looked_up_by_name(answering: Any) -> None:
-    def found(request: bytes) -> list[bytes]:
-        sequence = requests(request)[0][2]
-        return [encoded(ifinfmsg, 16, 0, {"index": 3}, [("IFLA_IFNAME", "br-1")], sequence), verdict(sequence)]
-
-    def refused(code: int) -> Callable[[bytes], list[bytes]]:
-        return lambda request: [verdict(requests(request)[0][2], -code)]
-
-    kernel, answers = answering(found, refused(errno.ENODEV), refused(errno.EPERM))
-    assert kernel.link_by_name("br-1") == {**ABSENT, "index": 3, "name": "br-1"}
-    asked = ifinfmsg(answers.sent[0])
-    asked.decode()
-    assert plain(asked["attrs"]) == [("IFLA_IFNAME", "br-1"), ("IFLA_EXT_MASK", 8)]
-    assert kernel.link_by_name("br-2") is None
-    with pytest.raises(NetlinkError, match="look-up of link br-3"):
-        kernel.link_by_name("br-3")
-
-
 def test_the_number_of_a_namespace_is_asked_for_by_an_open_file(answering: Any) -> None:
     def numbered(number: int) -> Callable[[bytes], list[bytes]]:
         def script(request: bytes) -> list[bytes]:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.cnm.fabric.plugins.module_utils.kernel import netns_owners
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel import netns_owners, programs
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.netns_owners import OwnerError, Silent, find
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
@@ -95,7 +95,7 @@ def test_a_program_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, tmp_pat
     program = tmp_path / "podman"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    monkeypatch.setattr(netns_owners, "_SEARCH_PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.setattr(programs, "SEARCH_PATH", f"{tmp_path}:/usr/bin:/bin")
     asked: list[list[str]] = []
 
     def run(arguments: list[str], **_named: Any) -> tuple[int, str, str]:

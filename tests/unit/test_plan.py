@@ -292,7 +292,7 @@ def test_what_lives_in_what() -> None:
     assert Link("", "br0", "bridge").parents == ()
     assert Link("c1", "br0", "bridge").parents == (namespace,)
     assert Link("c1", "vx0", "vxlan").parents == ()
-    assert Nftables("", "inet", "cnm").parents == Sysctl("", "x", "1").inside == ()
+    assert Nftables("", "inet", "cnm").parents == Sysctl("", "x", "1").parents == ()
 
 
 def test_a_label_says_where_an_object_is() -> None:

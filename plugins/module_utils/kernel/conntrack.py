@@ -5,14 +5,14 @@
 from __future__ import annotations
 
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
+from ..plan.families import family_of
 from .nft import RunCommand
+from .programs import find_program
 
-_SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"
 _ONE_BY_ONE = 32
 _UDP = ("udp", "17")
 _NUMBERS = {"tcp": "6", "udp": "17", "sctp": "132"}
@@ -30,7 +30,7 @@ _FAMILIES = {"4": "ipv4", "6": "ipv6"}
 
 def program() -> Optional[str]:
     """Where the program is, or None."""
-    return shutil.which("conntrack", path=_SEARCH_PATH)
+    return find_program("conntrack")
 
 
 def forget_udp(run_command: RunCommand, elements: Sequence[str]) -> None:
@@ -59,7 +59,7 @@ def _places(element: str) -> Iterator[tuple[str, str, str]]:
     match = _PLACE.fullmatch(key)
     if match is None or match["protocol"] not in _UDP:
         return
-    family = "ipv6" if ":" in target else "ipv4"
+    family = f"ipv{family_of(target)}"
     for port in _range(match):
         yield family, match["address"] or "", str(port)
 

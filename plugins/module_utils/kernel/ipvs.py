@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..plan.balancing import Ipvs, IpvsTimeouts, RealServer
+from ..plan.families import family_of
 from .netlink import Message, Netlink, attributes, pack_attribute, pack_message
 
 _GENERIC, _CONTROL = 16, 16
@@ -86,7 +87,7 @@ def _settings(item: Ipvs) -> bytes:
 
 
 def _place(server: RealServer) -> bytes:
-    family = pack_attribute(11, _u16(_FAMILIES[6 if ":" in server.address else 4]))
+    family = pack_attribute(11, _u16(_FAMILIES[family_of(server.address)]))
     return family + pack_attribute(1, _packed(server.address)) + pack_attribute(2, server.port.to_bytes(2, "big"))
 
 

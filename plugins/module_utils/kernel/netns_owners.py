@@ -13,7 +13,6 @@ import http.client
 import json
 import os
 import re
-import shutil
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from ..plan.forms import OWNERS
 from . import contained, namespaces
 from .files import open_guarded
 from .nft import RunCommand
+from .programs import find_program
 
 _DOCKER_HOST = "unix:///var/run/docker.sock"
 _UNIX = "unix://"
@@ -33,7 +33,6 @@ _LONGEST = 4 << 20
 _OF_THE_HOST = ("/etc/", "/usr/", "/run/systemd/", "/run/NetworkManager/")
 _TIMED_OUT = 124
 """What timeout(1) ends with."""
-_SEARCH_PATH = "/usr/bin:/bin:/usr/local/bin"
 
 
 class OwnerError(Exception):
@@ -249,11 +248,11 @@ def _path(reference: str, run_command: RunCommand) -> _Place:
 
 
 def _run(run_command: RunCommand, arguments: list[str], package: str) -> tuple[int, str, str]:
-    program = shutil.which(arguments[0], path=_SEARCH_PATH)
+    program = find_program(arguments[0])
     if program is None:
         raise OwnerError(f"this host has no program {arguments[0]}: install the package {package}")
     # It may wait for somebody who does not answer.
-    limit = shutil.which("timeout", path=_SEARCH_PATH)
+    limit = find_program("timeout")
     code, output, errors = run_command([*([limit, "-k1", str(_PATIENCE_S)] if limit else []), program, *arguments[1:]])
     if limit and code == _TIMED_OUT:
         raise Silent(f"{arguments[0]} says nothing in {_PATIENCE_S} seconds: see what it waits for")

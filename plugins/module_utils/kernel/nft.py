@@ -9,12 +9,12 @@ of it or nothing.
 from __future__ import annotations
 
 import ctypes
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Optional, Protocol
 
 from .namespaces import own_number
+from .programs import find_program
 
 RunCommand = Callable[..., tuple[int, str, str]]
 """AnsibleModule.run_command: arguments, ``data=`` for its input → (return code, output, errors)."""
@@ -128,7 +128,7 @@ class Program:
 
     def __init__(self, run_command: RunCommand) -> None:
         """Raise FileNotFoundError if there is no such program."""
-        path = shutil.which("nft", path="/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin")
+        path = find_program("nft")
         if path is None:
             raise FileNotFoundError("nft")
         self._path = path

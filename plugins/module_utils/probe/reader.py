@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from ipaddress import ip_address
 from pathlib import Path
@@ -21,6 +20,7 @@ from ..kernel.listening_sockets import listeners
 from ..kernel.management_link import reached_by
 from ..kernel.netfilter import Netfilter
 from ..kernel.nft import NftError
+from ..kernel.programs import find_program
 from ..plan.marks import ADOPTED, LAN_GROUP, OTHERS, RESOLVER_USER, is_pruned, project_of, role_of, table_name
 from ..plan.nftables import Nftables
 from ..resources import docker_user, own_namespaces, resolver
@@ -48,7 +48,6 @@ _BEHIND_A_STUB = (
     Path("/run/dnsmasq/resolv.conf"),
 )
 _OS_RELEASE = "/etc/os-release"
-_SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"
 
 
 def read_resolv_conf(text: str) -> dict[str, list[str]]:
@@ -336,7 +335,7 @@ def probe(host: Host, more: Sequence[str] = (), encryption: bool = False) -> dic
     table = _table(host)
     dropping = _unless_odd({"forward": [], "input": []}, _dropping, host)
     missing = [] if host.nft is not None else ["nft"]
-    missing += [name for name in ("dnsmasq", "conntrack") if shutil.which(name, path=_SEARCH_PATH) is None]
+    missing += [name for name in ("dnsmasq", "conntrack") if find_program(name) is None]
     missing += [RESOLVER_USER] if resolver.user() is None else []
     return {
         "routes": _foreign_routes(host),

@@ -8,19 +8,18 @@ and marked.  It is written with the host's ``iptables``, as Docker's documentati
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
 from ..kernel.host import Host
 from ..kernel.netfilter import Netfilter
+from ..kernel.programs import find_program
 from ..plan.base import Key
 from ..plan.marks import FORWARDED, mark
 from ..plan.nftables import DockerUser
 from .base import Found, Kind, Operation
 
-_SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"
 _PROGRAMS = {4: "iptables", 6: "ip6tables"}
 _LEGACY = {4: Path("/proc/net/ip_tables_names"), 6: Path("/proc/net/ip6_tables_names")}
 _CHAIN = "DOCKER-USER"
@@ -41,7 +40,7 @@ def families_to_open(host: Host) -> list[int]:
 
 def _rules(host: Host, family: int, chain: str) -> Optional[list[str]]:
     """The chain's rules as ``iptables -S`` has them; None if there is no such chain."""
-    program = shutil.which(_PROGRAMS[family], path=_SEARCH_PATH)
+    program = find_program(_PROGRAMS[family])
     if program is None or not _may_have(host, family):
         return None
     code, output, _errors = host.run_command([program, "-w", "-S", chain])
@@ -105,7 +104,7 @@ class DockerUserKind(Kind[DockerUser]):
 
     @staticmethod
     def _run(host: Host, family: int, arguments: Sequence[str]) -> None:
-        program = shutil.which(_PROGRAMS[family], path=_SEARCH_PATH) or _PROGRAMS[family]
+        program = find_program(_PROGRAMS[family]) or _PROGRAMS[family]
         code, _output, errors = host.run_command([program, "-w", *arguments])
         if code:
             raise IptablesError(f"{_PROGRAMS[family]} {' '.join(arguments)}: {errors.strip()}")

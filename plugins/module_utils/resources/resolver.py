@@ -17,7 +17,6 @@ import json
 import os
 import pwd
 import re
-import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +27,7 @@ from ..kernel import processes
 from ..kernel.host import Host
 from ..kernel.listening_sockets import holders
 from ..kernel.processes import Process, Started
+from ..kernel.programs import find_program
 from ..plan.base import Key
 from ..plan.forms import one_line
 from ..plan.marks import RESOLVER_USER
@@ -44,7 +44,6 @@ from ..state.files import (
 )
 from .base import Difference, Found, Kind, Operation
 
-_SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin"
 _PROGRAM = "dnsmasq"
 _PATIENCE_S = 10.0
 _POLL_S = 0.0005
@@ -178,7 +177,7 @@ class ResolverKind(Kind[Resolver]):
         return super().differences(wanted, found)
 
     def check_dependencies(self, host: Host, wanted: Sequence[Resolver]) -> Optional[str]:
-        if wanted and shutil.which(_PROGRAM, path=_SEARCH_PATH) is None:
+        if wanted and find_program(_PROGRAM) is None:
             return "this host has no dnsmasq: install the package dnsmasq-base (or dnsmasq)"
         if wanted and user() is None:
             return (
@@ -189,7 +188,7 @@ class ResolverKind(Kind[Resolver]):
         return None
 
     def create(self, host: Host, resources: Sequence[Resolver]) -> None:
-        program = shutil.which(_PROGRAM, path=_SEARCH_PATH) or _PROGRAM
+        program = find_program(_PROGRAM) or _PROGRAM
         running = (*_RUNNING, _NO_IDENT) if resources and _knows_no_ident(host, program) else _RUNNING
         processes.keep_descriptors_back()
         for at in range(0, len(resources), _AT_ONCE):

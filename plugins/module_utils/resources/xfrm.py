@@ -47,6 +47,7 @@ from ..kernel.xfrm import (
 from ..plan.base import Key
 from ..plan.encryption import Xfrm
 from ..plan.esp import epoch_of, security_index, ways
+from ..plan.families import family_of
 from ..plan.marks import ENCRYPTED_PORT, request_id
 from .base import Difference, Found, Kind, Operation
 from .entry_table import shortened
@@ -78,10 +79,6 @@ class _Content:
         """Put a policy in its place."""
         self.policies[policy.place] = policy
         self.about[policy.place] = (peer, words)
-
-
-def _family(address: str) -> int:
-    return 6 if ":" in address else 4
 
 
 def lacking(family: int) -> Optional[str]:
@@ -170,7 +167,7 @@ class XfrmKind(Kind[Xfrm]):
 
     def _content(self, host: Host, item: Xfrm) -> _Content:
         result = _Content()
-        reqid, anybody = request_id(host.project), _ANY[_family(item.local)]
+        reqid, anybody = request_id(host.project), _ANY[family_of(item.local)]
         # Of no use for what they do, their templates say whose the policies are.
         mine = (template(item.local, anybody, 0, reqid),)
         rest = selector(anybody, anybody, ENCRYPTED_PORT, item.port)
@@ -245,7 +242,7 @@ class XfrmKind(Kind[Xfrm]):
 
     def check_dependencies(self, host: Host, wanted: Sequence[Xfrm]) -> Optional[str]:
         for item in wanted:
-            missing = lacking(_family(item.local))
+            missing = lacking(family_of(item.local))
             if missing is not None:
                 return missing
             content, mine = self._content(host, item), self._mine(host)

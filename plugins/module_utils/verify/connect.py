@@ -12,7 +12,8 @@ import socket
 import time
 from collections.abc import Sequence
 
-from .echo import FAMILIES, version_of
+from ..plan.families import family_of
+from .echo import FAMILIES
 
 _CONNECT_SECONDS = 4.0
 """The kernel asks again after one second, and after three."""
@@ -29,7 +30,7 @@ def unconnected(targets: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str
     waiting: dict[socket.socket, tuple[str, int]] = {}
     with contextlib.ExitStack() as stack:
         for target in dict.fromkeys(targets):
-            opened = stack.enter_context(socket.socket(FAMILIES[version_of(target[0])].domain, socket.SOCK_STREAM))
+            opened = stack.enter_context(socket.socket(FAMILIES[family_of(target[0])].domain, socket.SOCK_STREAM))
             opened.setblocking(False)
             code = opened.connect_ex(target)
             if code == errno.EINPROGRESS:

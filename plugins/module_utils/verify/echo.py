@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ..plan.families import family_of
+
 _IDENTIFIER = 0x636E
 
 _FULL_SIZE = 1000  # added to the sequence number of full-sized requests
@@ -70,10 +72,6 @@ FAMILIES = {
         in_front=False,
     ),
 }
-
-
-def version_of(address: str) -> int:
-    return 6 if ":" in address else 4
 
 
 def _checksum(data: bytes) -> int:
@@ -142,7 +140,7 @@ def answering(targets: Sequence[str], silent: Sequence[str]) -> tuple[set[str], 
     full: set[str] = set()
 
     def take(opened: socket.socket, data: bytes, address: str) -> None:
-        family = FAMILIES[version_of(address)]
+        family = FAMILIES[family_of(address)]
         start = (data[0] & 15) * 4 if family.in_front else 0
         kind, _code, _sum, identifier, sequence = struct.unpack_from("!BBHHH", data, start)
         if kind == family.reply and identifier == _IDENTIFIER:
@@ -151,7 +149,7 @@ def answering(targets: Sequence[str], silent: Sequence[str]) -> tuple[set[str], 
     def done() -> bool:
         return small.issuperset(targets) and full.issuperset(targets)
 
-    with _echo_sockets({version_of(item) for item in (*targets, *silent)}) as sockets:
+    with _echo_sockets({family_of(item) for item in (*targets, *silent)}) as sockets:
         for attempt in range(ATTEMPTS):
             missing = [item for item in targets if item not in small or item not in full]
             for target in missing:
@@ -167,7 +165,7 @@ def answering(targets: Sequence[str], silent: Sequence[str]) -> tuple[set[str], 
 
 
 def _ask_for_echo(sockets: Mapping[int, socket.socket], target: str, attempt: int, with_full: bool) -> None:
-    family, opened = FAMILIES[version_of(target)], sockets[version_of(target)]
+    family, opened = FAMILIES[family_of(target)], sockets[family_of(target)]
     with contextlib.suppress(OSError):  # no route is as good as no answer
         opened.sendto(_echo_request(family, attempt), (target, 0))
         if with_full:

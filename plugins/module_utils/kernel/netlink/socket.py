@@ -27,7 +27,6 @@ from .format import (
     AF_BRIDGE,
     IFADDRMSG,
     IFINFOMSG,
-    NAME,
     NDMSG,
     NLM_F_ACK,
     NLM_F_ACK_TLVS,
@@ -125,17 +124,6 @@ class Netlink:
         forwarding4, route_localnet, forwarding6, accept_ra, disable_ipv6, addr_gen_mode (None without that family).
         """
         return self._dump(RTM_GETLINK, IFINFOMSG.pack(0, 0, 0, 0, 0) + _SKIP_STATISTICS, "list of links", decode_link)
-
-    def link_by_name(self, name: str) -> Optional[Entry]:
-        """One link as in `links`, or None."""
-        body = IFINFOMSG.pack(0, 0, 0, 0, 0) + pack_attribute(3, NAME.encode(name)) + _SKIP_STATISTICS
-        try:
-            found = self._ask(RTM_GETLINK, NLM_F_ACK, body, f"look-up of link {name}", decode_link)
-            return found[0] if found else None
-        except NetlinkError as error:
-            if error.errno == errnos.ENODEV:
-                return None
-            raise
 
     def namespace_id(self, descriptor: int) -> Optional[int]:
         """What ``link_netnsid`` is here for the network namespace of an open file; None if it has no number yet."""

@@ -12,6 +12,7 @@ from typing import Any, Optional
 
 from ...kernel import namespaces, netlink
 from ...kernel.host import Host
+from ...plan.families import family_of
 from ...plan.links import Link, Vxlan
 from .common import is_outside, new_link
 
@@ -53,18 +54,14 @@ def vxlan_of(namespace: str, link: Mapping[str, Any], outside: bool) -> Optional
     return Vxlan(data.get("id", 0), data.get("local", ""), data.get("port", 0), learning, outside, source_port, proxy)
 
 
-def _family(vxlan: Vxlan) -> int:
-    return 6 if ":" in vxlan.local else 4
-
-
 def vni_holder(host: Host, vxlan: Vxlan, places: Iterable[str]) -> str:
     """The VXLAN in these namespaces that uses the VNI and port, as ``namespace/name``; "" if there is none."""
-    wanted = (vxlan.id, vxlan.port, _family(vxlan), vxlan.outside)
+    wanted = (vxlan.id, vxlan.port, family_of(vxlan.local), vxlan.outside)
     for namespace in places:
         with contextlib.suppress(FileNotFoundError):
             for name, link in host.links(namespace).items():
                 found = vxlan_of(namespace, link, is_outside(host, namespace, link))
-                if found is not None and (found.id, found.port, _family(found), found.outside) == wanted:
+                if found is not None and (found.id, found.port, family_of(found.local), found.outside) == wanted:
                     return "/".join(part for part in (namespace, name) if part)
     return ""
 
