@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Options of the modules for single objects, read into the words of the plan.  All mistakes are told at once."""
+"""Options of single-object modules, checked and normalised for the plan; all errors are reported at once."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LEAST_MTU, _LEAST_MTU_6, _LARGEST_MTU = 68, 1280, 65535
 
 
 class Options:
-    """A module's options by their dotted names.  What is wrong with one is noted, and it reads as nothing."""
+    """A module's options by dotted name.  Errors are collected; an option with an error reads as empty."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
@@ -39,15 +39,15 @@ class Options:
 
     @property
     def absent(self) -> bool:
-        """Whether the object is to go."""
+        """Whether the object is to be removed."""
         return bool(self["state"] == "absent")
 
     def wrong(self, option: str, problem: str) -> None:
-        """Note a mistake: what is wrong with the option's value and what to write instead."""
+        """Record an error: what is wrong with the option's value and what to write instead."""
         self.mistakes.append(f"{option}: {problem}")
 
     def namespace(self, option: str = "namespace") -> str:
-        """A namespace's name; "", which the option may be left out for, is the host's own."""
+        """A namespace's name; "", also the default, is the host's own namespace."""
         name = str(self[option] or "")
         if name and not namespace_name.fits(name):
             self.wrong(
@@ -58,7 +58,7 @@ class Options:
         return name
 
     def link(self, option: str = "name") -> str:
-        """The name of a link to be made."""
+        """The name of a link to be created."""
         name = str(self[option] or "")
         if not _LINK.fullmatch(name) or name in _TAKEN:
             self.wrong(
@@ -69,7 +69,7 @@ class Options:
         return name
 
     def addresses(self, option: str = "addresses") -> Optional[tuple[str, ...]]:
-        """Addresses with their prefix length as the kernel writes them, each once; None if they are left out."""
+        """Addresses with prefix length in the kernel's spelling, without duplicates; None if the option is omitted."""
         given = self[option]
         if given is None:
             return None
@@ -98,21 +98,21 @@ class Options:
         return None if self[option] is None else self.read_mac(option, self[option])
 
     def read_mac(self, option: str, value: Any) -> str:
-        """The same of a value that stands in the option."""
+        """The same for a value within the option."""
         mac = str(value).strip().lower().replace("-", ":")
         if not _MAC.fullmatch(mac) or int(mac[:2], 16) & 1 or not mac.strip("0:"):
             self.wrong(option, f"{value!r} is not a link's MAC address: write one like 02:42:0a:00:00:01")
         return mac
 
     def number(self, option: str, least: int, largest: int, noun: str) -> int:
-        """A number within these bounds."""
+        """A number within bounds."""
         number = int(self[option])
         if not least <= number <= largest:
             self.wrong(option, f"{number} is not {noun}: choose {least} to {largest}")
         return number
 
     def read_host(self, option: str, value: Any, noun: str) -> str:
-        """An address without a prefix length that a single host can have, as the kernel writes it."""
+        """A unicast address without prefix length, in the kernel's spelling."""
         try:
             address = ip_address(str(value))
         except ValueError:
@@ -123,7 +123,7 @@ class Options:
         return str(address)
 
     def mtu(self, addresses: Sequence[str], option: str = "mtu") -> Optional[int]:
-        """An MTU that links of that address family can have, or None."""
+        """An MTU that the addresses' families permit, or None."""
         mtu: Optional[int] = self[option]
         least = _LEAST_MTU_6 if any(":" in address for address in addresses) else _LEAST_MTU
         if mtu is not None and not least <= mtu <= _LARGEST_MTU:
@@ -132,7 +132,7 @@ class Options:
         return mtu
 
     def destination(self, gateway: Optional[str], option: str = "destination") -> tuple[str, int]:
-        """A route's destination as the kernel writes it, and its family; that of ``default`` is its gateway's."""
+        """A route's destination in the kernel's spelling, and its family; ``default`` has its gateway's."""
         text = str(self[option])
         if text == "default":
             return text, family_of(gateway or "")
@@ -146,7 +146,7 @@ class Options:
         return str(network) if network.prefixlen else "default", network.version
 
     def gateway(self, option: str = "via") -> Optional[str]:
-        """An address without a prefix length as the kernel writes it, or None."""
+        """An address without prefix length in the kernel's spelling, or None."""
         if self[option] is None:
             return None
         try:

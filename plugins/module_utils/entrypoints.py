@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""A run on one host: lock, read the plan, let the engine work, keep the plan."""
+"""The entry points of modules: lock the host, read the plan, run the engine, keep the plan."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ from .verify.source_links import source_links
 
 
 class Refused(Exception):
-    """The run stops; the message says what to do about it, and is printable whatever it shows of others."""
+    """The run stops; the message says what to do and contains printable text only."""
 
     def __str__(self) -> str:
         return printable_lines(super().__str__())
 
 
 class Overtaken(Refused):
-    """Another run was here after this one read the host: what was planned is out of date."""
+    """Another run changed the host after this one had read it: the plan is out of date."""
 
 
 class Partly(Refused):
-    """The host is as planned but for sandboxes in namespaces of others; ``result`` is the module's otherwise."""
+    """All is as planned except sandboxes in namespaces of others; ``result`` is the module's result."""
 
     def __init__(self, message: str, result: dict[str, Any]) -> None:
         super().__init__(message)
@@ -52,18 +52,18 @@ class Partly(Refused):
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a host."""
+    """What a module call asks of a host."""
 
     project: str
     plan: Optional[str] = None
     shared: Mapping[str, str] = field(default_factory=dict)
-    """Texts the plan names by digest, as far as the host may lack them."""
+    """Shared texts by digest; those that the host has kept may be left out."""
     pair_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """The host's keys of encrypted overlays, in hex, by `Way.text`.  They are kept nowhere but in the kernel."""
+    """The host's keys of encrypted overlays, in hex, by `Way.text`.  Only the kernel keeps them."""
     digest: Optional[str] = None
     revision: int = 0
     signature: str = ""
-    """What the lease store wrote under the plan's leases, for it to know them again."""
+    """The lease store's signature of the plan's leases, by which it recognises them."""
     based_on: Optional[str] = None
     strict: bool = False
     absent: bool = False
@@ -73,7 +73,7 @@ class Request:
 
 @contextlib.contextmanager
 def _in_words(work: str) -> Iterator[None]:
-    """Whatever goes wrong on a host becomes a sentence."""
+    """Turn every expected error into Refused with a sentence."""
     if os.geteuid() != 0:
         raise Refused(f"{work} needs root on the host: set ansible_become: true or connect as root")
     try:
@@ -83,14 +83,14 @@ def _in_words(work: str) -> Iterator[None]:
 
 
 def converge(request: Request, run_command: RunCommand) -> dict[str, Any]:
-    """Carry the request out; returns the module's result.  Raises Refused, with a sentence, for whatever goes wrong."""
+    """Carry out the request and return the module's result.  Raises Refused with a sentence for the user."""
     with working(request, run_command) as host:
         return _converge(request, host)
 
 
 @contextlib.contextmanager
 def working(request: Request, run_command: RunCommand) -> Iterator[Host]:
-    """The host, locked for a run that may change it; whatever goes wrong meanwhile is Refused with a sentence."""
+    """The host, locked for a run that may change it; expected errors become Refused."""
     # Resolvers are not root and must read what is written for them.
     os.umask(0o022)
     with _in_words("changing networks"), _lock(request), Host(request.project, run_command) as host:
@@ -125,7 +125,7 @@ def probe(
 
 
 def _drift(project: str, host: Host, strict: bool) -> Optional[list[Operation[Any]]]:
-    """What differs from the kept plan; None if there is none, or (unless strict) if that cannot be told."""
+    """Differences from the kept plan; None without a plan or, unless ``strict``, if they cannot be determined."""
     kept = State(project).kept
     try:
         return engine.Engine(host).compare(_kept_resources(project, kept)) if kept else None
@@ -136,7 +136,7 @@ def _drift(project: str, host: Host, strict: bool) -> Optional[list[Operation[An
 
 
 def _kept_resources(project: str, kept: Mapping[str, Any]) -> list[Resource]:
-    """What the kept plan wants, complete."""
+    """The resources of the kept plan, with shared texts expanded."""
     return expand_plan(Plan.from_json(kept["plan"]), State(project).shared())
 
 
@@ -181,7 +181,7 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
 
 
 def _shared_texts(request: Request, state: State, plan: Plan) -> dict[str, str]:
-    """What the plan shares with other hosts: what came along, else what the host keeps."""
+    """The plan's shared texts: those in the request, else those the host has kept."""
     wanted = plan.shared
     for digest, text in request.shared.items():
         if content_digest(text) != digest:
@@ -210,14 +210,14 @@ def _plan_text(request: Request, kept: dict[str, Any]) -> tuple[str, str]:
 
 
 def _refuse_overtaken(strict: bool, kept: str, text: str) -> None:
-    """Raise Overtaken for a plan that would lose what modules made after this run read the host."""
+    """Raise Overtaken if the plan would undo what a module changed after this run read the host."""
     module_state, wanted = (json.loads(plan).get("module_state", {}) for plan in (kept, text))
     if strict or module_state != wanted:
         raise Overtaken("another run changed this host after this one had read it. Run again.")
 
 
 def outcome(worker: engine.Engine, operations: Sequence[Operation[Any]]) -> dict[str, Any]:
-    """What a module returns of a run."""
+    """A run's result as modules return it."""
     return {
         "changed": bool(operations),
         "operations": reporting.report(operations),
@@ -245,7 +245,7 @@ def verify(project: str, digest: str, checks: Sequence[Mapping[str, Any]], run_c
 
 
 def _source_link_misses(host: Host, resources: Sequence[Resource]) -> list[dict[str, str]]:
-    """A miss for each link that can receive or take away what others on the parent of a LAN network send."""
+    """A failure for each link that can receive or divert the traffic of others on a LAN network's parent."""
     parents = {
         item.parent.link for item in resources if isinstance(item, Link) and item.parent and item.type == "macvlan"
     }

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Keys of ESP that wear out are renewed by the host itself: a process of ours that waits until the kernel speaks.
+"""ESP states that wear out are renewed by a process on the host, which waits for the kernel's notifications.
 
-The sequence number of a state has 32 bits, and after its last the kernel sends no more, for AES-GCM must never see a
-nonce again with the same key.  Whoever is on an encrypted network can send 2³² packets.  Extended sequence numbers
-would take a replay window, and with that a rebooted host would not be heard.  So a state that has sent `WORN` packets
-is made anew, with the key it had: a receiver has no replay window and takes what comes.
+A state's sequence number has 32 bits.  After the last one the kernel stops sending, because AES-GCM must never reuse a
+nonce with the same key, and anyone on an encrypted network can send 2³² packets.  Extended sequence numbers need a
+replay window, which would make peers reject a rebooted host.  So a state that has sent `WORN` packets is recreated with
+the same key; receivers accept it, as they have no replay window.
 
-The nonces are others then.  A packet's is the key's four octets of salt, and the sequence number xor eight octets that
-the kernel draws at random for each state (crypto/seqiv.c).  The number changes only the lower four of them, so nonces
-repeat only where two states of one key have drawn the same upper four.  Of n states that is one in 2³³/n²: after a
-million million packets (n = 512), one in 32768.  Another epoch has other keys.
+The nonces then differ.  A nonce is the key's four octets of salt, and the sequence number xor eight octets that the
+kernel draws at random for each state (crypto/seqiv.c).  The number changes only the lower four of these, so nonces
+repeat only if two states with the same key drew the same upper four.  For n states the probability is n²/2³³: after
+10¹² packets (n = 512), one in 32768.  Each epoch has other keys.
 
-The process holds no secret: it reads from the kernel what it writes there.  It holds the host's lock for as long as
-it looks, and where nothing is worn it sleeps.
+The process holds no secret: it reads the keys from the kernel.  It holds the host's lock only while it works, and
+sleeps while nothing is worn.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from .state.files import RUN, Unsafe, forget, load, remove_empty, write_atomical
 from .state.lock import Locked, locked
 
 LOOK = 1 << 25
-"""Packets after which the process looks at a state again.
+"""Packets after which the process checks a state again.
 
 The kernel counts what a network card would have cut up as one packet, of up to 64 sequence numbers: so not `WORN`.
 """
 
 WORN = 1 << 31
-"""Sequence numbers after which a state is made anew: half of all, for the other half must last until that is done."""
+"""Sequence numbers after which a state is recreated: half of all, so that the rest lasts until that is done."""
 
 _LOCK_PATIENCE, _AGAIN, _STOP_PATIENCE = 60.0, 10.0, 5.0
 _GONE = "ZX"
@@ -50,12 +50,12 @@ _PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from {} import main; ma
 
 
 def is_due(state: State) -> bool:
-    """Whether something is to be done about the state; never without its key, which a locked down kernel conceals."""
+    """Whether the state needs attention; not if its key is hidden, as by a locked down kernel."""
     return any(state.key) and (state.sent >= WORN or 0 < state.limit <= state.packets)
 
 
 def keeping(states: Sequence[State], policies: Iterable[Policy]) -> list[Message]:
-    """What makes worn states anew, and has the kernel speak up again about the others that are due.  Pure."""
+    """Messages that recreate worn states and set the next notification limit of the others.  Pure."""
     sending = [policy for policy in policies if policy.direction == OUT]
     messages: list[Message] = []
     for state in filter(is_due, states):
@@ -67,7 +67,7 @@ def keeping(states: Sequence[State], policies: Iterable[Policy]) -> list[Message
 
 
 def _anew(state: State, states: Iterable[State], policies: Iterable[Policy]) -> list[Message]:
-    """Remove the state and make it anew; meanwhile its packets go by the key of the other epoch, so none is lost."""
+    """Remove and recreate the state; meanwhile its packets use the other epoch's key, so none is lost."""
     users = [
         policy
         for policy in policies
@@ -90,7 +90,7 @@ def _anew(state: State, states: Iterable[State], policies: Iterable[Policy]) -> 
 
 
 def look(project: str) -> None:
-    """Do what is to be done now, in the network namespace of the calling thread.  Raises OSError."""
+    """Renew what is due, in the calling thread's network namespace.  Raises OSError."""
     reqid = request_id(project)
     with XfrmSocket() as xfrm:
         states = _states(xfrm, project)
@@ -107,17 +107,17 @@ def _states(xfrm: XfrmSocket, project: str) -> list[State]:
 
 
 def _record(project: str) -> Path:
-    """Which process it is.  One for each network namespace: several hosts may have their files in common."""
+    """The record of the process, one for each network namespace: several hosts may share a file system."""
     return RUN / project / f"renewal-{_here()}.json"
 
 
 def _here() -> int:
-    """The network namespace of the calling thread, by its number."""
+    """The number of the calling thread's network namespace."""
     return os.stat("/proc/thread-self/ns/net").st_ino
 
 
 def _process(project: str) -> Optional[processes.Process]:
-    """The process of this namespace: the one that root has noted, if it still is that one."""
+    """The process of this namespace, if the recorded one still runs."""
     noted = load(_record(project))
     process = processes.read(noted["pid"]) if isinstance(noted.get("pid"), int) else None
     mine = process is not None and process.started == noted.get("started") and process.net == _here()
@@ -125,13 +125,13 @@ def _process(project: str) -> Optional[processes.Process]:
 
 
 def is_running(project: str) -> bool:
-    """Whether somebody renews the project's keys here."""
+    """Whether a process renews the project's keys in this namespace."""
     process = _process(project)
     return process is not None and not processes.is_stopped(process)
 
 
 def start(project: str) -> None:
-    """Start the process in the network namespace of the calling thread, unless it runs.  Raises OSError."""
+    """Start the process in the calling thread's network namespace, unless it runs.  Raises OSError."""
     if is_running(project):
         return
     stop(project)
@@ -152,7 +152,7 @@ def start(project: str) -> None:
 
 
 def stop(project: str) -> None:
-    """End the process, and forget it."""
+    """Stop the process and remove its record."""
     process = _process(project)
     processes.end([process] if process is not None else [], _STOP_PATIENCE)
     record = _record(project)
@@ -164,7 +164,7 @@ def stop(project: str) -> None:
 
 
 def main(project: str) -> None:
-    """Wait and look, for ever.  Says its process id on standard output, and goes on when a line comes in."""
+    """The process's main loop.  It prints its process id and starts once it reads a line."""
     with expiries() as events:
         os.setsid()
         if os.fork():
@@ -184,7 +184,7 @@ def main(project: str) -> None:
 
 
 def _looked(project: str) -> bool:
-    """Look under the host's lock, so that no run is at work; whether that went well."""
+    """Renew under the host's lock, so that no run interferes; returns whether that succeeded."""
     try:
         with XfrmSocket() as xfrm:
             if not any(map(is_due, _states(xfrm, project))):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""One object of the kernel made by a module alone: the engine of `site`, narrowed to it.
+"""Modules for a single kernel object: the engine of `site`, limited to that object.
 
-Its mark says that a module made it, so that no plan prunes it and no module takes what a plan or another one made.
+Its mark says that a module made it: no plan prunes it, and no module takes over objects of plans or other modules.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ COMMON: dict[str, dict[str, Any]] = {
     "project": {"type": "str", "default": "default"},
     "lock_timeout": {"type": "int", "default": 60},
 }
-"""The options that all these modules have; documented in the fragment ``cnm.fabric.single_object``."""
+"""Options of all these modules, documented in the fragment ``cnm.fabric.single_object``."""
 
 LINK: dict[str, dict[str, Any]] = {
     "name": {"type": "str", "required": True},
@@ -50,7 +50,7 @@ _WHERE = {"network": "cnm_networks", "endpoint": "cnm_sandboxes", "sandbox": "cn
 
 @dataclass(frozen=True)
 class Prerequisite:
-    """What has to be there before the object: a namespace, or a link or bridge in it."""
+    """An object that must exist first: a namespace, or a link or bridge in it."""
 
     option: str
     namespace: str
@@ -60,12 +60,12 @@ class Prerequisite:
 
 @dataclass(frozen=True)
 class DesiredObject:
-    """What a module is asked for; as a container, the keys of what it is about."""
+    """What a module is asked for.  As a container, it holds the keys that the run may touch."""
 
     resources: tuple[Resource, ...]
-    """The object and what hangs on it; of one that is to go just itself, as it would be."""
+    """The object and its dependents; for a removal only the object."""
     hanging: tuple[Key, ...] = ()
-    """How the keys of all begin that may hang on it, wanted or not: ``("address", "", "br0")``."""
+    """Key prefixes of its possible dependents, wanted or not: ``("address", "", "br0")``."""
     needs: tuple[Prerequisite, ...] = ()
 
     def __contains__(self, key: object) -> bool:
@@ -74,17 +74,17 @@ class DesiredObject:
         )
 
     def missing(self, host: Host) -> list[str]:
-        """What has to be there before and is not, as sentences.  Raises Refused if something else is in its place."""
+        """Missing prerequisites, as sentences.  Raises Refused if another object has the name of one."""
         return list(_missing(host, self.needs))
 
     def completed(self, host: Host) -> DesiredObject:
-        """The wish with what only the host knows."""
+        """The same with defaults that depend on the host filled in."""
         del host
         return self
 
 
 def answer(module: Any, read: Callable[[Options], DesiredObject]) -> None:
-    """Run a module: read its options, carry out the wish, exit."""
+    """Run a module: read its options, bring the object to them, exit."""
     try:
         options = Options(module.params)
         wish = read(options)
@@ -105,7 +105,7 @@ def answer(module: Any, read: Callable[[Options], DesiredObject]) -> None:
 
 
 def converge(wish: DesiredObject, request: entrypoints.Request, run_command: RunCommand) -> dict[str, Any]:
-    """Bring the host to the wish and to nothing else; returns the module's result.  Raises Refused."""
+    """Bring this object, and nothing else, to what is wanted; returns the module's result.  Raises Refused."""
     with entrypoints.working(request, run_command) as host:
         missing = wish.missing(host)
         if missing and not request.check and not request.absent:
@@ -130,7 +130,7 @@ def converge(wish: DesiredObject, request: entrypoints.Request, run_command: Run
 
 
 def link_wish(options: Options, kind: str, role: str) -> DesiredObject:
-    """A link of that kind with its addresses, from the options of `LINK`."""
+    """A link of a kind with its addresses, from the options in `LINK`."""
     namespace, name = options.namespace(), options.link()
     needs = (Prerequisite("namespace", namespace),)
     if options.absent:
@@ -155,7 +155,7 @@ def link_wish(options: Options, kind: str, role: str) -> DesiredObject:
 
 
 def on_parent(options: Options, kind: str, mode: str = "", flag: str = "", vlan: int = 0) -> DesiredObject:
-    """A link of that kind on the link of the host that ``parent`` names."""
+    """A link of a kind on the host's link named by ``parent``."""
     wish = link_wish(options, kind, SINGLE_OBJECT + kind)
     link, *rest = wish.resources
     if options.absent or not isinstance(link, Link):
@@ -175,7 +175,7 @@ def on_parent(options: Options, kind: str, mode: str = "", flag: str = "", vlan:
 
 @dataclass(frozen=True)
 class OnParent(DesiredObject):
-    """A link on a parent, which has to be there and fit to be one."""
+    """A link on a parent; the parent must exist and be usable as one."""
 
     parent: Parent = _NONE
     kind: str = ""
@@ -230,7 +230,7 @@ def _missing(host: Host, needs: Sequence[Prerequisite]) -> Iterator[str]:
 
 
 def _refuse_others(host: Host, operations: Sequence[Operation[Any]]) -> None:
-    """Raise Refused if an operation would take what a plan or another module of this project made."""
+    """Raise Refused if an operation would take over an object of a plan or of another module of this project."""
     said: list[str] = []
     for operation in operations:
         resource, found = operation.resource, operation.found
@@ -248,7 +248,7 @@ def _refuse_others(host: Host, operations: Sequence[Operation[Any]]) -> None:
 
 
 def _names_taken(host: Host, wanted: Link, found: Any) -> Iterator[str]:
-    """Links of this project, made otherwise, that have the name one of the two ends is to have."""
+    """Links of this project, made by other means, that have the name of one of the two ends."""
     ends = [] if found is not None else [(wanted.namespace, wanted.name)]
     before = getattr(found, "peer", None)
     if wanted.peer is not None and (before is None or before.name != wanted.peer.name):
@@ -261,7 +261,7 @@ def _names_taken(host: Host, wanted: Link, found: Any) -> Iterator[str]:
 
 
 def _maker(role: str) -> str:
-    """Who made an object of that role, and where to change it."""
+    """Who made an object of this role, and where to change it."""
     role = role[len(PORT) :] if role.startswith(PORT) else role
     noun = role.partition("/")[0]
     if role.startswith(SINGLE_OBJECT):

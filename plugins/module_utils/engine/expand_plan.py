@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What the hosts of a network share, put in the places where a plan names it by digest."""
+"""Replaces digests of shared texts in a plan with what the texts hold for this host."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class SharedTexts:
         self._meshes: dict[str, PeerTable] = {}
 
     def text(self, digest: str) -> str:
-        """The text; PlanError if it did not come along."""
+        """The text; PlanError if it is missing."""
         if digest not in self._texts:
             raise PlanError("a table that the plan shares with other hosts did not come along: run again")
         return self._texts[digest]
@@ -36,36 +36,36 @@ class SharedTexts:
     def _lines(self, digest: str) -> str:
         return lines(self.text(digest))
 
-    def mesh(self, digest: str) -> PeerTable:
-        """The same as the table it is."""
+    def peer_table(self, digest: str) -> PeerTable:
+        """The text as a peer table."""
         if digest not in self._meshes:
             self._meshes[digest] = PeerTable.from_json(self.text(digest))
         return self._meshes[digest]
 
     def vteps(self, digest: str) -> list[str]:
-        """The addresses of the other hosts on the network, sorted."""
-        return sorted(set(self.mesh(digest).others(self._host).values()))
+        """VTEPs of the other hosts on the network, sorted."""
+        return sorted(set(self.peer_table(digest).others(self._host).values()))
 
     def fdb(self, item: Fdb) -> Fdb:
-        """Its entries: each remote endpoint's MAC address behind its host's VTEP."""
+        """Forwarding entries: each remote endpoint's MAC address and its host's VTEP."""
         if not item.table:
             return item
-        mesh = self.mesh(item.table)
-        others = mesh.others(self._host)
-        entries = {row[2]: others[row[0]] for row in mesh.endpoints if row[0] in others}
+        table = self.peer_table(item.table)
+        others = table.others(self._host)
+        entries = {row[2]: others[row[0]] for row in table.endpoints if row[0] in others}
         return replace(item, entries=entries, flood=tuple(self.vteps(item.table)) if item.flooded else ())
 
     def neighbours(self, item: Neighbours) -> Neighbours:
-        """Its entries: each remote endpoint's addresses."""
+        """Neighbour entries: each remote endpoint's addresses and MAC address."""
         if not item.table:
             return item
-        mesh = self.mesh(item.table)
-        others = mesh.others(self._host)
-        rows = (row for row in mesh.endpoints if row[0] in others)
+        table = self.peer_table(item.table)
+        others = table.others(self._host)
+        rows = (row for row in table.endpoints if row[0] in others)
         return replace(item, entries={address: row[2] for row in rows for address in row[3]})
 
     def file(self, item: File) -> File:
-        """Its files, whole."""
+        """The complete texts of its files."""
         parts = {name: "".join(map(self._lines, digests)) for name, digests in item.shared.items()}
         return replace(
             item,
@@ -74,18 +74,18 @@ class SharedTexts:
         )
 
     def nftables(self, item: Nftables) -> Nftables:
-        """Its sets of VTEPs, with their elements."""
+        """Its sets of VTEPs with their elements."""
         return replace(item, collections=tuple(map(self._collection, item.collections)))
 
     def xfrm(self, item: Xfrm) -> Xfrm:
-        """Its peers: everybody who is on one of the networks."""
+        """Its peers: all other hosts on any of the networks."""
         found = {address for digest in item.tables for address in self.vteps(digest)}
         return replace(item, peers=tuple(sorted({*item.peers, *found} - {item.local})), tables=())
 
     def _collection(self, item: NftSet) -> NftSet:
         six = item.name.endswith("6")
         found = [
-            f"{self.mesh(digest).vni} . {address}"
+            f"{self.peer_table(digest).vni} . {address}"
             for digest in item.tables
             for address in self.vteps(digest)
             if address and (":" in address) == six
@@ -94,7 +94,7 @@ class SharedTexts:
 
 
 def expand_plan(plan: Plan, texts: Mapping[str, str]) -> list[Resource]:
-    """The plan's resources, complete.  Raises PlanError if a text is missing."""
+    """The plan's resources, expanded.  Raises PlanError if a text is missing."""
     shared = SharedTexts(plan.host, texts)
     fill: dict[type[Resource], Callable[[Any], Resource]] = {
         Fdb: shared.fdb,

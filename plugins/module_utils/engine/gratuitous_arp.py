@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Telling the neighbours of a sandbox whose address is whose, when that has changed.
+"""Gratuitous ARP and neighbour advertisements after an address or a MAC address has changed.
 
-On an overlay each host tells its own sandboxes of those on other hosts: what these say to all of them stays at home.
-As Docker does: three times, a second apart.  A process of its own does it, so that nobody waits for it.
+On an overlay each host announces remote sandboxes to its own ones, as broadcasts of other hosts do not arrive.  Like
+Docker, it announces three times, a second apart.  A separate process does so, and the run does not wait for it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _TIMES, _MILLISECONDS = 3, 1000
 
 @dataclass(frozen=True)
 class Announcement:
-    """One address of a link, and how often it is to be told."""
+    """An address of a link, and how often to announce it."""
 
     namespace: str
     link: str
@@ -45,7 +45,7 @@ class Announcement:
 
 
 def due(operations: Iterable[Operation[Any]], wanted: Iterable[Resource]) -> list[Announcement]:
-    """What has to be told after a run: addresses and links that are new, and links that got another MAC address."""
+    """Announcements due after a run: for new addresses and links, and for links whose MAC address changed."""
     operations, wanted = list(operations), list(wanted)
     changed = {_place(item.resource) for item in operations if _tells(item)}
     links = {_place(item): item for item in wanted if isinstance(item, Link) and item.announcements}
@@ -58,7 +58,7 @@ def due(operations: Iterable[Operation[Any]], wanted: Iterable[Resource]) -> lis
 
 
 def _remote(operation: Operation[Any]) -> list[Announcement]:
-    """Of a table of neighbours that was there before, those that are new or have another MAC address now."""
+    """Entries of an existing neighbour table that are new or have another MAC address now."""
     table, before = operation.resource, operation.found
     if table.kind != "neighbour" or operation.action != "change" or before is None:
         return []
@@ -80,7 +80,7 @@ def _tells(operation: Operation[Any]) -> bool:
 
 
 def announce(announcements: Sequence[Announcement]) -> None:
-    """Leave the telling to a process that outlives the run: to close a packet socket takes the kernel 10 ms."""
+    """Announce from a process that outlives the run, as closing a packet socket takes the kernel 10 ms."""
     due_now = [item for item in announcements if item.times]
     child = os.fork() if due_now else -1
     if child == 0:
@@ -93,7 +93,7 @@ def announce(announcements: Sequence[Announcement]) -> None:
 
 
 def _tell_all(announcements: Sequence[Announcement]) -> None:
-    """The process of its own.  It lets go of whatever the run had open, or the connection would wait for it."""
+    """The separate process.  It closes the run's descriptors; otherwise the connection would wait for it."""
     try:
         os.setsid()
         os.closerange(0, 1024)
@@ -124,7 +124,7 @@ def _tell(link: str, announcements: Sequence[Announcement]) -> None:
 
 
 def _arp(mac: bytes, address: bytes) -> bytes:
-    """An ARP announcement (RFC 5227 §2.3): a request for the address by the one who has it."""
+    """An ARP announcement (RFC 5227 §2.3): a request for an address, sent by its owner."""
     fixed = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1)
     return _ANY_MAC + mac + struct.pack("!H", _ARP) + fixed + mac + address + bytes(6) + address
 
@@ -139,7 +139,7 @@ def _advertisement(mac: bytes, address: bytes) -> bytes:
 
 
 def _checksum(data: bytes) -> int:
-    """The Internet's (RFC 1071), of an even number of octets."""
+    """The Internet checksum (RFC 1071) of an even number of octets."""
     total = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
         total = (total & 0xFFFF) + (total >> 16)

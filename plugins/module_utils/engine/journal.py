@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What was at every place a run is going to touch, written down before it touches them.
+"""The journal of a run: the state of every object it will touch, written before it touches them.
 
-A run that succeeds, or is undone wholly, removes its journal: so one that is there is that of a run that was cut off.
-It lies under ``/run`` because it speaks of the running kernel, and goes with it.
+A run that succeeds or is completely undone removes its journal, so an existing one is that of an interrupted run.  It
+is kept under ``/run`` because it describes the running kernel and is void after a boot.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from ..state.files import RUN, forget, load, remove_empty, write_atomically
 
 @dataclass(frozen=True)
 class JournalEntry:
-    """What was at a place before, and what a run meant to be there; None for nothing."""
+    """An object before the run, and as the run meant it to be; None for an absent one."""
 
     before: Optional[Resource]
     meant: Optional[Resource] = None
 
 
 class Journal:
-    """The places of a run in progress, those that an earlier one has left among them; one file a project."""
+    """The entries of a run in progress, with those an interrupted run has left; one file for each project."""
 
     def __init__(self, project: str, only: Optional[Container[Key]] = None) -> None:
-        """Read what a run that was cut off has left.  What lies outside ``only`` waits for a run that is about it."""
+        """Read what an interrupted run has left.  Entries outside ``only`` wait for a run that covers them."""
         self._path = RUN / project / "journal.json"
         self.entries: dict[Key, JournalEntry] = {}
         self._waiting: dict[Key, JournalEntry] = {}
@@ -44,11 +44,11 @@ class Journal:
 
     @property
     def before(self) -> list[Resource]:
-        """What was there."""
+        """The objects that existed before."""
         return [place.before for place in self.entries.values() if place.before is not None]
 
     def begun(self, wanted: Container[Key]) -> list[Resource]:
-        """What was to be made where nothing was, and is not wanted now."""
+        """Objects that were to be created and are not wanted now."""
         return [
             place.meant
             for key, place in self.entries.items()
@@ -57,12 +57,12 @@ class Journal:
 
     @property
     def touched(self) -> list[Resource]:
-        """What was to be, or was, at each place."""
+        """The object of each entry, as meant or as it was before."""
         both = (place.meant or place.before for place in self.entries.values())
         return [item for item in both if item is not None]
 
     def note(self, before: Mapping[Key, Optional[Resource]], meant: Mapping[Key, Resource]) -> None:
-        """Add places, before any of them is touched; what was noted first is what was there.
+        """Add entries before their objects are touched; the first note of an object counts.
 
         What somebody else made of an object of ours so that it cannot be made again is noted as nothing: it goes when
         the run is undone, and no other place is lost for it.
@@ -74,7 +74,7 @@ class Journal:
         self._write()
 
     def close(self) -> None:
-        """The run has done what it was to do, or was undone."""
+        """Remove the journal: the run has succeeded or was undone."""
         self.entries = {}
         self._write()
 
@@ -89,7 +89,7 @@ class Journal:
 
 
 def _read(path: Path) -> dict[Key, JournalEntry]:
-    """The places in a file; one that cannot be read, or a file of another version's format, is as good as none."""
+    """The entries in a file; unreadable ones and files of other versions are ignored."""
     data = load(path)
     places = data.get("places") if data.get("schema") == SCHEMA else None
     result = {}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What a run found, did, or could not do, for people and as the modules return it."""
+"""What a run found, did or failed to do, as text and as module results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ENTRIES_AT_MOST = 10
 
 
 def subject(method: str, operations: Sequence[Operation[Any]], host: Host, error: BaseException) -> str:
-    """What a step was doing when it failed: the objects the error is about, as far as it says, with what was wanted."""
+    """What a step was doing when it failed: the objects the error concerns, if it names any, and what was wanted."""
     here = [item for item in operations if host.failed_in in namespaces_of(item.resource)] or operations
     about = [item for item in here if any(name in str(error) for name in _names_of(item.resource))] or here
     shown = "; ".join(explain(about[:_NAMED_AT_MOST], {"create": "{wanted}"}))
@@ -34,7 +34,7 @@ def _ends_of(resource: Any) -> list[Any]:
 
 
 def namespaces_of(resource: Resource) -> list[str]:
-    """The namespaces that its ends are in."""
+    """The namespaces that it has ends in."""
     return [getattr(end, "namespace", "") for end in _ends_of(resource)]
 
 
@@ -46,14 +46,14 @@ _STATES = {"create": "missing", "delete": "still there"}
 
 
 def _in_short(resource: Resource) -> str:
-    """The plain attributes of an object that are not in its name."""
+    """An object's simple attributes that are not part of its name."""
     said = {name: value for name, value in _described(resource).items() if isinstance(value, (str, int))}
     shown = ", ".join(f"{name} {value}" for name, value in said.items() if str(value) not in resource.key)
     return f"wanted: {shown}" if shown else ""
 
 
 def explain(operations: Iterable[Operation[Any]], states: Optional[Mapping[str, str]] = None) -> list[str]:
-    """A line an object: what it is, and what of it was wanted and found."""
+    """One line for each object: its name, and the attributes that differ, wanted and found."""
     lines = []
     for operation in operations:
         details = ", ".join(f"{d.attribute}: wanted {d.wanted!r}, found {d.found!r}" for d in operation.differences)
@@ -63,7 +63,7 @@ def explain(operations: Iterable[Operation[Any]], states: Optional[Mapping[str, 
 
 
 def report(operations: Sequence[Operation[Any]], broken: Mapping[str, str] = MappingProxyType({})) -> list[Any]:
-    """Operations as the modules return them: action, kind, name; of a change each attribute's two values.
+    """Operations as modules return them: action, kind, name; for a change also both values of each attribute.
 
     What was found may be what others wrote: all of it is printable.  What keeps a sandbox from being had is an
     operation that waits for somebody.
@@ -89,7 +89,7 @@ def report(operations: Sequence[Operation[Any]], broken: Mapping[str, str] = Map
 
 
 def diff(operations: Sequence[Operation[Any]]) -> dict[str, dict[str, Any]]:
-    """Before and after for ``--diff``: only the objects and attributes that differ, by ``kind name``."""
+    """Before and after for ``--diff``: the objects and attributes that differ, by ``kind name``."""
     before: dict[str, Any] = {}
     after: dict[str, Any] = {}
     for operation in operations:
@@ -124,7 +124,7 @@ def _described(resource: Resource) -> dict[str, Any]:
 
 
 def _in_brief(value: Any) -> Any:
-    """A table may have thousands of entries: the first few, and how many there are more."""
+    """The first few entries of a table and a count of the others."""
     if not isinstance(value, dict) or len(value) <= _ENTRIES_AT_MOST:
         return value
     return {**dict(islice(value.items(), _ENTRIES_AT_MOST)), "…": f"and {len(value) - _ENTRIES_AT_MOST:,} more"}

@@ -13,7 +13,7 @@ from .marks import DATA_PATH_PORT, encrypted_data_path_port
 
 @dataclass(frozen=True)
 class Xfrm(Resource):
-    """ESP (RFC 4303, RFC 4106) between this host and others, for the VXLAN of encrypted overlays and nothing else.
+    """ESP (RFC 4303, RFC 4106) between this host and its peers, for VXLAN packets of encrypted overlays only.
 
     To each peer its VXLAN from `ENCRYPTED_PORT` goes encrypted with the key of the epoch; to anyone else it does not
     go.  From each peer the keys of the epochs before and after are understood too.  What comes to the port otherwise,
@@ -24,16 +24,16 @@ class Xfrm(Resource):
     local: str
     """This host's VTEP."""
     port: int = encrypted_data_path_port(DATA_PATH_PORT)
-    """The port VXLAN is sent to."""
+    """The UDP destination port of VXLAN."""
     epoch: int = 1
     fingerprint: str = ""
-    """Of the secret: so another secret makes another plan.  The kernel has none, so it is not compared."""
+    """A digest of the secret, so that another secret makes another plan.  The kernel has none: never compared."""
     peers: tuple[str, ...] = ()
     """The other hosts' VTEPs, sorted."""
     tables: tuple[str, ...] = ()
-    """Digests of the meshes whose remote VTEPs are the peers, where they are not written out."""
+    """Digests of the peer tables whose remote VTEPs are the peers, if `peers` is empty."""
     flaws: dict[str, str] = field(default_factory=dict)
-    """As found: by peer what is not as it should be, in words."""
+    """As found: what is wrong, by peer, in words."""
 
     @property
     def key(self) -> Key:

@@ -336,7 +336,7 @@ def _endpoint(value: Any) -> tuple[str, str, str, tuple[str, ...], tuple[str, ..
     )
 
 
-MESH: dict[str, Check] = {
+PEER_TABLE: dict[str, Check] = {
     "network": forms.object_name,
     "vni": _count(0, _LARGEST_VNI, "a VNI"),
     "vteps": _by(forms.host_name, _address),

@@ -18,7 +18,7 @@ class Chain:
     hook: str = ""
     rules: tuple[str, ...] = ()
     user: bool = False
-    """The user's own chain: made if it is missing, its content never read or changed."""
+    """Whether it is the user's chain: created if missing, its content never compared or changed."""
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,9 @@ class NftSet:
     """``type ifname;`` for a set, ``type ipv4_addr : verdict;`` for a map, with flags if any."""
     elements: tuple[str, ...] = ()
     tracked: bool = False
-    """Whether its elements translate connections: those of elements that come or go have to be forgotten."""
+    """Whether its elements translate connections; changed elements have their conntrack entries deleted."""
     tables: tuple[str, ...] = ()
-    """Digests of the meshes whose remote VTEPs are its elements, each as ``VNI . VTEP``; of the family in its name."""
+    """Digests of the peer tables whose remote VTEPs, of the family in its name, are its elements: ``VNI . VTEP``."""
 
     @property
     def noun(self) -> str:
@@ -52,9 +52,9 @@ class Nftables(Resource):
     collections: tuple[NftSet, ...] = ()
     chains: tuple[Chain, ...] = ()
     flags: str = ""
-    """As found: ``dormant`` is a table whose rules are asleep."""
+    """As found: ``dormant`` is a table whose rules are disabled."""
     users: str = ""
-    """As found: the user's own chains and sets as nft prints them, put back where the table has to be made anew."""
+    """As found: the user's chains and sets as nft prints them, restored if the table has to be recreated."""
 
     @property
     def key(self) -> Key:
@@ -72,7 +72,7 @@ class Nftables(Resource):
 
 @dataclass(frozen=True)
 class DockerUser(Resource):
-    """The rule in Docker's chain DOCKER-USER that lets by what our own table has let by."""
+    """The rule in Docker's chain DOCKER-USER that accepts what our table has accepted."""
 
     kind: ClassVar[str] = "docker_user"
     family: int

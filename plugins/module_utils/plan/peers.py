@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from .base import PlanError
 from .codec import parsed, to_text
-from .fields import MESH, checked
+from .fields import PEER_TABLE, checked
 from .forms import FormError
 
 
 @dataclass(frozen=True)
 class PeerTable:
-    """Who is on a network that spans hosts: computed once for all of them, and travels beside the plans.
+    """The hosts and endpoints of a network that spans hosts; computed once and sent beside the plans.
 
     A plan names it by the digest of its text; what a host makes of it leaves out the host's own endpoints.
     """
@@ -24,20 +24,20 @@ class PeerTable:
     vteps: dict[str, str]
     """VTEP address by host."""
     endpoints: tuple[tuple[str, str, str, tuple[str, ...], tuple[str, ...]], ...]
-    """Host, sandbox, MAC address, bare addresses and names of each, sorted by sandbox."""
+    """Host, sandbox, MAC address, addresses and names of each endpoint, sorted by sandbox."""
 
     def others(self, host: str) -> dict[str, str]:
-        """VTEP address by host, of the other hosts."""
+        """VTEPs of the other hosts."""
         return {name: address for name, address in self.vteps.items() if name != host}
 
     def to_json(self) -> str:
-        """The text whose digest plans have."""
+        """The text whose digest plans name."""
         return to_text(vars(self))
 
     @classmethod
     def from_json(cls, text: str) -> PeerTable:
         """Read what `to_json` wrote; PlanError says what is wrong with the text."""
         try:
-            return cls(**checked(MESH, parsed(text, "table of endpoints")))
+            return cls(**checked(PEER_TABLE, parsed(text, "table of endpoints")))
         except (FormError, TypeError) as error:
             raise PlanError(f"a table of endpoints cannot be read: {error}") from error

@@ -12,20 +12,20 @@ from .base import Key, Resource
 
 @dataclass(frozen=True)
 class Sysctl(Resource):
-    """A kernel parameter in dotted form.  The host's former value is remembered and put back when it is dropped."""
+    """A kernel parameter in dotted form.  The host's own value is recorded and restored when no plan needs another."""
 
     kind: ClassVar[str] = "sysctl"
     namespace: str
     name: str
     value: str
     held: bool = True
-    """Whether this project is among those that need the value; the last of them puts the host's own back."""
+    """Whether this project needs the value; the last project to drop it restores the host's own."""
     former: Optional[str] = None
-    """The host's own value where the controller knows it, should the host have lost its record."""
+    """The host's own value, if the controller knows it; used if the host has lost its record."""
     links: tuple[str, ...] = ()
-    """Links that forward by themselves: turning forwarding off for all turns it off for them too."""
+    """Links that forwarded before; turning forwarding off for all links turns it off for them too."""
     optional: bool = False
-    """Whether a kernel that has no such parameter does without."""
+    """Whether a kernel may lack the parameter."""
 
     @property
     def key(self) -> Key:
@@ -38,7 +38,7 @@ class Sysctl(Resource):
 
 @dataclass(frozen=True)
 class File(Resource):
-    """A directory's files of ours.  Other files beside them are left alone.
+    """Our files in a directory.  Other files in it are not touched.
 
     One of the files starts with a comment line that is the mark of ``role``: by that the directory is known as ours.
     """
@@ -49,9 +49,9 @@ class File(Resource):
     files: dict[str, str] = field(default_factory=dict)
     """File name to whole content; mode 0644."""
     hidden: tuple[str, ...] = ()
-    """As found: those that those they are for may not read."""
+    """As found: files that their readers are not permitted to read."""
     shared: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """File name to digests of shared texts (see `Mesh`) that follow what `files` says of it."""
+    """File name to digests of shared texts (see `PeerTable`) that are appended to its text in `files`."""
 
     @property
     def key(self) -> Key:
