@@ -46,6 +46,7 @@ def test_an_unchanged_fleet_costs_little_more_than_asking_it(
 ) -> None:
     with Lab(f"pytest-fifty-{os.getpid()}", hosts=HOSTS) as lab:
         fleet = Fleet(lab, tmp_path)
+        fleet.afresh = True
         no_op = _no_op(fleet, tmp_path / "no-op.yml")
         fleet.declare(_OVERLAY, **{host: _sandboxes(host) for host in fleet.hosts})
         first = _seconds(fleet.site)

@@ -50,6 +50,7 @@ def test_sandboxes_on_one_host(
 ) -> None:
     with Lab(f"pytest-speed-{os.getpid()}", hosts=1) as lab:
         fleet = Fleet(lab, tmp_path)
+        fleet.afresh = True
         no_op = a_book(tmp_path / "no-op.yml", [{"ansible.builtin.ping": None}])
         fleet.play(no_op)  # opens the connection that all of them share
         idle, first, unchanged = [], [], []
@@ -88,6 +89,7 @@ def commands(endpoints: int) -> list[str]:
 def test_50_endpoints_beside_a_task_for_each_object(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with Lab(f"pytest-tasks-{os.getpid()}", hosts=1) as lab:
         fleet = Fleet(lab, tmp_path)
+        fleet.afresh = True
         tasks = [{"ansible.builtin.command": {"cmd": command}} for command in commands(ENDPOINTS)]
         by_tasks = a_book(tmp_path / "by-tasks.yml", tasks)
         fleet.play(a_book(tmp_path / "no-op.yml", [{"ansible.builtin.ping": None}]))

@@ -9,10 +9,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional
 
+import starting
 import yaml
 from lab import Lab
 
@@ -62,6 +64,8 @@ class Fleet:
         """The inventory that says how the hosts are reached."""
         self.patience = int(os.environ.get("CNM_PATIENCE", "1200" if "CNM_VM" in os.environ else "300"))
         """Seconds a playbook may take."""
+        self.afresh = False
+        """Whether each playbook is a new start of the program, as a user starts it."""
         self._runs = 0
         self.declare({})
 
@@ -77,7 +81,7 @@ class Fleet:
         record = self.directory / f"record-{self._runs}.jsonl"
         name = playbook if playbook.endswith(".yml") else f"cnm.fabric.{playbook}"
         inventories = ["-i", str(self.inventory), "-i", str(self.ways)]
-        command = [_beside_python("ansible-playbook"), name, *inventories, "--limit", ",".join(self.hosts), *arguments]
+        command = [name, *inventories, "--limit", ",".join(self.hosts), *arguments]
         environment = {
             **os.environ,
             "ANSIBLE_CONFIG": str(HERE.parent / "ansible.cfg"),
@@ -87,17 +91,23 @@ class Fleet:
             "CNM_RECORD": str(record),
             "LC_ALL": "C.UTF-8",
         }
+        start = self._start if self.afresh else starting.run
+        code, output = start(command, environment, self.directory, self.patience)
+        lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
+        return Run(code, output, [json.loads(line) for line in lines])
+
+    @staticmethod
+    def _start(argv: Sequence[str], environment: Mapping[str, str], folder: Path, patience: float) -> tuple[int, str]:
         done = subprocess.run(
-            command,
+            [_beside_python("ansible-playbook"), *argv],
             env=environment,
-            cwd=self.directory,
+            cwd=folder,
             capture_output=True,
             text=True,
-            timeout=self.patience,
+            timeout=patience,
             check=False,
         )
-        lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
-        return Run(done.returncode, done.stdout + done.stderr, [json.loads(line) for line in lines])
+        return done.returncode, done.stdout + done.stderr
 
     def site(self, *arguments: str) -> Run:
         """Run site; it must succeed."""

@@ -42,6 +42,7 @@ def test_the_documents_example_runs_from_the_installed_collection(installed: Pat
     found = json.loads(of_ansible("ansible-doc", "--json", "cnm.fabric.network"))
     assert found["cnm.fabric.network"]["doc"]["filename"] == str(installed / "plugins" / "modules" / "network.py")
     fleet = Fleet(lab, tmp_path / "inventory")
+    fleet.afresh = True
     before = snapshot(fleet, "node1")
     boxes = {"cnm_sandboxes": {name: {"networks": ["ps-bridge"]} for name in ("c1", "c2")}}
     fleet.declare({"cnm_networks": EXAMPLE}, node1=boxes)
