@@ -131,6 +131,7 @@ class TestRunningAgain:
         before = snapshot(documents, "node1")
         again = documents.site()
         assert again.changed == []
+        assert "its answer was read without" not in again.output
         assert snapshot(documents, "node1") == before
 
     def test_an_unchanged_host_is_sent_a_digest_and_not_its_plan(self, documents: Fleet) -> None:

@@ -257,7 +257,15 @@ class TestWhatModulesMade:
             settled.run(answers)
 
 
+class OfAnsible(str):
+    """Text of the inventory is not the built-in type (`AnsibleTaggedStr`), and a host's answer is."""
+
+
 class TestReader:
+    def test_a_host_is_told_by_its_name_whatever_type_ansible_gives_that(self) -> None:
+        report = read_probe(OfAnsible("node1"), RECORDED)
+        assert (report.warnings, report.refusal, report.data) == ([], "", RECORDED)
+
     def test_a_recorded_answer_is_read_whole_and_the_same_again(self) -> None:
         report = read_probe("node1", RECORDED)
         assert (report.warnings, report.refusal) == ([], "")

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import Any, Union
 
 from ...module_utils.plan import forms
 
@@ -125,15 +125,20 @@ def like(form: forms.Form, empty: bool = False) -> Form:
     return read
 
 
-def choice(*words: Any) -> Form:
-    """One of some words or numbers."""
+def choice(*words: Union[str, int]) -> Form:
+    """One of some words or numbers, which Ansible may have in types of its own."""
+    plain = [str.__str__(word) if isinstance(word, str) else word for word in words]
 
     def read(value: Any, _notes: Notes) -> Any:
-        for word in words:
-            # Ansible has types of its own that are text or numbers too; True is no number here.
-            if word == value and isinstance(value, type(word)) and isinstance(value, bool) == isinstance(word, bool):
+        for word in plain:
+            # True is no number here.
+            if (
+                word == value
+                and isinstance(value, str if isinstance(word, str) else int)
+                and not isinstance(value, bool)
+            ):
                 return word
-        raise Unfit(f"{shown(value)} is none of {', '.join(map(str, words))}")
+        raise Unfit(f"{shown(value)} is none of {', '.join(map(str, plain))}")
 
     return read
 
