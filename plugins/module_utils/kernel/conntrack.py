@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Connections that the kernel remembers, by the program ``conntrack`` in the thread's namespace."""
+"""Connection tracking: deletes stale entries with the program ``conntrack`` in the thread's namespace."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _FAMILIES = {"4": "ipv4", "6": "ipv6"}
 
 
 def program() -> Optional[str]:
-    """Where the program is, or None."""
+    """The program's path, or None."""
     return find_program("conntrack")
 
 
 def forget_udp(run_command: RunCommand, elements: Sequence[str]) -> None:
-    """Forget the UDP flows of elements of a map of published ports: ``[address . ]udp . port[-port] : …``.
+    """Delete the UDP flows of elements of a map of published ports: ``[address . ]udp . port[-port] : …``.
 
     They are found by the *host's* port, where they were sent to (moby#53384).  Of many at once, every translated flow
     of UDP is forgotten: its next packet makes it anew.
@@ -54,7 +54,7 @@ def forget_udp(run_command: RunCommand, elements: Sequence[str]) -> None:
 
 
 def _places(element: str) -> Iterator[tuple[str, str, str]]:
-    """(family, address or "", port) of each port of an element; of one that is none of ours, nothing."""
+    """(family, address or "", port) of each port of an element; nothing for elements of another form."""
     key, _colon, target = element.partition(" : ")
     match = _PLACE.fullmatch(key)
     if match is None or match["protocol"] not in _UDP:
@@ -78,16 +78,16 @@ _Port = tuple[str, int, int, str]
 
 @dataclass
 class _Served:
-    """What is served in a namespace, in one address family, and by whom."""
+    """The services of a namespace in one address family, and the tasks behind them."""
 
     vips: dict[str, set[str]] = field(default_factory=dict)
     """Tasks by VIP."""
     ports: list[_Port] = field(default_factory=list)
     shared: set[_Port] = field(default_factory=set)
-    """The same of ports of a host, which may be those of others elsewhere."""
+    """Tasks by port of the host."""
 
     def add(self, name: str, element: str) -> None:
-        """Take in an element of a set of that name."""
+        """Add an element of the set of that name."""
         match = (_SERVED_VIP if name == _BY_VIP else _SERVED_PORT).fullmatch(element)
         if match is None:
             return
@@ -102,7 +102,7 @@ class _Served:
             self.ports.append(port)
 
     def behind(self, flow: _Flow) -> Optional[set[str]]:
-        """Who may have a flow; None if it is to none of what is served."""
+        """The tasks that may have a flow; None if it belongs to no service."""
         if flow.to in self.vips:
             return self.vips[flow.to]
         found = {task for protocol, first, last, task in self.ports if flow.is_to(protocol, first, last)}
@@ -111,16 +111,16 @@ class _Served:
 
 @dataclass(frozen=True)
 class _Flow:
-    """A connection as it was begun, and who answers it."""
+    """A connection's original destination, and the task that answers it."""
 
     protocol: str
     to: str
     port: str
-    """"" if its protocol has none."""
+    """"" for protocols without ports."""
     task: str
 
     def is_to(self, protocol: str, first: int, last: int) -> bool:
-        """Whether its port is one of these."""
+        """Whether its port is in the range."""
         return self.protocol == protocol and self.port != "" and first <= int(self.port) <= last
 
 
@@ -138,7 +138,7 @@ def is_of_services(name: str) -> bool:
 
 
 def _remembers() -> bool:
-    """Whether there is anything to forget in the thread's namespace."""
+    """Whether the thread's namespace has any entries."""
     try:
         with open(_COUNT, encoding="ascii") as opened:
             return opened.read().strip() != "0"
@@ -152,7 +152,7 @@ def forget_moved(
     after: Mapping[str, Sequence[str]],
     anything: Callable[[], bool] = _remembers,
 ) -> None:
-    """Forget the connections of services that are with none of their tasks: it is gone, or was never asked.
+    """Delete the entries of services whose task is gone or was never one of theirs.
 
     Both are elements of sets by name (see `is_of_services`).  A caller whose TCP connection is forgotten hears so at
     once, as another task knows nothing of it, and his next datagram goes to one that is there.
@@ -175,7 +175,7 @@ def forget_moved(
 
 
 def _has_ended(flow: _Flow, old: set[_Port], new: set[_Port]) -> bool:
-    """Whether a flow is with a task that a port of the host does not lead to any more, or is older than the port."""
+    """Whether a host's port no longer leads to the flow's task, or the flow is older than the port."""
     if any(flow.task == port[3] and flow.is_to(*port[:3]) for port in old - new):
         return True
     untranslated = flow.protocol in _UDP and flow.task == flow.to

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Work on what others wrote, in a child process: a crash, a hang or an answer without end costs that piece alone."""
+"""Work on untrusted input in a child process: a crash, a hang or an endless answer affects only that item."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Answer(NamedTuple):
-    """What a piece of work came to: a text, or what went wrong."""
+    """The outcome of an item: a text, or what went wrong."""
 
     text: str = ""
     error: str = ""
-    """What it raised."""
+    """The exception it raised."""
     broken: str = ""
-    """How its process ended: it said nothing."""
+    """How its process ended without an answer."""
 
 
 def each(work: Callable[[T], str], items: Sequence[T], patience: float = _PATIENCE_S) -> list[Answer]:
-    """What ``work`` says of each item.  One child does all of them; after one that breaks, another does the rest.
+    """The outcome of ``work`` for each item.  One child does all; if it breaks, another does the rest.
 
     ``patience`` is in seconds, for each.  What the work leaves in its process's memory is lost.
     """
@@ -48,7 +48,7 @@ def each(work: Callable[[T], str], items: Sequence[T], patience: float = _PATIEN
 
 
 def _in_a_child(work: Callable[[T], str], items: Sequence[T], patience: float) -> list[Answer]:
-    """The answers of a child until one item is broken, that one among them."""
+    """A child's answers, up to and including the first item that breaks it."""
     reading, writing = os.pipe()
     parent = os.getpid()
     child = os.fork()
@@ -74,7 +74,7 @@ _ENDED = "it crashed"
 
 
 def _end(child: int, kill: bool) -> int:
-    """Wait for a child; its status.  One that ended by itself has that status, whatever is sent to it afterwards."""
+    """Wait for a child and return its status; that of one which ended by itself stays as it is."""
     if kill:
         deadline = time.monotonic() + 0.1
         while time.monotonic() < deadline:
@@ -102,7 +102,7 @@ def _hear(reading: int, deadline: float) -> Answer:
 
 
 _LATE = b"-"
-"""Not what was read: that there was no more in time.  Shorter than any header."""
+"""Returned instead of data when time is up; shorter than any header."""
 
 
 def _read(reading: int, size: int, deadline: float) -> bytes:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Files that others wrote: read up to a size, never waited for, and found without following anybody's links."""
+"""Reads files of others: up to a size, without blocking, and without following links of others."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import stat
 from typing import Optional
 
 AT_MOST = 1 << 20
-"""Octets of a file that are read."""
+"""The largest file that is read, in octets."""
 
 _OPENING = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
@@ -19,7 +19,7 @@ class Refused(OSError):
 
 
 def read_text(path: str) -> Optional[str]:
-    """What a file says, odd octets as ``\\\\xff``; None if there is none, it is no plain file, or it is too large."""
+    """A file's text, invalid octets as ``\\\\xff``; None if it is missing, not a regular file or too large."""
     try:
         descriptor = os.open(path, os.O_RDONLY | _OPENING)
     except OSError:
@@ -33,7 +33,7 @@ def read_text(path: str) -> Optional[str]:
 
 
 def read_open(descriptor: int) -> bytes:
-    """All of an open file.  Refused if it is no plain file, or too large."""
+    """The content of an open file.  Raises Refused if it is not a regular file or is too large."""
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
         raise Refused("it is no plain file")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""The host a run works on: its namespaces, sockets and directories, and what was read from its kernel."""
+"""The host during a run: what was read from its kernel, and the ways to change it."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ T = TypeVar("T")
 
 @dataclass
 class Snapshot:
-    """What one namespace holds, as its dumps gave it: links by name, addresses and routes as lists of dicts.
+    """A namespace as read from the kernel: links by name, addresses and routes as lists of dicts.
 
-    And at which transaction of nftables: see `netfilter.generation`.
+    ``generation`` is that of its nftables; see `netfilter.generation`.
     """
 
     links: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -43,7 +43,7 @@ class Snapshot:
 
 
 _ENTRIES_AT_MOST = 20_000
-"""Of each kind in a namespace, where somebody may have made them without end."""
+"""The most entries of a kind that are read in a namespace, as root in it can create any number."""
 
 
 def _read_snapshot(bounded: bool) -> Snapshot:
@@ -65,7 +65,7 @@ def _send(messages: Sequence[Message]) -> None:
 
 
 def try_send(messages: Sequence[Message]) -> list[Optional[NetlinkError]]:
-    """As `Netlink.try_send`, by a socket of its own."""
+    """`Netlink.try_send` with a socket of its own."""
     with Netlink() as netlink:
         return netlink.try_send(messages)
 
@@ -74,39 +74,39 @@ _GONE = (errno.ENOENT, errno.ENODEV)
 
 
 class Host:
-    """One run's view of the host, and its hands.  Reads are kept until `forget`."""
+    """The host as one run sees and changes it.  Reads are cached until `forget`."""
 
     def __init__(self, project: str, run_command: nft.RunCommand) -> None:
         self.project = forms.project(project)
         self.run_command = run_command
         self.own_namespaces: set[str] = set()
-        """Names of the namespaces with our mark; filled when namespaces are observed."""
+        """Names of our namespaces; filled when namespaces are observed."""
         self.foreign_namespaces: set[str] = set()
-        """Names of those with nobody's mark, in which a module may have made something of ours; likewise."""
+        """Names of unmarked namespaces, in which modules may have created objects of ours; filled likewise."""
         self.attached: set[str] = set()
-        """Names of those of others that are, or are to be, sandboxes of ours; likewise."""
+        """Names of namespaces of others that are or will be sandboxes; filled likewise."""
         self.adopted_bridges: set[tuple[str, str]] = set()
-        """Namespace and name of the bridges of others that are used, or are to be; filled when links are observed."""
+        """Namespace and name of bridges of others that are or will be adopted; filled when links are observed."""
         self.paths: dict[str, str] = {}
-        """Where the owner's namespace is, for names that do not lead there yet; likewise."""
+        """Paths of owners' namespaces whose names do not lead there yet; filled when namespaces are observed."""
         self.warnings: list[str] = []
-        """What the user should know of what was found or done."""
+        """Warnings for the user."""
         self.include_module_objects = False
-        """Whether to look for all that is ours, and to prune what modules made by themselves too: teardown."""
+        """Whether to observe and prune objects made by single-object modules too, as a teardown does."""
         self.pair_keys: dict[Way, bytes] = {}
-        """The host's own keys of encrypted overlays; empty unless the run was given them."""
+        """The host's keys of encrypted overlays; empty unless the run was given them."""
         self.verified_tables: dict[str, list[object]] = {}
-        """Of tables of nftables that were found as wanted: when that was, and a digest of what was wanted (empty for
-        none), by label.  A run takes these as they were for as long as that is still now; if it has none it lists all.
+        """nftables tables found as wanted, by label: namespace, generation, and the digest of what was wanted (empty
+        for no table).  A run need not list a table again while its namespace still has that generation.
         """
         self.broken: dict[str, str] = {}
-        """Why a sandbox cannot be had, by name: it is left out of the run, and what is in there as it is."""
+        """Why a sandbox is unavailable, by name: the run leaves it and its content as they are."""
         self.spoiled: dict[str, str] = {}
-        """Namespaces of ours that have to be made anew, and why; filled when namespaces are observed."""
+        """Our namespaces that must be recreated, and why; filled when namespaces are observed."""
         self.unreadable: dict[str, str] = {}
-        """Namespaces whose dumps cannot be read, and why; they are taken for empty."""
+        """Namespaces that cannot be read, and why; they are treated as empty."""
         self.failed_in = ""
-        """The namespace of the last call that raised an exception: what an error is about."""
+        """The namespace of the last call that failed, for error messages."""
         self._snapshots: dict[str, Snapshot] = {}
         self._tables: dict[str, dict[tuple[str, str], netfilter.Table]] = {}
         self._nft: Optional[nft.Nft] = None
@@ -126,20 +126,20 @@ class Host:
 
     @property
     def observed_namespaces(self) -> list[str]:
-        """Where there may be something of ours: the host itself, our namespaces and those nobody marked."""
+        """Namespaces that may hold objects of ours: the host's own (""), ours, and unmarked ones."""
         named = self.own_namespaces | self.foreign_namespaces | self.attached
         return ["", *sorted(named - self.unreadable.keys())]
 
     def prunes(self, role: Optional[str]) -> bool:
-        """Whether an object of that role goes when nothing wants it; None is an object that is not ours."""
+        """Whether a run removes an object of that role if it is not wanted; None is an object that is not ours."""
         return role is not None and (self.include_module_objects or is_pruned(role))
 
     def repairs(self, namespace: str, role: str) -> bool:
-        """Whether what is unmarked in the place of such an object is ours: a plan has our namespaces for itself."""
+        """Whether an unmarked object with the key of such an object is ours, as in our own namespaces."""
         return namespace in self.own_namespaces and is_pruned(role)
 
     def run_in(self, namespace: str, function: Callable[..., T], *arguments: Any) -> T:
-        """Call a function in that namespace ("" for the host's) and return its result."""
+        """Call a function in a namespace ("" for the host's) and return its result."""
         try:
             return namespaces.run(self.paths.get(namespace, namespace), function, *arguments)
         except BaseException:
@@ -147,7 +147,7 @@ class Host:
             raise
 
     def number(self, namespace: str) -> int:
-        """The number by which the kernel knows the namespace of that name.  FileNotFoundError if there is none."""
+        """The inode of the namespace of that name.  FileNotFoundError if there is none."""
         path = self.paths.get(namespace)
         return namespaces.inode(namespace) if path is None else os.stat(path).st_ino
 
@@ -166,7 +166,7 @@ class Host:
         return self._snapshots[namespace]
 
     def disown(self, namespace: str) -> None:
-        """A namespace turned out to be somebody else's: marks in there of what plans make are forged."""
+        """Ignore our plans' marks in a namespace that turned out to be another's: they are forged."""
         for link in self.snapshot(namespace).links.values():
             if is_pruned(role_of(link["alias"], self.project)):
                 link["alias"] = ""
@@ -178,11 +178,11 @@ class Host:
         return self._tables[namespace]
 
     def links(self, namespace: str) -> dict[str, dict[str, Any]]:
-        """The namespace's links by name, read anew."""
+        """The namespace's links by name, not cached."""
         return self.run_in(namespace, _read_links, bool(namespace))
 
     def forget(self) -> None:
-        """Drop what was read: the kernel has been changed."""
+        """Drop what was read, as the kernel has been changed."""
         self._snapshots.clear()
         self._tables.clear()
         self.unreadable.clear()
@@ -202,14 +202,14 @@ class Host:
                 raise NetlinkError(error.errno or 0, error.message, self._named(namespace, error.request)) from error
 
     def remove(self, namespace: str, messages: Sequence[Message]) -> None:
-        """As `send`, for removals: what is gone already is no error."""
+        """`send` for removals: an object that is already gone is not an error."""
         if messages:
             for error in self.run_in(namespace, try_send, messages):
                 if error is not None and error.errno not in _GONE:
                     raise NetlinkError(error.errno or 0, error.message, self._named(namespace, error.request))
 
     def _named(self, namespace: str, request: str) -> str:
-        """What was asked, with the names of links in place of their numbers."""
+        """A request's text with link names instead of indexes."""
         try:
             names = {str(link["index"]): name for name, link in self.links(namespace).items()}
         except OSError:
@@ -218,7 +218,7 @@ class Host:
 
     @property
     def nft(self) -> Optional[nft.Nft]:
-        """How this host speaks to nftables; None while it has neither the library nor the program."""
+        """The host's interface to nftables; None if it has neither the library nor the program."""
         if not self._nft_sought:
             self._nft, self._nft_sought = nft.find(self.run_command), True
         return self._nft

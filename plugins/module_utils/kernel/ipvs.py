@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""A lean codec for IPVS: virtual servers, their real servers, and how long connections are remembered.
+"""A lean codec for IPVS: virtual servers, real servers and connection timeouts.
 
 Distributions' pyroute2 (Debian 12: 0.7.2) has none of it.  Numbers and layouts are those of the kernel's linux/ip_vs.h;
 the tests compare every message with a newer pyroute2, and what is read with ``ipvsadm``.
@@ -55,7 +55,7 @@ def _packed(address: str) -> bytes:
 
 
 def _text(data: bytes, family: int) -> str:
-    """Of an address, for which there are always 16 bytes."""
+    """An address in its field of 16 bytes."""
     return socket.inet_ntop(family, data[:4] if family == socket.AF_INET else data)
 
 
@@ -102,28 +102,28 @@ def _message(kind: int, command: int, text: str, service: bytes, server: bytes =
 
 
 def new_service(kind: int, item: Ipvs) -> Message:
-    """Make a virtual server, without real ones; ``kind`` is `number`."""
+    """Create a virtual server without real ones; ``kind`` is `number`."""
     return _message(kind, _NEW_SERVICE, f"new virtual server {item.name}", _identity(item) + _settings(item))
 
 
 def set_service(kind: int, item: Ipvs) -> Message:
-    """Change what is not a virtual server's identity, in place."""
+    """Change a virtual server in place, except its identity."""
     return _message(kind, _SET_SERVICE, f"change of virtual server {item.name}", _identity(item) + _settings(item))
 
 
 def del_service(kind: int, item: Ipvs) -> Message:
-    """Remove a virtual server with its real ones; ESRCH if there is none."""
+    """Remove a virtual server and its real servers; ESRCH if there is none."""
     return _message(kind, _DEL_SERVICE, f"removal of virtual server {item.name}", _identity(item))
 
 
 def new_server(kind: int, item: Ipvs, server: RealServer) -> Message:
-    """Add a real server that must not be there yet."""
+    """Add a real server that must not exist yet."""
     text = f"new real server {server.address} of {item.name}"
     return _message(kind, _NEW_SERVER, text, _identity(item), _place(server) + _manner(server))
 
 
 def set_server(kind: int, item: Ipvs, server: RealServer) -> Message:
-    """Change a real server in place; its connections go on."""
+    """Change a real server in place; its connections continue."""
     text = f"change of real server {server.address} of {item.name}"
     return _message(kind, _SET_SERVER, text, _identity(item), _place(server) + _manner(server))
 
@@ -135,7 +135,7 @@ def del_server(kind: int, item: Ipvs, server: RealServer) -> Message:
 
 
 def set_timeouts(kind: int, item: IpvsTimeouts) -> Message:
-    """For how long connections are remembered, in the socket's namespace."""
+    """Set the connection timeouts of the socket's namespace."""
     values = ((_TCP, item.tcp), (_TCP_FIN, item.tcp_fin), (_UDP, item.udp))
     body = struct.pack("=BBH", _SET_CONFIG, 1, 0)
     body += b"".join(pack_attribute(number, _u32(value)) for number, value in values)
@@ -195,16 +195,16 @@ class IpvsSocket(Netlink):
     _protocol = _GENERIC
 
     def services(self) -> list[Ipvs]:
-        """All virtual servers, without their real ones; of the namespace nothing is said."""
+        """All virtual servers, without real servers; their field ``namespace`` is not set."""
         return self._dump(number(), struct.pack("=BBH", _GET_SERVICE, 1, 0), "list of virtual servers", _decode_service)
 
     def servers(self, item: Ipvs) -> list[RealServer]:
-        """The real servers of one."""
+        """The real servers of a virtual server."""
         body = struct.pack("=BBH", _GET_SERVER, 1, 0) + pack_attribute(_SERVICE, _identity(item))
         return self._dump(number(), body, f"list of real servers of {item.name}", _decode_server)
 
     def timeouts(self) -> Optional[IpvsTimeouts]:
-        """For how long connections are remembered."""
+        """The connection timeouts."""
         body = struct.pack("=BBH", _GET_CONFIG, 1, 0)
         found = self._ask(number(), _ACK, body, "look-up of IPVS's timeouts", _decode_timeouts)
         return found[0] if found else None
@@ -212,7 +212,7 @@ class IpvsSocket(Netlink):
 
 @cache
 def number() -> int:
-    """The number by which the running kernel knows messages about IPVS.
+    """The running kernel's message type of IPVS.
 
     NetlinkError ENOENT where it has none; one that has it as a module loads it.
     """
@@ -228,7 +228,7 @@ def is_loaded() -> bool:
 
 
 def is_available() -> bool:
-    """Whether it has, or can load it as a module.  Loads nothing."""
+    """Whether the kernel has IPVS or can load it as a module.  Loads nothing."""
     return is_loaded() or (_may_load() and _has_module(Path("/lib/modules") / os.uname().release / "modules.dep"))
 
 

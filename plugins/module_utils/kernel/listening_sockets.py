@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Who listens on which port, as /proc shows it (proc(5), /proc/net/tcp)."""
+"""Listening sockets and their processes, as /proc shows them (proc(5), /proc/net/tcp)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _INODE = 9
 _LINES_AT_MOST = 1_000_000
 _FILES_AT_MOST = 100_000
 _LOOKING_S = 5.0
-"""How long to look for the processes: anybody may have as many files open as he is let."""
+"""How long to search for the processes, as anyone may have many files open."""
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _ALL = ("tcp", "tcp6", "udp", "udp6")
 _ANY = ("0.0.0.0", "::")
 
 
 def listeners() -> list[dict[str, Any]]:
-    """``{"protocol": "tcp", "address": "0.0.0.0", "port": 22, "process": "sshd (pid 7)"}`` of each, sorted.
+    """``{"protocol": "tcp", "address": "0.0.0.0", "port": 22, "process": "sshd (pid 7)"}`` for each, sorted.
 
     Sockets of udp on a port the kernel chose for them are somebody's questions, not services.
     """
@@ -47,7 +47,7 @@ def listeners() -> list[dict[str, Any]]:
 
 
 def holders(address: str, port: int, but: Container[int] = (), tables: Sequence[str] = _ALL) -> list[str]:
-    """Who else has a socket at the address and port in the calling thread's namespace: ``python3 (pid 7)`` of each.
+    """Other processes with a socket at the address and port in the thread's namespace: ``python3 (pid 7)`` for each.
 
     ``but`` are sockets, by the numbers the kernel has for them, that are no one else's.  Each of ``tables`` can take
     the kernel milliseconds.
@@ -63,7 +63,7 @@ def holders(address: str, port: int, but: Container[int] = (), tables: Sequence[
 
 
 def _sockets(table: str, port: Optional[int] = None) -> Iterator[tuple[str, int, str]]:
-    """(address, port, inode) of each; of a port alone if one is given."""
+    """(address, port, inode) of each socket, or of those with the given port."""
     of_port = f":{port:04X} ".encode() if port is not None else b""
     with contextlib.suppress(OSError), open(table, "rb") as lines:
         for words in (line.split() for line in islice(lines, 1, _LINES_AT_MOST) if of_port in line):
@@ -83,13 +83,13 @@ def _ephemeral() -> tuple[int, int]:
 
 
 def _address(text: str) -> str:
-    """Four bytes at a time in the machine's own order."""
+    """The address, which /proc shows in words of the machine's byte order."""
     packed = b"".join(struct.pack("=I", int(text[at : at + 8], 16)) for at in range(0, len(text), 8))
     return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
 
 
 def _processes(inodes: set[str]) -> dict[str, str]:
-    """``sshd (pid 7)`` by the inode of a socket it has open."""
+    """``sshd (pid 7)`` by the inode of each open socket."""
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     result: dict[str, str] = {}
     deadline = time.monotonic() + _LOOKING_S

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""By which of the host's links this program was reached, so that none of them is taken from it."""
+"""The links by which Ansible reaches the host, so that no network takes one of them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 from .host import Host
 
 _WORDS = 4
-"""Of SSH_CONNECTION: the caller's address and port, the host's address and port."""
+"""SSH_CONNECTION: the client's address and port, the host's address and port."""
 
 
 def reached_by(host: Host) -> list[str]:
-    """Links with the address that the connection came to which this program runs by; sudo hides it from itself."""
+    """Links with the address that the ssh connection came to."""
     snapshot = host.snapshot("")
     address = _connection()
     found = [entry["index"] for entry in snapshot.addresses if entry["address"].partition("/")[0] == address]
@@ -22,7 +22,7 @@ def reached_by(host: Host) -> list[str]:
 
 
 def _connection() -> str:
-    """The host's own address in the ssh connection, as it stands in the environment of one of our parents; or ""."""
+    """The host's address in the ssh connection, from a parent's environment (sudo clears our own); or ""."""
     process = os.getpid()
     while process > 1:
         try:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Named network namespaces, as ``ip netns`` has them: bind mounts of namespaces in one directory.
+"""Named network namespaces as ``ip netns`` keeps them: bind mounts in one directory.
 
-Whatever has to happen inside one happens in the calling thread, which goes there and comes back: nothing is forked, and
-another thread would take ten times as long to hear of it and to answer.
+Functions run in a namespace by moving the calling thread there and back: no fork, and a tenth of the time that handing
+the work to another thread takes.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def _path(name: str) -> str:
 
 
 def _is_namespace(path: str) -> bool:
-    """Whether a namespace is mounted there: all of them, and nothing else, are on one file system of the kernel's."""
+    """Whether a namespace is mounted at the path; all of them are on the kernel's nsfs, and nothing else is."""
     try:
         return os.stat(path).st_dev == os.stat(_OWN).st_dev
     except FileNotFoundError:
@@ -66,12 +66,12 @@ def _is_namespace(path: str) -> bool:
 
 
 def names(directory: str = DIRECTORY) -> list[str]:
-    """The names of the namespaces there, sorted; plain files left by a crash are not among them."""
+    """The names of all namespaces, sorted; without files that a crash has left."""
     return list(numbers(directory))
 
 
 def numbers(directory: str = DIRECTORY) -> dict[str, int]:
-    """By name, sorted, the number by which the kernel knows each: see `inode`."""
+    """The inode of each namespace by name, sorted."""
     try:
         entries = sorted(os.listdir(directory))
     except FileNotFoundError:
@@ -87,7 +87,7 @@ def numbers(directory: str = DIRECTORY) -> dict[str, int]:
 
 
 def is_of_another_user(name: str) -> bool:
-    """Whether another user namespace than ours owns it: a container's whose root is nobody outside."""
+    """Whether another user namespace owns it, as with rootless containers."""
     descriptor = os.open(_path(name), os.O_RDONLY | os.O_NONBLOCK)
     try:
         owner = fcntl.ioctl(descriptor, _NS_GET_USERNS)
@@ -102,12 +102,12 @@ def is_of_another_user(name: str) -> bool:
 
 
 def exists(name: str) -> bool:
-    """Whether a namespace has that name."""
+    """Whether a namespace of that name exists."""
     return _is_namespace(_path(name))
 
 
 def inode(name: str) -> int:
-    """The number by which the kernel knows the namespace, as in ``/proc/<pid>/ns/net``.  FileNotFoundError if none."""
+    """The inode of the namespace, as in ``/proc/<pid>/ns/net``.  FileNotFoundError if there is none."""
     path = _path(name)
     status = os.stat(path)
     if status.st_dev != os.stat(_OWN).st_dev:
@@ -117,7 +117,7 @@ def inode(name: str) -> int:
 
 @contextlib.contextmanager
 def _and_back() -> Iterator[None]:
-    """When the block ends, the thread is in the namespace again that it was in."""
+    """Return the thread to its namespace at the end of the block."""
     home = os.open(_OWN, os.O_RDONLY)
     try:
         yield
@@ -155,7 +155,7 @@ def run_in_new(function: Callable[..., T], *arguments: Any) -> T:
 
 
 def make(prepare: Callable[[], None]) -> int:
-    """Make a namespace without a name, which lasts while the descriptor is open that is returned; see `name_it`.
+    """Create a namespace without a name; it lasts while the returned descriptor is open.  See `name_it`.
 
     ``prepare`` is called inside it.  So a run that is killed leaves none with a name that is half prepared.
     """
@@ -168,12 +168,12 @@ def make(prepare: Callable[[], None]) -> int:
 
 
 def name_it(name: str, descriptor: int) -> None:
-    """Give a namespace that is open a name.  FileExistsError if that is taken."""
+    """Name an open namespace.  FileExistsError if the name is in use."""
     attach(name, f"/proc/self/fd/{descriptor}")
 
 
 def create(name: str, prepare: Callable[[], None] = lambda: None) -> None:
-    """Make a namespace with a name, which it gets when it is prepared.  FileExistsError if that is taken."""
+    """Create a namespace; it is named once prepared.  FileExistsError if the name is in use."""
     _refuse_taken(_path(name))
     descriptor = make(prepare)
     try:
@@ -183,7 +183,7 @@ def create(name: str, prepare: Callable[[], None] = lambda: None) -> None:
 
 
 def number(path: str) -> Optional[int]:
-    """The number of the network namespace at any path, as `inode`; None if there is something else, or nothing."""
+    """The inode of the network namespace at a path; None if there is none."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
@@ -200,12 +200,12 @@ def number(path: str) -> Optional[int]:
 
 
 def own_number() -> int:
-    """The number of the one the calling thread is in."""
+    """The inode of the calling thread's namespace."""
     return os.stat(_OWN).st_ino
 
 
 def attach(name: str, source: str) -> None:
-    """Give the namespace at a path a name besides.  FileExistsError if the name is taken."""
+    """Give the namespace at a path another name.  FileExistsError if the name is in use."""
     path = _path(name)
     with _locked_directory():
         _refuse_taken(path)
@@ -223,7 +223,7 @@ def _mount_on(path: str, source: str) -> None:
 
 
 def delete(name: str) -> None:
-    """Take the name away, and the namespace with it unless a process or socket is still inside."""
+    """Remove the name, and the namespace unless a process or socket still uses it."""
     path = _path(name)
     try:
         _call(_libc.umount2, path, os.fsencode(path), ctypes.c_int(_MNT_DETACH | _UMOUNT_NOFOLLOW))
@@ -261,7 +261,7 @@ def _locked_directory() -> Iterator[None]:
 
 
 def _lock(descriptor: int) -> None:
-    """Anybody may lock the directory: so wait, but not for ever.  TimeoutError says who holds it."""
+    """Lock the directory, which others may hold locked.  TimeoutError names the holder."""
     deadline = time.monotonic() + _PATIENCE_S
     while True:
         try:
@@ -276,7 +276,7 @@ def _lock(descriptor: int) -> None:
 
 
 def _holder(descriptor: int) -> str:
-    """Who holds a lock on what is open there, as /proc/locks has it (proc(5)): ``sshd (process 7)``."""
+    """The holder of a lock on an open file, from /proc/locks (proc(5)): ``sshd (process 7)``."""
     status = os.fstat(descriptor)
     place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     with contextlib.suppress(OSError), open("/proc/locks", encoding="ascii", errors="replace") as lines:

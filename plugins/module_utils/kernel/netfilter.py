@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""nftables by netlink, in the network namespace of the calling thread: which tables and base chains there are, whole
-tables copied from a namespace of ours to another, and tables removed.
+"""nftables by netlink, in the calling thread's network namespace: lists tables and base chains, copies whole tables
+from one of our namespaces to another, and removes tables.
 
-What others made is read here and never by libnftables, which crashes on sets that a newer one has written (1.0.6 on
-those of 1.1.2).  Numbers and layouts are those of nf_tables.h and nfnetlink.h in the kernel's uapi headers.
+Tables of others are read here and not by libnftables, which crashes on sets written by a newer version (1.0.6 on those
+of 1.1.2).  Numbers and layouts are those of nf_tables.h and nfnetlink.h in the kernel's uapi headers.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _HOOKS = ("prerouting", "input", "forward", "output", "postrouting")
 _ARP_HOOKS = ("input", "output", "forward")
 
 _NAME = 1
-"""Of every message: the name of the table it is about."""
+"""The attribute of every message that names its table."""
 _TABLE_FLAGS, _TABLE_USERDATA, _TABLE_OWNER = 2, 6, 7
 _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_TYPE = 3, 4, 5, 7
 _SET_NAME, _SET_FLAGS, _SET_ID = 2, 3, 10
@@ -45,22 +45,22 @@ _COPIED: dict[int, tuple[int, ...]] = {
     _NEWSET: (2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 15, 17, 18),  # all but its number, handle and counts
     _NEWRULE: (2, 4, 7),  # chain, expressions, userdata
 }
-"""By message the attributes that say what it is to be, and not how it was stored."""
+"""By message type, the attributes that define an object, as opposed to its state."""
 _CHUNK_BYTES = 16384
 
 
 class Table(NamedTuple):
-    """A table as the kernel tells of it without its content."""
+    """A table without its content."""
 
     family: str
     name: str
     comment: str
     owned: bool
-    """Whether a process holds it for itself (``flags owner``): then nobody else can change or remove it."""
+    """Whether a process owns it (``flags owner``): nobody else can then change or remove it."""
 
 
 class BaseChain(NamedTuple):
-    """A chain that packets come by."""
+    """A base chain: one with a hook."""
 
     family: str
     table: str
@@ -72,7 +72,7 @@ class BaseChain(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """A whole table, to be made elsewhere: ``parts`` are types of messages, their flags and attributes."""
+    """A complete table, to be created elsewhere; ``parts`` are message types with flags and attributes."""
 
     family: str
     flags: bytes
@@ -104,7 +104,7 @@ def _message(kind: int, flags: int, family: str, table: str, more: bytes, text: 
 
 
 def new_table(family: str, name: str, comment: str = "", flags: bytes = b"") -> Message:
-    """Make a table, which may be there already; a comment has at most 127 octets."""
+    """Create a table, or none if it exists; a comment has at most 127 octets."""
     more = pack_attribute(_TABLE_FLAGS, flags) if flags else b""
     if comment:
         more += pack_attribute(_TABLE_USERDATA, bytes([_COMMENT, len(_text(comment))]) + _text(comment))
@@ -112,12 +112,12 @@ def new_table(family: str, name: str, comment: str = "", flags: bytes = b"") -> 
 
 
 def del_table(family: str, name: str) -> Message:
-    """Remove a table with all that is in it; ENOENT if there is none, EPERM if a process holds it for itself."""
+    """Remove a table with its content; ENOENT if there is none, EPERM if a process owns it."""
     return _message(_DELTABLE, 0, family, name, b"", f"removal of table {family} {name}")
 
 
 def as_messages(copy: Copy, name: str, comment: str, replace: bool) -> list[Message]:
-    """What makes the table under that name; with ``replace`` in the place of one that may be there."""
+    """Messages that create the table under a name; with ``replace``, instead of an existing one."""
     family = copy.family
     gone = [new_table(family, name), del_table(family, name)] if replace else []
     made = [
@@ -128,7 +128,7 @@ def as_messages(copy: Copy, name: str, comment: str, replace: bool) -> list[Mess
 
 
 class Netfilter(Netlink):
-    """A socket to nftables of the namespace that the calling thread is in when it is made."""
+    """A socket to nftables in the calling thread's namespace."""
 
     _protocol = 12  # NETLINK_NETFILTER
 
@@ -152,7 +152,7 @@ class Netfilter(Netlink):
         return [text_of(item[_CHAIN_NAME]) for _family, item in found if text_of(item[_NAME]) == table]
 
     def copies(self) -> dict[str, Copy]:
-        """Every table by its name, of which no two may be the same."""
+        """Every table by name; the names must be unique."""
         tables = self._raw(_GETTABLE, 0, "list of tables")
         parts: dict[bytes, list[tuple[int, int, bytes]]] = {item[_NAME]: [] for _family, item in tables}
         for _family, item in self._raw(_GETCHAIN, 0, "list of chains"):
@@ -185,7 +185,7 @@ class Netfilter(Netlink):
         return self._dump(_SUBSYSTEM | kind, _body(family), text, _decode_attributes)
 
     def transact(self, messages: Sequence[Message]) -> None:
-        """Send all as one transaction: all are done or, NetlinkError being the first that failed, none."""
+        """Send all as one transaction: all are applied or none; NetlinkError is the first failure."""
         begin, end = (
             pack_message(kind, 0, _HEADER.pack(0, 0, socket.htons(10)), "a transaction of nftables")
             for kind in (_BATCH_BEGIN, _BATCH_END)
@@ -289,7 +289,7 @@ def generation() -> Optional[tuple[int, int]]:
 
 
 def tables() -> dict[tuple[str, str], Table]:
-    """All tables by family and name; none where the kernel has no nftables."""
+    """All tables by family and name; none if the kernel lacks nftables."""
     try:
         with Netfilter() as netfilter:
             return {(table.family, table.name): table for table in netfilter.tables()}
@@ -302,6 +302,6 @@ def tables() -> dict[tuple[str, str], Table]:
 
 
 def put(messages: Sequence[Message]) -> None:
-    """`Netfilter.transact`."""
+    """`Netfilter.transact` with a socket of its own."""
     with Netfilter() as netfilter:
         netfilter.transact(messages)

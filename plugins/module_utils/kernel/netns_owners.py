@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Namespaces that somebody else owns, found by what their owners call them.  Reads only.
+"""Finds namespaces of others (containers, machines, processes) by their owners' names for them.  Reads only.
 
-Docker is asked over its socket, in a request that the standard library can make: its SDK would be one more thing to
-install on every host.  The others have programs that answer.
+Docker is asked over its socket with the standard library, as its SDK would have to be installed on every host.  Other
+owners are asked by their programs.
 """
 
 from __future__ import annotations
@@ -29,33 +29,33 @@ _DOCKER_HOST = "unix:///var/run/docker.sock"
 _UNIX = "unix://"
 _PATIENCE_S = 10
 _LONGEST = 4 << 20
-"""Octets of an answer."""
+"""The largest answer, in octets."""
 _OF_THE_HOST = ("/etc/", "/usr/", "/run/systemd/", "/run/NetworkManager/")
 _TIMED_OUT = 124
-"""What timeout(1) ends with."""
+"""The exit status of timeout(1)."""
 
 
 class OwnerError(Exception):
-    """There is no such namespace to be had; the message says why, and what to do."""
+    """The namespace is unavailable; the message says why and what to do."""
 
 
 class Silent(OwnerError):
-    """Who should know the namespace does not answer: not about another one either."""
+    """The owner does not answer; it is not asked about other namespaces either."""
 
 
 @dataclass(frozen=True)
 class Owned:
-    """A namespace as its owner has it now."""
+    """A namespace as its owner describes it now."""
 
     path: str
     number: int
-    """By which the kernel knows it."""
+    """Its inode."""
     files: Mapping[str, str] = field(default_factory=dict)
-    """``resolv.conf`` and ``hosts`` of the owner's processes: where they are on the host."""
+    """Paths on the host of the ``resolv.conf`` and ``hosts`` that its processes see."""
 
 
 def words(owner: str, reference: str) -> str:
-    """Who that is, for people."""
+    """The owner's name in messages."""
     noun = {
         "docker": "the container {} of Docker",
         "podman": "the container {} of podman",
@@ -67,7 +67,7 @@ def words(owner: str, reference: str) -> str:
 
 
 def find(owner: str, reference: str, run_command: RunCommand) -> Owned:
-    """The owner's namespace.  Raises OwnerError, or FormError if the reference is none of such an owner's."""
+    """The owner's namespace.  Raises OwnerError, or FormError for a reference of the wrong form."""
     reference = OWNERS[owner](reference)
     path, files = _FINDERS[owner](reference, run_command)
     number = namespaces.number(path)
@@ -95,7 +95,7 @@ def _of_process(pid: int) -> str:
 
 
 class _SocketConnection(http.client.HTTPConnection):
-    """HTTP over a socket of the file system."""
+    """HTTP over a UNIX socket."""
 
     def __init__(self, path: str) -> None:
         super().__init__("localhost", timeout=_PATIENCE_S)
@@ -131,7 +131,7 @@ def _no_engine(where: str, reason: str) -> str:
 
 
 def _ask_docker(path: str) -> tuple[int, Any]:
-    """Status and answer.  A child asks, as an answer may come octet by octet and have no end."""
+    """Status and answer.  A child process asks, as an answer may be slow or endless."""
     where = os.environ.get("DOCKER_HOST") or _DOCKER_HOST
     if not where.startswith(_UNIX):
         raise OwnerError(f"DOCKER_HOST is {where}: only a Docker Engine of this host, at unix://…, has namespaces here")
@@ -177,7 +177,7 @@ def _podman(reference: str, run_command: RunCommand) -> _Place:
 
 
 def _container(who: str, said: Mapping[str, Any]) -> _Place:
-    """Docker's engine and podman describe a container alike.  Raises OwnerError for anything else too."""
+    """Read a container's description, which is alike for Docker and podman.  Raises OwnerError."""
     try:
         return _described(who, said)
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
@@ -201,13 +201,13 @@ def _described(who: str, said: Mapping[str, Any]) -> _Place:
 
 
 def _without_links(path: Any) -> str:
-    """The same without the one link that every system has."""
+    """The path with /var/run resolved to /run."""
     text = str(path)
     return text[len("/var") :] if text.startswith("/var/run/") else text
 
 
 def _is_its_own(path: str) -> bool:
-    """Whether a file is there and is the container's, and not one of the host's that is mounted in it.
+    """Whether a file exists and is the container's own, not one of the host's that is mounted in it.
 
     `open_guarded` finds it by the same path later, and follows no link either.
     """

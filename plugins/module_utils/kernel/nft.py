@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""nftables transactions, through libnftables in the process or, where a host lacks it, through the program ``nft``.
+"""nftables transactions by libnftables in the process or, on a host without it, by the program ``nft``.
 
 Both act on the network namespace of the calling thread.  A transaction is nft's own language; the kernel applies all
 of it or nothing.
@@ -23,24 +23,24 @@ RunCommand = Callable[..., tuple[int, str, str]]
 _STATELESS, _NUMERIC_PROTOCOL, _NUMERIC_PRIORITY = 1 << 2, 1 << 7, 1 << 8
 
 _TOGETHER = 100
-"""How many contexts are open at most: each is a socket."""
+"""The most contexts that are open at once; each has a socket."""
 
 
 class NftError(Exception):
-    """nft refused a command; the message is its own first complaint."""
+    """nft refused a command; the message is its first error."""
 
 
 class Nft(Protocol):
-    """One way to speak to nftables."""
+    """An interface to nftables."""
 
     def run(self, commands: str) -> str:
-        """Run one transaction in the thread's namespace and return what it prints; NftError if it is refused."""
+        """Run a transaction in the thread's namespace and return its output; NftError if it is refused."""
 
     def together(self) -> AbstractContextManager[Callable[[str], str]]:
-        """Gives `run`, for transactions in many namespaces: what the kernel frees after each is waited for once."""
+        """Gives `run` for transactions in many namespaces; waits only once for what the kernel frees after each."""
 
     def close(self) -> None:
-        """Let go of what is kept between transactions."""
+        """Release what is kept between transactions."""
 
 
 def _first_complaint(text: str, commands: str) -> str:
@@ -59,7 +59,7 @@ class Library:
     """
 
     def __init__(self) -> None:
-        """Raise OSError if the library is not there."""
+        """Raise OSError if the library is missing."""
         library: Any = ctypes.CDLL("libnftables.so.1")
         library.nft_ctx_new.restype = ctypes.c_void_p
         library.nft_ctx_new.argtypes = [ctypes.c_uint32]
@@ -124,7 +124,7 @@ class Library:
 
 
 class Program:
-    """The program ``nft``, fed on its standard input."""
+    """The program ``nft``, which reads commands from standard input."""
 
     def __init__(self, run_command: RunCommand) -> None:
         """Raise FileNotFoundError if there is no such program."""
@@ -145,11 +145,11 @@ class Program:
         yield self.run
 
     def close(self) -> None:
-        """Nothing is kept."""
+        """Nothing to release."""
 
 
 def find(run_command: RunCommand) -> Optional[Nft]:
-    """The best way this host has to speak to nftables, or None."""
+    """The best interface to nftables that this host has, or None."""
     try:
         return Library()
     except OSError:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Processes by the kernel's word: what it says of one that the process cannot say itself, and nothing else.
+"""Processes, identified only by what the kernel says and the process cannot choose.
 
-A command line, a name and a working directory are what a process says; anybody can say anything there.
+A process chooses its command line, name and working directory, so these prove nothing.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class Process:
-    """One process.  Namespaces are the numbers by which the kernel knows them."""
+    """A process.  Namespaces are their inodes."""
 
     pid: int
     started: int
-    """Clock ticks after the boot: with the pid, which process it is and will ever be."""
+    """Start time in clock ticks after the boot; with the pid, it identifies a process for good."""
     uid: int
     net: int
     mounts: int
     ids: int
-    """Of the namespace of process ids it is in."""
+    """Its pid namespace."""
     program: str
-    """The name of the file it runs."""
+    """The path of its executable."""
 
 
 def read(pid: int) -> Optional[Process]:
-    """What the kernel says of a process; None if it has ended."""
+    """Read a process; None if it has ended."""
     base = f"/proc/{pid}"
     try:
         started = _stat(pid)[1]
@@ -70,7 +70,7 @@ def _stat(pid: int) -> tuple[bytes, int]:
 
 
 def in_namespaces(numbers: Iterable[int], but: Iterable[int] = ()) -> Iterator[Process]:
-    """Processes that are in one of these network namespaces; ``but`` are process ids that need no look."""
+    """Processes in any of these network namespaces, without the process ids ``but``."""
     wanted, known = set(numbers), set(but)
     for name in os.listdir("/proc") if wanted else ():
         if not name.isdigit() or int(name) in known:
@@ -83,7 +83,7 @@ def in_namespaces(numbers: Iterable[int], but: Iterable[int] = ()) -> Iterator[P
 
 
 def is_stopped(process: Process) -> bool:
-    """Whether it does nothing until somebody lets it go on."""
+    """Whether it is stopped."""
     try:
         return _stat(process.pid)[0] in _STOPPED
     except OSError:
@@ -91,7 +91,7 @@ def is_stopped(process: Process) -> bool:
 
 
 def has_ended(process: Process) -> bool:
-    """Whether it has ended and let go of all that it had; a parent may still have to hear of it."""
+    """Whether it has ended and released its resources; its parent may not have waited for it yet."""
     try:
         state, started = _stat(process.pid)
     except OSError:
@@ -100,7 +100,7 @@ def has_ended(process: Process) -> bool:
 
 
 def send(process: Process, number: int) -> bool:
-    """Send a signal to a process, never to another one that has its id by now; whether it was there."""
+    """Send a signal to exactly this process, never to a later one with its id; returns whether it existed."""
     with _handle(process.pid) as handle:
         if read(process.pid) != process:
             return False
@@ -116,7 +116,7 @@ def send(process: Process, number: int) -> bool:
 
 @contextlib.contextmanager
 def _handle(pid: int) -> Iterator[Optional[int]]:
-    """A descriptor that stays with the process that has the id now; None if there is none, or the kernel is too old."""
+    """A pidfd of the process with that id; None if there is none or the kernel is too old."""
     try:
         handle = os.pidfd_open(pid)
     except (OSError, AttributeError):
@@ -145,13 +145,13 @@ def end(processes: Iterable[Process], patience: float) -> list[Process]:
 
 
 def reap(pid: int) -> None:
-    """Hear of the end of a child of this process, if it is one and has ended."""
+    """Reap the process if it is a child and has ended."""
     with contextlib.suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
 
 
 def keep_descriptors_back() -> None:
-    """From now on no program that is started gets a descriptor that this one was given by whoever started it."""
+    """Make inherited descriptors close on exec, so that programs started later do not get them."""
     for name in os.listdir("/proc/self/fd"):
         with contextlib.suppress(OSError):
             if int(name) > 2:
@@ -160,13 +160,13 @@ def keep_descriptors_back() -> None:
 
 @dataclass(frozen=True)
 class Started:
-    """A program that was started: its process id, and where it says what went wrong."""
+    """A started program: its process id and its standard error."""
 
     pid: int
     errors: int
 
     def said(self, deadline: float) -> str:
-        """What it said until it closed its standard error, or ended; TimeoutError if that takes too long."""
+        """Its standard error until that is closed; TimeoutError if this takes too long."""
         text, poll = b"", select.poll()
         poll.register(self.errors, select.POLLIN)
         while True:
@@ -182,7 +182,7 @@ class Started:
 
 
 def start_apart(arguments: Sequence[str]) -> Started:
-    """Start a program in the calling thread's namespaces, but as the first process of process ids of its own.
+    """Start a program in the calling thread's namespaces, but as pid 1 of a new pid namespace.
 
     So it sees and signals nobody but its children.  It has a session and nothing else of ours; its parent is the
     system's first process once this one has ended.  It must close its standard error when it is ready.
@@ -217,7 +217,7 @@ def start_apart(arguments: Sequence[str]) -> Started:
 
 @contextlib.contextmanager
 def _new_ids() -> Iterator[None]:
-    """What is started meanwhile has process ids of its own.  os.unshare came with Python 3.12."""
+    """Start children in a new pid namespace.  os.unshare exists since Python 3.12."""
     home = os.open(_OWN_IDS, os.O_RDONLY | os.O_CLOEXEC)
     try:
         _call(_libc.unshare(ctypes.c_int(_CLONE_NEWPID)), "unsharing process ids")
@@ -236,7 +236,7 @@ def _call(result: int, what: str) -> None:
 
 
 def sockets(pid: int) -> dict[int, int]:
-    """The sockets a process has open: the number by which the kernel knows each, and its descriptor."""
+    """The inode and descriptor of each socket a process has open."""
     result = {}
     with contextlib.suppress(OSError):
         for name in os.listdir(f"/proc/{pid}/fd"):
@@ -248,7 +248,7 @@ def sockets(pid: int) -> dict[int, int]:
 
 
 def keep_for_itself(process: Process, descriptors: Iterable[int]) -> None:
-    """Let nobody else bind what a process's UDP sockets are bound to, as SO_REUSEADDR allows; older kernels cannot."""
+    """Clear SO_REUSEADDR on a process's UDP sockets, so that nobody else can bind their port; older kernels cannot."""
     number = ctypes.c_long(_SYS_PIDFD_GETFD)
     with _handle(process.pid) as handle, contextlib.suppress(OSError):
         if handle is None:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""A lean codec for XFRM, the kernel's IPsec: ESP states in transport mode, and the policies that lead to them.
+"""A lean codec for XFRM, the kernel's IPsec: ESP states in transport mode, and policies.
 
-pyroute2 has none of it, and the program ``ip`` would have to be read by eye.  Numbers and layouts are those of the
-kernel's linux/xfrm.h; the tests compare what is written and read with ``ip xfrm``.  Selectors and templates stay in the
-kernel's form, in which they are compared.
+pyroute2 lacks it, and the output of ``ip xfrm`` is not meant for programs.  Numbers and layouts are those of the
+kernel's linux/xfrm.h; the tests compare what is written and read with ``ip xfrm``.  Selectors and templates are kept
+and compared in the kernel's binary form.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _text(data: bytes, family: int) -> str:
 
 
 def selector(source: str, destination: str, source_port: int, port: int) -> bytes:
-    """UDP from one address and port to another; ``0.0.0.0`` and ``::`` are any address, 0 is any port."""
+    """A selector of UDP packets; ``0.0.0.0`` and ``::`` match any address, port 0 any port."""
     addresses = _packed(destination), _packed(source)
     lengths = [8 * len(data) if any(data) else 0 for data in addresses]
     numbers = [number.to_bytes(2, "big") for number in (port, source_port)]
@@ -81,7 +81,7 @@ def ends(data: bytes) -> tuple[str, str, int]:
 
 
 def template(source: str, destination: str, spi: int, reqid: int) -> bytes:
-    """That a packet goes through a state: the one with this SPI."""
+    """A template that names the state with this SPI."""
     number = spi.to_bytes(4, "big")
     family = _family(source)
     where = _packed(destination), number, ESP, family, _packed(source)
@@ -90,7 +90,7 @@ def template(source: str, destination: str, spi: int, reqid: int) -> bytes:
 
 @dataclass(frozen=True)
 class State:
-    """One direction of ESP between two hosts, a security association.  ``key`` ends with RFC 4106's four octets."""
+    """A security association: one direction of ESP between two hosts.  ``key`` ends with RFC 4106's salt."""
 
     source: str
     destination: str
@@ -106,15 +106,15 @@ class State:
     flags: int = 0
     mark: bytes = _NO_MARK
     limit: int = field(default=0, compare=False)
-    """Packets after which the kernel says so, and goes on; 0 is never."""
+    """Packets after which the kernel sends a notification; 0 is never."""
     packets: int = field(default=0, compare=False)
-    """Packets so far, as they count for the limit."""
+    """Packets counted so far."""
     sent: int = field(default=0, compare=False)
-    """Sequence numbers used: they have 32 bits and must not wrap, and the kernel lets none do so."""
+    """Sequence numbers used; they have 32 bits, and the kernel stops sending at the last."""
 
     @property
     def place(self) -> tuple[str, int, int, bytes]:
-        """By what the kernel tells states apart."""
+        """What identifies a state in the kernel."""
         return self.destination, self.spi, self.protocol, self.mark
 
     @property
@@ -124,7 +124,7 @@ class State:
 
 @dataclass(frozen=True)
 class Policy:
-    """What is to be done with packets that match the selector and leave, or are for this host."""
+    """What happens to packets that match the selector, outbound or inbound."""
 
     selector: bytes
     action: int
@@ -134,16 +134,16 @@ class Policy:
     mark: bytes = _NO_MARK
     interface: int = 0
     index: int = field(default=0, compare=False)
-    """The kernel's number for it."""
+    """The kernel's number of the direction."""
 
     @property
     def place(self) -> tuple[bytes, int, bytes, int]:
-        """By what the kernel tells policies apart."""
+        """What identifies a policy in the kernel."""
         return self.selector, self.direction, self.mark, self.interface
 
     @property
     def reqids(self) -> set[int]:
-        """Of its templates, by which they find their states."""
+        """The reqid of its templates."""
         return {_TEMPLATE.unpack(item)[5] for item in self.templates}
 
     @property
@@ -164,7 +164,7 @@ class Policy:
 
 
 def new_state(state: State, replace: bool = False) -> Message:
-    """Make a state that must not exist yet or, with ``replace``, set the limit of one that does."""
+    """Create a state that must not exist or, with ``replace``, set the limit of an existing one."""
     identity = _packed(state.destination), state.spi.to_bytes(4, "big"), state.protocol
     rest = 0, state.reqid, _family(state.source), state.mode, state.replay_window, state.flags
     limits = _LIMITS.pack(_UNLIMITED, _UNLIMITED, state.limit or _UNLIMITED, _UNLIMITED)
@@ -182,7 +182,7 @@ def delete_state(state: State) -> Message:
 
 
 def new_policy(policy: Policy, replace: bool = False) -> Message:
-    """Make a policy that must not exist yet or, with ``replace``, one in the place of another at one stroke."""
+    """Create a policy that must not exist or, with ``replace``, replace one atomically."""
     body = _POLICY.pack(policy.selector, _NO_LIMITS, policy.priority, 0, policy.direction, policy.action, 0, 0)
     body += pack_attribute(_TEMPLATES, b"".join(policy.templates))
     kind, flags = (_UPDATE_POLICY, 0) if replace else (_NEW_POLICY, _CREATE | _EXCLUSIVE)
@@ -190,7 +190,7 @@ def new_policy(policy: Policy, replace: bool = False) -> Message:
 
 
 def delete_policy(policy: Policy) -> Message:
-    """Remove a policy as it was read; ENOENT if there is none."""
+    """Remove a policy; ENOENT if there is none."""
     body = _POLICY_ID.pack(policy.selector, policy.index, policy.direction)
     return pack_message(_DELETE_POLICY, 0, body, f"removal of {policy.text}")
 
@@ -244,7 +244,7 @@ def _decode_policy(data: bytes, at: int, end: int) -> Optional[Policy]:
 
 
 def expiries() -> socket.socket:
-    """A socket that hears whenever a state of the calling thread's network namespace reaches a limit."""
+    """A socket that is notified when a state in the calling thread's network namespace reaches a limit."""
     events = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_XFRM)
     events.bind((0, _EXPIRY))
     return events
@@ -256,9 +256,9 @@ class XfrmSocket(Netlink):
     _protocol = _NETLINK_XFRM
 
     def states(self) -> list[State]:
-        """All states, other people's too."""
+        """All states, also those of others."""
         return self._dump(_GET_STATE, b"", "list of ESP states", _decode_state)
 
     def policies(self) -> list[Policy]:
-        """All policies, other people's too."""
+        """All policies, also those of others."""
         return self._dump(_GET_POLICY, b"", "list of IPsec policies", _decode_policy)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Large tables: equal parts of consecutive messages are decoded once for all of them."""
+"""Reads large tables: consecutive messages that differ only in their addresses are decoded together."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .format import AF_INET, AF_INET6, RTATTR, Entry
 
 
 class Alike(NamedTuple):
-    """Neighbours or forwarding entries that came one after the other and differ in their addresses alone."""
+    """Consecutive neighbours or forwarding entries that differ only in their addresses."""
 
     first: Entry
-    """The first of them, as `neighbours` or `fdb` give it; empty if it is neither."""
+    """The first entry, as `Netlink.neighbours` or `Netlink.fdb` return it; empty if it is neither."""
     size: int
     macs: Sequence[bytes]
     addresses: Sequence[bytes]
-    """Of neighbours their own, of forwarding entries the remote ends; either is empty if they have none."""
+    """Neighbours' own addresses, or remote ends of forwarding entries; both lists are empty if there are none."""
 
 
 _DESTINATION, _LINK_ADDRESS, _AGES = 1, 2, (3, 4)
@@ -29,9 +29,9 @@ _FEWEST = 8
 
 
 def _columns(data: bytes, at: int, end: int) -> tuple[struct.Struct, list[int]]:
-    """How a message like this one is taken apart, and which attribute each field has: 0 for all that has to be alike.
+    """The layout of such a message, and the attribute in each field; 0 is a part that must be equal in all.
 
-    Ages (when an entry was used, how often it was probed) are left out.
+    Ages (when an entry was used, how often it was probed) are skipped.
     """
     form, numbers, alike = "=", [], 28
     at += 12
@@ -55,13 +55,13 @@ def _columns(data: bytes, at: int, end: int) -> tuple[struct.Struct, list[int]]:
 
 
 def address_texts(addresses: Sequence[bytes]) -> list[str]:
-    """The texts of an `Alike`'s addresses, which are of one family."""
+    """The addresses of an `Alike` as text; all are of one family."""
     family = AF_INET6 if addresses and len(addresses[0]) == 16 else AF_INET
     return [socket.inet_ntop(family, address) for address in addresses]
 
 
 class GroupingDecoder:
-    """Reads as many messages at a time as are alike; a look-ahead that grows keeps it from looking far in vain."""
+    """Decodes runs of similar messages; the look-ahead grows with success, so that mixed tables stay cheap."""
 
     def __init__(self, decode: Decode) -> None:
         self._decode = decode

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Answers: one message of the kernel becomes a plain dict."""
+"""Decodes the kernel's messages into plain dicts."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ from .format import (
 
 
 def attributes(data: bytes, at: int, end: int) -> dict[int, bytes]:
-    """The attributes of a message or of an attribute, by number, as they are."""
+    """The attributes of a message or of a nested attribute, by number, undecoded."""
     found = {}
     while at + 4 <= end:
         length, number = RTATTR.unpack_from(data, at)
@@ -94,7 +94,7 @@ def _signed(data: bytes) -> int:
 
 
 def _settings(data: bytes) -> Entry:
-    """What is used of the IPv6 settings of a link, by their places in ipv6.h's DEVCONF."""
+    """IPv6 settings of a link; their positions are those of DEVCONF in ipv6.h."""
     values = struct.unpack_from(f"={len(data) // 4}i", data)
     found: Entry = {name: values[place] for name, place in _DEVCONF.items() if place < len(values)}
     if "addr_gen_mode" in found:  # its own attribute is left out along with the statistics
@@ -103,7 +103,7 @@ def _settings(data: bytes) -> Entry:
 
 
 def _settings4(data: bytes) -> Entry:
-    """The same of its IPv4 settings, whose places in ip.h's enum count from 1."""
+    """IPv4 settings of a link; positions in ip.h's enum count from 1."""
     values = struct.unpack_from(f"={len(data) // 4}i", data)
     return {name: values[place - 1] for name, place in _DEVCONF4.items() if place <= len(values)}
 

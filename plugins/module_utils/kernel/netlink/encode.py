@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Requests: pure functions that return a `Message` to send.
+"""Encodes requests: pure functions that return a `Message`.
 
 A value of the wrong form (not an address, a number too large, an option the kind lacks) raises ValueError or
 OverflowError.
@@ -83,7 +83,7 @@ def new_link(
     peer: Optional[Mapping[str, Any]] = None,
     index: Optional[int] = None,
 ) -> Message:
-    """Make a link that must not exist yet; the kernel takes no alias here, only `set_link` sets one.
+    """Create a link that must not exist; the kernel accepts an alias only in `set_link`.
 
     ``data`` holds options of the kind (the names in `KIND_OPTIONS`).  ``peer`` describes a veth's other end: name,
     netns_fd, mac, mtu, group.  It cannot be created up: the kernel would start it before its pair exists.
@@ -139,12 +139,12 @@ def set_link(
 
 
 def del_link(index: int) -> Message:
-    """Remove one link; the kernel takes a grace period (16 to 40 ms) over each."""
+    """Remove one link, which costs a grace period of the kernel (16 to 40 ms)."""
     return pack_message(RTM_DELLINK, 0, IFINFOMSG.pack(0, 0, index, 0, 0), f"removal of link {index}")
 
 
 def del_group(group: int) -> Message:
-    """Remove all links of a device group in one grace period; ValueError for 0, which is every other link's."""
+    """Remove all links of a device group in one grace period; ValueError for 0, the default group."""
     if group == 0:
         raise ValueError("group 0 has every link that was given no other")
     body = IFINFOMSG.pack(0, 0, 0, 0, 0) + pack_options(LINK_OPTIONS, {"group": group}, "a link")
@@ -171,13 +171,13 @@ def _address(index: int, prefix: str, nodad: bool) -> bytes:
 
 
 def new_address(index: int, address: str, *, nodad: bool = True) -> Message:
-    """Put ``10.0.0.2/24`` on a link, without a broadcast address; IPv6 without duplicate detection unless asked for."""
+    """Add ``10.0.0.2/24`` to a link, without a broadcast address; by default no IPv6 duplicate detection."""
     body = _address(index, address, nodad)
     return pack_message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, body, f"new address {address} on link {index}")
 
 
 def del_address(index: int, address: str) -> Message:
-    """Take an address off a link; EADDRNOTAVAIL if it is not there."""
+    """Remove an address from a link; EADDRNOTAVAIL if it is absent."""
     body = _address(index, address, False)
     return pack_message(RTM_DELADDR, 0, body, f"removal of address {address} from link {index}")
 
@@ -219,7 +219,7 @@ def new_route(
 
 
 def del_route(destination: str, *, protocol: int = 0, **which: Any) -> Message:
-    """Remove the route that has what is given, by the keywords of `new_route`; ESRCH if there is none."""
+    """Remove the route that matches the keywords of `new_route`; ESRCH if there is none."""
     return new_route(destination, protocol=protocol, remove=True, **which)
 
 
@@ -238,7 +238,7 @@ def _rule(family: int, priority: int, protocol: int, iif: str, destination: str,
 def new_rule(
     family: int, *, priority: int, protocol: int, iif: str = "", destination: str = "", table: int = 0
 ) -> Message:
-    """Add a rule of policy routing that must not exist yet; ``table`` 0 drops what it is about (blackhole)."""
+    """Add a policy routing rule that must not exist; ``table`` 0 drops matching packets (blackhole)."""
     body, text = _rule(family, priority, protocol, iif, destination, table)
     return pack_message(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, body, f"new {text}")
 

@@ -46,7 +46,7 @@ _PADDING = (b"", b"\0", b"\0\0", b"\0\0\0")
 
 
 class NetlinkError(OSError):
-    """The kernel refused a request: ``errno``, ``message`` (its own words where it has some), ``request``."""
+    """The kernel refused a request: ``errno``, ``message`` (the kernel's text if it sent one), ``request``."""
 
     def __init__(self, errno: int, message: str = "", request: str = "") -> None:
         self.message = message or os.strerror(errno)
@@ -59,7 +59,7 @@ class NetlinkError(OSError):
 
 
 class Message(NamedTuple):
-    """One request: header and body with sequence number 0, and what it asks, for errors."""
+    """A request: header and body with sequence number 0, and a description for errors."""
 
     payload: bytes
     text: str
@@ -71,7 +71,7 @@ class Codec(NamedTuple):
 
 
 class Option(NamedTuple):
-    """An attribute: its number, how its value is written, and its number for an IPv6 value where that differs."""
+    """An attribute: its number, its codec, and its number for IPv6 values if that differs."""
 
     number: int
     codec: Codec
@@ -113,7 +113,7 @@ def pack_mac(text: str) -> bytes:
 
 
 def text_of(data: bytes) -> str:
-    """Names and aliases are octets that anybody may have chosen: what is no UTF-8 of them stands as ``\\xff``."""
+    """A name or alias, which others may have chosen; octets that are not UTF-8 become ``\\xff``."""
     return data.rstrip(b"\0").decode(errors="backslashreplace")
 
 
@@ -188,12 +188,12 @@ PORT_OPTIONS = {
 
 
 def pack_attribute(number: int, value: bytes) -> bytes:
-    """An attribute as the kernel reads it, filled up to a whole number of words."""
+    """An attribute with header and padding."""
     return RTATTR.pack(len(value) + 4, number) + value + _PADDING[-len(value) & 3]
 
 
 def pack_options(table: Mapping[str, Option], values: Mapping[str, Any], what: str) -> bytes:
-    """The attributes for those values that are not None, in their order."""
+    """The attributes of all values that are not None, in order."""
     packed = b""
     for name, value in values.items():
         if name not in table:
@@ -206,5 +206,5 @@ def pack_options(table: Mapping[str, Option], values: Mapping[str, Any], what: s
 
 
 def pack_message(kind: int, flags: int, body: bytes, text: str) -> Message:
-    """A request; ``text`` is what it asks, for errors."""
+    """A request; ``text`` describes it in errors."""
     return Message(NLMSGHDR.pack(16 + len(body), kind, flags | NLM_F_REQUEST, 0, 0) + body, text)

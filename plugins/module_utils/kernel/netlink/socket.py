@@ -72,7 +72,7 @@ def _chunks(messages: Sequence[Message]) -> Iterator[Sequence[Message]]:
 
 
 class Netlink:
-    """A socket in the network namespace the calling thread is in when it is made; it stays there."""
+    """A socket in the network namespace that the calling thread is in; it stays there."""
 
     _protocol = int(socket.NETLINK_ROUTE)
 
@@ -90,7 +90,7 @@ class Netlink:
         self._view = memoryview(self._buffer)
         self._sequence = 0
         self.most: Optional[int] = None
-        """How many entries a table may have; one with more is not read to its end."""
+        """The most entries that a table may have; a larger one is an error."""
 
     def close(self) -> None:
         self._socket.close()
@@ -126,7 +126,7 @@ class Netlink:
         return self._dump(RTM_GETLINK, IFINFOMSG.pack(0, 0, 0, 0, 0) + _SKIP_STATISTICS, "list of links", decode_link)
 
     def namespace_id(self, descriptor: int) -> Optional[int]:
-        """What ``link_netnsid`` is here for the network namespace of an open file; None if it has no number yet."""
+        """The ``link_netnsid`` of the network namespace of an open file; None if it has no number yet."""
         body = RTGENMSG + pack_attribute(3, U32.encode(descriptor))
         (found,) = self._ask(RTM_GETNSID, NLM_F_ACK, body, "look-up of a namespace's number", decode_namespace_id) or [
             -1
@@ -134,7 +134,7 @@ class Netlink:
         return found if found >= 0 else None
 
     def addresses(self) -> list[Entry]:
-        """All IP addresses: index, address (``10.0.0.2/24``), family, scope, permanent, flags."""
+        """All addresses: index, address (``10.0.0.2/24``), family, scope, permanent, flags."""
         return self._dump(RTM_GETADDR, IFADDRMSG.pack(0, 0, 0, 0, 0), "list of addresses", decode_address)
 
     def routes(self) -> list[Entry]:
@@ -162,13 +162,13 @@ class Netlink:
         return [entry for entry in entries if entry["index"] == index] if index else entries
 
     def neighbours_alike(self) -> list[Alike]:
-        """`neighbours`, read without looking at each."""
+        """`neighbours` in groups, which is faster for large tables."""
         return self._dump(
             RTM_GETNEIGH, NDMSG.pack(0, 0, 0, 0, 0), "list of neighbours", GroupingDecoder(decode_neighbour)
         )
 
     def fdb_alike(self, index: int = 0) -> list[Alike]:
-        """`fdb`, read without looking at each."""
+        """`fdb` in groups, which is faster for large tables."""
         body = NDMSG.pack(AF_BRIDGE, index, 0, 0, 0)
         entries = self._dump(RTM_GETNEIGH, body, "list of forwarding entries", GroupingDecoder(decode_fdb))
         return [entry for entry in entries if not index or entry.first.get("index") == index]
@@ -181,7 +181,7 @@ class Netlink:
         return bytes(self._view[:size])
 
     def _exchange(self, chunk: Sequence[Message]) -> list[Optional[NetlinkError]]:
-        """The kernel answers what fails, and of what succeeds only the last, which is asked to be acknowledged."""
+        """Send a chunk; the kernel answers failures, and the last message, which requests an acknowledgement."""
         first = self._sequence + 1
         request = bytearray(b"".join([message.payload for message in chunk]))
         at = 0
@@ -201,7 +201,7 @@ class Netlink:
         return errors
 
     def _answers(self, first: int, texts: Sequence[str]) -> Iterator[tuple[int, Optional[NetlinkError]]]:
-        """What a datagram says of requests, numbered from ``first``: sequence number and error, None for success."""
+        """The answers in a datagram: sequence number, from ``first`` on, and error or None."""
         data, at = self._receive(), 0
         while (header := _header(data, at)) is not None:
             end, kind, flags, sequence = header
@@ -217,7 +217,7 @@ class Netlink:
         raise NetlinkError(errnos.EAGAIN, f"the table changed during each of {_ATTEMPTS} reads", text)
 
     def _ask(self, kind: int, flags: int, body: bytes, text: str, decode: Decode) -> Optional[list[Any]]:
-        """The entries of the answer, or None if the kernel says that it could not give them of one piece."""
+        """The entries of the answer, or None if the kernel says the dump was interrupted."""
         self._sequence += 1
         self._socket.send(NLMSGHDR.pack(16 + len(body), kind, flags | NLM_F_REQUEST, self._sequence, 0) + body)
         entries: list[Any] = []
@@ -245,7 +245,7 @@ class Netlink:
 
 
 def _header(data: bytes, at: int) -> Optional[tuple[int, int, int, int]]:
-    """Of the message that begins there: where it ends, its type, flags and sequence number; None if there is none."""
+    """End, type, flags and sequence number of the message that begins there; None if there is none."""
     if at + 16 > len(data):
         return None
     length, kind, flags, sequence, _port = NLMSGHDR.unpack_from(data, at)
@@ -253,7 +253,7 @@ def _header(data: bytes, at: int) -> Optional[tuple[int, int, int, int]]:
 
 
 def _error(data: bytes, flags: int, at: int, end: int, text: str) -> Optional[NetlinkError]:
-    """What an acknowledgement or the end of a dump says; None for success."""
+    """The error in an acknowledgement or at the end of a dump; None for success."""
     (code,) = struct.unpack_from("=i", data, at)
     if code >= 0:
         return None
