@@ -19,7 +19,7 @@ class Address(Resource):
     link: str
     address: str
     connected: bool = True
-    """Whether the kernel has the on-link route that comes with the address; a link that is down has none to show."""
+    """Whether the on-link route of the address exists; not compared on a link that is down."""
 
     @property
     def key(self) -> Key:
@@ -67,7 +67,7 @@ class Route(Resource):
 
 @dataclass(frozen=True)
 class Rule(Resource):
-    """A rule of policy routing (ip-rule(8)): which table a packet's route comes from, or that it has none.
+    """A policy routing rule (ip-rule(8)): which table a packet's route comes from, or that it is dropped.
 
     Ours carry `ROUTE_PROTOCOL` and one of the project's two priorities; see `rule_priority`.
     """
@@ -77,7 +77,7 @@ class Rule(Resource):
     family: int
     priority: int
     incoming: str = ""
-    """The link it comes in by; ``lo`` is what the host itself sends.  "" is any."""
+    """The incoming link; ``lo`` is the host's own traffic, "" any."""
     destination: str = ""
     """A prefix; "" is any."""
     table: int = 0
@@ -100,7 +100,7 @@ class Rule(Resource):
 
 @dataclass(frozen=True)
 class Fdb(Resource):
-    """The forwarding table of a VXLAN link that is a bridge's port: behind which VTEP each remote endpoint is.
+    """The forwarding table of a VXLAN link that is a bridge port: the VTEP of each remote endpoint.
 
     Every entry is two of the kernel's: one of the link itself (``self permanent dst VTEP``), one of the bridge
     (``master static sticky``).  All permanent entries of a link of ours are ours.
@@ -112,11 +112,11 @@ class Fdb(Resource):
     entries: dict[str, str] = field(default_factory=dict)
     """MAC address to VTEP."""
     flood: tuple[str, ...] = ()
-    """VTEPs that get a copy of what has no entry, broadcasts among it; sorted."""
+    """VTEPs that get a copy of broadcasts and of frames without an entry; sorted."""
     table: str = ""
-    """Digest of the shared table (see `Plan.shared`) that has the entries, where they are not written out."""
+    """Digest of the peer table (see `Plan.shared`) with the entries, if they are not given here."""
     flooded: bool = False
-    """Whether `flood` is all VTEPs of that table."""
+    """Whether `flood` has all VTEPs of that table."""
 
     @property
     def key(self) -> Key:
@@ -129,7 +129,7 @@ class Fdb(Resource):
 
 @dataclass(frozen=True)
 class Neighbours(Resource):
-    """The permanent entries of a link's ARP and ND tables; all of them on a link of ours are ours."""
+    """The permanent entries of a link's ARP and ND tables; on our links all are ours."""
 
     kind: ClassVar[str] = "neighbour"
     namespace: str

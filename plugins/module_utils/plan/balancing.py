@@ -16,19 +16,19 @@ class RealServer:
 
     address: str
     weight: int = 1
-    """Its share of new connections; 0 is none, and those that are open go on."""
+    """Its share of new connections; with 0 it gets none, and open ones continue."""
     port: int = 0
-    """0 is the port that was called."""
+    """0 keeps the destination port."""
     method: str = "masquerade"
-    """How packets get there: ``masquerade``, ``direct`` or ``tunnel`` (IPIP)."""
+    """The forwarding method: ``masquerade``, ``direct`` or ``tunnel`` (IPIP)."""
     upper: int = 0
     lower: int = 0
-    """It gets no new connections from the upper number of them on, until there are fewer than the lower; 0 is none."""
+    """Gets no new connections from the upper threshold on until they are below the lower one; 0 is no threshold."""
 
 
 @dataclass(frozen=True)
 class Ipvs(Resource):
-    """A virtual server of IPVS, known by a packet mark or by protocol, address and port.
+    """A virtual server of IPVS, identified by a packet mark or by protocol, address and port.
 
     They carry no mark of ours: in our namespaces all are ours, anywhere else those that are named.
     """
@@ -36,7 +36,7 @@ class Ipvs(Resource):
     kind: ClassVar[str] = "ipvs"
     namespace: str
     family: int = 4
-    """4 or 6: of a mark there is one for each."""
+    """4 or 6; a mark can have one virtual server of each."""
     mark: int = 0
     protocol: str = ""
     """``tcp``, ``udp`` or ``sctp``."""
@@ -46,9 +46,9 @@ class Ipvs(Resource):
     flags: tuple[str, ...] = ()
     """``fallback`` and ``port`` of the schedulers sh and mh, ``one_packet``; sorted."""
     persistence: int = 0
-    """Seconds for which a caller stays with its real server; 0 is not at all."""
+    """Seconds for which a client stays with its real server; 0 turns this off."""
     prefix: int = 0
-    """How much of their addresses callers have in common that stay together; 0 is all of it."""
+    """Prefix length by which clients are grouped for that; 0 is the whole address."""
     servers: tuple[RealServer, ...] = ()
     """Sorted by address and port."""
 
@@ -58,7 +58,7 @@ class Ipvs(Resource):
 
     @property
     def name(self) -> str:
-        """By what it is known: ``mark 0x0a000009 ipv4``, ``tcp 10.0.0.9:80``."""
+        """Its identity: ``mark 0x0a000009 ipv4``, ``tcp 10.0.0.9:80``."""
         if self.mark:
             return f"mark {self.mark:#010x} ipv{self.family}"
         address = f"[{self.address}]" if self.family == 6 else self.address
@@ -71,7 +71,7 @@ class Ipvs(Resource):
 
 @dataclass(frozen=True)
 class IpvsTimeouts(Resource):
-    """For how many seconds IPVS remembers a namespace's connections without a packet; the kernel's own by default."""
+    """A namespace's IPVS timeouts of idle connections in seconds; the defaults are the kernel's."""
 
     kind: ClassVar[str] = "ipvs_timeouts"
     namespace: str

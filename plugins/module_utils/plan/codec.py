@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Resources as JSON, and back."""
+"""Converts resources to JSON and back."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _required(cls: type[Any]) -> frozenset[str]:
 
 
 def _said(value: Any) -> dict[str, Any]:
-    """A resource, or a part of one, as JSON has it: its fields, without those that have their default value."""
+    """A resource, or a part of one, as JSON data: its fields without those that have their default value."""
     defaults = _defaults(value.__class__)
     said = {name: item for name, item in vars(value).items() if item != defaults[name]}
     kind = getattr(value, "kind", "")
@@ -118,7 +118,7 @@ def decode(data: Any, found: bool = False) -> Resource:
 
 
 def can_be_put_back(found: Resource) -> bool:
-    """Whether a resource as it was found can be written down and made anew.
+    """Whether a found resource can be written to the journal and restored.
 
     What somebody else made of an object of ours may have names or texts that nothing of ours says.
     """

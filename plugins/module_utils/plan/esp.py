@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What both halves know of ESP between two hosts: which keys a host needs, and the numbers of its states.  Pure.
+"""ESP between two hosts, for both halves: the keys a host needs, and the SPIs of its states.  Pure.
 
 The keys themselves are derived by the controller (``plugin_utils/encryption.py``), which sends each host its own.
 """
@@ -13,19 +13,19 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 KEY_OCTETS = 20
-"""An AES-128 key and the four octets of salt that RFC 4106 wants with it."""
+"""An AES-128 key and the four octets of salt of RFC 4106."""
 
 _ADDRESS_BITS = 29
 _OURS = 0x80000000
-"""Top bit of our SPIs: none is below 256, which are reserved (RFC 4303 §2.1)."""
+"""Top bit of our SPIs; those below 256 are reserved (RFC 4303 §2.1)."""
 
 
 _HEARD, _SENT = (-1, 0, 1), (-1, 0)
-"""Epochs, counted from the present one, in which a peer is understood, and for which there is a key to send with."""
+"""Epochs relative to the present one for which there are inbound and outbound keys."""
 
 
 class Way(NamedTuple):
-    """What a key is for: what ``source`` sends to ``destination`` in an epoch."""
+    """What a key is for: traffic from ``source`` to ``destination`` in an epoch."""
 
     epoch: int
     source: str
@@ -33,18 +33,18 @@ class Way(NamedTuple):
 
     @property
     def text(self) -> str:
-        """As it travels to a host: ``7 192.0.2.1 192.0.2.2``."""
+        """Its text form: ``7 192.0.2.1 192.0.2.2``."""
         return f"{self.epoch} {self.source} {self.destination}"
 
     @classmethod
     def from_text(cls, text: str) -> Way:
-        """Read `text`.  Raises ValueError if it is none."""
+        """Read `text`.  Raises ValueError for another form."""
         epoch, source, destination = text.split(" ")
         return cls(int(epoch), source, destination)
 
 
 def ways(local: str, peer: str, epoch: int) -> list[Way]:
-    """Whatever ``local`` has keys for with one peer: to hear it in three epochs, and to send to it in two."""
+    """All keys that ``local`` needs with one peer: inbound in three epochs, outbound in two."""
     hear = [Way(epoch + offset, peer, local) for offset in _HEARD]
     return hear + [Way(epoch + offset, local, peer) for offset in _SENT]
 
@@ -60,7 +60,7 @@ def security_index(project: str, source: str, epoch: int) -> int:
 
 
 def epoch_of(index: int, near: int) -> int:
-    """The epoch of an SPI, which has only its two lowest bits: the nearest to ``near`` that has them."""
+    """The epoch of an SPI, which has only its two lowest bits: the matching one nearest to ``near``."""
     return near - 1 + (index - near + 1) % 4
 
 

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Which form each field of a plan has: `PLANNED` by kind of resource, or class of a part, and field.
+"""The form of each field of a plan: `PLANNED` by kind of resource (or class of a part) and field.
 
-A check takes what JSON gave and returns what the field holds, or raises `FormError`.  What a host found is written
-down too, in the journal of a run, and may be what somebody else made of an object of ours: `FOUND` says what of that
-can be put back.
+A check takes a JSON value and returns the field's value, or raises `FormError`.  Found resources are written to a run's
+journal, and others may have changed them: `FOUND` has the forms that can be restored.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ def _one_of(*choices: str) -> Check:
 
 
 def _once(check: Check) -> Check:
-    """A check of texts that is made once of each: plans say the same names, rules and addresses over and over."""
+    """A cached check of texts, as plans repeat the same names, rules and addresses."""
     return lru_cache(_REMEMBERED)(check)
 
 
@@ -91,7 +90,7 @@ _names = _by(_one_of("resolv.conf", "hosts"), forms.lines)
 
 
 def reference(value: Any) -> str:
-    """What some owner calls a namespace, whichever it is; `forms.OWNERS` has the form of each."""
+    """An owner's name for a namespace, in any of the forms in `forms.OWNERS`."""
     if value != "" and not any(form.fits(value) for form in forms.OWNERS.values()):
         raise FormError(f"{quoted(value)} is none of a container, a process, a machine and a path")
     return value  # type: ignore[no-any-return]
@@ -345,7 +344,7 @@ PEER_TABLE: dict[str, Check] = {
 
 
 def checked(checks: Mapping[str, Check], data: Any) -> dict[str, Any]:
-    """The fields that some data has, each as its check returns it.  Raises FormError that begins with the field's name.
+    """The fields of JSON data, checked.  Raises FormError that begins with the field's name.
 
     One that is unknown is refused; one that is not there will have its default.
     """
@@ -356,7 +355,7 @@ def checked(checks: Mapping[str, Check], data: Any) -> dict[str, Any]:
 
 
 def _checked_with_care(checks: Mapping[str, Check], data: Any) -> dict[str, Any]:
-    """The same, slower, for data that something is wrong with: it says what."""
+    """The same, slower, for data with an error; says which."""
     if not isinstance(data, dict):
         raise FormError(f"{quoted(data)} is not a mapping of fields")
     result = {}
@@ -373,7 +372,7 @@ def _checked_with_care(checks: Mapping[str, Check], data: Any) -> dict[str, Any]
 
 
 def part_of(cls: Callable[..., Any], checks: Mapping[str, Check], several: bool) -> Check:
-    """The check of a field that holds a part of a resource, or a list of them."""
+    """A check of a field that holds a part of a resource, or a list of parts."""
 
     def one(value: Any) -> Any:
         return cls(**checked(checks, value))

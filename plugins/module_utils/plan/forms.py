@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Forms: what a value must look like before it becomes part of a text that nft, dnsmasq, the kernel or a person reads.
+"""Forms that values must have before they become part of a text for nft, dnsmasq, the kernel or a person.
 
 Each form is a function: it returns the value unchanged, or raises `FormError` with a sentence that shows the value
-(printable and shortened) and says what it must be.  ``form.fits(value)`` says only whether it has the form.  Whoever
-makes a text puts its values through these, whatever was checked before.  `fields` says which field of a plan has which.
+(printable and shortened) and says what it must be.  ``form.fits(value)`` only tells whether it has the form.  Code that
+builds a text checks its values with these, whatever was checked before.  `fields` names the form of each plan field.
 
-A pattern matches the whole text, and lets no line end, control character or quote through that is not part of the
-form.  This file imports nothing but the standard library: both halves use it.
+A pattern matches the whole text and admits no line end, control character or quote that is not part of the form.  Both
+halves use this file; it imports only the standard library.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _CACHED = 65536
 
 
 class FormError(ValueError):
-    """A value does not have its form; the message shows it and says what it must be."""
+    """A value has the wrong form; the message shows it and says what it must be."""
 
 
 def printable(text: object, longest: int = 2000) -> str:
-    """Somebody else's text in one line of a terminal or log.
+    """A text of others, made safe for one line of a terminal or log.
 
     What could move the cursor, end the line or reorder its letters is written as an escape; what is longer is cut.
     """
@@ -38,12 +38,12 @@ def printable(text: object, longest: int = 2000) -> str:
 
 
 def printable_lines(text: str) -> str:
-    """The same with line breaks and tabs as they are, and of any length."""
+    """The same, of any length and with line breaks and tabs kept."""
     return text if text.isprintable() else "".join(c if c in "\n\t" else _escaped(c) for c in text)
 
 
 def printable_data(data: Any) -> Any:
-    """JSON data with all of its texts, keys too, as `printable_lines` shows them."""
+    """JSON data with all texts, keys included, passed through `printable_lines`."""
     if isinstance(data, str):
         return printable_lines(data)
     if isinstance(data, dict):
@@ -56,12 +56,12 @@ def _escaped(character: str) -> str:
 
 
 def quoted(value: object) -> str:
-    """A value within a sentence: in quotes, printable and short."""
+    """A value for use in a sentence: quoted, printable and short."""
     return f"'{printable(value, _SHOWN)}'"
 
 
 class Form:
-    """One form of text: a pattern for all of it; where a pattern does not do, ``also`` has the last word."""
+    """A form of text: a pattern for the whole text and, if that is not enough, a check ``also``."""
 
     def __init__(
         self, noun: str, must: str, pattern: str, longest: int, also: Optional[Callable[[str], bool]] = None
@@ -81,7 +81,7 @@ class Form:
         )
 
     def __call__(self, value: Any) -> str:
-        """The value, which is a text of this form.  Raises FormError."""
+        """The value if it is a text of this form.  Raises FormError."""
         # As in `fits`, which would be one more call for each of the thousands of values of a plan.
         if (
             isinstance(value, str)
@@ -108,7 +108,7 @@ def number(value: Any, least: int, largest: int, noun: str) -> int:
 
 
 def text(value: Any) -> str:
-    """Any text that a file can have: no NUL, no half of a character, at most 64 MB.  Raises FormError."""
+    """Any text for a file: no NUL, no lone surrogate, at most 64 MB.  Raises FormError."""
     if not isinstance(value, str) or len(value) > _LARGEST_TEXT or "\0" in value or _HALF(value):
         raise FormError(f"{quoted(value)} is not a text: one without NUL and halves of characters, of at most 64 MB")
     return value
@@ -197,7 +197,7 @@ _LENGTH = "/(?:0|[1-9][0-9]{0,2})"
 
 @lru_cache(_CACHED)
 def _packed(value: str) -> bytes:
-    """An address as the network has it, nothing if it is none: no scope, no leading zeros."""
+    """An address in network form; empty if it is none (a scope or leading zeros are not allowed)."""
     try:
         return socket.inet_pton(socket.AF_INET6 if ":" in value else socket.AF_INET, value)
     except (OSError, ValueError):
@@ -263,7 +263,7 @@ OWNERS: dict[str, Form] = {
     "machine": Form("a machine", "its name", "[A-Za-z0-9][A-Za-z0-9_.-]*", 64),
     "path": path,
 }
-"""By kind of owner what it calls a namespace: none begins with `-`, so none is an option of a program."""
+"""Forms of owners' names for namespaces; none begins with `-`, as programs would take it for an option."""
 
 
 # --- lines of files --------------------------------------------------------------------------------------------------
@@ -275,7 +275,7 @@ resolver_option = Form("an option of resolv.conf", "write one like ndots:1", "[a
 
 
 def lines(value: Any) -> str:
-    """The text of a file of ours: printable lines, each with its end.  Raises FormError."""
+    """The text of a file of ours: printable lines, each with a line end.  Raises FormError."""
     whole = isinstance(value, str) and len(value) <= _LARGEST_TEXT and (not value or value[-1] == "\n")
     if not whole or not _are_lines(value) or not (value.isascii() or value.replace("\n", "").isprintable()):
         raise FormError(f"{quoted(value)} is not a file's text: printable lines, each with its end")
@@ -293,7 +293,7 @@ _CONFIG: dict[str, str] = {
     "listen-address": f"={_ADDRESS}",
     "local": f"=/(?:{_DNS})?/",
 }
-"""By key of a resolver's configuration what may follow: none runs, writes or includes anything."""
+"""Permitted values by key of a resolver's configuration; no key runs, writes or includes anything."""
 config_line = Form(
     "a line of a resolver's configuration",
     f"a value for one of {', '.join(sorted(_CONFIG))}",
@@ -307,7 +307,7 @@ config_line = Form(
 _IDENTIFIER = "[A-Za-z_][A-Za-z0-9_.-]*"
 _IPV4 = r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}"
 _COLONS = r"[0-9a-f]{0,4}(?::[0-9a-f]{0,4}){2,7}(?:(?:\.[0-9]{1,3}){3})?"
-"""IPv6 and MAC addresses.  Nothing that nft would take for a host's name, and ask DNS for."""
+"""IPv6 and MAC addresses; nothing that nft would take for a host name and look up in DNS."""
 _COUNT = "(?:0x[0-9a-f]{1,32}|[0-9]{1,10})"
 _TOKEN = "|".join(
     (
@@ -389,7 +389,7 @@ def _is_statement(value: str) -> bool:
 
 
 def _is_closed(value: str) -> bool:
-    """Whether quotes and brackets are closed, `;` is within braces alone, and no command of nft's own is among it."""
+    """Whether quotes and brackets are balanced, `;` occurs only in braces, and there is no nft command."""
     bare = _STRING.sub('""', value)
     if set('"\\#') & set(bare.replace('""', "")) or _COMMANDS(bare):
         return False
@@ -406,7 +406,7 @@ def _is_closed(value: str) -> bool:
 
 
 def nft_elements(values: Sequence[str]) -> str:
-    """Elements of a set with commas between them.  Raises FormError with the first that is none.
+    """Elements of a set, joined by commas.  Raises FormError for the first of wrong form.
 
     All are looked at together: of tens of thousands, one by one would take as long as what nft does with them.
     """
@@ -420,7 +420,7 @@ _are_elements = re.compile(r'[^"\\#;{}()]*(?:"[^"\\{},]*"[^"\\#;{}()]*)*').fullm
 
 
 def nft_statement(value: Any) -> str:
-    """A rule, and nothing that ends it and begins another command.  Raises FormError."""
+    """A single rule that cannot end early and begin another command.  Raises FormError."""
     if not isinstance(value, str) or len(value) > _LONGEST_RULE or not _is_statement(value):
         raise FormError(
             f"{quoted(value)} is not one statement of nft's: write each on its own, printable, without line breaks and "
@@ -433,7 +433,7 @@ _LONGEST_RULE = 1 << 20
 
 
 def nft_block(value: Any) -> str:
-    """What nft printed of the user's chains and sets: whole blocks, to stand within a table's.  Raises FormError."""
+    """The user's chains and sets as nft printed them: complete blocks for use in a table's.  Raises FormError."""
     lines = text(value).split("\n")
     if not all(line.replace("\t", " ").isprintable() for line in lines) or not _is_closed(" ".join(lines)):
         raise FormError(f"{quoted(value)} is not what nft prints of chains and sets")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""All kinds of resources, with the checks of their fields."""
+"""All kinds of resources and the checks of their fields."""
 
 from __future__ import annotations
 
@@ -47,11 +47,11 @@ PARTS: dict[tuple[str, str], tuple[type[Any], bool]] = {
     ("nftables", "chains"): (Chain, True),
     ("ipvs", "servers"): (RealServer, True),
 }
-"""By kind and field, whose class the field's value is, and whether it is a list of them."""
+"""The class of a field's value by kind and field, and whether it is a list."""
 
 
 def _complete(table: Mapping[str, Mapping[str, Check]]) -> dict[str, dict[str, Check]]:
-    """The checks of all fields by kind, those that hold parts among them."""
+    """The checks of all fields by kind, including fields that hold parts."""
     result: dict[str, dict[str, Check]] = {kind: {"kind": str, **table[kind]} for kind in KINDS}
     for (kind, name), (cls, several) in PARTS.items():
         result[kind][name] = part_of(cls, table[cls.__name__], several)

@@ -15,25 +15,25 @@ from .marks import ADOPTED, PORT
 class Namespace(Resource):
     """A network namespace, mounted on ``/run/netns/<name>``.  The ``lo`` of ours carries the mark and is up.
 
-    One that somebody else owns is only given the name: what is in there without a mark of ours stays as it is.
+    One of others is only given the name; unmarked objects in it are not changed.
     """
 
     kind: ClassVar[str] = "namespace"
     name: str
     role: str = ""
-    """What it is, for the mark: ``sandbox/c1``."""
+    """Its role in the mark: ``sandbox/c1``."""
     loopback_up: bool = True
     owner: str = ""
-    """``docker``, ``podman``, ``pid``, ``machine`` or ``path``; "" is ours."""
+    """``docker``, ``podman``, ``pid``, ``machine`` or ``path``; "" for ours."""
     reference: str = ""
-    """The owner's name, process id or path, by which the host finds it in each run."""
+    """The owner's name, process id or path, by which each run finds the namespace."""
     attached: bool = True
-    """Whether the name leads to the namespace that the owner has now: a container that restarts has another."""
+    """Whether the name leads to the owner's present namespace; a restarted container has another."""
     files: dict[str, str] = field(default_factory=dict)
-    """The owner's own ``resolv.conf`` and ``hosts``, written in place: text that stands in front of what was there in
-    hosts, and instead of it in resolv.conf."""
+    """Texts for the owner's ``hosts`` and ``resolv.conf``, written in place: before the original content of hosts, and
+    instead of that of resolv.conf."""
     no_forwarding: tuple[int, ...] = ()
-    """Families that nothing in it forwards; a new namespace takes the host's own forwarding over."""
+    """Families in which it must not forward; a new namespace inherits the host's forwarding."""
 
     @property
     def key(self) -> Key:
@@ -52,22 +52,22 @@ class VethPeer:
     name: str = ""
     master: str = ""
     isolated: bool = False
-    """Bridge port flag: isolated ports cannot speak to each other (ICC off)."""
+    """Bridge port flag: isolated ports cannot reach each other (ICC off)."""
     up: bool = True
     group: Optional[int] = None
-    """Link group: which network's port it is, for the rules about who may say what on a bridge."""
+    """Link group: the network whose port it is, for rules on bridged frames."""
     hairpin: bool = False
-    """Bridge port flag: frames may leave by the port they came in by, as those to a port the sandbox publishes do where
-    br_netfilter translates them within the bridge."""
+    """Bridge port flag: frames may leave by the port they came in by.  Needed for sandboxes that call their own
+    published ports, if br_netfilter translates within the bridge."""
 
 
 @dataclass(frozen=True)
 class BridgePort:
-    """What a link that is itself a bridge's port is there: the bridge, and flags as ``bridge link`` names them."""
+    """A link's settings as a bridge port: the bridge, and flags named as by ``bridge link``."""
 
     master: str
     neigh_suppress: bool = False
-    """The bridge answers ARP and neighbour solicitations for what its own neighbour table has behind this port."""
+    """The bridge answers ARP and neighbour solicitations from its neighbour table for addresses behind this port."""
     learning: bool = True
     flood: bool = True
     mcast_flood: bool = True
@@ -85,25 +85,25 @@ class Vxlan:
     port: int = 4789
     learning: bool = False
     outside: bool = True
-    """Whether its packets travel in the host's own namespace, wherever the link itself is."""
+    """Whether its packets travel in the host's namespace, whatever namespace the link is in."""
     source_port: int = 0
-    """The one UDP port it sends from, by which `Xfrm` knows what to encrypt; 0 is one for each flow."""
+    """The UDP source port, by which `Xfrm` selects packets to encrypt; 0 is a port for each flow."""
     proxy: bool = False
-    """Whether it answers ARP and neighbour solicitations itself from its own `Neighbours`, and lets none pass."""
+    """Whether it answers ARP and neighbour solicitations from its `Neighbours` and forwards none."""
 
 
 @dataclass(frozen=True)
 class Parent:
-    """The link of the host's own namespace that a macvlan, ipvlan or VLAN link is made on, and how.
+    """The link in the host's namespace that a macvlan, ipvlan or VLAN link is created on, and the mode.
 
-    The parent itself is nobody's to change.
+    The parent itself is never changed.
     """
 
     link: str
     mode: str = ""
-    """Of a macvlan bridge, private, vepa or passthru; of an ipvlan, the same for all on its parent, l2, l3 or l3s."""
+    """macvlan: bridge, private, vepa or passthru.  ipvlan: l2, l3 or l3s, the same for all on a parent."""
     flag: str = ""
-    """Of an ipvlan bridge, private or vepa; the same for all on its parent."""
+    """ipvlan: bridge, private or vepa, the same for all on a parent."""
     vlan: int = 0
     """The ID of a VLAN link (IEEE 802.1Q)."""
 
@@ -118,7 +118,7 @@ class Link(Resource):
     type: str
     """The kernel's link kind: ``bridge``, ``veth``, ``vxlan``, ``macvlan``, ``ipvlan``, ``vlan``, ``ifb``."""
     role: str = ""
-    """What it is, for the mark: ``network/ps-bridge``, ``endpoint/ps-bridge/c1``."""
+    """Its role in the mark: ``network/ps-bridge``, ``endpoint/ps-bridge/c1``."""
     mac: Optional[str] = None
     mtu: Optional[int] = None
     up: bool = True
@@ -129,17 +129,17 @@ class Link(Resource):
     group: Optional[int] = None
     """Link group: `LINK_GROUP` for what the firewall guards, whichever project it belongs to."""
     route_localnet: Optional[bool] = None
-    """Whether answers to the host's own loopback may come in by it, for ports published there."""
+    """Whether it accepts replies to 127.0.0.0/8, for ports published on the host's loopback."""
     announcements: int = 0
     announcement_ms: int = 1000
-    """How often its addresses are told to the neighbours when they or its MAC address are new, and how far apart."""
+    """How often new addresses or a new MAC address are announced to neighbours, and the interval."""
     port: Optional[BridgePort] = None
     vxlan: Optional[Vxlan] = None
     parent: Optional[Parent] = None
     adopts_existing: bool = False
-    """Of a bridge that the user named: whether one that somebody else made is used as it is, but for mark and group."""
+    """Whether a bridge of others with this name is adopted; only its mark and group are then changed."""
     learns_from_reserved: Optional[bool] = None
-    """Of a bridge: whether it learns from frames to 01:80:c2:00:00:0X, which it takes before nftables sees them."""
+    """Whether a bridge learns from frames to 01:80:c2:00:00:0X, which bypass nftables."""
 
     @property
     def key(self) -> Key:
@@ -147,8 +147,8 @@ class Link(Resource):
 
     @property
     def parents(self) -> tuple[Key, ...]:
-        # With its namespace it would go only when the last process in there does: what has an end elsewhere, a pair,
-        # a VXLAN with its VNI or what is on a parent, is removed by itself.
+        # A namespace ends only with its last process, so a link with an end elsewhere (a pair, a VXLAN with its VNI, a
+        # link on a parent) is removed by itself.
         reaching = self.peer is not None or self.parent is not None or self.type in ("veth", "vxlan")
         below = (("link", "", self.parent.link),) if self.parent is not None else ()
         return (("namespace", self.namespace),) if self.namespace and not reaching else below

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What the planner must know of a host.  Reads only, and needs nothing installed."""
+"""Reads what the planner must know of a host.  Changes nothing, and needs nothing installed."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ _NEIGHBOURS = ("gc_thresh1", "gc_thresh2", "gc_thresh3")
 _RA_PROTOCOL = 9
 _MAC_LENGTH = 17
 _TAKING = ("bridge", "bond", "team", "openvswitch")
-"""Kinds of links that take all that comes by their ports."""
+"""Link kinds that take over all traffic of their ports."""
 _SCOPE_GLOBAL = 0
 _OTHERS_NAMESPACES = ("/run/docker/netns",)
-"""Where a Docker Engine keeps the namespaces of its overlays; ``docker info`` shows none of them."""
+"""Where a Docker Engine keeps its overlays' namespaces, which ``docker info`` does not show."""
 _RESOLV_CONF = Path("/etc/resolv.conf")
 _BEHIND_A_STUB = (
     Path("/run/systemd/resolve/resolv.conf"),
@@ -51,7 +51,7 @@ _OS_RELEASE = "/etc/os-release"
 
 
 def read_resolv_conf(text: str) -> dict[str, list[str]]:
-    """resolv.conf's servers, search domains and options; of search lines the last counts (resolv.conf(5))."""
+    """Servers, search domains and options of a resolv.conf; the last search line counts (resolv.conf(5))."""
     result: dict[str, list[str]] = {"servers": [], "search": [], "options": []}
     for line in text.splitlines():
         words = line.split("#")[0].split(";")[0].split()
@@ -75,7 +75,7 @@ def _is_address(server: str) -> bool:
 
 
 def resolvers(paths: Sequence[Path] = (_RESOLV_CONF, *_BEHIND_A_STUB)) -> dict[str, list[str]]:
-    """The host's resolver settings; where it asks a stub on its loopback, the servers behind that if they are known."""
+    """The host's resolver settings; instead of a stub on the loopback, the servers behind it if known."""
     settings = {"servers": [], "search": [], "options": []}  # type: dict[str, list[str]]
     for position, path in enumerate(paths):
         text = read_text(str(path))
@@ -92,7 +92,7 @@ def resolvers(paths: Sequence[Path] = (_RESOLV_CONF, *_BEHIND_A_STUB)) -> dict[s
 
 
 def _role(link: Mapping[str, Any], project: str) -> Optional[str]:
-    """What the link is to this project, which made it; a bridge that it but uses is somebody else's."""
+    """The link's role if this project made it; None for others, adopted bridges included."""
     role = role_of(link["alias"], project)
     return None if role is not None and role.startswith(ADOPTED) else role
 
@@ -110,7 +110,7 @@ def _foreign_routes(host: Host) -> list[dict[str, Any]]:
 
 
 def _foreign_addresses(host: Host) -> list[dict[str, Any]]:
-    """Addresses that other hosts may know this one by, with their links and the links' MTUs."""
+    """Addresses by which other hosts may reach this one, with their links and MTUs."""
     snapshot = host.snapshot("")
     result = []
     for entry in snapshot.addresses:
@@ -159,7 +159,7 @@ def _listed(folder: str) -> list[str]:
 
 
 def _links(host: Host) -> list[dict[str, Any]]:
-    """Links that a network might be made on: not the many that lead into somebody's namespace and are a bridge's."""
+    """Links that can be a network's parent: without bridge ports that lead into a namespace."""
     snapshot = host.snapshot("")
     result = []
     for link in snapshot.links.values():
@@ -194,19 +194,19 @@ def _foreign_bridges(host: Host) -> list[str]:
 
 
 def _table(host: Host) -> Optional[Nftables]:
-    """The project's table, None if there is no such table or nobody can read it."""
+    """The project's table; None if it is missing or unreadable."""
     item = Nftables("", FAMILY, table_name(host.project))
     table = listed(host, [item], {})[item.key]
     return table if table is not None and table.role and table.flags != UNREADABLE else None
 
 
 def _others(table: Optional[Nftables]) -> Sequence[str]:
-    """The rules about what is not ours."""
+    """The rules of the chain for traffic that is not ours."""
     return next((chain.rules for chain in table.chains if chain.name == OTHERS), ()) if table is not None else ()
 
 
 def _forwarded_before(table: Optional[Nftables]) -> list[int]:
-    """Which families the host forwarded before we asked it to.  Where the record is lost, the table still knows."""
+    """Families that the host forwarded before; if the record is lost, the nftables table still tells."""
     others = _others(table)
     former = {name: entry["value"] for name, entry in original_values().items()}
     result = []
@@ -218,7 +218,7 @@ def _forwarded_before(table: Optional[Nftables]) -> list[int]:
 
 
 def _forwarding_links(host: Host, table: Optional[Nftables]) -> dict[str, list[str]]:
-    """By family the links that forward by themselves, ``default`` for those to come; as known before we forwarded."""
+    """Links that forwarded before we turned forwarding on, by family; ``default`` stands for new links."""
     result = {}
     for family, name in FORWARDING.items():
         entry = original_values().get(name)
@@ -235,7 +235,7 @@ def _forwarding_links(host: Host, table: Optional[Nftables]) -> dict[str, list[s
 
 
 def _ra_links(host: Host) -> list[str]:
-    """Links with a default route from a router's advertisements, and those already told to go on hearing them."""
+    """Links with a default route from router advertisements, and those already set to keep accepting them."""
     held = {name for name, entry in original_values().items() if host.project in entry["holders"]}
     snapshot = host.snapshot("")
     learned = {
@@ -262,7 +262,7 @@ def _neighbour_tables() -> dict[str, int]:
 
 
 def _filters_bridges(host: Host) -> bool:
-    """Whether nft and kernel know the rules about who may say what on a bridge."""
+    """Whether nft and the kernel support rules on bridged frames."""
     rules = "icmpv6 type nd-neighbor-advert iifgroup . @th,64,128 { 1 . 1 } drop; arp saddr ip 0.0.0.0 drop;"
     chain = f"chain c {{ type filter hook prerouting priority -300; {rules} }}"
     try:
@@ -272,7 +272,7 @@ def _filters_bridges(host: Host) -> bool:
 
 
 def _no_esp(host: Host) -> dict[str, str]:
-    """By family a sentence about why encrypted networks cannot be had; the kernel may load modules for an answer."""
+    """Why encrypted networks are impossible, by family, as sentences; the kernel may load modules for this."""
     result = {str(family): problem for family in (4, 6) if (problem := lacking(family)) is not None}
     chains = "chain c { type filter hook input priority 0; meta ipsec missing drop; ipsec in reqid 1 drop; };"
     chains += "chain d { type filter hook postrouting priority 0; rt ipsec missing drop; }"
@@ -288,14 +288,14 @@ def _no_esp(host: Host) -> dict[str, str]:
 
 
 def flushing(config: Path = _NFTABLES_CONF, units: Path = _UNITS) -> Optional[str]:
-    """The distribution's own ruleset if its service is enabled and clears all tables, ours too, when it starts."""
+    """The distribution's ruleset file if its enabled service flushes all tables, ours included, at its start."""
     lines = [line.split("#")[0].split() for line in (read_text(str(config)) or "").splitlines()]
     enabled = any(units.glob("*.wants/nftables.service"))
     return str(config) if enabled and ["flush", "ruleset"] in lines else None
 
 
 def _dropping(host: Host) -> dict[str, list[str]]:
-    """By hook, chains of others that drop what they do not know: ``ip filter FORWARD`` of forwarded traffic."""
+    """Chains of others with policy drop, by hook, such as ``ip filter FORWARD``."""
     result: dict[str, list[str]] = {"forward": [], "input": []}
     with contextlib.suppress(OSError), Netfilter() as netfilter:
         for chain in netfilter.base_chains():
@@ -314,7 +314,7 @@ def _distribution() -> list[str]:
 
 
 def _unless_odd(default: Any, read: Callable[..., Any], *arguments: Any) -> Any:
-    """What is read of what others wrote, or if that is in no form that anybody knows, nothing: the probe goes on."""
+    """Read what others have written; the default if it has an unknown form, so that the probe continues."""
     try:
         return read(*arguments)
     except (OSError, ValueError, LookupError, TypeError):
@@ -324,7 +324,7 @@ def _unless_odd(default: Any, read: Callable[..., Any], *arguments: Any) -> Any:
 def probe(host: Host, more: Sequence[str] = (), encryption: bool = False) -> dict[str, Any]:
     """The module's result: plain data, a few kilobytes; ``more`` sections of the kept plan on request.
 
-    What ``encryption`` needs is tried only on request, too, for a kernel has to load modules for it.
+    Encryption is tried only on request, as the kernel may have to load modules for it.
     """
     state = State(host.project)
     kept = state.kept

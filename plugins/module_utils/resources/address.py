@@ -59,7 +59,7 @@ class AddressKind(Kind[Address]):
         return result
 
     def check_conflicts(self, host: Host, wanted: Sequence[Address]) -> list[str]:
-        """A bridge that somebody else made keeps the addresses it has, and gets none."""
+        """An adopted bridge keeps its addresses and gets no others."""
         result = []
         for item in wanted:
             if (item.namespace, item.link) in host.adopted_bridges:
@@ -78,7 +78,7 @@ class AddressKind(Kind[Address]):
             host.send(namespace, [netlink.new_address(_index_of(item, links), item.address) for item in group])
 
     def change(self, host: Host, operations: Sequence[Operation[Address]]) -> None:
-        """Put the on-link route back as the kernel makes it with the address."""
+        """Restore the on-link route that the kernel creates with the address."""
         for namespace, group in by_namespace(operation.resource for operation in operations).items():
             links = host.links(namespace)
             host.send(

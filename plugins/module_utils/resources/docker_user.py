@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""The one rule in somebody else's table: in DOCKER-USER, the chain Docker keeps for its users' rules.
+"""Our only rule in a table of others: in DOCKER-USER, the chain that Docker reserves for rules of users.
 
-Docker's own chain drops what it forwards for nobody of its own, ours too.  The rule lets by what our table has let by
-and marked.  It is written with the host's ``iptables``, as Docker's documentation says, and known by its comment.
+Docker's own chain drops forwarded packets that are not Docker's, ours included.  The rule accepts packets that our
+table has accepted and marked.  It is written with ``iptables``, as Docker documents, and recognised by its comment.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ _CHAIN = "DOCKER-USER"
 
 
 class IptablesError(OSError):
-    """iptables refused; the message is its own."""
+    """iptables refused a command; the message is its own."""
 
 
 def families_to_open(host: Host) -> list[int]:
-    """Families in which a Docker Engine drops forwarded traffic that is not its own."""
+    """Families in which a Docker Engine drops forwarded traffic of others."""
     return [
         family
         for family in _PROGRAMS
@@ -39,7 +39,7 @@ def families_to_open(host: Host) -> list[int]:
 
 
 def _rules(host: Host, family: int, chain: str) -> Optional[list[str]]:
-    """The chain's rules as ``iptables -S`` has them; None if there is no such chain."""
+    """The chain's rules as ``iptables -S`` prints them; None if there is no such chain."""
     program = find_program(_PROGRAMS[family])
     if program is None or not _may_have(host, family):
         return None
@@ -48,7 +48,7 @@ def _rules(host: Host, family: int, chain: str) -> Optional[list[str]]:
 
 
 def _may_have(host: Host, family: int) -> bool:
-    """Whether there is a point in asking iptables, which costs a process."""
+    """Whether iptables needs to be asked, which costs a process."""
     try:
         if "filter" in _LEGACY[family].read_text(encoding="ascii").split():
             return True
@@ -71,7 +71,7 @@ def _rule(project: str) -> list[str]:
 
 
 class DockerUserKind(Kind[DockerUser]):
-    """What ``iptables -S DOCKER-USER`` shows of ours."""
+    """Our rule as ``iptables -S DOCKER-USER`` shows it."""
 
     name = "docker_user"
     stages = (5,)
@@ -96,7 +96,7 @@ class DockerUserKind(Kind[DockerUser]):
             self._run(host, item.family, ["-I", chain, str(place), *rule])
 
     def change(self, host: Host, operations: Sequence[Operation[DockerUser]]) -> None:
-        """There is nothing about it that could differ."""
+        """The rule has no attributes that could differ."""
 
     def delete(self, host: Host, resources: Sequence[DockerUser]) -> None:
         for item in resources:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What a link's forwarding table and its table of neighbours have in common.
+"""The base of kinds that are tables of a link: forwarding entries and neighbours.
 
-Such a table may have ten thousand entries and is therefore one resource: it is read in one dump, compared as a dict,
-and of what differs only the entries that do are written.
+A table may have ten thousand entries and is therefore one resource: it is read in one dump and compared as a dict, and
+only entries that differ are written.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _SHOWN_AT_MOST = 5
 
 
 class TableKind(Kind[T]):
-    """After the links are up: the kernel drops neighbours when their link goes down."""
+    """Run after links are up, as the kernel drops neighbours when their link goes down."""
 
     stages = (55,)
 
@@ -34,15 +34,15 @@ class TableKind(Kind[T]):
 
     @abstractmethod
     def writing(self, index: int, link: Mapping[str, Any], wanted: T, found: T) -> list[netlink.Message]:
-        """What writes the entries that are wanted and not found so."""
+        """Messages that write wanted entries which are missing or differ."""
 
     @abstractmethod
     def removing(self, index: int, wanted: T, found: T) -> list[netlink.Message]:
-        """What removes that of the entries found which is not wanted."""
+        """Messages that remove found entries which are not wanted."""
 
     @abstractmethod
     def nothing(self, table: T) -> T:
-        """The same table without an entry."""
+        """The same table without entries."""
 
     def create(self, host: Host, resources: Sequence[T]) -> None:
         self.change(host, [Operation("create", item) for item in resources])
@@ -73,7 +73,7 @@ def _link_of(item: Union[Fdb, Neighbours], links: Links) -> Mapping[str, Any]:
 
 
 def compare_entries(attribute: str, wanted: Mapping[str, str], found: Mapping[str, str]) -> list[Difference]:
-    """One difference for a whole table: a handful of the entries that only one side has, and a count."""
+    """One difference for a table: the first few entries that only one side has, and a count."""
     if wanted == found:
         return []
     want, have = wanted.items() - found.items(), found.items() - wanted.items()
@@ -82,6 +82,6 @@ def compare_entries(attribute: str, wanted: Mapping[str, str], found: Mapping[st
 
 
 def shortened(texts: Collection[str]) -> list[str]:
-    """The first few, and a count of the others."""
+    """The first few entries and a count of the others."""
     more = len(texts) - _SHOWN_AT_MOST
     return sorted(texts) if more <= 0 else [*nsmallest(_SHOWN_AT_MOST, texts), f"and {more:,} more"]

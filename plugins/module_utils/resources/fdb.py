@@ -2,10 +2,10 @@
 # Copyright: cnm.fabric contributors
 """Forwarding tables of VXLAN links.
 
-An entry is whole when the kernel has both its halves: the link's own (``self permanent dst VTEP``) and, if the link is
-a bridge's port, the bridge's (``master static sticky``: one that is not sticky moves to the port of whoever claims the
-address).  Its text is the VTEP; of one that is not whole it says what is there: ``VTEP self``, ``VTEP loose`` where the
-bridge's half may move, or ``master``.  What the kernel or a routing daemon has put there is none of ours.
+An entry has two halves: the link's own (``self permanent dst VTEP``) and, if the link is a bridge port, the bridge's
+(``master static sticky``; without ``sticky`` it moves to any port that claims the address).  The text of a complete
+entry is the VTEP.  That of an incomplete one says what exists: ``VTEP self``, ``VTEP loose`` if the bridge's half is
+not sticky, or ``master``.  Entries of the kernel or of a routing daemon are not ours.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def _read(index: int) -> list[netlink.Alike]:
 
 
 def _sorted(vteps: Iterable[str]) -> tuple[str, ...]:
-    """In the order a plan has them."""
+    """VTEPs in the order of a plan."""
     return tuple(sorted(vteps))
 
 
@@ -68,20 +68,20 @@ def _table(namespace: str, link: Mapping[str, Any], groups: Iterable[netlink.Ali
 
 
 def _each_has_one(macs: Sequence[bytes]) -> bool:
-    """Whether none of them may have several remote ends, as have the all-zero one and those of groups."""
+    """Whether each has at most one remote end; all-zero and multicast entries may have several."""
     first_octets = b"".join(macs)[::6]
     return _EVERYTHING_ELSE not in macs and not first_octets.translate(None, _EVEN)
 
 
 def _say_what_lacks(own: dict[bytes, str], sticky: set[bytes], loose: set[bytes]) -> None:
-    """Add to the links' own entries what there is of the bridge's."""
+    """Add the bridge's halves to the links' own entries."""
     for mac in own.keys() - sticky:
         own[mac] += f" {_LOOSE if mac in loose else _SELF}"
     own.update(dict.fromkeys((sticky | loose) - own.keys(), _MASTER))
 
 
 def _halves(text: str) -> tuple[list[str], str]:
-    """Of an entry's text the remote ends, and the bridge's half: "" for none, ``sticky``, `_LOOSE`."""
+    """The remote ends in an entry's text, and its bridge half: "" for none, ``sticky`` or `_LOOSE`."""
     vteps, _space, note = text.partition(" ")
     if text == _MASTER:
         return [], _LOOSE
@@ -93,7 +93,7 @@ def _is_whole(text: str) -> bool:
 
 
 class FdbKind(TableKind[Fdb]):
-    """What ``bridge fdb show brport`` shows of a VXLAN link."""
+    """A VXLAN link's entries, as ``bridge fdb show brport`` lists them."""
 
     name = "fdb"
 
@@ -136,7 +136,7 @@ class FdbKind(TableKind[Fdb]):
         return messages + [netlink.new_fdb(index, _ELSEWHERE, dst=vtep) for vtep in _sorted(lists)]
 
     def removing(self, index: int, wanted: Fdb, found: Fdb) -> list[netlink.Message]:
-        """What is not wanted, and what is not replaced wholly by what is written."""
+        """Entries that are not wanted, and those that writing does not completely replace."""
         messages = []
         for mac, text in found.entries.items():
             want = wanted.entries.get(mac)

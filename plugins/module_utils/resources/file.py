@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Files of ours in directories that may hold others' too.  The mark is a comment in the first line."""
+"""Our files in directories that may hold files of others.  The mark is a comment in the first line."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from .base import Difference, Found, Kind, Operation
 _NO_COMMENTS = ("hostname",)
 _HIDDEN = "the same, for nobody but root"
 _KNOWN = ("hosts", "nsswitch.conf", "resolv.conf")
-"""Ours beside a marked one even if they are empty, as a power failure can leave them."""
+"""Files beside a marked one that are ours even if a power failure has left them empty."""
 _READ_AT_MOST = 64 << 20
-"""Bytes: the records of a million endpoints."""
+"""In bytes: the records of a million endpoints."""
 _UNREAD = "(it cannot be read, or is too large to be ours)"
 
 
@@ -46,7 +46,7 @@ def _text_of(path: Path) -> str:
 
 
 def _is_half_written(path: Path) -> bool:
-    """Whether a run was killed while it wrote one of our files."""
+    """Whether an interrupted run left a partial file of ours."""
     ours = path.name[: -len(HALF_WRITTEN)] in (*_NO_COMMENTS, *_KNOWN) or RUN in path.parents
     return path.name.endswith(HALF_WRITTEN) and ours
 
@@ -56,7 +56,7 @@ def _is_all_half_written(found: File) -> bool:
 
 
 def _in_the_way(directory: str, found: File, want: File) -> Iterator[str]:
-    """Paths where a file of ours belongs and something of somebody else is."""
+    """Paths of our files that are occupied by others."""
     path = Path(directory)
     if path.is_symlink():
         yield directory
@@ -96,7 +96,7 @@ class FileKind(Kind[File]):
 
     @staticmethod
     def _read(project: str, directory: str) -> File:
-        """The files in a directory: ours if one is marked, else all of them with no role."""
+        """The files in a directory: ours if one is marked, else all of them without a role."""
         everything, ours, hidden, role = {}, {}, [], ""
         path = Path(directory)
         for entry in sorted(path.iterdir()) if path.is_dir() else []:

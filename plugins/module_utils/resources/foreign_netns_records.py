@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Names for namespaces that somebody else owns, and the owner's own resolv.conf and hosts.
+"""Records of attached namespaces, which others own, and changes to their resolv.conf and hosts.
 
-A mount has no room for a mark, so what was attached is on record: by which name, whose, and the number by which the
-kernel knows it.  The record lies where it outlives a reboot, for it keeps what the owner's files said before.
+A mount has no room for a mark, so an attached namespace is recorded with its name, owner and inode.  The record
+outlives a reboot, as it keeps the original content of the owner's files.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ..plan.links import Namespace
 from ..state.files import HALF_WRITTEN, LIB, forget, load, remove_empty, write_atomically
 
 _APPENDED = ("hosts",)
-"""Files whose former content stays, behind ours."""
+"""Files whose original content stays, after ours."""
 
 
 @dataclass(frozen=True)
 class OwnersFile:
-    """A file of the owner's: where it is, and what it said before us."""
+    """A file of the owner's: its path and original content."""
 
     path: str
     original: str
@@ -36,23 +36,23 @@ class OwnersFile:
 
 @dataclass(frozen=True)
 class Record:
-    """One attached namespace."""
+    """An attached namespace."""
 
     role: str
     owner: str
     reference: str
     number: int
     named: bool = True
-    """Whether we gave it the name, and do not just use one that it had."""
+    """Whether we named it; False if it had the name before."""
     files: Mapping[str, OwnersFile] = field(default_factory=dict)
 
     def is_of(self, number: Optional[int]) -> bool:
-        """Whether what has the name now, None for nothing, is what this is about."""
+        """Whether the namespace that has the name now (None for none) is the recorded one."""
         return not self.named or number in (None, self.number)
 
 
 def mounted(name: str) -> Optional[int]:
-    """The number of the namespace that has the name, None if there is none."""
+    """The inode of the namespace of that name; None if there is none."""
     try:
         return namespaces.inode(name)
     except FileNotFoundError:
@@ -64,7 +64,7 @@ def _directory(project: str) -> Path:
 
 
 def records(project: str) -> dict[str, Record]:
-    """All records by name; one that cannot be read is as good as none."""
+    """All records by name; unreadable ones are ignored."""
     result = {}
     for path in sorted(_directory(project).glob("*.json")):
         data = load(path)
@@ -89,14 +89,14 @@ def drop(project: str, name: str) -> None:
 
 
 def tidy(project: str, name: str) -> None:
-    """Remove what a run that was killed while it wrote a record has left."""
+    """Remove a partial record that an interrupted run has left."""
     directory = _directory(project)
     (directory / f"{name}.json{HALF_WRITTEN}").unlink(missing_ok=True)
     remove_empty(directory, directory.parent, LIB)
 
 
 def read(path: str) -> Optional[str]:
-    """What an owner's file says, None if there is none to be written."""
+    """An owner's file; None if there is none that can be written."""
     try:
         descriptor = open_guarded(path, os.O_RDONLY)
     except OSError:
@@ -110,7 +110,7 @@ def read(path: str) -> Optional[str]:
 
 
 def _write(path: str, text: str) -> None:
-    """In place: a container's file is mounted by what it is, not by its name.  No reader finds it empty."""
+    """Write in place, as a container's file is mounted by inode; no reader ever sees it empty."""
     descriptor = open_guarded(path, os.O_WRONLY)
     try:
         data = text.encode(errors="surrogateescape")
@@ -121,7 +121,7 @@ def _write(path: str, text: str) -> None:
 
 
 def too_large(path: str) -> bool:
-    """Whether an owner's file is larger than is read of one."""
+    """Whether an owner's file is too large to be read."""
     try:
         return os.stat(path, follow_symlinks=False).st_size > AT_MOST
     except OSError:
@@ -129,7 +129,7 @@ def too_large(path: str) -> bool:
 
 
 def found_files(paths: Mapping[str, str], record: Record) -> dict[str, str]:
-    """What is ours of each file as it is, as `Namespace.files` has it."""
+    """Our part of each file as it is, in the form of `Namespace.files`."""
     result = {}
     for name, path in paths.items():
         text = read(path)
@@ -142,7 +142,7 @@ def found_files(paths: Mapping[str, str], record: Record) -> dict[str, str]:
 
 
 def put(owned: Owned, wanted: Namespace, before: Mapping[str, OwnersFile]) -> dict[str, OwnersFile]:
-    """What a record says of the owner's files when ours are to be in them; `write` puts them there.
+    """The record of the owner's files once our texts are in them; `write` puts them there.
 
     A file without our mark is the owner's again, and what it says is what will be put back.
     """
@@ -163,7 +163,7 @@ def _is_marked(text: str) -> bool:
 
 
 def write(files: Mapping[str, OwnersFile], wanted: Mapping[str, str]) -> None:
-    """Put our text in the owner's files."""
+    """Write our texts into the owner's files."""
     for name, item in files.items():
         if name in wanted:
             behind = item.original if name in _APPENDED and _is_marked(wanted[name]) else ""
@@ -171,7 +171,7 @@ def write(files: Mapping[str, OwnersFile], wanted: Mapping[str, str]) -> None:
 
 
 def put_back(files: Mapping[str, OwnersFile]) -> None:
-    """Let the files say what they said before us; those that say something of their own again are left alone."""
+    """Restore the files' original content; files that the owner has rewritten since are left as they are."""
     for item in files.values():
         text = read(item.path)
         if text is not None and _is_marked(text):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Virtual servers of IPVS, and how long it remembers connections.
+"""Virtual servers of IPVS, and its connection timeouts.
 
-Nothing in IPVS has room for a mark.  In a namespace of ours all is ours, in one of somebody else's that is a sandbox
-what is known by a packet mark is; anywhere else what was named in this run is.
+IPVS has no room for an ownership mark.  In our namespaces all virtual servers are ours; in sandboxes that others own,
+those identified by a packet mark; elsewhere only those named in this run.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ def _order(server: RealServer) -> tuple[bool, str, int]:
 
 
 def sorted_servers(servers: Iterable[RealServer]) -> tuple[RealServer, ...]:
-    """As `Ipvs.servers` has them."""
+    """Real servers in the order of `Ipvs.servers`."""
     return tuple(sorted(servers, key=_order))
 
 
 def virtual_server(host: Host, item: Ipvs) -> Optional[Ipvs]:
-    """The virtual server of that name as it is, None if there is none."""
+    """The virtual server of that name as found; None if there is none."""
     if not ipvs.is_loaded():
         return None
     try:
@@ -48,7 +48,7 @@ def virtual_server(host: Host, item: Ipvs) -> Optional[Ipvs]:
 
 
 def _read(of: Optional[Collection[str]], marked: bool = False) -> list[Ipvs]:
-    """All of the thread's namespace, or with names those, and if ``marked`` those known by a packet mark."""
+    """Virtual servers of the thread's namespace: all, or those named and, if ``marked``, those with a packet mark."""
     with IpvsSocket() as control:
         services = [item for item in control.services() if of is None or item.name in of or (marked and item.mark)]
         return [replace(item, servers=sorted_servers(control.servers(item))) for item in services]
@@ -73,7 +73,7 @@ def _try(family: int, scheduler: str) -> None:
 
 
 def _lacking(family: int, scheduler: str) -> Optional[str]:
-    """A sentence if the kernel cannot balance so.  Tried in a namespace that is thrown away."""
+    """A sentence if the kernel lacks what is needed.  Tried in a temporary namespace."""
     try:
         namespaces.run_in_new(_try, family, scheduler)
     except NetlinkError as error:
@@ -88,7 +88,7 @@ def _lacking(family: int, scheduler: str) -> Optional[str]:
 
 
 def _prunes(host: Host, namespace: str) -> bool:
-    """Whether what nothing wants goes there: in the namespaces of a plan."""
+    """Whether unwanted objects there are removed, as in a plan's namespaces."""
     if namespace in host.attached:
         return True
     if namespace not in host.own_namespaces:
@@ -109,14 +109,14 @@ def _words(server: RealServer) -> str:
 
 
 class IpvsKind(Kind[Ipvs]):
-    """What ``ipvsadm -S -n`` shows."""
+    """Virtual servers, as ``ipvsadm -S -n`` lists them."""
 
     name = "ipvs"
     stages = (47,)
 
     def __init__(self) -> None:
         self._named: dict[str, set[str]] = {}
-        """By namespace what this run is, or was at any time, about."""
+        """Virtual servers that this run has dealt with, by namespace."""
 
     def observe(self, host: Host, wanted: Sequence[Ipvs]) -> dict[Key, Found[Ipvs]]:
         for item in wanted:
@@ -172,7 +172,7 @@ class IpvsKind(Kind[Ipvs]):
 
 
 def _writing(kind: int, wanted: Ipvs, found: Optional[Ipvs]) -> Iterable[Message]:
-    """What makes it, or changes it in place; what is no longer to be there is not removed yet."""
+    """Messages that create or change it; real servers that are no longer wanted are removed later."""
     if found is None:
         yield ipvs.new_service(kind, wanted)
     elif replace(wanted, servers=()) != replace(found, servers=()):
@@ -192,7 +192,7 @@ def _removing(kind: int, wanted: Ipvs, found: Ipvs) -> Iterable[Message]:
 
 
 class IpvsTimeoutsKind(Kind[IpvsTimeouts]):
-    """What ``ipvsadm -l --timeout`` shows of our namespaces."""
+    """Timeouts of our namespaces, as ``ipvsadm -l --timeout`` shows them."""
 
     name = "ipvs_timeouts"
     stages = (46,)
@@ -221,5 +221,5 @@ class IpvsTimeoutsKind(Kind[IpvsTimeouts]):
         self.create(host, [operation.resource for operation in operations])
 
     def delete(self, host: Host, resources: Sequence[IpvsTimeouts]) -> None:
-        """The kernel has them always: its own are put back."""
+        """The kernel always has timeouts: restore its defaults."""
         self.create(host, [replace(_DEFAULT, namespace=item.namespace) for item in resources])

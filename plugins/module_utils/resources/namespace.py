@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Network namespaces.  Which are ours is on record; the alias of ``lo`` says so to people, and if the record is lost.
+"""Network namespaces.  Ours are recorded; the alias of ``lo`` tells people, and serves if the record is lost.
 
-Those that somebody else owns get a name, and their ``lo`` stays as it is; what is ours to name is on record.  One of
-ours in which a process keeps us from our table, or that cannot be read, is made anew; one of somebody else's is left
-out of the run.
+Namespaces of others are given a name, which is recorded, and their ``lo`` is not changed.  If a process blocks our
+nftables table or a namespace cannot be read, ours is recreated and one of others is left out of the run.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ _CONTENT = "content"
 
 
 def _not_forwarded(host: Host, name: str) -> tuple[int, ...]:
-    """Families that no link there forwards; whoever turns forwarding on for all does so for each."""
+    """Families that no link there forwards; turning forwarding on for all links does so for each."""
     links = host.snapshot(name).links.values()
     return tuple(family for family in FORWARDING if not any(link[f"forwarding{family}"] for link in links))
 
 
 def _forward_nothing(families: Iterable[int]) -> None:
-    """Of all links in the thread's namespace, and of those to come."""
+    """Turn forwarding off for all links in the thread's namespace, and for new ones."""
     for family in families:
         path = sysctl_path(FORWARDING[family])
         if path.exists():
@@ -48,7 +47,7 @@ def _forward_nothing(families: Iterable[int]) -> None:
 
 
 class NamespaceKind(Kind[Namespace]):
-    """Namespaces under ``/run/netns``."""
+    """Network namespaces named in ``/run/netns``."""
 
     name = "namespace"
     stages = (20,)
@@ -56,15 +55,15 @@ class NamespaceKind(Kind[Namespace]):
 
     def __init__(self) -> None:
         self._own: dict[str, Own] = {}
-        """Those of ours that are there."""
+        """Our namespaces that exist."""
         self._is_recorded = True
         self._spoiled: dict[str, str] = {}
         self._owned: dict[tuple[str, str], Union[Owned, OwnerError]] = {}
-        """What each owner has, or why it has none."""
+        """Each owner's namespace, or why there is none."""
         self._silent: dict[str, OwnerError] = {}
-        """Kinds of owners that did not answer, and are not asked again."""
+        """Owners that did not answer and are not asked again."""
         self._others: dict[str, Namespace] = {}
-        """Those that have the name of a wanted one, and another owner."""
+        """Namespaces that have a wanted one's name and another owner."""
 
     def prepare(self, host: Host, wanted: Sequence[Namespace]) -> None:
         for item in wanted:
@@ -72,7 +71,7 @@ class NamespaceKind(Kind[Namespace]):
                 host.broken.setdefault(item.name, str(self._problem(item)))
 
     def _look_up(self, host: Host, owner: str, reference: str) -> Optional[Owned]:
-        """The owner's namespace, None if there is none.  The owner is asked once a run, and again if it is gone."""
+        """The owner's namespace; None if there is none.  The owner is asked once a run, and again if it is gone."""
         key = (owner, reference)
         known = self._owned.get(key)
         if known is None or (isinstance(known, Owned) and namespaces.number(known.path) != known.number):
@@ -133,7 +132,7 @@ class NamespaceKind(Kind[Namespace]):
         return result
 
     def _attached(self, host: Host, name: str, record: Record, want: Optional[Namespace]) -> Optional[Namespace]:
-        """What is on record, as it is; None if another namespace has the name and is wanted to be ours."""
+        """A recorded namespace as found; None if another one has its name and is wanted as ours."""
         there = foreign_netns_records.mounted(name)
         if not record.is_of(there):
             return None if want is not None else Namespace(name, record.role, owner=record.owner)
@@ -150,7 +149,7 @@ class NamespaceKind(Kind[Namespace]):
         return Namespace(name, record.role, True, record.owner, record.reference, attached, files)
 
     def _attach_to(self, host: Host, wanted: Sequence[Namespace], result: dict[Key, Found[Namespace]]) -> None:
-        """Where the owner has named it itself, or nothing has the name: look at what the owner has."""
+        """Read the owner's namespace if the owner itself has named it or nothing has the name."""
         self._others = {}
         for item in wanted:
             owned = self._owned.get((item.owner, item.reference)) if item.owner else None
@@ -175,7 +174,7 @@ class NamespaceKind(Kind[Namespace]):
                 host.paths[item.name] = owned.path
 
     def _find_broken(self, host: Host, wanted: Sequence[Namespace]) -> None:
-        """Note which of the owners' namespaces cannot be sandboxes, and why: what is done in there is theirs."""
+        """Note which namespaces of others cannot be sandboxes, and why; nothing is changed in those."""
         numbers: dict[int, Namespace] = {}
         files: dict[str, Namespace] = {}
         for item in wanted:
@@ -194,7 +193,7 @@ class NamespaceKind(Kind[Namespace]):
         host.attached -= host.broken.keys()
 
     def _unfit(self, host: Host, item: Namespace, owned: Owned, numbers: dict[int, Namespace]) -> str:
-        """Why the owner's namespace cannot be the sandbox; "" if it can."""
+        """Why the owner's namespace cannot be a sandbox; "" if it can."""
         there = item.name in host.attached and owned.number == host.number(item.name)
         place = item.name if there else owned.path
         links = host.snapshot(place).links
@@ -252,7 +251,7 @@ class NamespaceKind(Kind[Namespace]):
             self._make(host, own[start : start + _OPEN_AT_ONCE])
 
     def _make(self, host: Host, resources: Sequence[Namespace]) -> None:
-        """They are on record before they have names: a run that is killed leaves none that nobody knows as ours."""
+        """Record namespaces before naming them, so that an interrupted run leaves none that is not known as ours."""
 
         def prepare() -> None:
             _forward_nothing(resource.no_forwarding)
@@ -273,7 +272,7 @@ class NamespaceKind(Kind[Namespace]):
                 os.close(descriptor)
 
     def _attach(self, host: Host, resource: Namespace, known: Optional[Record] = None) -> None:
-        """``known`` is what is on record of it."""
+        """``known`` is its record."""
         owned = self._look_up(host, resource.owner, resource.reference)
         if owned is None:
             raise self._problem(resource)
@@ -295,7 +294,7 @@ class NamespaceKind(Kind[Namespace]):
 
     @staticmethod
     def _has_ours(host: Host, place: str) -> bool:
-        """Whether there are links of ours: then its name was ours too, though the record is lost."""
+        """Whether it has links of ours; then we named it, though the record is lost."""
         return any(role_of(link["alias"], host.project) is not None for link in host.links(place).values())
 
     def _problem(self, resource: Namespace) -> OwnerError:
@@ -317,7 +316,7 @@ class NamespaceKind(Kind[Namespace]):
             own_namespaces.record(host.project, self._own)
 
     def _attach_anew(self, host: Host, wanted: Namespace) -> None:
-        """The owner has another namespace now, or its files are its own again."""
+        """Attach the owner's present namespace, and write its files."""
         record = foreign_netns_records.records(host.project).get(wanted.name)
         owned = self._look_up(host, wanted.owner, wanted.reference)
         if record is not None and owned is not None and record.number != owned.number:
@@ -326,7 +325,7 @@ class NamespaceKind(Kind[Namespace]):
         self._attach(host, wanted, record)
 
     def _let_go(self, host: Host, name: str, record: Record) -> None:
-        """Take the name away; what is ours in there goes too, should somebody else hold it open."""
+        """Remove the name, and our objects in it in case a process keeps the namespace open."""
         if not record.named or foreign_netns_records.mounted(name) != record.number:
             return
         place = f"{namespaces.DIRECTORY}/{name}"
@@ -354,7 +353,7 @@ class NamespaceKind(Kind[Namespace]):
         foreign_netns_records.drop(host.project, resource.name)
 
     def remove_partial_files(self, host: Host, resource: Namespace) -> None:
-        """The empty file that a namespace is to be mounted on, or was."""
+        """Remove the empty file that a namespace was, or was to be, mounted on."""
         path = Path(namespaces.DIRECTORY) / resource.name
         if not namespaces.exists(resource.name) and path.is_file() and path.stat().st_size == 0:
             namespaces.delete(resource.name)
@@ -367,12 +366,12 @@ class NamespaceKind(Kind[Namespace]):
 
 
 def _own(name: str, number: int, role: Optional[str], planned: Container[str]) -> Optional[Own]:
-    """What a mark says, there being no record."""
+    """The role in the alias of ``lo``, used if the record is lost."""
     ours = role is not None and name in planned and not namespaces.is_of_another_user(name)
     return Own(number, role or "") if ours else None
 
 
 def _is_held(host: Host, name: str) -> bool:
-    """Whether a process has our table of a namespace for itself, so that nobody else can change or remove it."""
+    """Whether a process owns our table in a namespace, so that nobody else can change or remove it."""
     own = table_name(host.project)
     return any(table.owned and table.name == own for table in host.tables(name).values())

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Permanent neighbours on links of ours, where an overlay is: what its bridge answers ARP and ND from.
+"""Permanent neighbours on links of overlays, from which their bridge answers ARP and neighbour solicitations.
 
-The kernel takes none of IPv6 on a link whose IPv6 is disabled.
+The kernel refuses IPv6 neighbours on a link whose IPv6 is disabled.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def _read() -> list[netlink.Alike]:
 
 
 def _tables(groups: Iterable[netlink.Alike]) -> dict[int, dict[str, str]]:
-    """Permanent entries by the links' indexes."""
+    """Permanent entries by link index."""
     result: dict[int, dict[str, str]] = {}
     for group in groups:
         if group.first.get("permanent"):
@@ -36,7 +36,7 @@ def _tables(groups: Iterable[netlink.Alike]) -> dict[int, dict[str, str]]:
 
 
 class NeighbourKind(TableKind[Neighbours]):
-    """What ``ip neighbour show nud permanent`` shows."""
+    """Permanent entries, as ``ip neighbour show nud permanent`` lists them."""
 
     name = "neighbour"
 

@@ -2,15 +2,15 @@
 # Copyright: cnm.fabric contributors
 """nftables tables.
 
-A table is compared by what nft prints of it: the wanted one is loaded into a throw-away namespace and printed by the
-same nft, so that spelling, order and version make no difference, and a rule the kernel would refuse is known before
-anything changes.  The mark is the table's comment.
+Tables are compared as nft prints them: the wanted one is loaded into a temporary namespace and printed by the same nft.
+So spelling, order and version make no difference, and a rule that the kernel refuses is found before anything changes.
+The mark is the table's comment.
 
-What others can write is listed, and changed, by a child process: nft crashes on what a newer one has written (1.0.6 on
-sets of 1.1.2).  A table that cannot be listed, or changed so, is made anew by netlink, as a copy of the one in the
-throw-away namespace; new ones always are.
+Tables that others can write are listed and changed by a child process, as nft crashes on what a newer version has
+written (1.0.6 on sets of 1.1.2).  If that fails, the table is recreated by netlink as a copy of the one in the
+temporary namespace; new tables are always created so.
 
-Nothing is listed of a table that was found as wanted while its namespace has seen no transaction since.
+A table that was found as wanted is not listed again while its namespace has had no transaction since.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _place_of(table: Nftables) -> str:
 
 
 def _declare(table: Nftables, project: str) -> list[str]:
-    """The commands that make whatever of the table is missing, and nothing twice."""
+    """Commands that create what is missing of the table, and nothing twice."""
     place = _place_of(table)
     commands = [f"add table {place} {{ comment {nft_quoted(mark(project, table.role))}; }}"]
     for item in table.collections:
@@ -80,13 +80,13 @@ def _fill(table: Nftables, collections: Sequence[NftSet], chains: Sequence[Chain
 
 
 def script(table: Nftables, project: str) -> str:
-    """The whole table as one transaction on an empty namespace.  FormError if a part of it is not what it must be."""
+    """The complete table as one transaction on an empty namespace.  FormError if a part has the wrong form."""
     users = [f"table {_place_of(table)} {{\n{nft_block(table.users)}\n}}"] if table.users else []
     return "\n".join([*_declare(table, project), *users, *_fill(table, table.collections, table.chains)]) + "\n"
 
 
 def transaction(wanted: Nftables, normal: Nftables, found: Nftables, project: str) -> str:
-    """What turns the table found into the wanted one; ``normal`` is the wanted one as nft prints it.
+    """Commands that turn the found table into the wanted one; ``normal`` is the wanted one as nft prints it.
 
     Only the chains that differ are emptied and filled again, of sets only the elements, all in one commit.  FormError
     if what was found, which others may have put there, has names or elements that cannot be said.
@@ -128,7 +128,7 @@ def transaction(wanted: Nftables, normal: Nftables, found: Nftables, project: st
 
 
 def _exchange(place: str, wanted: NftSet, found: NftSet) -> list[str]:
-    """Take out and put in what differs of a set's elements: what a change costs does not depend on the set's size."""
+    """Remove and add elements that differ, so that the cost does not depend on the set's size."""
     have, want = set(found.elements), set(wanted.elements)
     commands = []
     for verb, elements in (("delete", have - want), ("add", want - have)):
@@ -138,7 +138,7 @@ def _exchange(place: str, wanted: NftSet, found: NftSet) -> list[str]:
 
 
 def _users_of(table: Nftables, names: set[str]) -> set[str]:
-    """Chains with a rule that names one of those sets."""
+    """Chains with a rule that uses one of the sets."""
     return {
         chain.name
         for chain in table.chains
@@ -147,7 +147,7 @@ def _users_of(table: Nftables, names: set[str]) -> set[str]:
 
 
 class NftablesKind(Kind[Nftables]):
-    """What ``nft list table`` shows."""
+    """Tables, as ``nft list table`` prints them."""
 
     name = "nftables"
     stages = (0, 25)
@@ -184,7 +184,7 @@ class NftablesKind(Kind[Nftables]):
 
     @staticmethod
     def _candidates(host: Host, wanted: Sequence[Nftables]) -> list[Nftables]:
-        """The names of all that may be a table of ours."""
+        """Names of all tables that may be ours."""
         own_name = table_name(host.project)
         places = {(item.namespace, item.family, item.name) for item in wanted}
         places |= {("", family, own_name) for family in FAMILIES}
@@ -282,7 +282,7 @@ class NftablesKind(Kind[Nftables]):
             self._forget_flows(host, item, None)
 
     def _put(self, host: Host, wanted: Nftables, anew: bool) -> None:
-        """Make the table; ``anew`` if there may be one, whose place it takes in the same transaction."""
+        """Create the table; with ``anew`` it replaces an existing one in the same transaction."""
         self._speak(host)
         self._learn(host, [wanted])
         copy, comment = self._copies[self._text(wanted)], mark(host.project, wanted.role)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What ``nft list table`` prints, read.  A child process lists: others may have written what nft crashes on."""
+"""Reads the output of ``nft list table``.  A child process runs nft, which may crash on tables of others."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..plan.marks import role_of
 from ..plan.nftables import Chain, Nftables, NftSet
 
 UNREADABLE = "unreadable"
-"""In place of its flags, of a table that is there and cannot be listed."""
+"""Stands for the flags of a table that exists and cannot be listed."""
 
 _USERS = "user_"
-"""Chains, sets and maps whose name begins so are the user's, for the rules in the user's chains."""
+"""Name prefix of the user's own chains, sets and maps."""
 
 _COMMENT = re.compile(r'^\tcomment "(.*)"$')
 _FLAGS = re.compile(r"^\tflags (.*)$")
@@ -29,7 +29,7 @@ _ELEMENTS = re.compile(r"elements = \{(.*?)\}", re.DOTALL)
 
 
 def parse(text: str, project: str, namespace: str, user_chains: frozenset[str]) -> Optional[Nftables]:
-    """The table that ``nft list table`` printed, its statements as nft words them; None if it printed none."""
+    """The table in the output, its statements as nft prints them; None if there is none."""
     lines = text.splitlines()
     if not lines or not lines[0].startswith("table "):
         return None
@@ -83,12 +83,12 @@ def _chain(name: str, lines: Sequence[str], user: bool) -> Chain:
 
 
 def user_chains(table: Nftables) -> frozenset[str]:
-    """Names of the chains whose rules are the user's."""
+    """Names of the user's chains."""
     return frozenset(chain.name for chain in table.chains if chain.user)
 
 
 def listed(host: Host, tables: Sequence[Nftables], wanted_by: Mapping[Key, Nftables]) -> dict[Key, Optional[Nftables]]:
-    """What is there of each table: None for nothing, its ``flags`` UNREADABLE if nft crashes on it or says garbage."""
+    """Each table as found: None if absent, ``flags`` UNREADABLE if nft crashes on it or prints garbage."""
     result: dict[Key, Optional[Nftables]] = {table.key: None for table in tables}
     if host.nft is None:
         return result

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Which named namespaces are ours: on record by the number by which the kernel knows each, in a file that only root
-can write.
+"""The record of our named namespaces, by inode, in a file that only root can write.
 
-The alias of ``lo`` is no proof: root in a namespace writes what it likes there.  It is asked only where the record is
-lost as a whole, and then of those alone that the kept plan names and that no other user namespace owns.
+The alias of ``lo`` proves nothing, as root in a namespace can set it.  It is used only if the whole record is lost, and
+then only for namespaces that the kept plan names and no other user namespace owns.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from ..state.kept import State
 
 @dataclass(frozen=True)
 class Own:
-    """One namespace that we made."""
+    """A namespace that we created."""
 
     number: int
     role: str
@@ -32,7 +31,7 @@ def _path(project: str) -> Path:
 
 
 def recorded(project: str) -> Optional[dict[str, Own]]:
-    """What is on record by name; None if there is no record of this boot."""
+    """The record by name; None if there is none of this boot."""
     data = load(_path(project))
     if data.get("boot") != boot_id():
         return None
@@ -43,7 +42,7 @@ def recorded(project: str) -> Optional[dict[str, Own]]:
 
 
 def planned(project: str) -> set[str]:
-    """Names of those that the kept plan has: what may be ours though the record is lost."""
+    """Names of namespaces in the kept plan, which may be ours if the record is lost."""
     try:
         resources = json.loads(State(project).kept["plan"])["resources"]
         return {str(item["name"]) for item in resources if item["kind"] == "namespace" and not item.get("owner")}
@@ -52,7 +51,7 @@ def planned(project: str) -> set[str]:
 
 
 def record(project: str, names: Mapping[str, Own]) -> None:
-    """Put all of them on record, in the place of what was."""
+    """Replace the record."""
     path = _path(project)
     if not names:
         forget(path)
@@ -63,14 +62,14 @@ def record(project: str, names: Mapping[str, Own]) -> None:
 
 
 def tidy(project: str) -> None:
-    """Remove what a run that was killed while it wrote the record has left."""
+    """Remove a partial record that an interrupted run has left."""
     path = _path(project)
     path.with_name(path.name + HALF_WRITTEN).unlink(missing_ok=True)
     remove_empty(path.parent)
 
 
 def drop(project: str, name: str) -> None:
-    """Take one off the record."""
+    """Remove a namespace from the record."""
     names = recorded(project) or {}
     if names.pop(name, None) is not None:
         record(project, names)

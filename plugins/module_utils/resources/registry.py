@@ -24,7 +24,7 @@ from .xfrm import XfrmKind
 
 
 def kinds() -> list[Kind[Any]]:
-    """One of each, for one run, in the order they are observed: what owns comes before what is owned."""
+    """An instance of each kind for one run, in the order of observation: parents first."""
     return [
         NamespaceKind(),
         LinkKind(),

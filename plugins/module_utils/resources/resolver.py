@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""The DNS server of each sandbox: one dnsmasq in its namespace, in process ids of its own.
+"""The DNS server of each sandbox: a dnsmasq in its network namespace and in a pid namespace of its own.
 
-Beside its configuration stand two files that only root can write.  ``.pid`` says which process it is, in a form that
-no other process ever matches; see `_record`.  ``.loaded`` has the digests of the names it was told to read, so a run
-that died between writing names and telling the process is seen by the next.  Names are read with ``addn-hosts`` and
-``servers-file`` at SIGHUP, between two questions, so none is lost; watched directories would take an inotify instance
-each, and the 129th process would fail.
+Two files beside its configuration can be written only by root.  ``.pid`` identifies the process in a way that no other
+process ever matches; see `_record`.  ``.loaded`` has the digests of the names it was told to load, so that the next run
+notices if one was interrupted before it told the process.  dnsmasq rereads names (``addn-hosts``, ``servers-file``) at
+SIGHUP between two queries, so no query is lost; watching directories would need an inotify instance for each process,
+and the 129th would fail.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ _PROGRAM = "dnsmasq"
 _PATIENCE_S = 10.0
 _POLL_S = 0.0005
 _AT_ONCE = 100
-"""How many are started before the first is waited for; each takes a descriptor until then."""
+"""The most that are started before the first is waited for; each keeps a descriptor open until then."""
 _CONF, _PID, _LOADED = ".conf", ".pid", ".loaded"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
-"""What a sandbox can be called: a file of another name is none of ours."""
+"""The form of sandbox names; files of other names are not ours."""
 _RUNNING = ("keep-in-foreground", "pid-file=", f"user={RESOLVER_USER}", f"group={RESOLVER_USER}")
 _NO_IDENT = "no-ident"
-"""Says nothing of itself (version.bind and the like).  dnsmasq 2.85 knows no such option, 2.90 does."""
+"""Hides version.bind and the like; dnsmasq has the option in 2.90 and not in 2.85."""
 
 
 class ResolverError(Exception):
-    """A resolver did not start or end; the message says whose and why."""
+    """A resolver did not start or stop; the message says whose and why."""
 
 
 def user() -> Optional[int]:
@@ -86,13 +86,13 @@ def _read(directory: Path, name: str) -> str:
 
 
 def _record(process: Process, boot: str) -> str:
-    """The process id for people; then what tells the process from all that have had or will have its id."""
+    """The process id for people, then what distinguishes the process from all others that ever have its id."""
     known = {**vars(process), "boot": boot}
     return f"{process.pid}\n{json.dumps(known, sort_keys=True)}\n"
 
 
 def _recorded(text: str, boot: str) -> Optional[Process]:
-    """The process a record is about, whether or not it is there any more."""
+    """The recorded process, whether or not it still exists."""
     try:
         known = json.loads(text.partition("\n")[2])
         if known.pop("boot") != boot:
@@ -104,7 +104,7 @@ def _recorded(text: str, boot: str) -> Optional[Process]:
 
 
 def _names(directory: Path) -> set[str]:
-    """The sandboxes there are files of.  Raises Unsafe if others than root can write there."""
+    """Sandboxes that have files.  Raises Unsafe if anyone but root can write there."""
     with contextlib.suppress(FileNotFoundError):
         check_directory(directory)
         found = map(os.path.splitext, os.listdir(directory))
@@ -113,19 +113,19 @@ def _names(directory: Path) -> set[str]:
 
 
 def _records(directory: Path) -> dict[str, Process]:
-    """The processes on record by sandbox."""
+    """The recorded processes by sandbox."""
     boot = boot_id()
     found = {name: _recorded(_read(directory, f"{name}{_PID}"), boot) for name in _names(directory)}
     return {name: process for name, process in found.items() if process is not None}
 
 
 def _known(directory: Path) -> dict[str, Process]:
-    """Those on record that are what was recorded; what is on record and is not that is no process of ours."""
+    """Recorded processes that still run; any other process with a recorded id is not ours."""
     return {name: process for name, process in _records(directory).items() if processes.read(process.pid) == process}
 
 
 def _lost(host: Host, known: Mapping[str, Process]) -> Iterator[tuple[str, Process]]:
-    """Resolvers in our namespaces that are on no record: a run was killed before it wrote one, or the file was lost."""
+    """Unrecorded resolvers in our namespaces: a run was interrupted before it wrote the record, or that was lost."""
     uid, mounts = user(), os.stat("/proc/self/ns/mnt").st_ino
     inside = {}
     for name in host.own_namespaces | host.attached:
@@ -144,7 +144,7 @@ def _lost(host: Host, known: Mapping[str, Process]) -> Iterator[tuple[str, Proce
 
 
 class ResolverKind(Kind[Resolver]):
-    """dnsmasq processes, by their files under ``/run/cnm/<project>/resolvers``."""
+    """dnsmasq processes, recorded in ``/run/cnm/<project>/resolvers``."""
 
     name = "resolver"
     stages = (80,)
@@ -227,7 +227,7 @@ class ResolverKind(Kind[Resolver]):
 
 
 def _serves(host: Host, process: Process, namespace: str) -> bool:
-    """Whether it runs, in the namespace that has the name now: that may have been made anew by hand."""
+    """Whether it runs in the namespace that has the name now, which may have been recreated by hand."""
     try:
         return process.net == host.number(namespace) and not processes.is_stopped(process)
     except OSError:
@@ -235,7 +235,7 @@ def _serves(host: Host, process: Process, namespace: str) -> bool:
 
 
 def _note_loaded(directory: Path, item: Resolver, names: Optional[dict[str, str]]) -> None:
-    """Note what it has loaded; None, before it is told, so that a run killed meanwhile leaves no old note."""
+    """Record what it has loaded; None before it is told, so that an interrupted run leaves no stale record."""
     path = directory / f"{item.namespace}{_LOADED}"
     if names is None:
         forget(path)
@@ -248,7 +248,7 @@ def _knows_no_ident(host: Host, program: str) -> bool:
 
 
 def _stop(host: Host, names: set[str]) -> None:
-    """End the processes of sandboxes: their ports must be free for those that follow."""
+    """Stop the processes of sandboxes and wait until their ports are free."""
     if not names:
         return
     directory = _directory(host.project)
@@ -259,7 +259,7 @@ def _stop(host: Host, names: set[str]) -> None:
 
 
 class _Starting:
-    """Resolvers on their way: all are started, then each is waited for."""
+    """Resolvers being started: all are started, then each is waited for."""
 
     def __init__(self, host: Host, program: str, running: Sequence[str]) -> None:
         self._host = host
@@ -270,7 +270,7 @@ class _Starting:
         self._uid = user()
 
     def start(self, resources: Sequence[Resolver]) -> None:
-        """Raises ResolverError about those that cannot be; the others run then, and are on record."""
+        """Raises ResolverError about those that failed; the others run and are recorded."""
         failed = []
         with contextlib.ExitStack() as stack:
             started = []
@@ -295,7 +295,7 @@ class _Starting:
         return self._host.run_in(item.namespace, processes.start_apart, arguments)
 
     def _settle(self, item: Resolver, started: Started, deadline: float) -> str:
-        """Wait until a resolver answers and put it on record; "" or why it does not, and then it is no more."""
+        """Wait until a resolver answers and record it; returns "", or why it failed once it is stopped."""
         try:
             problem = started.said(deadline)
             process = None if problem else self._as_itself(started.pid, deadline)
@@ -314,7 +314,7 @@ class _Starting:
         return self._taken(item, None) or problem or "it ended at once; the system's log says why"
 
     def _as_itself(self, pid: int, deadline: float) -> Optional[Process]:
-        """The process when it is the user it is to be; None if it has ended."""
+        """The process once it runs as its user; None if it has ended."""
         while (process := processes.read(pid)) is not None and process.uid != self._uid:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"it does not become the user {RESOLVER_USER}")
@@ -322,7 +322,7 @@ class _Starting:
         return process
 
     def _taken(self, item: Resolver, process: Optional[Process]) -> str:
-        """Who else is where it listens, as a sentence; where nobody is, nobody can be from now on."""
+        """Other processes on its port, as a sentence; if there are none, no other can bind the port from now on."""
         said = dict(line.partition("=")[::2] for line in item.config)
         address, port = said.get("listen-address", ""), int(said.get("port", "0"))
         own = processes.sockets(process.pid) if process is not None else {}

@@ -18,7 +18,7 @@ _MAIN_TABLE = 254
 
 
 def _is_marked(host: Host, namespace: str, protocol: int, link: Optional[dict[str, Any]]) -> bool:
-    """A route has no room for the project's name: it is that of its namespace, else of its link, else ``default``."""
+    """The project of a route, which has no room for its name: that of its namespace, its link, or ``default``."""
     if protocol not in (ROUTE_PROTOCOL, ROUTE_PROTOCOL_SINGLE_OBJECT):
         return False
     owner = project_of(link["alias"]) if link else None
@@ -26,7 +26,7 @@ def _is_marked(host: Host, namespace: str, protocol: int, link: Optional[dict[st
 
 
 class RouteKind(Kind[Route]):
-    """What ``ip route`` shows.  In a namespace of ours a wanted route is ours to repair, whoever put another there."""
+    """Routes, as ``ip route`` lists them.  In our namespaces a wanted route replaces any other of its destination."""
 
     name = "route"
     stages = (60,)

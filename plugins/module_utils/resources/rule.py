@@ -21,7 +21,7 @@ def _read() -> list[dict[str, Any]]:
 
 
 class RuleKind(Kind[Rule]):
-    """What ``ip rule`` shows.  In place before any link, as drops are."""
+    """Rules, as ``ip rule`` lists them.  Added before any link, like firewall drops."""
 
     name = "rule"
     recreated_by = frozenset({"table"})
@@ -43,7 +43,7 @@ class RuleKind(Kind[Rule]):
         self._send(resources, netlink.new_rule, host.send)
 
     def change(self, host: Host, operations: Sequence[Operation[Rule]]) -> None:
-        """Nothing of a rule can be changed in place."""
+        """Rules cannot be changed in place."""
 
     def delete(self, host: Host, resources: Sequence[Rule]) -> None:
         self._send(resources, netlink.del_rule, host.remove)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Kernel parameters.  The host's own value is recorded before it is changed, and put back when we let go."""
+"""Kernel parameters.  The host's own value is recorded before a change and restored afterwards."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .base import Found, Kind, Operation
 _SEPARATORS = str.maketrans("./", "/.")
 
 FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
-"""By family; whoever writes one sets every link's (ip-sysctl)."""
+"""Forwarding of all links by family; writing it sets that of every link (ip-sysctl)."""
 
 
 def sysctl_path(name: str) -> Path:
-    """The file of a parameter in dotted form; a slash in it is a dot of a link's name, as in sysctl(8).
+    """The file of a parameter in dotted form; a slash stands for a dot in a link's name, as in sysctl(8).
 
     Raises FormError for a name that is none, whoever noted it: no path leads out of /proc/sys/net.
     """
@@ -31,7 +31,7 @@ def sysctl_path(name: str) -> Path:
 
 
 def read_sysctl(name: str) -> Optional[str]:
-    """The parameter's value in the thread's namespace, its words with a space between them; None if there is none."""
+    """The parameter's value in the thread's namespace, words separated by one space; None if there is none."""
     try:
         return " ".join(sysctl_path(name).read_text(encoding="utf-8", errors="backslashreplace").split())
     except FileNotFoundError:
@@ -43,12 +43,12 @@ def _write(name: str, value: str) -> None:
 
 
 def forwarding_of(name: str, link: str) -> str:
-    """The parameter of one link that a forwarding of all sets too."""
+    """The parameter of a link that changes with the forwarding of all links."""
     return f"net.ipv{4 if name == FORWARDING[4] else 6}.conf.{link.replace('.', '/')}.forwarding"
 
 
 def _put_back(name: str, value: str) -> None:
-    """Write the host's own value; links that forwarded without it go on doing so."""
+    """Restore the host's own value; links that forwarded before continue to."""
     _write(name, value)
     for link in original_values().get(name, {}).get("links", ()):
         if read_sysctl(forwarding_of(name, link)) == "0":
@@ -56,18 +56,18 @@ def _put_back(name: str, value: str) -> None:
 
 
 def _place(namespace: str, name: str) -> str:
-    """Under what a value is remembered."""
+    """The key of a recorded value."""
     return f"{namespace}:{name}" if namespace else name
 
 
 class SysctlKind(Kind[Sysctl]):
-    """What ``sysctl`` shows.  Set after the drops are in place, so that forwarding never opens a host."""
+    """Parameters, as ``sysctl`` shows them.  Set after firewall drops, so that forwarding never opens a host."""
 
     name = "sysctl"
     stages = (10, 11, 45)
 
     def stage(self, resource: Sysctl) -> int:
-        """What keeps a host's routes comes before forwarding, what a sandbox's link has when the link is there."""
+        """Parameters that keep a host's routes come before forwarding, those of a sandbox's link after the link."""
         if resource.namespace:
             return self.stages[2]
         return self.stages[1] if resource.name in FORWARDING.values() else self.stages[0]
@@ -92,7 +92,7 @@ class SysctlKind(Kind[Sysctl]):
         return result
 
     def create(self, host: Host, resources: Sequence[Sysctl]) -> None:
-        """The parameter is one of a link or namespace that was not there when the host was observed."""
+        """Parameters of a link or namespace that did not exist when the host was observed."""
         for item in resources:
             value = host.run_in(item.namespace, read_sysctl, item.name)
             if value is None and item.optional:
@@ -125,7 +125,7 @@ class SysctlKind(Kind[Sysctl]):
             release_original(host.project, place)
 
     def remove_partial_files(self, host: Host, resource: Sysctl) -> None:
-        """Forget a value that was noted and then not changed, too."""
+        """Also remove records of values that were not changed after all."""
         place = _place(resource.namespace, resource.name)
         own = original_values().get(place, {}).get("value", resource.value)
         there = own != resource.value and resource.namespace in host.observed_namespaces

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Encryption of overlays: ESP between this host's VTEP and each peer's, for what VXLAN sends from one port.
+"""Encryption of overlays: ESP between this host's VTEP and each peer's, for VXLAN packets from one source port.
 
-Of each peer there are keys to hear the epochs before, of and after the present one, and keys to send in the present and
-the one before; a policy says which of the two is used.  So whichever of two hosts goes over to the next epoch first,
-the other understands it, and a packet on its way still finds the key it was promised to.  Another policy wants what
-comes from the peer encrypted.  Policies for everybody else block, both ways: they are there before the first peer and
-until after the last.  None of this needs nftables, whose rules say the same once more.
+Each peer has inbound keys of the previous, the present and the next epoch, and outbound keys of the previous and the
+present one; a policy selects one of the two.  So each host understands a peer that enters the next epoch first, and
+packets on their way still find their key.  Another policy requires that packets from the peer are encrypted.  Policies
+for all other addresses block both directions; they exist before the first peer and until after the last.  None of this
+depends on nftables, whose rules enforce the same once more.
 
-A process of ours renews keys that wear out (``renewal.py``); that it runs is compared too.
+A process renews states that wear out (``renewal.py``); whether it runs is compared too.
 
-What is compared is what the kernel says, keys included, but a key is never shown nor written down.
+The kernel's state is compared, keys included, but keys are never shown or stored.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from .entry_table import shortened
 T = TypeVar("T")
 
 _FIRST, _LAST = 0, 1
-"""Priorities: a peer's policy comes before that for everybody else; both before what others do not put at 0."""
+"""Priorities: a peer's policy precedes the one for all other addresses; both precede any of others above 0."""
 
 _EVERYBODY_ELSE, _THIS_HOST = "everybody else", "this host"
 _ANY = {4: "0.0.0.0", 6: "::"}
@@ -67,22 +67,22 @@ _TRIAL = {4: ("192.0.2.1", "192.0.2.2"), 6: ("2001:db8::1", "2001:db8::2")}
 
 @dataclass
 class _Content:
-    """States and policies by what the kernel tells them apart by, and in words what each is, by peer."""
+    """States and policies by identity, with a description of each by peer."""
 
     states: dict[object, State] = field(default_factory=dict)
     policies: dict[object, Policy] = field(default_factory=dict)
     about: dict[object, tuple[str, str]] = field(default_factory=dict)
     clashes: list[str] = field(default_factory=list)
-    """Peers whose numbers are another's."""
+    """Peers whose SPIs collide with another's."""
 
     def add(self, policy: Policy, peer: str, words: str) -> None:
-        """Put a policy in its place."""
+        """Add a policy."""
         self.policies[policy.place] = policy
         self.about[policy.place] = (peer, words)
 
 
 def lacking(family: int) -> Optional[str]:
-    """That the kernel has no ESP, as a sentence; it is asked for it in a namespace that is thrown away."""
+    """A sentence if the kernel lacks ESP; tried in a temporary namespace."""
     source, destination = _TRIAL[family]
     chosen = selector(source, destination, ENCRYPTED_PORT, 4789)
     trial = State(source, destination, security_index("", source, 0), 1, chosen, bytes(range(20)))
@@ -103,7 +103,7 @@ def _try(state: State) -> None:
 
 
 def _read() -> tuple[list[State], list[Policy]]:
-    """All there are.  A kernel that speaks of none has none, and is not made to load what speaks of them."""
+    """All states and policies.  Does not load the kernel's module: without it there are none."""
     if not _is_there():
         return [], []
     with XfrmSocket() as xfrm:
@@ -111,7 +111,7 @@ def _read() -> tuple[list[State], list[Policy]]:
 
 
 def _is_there() -> bool:
-    """Whether somebody has made the kernel load what speaks of them."""
+    """Whether the kernel's module is loaded."""
     lines = _SOCKETS.read_text(encoding="ascii").splitlines()
     return any(line.split()[1] == _NETLINK_XFRM for line in lines)
 
@@ -127,7 +127,7 @@ def _send(messages: Iterable[Message]) -> None:
 
 
 def _send_later(messages: Iterable[Message]) -> None:
-    """Send them when every packet that is on its way now has passed.
+    """Send the messages once packets that are now on their way have passed.
 
     Closing a packet socket waits for that (``packet_release`` in the kernel: ``synchronize_net``).
     """
@@ -143,25 +143,25 @@ def _remove(messages: Iterable[Message]) -> None:
 
 
 def _shown(state: State) -> bool:
-    """Whether the kernel says the key: locked down for confidentiality, it says noughts."""
+    """Whether the kernel shows the key; a kernel locked down for confidentiality shows zeros."""
     return any(state.key)
 
 
 def _same_state(wanted: State, found: State) -> bool:
-    """A key that is not known is taken for the right one."""
+    """Treat a hidden key as the right one."""
     right = wanted.key == found.key or not wanted.key or not _shown(found)
     return right and wanted == found and bool(wanted.limit) == bool(found.limit) and found.sent < renewal.WORN
 
 
 class XfrmKind(Kind[Xfrm]):
-    """What ``ip xfrm state`` and ``ip xfrm policy`` show under the project's reqid."""
+    """ESP with the project's reqid, as ``ip xfrm state`` and ``ip xfrm policy`` list it."""
 
     name = "xfrm"
     stages = (8,)
 
     def __init__(self) -> None:
         self._seen: dict[tuple[str, int], bytes] = {}
-        """By destination and SPI the keys that were there when the run began, to undo what nobody can derive again."""
+        """Keys at the start of the run by destination and SPI, for undoing: the host cannot derive them again."""
 
     # --- what is to be there ---
 
@@ -204,7 +204,7 @@ class XfrmKind(Kind[Xfrm]):
 
     @staticmethod
     def _mine(host: Host) -> _Content:
-        """What carries the project's reqid, in the kernel."""
+        """The kernel's states and policies with the project's reqid."""
         reqid = request_id(host.project)
         states, policies = host.run_in("", _read)
         return _Content(
@@ -261,7 +261,7 @@ class XfrmKind(Kind[Xfrm]):
 
     @staticmethod
     def _in_the_way(host: Host, content: _Content, mine: _Content) -> Optional[str]:
-        """What stands where something of ours is to be."""
+        """States and policies of others in the place of ours."""
         if content.clashes:
             return (
                 f"the SPIs derived from the address {content.clashes[0]} are another peer's too: set another "
@@ -295,7 +295,7 @@ class XfrmKind(Kind[Xfrm]):
             self._apply_content(host, _Content())
 
     def _apply_content(self, host: Host, wanted: _Content) -> None:
-        """In an order in which at no time a packet goes in clear text, nor one that has a key goes nowhere.
+        """Apply changes in an order that never sends clear text and never drops packets that have a key.
 
         But for keys that are wrong: what they are used for is blocked while they are made anew.
         """
@@ -333,7 +333,7 @@ class XfrmKind(Kind[Xfrm]):
 
 
 def _divided(policies: Mapping[object, Policy]) -> tuple[dict[object, Policy], dict[object, Policy]]:
-    """Those for everybody else, and those of peers."""
+    """Policies for all other addresses, and those of peers."""
     blocks = {place: policy for place, policy in policies.items() if ends(policy.selector)[1] in _ANY.values()}
     return blocks, {place: policy for place, policy in policies.items() if place not in blocks}
 
@@ -350,7 +350,7 @@ def _writing(wanted: Mapping[object, Policy], found: Mapping[object, Policy]) ->
 
 
 def _described(mine: _Content, wanted: Xfrm) -> Xfrm:
-    """What the kernel's content says it is, most of it; the epoch the nearest to the wanted one that it can be."""
+    """The resource that most of the kernel's content corresponds to, with the epoch nearest to the wanted one."""
     blocks, peering = _divided(mine.policies)
     addresses = [address for state in mine.states.values() for address in (state.source, state.destination)]
     leaving = [policy for policy in mine.policies.values() if policy.direction == OUT]
@@ -368,13 +368,13 @@ def _described(mine: _Content, wanted: Xfrm) -> Xfrm:
 
 
 def _most(values: Sequence[T], preferred: T) -> T:
-    """The one that is there most often; if that are several, or none is there, the preferred one."""
+    """The most frequent value; the preferred one if several are, or if there is none."""
     counts = Counter(values)
     return min(counts, key=lambda value: (-counts[value], value != preferred, str(value)), default=preferred)
 
 
 def _flaws(wanted: _Content, found: _Content, local: str) -> dict[str, str]:
-    """By peer, in words: what is missing, is not as it should be, or is too much."""
+    """What is missing, wrong or superfluous, by peer, in words."""
     said: dict[str, list[str]] = {}
     for place, (peer, words) in wanted.about.items():
         problem = _flaw(words, wanted, found, place)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Files of ours, written as root: only in directories that nobody else can write, and never through a link."""
+"""Our files, written as root: only in directories that nobody else can write, and never through a link."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ETC_NETNS = Path("/etc/netns")
 HALF_WRITTEN = ".new"
 
 READ_AT_MOST = 1 << 20
-"""Bytes of a file that others can write, unless told otherwise."""
+"""Bytes read of a file that others can write, by default."""
 
 _DIRECTORY_MODE = 0o755
 
@@ -29,7 +29,7 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Unsafe(Exception):
-    """Somebody else can write where only root should; the message says where and what to do."""
+    """Others can write where only root should; the message says where and what to do."""
 
 
 def check_directory(path: Path) -> None:
@@ -87,7 +87,7 @@ def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
 
 
 def _open_new(path: Path, mode: int) -> int:
-    """A new file, never what a link leads to; what a killed run has left there goes."""
+    """Open a new file, never through a link; replaces what an interrupted run has left."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         return os.open(path, flags, mode)
@@ -97,7 +97,7 @@ def _open_new(path: Path, mode: int) -> int:
 
 
 def read_limited(path: Union[Path, str], limit: int = READ_AT_MOST) -> bytes:
-    """A plain file's content, of a place where others may have written.
+    """The content of a regular file in a place where others may write.
 
     OSError if there is none, with ELOOP for a link and EFBIG for more than ``limit`` bytes.
     """
@@ -118,20 +118,20 @@ def read_limited(path: Union[Path, str], limit: int = READ_AT_MOST) -> bytes:
 
 
 def forget(path: Path) -> None:
-    """Remove a file, and what a killed run left of writing it."""
+    """Remove a file and its partial copy, which an interrupted run may have left."""
     path.unlink(missing_ok=True)
     path.with_name(path.name + HALF_WRITTEN).unlink(missing_ok=True)
 
 
 def remove_empty(*directories: Path) -> None:
-    """Remove those of the directories that are empty, in the order given."""
+    """Remove the directories that are empty, in the given order."""
     for directory in directories:
         with contextlib.suppress(OSError):
             directory.rmdir()
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The JSON object in a file; empty if there is none that can be read."""
+    """The JSON object in a file; empty if it is missing or unreadable."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError, ValueError):
@@ -140,5 +140,5 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def boot_id() -> str:
-    """What the kernel calls the time since it booted."""
+    """The kernel's id of the present boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

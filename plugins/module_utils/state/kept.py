@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What a host keeps of a project: its last plan, and which tables were found as wanted.  Losing it loses no network."""
+"""What a host keeps of a project: its last plan, and the tables found as wanted.  No network depends on it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .files import LIB, RUN, boot_id, forget, load, remove_empty, write_atomical
 
 
 class State:
-    """One project's files: ``/var/lib/cnm/<project>`` for what outlives a reboot, else ``/run/cnm/<project>``."""
+    """A project's files: ``/var/lib/cnm/<project>`` outlives a reboot, ``/run/cnm/<project>`` does not."""
 
     def __init__(self, project: str) -> None:
         self.lib = LIB / project
@@ -22,7 +22,7 @@ class State:
 
     @property
     def kept(self) -> dict[str, Any]:
-        """The last plan as ``{"revision": 7, "digest": "…", "plan": "<json>"}``; empty if there is none to rely on.
+        """The last plan as ``{"revision": 7, "digest": "…", "plan": "<json>"}``; empty if missing or damaged.
 
         ``shared`` lists the digests of what it shares with other hosts, all of which are there.
         """
@@ -34,13 +34,13 @@ class State:
         return data if self.shared().keys() >= set(data.get("shared", ())) else {}
 
     def shared(self) -> dict[str, str]:
-        """The kept texts that are shared with other hosts, by digest; one that was tampered with is not there."""
+        """The kept shared texts by digest; damaged ones are left out."""
         paths = sorted((self.lib / "shared").glob("*"))
         texts = {path.name: path.read_text(encoding="utf-8", errors="replace") for path in paths}
         return {digest: text for digest, text in texts.items() if content_digest(text) == digest}
 
     def keep(self, plan: str, digest: str, revision: int, shared: Mapping[str, str], signature: str = "") -> None:
-        """Remember a plan that has been put in place, with the texts it shares, and the lease store's signature."""
+        """Keep an applied plan, its shared texts and the lease store's signature."""
         envelope = {"revision": revision, "digest": digest, "plan": plan}
         if signature:
             envelope["signature"] = signature
@@ -59,13 +59,13 @@ class State:
 
     @property
     def verified_tables(self) -> dict[str, list[object]]:
-        """As `Host.verified_tables`; empty after a boot, as it speaks of the running kernel."""
+        """The kept `Host.verified_tables`; empty after a boot, as they describe the running kernel."""
         data = load(self.run / "tables.json")
         tables = data.get("tables")
         return tables if data.get("boot") == boot_id() and isinstance(tables, dict) else {}
 
     def keep_verified_tables(self, tables: Mapping[str, list[object]]) -> None:
-        """Remember them until the next boot."""
+        """Keep them until the next boot."""
         path = self.run / "tables.json"
         if tables == self.verified_tables:
             return
@@ -76,7 +76,7 @@ class State:
         write_atomically(path, json.dumps({"boot": boot_id(), "tables": tables}))
 
     def drop(self) -> None:
-        """Forget the plan, and leave no directory behind."""
+        """Remove the plan and its directories."""
         for directory in (self.lib, self.run):
             shutil.rmtree(directory, ignore_errors=True)
         remove_empty(LIB)

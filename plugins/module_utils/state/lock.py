@@ -19,7 +19,7 @@ _LOCK = "lock.json"
 
 
 class Locked(Exception):
-    """Another run holds the host; the message says who and since when."""
+    """Another run holds the lock; the message says which and since when."""
 
 
 @contextlib.contextmanager
@@ -61,7 +61,7 @@ def _acquire(path: Path, deadline: float) -> Any:
 
 
 def _open_lock(path: Path) -> Any:
-    """The lock's file, which only root can open: whoever can open it can lock it."""
+    """The lock file, which only root can open, as whoever can open it can lock it."""
     make_directory(path.parent)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     stream = os.fdopen(os.open(path, flags, 0o600), "r+", encoding="utf-8")

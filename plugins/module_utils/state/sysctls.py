@@ -14,7 +14,7 @@ _BEFORE = "before.json"
 
 
 def original_values() -> dict[str, dict[str, Any]]:
-    """The former values of the sysctls that projects set: name to ``{"value": "0", "holders": ["default"]}``.
+    """Original values of sysctls that projects have set: name to ``{"value": "0", "holders": ["default"]}``.
 
     The name of one in a sandbox is ``<namespace>:<name>``.  ``links`` of a forwarding have it all the same.
     """
@@ -27,7 +27,7 @@ def original_values() -> dict[str, dict[str, Any]]:
 
 
 def record_original(project: str, name: str, value: str, links: Sequence[str] = ()) -> None:
-    """Note that a project needs a sysctl changed; ``value`` is the host's own, if nobody has noted one before."""
+    """Record that a project changes a sysctl; ``value`` is the host's own, used if none is recorded yet."""
     values = original_values()
     entry = values.setdefault(name, {"value": value, "holders": [], **({"links": list(links)} if links else {})})
     entry["holders"] = sorted({*entry["holders"], project})
@@ -35,13 +35,13 @@ def record_original(project: str, name: str, value: str, links: Sequence[str] = 
 
 
 def original_if_last_holder(project: str, name: str) -> Optional[str]:
-    """The host's own value if nobody but this project needs another: to be put back, and only then to be released."""
+    """The host's own value if only this project holds the sysctl; restore it first, then release it."""
     entry = original_values().get(name)
     return str(entry["value"]) if entry is not None and entry["holders"] == [project] else None
 
 
 def release_original(project: str, name: str) -> None:
-    """Note that a project needs it no more; the last one's going forgets the host's own value."""
+    """Record that a project no longer holds it; the last one's release removes the record."""
     values = original_values()
     entry = values.get(name)
     if entry is None:
@@ -53,14 +53,14 @@ def release_original(project: str, name: str) -> None:
 
 
 def remove_unused() -> None:
-    """Remove what a run that was killed while it wrote former values has left."""
+    """Remove a partial record that an interrupted run has left."""
     path = LIB / _BEFORE
     path.with_name(path.name + HALF_WRITTEN).unlink(missing_ok=True)
     remove_empty(LIB)
 
 
 def forget_inside(namespace: str) -> None:
-    """Forget the former values of a namespace that is gone."""
+    """Remove the records of a namespace that is gone."""
     values = original_values()
     left = {place: entry for place, entry in values.items() if not place.startswith(f"{namespace}:")}
     if left != values:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""TCP connections to many ports at once."""
+"""Opens TCP connections to many ports at once."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from ..plan.families import family_of
 from .echo import FAMILIES
 
 _CONNECT_SECONDS = 4.0
-"""The kernel asks again after one second, and after three."""
+"""The kernel retries after one second and after three."""
 
 _ENDS = (0, errno.ECONNREFUSED)
 
 
 def unconnected(targets: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str]:
-    """Which addresses and ports no TCP connection from the thread's namespace comes to an end at, and why.
+    """Addresses and ports that do not answer TCP connections from the thread's namespace, and why.
 
     An end is whoever accepts it, or refuses it: then it arrived where nobody listens.
     """

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Echo requests (RFC 792, RFC 4443) to many targets at once, and what the sockets of all checks share."""
+"""Sends echo requests (RFC 792, RFC 4443) to many targets at once; with what the sockets of all checks share."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ SILENCE_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class _Family:
-    """What echo requests and routes of one address family are like; numbers are the kernel's."""
+    """Echo requests and routes of one address family; numbers are the kernel's."""
 
     domain: int
     protocol: int
     somewhere: str
-    """An address that only a default route leads to."""
+    """An address that only a default route matches."""
     level: int
     never_fragment: tuple[tuple[int, int], ...]
-    """Socket options, with their values: IP_MTU_DISCOVER, IPV6_MTU_DISCOVER and IPV6_DONTFRAG."""
+    """Socket options and their values: IP_MTU_DISCOVER, IPV6_MTU_DISCOVER and IPV6_DONTFRAG."""
     mtu: int
-    """The option that says the MTU of a connected socket's route: IP_MTU, IPV6_MTU."""
+    """The option for the MTU of a connected socket's route: IP_MTU, IPV6_MTU."""
     headers: int
-    """Octets before an echo request's payload, the IP header's among them."""
+    """Octets before an echo request's payload, including the IP header."""
     request: int
     reply: int
     in_front: bool
@@ -81,7 +81,7 @@ def _checksum(data: bytes) -> int:
 
 
 def _echo_request(family: _Family, sequence: int, size: int = 0) -> bytes:
-    """In IPv6 the kernel writes the checksum itself, whatever stands there."""
+    """For IPv6 the kernel fills in the checksum."""
     payload = bytes(size + size % 2)
     header = struct.pack("!BBHHH", family.request, 0, 0, _IDENTIFIER, sequence)
     checksum = _checksum(header + payload)
@@ -89,14 +89,14 @@ def _echo_request(family: _Family, sequence: int, size: int = 0) -> bytes:
 
 
 def _largest_payload(family: _Family, target: str) -> int:
-    """How much an echo request to the address can carry without being fragmented, by the route's MTU."""
+    """The largest payload of an echo request to the address that is not fragmented, by the route's MTU."""
     with socket.socket(family.domain, socket.SOCK_DGRAM) as opened:
         opened.connect((target, 9))
         return (opened.getsockopt(family.level, family.mtu) - family.headers) // 2 * 2
 
 
 def ways_out() -> list[int]:
-    """The families in which the thread's namespace has a route to everywhere; asks the kernel alone, sends nothing."""
+    """Families in which the thread's namespace has a default route; asks only the kernel, sends nothing."""
     result = []
     for version, family in FAMILIES.items():
         with contextlib.suppress(OSError), socket.socket(family.domain, socket.SOCK_DGRAM) as opened:
@@ -132,7 +132,7 @@ def _echo_sockets(versions: set[int]) -> Iterator[dict[int, socket.socket]]:
 
 
 def answering(targets: Sequence[str], silent: Sequence[str]) -> tuple[set[str], set[str]]:
-    """Which addresses answer echo requests from the thread's namespace: small ones, and those as large as the MTU.
+    """Addresses that answer echo requests from the thread's namespace, both small ones and ones of MTU size.
 
     Nothing is fragmented.  ``silent`` are those not expected to answer: one try, half a second.
     """

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Questions to a sandbox's resolver (RFC 1035), all of them at once."""
+"""Sends DNS queries (RFC 1035) to a sandbox's resolver, all at once."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _addresses(data: bytes) -> list[str]:
 
 
 def _ask_by_tcp(question: bytes) -> bytes:
-    """The whole answer to a question, one that is too long for UDP."""
+    """The complete answer to a query, by TCP, if it is too long for UDP."""
     with socket.create_connection(_RESOLVER, ROUND_SECONDS) as opened, opened.makefile("rb") as stream:
         opened.sendall(struct.pack("!H", len(question)) + question)
         (length,) = struct.unpack("!H", stream.read(2))
@@ -58,7 +58,7 @@ def _ask_by_tcp(question: bytes) -> bytes:
 
 
 def resolving(names: Sequence[str]) -> dict[str, list[str]]:
-    """What each name resolves to at the thread's namespace's resolver: IPv4 and IPv6 addresses, sorted as text.
+    """The addresses that each name resolves to in the thread's namespace, sorted as text.
 
     A name without an answer is left out.
     """

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Proof from inside the sandboxes: real echo requests and real DNS questions, all of a sandbox at once."""
+"""Proves the data plane from inside the sandboxes with real echo requests, DNS queries and connections."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .names import resolving
 
 
 def _unconnected(targets: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
-    """What of a host's check is wrong; runs in the host's namespace."""
+    """Failures of the host's own checks; runs in the host's namespace."""
     found = unconnected([(str(target[0]), int(target[1])) for target in targets])
     return [_miss("connect", f"{address} tcp {port}", "an answer", why) for (address, port), why in found.items()]
 
 
 def _misses(check: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What one sandbox's check finds wrong; runs in its namespace."""
+    """Failures of a sandbox's checks; runs in its namespace."""
     small, full = answering(check["reach"], check["refuse"])
     misses = [_miss("reach", target, "an answer", "none") for target in check["reach"] if target not in small]
     misses += [
@@ -49,7 +49,7 @@ def _miss(check: str, target: str, wanted: str, found: str) -> dict[str, Any]:
 
 
 def verify(host: Host, checks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Run the checks of all sandboxes; returns how many were made and every miss with its sandbox."""
+    """Run the checks of all sandboxes; returns their number and every failure with its sandbox."""
     misses = []
     counts = {"reach": 0, "refuse": 0, "names": 0, "egress": 0, "connect": 0}
     for check in checks:

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Macvlan links of mode ``source`` on the parents of LAN networks.
+"""Finds macvlan links of mode ``source`` on the parents of LAN networks.
 
-Root in a sandbox on a macvlan network can make one on its own link, and so on the parent: it receives, or with the flag
-``nodst`` takes away, what named MAC addresses send to anybody on that parent, the host included
-(``macvlan_forward_source`` in the kernel).  Nothing on the parent shows it; the link can be in any network namespace.
+Root in a sandbox on a macvlan network can create one on its own link, and thereby on the parent.  It receives, or with
+the flag ``nodst`` diverts, what chosen MAC addresses send to anyone on that parent, the host included
+(``macvlan_forward_source`` in the kernel).  The parent does not show it, and it can be in any network namespace.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _OWN = "/proc/thread-self/ns/net"
 
 
 def source_links(host: Host, parents: Iterable[str]) -> list[tuple[str, str, str]]:
-    """Each as (parent, link, where it is), in every namespace that has a name or in which a process lives."""
+    """Each as (parent, link, location), in all namespaces that have a name or a process."""
     links = host.snapshot("").links
     indexes = {links[name]["index"]: name for name in parents if name in links}
     found: list[tuple[str, str, str]] = []
@@ -39,7 +39,7 @@ def source_links(host: Host, parents: Iterable[str]) -> list[tuple[str, str, str
 
 
 def _links_of_mode_source(home: int) -> list[tuple[str, int]]:
-    """Name and parent's index of those in the thread's namespace whose parent is in the one of that descriptor."""
+    """Name and parent's index of those in the thread's namespace with a parent in the descriptor's namespace."""
     with Netlink() as netlink:
         number = netlink.namespace_id(home)
         return [
@@ -50,7 +50,7 @@ def _links_of_mode_source(home: int) -> list[tuple[str, int]]:
 
 
 def _namespaces() -> Iterator[tuple[str, str]]:
-    """A path of each network namespace, and its name or a process in it, for people."""
+    """A path of each network namespace, and its name or a process in it for messages."""
     seen: set[int] = set()
     for name in namespaces.names():
         with contextlib.suppress(OSError):
