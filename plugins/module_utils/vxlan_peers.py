@@ -16,10 +16,10 @@ _KEYS = ("vtep", "mac_address", "addresses")
 
 @dataclass
 class Peers:
-    """Who else is in a mesh."""
+    """The other hosts of a VXLAN."""
 
     flood: list[str] = field(default_factory=list)
-    """VTEPs of those that get a copy of everything."""
+    """VTEPs that get a copy of broadcasts and of frames for unknown MAC addresses."""
     entries: dict[str, str] = field(default_factory=dict)
     """VTEP by MAC address."""
     neighbours: dict[str, str] = field(default_factory=dict)
@@ -27,7 +27,7 @@ class Peers:
 
     @property
     def answers(self) -> bool:
-        """Whether the link has to answer for them, as it asks nobody."""
+        """Whether the link answers ARP and neighbour solicitations itself, as nothing is flooded."""
         return bool(self.neighbours) and not self.flood
 
 
@@ -56,7 +56,7 @@ def read_peers(options: Options, local: str) -> Optional[Peers]:
 
 
 def read_vtep(options: Options, where: str, value: Any) -> str:
-    """An address by which hosts may reach each other."""
+    """A VTEP: an address by which hosts can reach each other."""
     vtep = options.read_host(where, value, "a VTEP")
     if vtep and ip_address(vtep).is_link_local:
         options.wrong(where, f"{vtep} is a link-local address, which is on every link: choose another of the host's")
@@ -64,10 +64,10 @@ def read_vtep(options: Options, where: str, value: Any) -> str:
 
 
 def _vtep(options: Options, where: str, value: Any, local: str) -> str:
-    """A peer's VTEP; "" if it is this host's own, or wrong."""
+    """A peer's VTEP; "" if it is this host's own or invalid."""
     vtep = read_vtep(options, where, value)
     if vtep and local and (":" in vtep) != (":" in local):
-        options.wrong(where, f"{vtep} and local, {local}, are not of the same IP version: all VTEPs of a mesh are")
+        options.wrong(where, f"{vtep} and local, {local}, are not of the same IP version: all VTEPs of a VXLAN must be")
     return "" if vtep == local else vtep
 
 
@@ -78,7 +78,8 @@ def _read_known(options: Options, where: str, item: Mapping[str, Any], local: st
     lacking = [key for key in _KEYS[:2] if item.get(key) is None]
     if lacking:
         options.wrong(
-            where, f"{' and '.join(lacking)} must be given: a peer of which that is not known is written as an address"
+            where,
+            f"{' and '.join(lacking)} must be given: write the peer as a plain address if its MAC address is unknown",
         )
         return ""
     addresses = item.get("addresses") or []

@@ -11,7 +11,7 @@ version_added: 0.1.0
 description:
   - Makes a bridge, in the host's own network namespace or in a named one, gives it addresses and brings it up.
   - Of an existing one only what differs is changed, in place.
-  - It hears no IPv6 router advertisements, and with nothing but IPv4 O(addresses) it has no IPv6 at all.
+  - Sets C(accept_ra=0). With only IPv4 O(addresses), IPv6 is disabled on it.
 author:
   - cnm.fabric contributors (@cnm-fabric)
 extends_documentation_fragment:
@@ -101,7 +101,7 @@ operations:
       elements: dict
       returned: for change and replace
     reason:
-      description: Why it is made anew.
+      description: Why it is replaced.
       type: str
       returned: for replace
 """

@@ -125,7 +125,7 @@ operations:
       returned: always
       sample: c1/eth0
     reason:
-      description: Why an object has to be made anew.
+      description: Why an object has to be replaced.
       type: str
       returned: for replace
       sample: the kernel cannot change the type of a link in place

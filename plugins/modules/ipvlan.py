@@ -11,8 +11,8 @@ version_added: 0.1.0
 description:
   - Makes a link with the MAC address of another link of the host, in its place with its final name, and brings it up.
     What is for one of its addresses is its own.
-  - Of an existing one only what differs is changed, in place. It is made anew when O(parent) changes.
-  - It hears no IPv6 router advertisements. With nothing but IPv4 O(addresses) it has no IPv6 at all.
+  - Of an existing one only what differs is changed, in place. It is replaced when O(parent) changes.
+  - Sets C(accept_ra=0). With only IPv4 O(addresses), IPv6 is disabled on it.
   - A link has either macvlan or ipvlan links on it. It wants a kernel with ipvlan.
 author:
   - cnm.fabric contributors (@cnm-fabric)
@@ -118,7 +118,7 @@ operations:
       elements: dict
       returned: for change and replace
     reason:
-      description: Why it is made anew.
+      description: Why it is replaced.
       type: str
       returned: for replace
 """

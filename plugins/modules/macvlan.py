@@ -11,9 +11,9 @@ version_added: 0.1.0
 description:
   - Makes a link with a MAC address of its own on another link of the host, in its place with its final name, and brings
     it up. By it a namespace is on the network that the host is on.
-  - Of an existing one only what differs is changed, in place. It is made anew when O(parent) changes, or O(mode) to or
+  - Of an existing one only what differs is changed, in place. It is replaced when O(parent) changes, or O(mode) to or
     from V(passthru).
-  - It hears no IPv6 router advertisements. With nothing but IPv4 O(addresses) it has no IPv6 at all.
+  - Sets C(accept_ra=0). With only IPv4 O(addresses), IPv6 is disabled on it.
   - The host itself does not reach what is on its own O(parent), but by another macvlan link there.
 author:
   - cnm.fabric contributors (@cnm-fabric)
@@ -127,7 +127,7 @@ operations:
       elements: dict
       returned: for change and replace
     reason:
-      description: Why it is made anew.
+      description: Why it is replaced.
       type: str
       returned: for replace
 """

@@ -55,7 +55,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 routes:
-  description: Routes of the host that are not the project's.
+  description: Routes of the host that do not belong to the project.
   returned: always
   type: list
   elements: dict
@@ -80,16 +80,16 @@ reached_by:
   type: list
   elements: str
 bridges:
-  description: Bridges of the host that are nobody's project's.
+  description: Bridges of the host that belong to no project.
   returned: always
   type: list
   elements: str
 resolvers:
-  description: The host's upstream resolvers, search domains and options; a stub on the loopback is looked through.
+  description: The host's upstream resolvers (those behind a stub on the loopback), search domains and options.
   returned: always
   type: dict
 forwarding_before:
-  description: The IP versions the host forwarded before the project asked it to.
+  description: The IP versions that the host forwarded before the project enabled it.
   returned: always
   type: list
   elements: int
@@ -114,12 +114,12 @@ listeners:
   type: list
   elements: dict
 dropping:
-  description: Chains of others that drop forwarded traffic they do not know.
+  description: Chains of others that drop unmatched forwarded traffic.
   returned: always
   type: list
   elements: str
 closed:
-  description: Chains of others that drop traffic for the host that they do not know.
+  description: Chains of others that drop unmatched traffic to the host.
   returned: always
   type: list
   elements: str
@@ -197,7 +197,7 @@ kept:
       returned: when O(declared=true)
       type: dict
 settled:
-  description: Whether the host is as the plan it keeps says.
+  description: Whether the host is as its kept plan says.
   returned: always
   type: bool
 drift:

@@ -98,7 +98,7 @@ operations:
       elements: dict
       returned: for change and replace
     reason:
-      description: Why it is made anew.
+      description: Why it is replaced.
       type: str
       returned: for replace
 """

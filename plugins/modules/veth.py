@@ -11,9 +11,9 @@ version_added: 0.1.0
 description:
   - Makes a veth pair, each end in its place with its final name, and brings both up.
   - The end that O(name) and O(namespace) name stands for the pair; O(peer) is the other, usually a port of a bridge.
-  - Of an existing pair only what differs is changed, in place. It is made anew when O(peer.name) or O(peer.namespace)
+  - Of an existing pair only what differs is changed, in place. It is replaced when O(peer.name) or O(peer.namespace)
     changes, with a MAC address of the kernel's choice unless O(mac_address) is given.
-  - Neither end hears IPv6 router advertisements. With nothing but IPv4 O(addresses) the named one has no IPv6 at all.
+  - Sets C(accept_ra=0) on both ends. With only IPv4 O(addresses), IPv6 is disabled on the named one.
 author:
   - cnm.fabric contributors (@cnm-fabric)
 extends_documentation_fragment:
@@ -140,7 +140,7 @@ operations:
       elements: dict
       returned: for change and replace
     reason:
-      description: Why it is made anew.
+      description: Why it is replaced.
       type: str
       returned: for replace
 """

@@ -11,9 +11,9 @@ version_added: 0.1.0
 description:
   - Makes a link for one VLAN (IEEE 802.1Q) of another link of the host, in its place with its final name, and brings it
     up.
-  - Of an existing one only what differs is changed, in place. It is made anew when O(parent) or O(id) changes, and what
+  - Of an existing one only what differs is changed, in place. It is replaced when O(parent) or O(id) changes, and what
     was made on it is lost.
-  - It hears no IPv6 router advertisements. With nothing but IPv4 O(addresses) it has no IPv6 at all.
+  - Sets C(accept_ra=0). With only IPv4 O(addresses), IPv6 is disabled on it.
   - It wants a kernel with 802.1Q.
 author:
   - cnm.fabric contributors (@cnm-fabric)
@@ -108,7 +108,7 @@ operations:
       elements: dict
       returned: for change and replace
     reason:
-      description: Why it is made anew.
+      description: Why it is replaced.
       type: str
       returned: for replace
 """

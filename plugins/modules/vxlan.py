@@ -6,16 +6,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vxlan
-short_description: Make, change or remove a VXLAN link and its mesh
+short_description: Make, change or remove a VXLAN link and its peer table
 version_added: 0.1.0
 description:
   - Makes a VXLAN link (RFC 7348), in the host's own network namespace or in a named one, and brings it up. Its packets
     travel in the host's namespace in any case, so nothing of the underlay has to be in the named one.
-  - With O(peers) it has the other hosts of the mesh in its tables, and nobody else.
-  - Of an existing one only what differs is changed, in place. It is made anew, and what is left out is lost, when
+  - With O(peers), its tables hold exactly these other hosts.
+  - Of an existing one only what differs is changed, in place. It is replaced, and what is left out is lost, when
     O(vni), O(port) or O(local) changes, or O(peers) come to have an address where there was none, or none any more.
-  - It hears no IPv6 router advertisements, and has no IPv6 at all while neither O(addresses) nor O(peers) has any.
-  - Who may send to its port is the host's firewall's matter. Whoever may, and knows the VNI, is heard.
+  - Sets C(accept_ra=0). IPv6 is disabled on it unless O(addresses) or O(peers) have IPv6 addresses.
+  - Accepts packets from anyone who can reach the UDP port and knows the VNI; restrict access by the host's firewall.
 author:
   - cnm.fabric contributors (@cnm-fabric)
 extends_documentation_fragment:
@@ -44,15 +44,14 @@ options:
     default: 4789
   peers:
     description:
-      - The other hosts of the mesh. Others are taken out of the link's tables, so with an empty list nobody is in them.
-        Without it, what is in the tables stays.
-      - An address is the VTEP of a host that gets a copy of every broadcast, and of what is for a MAC address nobody
-        knows the place of.
-      - A mapping says what is behind a VTEP, V(vtep), so that nothing has to be found out. It has the V(mac_address) of
-        one link there and, if the others are to find that by its IP addresses, those as V(addresses).
+      - The other hosts of the VXLAN. All others are removed from the link's tables; an empty list clears them.
+        Without it, the tables are not changed.
+      - An address is the VTEP of a host that gets a copy of every broadcast and of frames for unknown MAC addresses.
+      - A mapping describes a link behind a VTEP, V(vtep), which then need not be learned. It has the link's
+        V(mac_address) and, if others are to find the link by IP addresses, these as V(addresses).
       - If there are only mappings, nothing is flooded, and the link itself answers ARP and neighbour solicitations for
         the addresses in them. Where there are both, each mapping's V(vtep) must be among the addresses too.
-      - The host's own VTEP is passed over, so that one list does for all hosts.
+      - The host's own VTEP is ignored, so that all hosts can use the same list.
     type: list
     elements: raw
   learning:
@@ -124,7 +123,7 @@ EXAMPLES = r"""
     name: br0
     namespace: fabric
 
-- name: A port of that bridge for a mesh of hosts, one list for all of them
+- name: A port of that bridge for several hosts, with one list for all of them
   cnm.fabric.vxlan:
     name: vx0
     namespace: fabric
@@ -199,7 +198,7 @@ operations:
       elements: dict
       returned: for change and replace
     reason:
-      description: Why it is made anew.
+      description: Why it is replaced.
       type: str
       returned: for replace
 """

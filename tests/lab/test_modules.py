@@ -953,7 +953,7 @@ WRONG: dict[str, tuple[Task, str]] = {
     ),
     "a peer without a MAC address": (
         a("vxlan", name="vx0", vni=1, local=HERE, peers=[{"vtep": THERE, "addresses": ["10.43.0.2"]}]),
-        "peers[0]: mac_address must be given: a peer of which that is not known is written as an address",
+        "peers[0]: mac_address must be given: write the peer as a plain address if its MAC address is unknown",
     ),
     "a peer's key": (
         a("vxlan", name="vx0", vni=1, local=HERE, peers=[{**TO_THERE, "mac": MAC2}]),
