@@ -91,7 +91,7 @@ def converge(request: Request, run_command: RunCommand) -> dict[str, Any]:
 @contextlib.contextmanager
 def working(request: Request, run_command: RunCommand) -> Iterator[Host]:
     """The host, locked for a run that may change it; expected errors become Refused."""
-    # Resolvers are not root and must read what is written for them.
+    # Resolvers do not run as root and must be able to read their files.
     os.umask(0o022)
     with _in_words("changing networks"), _lock(request), Host(request.project, run_command) as host:
         host.include_module_objects = request.absent
@@ -116,7 +116,7 @@ def probe(
         drift = _drift(project, host, strict=live)
         result["settled"] = drift is not None and not (drift or host.broken or Journal(project).entries)
         if result["settled"] and state.run.is_dir():
-            # No other run comes that would remember it, to a host that is as planned.  A teardown may be under way.
+            # A host that is as planned gets no other run that would keep them.  A teardown may be under way.
             with contextlib.suppress(OSError):
                 state.keep_verified_tables(host.verified_tables)
         if live:
@@ -143,7 +143,7 @@ def _kept_resources(project: str, kept: Mapping[str, Any]) -> list[Resource]:
 @contextlib.contextmanager
 def _lock(request: Request) -> Iterator[None]:
     if request.check and not RUN.is_dir():
-        # Nothing of ours is there to be changed by another run, and a check leaves no directory behind.
+        # Without objects of ours no other run can change any; a check must not leave a directory behind.
         yield
         return
     with locked(f"project {request.project}", request.lock_timeout, last_out=request.absent):

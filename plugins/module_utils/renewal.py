@@ -103,7 +103,7 @@ def _states(xfrm: XfrmSocket, project: str) -> list[State]:
     return [state for state in xfrm.states() if state.reqid == reqid]
 
 
-# --- the process, from outside ---
+# --- starting and stopping the process ---
 
 
 def _record(project: str) -> Path:
@@ -147,7 +147,7 @@ def start(project: str) -> None:
         if process is None:
             raise OSError("the process that renews worn keys did not start")
         write_atomically(_record(project), json.dumps({"pid": process.pid, "started": process.started}), 0o600)
-        # Only now: one that nobody has noted would never be ended.
+        # It starts only once recorded, as an unrecorded process would never be stopped.
         child.stdin.write(b"\n")
 
 
@@ -178,7 +178,7 @@ def main(project: str) -> None:
         os.close(nothing)
         while True:
             events.settimeout(None if _looked(project) else _AGAIN)
-            # What is said does not matter, nor (ENOBUFS) whether it is said too fast.
+            # The notification's content does not matter, nor (ENOBUFS) whether some were lost.
             with contextlib.suppress(OSError):
                 events.recv(1 << 16)
 

@@ -123,7 +123,7 @@ def converge(wish: DesiredObject, request: entrypoints.Request, run_command: Run
             operations = worker.converge(wanted, False, wish)
         result = entrypoints.outcome(worker, operations)
         if not request.absent:
-            # In a play's check run it may be what a task before this one makes.
+            # In check mode an earlier task of the play may be the one that creates it.
             warnings = [f"A run would stop here if that is still so by then: {text}" for text in missing]
             result["warnings"] = [*warnings, *result["warnings"]]
         return result
@@ -143,7 +143,7 @@ def link_wish(options: Options, kind: str, role: str) -> DesiredObject:
         role,
         mac=options.mac(),
         mtu=options.mtu(addresses or ()),
-        # Nobody may become its router uninvited, nor reach by IPv6 what has none.
+        # Accept no router advertisements, and disable IPv6 on links without IPv6 addresses.
         disable_ipv6=not any(":" in address for address in addresses) if addresses else None,
         accept_ra=0,
     )

@@ -84,7 +84,7 @@ def announce(announcements: Sequence[Announcement]) -> None:
     due_now = [item for item in announcements if item.times]
     child = os.fork() if due_now else -1
     if child == 0:
-        # Forked twice, it is nobody's child: no one has to wait for it.
+        # Forked twice, so that no process has to wait for it.
         if os.fork() == 0:
             _tell_all(due_now)
         os._exit(0)

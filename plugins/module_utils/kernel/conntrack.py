@@ -19,8 +19,7 @@ _NUMBERS = {"tcp": "6", "udp": "17", "sctp": "132"}
 _LAST_PORT = 65535
 _PORTS = r"(?P<protocol>[a-z0-9]{1,8}) \. (?P<first>[0-9]{1,5})(?:-(?P<last>[0-9]{1,5}))?"
 _ADDRESS = "[0-9a-f][0-9a-f.:]*|:[0-9a-f.:]+"
-# What stands in a sandbox's sets may be its root's: what has not our form is passed over, and no word of it can be
-# taken for an option.
+# Root in a sandbox can change its sets: elements of another form are skipped, and none can be taken for an option.
 _PLACE = re.compile(rf"(?:(?P<address>{_ADDRESS}) \. )?{_PORTS}")
 _SERVED_PORT = re.compile(rf"{_PORTS} \. (?P<task>{_ADDRESS})")
 _SERVED_VIP = re.compile(rf"(?P<vip>{_ADDRESS}) \. (?P<task>{_ADDRESS})")
@@ -49,7 +48,7 @@ def forget_udp(run_command: RunCommand, elements: Sequence[str]) -> None:
         return
     for family, address, port in places:
         where = ["--orig-dst", address] if address else []
-        # It fails if there was nothing to forget.
+        # The program fails if no entry matches.
         run_command([path, "-D", "-f", family, "-p", "udp", *where, "--orig-port-dst", port])
 
 

@@ -141,5 +141,5 @@ def _be_the_child(work: Callable[[T], str], items: Sequence[T], writing: int, pa
                 stream.write(_HEADER.pack(good, len(data)) + data)
                 stream.flush()
     finally:
-        # No handler of the parent's, and nothing that it has buffered, is to be run or written twice.
+        # Leave without running the parent's exit handlers or writing its buffers a second time.
         os._exit(0)

@@ -42,7 +42,7 @@ def _mount(source: str, target: str, flags: int) -> None:
 
 
 def _setns(descriptor: int, path: str) -> None:
-    # os.setns came with Python 3.12.
+    # os.setns exists since Python 3.12.
     try:
         _call(_libc.setns, path, ctypes.c_int(descriptor), ctypes.c_int(_CLONE_NEWNET))
     except OSError as error:
@@ -190,7 +190,7 @@ def number(path: str) -> Optional[int]:
         return None
     try:
         status = os.fstat(descriptor)
-        # Namespaces of other kinds are on the same file system.
+        # Other kinds of namespaces are on the same file system.
         of_a_kind = status.st_dev == os.stat(_OWN).st_dev and fcntl.ioctl(descriptor, _NS_GET_NSTYPE) == _CLONE_NEWNET
         return status.st_ino if of_a_kind else None
     except OSError:

@@ -251,7 +251,7 @@ def _run(run_command: RunCommand, arguments: list[str], package: str) -> tuple[i
     program = find_program(arguments[0])
     if program is None:
         raise OwnerError(f"this host has no program {arguments[0]}: install the package {package}")
-    # It may wait for somebody who does not answer.
+    # The program may wait for a service that does not answer.
     limit = find_program("timeout")
     code, output, errors = run_command([*([limit, "-k1", str(_PATIENCE_S)] if limit else []), program, *arguments[1:]])
     if limit and code == _TIMED_OUT:

@@ -110,7 +110,7 @@ class Library:
 
     def _run(self, context: int, commands: str) -> str:
         failed = self._library.nft_run_cmd_from_buffer(context, commands.encode())
-        # Each buffer has to be emptied, or the next transaction's answer begins with this one's.
+        # Read both buffers, or the next transaction's output begins with this one's.
         output = self._library.nft_ctx_get_output_buffer(context).decode(errors="replace")
         error = self._library.nft_ctx_get_error_buffer(context).decode(errors="replace")
         if failed:

@@ -257,6 +257,6 @@ def keep_for_itself(process: Process, descriptors: Iterable[int]) -> None:
             copy = _libc.syscall(number, ctypes.c_int(handle), ctypes.c_int(descriptor), ctypes.c_uint(0))
             _call(copy, "getting a socket")
             with socket.socket(fileno=copy) as opened:
-                # One of TCP would refuse its successor for as long as connections of it linger.
+                # Without it on TCP, a restarted process could not bind while old connections linger.
                 if opened.type == socket.SOCK_DGRAM and opened.family in (socket.AF_INET, socket.AF_INET6):
                     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)

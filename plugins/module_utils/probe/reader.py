@@ -102,7 +102,7 @@ def _foreign_routes(host: Host) -> list[dict[str, Any]]:
     result = []
     for route in snapshot.routes:
         link = snapshot.link_by_index(route["dev"] or 0)
-        # What modules made by themselves is no plan's: its prefixes are taken like anybody's.
+        # Objects of single-object modules belong to no plan: their prefixes count as used.
         if link is None or is_pruned(_role(link, host.project)):
             continue
         result.append({"destination": route["destination"], "link": link["name"], "via": route["via"]})

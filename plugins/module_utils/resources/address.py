@@ -48,7 +48,7 @@ class AddressKind(Kind[Address]):
                 if link is None or entry["scope"] != _SCOPE_GLOBAL or link["loopback"]:
                     continue
                 used = (namespace, link["name"]) in host.adopted_bridges
-                # The addresses of a bridge that somebody else made are theirs.
+                # An adopted bridge's addresses are not ours.
                 role = None if used else role_of(link["alias"], host.project)
                 marked, adopted = role is not None, (namespace, link["name"]) in wanted_links
                 if marked or adopted:

@@ -90,7 +90,7 @@ class DockerUserKind(Kind[DockerUser]):
     def create(self, host: Host, resources: Sequence[DockerUser]) -> None:
         for item in resources:
             rules = [rule for rule in _rules(host, item.family, _CHAIN) or [] if rule.startswith("-A ")]
-            # After the user's own, but before the RETURN with which older Engines end the chain.
+            # After the user's rules, but before the RETURN that ends the chain in older Engines.
             place = len(rules) if rules[-1:] == [f"-A {_CHAIN} -j RETURN"] else len(rules) + 1
             chain, *rule = _rule(host.project)
             self._run(host, item.family, ["-I", chain, str(place), *rule])

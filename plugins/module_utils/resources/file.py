@@ -127,7 +127,7 @@ class FileKind(Kind[File]):
         for item in resources:
             directory = Path(forms.directory(item.directory))
             make_directory(directory)
-            # Unmarkable files last: a run killed in between has left the mark.
+            # Files that cannot carry a mark come last, so that an interrupted run has left a marked one.
             for name in sorted(item.files, key=lambda name: (name in _NO_COMMENTS, name)):
                 mode = 0o600 if name in item.hidden else 0o644
                 write_atomically(directory / forms.file_name(name), forms.text(item.files[name]), mode)

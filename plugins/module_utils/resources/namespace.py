@@ -123,7 +123,7 @@ class NamespaceKind(Kind[Namespace]):
         self._find_broken(host, wanted)
         self._spoiled = dict(host.spoiled)
         numbers = {host.number(name) for name in host.attached}
-        # Under the names that others gave them they would be seen a second time.
+        # Under other names they would be observed a second time.
         host.foreign_namespaces -= {
             name for name in host.foreign_namespaces if foreign_netns_records.mounted(name) in numbers
         }
@@ -189,7 +189,7 @@ class NamespaceKind(Kind[Namespace]):
                     problem = f"its {path} is that of {other.name} too: give each its own"
             if problem:
                 host.broken.setdefault(item.name, problem)
-        # What is in there is not looked at, as it may be another sandbox's.
+        # Its content is not read, as it may be another sandbox's.
         host.attached -= host.broken.keys()
 
     def _unfit(self, host: Host, item: Namespace, owned: Owned, numbers: dict[int, Namespace]) -> str:
@@ -331,7 +331,7 @@ class NamespaceKind(Kind[Namespace]):
         place = f"{namespaces.DIRECTORY}/{name}"
         links = host.snapshot(place).links.values()
         ours = [link["index"] for link in links if host.prunes(role_of(link["alias"], host.project))]
-        # What its root keeps from going is his.
+        # Objects that its root keeps from being removed are left.
         host.run_in(place, try_send, [netlink.del_link(index) for index in ours])
         namespaces.delete(name)
 
@@ -360,7 +360,7 @@ class NamespaceKind(Kind[Namespace]):
         foreign_netns_records.tidy(host.project, resource.name)
         own, there = self._own.get(resource.name), foreign_netns_records.mounted(resource.name)
         if own is None or own.number != there:
-            # It was put on record, and then never got the name.
+            # It was recorded and then never named.
             own_namespaces.drop(host.project, resource.name)
         own_namespaces.tidy(host.project)
 

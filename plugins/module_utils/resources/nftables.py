@@ -113,7 +113,7 @@ def transaction(wanted: Nftables, normal: Nftables, found: Nftables, project: st
         chains=tuple(c for c in wanted.chains if c.name not in found_chains or c.name in reshaped),
     )
     if fresh.collections or fresh.chains or (normal.role, normal.flags) != (found.role, found.flags):
-        # Declaring what is there already is no change, but nft would read the whole table for it.
+        # Declaring existing objects changes nothing, but nft would read the whole table for it.
         commands += _declare(fresh, project)
     for item in kept_sets:
         commands += _exchange(place, item, found_sets[item.name])
@@ -122,7 +122,7 @@ def transaction(wanted: Nftables, normal: Nftables, found: Nftables, project: st
         fresh.collections,
         [chain for chain in wanted.chains if chain.name in changed and not chain.user],
     )
-    # Last: until now elements of maps may have led there.
+    # Last, as elements of maps may have referred to them until now.
     commands += [f"delete chain {place} {name}" for name in sorted(stale_chains)]
     return "".join(f"{command}\n" for command in commands)
 
@@ -174,7 +174,7 @@ class NftablesKind(Kind[Nftables]):
             if look is not None and self._is_as(host, want, found):
                 settled[table.label] = look
             if found is not None and (found.role or want is not None):
-                # Held by a process it is that one's, whatever it says; in one of ours the whole namespace goes for it.
+                # A table owned by a process is not ours, except in our namespaces, which are recreated because of it.
                 held = found is not want and host.tables(table.namespace)[table.family, table.name].owned
                 own = bool(found.role) or (want is not None and host.repairs(table.namespace, want.role))
                 ours = table.namespace in host.own_namespaces or (own and not held)
@@ -218,7 +218,7 @@ class NftablesKind(Kind[Nftables]):
         would refuse one.
         """
         self._project = host.project
-        # A transaction on one of a namespace is one on all: they will all be listed after it.
+        # A transaction on one table advances the generation of all in its namespace, so all will be listed.
         unsettled = {item.namespace for item in wanted if not _is_settled(host, item, self._look(host, item, item))}
         self._learn(host, [item for item in wanted if item.namespace in unsettled])
 
@@ -329,7 +329,7 @@ class NftablesKind(Kind[Nftables]):
 
     def _exchanged(self, host: Host, operation: Operation[Nftables], found: Nftables) -> str:
         wanted = operation.resource
-        # A table keeps its comment for as long as it lives.
+        # A table's comment cannot be changed.
         if not any(difference.attribute == "role" for difference in operation.differences):
             with contextlib.suppress(FormError):
                 return transaction(wanted, self._normal_of(wanted), found, host.project)

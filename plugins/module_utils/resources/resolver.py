@@ -163,7 +163,7 @@ class ResolverKind(Kind[Resolver]):
                 loaded = json.loads(_read(directory, f"{namespace}{_LOADED}"))
             except ValueError:
                 loaded = {}
-            # One process, in the namespace that has the name: anything else is stopped and started anew.
+            # Anything but one process in the present namespace is stopped and restarted.
             process = known.get(namespace)
             running = process is not None and namespace not in lost and process.uid == uid
             running = running and process is not None and _serves(host, process, namespace)
@@ -328,7 +328,7 @@ class _Starting:
         own = processes.sockets(process.pid) if process is not None else {}
         if process is not None:
             processes.keep_for_itself(process, own.values())
-        # Of TCP the kernel lets one alone listen.
+        # For TCP the kernel admits only one listener.
         tables = ("udp",) if process is not None else ("tcp", "tcp6", "udp", "udp6")
         others = self._host.run_in(item.namespace, holders, address, port, own, tables)
         return f"{address} port {port} is taken there by {', '.join(others)}: end that, and run again" if others else ""

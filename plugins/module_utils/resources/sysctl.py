@@ -85,7 +85,7 @@ class SysctlKind(Kind[Sysctl]):
             if value is None and known.optional:
                 result[known.key] = Found(known, stale=False)
             elif value is not None:
-                # A value nobody has changed is the host's own: nothing will put another back.
+                # An unchanged value is the host's own: nothing has to be restored later.
                 mine = (namespace, name) in ours
                 held = mine or (not holders.get(_place(namespace, name)) and known.former is None)
                 result[known.key] = Found(replace(known, value=value, held=held), stale=mine)
@@ -118,7 +118,7 @@ class SysctlKind(Kind[Sysctl]):
     def delete(self, host: Host, resources: Sequence[Sysctl]) -> None:
         for item in resources:
             place = _place(item.namespace, item.name)
-            # A run killed after the first of the two does both again, and nothing is lost.
+            # After an interruption between the two, the next run repeats both, and nothing is lost.
             former = original_if_last_holder(host.project, place)
             if former is not None:
                 host.run_in(item.namespace, _put_back, item.name, former)

@@ -163,12 +163,12 @@ class XfrmKind(Kind[Xfrm]):
         self._seen: dict[tuple[str, int], bytes] = {}
         """Keys at the start of the run by destination and SPI, for undoing: the host cannot derive them again."""
 
-    # --- what is to be there ---
+    # --- wanted ---
 
     def _content(self, host: Host, item: Xfrm) -> _Content:
         result = _Content()
         reqid, anybody = request_id(host.project), _ANY[family_of(item.local)]
-        # Of no use for what they do, their templates say whose the policies are.
+        # Their templates have no effect; the reqid in them marks the policies as ours.
         mine = (template(item.local, anybody, 0, reqid),)
         rest = selector(anybody, anybody, ENCRYPTED_PORT, item.port)
         result.add(Policy(rest, BLOCK, _LAST, mine), _EVERYBODY_ELSE, "policy that blocks")
@@ -200,7 +200,7 @@ class XfrmKind(Kind[Xfrm]):
             limit = renewal.LOOK if sends else 0
             yield State(way.source, way.destination, spi, reqid, chosen, key, limit=limit), words
 
-    # --- what is there ---
+    # --- found ---
 
     @staticmethod
     def _mine(host: Host) -> _Content:
@@ -279,7 +279,7 @@ class XfrmKind(Kind[Xfrm]):
                 )
         return None
 
-    # --- from the one to the other ---
+    # --- changes ---
 
     def create(self, host: Host, resources: Sequence[Xfrm]) -> None:
         for item in resources:
@@ -303,7 +303,7 @@ class XfrmKind(Kind[Xfrm]):
         found = self._mine(host)
         blocks, peers = _divided(wanted.policies)
         blocking, peering = _divided(found.policies)
-        # What nobody knows the key of any more can be done without: it is of an epoch before the one that is undone to.
+        # States whose key is no longer known can be left out: their epoch precedes the one that is restored.
         right = {place: state for place, state in wanted.states.items() if state.key}
         spoilt = {
             place for place, state in found.states.items() if place in right and not _same_state(right[place], state)

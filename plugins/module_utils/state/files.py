@@ -101,7 +101,7 @@ def read_limited(path: Union[Path, str], limit: int = READ_AT_MOST) -> bytes:
 
     OSError if there is none, with ELOOP for a link and EFBIG for more than ``limit`` bytes.
     """
-    # A pipe must not be waited for.
+    # Do not block on a pipe.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)

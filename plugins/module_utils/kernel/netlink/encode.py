@@ -303,6 +303,6 @@ def del_fdb(
     index: int, mac: str, *, dst: Optional[str] = None, master: bool = False, vlan: Optional[int] = None
 ) -> Message:
     """Remove a forwarding entry, or with ``dst`` that one remote end of it; ENOENT if there is none."""
-    # The device's own list demands the state it would be made with; bridges and VXLANs do not look at it.
+    # The device's own list requires the state of its entries; bridges and VXLANs ignore it.
     body, text = _fdb(index, NUD_PERMANENT, mac, dst, NTF_MASTER if master else NTF_SELF, vlan)
     return pack_message(RTM_DELNEIGH, 0, body, f"removal of {text}")

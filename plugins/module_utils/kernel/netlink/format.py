@@ -132,12 +132,12 @@ NAME = Codec(lambda value: os.fsencode(value) + b"\0", text_of)
 IP = Codec(pack_address, address_text)
 MAC = Codec(pack_mac, lambda data: data.hex(":"))
 PORTS = Codec(lambda value: struct.pack(">HH", *value), lambda data: struct.unpack(">HH", data[:4]))
-# One bit of many: its value, and a mask that leaves the others as they are.
+# One bit of a field: its value, and a mask that keeps the other bits.
 FIRST_BIT = Codec(lambda value: struct.pack("=II", bool(value), 1), lambda data: bool(data[0] & 1))
 ADDR_GEN_MODE = choice_codec(1, eui64=0, none=1, stable_secret=2, random=3)
 
 LINK_NUMBERS = options(U32, mtu=4, link=5, master=10, group=27, netns_fd=28)
-# An alias goes without its NUL: only an empty attribute clears it.
+# An alias is sent without NUL, as only an empty attribute clears it.
 LINK_OPTIONS = {**options(NAME, name=3), **options(MAC, mac=1), **options(TEXT, alias=20), **LINK_NUMBERS}
 ADDRESS_OPTIONS = {**options(IP, local=2, address=1), **options(U32, flags=8)}
 ROUTE_OPTIONS = {**options(IP, destination=1, via=5, source=7), **options(U32, dev=4, metric=6, table=15)}

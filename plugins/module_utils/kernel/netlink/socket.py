@@ -78,7 +78,7 @@ class Netlink:
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, self._protocol)
-        # Kernels that lack one of these (older than 4.20) only say less in errors or filter less in dumps.
+        # Kernels older than 4.20 lack some of these: their errors say less, and their dumps filter less.
         for option in (11, 10, 12):  # NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK
             with contextlib.suppress(OSError):
                 self._socket.setsockopt(270, option, 1)  # SOL_NETLINK
@@ -259,7 +259,7 @@ def _error(data: bytes, flags: int, at: int, end: int, text: str) -> Optional[Ne
         return None
     words = ""
     if flags & NLM_F_ACK_TLVS:
-        # The request's header follows the code, and unless it was capped the rest of the request.
+        # After the code comes the request's header and, unless capped, the rest of the request.
         echoed = 16 if flags & NLM_F_CAPPED else (NLMSGHDR.unpack_from(data, at + 4)[0] + 3) & ~3
         words = decode_attributes({1: ("words", text_of)}, data, at + 4 + echoed, end).get("words", "")
     return NetlinkError(-code, words, text)
