@@ -93,7 +93,7 @@ class NamespaceKind(Kind[Namespace]):
         known = own_namespaces.recorded(host.project)
         self._own, self._is_recorded = {}, known is not None
         planned = own_namespaces.planned(host.project) if known is None else set()
-        settled = {tuple(look[:2]) for look in host.verified_tables.values()}
+        verified = {tuple(look[:2]) for look in host.verified_tables.values()}
         for name, number in namespaces.numbers().items():
             if name in records and records[name].is_of(number):
                 continue
@@ -106,7 +106,7 @@ class NamespaceKind(Kind[Namespace]):
                 host.own_namespaces.add(name)
                 if name in host.unreadable:
                     host.spoiled[name] = host.unreadable[name]
-                elif host.snapshot(name).generation not in settled and _is_held(host, name):
+                elif host.snapshot(name).generation not in verified and _is_held(host, name):
                     host.spoiled[name] = f"a process in there has taken {table_name(host.project)} for itself"
             elif project_of(alias) in (None, host.project):
                 host.foreign_namespaces.add(name)

@@ -163,7 +163,7 @@ class NftablesKind(Kind[Nftables]):
 
     def observe(self, host: Host, wanted: Sequence[Nftables]) -> dict[Key, Found[Nftables]]:
         result: dict[Key, Found[Nftables]] = {}
-        settled: dict[str, list[object]] = {}
+        verified: dict[str, list[object]] = {}
         wanted_by = {item.key: item for item in wanted}
         tables = self._candidates(host, wanted)
         looks = {table.key: self._look(host, table, wanted_by.get(table.key)) for table in tables}
@@ -172,14 +172,14 @@ class NftablesKind(Kind[Nftables]):
         for table in tables:
             want, found, look = wanted_by.get(table.key), found_by.get(table.key), looks[table.key]
             if look is not None and self._is_as(host, want, found):
-                settled[table.label] = look
+                verified[table.label] = look
             if found is not None and (found.role or want is not None):
                 # A table owned by a process is not ours, except in our namespaces, which are recreated because of it.
                 held = found is not want and host.tables(table.namespace)[table.family, table.name].owned
                 own = bool(found.role) or (want is not None and host.repairs(table.namespace, want.role))
                 ours = table.namespace in host.own_namespaces or (own and not held)
                 result[found.key] = Found(found, ours and own, stale=ours and host.prunes(found.role or None))
-        host.verified_tables = settled if wanted else {}
+        host.verified_tables = verified if wanted else {}
         return result
 
     @staticmethod
