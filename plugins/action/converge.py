@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Controller action: ships one host its slice of what was planned, or only its digest if the host has it already."""
+"""Controller action: sends a host its plan, or only the plan's digest if the host has that plan already."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Controller action of the module network; those of the others of the model differ from it by their options alone."""
+"""Controller action of the module network, and the base of those of endpoint, sandbox and service."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Controller action: variables of all hosts in, a plan file a host out.  Runs once a play."""
+"""Controller action: reads the variables of all hosts and writes a plan file for each.  Runs once per play."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Controller action: passes hosts outside the topology over, and tells the module whose project it is."""
+"""Controller action: skips hosts outside the topology, and passes the project's name to the module."""
 
 from __future__ import annotations
 

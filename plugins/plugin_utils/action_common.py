@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What the actions that run on hosts share: who is in the topology, and whose project."""
+"""What the actions have in common: the topology's hosts, the project's name, calling a module."""
 
 from __future__ import annotations
 

@@ -304,17 +304,17 @@ class TestUpstreams:
             "hidden": {"networks": ["back"]},
             "alone": {"network_mode": "none"},
         }
-        lost = "names of the outside will not resolve in"
-        remedy = "; say in `dns` which resolver to ask"
+        lost = "external names will not resolve in"
+        remedy = ". Set `dns` to a reachable one"
         assert warnings(sandboxes, Facts(resolvers=("192.0.2.1",))) == [
-            f"{lost} c0, c1, c2, c3, c4 and 2 more: no way leads from there to 192.0.2.1{remedy}",
-            f"{lost} d1: no way leads from there to 2001:db8::9{remedy}",
+            f"{lost} c0, c1, c2, c3, c4 and 2 more: no route to resolver 192.0.2.1{remedy}",
+            f"{lost} d1: no route to resolver 2001:db8::9{remedy}",
         ]
 
     def test_a_stub_of_the_host_with_nothing_known_behind_it_is_named_and_no_resolver_at_all_is_not(self) -> None:
         sandboxes = {"c1": {"networks": ["front"]}}
         (said,) = warnings(sandboxes, Facts(resolvers=("127.0.0.53",)))
-        assert said.startswith("names of the outside will not resolve in c1: no way leads from there to 127.0.0.53;")
+        assert said.startswith("external names will not resolve in c1: no route to resolver 127.0.0.53.")
         assert warnings(sandboxes, Facts()) == []
 
 

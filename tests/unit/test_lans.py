@@ -166,7 +166,7 @@ class TestParents:
 
     def test_one_with_links_of_the_other_kind_on_it_is_named(self) -> None:
         (problem,) = planned(office("10.1.0.0/24", "eth3", ipvlan_mode="l2"), ["a"]).refusals["h1"]
-        assert "eth3 has the macvlan link mv0 on it, which no ipvlan goes with." in problem
+        assert "eth3 already carries the macvlan link mv0; no ipvlan can share it." in problem
 
     def test_one_that_is_down_is_a_warning(self) -> None:
         assert (

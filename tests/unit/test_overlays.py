@@ -186,7 +186,7 @@ class TestNews:
         assert first.warnings == {}
         more = hosts(["a1", "a2"], ["b1"])
         limited = planned(more, {"h1": facts(1)}, first.leases)
-        assert ["does not know yet" in text for text in limited.warnings["h2"]] == [True]
+        assert ["not part of this run" in text for text in limited.warnings["h2"]] == [True]
         again = planned(more, {"h1": facts(1)}, limited.leases)
         assert again.warnings == limited.warnings
         assert planned(more, leases=again.leases).warnings == {}
@@ -255,11 +255,11 @@ class TestRefusals:
 @pytest.mark.parametrize(
     ("networks", "wanted"),
     [
-        ({"a": False}, "accept UDP port 4789 from the other hosts"),
-        ({"a": True}, "accept ESP (IP protocol 50) and in it UDP port 14789 from the other hosts"),
+        ({"a": False}, "Allow UDP port 4789 from the other hosts"),
+        ({"a": True}, "Allow ESP (IP protocol 50) and in it UDP port 14789 from the other hosts"),
         (
             {"a": True, "b": False},
-            "accept UDP port 4789 and ESP (IP protocol 50) and in it UDP port 14789 from",
+            "Allow UDP port 4789 and ESP (IP protocol 50) and in it UDP port 14789 from",
         ),
     ],
 )

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What can only be seen when things are put side by side: on one host, and across the hosts of a network."""
+"""Checks that compare several objects: those of one host, and a network's on all of its hosts."""
 
 from __future__ import annotations
 

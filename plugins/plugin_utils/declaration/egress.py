@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""The way out of sandboxes that are on overlays alone: a bridge network of the host, as Docker's docker_gwbridge."""
+"""The egress network: the bridge by which sandboxes on overlays only reach the outside, as Docker's docker_gwbridge."""
 
 from __future__ import annotations
 

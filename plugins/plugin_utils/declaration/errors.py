@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What is wrong with the variables, as data, and the one exception that carries all of it.
+"""Errors in the variables as data, and the exception that carries all of them.
 
 A `VarPath` is a spot in somebody's variables (``cnm_sandboxes.c1.networks.ps-bridge.ipv4_address``) where an error can
-be noted; readers pass it down as they descend: ``place / "ipam" / "config" / 0``.
+be noted; readers pass it down as they descend: ``path / "ipam" / "config" / 0``.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class NothingDeclared(DeclarationError):
 
 
 class VarPath:
-    """A spot in the variables; errors noted at it, or below it, go to one list."""
+    """A path in the variables.  Errors at it and below it are collected in one list."""
 
     __slots__ = ("_above", "_key", "errors")
 
@@ -82,12 +82,12 @@ class VarPath:
         self.errors = errors
 
     def __truediv__(self, key: Union[str, int]) -> VarPath:
-        """The spot below: a key of a mapping, or an index of a list."""
+        """The path one level below: a key of a mapping, or an index of a list."""
         return VarPath(key, self.errors, self)
 
     @property
     def path(self) -> str:
-        """The spot's path in text; the first key is taken as it is, so it may be a path itself."""
+        """The path as text.  The first key is taken as it is, so it may be a path itself."""
         if self._above is None:
             return str(self._key)
         above = self._above.path
@@ -96,7 +96,7 @@ class VarPath:
         return f"{above}.{word(self._key)}" if above else word(self._key)
 
     def wrong(self, problem: str, remedy: str = "", value: Any = None) -> None:
-        """Note an error; ``value`` is shown, unless the spot's name says that it is secret."""
+        """Add an error.  ``value`` is shown unless the path's name says that it is secret."""
         shown = HIDDEN if value is not None and secret(self.path) else show(value)
         self.errors.append(ValidationError(self.path, problem, remedy, (), shown))
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What each host has while a service publishes a port on all of them: a network of all hosts, and a sandbox on it."""
+"""The ingress network and its sandbox, which each host has while a service publishes a port on all hosts."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What macvlan and ipvlan networks and their endpoints may say, alone and side by side on a host."""
+"""Checks of macvlan and ipvlan networks and their endpoints: each by itself, and those of one host together."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What the modules of the model made on a host, beside what the inventory declares there.  Pure.
+"""Objects that the modules network, sandbox, endpoint and service made on a host, beside those declared there.  Pure.
 
-A host keeps both as a part of its plan, in the words of the variables.  A plan's JSON sorts its keys, so mappings whose
+A host's plan contains both, in the format of the variables.  A plan's JSON sorts its keys, so mappings whose
 order counts (a sandbox's networks are eth0, eth1, …) are kept as lists of pairs: that is what `packed` is for.
 """
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Where the ports of a host's sandboxes lead: each to one sandbox, and by a network that can publish it.
+"""Which sandbox each published port of a host leads to, and by which network.
 
 As in Docker a port of the host leads to the network that supplies the sandbox's default route of that family; in
 gateway mode routed the host has no port of its own, and the sandbox's is open.

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""The declaration's front door: the ``cnm_`` variables of all hosts → `Topology`, or every error in them.
+"""Reads the ``cnm_`` variables of all hosts: a `Topology`, or all errors in them.
 
-Most hosts of a fleet say the same thing, so each distinct entry is read once and what came of it is shared.
+Most hosts have the same entries, so each distinct entry is read once and its result is shared.
 """
 
 from __future__ import annotations

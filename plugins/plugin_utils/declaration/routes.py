@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Static routes of networks and endpoints, and what they must not do to each other in a sandbox."""
+"""Static routes of networks and endpoints, and their conflicts within a sandbox."""
 
 from __future__ import annotations
 

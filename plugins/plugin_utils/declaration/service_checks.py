@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Services side by side with the hosts that may have their tasks, with networks, sandboxes and each other."""
+"""Checks of services against hosts, networks, sandboxes and each other."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What the variables say, read and validated: the planner's only input besides probes and leases.
+"""The validated declaration: the planner's only input besides probes and leases.
 
 Everything here is frozen and hashable, in the words of Docker and the Compose specification.  Addresses are kept
 as canonical text (``10.0.0.1``, ``10.0.0.0/24``, ``fd00::1``), MAC addresses in lower case with colons.

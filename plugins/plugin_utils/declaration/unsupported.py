@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What is promised but not there yet: the one place that refuses it.
+"""Refuses what is specified but not implemented yet.
 
 Each row of `ROWS` says where to look in an entry of the variables, what of it is refused, and in which words.  When a
 feature arrives, its row goes; nothing else in the declaration has to change.

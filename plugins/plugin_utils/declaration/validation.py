@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""From whatever YAML and templates made of a variable to plain data that has the structure of the schema.
+"""Turns what YAML and templates made of a variable into plain data with the schema's structure.
 
-`plain` turns Ansible's tagged values into builtin ones, `fit` compares them with a schema.  Both note what is wrong
-and take it out (None in its stead), so that the readers behind them see types they can rely on and find the rest of
-the errors.
+`plain` turns Ansible's tagged values into builtin ones, `fit` compares them with a schema.  Both report
+errors and replace wrong values by None, so that the readers get the types they expect and find the other errors.
 """
 
 from __future__ import annotations

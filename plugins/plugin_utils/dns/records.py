@@ -32,7 +32,7 @@ _DIGITS = {4: 8, 6: 4}
 
 
 def is_dns_name(text: str) -> bool:
-    """Whether it can be a name in DNS; one that cannot would end a line or spoil the next."""
+    """Whether a text is a valid DNS name.  Others could end a line of the hosts file and begin a record."""
     return len(text) <= _LONGEST_NAME and _NAME.fullmatch(text) is not None
 
 
@@ -88,7 +88,7 @@ def names_of_vips(network: str, vips: Mapping[str, Vip]) -> dict[str, list[str]]
 
 
 def own_servers_text(endpoints: Sequence[PlannedEndpoint]) -> str:
-    """What of a network of local scope is answered here in every type: dotted names, and those of its addresses."""
+    """Servers lines of a local network: its dotted names and reverse names are answered here, for every record type."""
     network = endpoints[0].network
     virtual = names_of_vips(network.name, network.vips)
     every = (*map(names_of_endpoint, endpoints), *virtual.values())

@@ -92,7 +92,7 @@ def _usable(server: str, reach: Iterable[str]) -> bool:
 
 
 def upstreams(facts: Facts, endpoints: Sequence[PlannedEndpoint]) -> list[str]:
-    """Who is asked for dotted names that are not ours: one after the other until one answers, or nobody."""
+    """The upstream servers for dotted names of no network: asked in order until one answers; may be none."""
     reach = _reach(endpoints)
     declared = endpoints[0].sandbox.dns
     servers = declared or [server for server in facts.resolvers if not _usable(server, _OWN_LOOPBACK)]
@@ -100,15 +100,15 @@ def upstreams(facts: Facts, endpoints: Sequence[PlannedEndpoint]) -> list[str]:
 
 
 def unreachable_resolver_warnings(facts: Facts, sandboxes: Mapping[str, Sequence[PlannedEndpoint]]) -> list[str]:
-    """A sentence that names the sandboxes that have resolvers to ask, their own or the host's, but no way to them."""
+    """Warnings of sandboxes that have upstream resolvers (their own or the host's) but no route to any."""
     lost: dict[str, list[str]] = {}
     for name, endpoints in sorted(sandboxes.items()):
         servers = (endpoints[0].sandbox.dns or facts.resolvers) if endpoints else ()
         if servers and _reach(endpoints) and not upstreams(facts, endpoints):
             lost.setdefault(", ".join(servers), []).append(name)
     return [
-        f"names of the outside will not resolve in {_list_names(names)}: no way leads from there to {servers}; say in "
-        "`dns` which resolver to ask"
+        f"external names will not resolve in {_list_names(names)}: no route to resolver {servers}. Set `dns` to a "
+        "reachable one"
         for servers, names in lost.items()
     ]
 
@@ -134,7 +134,7 @@ class Names:
 
     @cached_property
     def digests(self) -> dict[str, str]:
-        """What is in each file; of one that is composed on the host that is not known here."""
+        """The digest of each file; "" for a file that the host composes from several shared texts."""
         files, shared = self.file.files, self.file.shared
         complete = {name: digests[0] for name, digests in shared.items() if len(digests) == 1 and name not in files}
         own = {name: content_digest(text) for name, text in files.items() if name not in shared}
@@ -142,7 +142,7 @@ class Names:
 
 
 def names_of_host(project: str, facts: Facts, endpoints: Iterable[PlannedEndpoint]) -> Names:
-    """What is written for the resolvers of a host's sandboxes."""
+    """The files that the resolvers of a host's sandboxes read."""
     by_network: dict[str, list[PlannedEndpoint]] = {}
     by_sandbox: dict[str, list[PlannedEndpoint]] = {}
     for endpoint in endpoints:
@@ -177,7 +177,7 @@ def names_of_host(project: str, facts: Facts, endpoints: Iterable[PlannedEndpoin
 
 @dataclass(frozen=True)
 class Naming:
-    """What the names of one sandbox are made from."""
+    """Everything that determines one sandbox's resolver and its files."""
 
     project: str
     facts: Facts

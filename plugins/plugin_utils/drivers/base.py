@@ -22,7 +22,7 @@ from ..networks.spanning import Lan, Overlay
 
 @dataclass(frozen=True)
 class Digests:
-    """Of the texts that the hosts of a network share: its table, its records, its lines of servers files."""
+    """Digests of the texts that the hosts of a network share: peer table, records, lines of servers files."""
 
     table: str
     names: str

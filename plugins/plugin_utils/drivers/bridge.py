@@ -36,7 +36,7 @@ def source_address(network: Network, family: int) -> Optional[str]:
 
 
 def is_on(network: Network, option: str) -> bool:
-    """Whether an option that is on unless it is turned off is on."""
+    """The value of an option whose default is true."""
     return network.option(option, "true") != "false"
 
 

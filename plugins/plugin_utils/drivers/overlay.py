@@ -2,8 +2,8 @@
 # Copyright: cnm.fabric contributors
 """Driver overlay: on each host a namespace with a bridge and a VXLAN link, a veth pair from there to each sandbox.
 
-Nothing is learned and nothing flooded (unless asked for): the bridge answers for remote endpoints, whose places are
-written in its tables.
+Nothing is learned, and nothing flooded unless cnm_flood is set: forwarding and neighbour entries for all remote
+endpoints are written, and the bridge answers for them.
 """
 
 from __future__ import annotations

@@ -234,7 +234,7 @@ def _port_maps(ports: Sequence[PublishedPort], family: int) -> Iterable[NftSet]:
 
 
 def _served_ports(ports: Sequence[PublishedPort], family: int) -> NftSet:
-    """No rule reads it: who is not in it any more has his connections forgotten."""
+    """Bookkeeping set, used by no rule: removing an element deletes its conntrack entries."""
     elements = {
         f"{item.port.protocol} . {_range(item.port.published)} . {address}"
         for item in shared_ports(ports)
@@ -254,7 +254,7 @@ def _sorted(elements: Iterable[str]) -> tuple[str, ...]:
 
 
 def _unmanaged(rules: HostRules) -> Chain:
-    """What is not ours.  With br_netfilter a foreign bridge's own frames come by here too: they are not routed."""
+    """Forwarded traffic of no network of ours.  With br_netfilter, bridged frames of foreign bridges pass here too."""
     verdicts = {family: "drop" if family in rules.closed else "accept" for family in _FAMILIES}
     return Chain(
         OTHERS,

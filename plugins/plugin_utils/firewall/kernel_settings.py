@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Kernel parameters of the host that networks need, and what keeps internal ones shut without nftables.  Pure."""
+"""Kernel parameters that networks need, and policy routing that isolates internal networks without nftables.  Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _MANY = 100
 
 
 def _readable(links: Sequence[str]) -> tuple[str, ...]:
-    """Without links of others whose names no setting can hold."""
+    """The links that a sysctl can name."""
     return tuple(filter(link_name.fits, links))
 
 
@@ -55,7 +55,7 @@ _FORWARDS = re.compile(r"net\.ipv([46])\.(?:ip_forward|conf\.[^.]+\.(?:force_)?f
 
 
 def closed_families(sandbox: Sandbox, endpoints: Iterable[Endpoint]) -> tuple[int, ...]:
-    """Families of which a sandbox forwards nothing: its sysctls and its links' do not say what to forward of them."""
+    """Families that a sandbox does not forward: neither its sysctls nor its links' set forwarding for them."""
     declared = [*sandbox.sysctls, *(pair for endpoint in endpoints for pair in endpoint.sysctls)]
     opened = {int(match[1]) for name, _value in declared if (match := _FORWARDS.fullmatch(name))}
     return tuple(family for family in (4, 6) if family not in opened)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""The rules of the host's table about VXLAN: who may send it for our networks, and which of it only encrypted.
+"""Rules of the host's table about VXLAN: which senders are accepted for our VNIs, and which VNIs only encrypted.
 
-VXLAN believes every packet (CVE-2020-10136 and its like).  Only VNIs of ours are looked at; others' pass.  Pure.
+VXLAN does not authenticate senders (see CVE-2020-10136).  Only our own VNIs are filtered; others pass.  Pure.
 """
 
 from __future__ import annotations

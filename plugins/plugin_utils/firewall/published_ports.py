@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Published ports: what of a host leads to which sandbox.  Pure."""
+"""Published ports: which port of a host leads to which sandbox.  Pure."""
 
 from __future__ import annotations
 

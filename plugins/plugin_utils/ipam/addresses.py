@@ -168,7 +168,7 @@ def allocate(
 
 
 def facts_for_lan(facts: Facts, network: Network) -> Facts:
-    """What a LAN network must not overlap: it is where its parent is, and so may be the host's resolver."""
+    """A host's facts without what a LAN network may overlap: its parent's connected routes, and resolvers."""
     return replace(
         facts, routes=tuple(item for item in facts.routes if item[1] != network.parent or item[2]), resolvers=()
     )
@@ -240,7 +240,7 @@ class UsedPrefixes:
     def shadowed_route_warnings(self, network: Network, config: IpamConfig) -> list[str]:
         """Sentences about routes through a gateway that such a subnet hides."""
         return [
-            f"{network.path}: subnet {config.subnet} lies within {what}: what that leads to is out of reach"
+            f"{network.path}: subnet {config.subnet} is covered by {what}; destinations behind it become unreachable"
             for other, what in self._routed
             if _overlap(network_of(config.subnet), other)
         ]

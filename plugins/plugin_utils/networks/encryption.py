@@ -2,8 +2,8 @@
 # Copyright: cnm.fabric contributors
 """The keys of encrypted overlays, all derived from one secret.  Pure.
 
-secret → project → epoch → pair of VTEPs and direction, each step by HKDF, so nothing leads back or aside.  A host gets
-the keys of the last kind alone, and of these only those it is one of the two ends of.  Hosts that are converged at
+secret → project → epoch → pair of VTEPs and direction, each step by HKDF, so no key reveals an earlier or another one.
+A host gets only the keys of the last step, and of these only those of pairs it belongs to.  Hosts that are converged at
 different times agree, for the same secret has the same keys.
 """
 

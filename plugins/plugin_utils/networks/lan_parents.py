@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Where macvlan and ipvlan networks are on a host: a parent that is there, a VLAN link to make, or neither.  Pure."""
+"""The parent link of macvlan and ipvlan networks on a host: an existing link, a VLAN link to make, or none.  Pure."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Attachment:
 
 
 def attach(network: Network, network_id: str, facts: Facts) -> Union[Attachment, list[str]]:
-    """How the network is on the host, or sentences about why it cannot be."""
+    """The network's parent on the host, or the errors that rule it out."""
     name = network.parent
     if not name:
         mtu = int(network.option(MTU) or 0) or _DEFAULT_MTU
@@ -56,7 +56,7 @@ def attach(network: Network, network_id: str, facts: Facts) -> Union[Attachment,
 
 
 def warnings_of(network: Network, attachment: Attachment, facts: Facts) -> list[str]:
-    """Sentences about a parent that leads nowhere now."""
+    """Warnings of a parent link that is down."""
     link = facts.links.get(attachment.link)
     if link is None or link.up:
         return []
@@ -65,7 +65,7 @@ def warnings_of(network: Network, attachment: Attachment, facts: Facts) -> list[
 
 
 def carrying(facts: Facts) -> set[str]:
-    """The links by which Ansible reaches the host, with what they are made on or of."""
+    """The links by which Ansible reaches the host, with their lower links and ports."""
     result: set[str] = set()
     left = list(facts.reached_by)
     while left:
@@ -109,9 +109,8 @@ def _as_it_is(name: str, link: LinkFacts, network: Network, facts: Facts) -> Uni
     if link.master:
         return f"{name} is a port of {link.master}, which has all that comes by it. Write {link.master} instead."
     if others:
-        return (
-            f"{name} has the {facts.links[others[0]].kind} link {others[0]} on it, which no {network.driver} goes with."
-        )
+        carried = f"the {facts.links[others[0]].kind} link {others[0]}"
+        return f"{name} already carries {carried}; no {network.driver} can share it."
     return Attachment(name, link.mtu)
 
 

@@ -37,7 +37,7 @@ def find_underlays(
     claims: Claims,
     result: SpanningNetworks,
 ) -> dict[str, Underlay]:
-    """The VTEPs of all hosts that have a part in any, and a memory of what was seen of them."""
+    """The VTEP of each host on an overlay; recorded in its leases for runs that do not reach it."""
     found = {}
     hosts = {host.name: host for spanned in spanning_networks for host in spanned.hosts}
     for host in hosts.values():
@@ -103,7 +103,7 @@ def choose_vnis(
 
 
 def mixed_underlay_family_errors(network: Network, vteps: Mapping[str, Underlay]) -> list[str]:
-    """A sentence if some of the hosts can only be reached by IPv4 and others by IPv6."""
+    """An error if some of a network's VTEPs are IPv4 and others IPv6."""
     groups: dict[int, list[str]] = {}
     for host, underlay in vteps.items():
         groups.setdefault(underlay.family, []).append(host)
@@ -119,7 +119,7 @@ def data_path_port(network: Network, data_path_port: int) -> int:
 
 
 def choose_mtu(network: Network, vteps: Mapping[str, Underlay], result: SpanningNetworks) -> int:
-    """What fits into the smallest underlay of all hosts, whichever way a packet goes."""
+    """The MTU that fits the smallest underlay of all its hosts."""
     sizes: dict[int, list[str]] = {}
     for host, underlay in vteps.items():
         if underlay.mtu is not None:

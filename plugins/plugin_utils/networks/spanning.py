@@ -84,7 +84,7 @@ class Overlay:
 
 @dataclass(frozen=True)
 class Lan:
-    """One macvlan or ipvlan network on all of its hosts: the LAN they have in common brings what is sent."""
+    """One macvlan or ipvlan network on all of its hosts, which share a physical LAN."""
 
     network: Network
     id: str
@@ -102,7 +102,7 @@ class Lan:
 
 @dataclass
 class SpanningNetworks:
-    """All of them by name; by host what cannot be had, and what the user should know."""
+    """Overlays and LANs by name; errors and warnings by host."""
 
     found: dict[str, Overlay] = field(default_factory=dict)
     lans: dict[str, Lan] = field(default_factory=dict)
@@ -111,7 +111,7 @@ class SpanningNetworks:
 
     @property
     def members(self) -> dict[str, Mapping[str, Member]]:
-        """Of each network of either sort who is on it."""
+        """The members of each overlay and LAN."""
         overlays = {name: item.members for name, item in self.found.items()}
         return {**overlays, **{name: item.members for name, item in self.lans.items()}}
 
@@ -134,7 +134,7 @@ Pair = tuple[Sandbox, Endpoint]
 
 @dataclass
 class SpanningNetwork:
-    """A network while it is worked out: its hosts, and who is on it."""
+    """A network that is being planned: its hosts, and the endpoints on it."""
 
     network: Network
     hosts: list[Host] = field(default_factory=list)
@@ -148,7 +148,7 @@ class SpanningNetwork:
 def refuse_overlaps(
     spanned: SpanningNetwork, facts: Mapping[str, Facts], used: UsedPrefixes, result: SpanningNetworks
 ) -> None:
-    """Refuse the hosts where something has a network's subnet: what one of them has is no reason against the others."""
+    """Refuse hosts where a declared subnet overlaps; if none of the network's own hosts is the cause, all of them."""
     for config in spanned.network.ipam:
         clashes = used.overlap_errors(spanned.network, config)
         if not clashes:
@@ -165,7 +165,7 @@ def refuse_overlaps(
 
 
 def facts_of_hosts(hosts: Iterable[Host], spanned: SpanningNetwork, facts: Mapping[str, Facts]) -> Iterator[Facts]:
-    """What a network's subnet must not overlap on its hosts; each has the LAN it may be on by a link of its own."""
+    """Facts of hosts whose prefixes a network's subnet must not overlap; for a LAN see `facts_for_lan`."""
     for host in hosts:
         network = host.network(spanned.network.name)
         if host.name in facts and network is not None:
@@ -173,7 +173,7 @@ def facts_of_hosts(hosts: Iterable[Host], spanned: SpanningNetwork, facts: Mappi
 
 
 def addresses_of_other_hosts(name: str, others: Mapping[str, Leases]) -> list[str]:
-    """The addresses that hosts which are not planned now have on a network."""
+    """The addresses on a network that are leased to hosts not planned in this run."""
     return [
         address
         for part in others.values()
@@ -203,7 +203,7 @@ def networks_spanning_hosts(topology: Topology, on_lan: bool) -> dict[str, Spann
 def reserve_declared_subnets(
     topology: Topology, spanning_networks: Mapping[str, SpanningNetwork], used: Mapping[str, UsedPrefixes]
 ) -> None:
-    """What is declared on any of a network's hosts is not to be chosen for it."""
+    """Keep subnets declared on a network's hosts from being chosen for it."""
     declared = {
         host.name: [network_of(config.subnet) for network in host.networks for config in network.ipam]
         for host in topology.hosts
@@ -257,7 +257,7 @@ def leases_by_endpoint(parts: Mapping[str, Leases]) -> dict[tuple[str, str, str]
 def leases_of_network(
     spanned: SpanningNetwork, leased_by_endpoint: Mapping[tuple[str, str, str], Mapping[str, Any]]
 ) -> dict[str, Mapping[str, Any]]:
-    """What each sandbox has already, here or where it was before, by name."""
+    """The addresses leased to each sandbox of a network, on its host or the one it was on before."""
     name = spanned.network.name
     return {
         sandbox.key: leased_by_endpoint.get((name, sandbox.name, sandbox.host))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""By which address the other hosts know a host, and how large a packet its link there takes.  Pure."""
+"""Each host's VTEP (its address on the underlay), and the MTU of that link.  Pure."""
 
 from __future__ import annotations
 

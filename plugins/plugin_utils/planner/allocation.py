@@ -43,7 +43,7 @@ PREFIX = "com.docker.network.container_iface_prefix"
 
 @dataclass
 class HostAllocation:
-    """One host's networks and endpoints with their addresses, and what speaks against them."""
+    """One host's networks and endpoints with their addresses, with errors and warnings."""
 
     networks: dict[str, PlannedNetwork]
     endpoints: dict[str, list[PlannedEndpoint]]

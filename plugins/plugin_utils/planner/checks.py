@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What speaks against one host's plan (errors), and what its user should know (warnings)."""
+"""Checks of one host's plan: errors refuse the host, warnings are shown."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def other_hosts_needed_errors(host: Host) -> list[str]:
 
 
 def off_link_errors(endpoints: Sequence[PlannedEndpoint]) -> list[str]:
-    """Sentences about routes that do not go with the subnet that was chosen for their network."""
+    """Errors of routes whose gateway is outside the subnet that was chosen for their network."""
     found = {
         f"{owner.path}.routes: {problem}, which was chosen for the network. Declare its subnet.": None
         for item in endpoints
@@ -43,7 +43,7 @@ def off_link_errors(endpoints: Sequence[PlannedEndpoint]) -> list[str]:
 
 
 def foreign_firewall_warnings(host: Host, facts: Facts) -> list[str]:
-    """Sentences about what would drop the networks' traffic, whatever our own table says."""
+    """Warnings of foreign firewall rules that drop the networks' traffic, whatever our own table accepts."""
     handled = {_DOCKER_CHAINS[family] for family in facts.docker_user if host.settings.docker_user}
     unfiltered = (
         "this host's nftables cannot filter bridged frames (it wants nft 1.0.3 and CONFIG_NF_TABLES_BRIDGE): sandboxes "
@@ -55,27 +55,27 @@ def foreign_firewall_warnings(host: Host, facts: Facts) -> list[str]:
     )
     found = [unfiltered] * (not facts.filters_bridges and "nft" not in facts.missing) + [flushed] * bool(facts.flushing)
     return found + [
-        f"the chain {chain} of the host's other firewall drops forwarded traffic it does not know, that of the "
-        "networks too: let it accept what comes from and goes to their bridges"
+        f"the chain {chain} of the host's other firewall drops unmatched forwarded traffic, including "
+        "that of the networks. Allow traffic from and to their bridges"
         for chain in facts.dropping
         if chain not in handled
     ]
 
 
 def blocked_port_warnings(facts: Facts, overlays: Iterable[Overlay]) -> list[str]:
-    """Sentences about what may keep the other hosts' packets from arriving."""
+    """Warnings of foreign firewall rules that may drop VXLAN or ESP from the other hosts."""
     # What has been decrypted comes by once more, as what it is then.
     words = {f"{'ESP (IP protocol 50) and in it ' * item.network.encrypted}UDP port {item.port}" for item in overlays}
     wanted = " and ".join(sorted(words, reverse=True))
     return [
-        f"the chain {chain} of the host's other firewall drops what it does not know: let it accept {wanted} from the "
-        "other hosts, by which overlays travel"
+        f"the chain {chain} of the host's other firewall drops unmatched traffic. Allow {wanted} from the other "
+        "hosts, which overlays are carried in"
         for chain in facts.closed
     ]
 
 
 def bridge_port_limit_errors(networks: Mapping[str, PlannedNetwork], endpoints: Sequence[PlannedEndpoint]) -> list[str]:
-    """Sentences about networks with more endpoints on the host than a bridge has ports (BR_MAX_PORTS)."""
+    """Errors of networks with more endpoints on the host than a bridge has ports (BR_MAX_PORTS)."""
     found = []
     numbers = Counter(item.network.name for item in endpoints)
     for name, network in networks.items():
@@ -89,7 +89,7 @@ def bridge_port_limit_errors(networks: Mapping[str, PlannedNetwork], endpoints: 
 
 
 def encryption_errors(host: Host, facts: Facts, networks: Mapping[str, PlannedNetwork]) -> list[str]:
-    """Sentences about what encrypted networks lack here."""
+    """Errors of what encrypted networks need and this host lacks."""
     found = [item for item in networks.values() if item.network.encrypted and item.overlay is not None]
     if not found:
         return []

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What all hosts of a network that spans them share: its table of endpoints and its names, written once.  Pure."""
+"""Texts that all hosts of a spanning network share, written once: its peer table and its names.  Pure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..networks.spanning import Lan, Overlay
 
 
 def shared_texts_of_lan(project: str, lan: Lan) -> tuple[Digests, dict[str, str]]:
-    """As `shared_texts`, of a LAN: it has no tunnels, and others have names and addresses on it too."""
+    """As `shared_texts`, for a LAN, which has no tunnels and where foreign hosts have names and addresses too."""
     name, members = lan.network.name, lan.sandboxes
     called = {key: names_of(name, item.sandbox, item.endpoint) for key, item in members.items()}
     rows = tuple((item.host, key, item.mac, item.addresses, tuple(called[key])) for key, item in members.items())

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""The controller's side of a run: read, plan, remember.  Imports no Ansible; the actions hand it plain data."""
+"""A run on the controller: read the variables, plan, save the leases.  Takes plain data; imports no Ansible."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from .peer_tables import shared_texts, shared_texts_of_lan
 
 @dataclass
 class TopologyPlan:
-    """What is worked out once for all hosts; ``single_host`` if only one of them is known."""
+    """What is planned once for all hosts.  With ``single_host`` only one of them is known."""
 
     topology: Topology
     placement: Placement = field(default_factory=Placement)
@@ -44,7 +44,7 @@ class TopologyPlan:
     def virtual_on(
         self, networks: Mapping[str, PlannedNetwork], endpoints: Mapping[str, Sequence[PlannedEndpoint]]
     ) -> dict[str, list[VirtualService]]:
-        """Services with a VIP on a host's networks; of those of local scope with the host's own tasks."""
+        """Services with a VIP by network of the host; a local network's have the host's own tasks only."""
         result = dict(self.virtual)
         for name, network in networks.items():
             if network.own_vips:
@@ -55,14 +55,14 @@ class TopologyPlan:
         return result
 
     def peer_digest(self, host: str) -> str:
-        """A digest of what a host is told of the others; "" if it has nothing in common with any."""
+        """A digest of the peer tables of a host's networks; "" if it has no network in common with another host."""
         names = sorted(self.overlays.subnets_of(host))
         return identifier(*(f"{name} {self.digests[name].table}" for name in names))[:12] if names else ""
 
     def stale_peers_warning(self, host: str) -> str:
-        """A sentence for a host that is not told in this run."""
+        """The warning for a host that is not in this run and whose peer tables are out of date."""
         names = ", ".join(sorted(self.overlays.subnets_of(host)))
-        return f"it was not in this run, and does not know yet who is on {names} now: run cnm.fabric.site for it too"
+        return f"not part of this run; its peer table for {names} is out of date. Run cnm.fabric.site on it"
 
 
 def plan_topology(
@@ -100,7 +100,7 @@ def plan_single_host(
     now: str,
     others: Mapping[str, Leases],
 ) -> TopologyPlan:
-    """A host without the others: its LANs can be had, but who else is on them is not known."""
+    """Plan one host without the others: LANs are possible, but who else is on them is not known."""
     placement = Placement()
     for host in topology.hosts:
         own = place_on_one_host(host, spanning[SERVICES])

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What of a module's answer reaches the play: its documented keys, in their forms, and no others.  Pure.
+"""Filters modules' answers: only documented keys with values of the right form reach the play.  Pure.
 
 Ansible acts on some keys of a result (``ansible_facts`` become variables, ``add_host`` adds a host), and a module's
 answer is what a host says.

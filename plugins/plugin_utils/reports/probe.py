@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""The door where hosts' answers come in: what a probe reports, checked against a table of forms.  Pure.
+"""Checks what a probe reports against a table of forms.  Pure.
 
 A host is believed about itself alone: its kept leases are read with keys of its own, and what of them concerns others
 is judged later, in `leases.belief`.  What does not fit is left out with a note; an answer that cannot be used without
@@ -233,13 +233,13 @@ def _module_state(value: Any) -> dict[str, Any]:
 
 
 def _declared(value: Any) -> dict[str, Any]:
-    """What the variables said."""
+    """The declared variables that the kept plan follows from."""
     found: Notes = []
     return _complete(_DECLARED(value, found), found)
 
 
 def _complete(result: dict[str, Any], found: Notes) -> dict[str, Any]:
-    """All of it counts or nothing: what is not there would be removed from the host."""
+    """Accept all of it or refuse the host: what is left out here would be removed from the host."""
     for variable, entries in result.items():
         kind = kind_of(variable)
         if kind is not None and not isinstance(entries, Mapping):

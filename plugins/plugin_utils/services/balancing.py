@@ -22,7 +22,7 @@ from .placement import PlacedService
 
 @dataclass(frozen=True)
 class VirtualService:
-    """A VIP with the addresses of the tasks and their weights; one that is drained has none and keeps what it has."""
+    """A VIP with its tasks' addresses and weights.  A task of weight 0 is drained: it gets no new connections."""
 
     vip: str
     scheduler: str
@@ -37,7 +37,7 @@ class VirtualService:
 def virtual_services(
     vips: Mapping[str, Vip], members: Mapping[str, Sequence[str]], services: Mapping[str, PlacedService]
 ) -> list[VirtualService]:
-    """All of a network, sorted by service, IPv4 before IPv6; ``members`` are addresses by sandbox."""
+    """All virtual services of a network, by service, IPv4 first; ``members`` has the addresses of each sandbox."""
     result = []
     for name, vip in vips.items():
         placed = services[name]
@@ -65,7 +65,7 @@ def of_family(services: Iterable[VirtualService], family: int) -> list[VirtualSe
 
 @dataclass(frozen=True)
 class Balancing:
-    """What a sandbox has for its virtual services."""
+    """What an engine puts into a sandbox for its virtual services."""
 
     collections: tuple[NftSet, ...] = ()
     output: tuple[str, ...] = ()

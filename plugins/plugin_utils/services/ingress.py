@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""The ingress routing mesh: a port of every host leads to a task on any.  Pure.
+"""Docker's routing mesh: a published port of any host leads to a task on any host.  Pure.
 
 As in Docker's Swarm each host has a sandbox of its own on a network of all hosts; the host's port leads there, and from
 there, with that sandbox's address as the sender, to a task.
@@ -39,7 +39,7 @@ class IngressPort:
 
 
 def ingress_backends(overlay: Overlay, services: Mapping[str, PlacedService]) -> list[IngressPort]:
-    """Where each port leads to."""
+    """Each published port with its tasks' addresses and weights."""
     result = []
     for placed in services.values():
         tasks = [
@@ -70,7 +70,7 @@ def ingress_rules(ports: Iterable[IngressPort], inner: str) -> tuple[list[NftSet
             if weights:
                 rules = translations(item.port.protocol, item.port.published, item.port.target, weights, family)
                 translated += [f"iifname != {link} {rule}" for rule in rules]
-        # No rule reads it: whoever is not in it any more has his connections forgotten.
+        # Bookkeeping set, used by no rule: removing an element deletes its conntrack entries.
         kind = f"type inet_proto . inet_service . {_ADDRESS[family]}; flags interval;"
         collections.append(NftSet(f"ingress{family}", kind, tuple(sorted(set(served))), tracked=True))
     return collections, [
@@ -80,7 +80,7 @@ def ingress_rules(ports: Iterable[IngressPort], inner: str) -> tuple[list[NftSet
 
 
 def ingress_sysctls() -> list[Resource]:
-    """It passes packets on."""
+    """The ingress sandbox forwards packets."""
     return [Sysctl(SANDBOX, name, "1") for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")]
 
 

@@ -2,7 +2,7 @@
 # Copyright: cnm.fabric contributors
 """Virtual IPs by IPVS: packets to a VIP are marked, and a virtual server of that mark sends them to a task.  Pure.
 
-By a mark and not by the address, because so one virtual server has all of a VIP's ports, TCP and UDP.
+Virtual servers match the mark, not the address, so one of them serves all ports of a VIP, TCP and UDP.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Virtual IPs by nftables alone: a rule each, that chooses a number and translates to the task of that number.  Pure.
+"""Virtual IPs by nftables: one rule per VIP chooses a number and translates to the task with that number.  Pure.
 
 The map from numbers to tasks is the rule's own, so that both change at once.  In a map of the table they would not:
 for a moment a number is drawn that no task has yet, and that connection would never be translated.
@@ -29,7 +29,7 @@ _NEAREST = {"mh": "sh"}
 
 
 def host_services(services: Iterable[VirtualService]) -> list[VirtualService]:
-    """The same for callers on the host itself, where IPVS would be in the way of what else the host does with it."""
+    """The services for callers on the host itself.  IPVS is not used there: the host may use it for something else."""
     return [
         item if item.scheduler in SCHEDULERS else replace(item, scheduler=_NEAREST.get(item.scheduler, "rr"))
         for item in services
@@ -37,7 +37,7 @@ def host_services(services: Iterable[VirtualService]) -> list[VirtualService]:
 
 
 def by_nftables(sandbox: str, services: Iterable[VirtualService]) -> Balancing:
-    """Rules of a sandbox's chain ``output``, and who is behind each VIP, drained or not."""
+    """Rules of a sandbox's chain ``output``, and the tasks of each VIP, drained ones too."""
     del sandbox
     every = list(services)
     collections: list[NftSet] = []
@@ -48,7 +48,7 @@ def by_nftables(sandbox: str, services: Iterable[VirtualService]) -> Balancing:
             continue
         for item in own:
             rules += _rules(item, ip)
-        # No rule reads it: whoever is not in it any more has his connections forgotten.
+        # Bookkeeping set, used by no rule: removing an element deletes its conntrack entries.
         elements = tuple(sorted(f"{item.vip} . {task}" for item in own for task, _weight in item.tasks))
         kind = f"type {_ADDRESS[family]} . {_ADDRESS[family]};"
         collections.append(NftSet(f"tasks{family}", kind, elements, tracked=True))

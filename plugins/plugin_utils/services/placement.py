@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Services: where their tasks are.  Pure.
+"""Places the tasks of services on hosts.  Pure.
 
-What has a place keeps it: scaling a service, adding a host or losing one moves no task that need not move.
+A placed task stays: scaling a service, adding a host or losing one moves no other task.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class PlacedService:
         return [task_name(self.service.name, number) for number in self.tasks]
 
     def weight(self, task: str, host: str) -> int:
-        """How many of the new connections it gets, in proportion to the others; none while it is drained."""
+        """A task's share of new connections, in proportion to the others; 0 while it is drained."""
         if task in self.service.draining or host in self.service.draining:
             return 0
         return dict(self.service.weights).get(task, 1)
@@ -39,7 +39,7 @@ class PlacedService:
 
 @dataclass
 class Placement:
-    """All services, and by host sentences about those that cannot be placed."""
+    """All placed services, and by host the errors of those that cannot be placed."""
 
     found: dict[str, PlacedService] = field(default_factory=dict)
     problems: dict[str, list[str]] = field(default_factory=dict)

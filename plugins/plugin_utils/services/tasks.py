@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""The sandboxes that the tasks of services are.  Pure."""
+"""Turns the tasks of services into sandboxes of the topology.  Pure."""
 
 from __future__ import annotations
 
