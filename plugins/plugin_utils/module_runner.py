@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""One call of a model module from beginning to end: read the host, plan it anew, bring it there.
+"""One call of the module network, sandbox, endpoint or service: read the host, plan it again, converge it.
 
 Imports no Ansible; the actions hand it plain data, and the way to run a module on the host.
 """

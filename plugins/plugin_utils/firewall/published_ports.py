@@ -81,7 +81,7 @@ def _of_endpoint(endpoint: PlannedEndpoint) -> Iterator[PublishedPort]:
 
 
 def used_port_errors(ports: Sequence[PublishedPort], facts: Facts) -> list[str]:
-    """Sentences about ports that a process of the host listens on already."""
+    """Errors of ports that a process of the host listens on."""
     wanted: dict[str, list[PublishedPort]] = {}
     for item in ports:
         if item.translated:
@@ -98,7 +98,7 @@ def used_port_errors(ports: Sequence[PublishedPort], facts: Facts) -> list[str]:
 
 
 def unowned_host_ip_errors(topology: Topology, facts: Mapping[str, Facts]) -> dict[str, list[str]]:
-    """By host sentences about ports of every host at an address that no host has, once all of them are known."""
+    """By host the errors of ports with a host_ip that no host has, once all hosts are known."""
     if any(host.name not in facts for host in topology.hosts):
         return {}
     known = {address for each in facts.values() for address, _link, _mtu in each.addresses}
@@ -116,7 +116,7 @@ def unowned_host_ip_errors(topology: Topology, facts: Mapping[str, Facts]) -> di
 
 
 def unroutable_port_errors(sandboxes: Iterable[Sandbox], ports: Sequence[PublishedPort]) -> list[str]:
-    """Sentences about ports of tasks that lead nowhere, as no network of the task leads out of the host."""
+    """Errors of tasks' ports that cannot be reached: no network of the task leads out of the host."""
     done = {port.path for port in ports}
     return sorted(
         {
@@ -140,7 +140,7 @@ class SharedPort:
 
 
 def shared_ports(ports: Iterable[PublishedPort]) -> list[SharedPort]:
-    """Those that several sandboxes may share, sorted."""
+    """The ports that several sandboxes share, sorted."""
     found: dict[tuple[int, str, Range, str], dict[str, PublishedPort]] = {}
     for port in ports:
         if port.weight is not None and port.translated:
@@ -155,7 +155,7 @@ def shared_ports(ports: Iterable[PublishedPort]) -> list[SharedPort]:
 
 
 def published_twice_errors(ports: Sequence[PublishedPort]) -> list[str]:
-    """Sentences about ports of the host that would lead to two sandboxes: tasks that were placed side by side."""
+    """Errors of ports that two tasks on the same host publish."""
     seen: dict[tuple[int, str, Optional[str], int], PublishedPort] = {}
     result = []
     for item in ports:

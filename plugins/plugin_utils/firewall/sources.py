@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Who may send what: rules about the source of a packet.  Pure.
+"""Anti-spoofing: rules about the source of a packet.  Pure.
 
 Two places ask.  At its port of a bridge a sandbox sends with its own MAC and IP addresses, and what it routes for
 others with theirs (`bridge_table`, `segment_table`).  Before conntrack the host takes from a bridge the addresses of
@@ -109,7 +109,7 @@ def sources_behind(endpoints: Sequence[PlannedEndpoint], forwarded: Mapping[str,
 
 
 def idle_routers(endpoints: Sequence[PlannedEndpoint]) -> list[str]:
-    """Sentences about sandboxes that are the gateway of a declared route, and pass nothing on."""
+    """Warnings of sandboxes that are the gateway of a declared route and do not forward."""
     links: dict[str, list[Endpoint]] = {}
     for item in endpoints:
         links.setdefault(item.sandbox.name, []).append(item.endpoint)
@@ -235,7 +235,7 @@ def bridge_table(
     endpoints: Sequence[PlannedEndpoint],
     forwarded: Mapping[str, set[str]],
 ) -> Nftables:
-    """What sandboxes may send onto the host's bridges.
+    """The table of rules for what sandboxes may send onto the host's bridges.
 
     ``endpoints`` may be on other networks, too; ``forwarded`` is `forwarded_sources`.  Ports are known as their
     network's by their link group: what others have on a bridge is theirs.

@@ -67,7 +67,7 @@ def _in_order(data: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
 
 
 def inspect_document(document: Mapping[str, Any]) -> dict[str, Any]:
-    """The document with its keys in Docker's order, as a plan's sorted JSON has not kept them."""
+    """The document with its keys in Docker's order, which a plan's sorted JSON loses."""
     result = _in_order(document, INSPECT_KEYS)
     result["IPAM"] = _in_order(document["IPAM"], _IPAM_KEYS)
     result["IPAM"]["Config"] = [_in_order(entry, _CONFIG_KEYS) for entry in document["IPAM"]["Config"]]

@@ -146,7 +146,7 @@ def _containers_of_mode(host: Host, mode: str) -> dict[str, Any]:
 
 
 def live_model(model: Mapping[str, Any], drift: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The model without the endpoints whose link is not there."""
+    """The model without endpoints whose link is missing on the host."""
     created = [(item["kind"], item["name"]) for item in drift if item["action"] == "create"]
     # A link in a sandbox has a slash in its name, one of the host has none.
     missing = {name for kind, name in created if kind == "namespace" or (kind == "link" and "/" in name)}

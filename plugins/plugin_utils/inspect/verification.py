@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What ``verify`` proves on a host, derived from its plan's model.  Pure."""
+"""The checks that ``verify`` makes on a host, derived from its plan's model.  Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Check = dict[str, Any]
 def checks_of(
     model: Mapping[str, Any], limit: int, peer_tables: Sequence[PeerTable] = (), host: str = ""
 ) -> list[Check]:
-    """For each sandbox of a host: whom it must reach, whom it must not, and what must resolve to what.
+    """For each sandbox of a host: addresses it must reach, addresses it must not, and names with their addresses.
 
     ``limit`` bounds the pairs tried each way; beyond it a fixed sample is taken, the same from run to run.
     ``peer_tables`` are those of the networks that span hosts; of each as many pairs with other hosts' sandboxes are

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Who gets which subnet and address.  Pure: declared, found and remembered in; allocated and to be remembered out.
+"""Allocates subnets and addresses from what is declared, found on hosts and leased; updates the leases.  Pure.
 
-The order is Docker's where it has one: what is fixed first, then what has a lease keeps it, then newcomers by name,
-each the lowest that is free.
+The order is Docker's where it has one: declared addresses first, then leased ones, then new ones by name, each the
+lowest free.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Subnet:
 
 @dataclass
 class Allocation:
-    """What one host's networks and endpoints got, and the sentences about what could not be had."""
+    """What was allocated to one host's networks and endpoints, with errors and warnings."""
 
     subnets: dict[str, tuple[Subnet, ...]] = field(default_factory=dict)
     ipv4: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -84,7 +84,7 @@ class Allocation:
 
 
 def networks_in_use(host: Host) -> dict[str, list[tuple[Sandbox, Endpoint]]]:
-    """Networks that are on the host (a sandbox uses them, or they stand), with who is on them, both sorted by name."""
+    """Networks with a sandbox on the host, and standing ones, each with its endpoints; both sorted by name."""
     result: dict[str, list[tuple[Sandbox, Endpoint]]] = {
         network.name: [] for network in host.networks if network.standing
     }
@@ -231,14 +231,14 @@ class UsedPrefixes:
         return next(found, None)
 
     def overlap_errors(self, network: Network, config: IpamConfig) -> list[str]:
-        """A sentence if a subnet that was declared overlaps what is there."""
+        """An error if a declared subnet overlaps a prefix in use."""
         clash = self._clash(network_of(config.subnet), network.named_bridge)
         if clash is None:
             return []
         return [f"{network.path}: subnet {config.subnet} overlaps {clash}. Choose another subnet."]
 
     def shadowed_route_warnings(self, network: Network, config: IpamConfig) -> list[str]:
-        """Sentences about routes through a gateway that such a subnet hides."""
+        """Warnings of gateway routes that cover a declared subnet."""
         return [
             f"{network.path}: subnet {config.subnet} is covered by {what}; destinations behind it become unreachable"
             for other, what in self._routed
@@ -246,13 +246,13 @@ class UsedPrefixes:
         ]
 
     def free(self, prefix: AnyNetwork) -> bool:
-        """Whether nothing overlaps it."""
+        """Whether no prefix in use overlaps it."""
         overlaps_ours = any(_overlap(prefix, other) for other in self._ours)
         overlaps_routed = any(_overlap(prefix, other) for other, _what in self._routed)
         return not overlaps_ours and not overlaps_routed and self._clash(prefix) is None
 
     def take(self, prefix: AnyNetwork) -> None:
-        """Note that it is not free any more."""
+        """Mark it as used."""
         self._ours.append(prefix)
 
 

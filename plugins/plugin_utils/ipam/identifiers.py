@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Names, ids and MAC addresses derived from what is declared: the same inventory gives the same ones, always."""
+"""Names, ids and MAC addresses derived from the declaration: the same inventory always gives the same ones."""
 
 from __future__ import annotations
 

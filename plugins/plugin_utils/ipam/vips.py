@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""The virtual addresses (VIPs) of services on a network: allocated like those of sandboxes, and nobody's.  Pure."""
+"""Virtual addresses (VIPs) of services on a network: allocated like sandboxes' addresses, but on no link.  Pure."""
 
 from __future__ import annotations
 
@@ -49,5 +49,5 @@ def virtual_of(network: str, services: Iterable[Service], leased: Mapping[str, M
 
 
 def leases_of(vips: Mapping[str, Vip]) -> dict[str, dict[str, str]]:
-    """What is remembered of VIPs: ``{"redis": {"ipv4": "10.0.0.2"}}``."""
+    """The leases of VIPs: ``{"redis": {"ipv4": "10.0.0.2"}}``."""
     return {name: {"ipv6" if ":" in text else "ipv4": text for text in vip.addresses} for name, vip in vips.items()}

@@ -34,7 +34,7 @@ class LeaseError(Exception):
 
 
 class Conflict(LeaseError):
-    """Somebody else changed the document since it was read: read and plan again."""
+    """Another controller changed the document since it was read: read and plan again."""
 
 
 class Store(Protocol):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What of the leases that hosts report is believed.  Pure.
+"""Decides which of the leases that hosts report are accepted.  Pure.
 
 * What carries the store's signature of a later revision than the store's own is the store's word (it was put back from
   a backup): it replaces the store's part of that host, and of what spans hosts.
@@ -199,12 +199,12 @@ class _Left:
         self.refusals: list[str] = []
 
     def known(self, key: str, entry: Mapping[str, str], leased: Mapping[str, str]) -> None:
-        """The store has the endpoint, with another address."""
+        """Warn that the store has the endpoint with another address."""
         here, there = (", ".join(sorted(item.values())) for item in (leased, entry))
         self.warnings.append(f"it reports {there} for {key}, which has {here} in the lease store: that counts")
 
     def foreign(self, key: str) -> None:
-        """It is not declared to be the host's."""
+        """Warn that the endpoint is not declared on this host."""
         self.warnings.append(f"it reports a lease of {key}, which is not declared to be on it: left out")
 
     def is_free(self, network: str, sandbox: str, entry: Mapping[str, str]) -> bool:

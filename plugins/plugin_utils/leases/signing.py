@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""A lease store's signature under what a host is given: the store knows its own words when they come back.  Pure.
+"""A lease store's signature of what a host is given, by which the store recognizes it when the host reports it.  Pure.
 
 A signature is ``<revision>:<hex>``: the store's revision then, and an HMAC-SHA256 under the store's key of that, the
 project, the host, its part of the leases and what modules made there.  A host keeps it beside its plan.  It cannot

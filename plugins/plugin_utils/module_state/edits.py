@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What the modules network, sandbox, endpoint and service ask for: a change of what modules made on one host.  Pure.
+"""Edits of one host's module objects, as the modules network, sandbox, endpoint and service ask for.  Pure.
 
-Each of `EDITS` takes a call and what is known of the host and gives what modules will have made then.
+Each function in `EDITS` takes a call and the host's model and returns the module objects after it.
 """
 
 from __future__ import annotations
@@ -385,13 +385,13 @@ def with_link_names(module_state: ModuleState, model: Mapping[str, Any]) -> Modu
 
 
 def format_errors(error: DeclarationError, call: Call, known: Optional[HostModel]) -> str:
-    """The errors, a line each, by the names of the module's own options."""
+    """The errors, one per line, with paths replaced by the module's option names."""
     before = _prefix(call, known)
     return "\n".join(_line(item, before, call) for item in error.errors)
 
 
 def localize_message(text: str, call: Call, known: HostModel) -> str:
-    """A sentence about a plan, by the names of the module's own options."""
+    """A planner's message with paths replaced by the module's option names."""
     before = _prefix(call, known)
     return text[len(before) + 2 :] if text.startswith(f"{before}: ") else text
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What modules made on hosts, read together with the variables so that it stays each host's own affair.  Pure.
+"""Reads hosts' module objects together with the variables.  Errors in a host's objects refuse that host only.  Pure.
 
 A host keeps it, so a host can say anything.  What is wrong with it costs that host its part in the run, never another;
 and what would reach others (a network or service that spans hosts) counts only with the lease store's signature.
