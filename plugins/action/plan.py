@@ -72,7 +72,7 @@ class _Fleet(dict[str, Mapping[str, Any]]):
         given.update({key: inventory[key] for key in names if key in inventory})
         return _Templated(given, self._templar.copy_with_new_env(available_variables=given))
 
-    def said(self, name: str, variable: str, variables: Mapping[str, Any]) -> Any:
+    def variable_of(self, name: str, variable: str, variables: Mapping[str, Any]) -> Any:
         """A variable of the task's own host: a play may set it too, which ``variables`` has and an inventory not."""
         found = self[name]
         return found.get(variable) if variable in self._forged[name] else variables.get(variable)
@@ -150,7 +150,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def _plan(self, variables: dict[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
         hostvars, groups = variables["hostvars"], variables["groups"]
         about = _Fleet(hostvars, self._templar, arguments["probes"])
-        selection = about.said(variables["inventory_hostname"], "cnm_hosts", variables)
+        selection = about.variable_of(variables["inventory_hostname"], "cnm_hosts", variables)
         hosts = topology_hosts(self._templar.template(selection), groups)
         if arguments["scope"] == "host":
             hosts = [name for name in hosts if name == variables["inventory_hostname"]]

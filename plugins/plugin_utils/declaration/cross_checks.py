@@ -154,13 +154,13 @@ def _distinct_namespaces(draft: Draft, errors: list[ValidationError]) -> None:
     """What somebody else owns is one sandbox at most."""
     seen: dict[Namespace, Sandbox] = {}
     for sandbox in draft.host.sandboxes:
-        whose = sandbox.namespace
-        other = seen.setdefault(whose, sandbox)
-        if whose.owner and other is not sandbox:
-            (VarPath(sandbox.path, errors) / "namespace" / whose.owner).wrong(
+        joined = sandbox.namespace
+        other = seen.setdefault(joined, sandbox)
+        if joined.owner and other is not sandbox:
+            (VarPath(sandbox.path, errors) / "namespace" / joined.owner).wrong(
                 f"The sandbox `{other.name}` is in that namespace already.",
                 "Put all networks into one of them.",
-                whose.reference,
+                joined.reference,
             )
 
 

@@ -23,7 +23,7 @@ class Rule:
     longest: int
     says: str
     remedy: str
-    taken: tuple[str, ...] = ()
+    reserved: tuple[str, ...] = ()
 
 
 _DNS = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?)*"
@@ -77,7 +77,7 @@ PROJECT = Rule(
 
 def name(text: str, rule: Rule, path: VarPath) -> Optional[str]:
     """The name if it keeps the rule; otherwise None, and the error is noted."""
-    if text in rule.taken:
+    if text in rule.reserved:
         path.wrong(f"The kernel keeps the name `{text}` for itself.", rule.remedy, text)
         return None
     if len(text) > rule.longest or not rule.pattern.fullmatch(text):

@@ -94,8 +94,8 @@ def _check_whole(network: Network, named: bool, path: VarPath) -> None:
             f"Only networks of the driver overlay are encrypted; this one is of the driver {driver}.", "Leave it out."
         )
     if driver in _PLAIN:
-        said = (network.ipam, network.internal, network.driver_opts, network.routes, not network.firewall)
-        if any(said):
+        declared = (network.ipam, network.internal, network.driver_opts, network.routes, not network.firewall)
+        if any(declared):
             path.wrong(
                 f"A network of the driver {driver} has no settings of its own.",
                 "Leave out subnet, ipam, internal, driver_opts, routes and firewall.",
@@ -123,11 +123,11 @@ def _families(
     found = {}
     for family in (4, 6):
         key = f"enable_ipv{family}"
-        said: Optional[bool] = flag(value[key], True) if value.get(key) is not None else None
+        declared: Optional[bool] = flag(value[key], True) if value.get(key) is not None else None
         if driver in ("bridge", "overlay", *LAN_DRIVERS):
-            said = enabled(family, options, said, path)
+            declared = enabled(family, options, declared, path)
         subnet = next((config.subnet for config in ipam if family_of(config.subnet) == family), None)
-        found[family] = said if said is not None else family == 4 or subnet is not None
+        found[family] = declared if declared is not None else family == 4 or subnet is not None
         if subnet is not None and not found[family]:
             where = path / key if value.get(key) is not None else path / "driver_opts" / ENABLE[family]
             remedy = f"Leave out the one or the other; `{key}: true` is what a subnet of IPv{family} needs."

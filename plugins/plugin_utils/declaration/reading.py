@@ -102,13 +102,13 @@ class _Reader:
 
     def __init__(
         self,
-        places: Optional[frozenset[str]],
+        known_hosts: Optional[frozenset[str]],
         groups: Mapping[str, Sequence[str]],
         module_state: Mapping[str, ModuleState],
     ) -> None:
         self.found: list[tuple[str, ValidationError]] = []
         self.declared = False
-        self._places = places
+        self._known_hosts = known_hosts
         self._groups = groups
         self._alone = module_state
         self._readings: dict[tuple[str, str, str, str], _Reading] = {}
@@ -205,9 +205,9 @@ class _Reader:
         else:
             result = self._placed(read_service(key, value, path))
             self._check_placement(value, path)
-        sound = not any(_within(note.path, (path / key).path) for note in path.errors for key in _ADDRESSING)
+        is_valid = not any(_within(note.path, (path / key).path) for note in path.errors for key in _ADDRESSING)
         unsupported.refuse(kind, value, path)
-        return _Reading(result, sound, tuple(path.errors))
+        return _Reading(result, is_valid, tuple(path.errors))
 
     def _placed(self, service: Service) -> Service:
         """The service with hosts in place of the groups it names."""
@@ -219,10 +219,10 @@ class _Reader:
     def _check_placement(self, service: Mapping[str, Any], path: VarPath) -> None:
         hosts = ((service.get("deploy") or {}).get("placement") or {}).get("hosts") or ()
         for index, name in enumerate(hosts):
-            if self._places is not None and name is not None and name not in self._places:
+            if self._known_hosts is not None and name is not None and name not in self._known_hosts:
                 (path / "deploy" / "placement" / "hosts" / index).wrong(
                     "There is no such host or group in the topology.",
-                    did_you_mean(name, self._places, "Name hosts or groups of the inventory."),
+                    did_you_mean(name, self._known_hosts, "Name hosts or groups of the inventory."),
                     name,
                 )
 

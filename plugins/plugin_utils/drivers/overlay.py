@@ -45,11 +45,11 @@ class OverlayDriver:
 
     def network_resources(self, network: PlannedNetwork) -> list[Resource]:
         overlay, shared = _parts(network)
-        place, bridge, vxlan = overlay.bridge, overlay.bridge, overlay.vxlan
+        namespace, bridge, vxlan = overlay.bridge, overlay.bridge, overlay.vxlan
         return [
-            Namespace(place, role=f"overlay/{network.name}", no_forwarding=(4, 6)),
+            Namespace(namespace, role=f"overlay/{network.name}", no_forwarding=(4, 6)),
             Link(
-                place,
+                namespace,
                 bridge,
                 "bridge",
                 role=f"network/{network.name}",
@@ -59,9 +59,9 @@ class OverlayDriver:
                 accept_ra=0,
                 learns_from_reserved=False,
             ),
-            *(Address(place, bridge, f"{item.gateway}/{item.length}") for item in network.subnets),
+            *(Address(namespace, bridge, f"{item.gateway}/{item.length}") for item in network.subnets),
             Link(
-                place,
+                namespace,
                 vxlan,
                 "vxlan",
                 role=f"vxlan/{network.name}",
@@ -82,8 +82,8 @@ class OverlayDriver:
                     source_port=ENCRYPTED_PORT if network.network.encrypted else 0,
                 ),
             ),
-            Fdb(place, vxlan, table=shared.table, flooded=overlay.flood),
-            Neighbours(place, bridge, table=shared.table),
+            Fdb(namespace, vxlan, table=shared.table, flooded=overlay.flood),
+            Neighbours(namespace, bridge, table=shared.table),
         ]
 
     def endpoint_resources(self, endpoint: PlannedEndpoint) -> list[Resource]:

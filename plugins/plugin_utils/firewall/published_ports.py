@@ -76,8 +76,8 @@ def _of_endpoint(endpoint: PlannedEndpoint) -> Iterator[PublishedPort]:
             weight = port.weight if isinstance(port, TaskPort) else None
             bound, host_ip = binding(port, network, family)
             if routed or bound:
-                place = (host_ip, port.published, address, port.target)
-                yield PublishedPort(family, port.protocol, *place, not routed, network.name, weight, port.path)
+                translation = (host_ip, port.published, address, port.target)
+                yield PublishedPort(family, port.protocol, *translation, not routed, network.name, weight, port.path)
 
 
 def used_port_errors(ports: Sequence[PublishedPort], facts: Facts) -> list[str]:
@@ -88,11 +88,12 @@ def used_port_errors(ports: Sequence[PublishedPort], facts: Facts) -> list[str]:
             wanted.setdefault(item.protocol, []).append(item)
     result = []
     for protocol, address, number, process in facts.listeners:
-        clash = next((item for item in wanted.get(protocol, ()) if _same_place(item, address, number)), None)
-        if clash is not None:
+        other_port = next((item for item in wanted.get(protocol, ()) if _same_place(item, address, number)), None)
+        if other_port is not None:
             result.append(
-                f"{clash.path}: port {number}/{protocol} of the host is not free: {printable(process, _SHOWN)} listens "
-                f"on it{'' if address in ('0.0.0.0', '::') else f' at {address}'}. Publish another port, or stop it."
+                f"{other_port.path}: port {number}/{protocol} of the host is not free: {printable(process, _SHOWN)} "
+                f"listens on it{'' if address in ('0.0.0.0', '::') else f' at {address}'}. Publish another "
+                "port, or stop it."
             )
     return sorted(set(result))
 

@@ -185,7 +185,7 @@ _PORT_CHAINS = (
 """The order is the point: a base chain of another rule each leads to the first."""
 
 
-def _port_table(place: str, project: str, role: str, endpoints: Sequence[PlannedEndpoint], first: str) -> Nftables:
+def _port_table(namespace: str, project: str, role: str, endpoints: Sequence[PlannedEndpoint], first: str) -> Nftables:
     """A table whose base chain has the rule ``first`` and then asks what each endpoint may send."""
     allowed: dict[str, set[str]] = {kind: set() for kind in _TYPES}
     for endpoint in endpoints:
@@ -193,7 +193,7 @@ def _port_table(place: str, project: str, role: str, endpoints: Sequence[Planned
             allowed[kind].add(f"{forms.nft_link(port_name(endpoint.id))} . {value}")
     hook = "type filter hook prerouting priority -300; policy accept"
     return Nftables(
-        namespace=place,
+        namespace=namespace,
         family="bridge",
         name=table_name(project),
         role=role,

@@ -70,8 +70,8 @@ def checks_of(
             refuse.update(item for network in apart for item in addresses[other][network])
             if not shared:
                 # Who reaches what is on a LAN is for its routers to say.
-                hidden = [name for name in addresses[other] if name not in public]
-                refuse.update(item for network in hidden for item in addresses[other][network])
+                unpublished = [name for name in addresses[other] if name not in public]
+                refuse.update(item for network in unpublished for item in addresses[other][network])
             else:
                 names.update(_names(model, other))
         networks = [endpoint["network"] for endpoint in entry["endpoints"]]

@@ -106,8 +106,8 @@ def shims(host: Host, network: Network) -> list[tuple[Sandbox, Endpoint]]:
     for config in network.ipam:
         address = dict(config.aux_addresses).get(host.name)
         given.update({config.family: address} if address else {})
-    place = Endpoint(network.name, given.get(4), given.get(6), path=f"{network.path}.driver_opts.host_access")
-    return [(Sandbox(SHIM, host.name, everywhere=True, path=place.path), place)]
+    endpoint = Endpoint(network.name, given.get(4), given.get(6), path=f"{network.path}.driver_opts.host_access")
+    return [(Sandbox(SHIM, host.name, everywhere=True, path=endpoint.path), endpoint)]
 
 
 def allocate(
@@ -159,7 +159,7 @@ def allocate(
         given: dict[int, dict[str, str]] = {}
         for family in (4, 6):
             subnets = [subnet for subnet in allocation.subnets[name] if subnet.family == family]
-            before = {key: known.get(f"ipv{family}") for key, known in {**leased, **virtual.held}.items()}
+            before = {key: known.get(f"ipv{family}") for key, known in {**leased, **virtual.leased}.items()}
             given[family] = addresses(network, subnets, members, before, allocation.problems) if subnets else {}
             allocation.of(family).update({(name, key): given[family][key] for key in leased if key in given[family]})
         allocation.vips.update({name: vips} if (vips := virtual.found(given)) else {})
@@ -232,10 +232,10 @@ class UsedPrefixes:
 
     def overlap_errors(self, network: Network, config: IpamConfig) -> list[str]:
         """An error if a declared subnet overlaps a prefix in use."""
-        clash = self._clash(network_of(config.subnet), network.named_bridge)
-        if clash is None:
+        overlapped = self._clash(network_of(config.subnet), network.named_bridge)
+        if overlapped is None:
             return []
-        return [f"{network.path}: subnet {config.subnet} overlaps {clash}. Choose another subnet."]
+        return [f"{network.path}: subnet {config.subnet} overlaps {overlapped}. Choose another subnet."]
 
     def shadowed_route_warnings(self, network: Network, config: IpamConfig) -> list[str]:
         """Warnings of gateway routes that cover a declared subnet."""
@@ -275,7 +275,7 @@ def configs_of(
     problems: list[str],
     setting: str,
 ) -> Sequence[IpamConfig]:
-    """The subnets of a family: those that are declared, else the one held, else the first of the pool that is free."""
+    """The subnets of a family: the declared ones, else the leased one, else the first free one of the pool."""
     declared = [config for config in network.ipam if config.family == family]
     if declared or not network.has(family):
         return declared
@@ -349,7 +349,7 @@ def addresses(
     problems: list[str],
     others: Iterable[str] = (),
 ) -> dict[str, str]:
-    """Addresses of one family, with their prefix length, by sandbox: fixed ones, those held, then the lowest free.
+    """Addresses of one family, with their prefix length, by sandbox: fixed ones, those leased, then the lowest free.
 
     ``members`` are sorted by name, ``leased`` has bare addresses by sandbox; ``others`` are those of sandboxes that are
     not among the members.

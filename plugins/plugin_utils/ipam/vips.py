@@ -25,7 +25,7 @@ class Virtual:
     """The services with a VIP on a network, as if each were a sandbox on it, and the addresses they have already."""
 
     pairs: list[tuple[Sandbox, Endpoint]]
-    held: Mapping[str, Mapping[str, Any]]
+    leased: Mapping[str, Mapping[str, Any]]
 
     def found(self, addresses: Mapping[int, Mapping[str, str]]) -> dict[str, Vip]:
         """The VIPs by service, sorted, from addresses with their prefix length by service, by family."""
@@ -39,11 +39,11 @@ class Virtual:
 def virtual_of(network: str, services: Iterable[Service], leased: Mapping[str, Mapping[str, Any]]) -> Virtual:
     """The services that have a VIP on a network; ``leased`` are its leases by service."""
     pairs = [
-        (Sandbox(service.name, ""), Endpoint(network, aliases=place.aliases))
+        (Sandbox(service.name, ""), Endpoint(network, aliases=attachment.aliases))
         for service in services
         if service.endpoint_mode == "vip"
-        for place in service.networks
-        if place.network == network
+        for attachment in service.networks
+        if attachment.network == network
     ]
     return Virtual(pairs, {pair[0].name: leased.get(pair[0].name, {}) for pair in pairs})
 

@@ -209,21 +209,21 @@ class _Left:
 
     def is_free(self, network: str, sandbox: str, entry: Mapping[str, str]) -> bool:
         """Whether nobody else has one of the addresses; who has is named."""
-        places = [(network, address) for address in entry.values()]
-        for place in places:
-            holder = self._holders.get(place)
+        claimed = [(network, address) for address in entry.values()]
+        for claim in claimed:
+            holder = self._holders.get(claim)
             if holder is not None and holder != (self._host, sandbox):
                 who = f"{holder[1]} on {holder[0]}" if holder[0] else f"the service {holder[1]}"
                 self.warnings.append(
-                    f"it reports {place[1]} on {network} for its {sandbox}, which is {who}'s in the lease store: that "
+                    f"it reports {claim[1]} on {network} for its {sandbox}, which is {who}'s in the lease store: that "
                     "counts"
                 )
                 return False
-        for place in places:
-            other = self._claimed.setdefault(place, (self._host, sandbox))
+        for claim in claimed:
+            other = self._claimed.setdefault(claim, (self._host, sandbox))
             if other != (self._host, sandbox):
                 self.refusals.append(
-                    f"{self._host} and {other[0]} both report {place[1]} on {network}, for {sandbox} and {other[1]}, "
+                    f"{self._host} and {other[0]} both report {claim[1]} on {network}, for {sandbox} and {other[1]}, "
                     f"and the lease store knows neither. It is left to {other[0]}: run again, and {sandbox} gets "
                     "another address; or give both their address in the variables before."
                 )

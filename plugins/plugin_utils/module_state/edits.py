@@ -96,8 +96,8 @@ class HostModel:
         Raises Refusal for a host that has more than it remembers the reason for.
         """
         kept = unpack_declared(facts.declared) or {key: current[key] for key in KEPT_SETTINGS if key in current}
-        beside = {key: current[key] for key in ("cnm_project", "cnm_leases") if key in current}
-        declared = {NETWORKS: {}, **kept, **beside}
+        settings = {key: current[key] for key in ("cnm_project", "cnm_leases") if key in current}
+        declared = {NETWORKS: {}, **kept, **settings}
         module_state = settle(ModuleState.unpacked(facts.module_state), declared)
         known = cls(name, declared, module_state, _read(name, declared, module_state))
         planned = {*facts.model.get("sandboxes", ()), *(item["Name"] for item in facts.model.get("networks", ()))}
@@ -348,8 +348,10 @@ def _as_own(call: Call, known: HostModel, raw: Any, own: Mapping[str, Any]) -> N
     ends = [_own_endpoint(known, sandbox, network, entry) for entry in (raw, changed)]
     if ends[0] != ends[1]:
         where = known.declares(SANDBOXES, sandbox)
-        place = f"in the inventory ({where})" if where else "with cnm.fabric.sandbox"
-        raise Refusal(f"{sandbox} is on {network} by its own declaration: change the endpoint's options there, {place}")
+        where_declared = f"in the inventory ({where})" if where else "with cnm.fabric.sandbox"
+        raise Refusal(
+            f"{sandbox} is on {network} by its own declaration: change the endpoint's options there, {where_declared}"
+        )
 
 
 def _own_endpoint(known: HostModel, name: str, network: str, entry: Any) -> Optional[Endpoint]:

@@ -87,7 +87,7 @@ def plan_spanning_networks(
         found = choose_addresses(
             spanned,
             subnets,
-            {**leases_of_network(spanned, leased_by_endpoint), **virtual.held},
+            {**leases_of_network(spanned, leased_by_endpoint), **virtual.leased},
             virtual.pairs,
             used,
             problems,

@@ -65,9 +65,9 @@ def choose_vnis(
     leased: Mapping[str, Any],
     result: SpanningNetworks,
 ) -> dict[str, int]:
-    """A VNI each: the one declared, the one held, else the lowest that nobody on any host of the topology uses.
+    """A VNI each: the one declared, the one leased, else the lowest that nobody on any host of the topology uses.
 
-    One that is held is kept while nobody else uses it on a host of the network: another would part its hosts for a
+    One that is leased is kept while nobody else uses it on a host of the network: another would part its hosts for a
     while, and for good those that are not reached.
     """
     seen = {

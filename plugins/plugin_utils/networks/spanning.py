@@ -150,8 +150,8 @@ def refuse_overlaps(
 ) -> None:
     """Refuse hosts where a declared subnet overlaps; if none of the network's own hosts is the cause, all of them."""
     for config in spanned.network.ipam:
-        clashes = used.overlap_errors(spanned.network, config)
-        if not clashes:
+        errors = used.overlap_errors(spanned.network, config)
+        if not errors:
             continue
         found = {}
         for host in spanned.hosts:
@@ -161,7 +161,7 @@ def refuse_overlaps(
             )
         for name, own in found.items():
             # An address of a host that is not on it is everybody's business: it would be called in its place.
-            result.problems.setdefault(name, []).extend(own if any(found.values()) else clashes)
+            result.problems.setdefault(name, []).extend(own if any(found.values()) else errors)
 
 
 def facts_of_hosts(hosts: Iterable[Host], spanned: SpanningNetwork, facts: Mapping[str, Facts]) -> Iterator[Facts]:

@@ -70,15 +70,15 @@ def make_plans(
     ``remember`` false (check mode) leaves the lease store as it is; ``complete`` false says that these are not all
     hosts of the topology; ``connections`` is where Ansible reaches each.
     """
-    with _uncollected(), _in_words():
+    with _uncollected(), _form_errors_as_lease_errors():
         return _make_plans(
             variables, groups, _Planning(facts, inventory_directory, now, remember, complete, connections)
         )
 
 
 @contextlib.contextmanager
-def _in_words() -> Iterator[None]:
-    """What was reported or remembered, and has not the form of what is to be written with it, stops the run."""
+def _form_errors_as_lease_errors() -> Iterator[None]:
+    """Stop the run if a reported or leased value does not have the form that the plan requires."""
     try:
         yield
     except FormError as error:
@@ -141,7 +141,7 @@ def _make_plans(
 def plan_host(host: Host, facts: Facts, inventory_directory: str, now: str, remember: bool) -> tuple[Planned, Stamp]:
     """Plan one host by itself; its plan still lacks what it was declared from."""
     planning = _Planning({host.name: facts}, inventory_directory, now, remember, complete=False)
-    with _in_words():
+    with _form_errors_as_lease_errors():
         return _plan_project(host.settings.project, Topology((host,)), planning)
 
 
@@ -262,10 +262,10 @@ class _Parts:
         }
         services = [service for service in host.services if service.placement is None or host.name in service.placement]
         for service in services:
-            for place in service.networks:
-                network = host.network(place.network)
+            for attachment in service.networks:
+                network = host.network(attachment.network)
                 if network is not None and network.spans:
-                    sandboxes.setdefault(place.network, frozenset())
+                    sandboxes.setdefault(attachment.network, frozenset())
         return Part(sandboxes, frozenset(service.name for service in services))
 
     def shared(self) -> frozenset[str]:

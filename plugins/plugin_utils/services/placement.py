@@ -80,7 +80,7 @@ def is_of_one_host(service: Service, host: Host) -> bool:
     """Whether a service can be planned for a host by itself: no other host has a part in it."""
     if service.placement != (host.name,) or (ingress_ports([service]) and host.settings.ingress_mode == "snat"):
         return False
-    networks = [host.network(place.network) for place in service.networks]
+    networks = [host.network(attachment.network) for attachment in service.networks]
     return all(network is not None and network.scope == "local" for network in networks)
 
 
