@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Optional
 
+from ...module_utils.plan.families import family_of
 from .addresses import (
     Address,
     Subnet,
@@ -21,7 +22,6 @@ from .addresses import (
     within,
 )
 from .errors import VarPath
-from .families import family_of
 from .lan import check_lan
 from .names import OBJECT, name
 from .options import ENABLE, PARENT, check_options, enabled, read_options

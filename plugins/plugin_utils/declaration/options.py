@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Optional
 
+from ...module_utils.plan.families import family_of
 from .addresses import read_address, why_unusable
 from .errors import VarPath
-from .families import family_of
 from .names import LINK, LINK_PREFIX, name
 from .ports import why_no_binding
 from .topology import Network, Pairs

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from ...module_utils.plan.families import family_of
 from .errors import ValidationError, VarPath
-from .families import family_of
 from .options import BINDING, MODE
 from .topology import Endpoint, Network, Port, Sandbox
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any, Optional
 
+from ...module_utils.plan.families import family_of
 from .addresses import Address, Subnet, network_of, read_address, read_prefix, why_not, why_unusable, within
 from .errors import ValidationError, VarPath
-from .families import family_of
 from .topology import Endpoint, Network, StaticRoute
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Optional
 
+from ...module_utils.plan.families import family_of
 from ...module_utils.plan.marks import DATA_PATH_PORT
-from .families import family_of
 
 Pairs = tuple[tuple[str, str], ...]
 """A mapping as sorted ``(key, value)`` pairs, so that it can be hashed and compared."""

@@ -21,10 +21,10 @@ from ipaddress import ip_address
 
 from ...module_utils.plan import forms
 from ...module_utils.plan.codec import content_digest
+from ...module_utils.plan.families import family_of
 from ...module_utils.plan.links import Namespace
 from ...module_utils.plan.marks import mark
 from ...module_utils.plan.settings import File, Resolver
-from ..declaration.families import family_of
 from ..declaration.topology import HOST_GATEWAY, Sandbox
 from ..drivers.base import PlannedEndpoint, PlannedNetwork
 from ..drivers.registry import DRIVERS

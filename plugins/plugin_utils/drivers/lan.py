@@ -13,9 +13,9 @@ from typing import Optional
 
 from ...module_utils.plan.addresses import Address, Route
 from ...module_utils.plan.base import Resource
+from ...module_utils.plan.families import family_of
 from ...module_utils.plan.links import Link, Parent
 from ...module_utils.plan.marks import LAN_GROUP
-from ..declaration.families import family_of
 from ..ipam.identifiers import mac_of
 from ..networks.lan_parents import Attachment
 from .base import PlannedEndpoint, PlannedNetwork

@@ -8,9 +8,9 @@ from typing import Any
 
 from ...module_utils.plan.addresses import Address, Route
 from ...module_utils.plan.base import Resource
+from ...module_utils.plan.families import family_of
 from ...module_utils.plan.links import Link, VethPeer
 from ...module_utils.plan.settings import Sysctl
-from ..declaration.families import family_of
 from .base import PlannedEndpoint
 
 ANNOUNCEMENTS = "com.docker.network.advertise_addr_nmsgs"

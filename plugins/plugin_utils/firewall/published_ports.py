@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Optional
 
+from ...module_utils.plan.families import family_of
 from ...module_utils.plan.forms import printable
-from ..declaration.families import family_of
 from ..declaration.ingress import ingress_ports
 from ..declaration.published import binding
 from ..declaration.topology import Sandbox, TaskPort, Topology

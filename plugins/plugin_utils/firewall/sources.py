@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv6Address, ip_address
 
 from ...module_utils.plan import forms
+from ...module_utils.plan.families import family_of
 from ...module_utils.plan.marks import LINK_GROUP, table_name
 from ...module_utils.plan.nftables import Chain, Nftables, NftSet
-from ..declaration.families import family_of
 from ..declaration.topology import Endpoint, Network
 from ..drivers.base import PlannedEndpoint, PlannedNetwork, by_network
 from ..drivers.bridge import gateway_mode

@@ -9,8 +9,8 @@ import heapq
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Optional
 
+from ...module_utils.plan.families import family_of
 from ...module_utils.plan.peers import PeerTable
-from ..declaration.families import family_of
 from ..declaration.ingress import INGRESS as NETWORK
 from ..declaration.ingress import SANDBOX as INGRESS
 from ..declaration.options import IPVLAN_FLAG, IPVLAN_MODE, MACVLAN_MODE, PARENT

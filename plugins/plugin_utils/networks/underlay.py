@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any, Optional, Union
 
+from ...module_utils.plan.families import family_of
 from ..declaration.errors import name_hosts
-from ..declaration.families import family_of
 from ..declaration.topology import Host, Topology
 from ..facts import Facts
 from ..leases.base import Leases

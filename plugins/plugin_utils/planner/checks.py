@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from ..declaration.families import family_of
+from ...module_utils.plan.families import family_of
 from ..declaration.routes import off_link
 from ..declaration.topology import Host
 from ..drivers.base import PlannedEndpoint, PlannedNetwork

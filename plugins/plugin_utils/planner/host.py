@@ -10,11 +10,11 @@ from typing import Optional
 
 from ...module_utils.plan.base import Resource
 from ...module_utils.plan.encryption import Xfrm
+from ...module_utils.plan.families import family_of
 from ...module_utils.plan.marks import encrypted_data_path_port
 from ...module_utils.plan.nftables import DockerUser
 from ...module_utils.plan.plan import Plan
 from ...module_utils.plan.settings import Sysctl
-from ..declaration.families import family_of
 from ..declaration.ingress import INGRESS
 from ..declaration.ingress import SANDBOX as INGRESS_SANDBOX
 from ..declaration.topology import Host, Sandbox

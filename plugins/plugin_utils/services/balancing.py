@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...module_utils.plan.base import Resource
+from ...module_utils.plan.families import family_of
 from ...module_utils.plan.nftables import Chain, NftSet
-from ..declaration.families import family_of
 from ..declaration.topology import Host
 from ..facts import Facts
 from ..ipam.vips import Vip

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 from ...module_utils.plan import forms
 from ...module_utils.plan.base import Resource
+from ...module_utils.plan.families import family_of
 from ...module_utils.plan.nftables import Chain, NftSet
 from ...module_utils.plan.settings import Sysctl
-from ..declaration.families import family_of
 from ..declaration.ingress import SANDBOX
 from ..declaration.topology import Port
 from ..networks.spanning import Overlay
