@@ -19,7 +19,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Mapping, Sequence
+from importlib import _bootstrap_external as _external  # type: ignore[attr-defined]
 from pathlib import Path
 from typing import Any, Optional
 
@@ -128,6 +130,7 @@ def _serve(address: str, packed: str) -> None:
     from ansible.plugins.loader import init_plugin_loader  # the first of Ansible, for its order of imports matters
 
     init_plugin_loader()
+    zipfile.ZipFile = _Compiled  # type: ignore[misc]
     warnings.filterwarnings("ignore", message="AnsibleCollectionFinder has already been configured")
     for name in _IMPORTED.split():
         importlib.import_module(name)
@@ -146,6 +149,22 @@ def _serve(address: str, packed: str) -> None:
                     if os.fork() == 0:
                         listening.close()
                         _run(connection, packed)
+
+
+class _Compiled(zipfile.ZipFile):
+    """An archive that has each Python file compiled beside it; a host with another Python compiles it as usual.
+
+    Hosts cannot keep what they compile, for a module is sent as an archive: that costs more than all else that they do.
+    """
+
+    def close(self) -> None:
+        written = self.namelist() if self.fp is not None and self.mode == "w" else []
+        for name in (name for name in written if name.endswith(".py")):
+            code = _external._code_to_hash_pyc(  # type: ignore[attr-defined]
+                compile(self.read(name), name, "exec", dont_inherit=True), b"\0" * 8, False
+            )
+            self.writestr(f"{name}c", code)
+        super().close()
 
 
 def _reap() -> None:
