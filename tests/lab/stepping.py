@@ -18,6 +18,7 @@ from threading import Lock
 from typing import Any
 
 from fleet import Fleet, Run
+from sampling import WHOLE
 from traffic import answers, serving
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.ipam.identifiers import bridge_name, identifier
@@ -293,7 +294,8 @@ class Stepping:
                 if step == "alike":
                     self.history.alike = [*run.operations("node1"), *run.changed]
                     continue
-                self.history.again[step] = self._fleet.site().changed
+                if WHOLE:
+                    self.history.again[step] = self._fleet.site().changed
                 if step == steps[0]:
                     self._serve(stack)
                 self._note(step, run)
