@@ -13,6 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -69,6 +70,45 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
                 item.add_marker(pytest.mark.root)
         if item.get_closest_marker("root") and os.geteuid() != 0:
             item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+LONGEST = (
+    "tests/lab/test_overlay_churn.py",
+    "tests/lab/test_options.py",
+    "tests/lab/test_overlay_scale.py",
+    "tests/lab/test_modules.py",
+    "tests/lab/test_overlay.py",
+    "tests/lab/test_services.py",
+    "tests/lab/test_site.py",
+    "tests/lab/test_names.py",
+    "tests/lab/test_model_modules.py",
+)
+"""Files whose tests several processes begin with, so that none is left alone with them in the end."""
+SHARED = tuple(
+    f"tests/lab/test_{name}.py" for name in ("attacks", "bridge", "lan", "names", "netns", "options", "overlay_attacks")
+)
+"""Files whose classes share what is made once, so that one process takes them all."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With ``--dist loadscope``, the tests of a class together, those that take long first."""
+    if config.getoption("dist") != "loadscope":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class LongestFirst(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file if file in SHARED else str(super()._split_scope(nodeid))
+
+        def _assign_work_unit(self, node: Any) -> None:
+            places = {file: place for place, file in enumerate(LONGEST)}
+            scope = min(self.workqueue, key=lambda name: places.get(name.partition("::")[0], len(places)))
+            self.workqueue.move_to_end(scope, last=False)
+            super()._assign_work_unit(node)
+
+    return LongestFirst(config, log)
 
 
 def _remove_leftovers() -> None:
