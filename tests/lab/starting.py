@@ -63,7 +63,7 @@ def run(argv: Sequence[str], environment: Mapping[str, str], folder: Path, patie
             for each in _started.values():
                 each.end()
             _started.clear()
-            shutil.rmtree(_packed)
+            shutil.rmtree(_packed, ignore_errors=True)
         if not os.path.isdir(_packed):
             _packed = tempfile.mkdtemp(prefix="cnm-packed-")
             atexit.register(shutil.rmtree, _packed, True)
@@ -142,6 +142,8 @@ def _serve(address: str, packed: str) -> None:
             ready, _out, _problems = select.select([listening, 0], [], [], 5)
             _reap()
             if 0 in ready:
+                for directory in (os.path.dirname(address), packed):
+                    shutil.rmtree(directory, ignore_errors=True)
                 return
             if listening in ready:
                 connection, _peer = listening.accept()
