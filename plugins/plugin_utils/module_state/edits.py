@@ -321,7 +321,7 @@ def _endpoint(call: Call, known: HostModel) -> Optional[ModuleState]:
         near = did_you_mean(sandbox, boxes, "Make it before, with cnm.fabric.sandbox.")
         raise Missing(f"sandbox: there is no sandbox {word(sandbox)} on this host. {near}")
     if network in ("host", "none"):
-        raise Refusal(f"network: a sandbox is on the network {network} by its network_mode module_state")
+        raise Refusal(f"network: a sandbox is on the network {network} by its network_mode alone")
     mode = mode_of(boxes[sandbox] or {})
     if mode in ("host", "none"):
         raise Refusal(f"sandbox: {sandbox} has network_mode {mode}, and can be connected to no network")
