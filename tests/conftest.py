@@ -22,7 +22,7 @@ TESTS = Path(__file__).resolve().parent
 CHECKOUT = TESTS.parent
 NEED_ROOT = ("integration", "lab", "parity")
 
-sys.path.insert(0, str(TESTS / "lab"))
+sys.path.insert(0, str(TESTS / "support"))
 
 from lab import Lab, LabError, labs
 from overlaying import lab_of

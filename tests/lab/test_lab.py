@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from lab import DOMAIN, OUTSIDE4, OUTSIDE6, SWITCH, Lab, LabError, address, machine_network
 
-PROGRAM = Path(__file__).with_name("lab.py")
+PROGRAM = Path(__file__).parents[1] / "support" / "lab.py"
 NODES = ["node1", "node2"]
 
 

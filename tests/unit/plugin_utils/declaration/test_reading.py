@@ -38,8 +38,8 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology im
     Topology,
 )
 
-INVENTORIES = Path(__file__).parent / "inventories"
-RULES = Path(__file__).parents[2] / "plugins" / "plugin_utils" / "declaration"
+INVENTORIES = Path(__file__).parents[2] / "inventories"
+RULES = Path(__file__).parents[4] / "plugins" / "plugin_utils" / "declaration"
 
 
 def inventories(folder: str) -> list[Any]:

@@ -125,7 +125,7 @@ def test_what_a_host_makes_the_controller_say_is_printable(tmp_path: Path) -> No
     assert all(warning.isprintable() for warning in outcome.warnings["node1"])
 
 
-RIGHT = sorted((Path(__file__).parent / "inventories" / "right").glob("*.yml"))
+RIGHT = sorted((Path(__file__).parents[2] / "inventories" / "right").glob("*.yml"))
 
 
 @pytest.mark.parametrize("path", RIGHT, ids=lambda path: path.stem)

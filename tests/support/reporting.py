@@ -20,7 +20,9 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.probe import re
 Answer = dict[str, Any]
 NOW = "2026-11-21T05:00:00Z"
 HOSTS = ("node1", "node2", "node3")
-RECORDED: Answer = json.loads((Path(__file__).parent / "answers" / "probe.json").read_text(encoding="utf-8"))
+RECORDED: Answer = json.loads(
+    (Path(__file__).parents[1] / "unit" / "answers" / "probe.json").read_text(encoding="utf-8")
+)
 NETWORKS = {
     "multinet": {"driver": "overlay", "subnet": "10.20.0.0/24"},
     "front": {"subnet": "10.21.0.0/24"},

@@ -20,7 +20,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import Planned, plan
 
-GOLDEN = Path(__file__).with_name("golden") / "ps-bridge.json"
+GOLDEN = Path(__file__).parents[2] / "golden" / "ps-bridge.json"
 NOW = "2026-11-21T05:00:00Z"
 FACTS = Facts(resolvers=("198.51.100.1",))
 EXAMPLE = {

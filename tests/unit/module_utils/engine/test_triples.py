@@ -15,7 +15,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import decod
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Found
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.registry import kinds
 
-CASES = sorted(Path(__file__).with_name("triples").glob("*.yml"))
+CASES = sorted((Path(__file__).parents[2] / "triples").glob("*.yml"))
 
 
 def load(path: Path) -> dict[str, Any]:
