@@ -23,7 +23,7 @@ class Options:
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
-        self.mistakes: list[str] = []
+        self.errors: list[str] = []
         if not project.fits(self["project"]):
             self.wrong(
                 "project",
@@ -44,7 +44,7 @@ class Options:
 
     def wrong(self, option: str, problem: str) -> None:
         """Record an error: what is wrong with the option's value and what to write instead."""
-        self.mistakes.append(f"{option}: {problem}")
+        self.errors.append(f"{option}: {problem}")
 
     def namespace(self, option: str = "namespace") -> str:
         """A namespace's name; "", also the default, is the host's own namespace."""

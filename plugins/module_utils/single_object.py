@@ -88,8 +88,8 @@ def answer(module: Any, read: Callable[[Options], DesiredObject]) -> None:
     try:
         options = Options(module.params)
         wish = read(options)
-        if options.mistakes:
-            raise Refused("; ".join(options.mistakes))
+        if options.errors:
+            raise Refused("; ".join(options.errors))
         request = entrypoints.Request(
             project=options["project"],
             absent=options.absent,

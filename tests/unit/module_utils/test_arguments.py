@@ -64,7 +64,7 @@ def test_what_ends_a_statement_early_does_not(text: str) -> None:
 def test_addresses_are_spelled_as_the_kernel_does(given: object, read: object) -> None:
     asked = options(addresses=given)
     assert asked.addresses() == read
-    assert asked.mistakes == []
+    assert asked.errors == []
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_destinations_are_spelled_as_the_kernel_does(destination: str, gateway: 
 def test_names_no_link_can_have(name: str) -> None:
     asked = options(name=name)
     asked.link()
-    assert asked.mistakes
+    assert asked.errors
 
 
 def test_what_a_module_made_is_ours_and_stays() -> None:

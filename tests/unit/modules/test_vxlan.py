@@ -25,7 +25,7 @@ def options(**values: Any) -> Options:
 
 def peers(*items: Any) -> tuple[Any, list[str]]:
     asked = options(peers=list(items))
-    return read_peers(asked, "192.0.2.11"), asked.mistakes
+    return read_peers(asked, "192.0.2.11"), asked.errors
 
 
 def test_left_out_is_not_nobody() -> None:
@@ -39,16 +39,16 @@ def test_each_is_there_once_and_the_host_itself_is_not() -> None:
 
 def test_what_is_known_is_spelled_as_the_kernel_does() -> None:
     itself = {"vtep": "192.0.2.11", "mac_address": "02:42:0a:2b:00:01", "addresses": ["10.43.0.1"]}
-    known, mistakes = peers(itself, TWO, THREE)
-    assert mistakes == []
+    known, errors = peers(itself, TWO, THREE)
+    assert errors == []
     assert known.entries == {"02:42:0a:2b:00:02": "192.0.2.12", "02:42:0a:2b:00:03": "192.0.2.13"}
     assert known.neighbours == dict.fromkeys(("10.43.0.2", "fd00:43::2"), "02:42:0a:2b:00:02")
     assert known.answers
 
 
 def test_where_it_floods_it_does_not_answer_itself() -> None:
-    known, mistakes = peers("192.0.2.12", "192.0.2.13", TWO)
-    assert mistakes == []
+    known, errors = peers("192.0.2.12", "192.0.2.13", TWO)
+    assert errors == []
     assert not known.answers
 
 
@@ -70,8 +70,8 @@ def test_where_it_floods_it_does_not_answer_itself() -> None:
     ],
 )
 def test_what_makes_no_sense_is_told_by_its_place(items: list[Any], said: str) -> None:
-    _read, mistakes = peers(*items)
-    assert [text for text in mistakes if text.startswith(said)], mistakes
+    _read, errors = peers(*items)
+    assert [text for text in errors if text.startswith(said)], errors
 
 
 @pytest.mark.parametrize(
