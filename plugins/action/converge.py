@@ -15,10 +15,9 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.encryption import 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerTable
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
     ask,
-    forged_facts,
     plan_file,
     project_of,
-    reason_to_skip,
+    without_work,
 )
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars import decrypted
 from ansible_collections.cnm.fabric.plugins.plugin_utils.networks.encryption import pair_keys
@@ -41,12 +40,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
-        problem = forged_facts(variables, (str(self._task.args.get("planned", "fabric_plan")),))
-        if problem:
-            return {**result, "failed": True, "msg": problem}
-        reason = reason_to_skip(variables, self._templar.template)
-        if reason:
-            return {**result, "skipped": True, "skip_reason": reason}
+        decided = without_work(variables, self._templar.template, (str(self._task.args.get("planned", "fabric_plan")),))
+        if decided is not None:
+            return {**result, **decided}
         arguments = dict(self._task.args)
         templated = {"cnm_project": self._templar.template(variables.get("cnm_project"))}
         arguments["project"] = project_of(templated, arguments)

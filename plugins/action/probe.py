@@ -10,9 +10,8 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
     ask,
-    forged_facts,
     project_of,
-    reason_to_skip,
+    without_work,
 )
 
 
@@ -25,12 +24,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
-        problem = forged_facts(variables)
-        if problem:
-            return {**result, "failed": True, "msg": problem}
-        reason = reason_to_skip(variables, self._templar.template)
-        if reason:
-            return {**result, "skipped": True, "skip_reason": reason}
+        decided = without_work(variables, self._templar.template)
+        if decided is not None:
+            return {**result, **decided}
         arguments = {**self._task.args, "project": self._project(variables)}
         arguments.setdefault("encryption", "cnm_overlay_secret" in variables)
         answer = ask(self, "cnm.fabric.probe", arguments, variables)

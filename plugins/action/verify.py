@@ -14,9 +14,8 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerTable
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
     ask,
-    forged_facts,
     plan_file,
-    reason_to_skip,
+    without_work,
 )
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.verification import checks_of
 
@@ -38,12 +37,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "planned": {"type": "str", "default": "fabric_plan"},
             }
         )
-        problem = forged_facts(variables, (arguments["planned"],))
-        if problem:
-            return {**result, "failed": True, "msg": problem}
-        reason = reason_to_skip(variables, self._templar.template)
-        if reason:
-            return {**result, "skipped": True, "skip_reason": reason}
+        decided = without_work(variables, self._templar.template, (arguments["planned"],))
+        if decided is not None:
+            return {**result, **decided}
         planned = variables.get(arguments["planned"]) or {}
         planned_host = planned.get("hosts", {}).get(host)
         if planned_host is None or "refused" in planned_host:

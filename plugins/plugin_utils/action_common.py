@@ -18,13 +18,20 @@ def plan_file(host: str) -> str:
     return f"{content_digest(host)[:32]}.json"
 
 
-def reason_to_skip(variables: Mapping[str, Any], template: Callable[[Any], Any]) -> Optional[str]:
-    """Why this host is passed over without a connection, or None if it belongs to the topology."""
+def without_work(
+    variables: Mapping[str, Any], template: Callable[[Any], Any], also: Sequence[str] = ()
+) -> Optional[dict[str, Any]]:
+    """The result for a host that has forged facts (see `forged_facts`) or is not in the topology; None for others."""
+    problem = forged_facts(variables, also)
+    if problem:
+        return {"failed": True, "msg": problem}
     try:
         hosts = topology_hosts(template(variables.get("cnm_hosts")), variables["groups"])
     except UnknownHosts:
         return None  # the plan says so for all
-    return None if variables["inventory_hostname"] in hosts else "not in the topology (cnm_hosts)"
+    if variables["inventory_hostname"] in hosts:
+        return None
+    return {"skipped": True, "skip_reason": "not in the topology (cnm_hosts)"}
 
 
 def project_of(variables: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
