@@ -295,20 +295,25 @@ def configs_of(
 
 def _pool(host: Host, family: int) -> Iterator[AnyNetwork]:
     """The subnets to choose from, in order."""
-    pools = [(ip_network(base), size) for base, size in host.settings.default_address_pools]
-    own = [(base, size) for base, size in pools if base.version == family]
+    # As Docker's /48 is derived from the daemon's id.
+    return subnets_of(host.settings.default_address_pools, family, DOCKER_POOLS, (host.settings.project, host.name))
+
+
+def subnets_of(
+    pools: Sequence[tuple[str, int]], family: int, default: Sequence[tuple[str, int]], owner: Sequence[str]
+) -> Iterator[AnyNetwork]:
+    """The subnets of a family's pools (prefix, length of subnets), in order.
+
+    Without a pool of the family, those of ``default``; for IPv6 of a unique local /48 derived from its owner.
+    """
+    own = [(base, size) for base, size in ((network_of(text), size) for text, size in pools) if base.version == family]
     if not own and family == 6:
-        own = [(_unique_local(host), ULA_SUBNET)]
+        bits = identifier("ula", *owner)[:10]
+        own = [(IPv6Network((int(f"fd{bits}", 16) << 80, 48)), ULA_SUBNET)]
     elif not own:
-        own = [(ip_network(base), size) for base, size in DOCKER_POOLS]
+        own = [(network_of(text), size) for text, size in default]
     for base, size in own:
         yield from base.subnets(new_prefix=max(size, base.prefixlen))
-
-
-def _unique_local(host: Host) -> IPv6Network:
-    """The host's own /48: ``fd`` and 40 bits derived from what it is called, as Docker's are from the daemon's id."""
-    bits = identifier("ula", host.settings.project, host.name)[:10]
-    return IPv6Network((int(f"fd{bits}", 16) << 80, 48))
 
 
 def _candidates(config: IpamConfig) -> Iterator[str]:

@@ -114,8 +114,8 @@ def mixed_underlay_family_errors(network: Network, vteps: Mapping[str, Underlay]
     return [f"{problem} Set cnm_underlay_address."]
 
 
-def data_path_port(network: Network, data_path_port: int) -> int:
-    return encrypted_data_path_port(data_path_port) if network.encrypted else data_path_port
+def data_path_port(network: Network, port: int) -> int:
+    return encrypted_data_path_port(port) if network.encrypted else port
 
 
 def choose_mtu(network: Network, vteps: Mapping[str, Underlay], result: SpanningNetworks) -> int:

@@ -14,7 +14,6 @@ from ..facts import Facts
 from ..ipam.addresses import (
     DOCKER_POOLS,
     SHIM,
-    ULA_SUBNET,
     AnyNetwork,
     Subnet,
     UsedPrefixes,
@@ -24,9 +23,10 @@ from ..ipam.addresses import (
     network_of,
     networks_in_use,
     shims,
+    subnets_of,
     with_gateways,
 )
-from ..ipam.identifiers import identifier, mac_of
+from ..ipam.identifiers import mac_of
 from ..ipam.vips import Vip
 from ..leases.base import Leases
 
@@ -215,16 +215,8 @@ def reserve_declared_subnets(
 
 def _pool(spanned: SpanningNetwork, family: int) -> Iterator[AnyNetwork]:
     settings, on_lan = spanned.hosts[0].settings, spanned.network.on_lan
-    declared = settings.default_address_pools if on_lan else settings.overlay_pools
-    pools = [(network_of(base), size) for base, size in declared]
-    pools_of_family = [(base, size) for base, size in pools if base.version == family]
-    if not pools_of_family and family == 6:
-        bits = identifier("ula", settings.project)[:10]
-        pools_of_family = [(network_of(f"fd{bits[:2]}:{bits[2:6]}:{bits[6:10]}::/48"), ULA_SUBNET)]
-    elif not pools_of_family:
-        pools_of_family = [(network_of(base), size) for base, size in (DOCKER_POOLS if on_lan else OVERLAY_POOLS)]
-    for base, size in pools_of_family:
-        yield from base.subnets(new_prefix=max(size, base.prefixlen))
+    pools = settings.default_address_pools if on_lan else settings.overlay_pools
+    return subnets_of(pools, family, DOCKER_POOLS if on_lan else OVERLAY_POOLS, (settings.project,))
 
 
 def choose_subnets(
