@@ -40,6 +40,12 @@ class ValidationError:
         parts = (("value:", self.value), ("problem:", self.problem), ("remedy:", self.remedy))
         return "\n".join([where, *(f"  {label:<9}{text}" for label, text in parts if text)])
 
+    @property
+    def in_one_line(self) -> str:
+        """The same as one line of text, without the hosts."""
+        value = f" ({self.value})" if self.value else ""
+        return f"{self.path}{value}: {' '.join(part for part in (self.problem, self.remedy) if part)}"
+
 
 class DeclarationError(Exception):
     """The variables are wrong: ``errors`` has every error of every host, sorted."""

@@ -192,6 +192,10 @@ def _network(call: Call, known: HostModel) -> Optional[ModuleState]:
     return replace(known.module_state, networks={**known.module_state.networks, name: entry})
 
 
+def _without(entries: Mapping[str, Any], name: str) -> dict[str, Any]:
+    return {key: entry for key, entry in entries.items() if key != name}
+
+
 def _network_gone(name: str, known: HostModel) -> Optional[ModuleState]:
     if name not in known.module_state.networks:
         return None
@@ -210,9 +214,7 @@ def _network_gone(name: str, known: HostModel) -> Optional[ModuleState]:
             f"the network {name} is one of those that {', '.join(naming)} is declared with, though it is disconnected: "
             "take it out there before"
         )
-    return replace(
-        known.module_state, networks={key: other for key, other in known.module_state.networks.items() if key != name}
-    )
+    return replace(known.module_state, networks=_without(known.module_state.networks, name))
 
 
 def _as_declared_network(name: str, entry: Mapping[str, Any], where: str, known: HostModel) -> None:
@@ -241,10 +243,7 @@ def _sandbox_edit(call: Call, known: HostModel) -> Optional[ModuleState]:
             raise Refusal(f"the sandbox {name} is declared in the inventory ({where}): take it out there")
         if name not in known.module_state.sandboxes:
             return None
-        return replace(
-            known.module_state,
-            sandboxes={key: other for key, other in known.module_state.sandboxes.items() if key != name},
-        )
+        return replace(known.module_state, sandboxes=_without(known.module_state.sandboxes, name))
     own = own_networks(entry)
     _require_networks("networks", own or (), known)
     if where:
@@ -254,7 +253,7 @@ def _sandbox_edit(call: Call, known: HostModel) -> Optional[ModuleState]:
 
 
 def _as_declared_sandbox(name: str, entry: Mapping[str, Any], where: str, known: HostModel) -> None:
-    unedited = {key: edits for key, edits in known.module_state.endpoints.items() if key != name}
+    unedited = _without(known.module_state.endpoints, name)
     module_state = replace(known.module_state, endpoints=unedited)
     theirs = _sandbox(_read(known.name, known.declared, module_state), name)
     module_state = replace(module_state, sandboxes={**module_state.sandboxes, name: entry})
@@ -278,10 +277,7 @@ def _service_edit(call: Call, known: HostModel) -> Optional[ModuleState]:
             raise Refusal(f"the service {name} is declared in the inventory ({where}): take it out there")
         if name not in known.module_state.services:
             return None
-        return replace(
-            known.module_state,
-            services={key: other for key, other in known.module_state.services.items() if key != name},
-        )
+        return replace(known.module_state, services=_without(known.module_state.services, name))
     if (entry.get("deploy") or {}).get("placement") is not None:
         raise Refusal(
             "deploy.placement: the module makes the service of one host, which has all tasks: leave placement out, or "
@@ -358,7 +354,7 @@ def _own_endpoint(known: HostModel, name: str, network: str, entry: Any) -> Opti
     module_state = replace(
         known.module_state,
         sandboxes={**known.module_state.sandboxes, name: entry},
-        endpoints={key: edits for key, edits in known.module_state.endpoints.items() if key != name},
+        endpoints=_without(known.module_state.endpoints, name),
     )
     sandbox = _sandbox(_read(known.name, known.without(SANDBOXES, name), module_state), name)
     return next((end for end in sandbox.endpoints if end.network == network), None) if sandbox else None
@@ -410,9 +406,7 @@ def _line(error: ValidationError, before: str, call: Call) -> str:
     where = error.path
     if where == before or where.startswith((f"{before}.", f"{before}[")):
         where = where[len(before) :].lstrip(".") or _option_of_entry(error, call)
-    problem = error.problem.replace(f" ({before})", "")
-    value = f" ({error.value})" if error.value else ""
-    return f"{where}{value}: {' '.join(part for part in (problem, error.remedy) if part)}"
+    return replace(error, path=where, problem=error.problem.replace(f" ({before})", "")).in_one_line
 
 
 def _option_of_entry(error: ValidationError, call: Call) -> str:

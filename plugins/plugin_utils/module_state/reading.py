@@ -63,12 +63,7 @@ def _guilty(error: DeclarationError, module_state: Mapping[str, ModuleState], do
         for host in about or (named & doubtful):
             found.setdefault(host, []).append(item)
     first = {host: errors for host, errors in found.items() if host in doubtful} or found
-    return {host: [_sentence(item) for item in errors[:_MOST]] for host, errors in first.items()}
-
-
-def _sentence(error: ValidationError) -> str:
-    value = f" ({error.value})" if error.value else ""
-    return f"{error.path}{value}: {' '.join(part for part in (error.problem, error.remedy) if part)}"
+    return {host: [item.in_one_line for item in errors[:_MOST]] for host, errors in first.items()}
 
 
 def _reaching(topology: Topology, doubtful: Mapping[str, ModuleState]) -> Refused:
