@@ -274,17 +274,22 @@ def distinct_claims(members: Sequence[Member]) -> Found:
             seen.setdefault(value, member)
 
 
-def _check_spanning(name: str, drafts: Sequence[Draft]) -> Found:
-    """A network of more than one host: the same everywhere, its sandboxes' names and fixed addresses unique."""
-    seeing = [draft for draft in drafts if draft.valid_network(name)]
-    yield from _same_everywhere(name, seeing)
-    members = [
+def endpoints_on(name: str, drafts: Sequence[Draft]) -> list[Member]:
+    """Who is on a network, on all of its hosts."""
+    return [
         (draft.host.name, sandbox, endpoint)
         for draft in drafts
         for sandbox in draft.host.sandboxes
         for endpoint in sandbox.endpoints
         if endpoint.network == name
     ]
+
+
+def _check_spanning(name: str, drafts: Sequence[Draft]) -> Found:
+    """A network of more than one host: the same everywhere, its sandboxes' names and fixed addresses unique."""
+    seeing = [draft for draft in drafts if draft.valid_network(name)]
+    yield from _same_everywhere(name, seeing)
+    members = endpoints_on(name, drafts)
     yield from distinct_claims(members)
     first: dict[str, Member] = {}
     for member in members:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .cross_checks import Draft, Found, Member, distinct_claims, fits
+from .cross_checks import Draft, Found, Member, distinct_claims, endpoints_on, fits
 from .errors import ValidationError, VarPath, name_hosts
 from .ingress import INGRESS, SANDBOX, ingress_ports
 from .services import task_name, task_number
@@ -231,15 +231,8 @@ def _distinct_addresses(drafts: Sequence[Draft], services: Sequence[Service]) ->
                 endpoint = Endpoint(item.network, ipv4_address=address, path=item.path)
                 by_network.setdefault(item.network, []).append((_declaring(drafts, service), task, endpoint))
     for network, tasks in sorted(by_network.items()):
-        others = [
-            (draft.host.name, sandbox, endpoint)
-            for draft in drafts
-            for sandbox in draft.host.sandboxes
-            for endpoint in sandbox.endpoints
-            if endpoint.network == network
-        ]
         paths = {endpoint.path for _host, _sandbox, endpoint in tasks}
-        for host, error in distinct_claims([*others, *tasks]):
+        for host, error in distinct_claims([*endpoints_on(network, drafts), *tasks]):
             if any(error.path.startswith(path) for path in paths):
                 yield host, error
 
