@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import ip_address, ip_network
 from typing import Any, Union
 
@@ -132,11 +132,7 @@ def choice(*words: Union[str, int]) -> Form:
     def read(value: Any, _notes: Notes) -> Any:
         for word in plain:
             # True is no number here.
-            if (
-                word == value
-                and isinstance(value, str if isinstance(word, str) else int)
-                and not isinstance(value, bool)
-            ):
+            if word == value and isinstance(value, type(word)) and not isinstance(value, bool):
                 return word
         raise Unfit(f"{shown(value)} is none of {', '.join(map(str, plain))}")
 
@@ -168,21 +164,37 @@ def optional(form: Form) -> Form:
     return lambda value, notes: None if value is None else form(value, notes)
 
 
-@lru_cache(maxsize=65536)
-def _address(found: str) -> str:
-    try:
-        return str(ip_address(found)) if "%" not in found else ""
-    except ValueError:
-        return ""
+def _spelling(parse: Callable[[str], object]) -> Callable[[str], str]:
+    """Reads a text into its one usual spelling; empty if it is none or has a zone."""
+
+    @lru_cache(maxsize=65536)
+    def read(found: str) -> str:
+        try:
+            return str(parse(found)) if "%" not in found else ""
+        except ValueError:
+            return ""
+
+    return read
 
 
-def address(value: Any, _notes: Notes) -> str:
-    """An IP address without a zone, in its one usual spelling."""
-    found = _text(value, 45)
-    known = _address(found)
-    if not known:
-        raise Unfit(f"{shown(found)} is no address")
-    return known
+_address, _prefix = _spelling(ip_address), _spelling(partial(ip_network, strict=False))
+
+
+def _spelled(spelling: Callable[[str], str], most: int, noun: str) -> Form:
+    def read(value: Any, _notes: Notes) -> str:
+        found = _text(value, most)
+        known = spelling(found)
+        if not known:
+            raise Unfit(f"{shown(found)} is no {noun}")
+        return known
+
+    return read
+
+
+address = _spelled(_address, 45, "address")
+"""An IP address without a zone, in its one usual spelling."""
+prefix = _spelled(_prefix, 50, "prefix")
+"""A prefix in its one usual spelling, without bits behind its length."""
 
 
 def addresses(value: Any, notes: Notes) -> dict[str, str]:
@@ -201,29 +213,12 @@ _MARKS = {"ipv4": ".", "ipv6": ":"}
 
 def _family(mark: str) -> Form:
     def read(value: Any, notes: Notes) -> str:
-        found = address(value, notes)
+        found: str = address(value, notes)
         if (":" in found) != (mark == ":"):
             raise Unfit(f"{shown(value)} is of the other family")
         return found
 
     return read
-
-
-@lru_cache(maxsize=65536)
-def _prefix(found: str) -> str:
-    try:
-        return str(ip_network(found, strict=False)) if "%" not in found else ""
-    except ValueError:
-        return ""
-
-
-def prefix(value: Any, _notes: Notes) -> str:
-    """A prefix in its one usual spelling, without bits behind its length."""
-    found = _text(value, 50)
-    known = _prefix(found)
-    if not known:
-        raise Unfit(f"{shown(found)} is no prefix")
-    return known
 
 
 @lru_cache(maxsize=65536)
