@@ -99,24 +99,11 @@ class Rule(Resource):
 
 
 @dataclass(frozen=True)
-class Fdb(Resource):
-    """The forwarding table of a VXLAN link that is a bridge port: the VTEP of each remote endpoint.
-
-    Every entry is two of the kernel's: one of the link itself (``self permanent dst VTEP``), one of the bridge
-    (``master static sticky``).  All permanent entries of a link of ours are ours.
-    """
-
-    kind: ClassVar[str] = "fdb"
+class _LinkTable(Resource):
     namespace: str
     link: str
     entries: dict[str, str] = field(default_factory=dict)
-    """MAC address to VTEP."""
-    flood: tuple[str, ...] = ()
-    """VTEPs that get a copy of broadcasts and of frames without an entry; sorted."""
-    table: str = ""
-    """Digest of the peer table (see `Plan.shared`) with the entries, if they are not given here."""
-    flooded: bool = False
-    """Whether `flood` has all VTEPs of that table."""
+    """MAC address to VTEP, or address to MAC address."""
 
     @property
     def key(self) -> Key:
@@ -128,21 +115,26 @@ class Fdb(Resource):
 
 
 @dataclass(frozen=True)
-class Neighbours(Resource):
+class Fdb(_LinkTable):
+    """The forwarding table of a VXLAN link that is a bridge port: the VTEP of each remote endpoint.
+
+    Every entry is two of the kernel's: one of the link itself (``self permanent dst VTEP``), one of the bridge
+    (``master static sticky``).  All permanent entries of a link of ours are ours.
+    """
+
+    kind: ClassVar[str] = "fdb"
+    flood: tuple[str, ...] = ()
+    """VTEPs that get a copy of broadcasts and of frames without an entry; sorted."""
+    table: str = ""
+    """Digest of the peer table (see `Plan.shared`) with the entries, if they are not given here."""
+    flooded: bool = False
+    """Whether `flood` has all VTEPs of that table."""
+
+
+@dataclass(frozen=True)
+class Neighbours(_LinkTable):
     """The permanent entries of a link's ARP and ND tables; on our links all are ours."""
 
     kind: ClassVar[str] = "neighbour"
-    namespace: str
-    link: str
-    entries: dict[str, str] = field(default_factory=dict)
-    """Address to MAC address."""
     table: str = ""
     """As `Fdb.table`."""
-
-    @property
-    def key(self) -> Key:
-        return (self.kind, self.namespace, self.link)
-
-    @property
-    def parents(self) -> tuple[Key, ...]:
-        return (("namespace", self.namespace), ("link", self.namespace, self.link))
