@@ -168,7 +168,7 @@ def read(options: Options) -> single_object.DesiredObject:
     resource = Nftables(namespace, "inet", table, SINGLE_OBJECT + "firewall")
     if options.absent:
         return single_object.DesiredObject((resource,), needs=needs)
-    collections = tuple(_collection(options, f"sets[{place}]", item) for place, item in enumerate(options["sets"]))
+    collections = tuple(_nft_set(options, f"sets[{place}]", item) for place, item in enumerate(options["sets"]))
     chains = tuple(_chain(options, f"chains[{place}]", item) for place, item in enumerate(options["chains"]))
     for option, names in (("sets", [item.name for item in collections]), ("chains", [item.name for item in chains])):
         for name in sorted({name for name in names if names.count(name) > 1}):
@@ -177,7 +177,7 @@ def read(options: Options) -> single_object.DesiredObject:
     return single_object.DesiredObject((resource,), needs=needs)
 
 
-def _collection(options: Options, where: str, given: dict[str, Any]) -> NftSet:
+def _nft_set(options: Options, where: str, given: dict[str, Any]) -> NftSet:
     flags = f" flags {', '.join(given['flags'])};" if given["flags"] else ""
     return NftSet(
         _part_name(options, where, given["name"]),

@@ -25,7 +25,7 @@ class SharedTexts:
     def __init__(self, host: str, texts: Mapping[str, str]) -> None:
         self._host = host
         self._texts = texts
-        self._meshes: dict[str, PeerTable] = {}
+        self._peer_tables: dict[str, PeerTable] = {}
 
     def text(self, digest: str) -> str:
         """The text; PlanError if it is missing."""
@@ -38,9 +38,9 @@ class SharedTexts:
 
     def peer_table(self, digest: str) -> PeerTable:
         """The text as a peer table."""
-        if digest not in self._meshes:
-            self._meshes[digest] = PeerTable.from_json(self.text(digest))
-        return self._meshes[digest]
+        if digest not in self._peer_tables:
+            self._peer_tables[digest] = PeerTable.from_json(self.text(digest))
+        return self._peer_tables[digest]
 
     def vteps(self, digest: str) -> list[str]:
         """VTEPs of the other hosts on the network, sorted."""
@@ -75,14 +75,14 @@ class SharedTexts:
 
     def nftables(self, item: Nftables) -> Nftables:
         """Its sets of VTEPs with their elements."""
-        return replace(item, collections=tuple(map(self._collection, item.collections)))
+        return replace(item, collections=tuple(map(self._nft_set, item.collections)))
 
     def xfrm(self, item: Xfrm) -> Xfrm:
         """Its peers: all other hosts on any of the networks."""
         found = {address for digest in item.tables for address in self.vteps(digest)}
         return replace(item, peers=tuple(sorted({*item.peers, *found} - {item.local})), tables=())
 
-    def _collection(self, item: NftSet) -> NftSet:
+    def _nft_set(self, item: NftSet) -> NftSet:
         six = item.name.endswith("6")
         found = [
             f"{self.peer_table(digest).vni} . {address}"

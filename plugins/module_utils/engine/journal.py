@@ -37,35 +37,35 @@ class Journal:
         self._path = RUN / project / "journal.json"
         self.entries: dict[Key, JournalEntry] = {}
         self._waiting: dict[Key, JournalEntry] = {}
-        for key, place in _read(self._path).items():
-            around = place.before.parents if place.before is not None else ()
+        for key, entry in _read(self._path).items():
+            around = entry.before.parents if entry.before is not None else ()
             mine = only is None or any(one in only for one in (key, *around))
-            (self.entries if mine else self._waiting)[key] = place
+            (self.entries if mine else self._waiting)[key] = entry
 
     @property
     def before(self) -> list[Resource]:
         """The objects that existed before."""
-        return [place.before for place in self.entries.values() if place.before is not None]
+        return [entry.before for entry in self.entries.values() if entry.before is not None]
 
     def begun(self, wanted: Container[Key]) -> list[Resource]:
         """Objects that were to be created and are not wanted now."""
         return [
-            place.meant
-            for key, place in self.entries.items()
-            if place.before is None and place.meant is not None and key not in wanted
+            entry.meant
+            for key, entry in self.entries.items()
+            if entry.before is None and entry.meant is not None and key not in wanted
         ]
 
     @property
     def touched(self) -> list[Resource]:
         """The object of each entry, as meant or as it was before."""
-        both = (place.meant or place.before for place in self.entries.values())
+        both = (entry.meant or entry.before for entry in self.entries.values())
         return [item for item in both if item is not None]
 
     def note(self, before: Mapping[Key, Optional[Resource]], meant: Mapping[Key, Resource]) -> None:
         """Add entries before their objects are touched; the first note of an object counts.
 
         What somebody else made of an object of ours so that it cannot be made again is noted as nothing: it goes when
-        the run is undone, and no other place is lost for it.
+        the run is undone, and no other entry is lost for it.
         """
         for key, resource in before.items():
             was = resource if resource is not None and can_be_put_back(resource) else None
@@ -79,23 +79,23 @@ class Journal:
         self._write()
 
     def _write(self) -> None:
-        places = {**self._waiting, **self.entries}
-        if not places:
+        entries = {**self._waiting, **self.entries}
+        if not entries:
             forget(self._path)
             remove_empty(self._path.parent)
             return
-        entries = [[key, _plain(place.before), _plain(place.meant)] for key, place in places.items()]
-        write_atomically(self._path, json.dumps({"schema": SCHEMA, "places": entries}), 0o600)
+        rows = [[key, _plain(entry.before), _plain(entry.meant)] for key, entry in entries.items()]
+        write_atomically(self._path, json.dumps({"schema": SCHEMA, "places": rows}), 0o600)
 
 
 def _read(path: Path) -> dict[Key, JournalEntry]:
     """The entries in a file; unreadable ones and files of other versions are ignored."""
     data = load(path)
-    places = data.get("places") if data.get("schema") == SCHEMA else None
+    rows = data.get("places") if data.get("schema") == SCHEMA else None
     result = {}
-    for entry in places if isinstance(places, list) else ():
+    for row in rows if isinstance(rows, list) else ():
         with contextlib.suppress(PlanError, TypeError, ValueError):
-            key, before, meant = entry
+            key, before, meant = row
             result[tuple(key)] = JournalEntry(_resource(before), _resource(meant))
     return result
 

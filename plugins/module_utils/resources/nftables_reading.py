@@ -61,14 +61,14 @@ def parse(text: str, project: str, namespace: str, user_chains: frozenset[str]) 
         family,
         name,
         role_of(comment, project) or "",
-        tuple(_collection(block, lines_of) for noun, block, lines_of in blocks if noun != "chain"),
+        tuple(_nft_set(block, lines_of) for noun, block, lines_of in blocks if noun != "chain"),
         tuple(_chain(block, lines_of, block in user_chains) for noun, block, lines_of in blocks if noun == "chain"),
         flags,
         "\n".join(users),
     )
 
 
-def _collection(name: str, lines: Sequence[str]) -> NftSet:
+def _nft_set(name: str, lines: Sequence[str]) -> NftSet:
     text = "\n".join(lines)
     match = _ELEMENTS.search(text)
     elements = sorted(item.strip() for item in match[1].split(",")) if match else []

@@ -110,14 +110,14 @@ class _Reader:
         self.declared = False
         self._known_hosts = known_hosts
         self._groups = groups
-        self._alone = module_state
+        self._module_state = module_state
         self._readings: dict[tuple[str, str, str, str], _Reading] = {}
         self._fitting: set[tuple[str, str]] = set()
 
     def host(self, name: str, variables: Mapping[str, Any]) -> Draft:
         """Read one host's variables."""
         errors: list[ValidationError] = []
-        module_state = self._alone.get(name, ModuleState())
+        module_state = self._module_state.get(name, ModuleState())
         entries = _with_module_state(self._entries(variables, errors), module_state)
         settings = _settings(variables, errors)
         readings = {

@@ -125,7 +125,7 @@ def plain_key(key: Any, path: VarPath) -> str:
 
 @dataclass(frozen=True)
 class _Flaw:
-    """What a scheman error means to the person: ``drop`` is the key or index below the error's path to take out."""
+    """What a schema's error means to the person: ``drop`` is the key or index below the error's path to take out."""
 
     problem: str
     remedy: str = ""

@@ -121,11 +121,8 @@ def _networks_of_host(
     host: Host, allocation: Allocation, leases: Leases, topology_plan: TopologyPlan
 ) -> dict[str, PlannedNetwork]:
     result = {}
-    overlays, lans, digests = (
-        topology_plan.overlays.of(host.name),
-        topology_plan.overlays.lans_of(host.name),
-        topology_plan.digests,
-    )
+    overlays, lans = topology_plan.overlays.of(host.name), topology_plan.overlays.lans_of(host.name)
+    digests = topology_plan.digests
     for name in networks_in_use(host):
         network = host.network(name)
         if network is None:

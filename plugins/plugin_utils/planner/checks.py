@@ -93,10 +93,8 @@ def encryption_errors(host: Host, facts: Facts, networks: Mapping[str, PlannedNe
     found = [item for item in networks.values() if item.network.encrypted and item.overlay is not None]
     if not found:
         return []
-    path, families = (
-        found[0].network.path,
-        {family_of(item.overlay.vteps[host.name]) for item in found if item.overlay},
-    )
+    path = found[0].network.path
+    families = {family_of(item.overlay.vteps[host.name]) for item in found if item.overlay}
     problems = [f"{path}.encrypted: {facts.no_esp[family]}" for family in sorted(families) if family in facts.no_esp]
     if host.settings.overlay_secret is None:
         problem = f"{path}.encrypted: there is no cnm_overlay_secret to derive keys from."

@@ -60,11 +60,8 @@ def plan(
     for host in sorted(topology_plan.topology.hosts, key=lambda item: item.name):
         known, part = facts.get(host.name), parts[host.name]
         if known is None:
-            if (
-                part["hosts"].get(host.name, {}).get("peer_digest")
-                != (peer_digest := topology_plan.peer_digest(host.name))
-                and peer_digest
-            ):
+            peer_digest = topology_plan.peer_digest(host.name)
+            if peer_digest and part["hosts"].get(host.name, {}).get("peer_digest") != peer_digest:
                 result.warnings.setdefault(host.name, []).append(topology_plan.stale_peers_warning(host.name))
             continue
         allocated = allocate_host(host, known, topology_plan, copy.deepcopy(part), now)
