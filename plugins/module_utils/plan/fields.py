@@ -110,7 +110,7 @@ PLANNED: dict[str, dict[str, Check]] = {
     "link": {
         "namespace": _namespace,
         "name": _some_link,
-        "type": _one_of("bridge", "veth", "vxlan", "macvlan", "ipvlan", "vlan", "ifb", "dummy"),
+        "type": _one_of("bridge", "veth", "vxlan", "geneve", "macvlan", "ipvlan", "vlan", "ifb", "dummy"),
         "role": _once(forms.role),
         "mac": _or_nothing(_mac),
         "mtu": _or_nothing(_count(0, _LARGEST_PORT, "an MTU")),
@@ -145,6 +145,12 @@ PLANNED: dict[str, dict[str, Check]] = {
         "outside": _flag,
         "source_port": _count(0, _LARGEST_PORT, "a port"),
         "proxy": _flag,
+    },
+    "Geneve": {
+        "id": _count(1, _LARGEST_VNI, "a VNI"),
+        "remote": _some_address,
+        "port": _count(1, _LARGEST_PORT, "a port"),
+        "outside": _flag,
     },
     "Parent": {
         "link": _some_link,
@@ -287,6 +293,7 @@ _EASED: dict[str, dict[str, Check]] = {
     "VethPeer": {name: _or_empty(_any_link) for name in ("name", "master")},
     "BridgePort": {"master": _any_link},
     "Vxlan": {"id": _any_number, "local": _address, "port": _any_number},
+    "Geneve": {"id": _any_number, "remote": _address, "port": _any_number},
     "Parent": {"link": _or_empty(_any_link), "mode": _any_word, "flag": _any_word, "vlan": _any_number},
     "address": {"link": _any_link},
     "route": {"link": _or_empty(_any_link)},

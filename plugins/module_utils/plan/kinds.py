@@ -12,7 +12,7 @@ from .balancing import Ipvs, IpvsTimeouts, RealServer
 from .base import Resource
 from .encryption import Xfrm
 from .fields import FOUND, PLANNED, Check, part_of
-from .links import BridgePort, Link, Namespace, Parent, VethPeer, Vxlan
+from .links import BridgePort, Geneve, Link, Namespace, Parent, VethPeer, Vxlan
 from .nftables import Chain, DockerUser, Nftables, NftSet
 from .settings import File, Resolver, Sysctl
 
@@ -42,6 +42,7 @@ PARTS: dict[tuple[str, str], tuple[type[Any], bool]] = {
     ("link", "peer"): (VethPeer, False),
     ("link", "port"): (BridgePort, False),
     ("link", "vxlan"): (Vxlan, False),
+    ("link", "geneve"): (Geneve, False),
     ("link", "parent"): (Parent, False),
     ("nftables", "collections"): (NftSet, True),
     ("nftables", "chains"): (Chain, True),

@@ -93,6 +93,19 @@ class Vxlan:
 
 
 @dataclass(frozen=True)
+class Geneve:
+    """A Geneve link's own settings (RFC 8926): a tunnel to one other host."""
+
+    id: int
+    """The VNI."""
+    remote: str
+    """The other host's address, IPv4 or IPv6."""
+    port: int = 6081
+    outside: bool = True
+    """Whether its packets travel in the host's namespace, whatever namespace the link is in."""
+
+
+@dataclass(frozen=True)
 class Parent:
     """The link in the host's namespace that a macvlan, ipvlan or VLAN link is created on, and the mode.
 
@@ -116,7 +129,7 @@ class Link(Resource):
     namespace: str
     name: str
     type: str
-    """The kernel's link kind: ``bridge``, ``veth``, ``vxlan``, ``macvlan``, ``ipvlan``, ``vlan``, ``ifb``."""
+    """The link kind: ``bridge``, ``veth``, ``vxlan``, ``geneve``, ``macvlan``, ``ipvlan``, ``vlan`` or ``ifb``."""
     role: str = ""
     """Its role in the mark: ``network/ps-bridge``, ``endpoint/ps-bridge/c1``."""
     mac: Optional[str] = None
@@ -135,6 +148,7 @@ class Link(Resource):
     """How often new addresses or a new MAC address are announced to neighbours, and the interval."""
     port: Optional[BridgePort] = None
     vxlan: Optional[Vxlan] = None
+    geneve: Optional[Geneve] = None
     parent: Optional[Parent] = None
     adopts_existing: bool = False
     """Whether a bridge of others with this name is adopted; only its mark and group are then changed."""
@@ -147,9 +161,9 @@ class Link(Resource):
 
     @property
     def parents(self) -> tuple[Key, ...]:
-        # A namespace ends only with its last process, so a link with an end elsewhere (a pair, a VXLAN with its VNI, a
+        # A namespace ends only with its last process, so a link with an end elsewhere (a pair, a tunnel with its VNI, a
         # link on a parent) is removed by itself.
-        reaching = self.peer is not None or self.parent is not None or self.type in ("veth", "vxlan")
+        reaching = self.peer is not None or self.parent is not None or self.type in ("veth", "vxlan", "geneve")
         below = (("link", "", self.parent.link),) if self.parent is not None else ()
         return (("namespace", self.namespace),) if self.namespace and not reaching else below
 

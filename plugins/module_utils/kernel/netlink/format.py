@@ -167,6 +167,12 @@ KIND_OPTIONS: dict[str, dict[str, Option]] = {
         "group": Option(2, IP, 16),
         "local": Option(4, IP, 17),
     },
+    "geneve": {
+        **options(U32, id=1),
+        **options(U8, ttl=3, tos=4),
+        **options(BE16, port=5),
+        "remote": Option(2, IP, 7),
+    },
     "macvlan": options(choice_codec(4, private=1, vepa=2, bridge=4, passthru=8, source=16), mode=1),
     "ipvlan": {
         **options(choice_codec(2, l2=0, l3=1, l3s=2), mode=1),

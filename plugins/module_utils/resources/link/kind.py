@@ -29,6 +29,7 @@ from .common import (
     parent_options,
     write_settings,
 )
+from .geneve import create_geneve, geneve_of
 from .parent import PASSTHRU, create_on_parents, parent_of
 from .veth import (
     FAR_END_SETTINGS,
@@ -55,6 +56,7 @@ class LinkKind(Kind[Link]):
         {"type", "peer", "peer.name", "peer.namespace", "parent", "parent.link", "parent.vlan"}
         # The kernel accepts a new local address, but keeps using the old one for remote ends it has sent to before.
         | {f"vxlan.{name}" for name in ("id", "local", "port", "outside", "source_port", "proxy")}
+        | {f"geneve.{name}" for name in ("id", "remote", "port", "outside")}
     )
 
     def recreates(self, difference: Difference) -> bool:
@@ -108,6 +110,7 @@ class LinkKind(Kind[Link]):
             bool(link["route_localnet"]),
             port=port_of(host, namespace, link),
             vxlan=vxlan_of(namespace, link, outside),
+            geneve=geneve_of(link, outside),
             parent=parent_of(host, link, outside),
             learns_from_reserved=learns_from_reserved(link),
         )
@@ -123,7 +126,7 @@ class LinkKind(Kind[Link]):
         return [item for item in super().differences(wanted, found) if item.attribute not in ignored]
 
     def create(self, host: Host, resources: Sequence[Link]) -> None:
-        single = [item for item in resources if item.peer is None and item.vxlan is None and item.parent is None]
+        single = [item for item in resources if not (item.peer or item.vxlan or item.geneve or item.parent)]
         for namespace, group in by_namespace(single).items():
             host.send(namespace, [new_link(item) for item in group])
         for kind in KINDS_ON_PARENT:
@@ -132,6 +135,8 @@ class LinkKind(Kind[Link]):
         for item in resources:
             if item.vxlan is not None:
                 create_vxlan(host, item, item.vxlan)
+            if item.geneve is not None:
+                create_geneve(host, item, item.geneve)
         pairs = [item for item in resources if item.peer is not None]
         for namespace in sorted({item.peer.namespace for item in pairs if item.peer is not None}):
             group = [item for item in pairs if item.peer is not None and item.peer.namespace == namespace]
