@@ -23,6 +23,7 @@ CHECKOUT = TESTS.parent
 NEED_ROOT = ("integration", "lab", "parity")
 
 sys.path.insert(0, str(TESTS / "support"))
+sys.path.append(str(TESTS / "support" / "collections"))  # drivers of another collection, each with a fault
 
 from lab import Lab, LabError, labs
 from overlaying import lab_of

@@ -20,9 +20,9 @@ from ansible_collections.cnm.fabric.plugins.module_utils.kernel.nft import Libra
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables import script, transaction
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables_reading import parse
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import plan
 
 PORTS = 10_000

@@ -47,9 +47,9 @@ from ansible_collections.cnm.fabric.plugins.module_utils.state.files import RUN
 from ansible_collections.cnm.fabric.plugins.module_utils.state.lock import Locked, locked
 from ansible_collections.cnm.fabric.plugins.module_utils.state.sysctls import original_values
 from ansible_collections.cnm.fabric.plugins.module_utils.verify.names import resolving
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import plan
 
 

@@ -33,10 +33,10 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Fi
 from ansible_collections.cnm.fabric.plugins.module_utils.state.files import write_atomically
 from ansible_collections.cnm.fabric.plugins.module_utils.verify.names import resolving
 from ansible_collections.cnm.fabric.plugins.module_utils.verify.prover import verify
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.verification import checks_of
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import plan
 
 T = TypeVar("T")

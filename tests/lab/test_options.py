@@ -16,11 +16,11 @@ from fleet import Fleet, snapshot
 from lab import Lab
 from stepping import Declared, History, Look, Option, Stepping, calls, says
 
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.options import BRIDGE_OPTIONS
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.sandboxes import (
     ENDPOINT_OPTIONS as OPTIONS_OF_ENDPOINT_DRIVERS,
 )
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.schema import ENDPOINT, NETWORK, SANDBOX
+from ansible_collections.cnm.fabric.plugins.plugin_utils.drivers.registry import DRIVERS
 
 Said = Mapping[str, Any]
 Proof = tuple[Any, ...]
@@ -1041,7 +1041,7 @@ _KEYS = {
     "endpoint": set(ENDPOINT["properties"]) - {"driver_opts"},
     "sandbox": set(SANDBOX["properties"]) - {"namespace"},
     "port": set(SANDBOX["properties"]["ports"]["items"]["properties"]) - {"mode"},
-    "driver option": set(BRIDGE_OPTIONS),
+    "driver option": set(DRIVERS.find("bridge").options),
     "endpoint's driver option": set(OPTIONS_OF_ENDPOINT_DRIVERS),
 }
 """All keys there are, but those of drivers and namespaces that are not there yet, and such as hold others."""

@@ -41,11 +41,9 @@ def rules_about_vxlan(
     networks: list[Any] = []
     for vni in vnis:
         network = SimpleNamespace(encrypted=vni in encrypted)
-        overlay = SimpleNamespace(
-            vni=vni, port=SECRET_PORT if network.encrypted else 4789, vteps=vteps, network=network
-        )
+        tunnel = SimpleNamespace(vni=vni, port=SECRET_PORT if network.encrypted else 4789, vteps=vteps)
         shared = SimpleNamespace(table=str(vni))
-        networks.append(SimpleNamespace(overlay=overlay, shared=shared, host=machine.number))
+        networks.append(SimpleNamespace(tunnel=tunnel, shared=shared, network=network, host=machine.number))
     known = tuple(f"{vni} . {vteps[1 - machine.number]}" for vni in vnis)
     collections = [
         replace(item, tables=(), elements=known if item.name == f"vteps{underlay}" else item.elements)

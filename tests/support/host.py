@@ -41,9 +41,9 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import RESOL
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
 from ansible_collections.cnm.fabric.plugins.module_utils.verify.echo import answering
 from ansible_collections.cnm.fabric.plugins.module_utils.verify.names import resolving
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.networks.encryption import pair_keys
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import plan
 

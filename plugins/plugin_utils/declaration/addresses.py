@@ -164,7 +164,7 @@ def gateway_of(config: IpamConfig) -> Optional[str]:
 
 def gateway_in(network: Network, config: IpamConfig) -> Optional[str]:
     """As `gateway_of`; on a LAN, whose router is not ours to choose, only the one that is given (Docker 29's rule)."""
-    return config.gateway if network.on_lan else gateway_of(config)
+    return gateway_of(config) if network.traits.chooses_gateway else config.gateway
 
 
 def read_mac(text: str, path: VarPath) -> Optional[str]:

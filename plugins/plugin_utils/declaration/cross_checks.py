@@ -11,23 +11,15 @@ from ipaddress import ip_address
 from typing import Any, Optional
 
 from .addresses import Subnet, gateway_in, network_of, overlap, some_host, why_not
+from .driver import DriverError, Drivers
 from .errors import ValidationError, VarPath, name_hosts, show, word
-from .lan import check_members, check_parents
-from .networks import OF_A_COLLECTION
+from .networks import UNKNOWN
 from .published import check_ports
 from .routes import check_endpoint, check_together
 from .sandboxes import ENDPOINT_OPTIONS
 from .schema import ENDPOINT
 from .topology import PREDEFINED, Endpoint, Host, Namespace, Network, Sandbox
 from .validation import did_you_mean
-
-HOST_OPTIONS = (
-    "parent",
-    "host_access",
-    *("com.docker.network.bridge." + key for key in ("name", "host_binding_ipv4", "trusted_host_interfaces")),
-    *("com.docker.network." + key for key in ("host_ipv4", "host_ipv6")),
-)
-"""Driver options that name things of a host, and so may differ on the hosts of one network."""
 
 Found = Iterator[tuple[str, ValidationError]]
 
@@ -54,29 +46,31 @@ class Draft:
         return None if name in self.broken else self.networks.get(name)
 
 
-def check(drafts: Sequence[Draft]) -> Found:
+def check(drafts: Sequence[Draft], drivers: Drivers) -> Found:
     """All errors between the parts of hosts, and between hosts, as (host, error)."""
-    spanning = {network.name for draft in drafts for network in draft.host.networks if network.spans}
+    spanning = {network.name for draft in drafts for network in draft.host.networks if network.traits.spans_hosts}
     owners: dict[str, list[str]] = {}
     for draft in drafts:
         for name in draft.declared:
             owners.setdefault(name, []).append(draft.host.name)
     for draft in drafts:
         errors: list[ValidationError] = []
-        _check_host(draft, spanning, owners, errors)
+        _check_host(draft, drivers, spanning, owners, errors)
         yield from ((draft.host.name, error) for error in errors)
     for name in sorted(spanning):
-        yield from _check_spanning(name, drafts)
+        yield from _check_spanning(name, drafts, drivers)
     yield from _same_store(drafts)
-    overlays = [draft for draft in drafts if any(net.scope == "global" for net in draft.host.networks)]
+    overlays = [draft for draft in drafts if any(net.traits.scope == "global" for net in draft.host.networks)]
     if overlays:
         yield from _same_settings(overlays)
 
 
-def _check_host(draft: Draft, spanning: set[str], owners: dict[str, list[str]], errors: list[ValidationError]) -> None:
+def _check_host(
+    draft: Draft, drivers: Drivers, spanning: set[str], owners: dict[str, list[str]], errors: list[ValidationError]
+) -> None:
     _distinct_subnets(draft, errors)
     _distinct_bridges(sorted(draft.host.networks, key=lambda network: network.name not in PREDEFINED), errors)
-    check_parents(draft.host.networks, errors)
+    _check_parents(draft.host.networks, errors)
     members: dict[str, list[Member]] = {}
     _distinct_namespaces(draft, errors)
     for sandbox in draft.host.sandboxes:
@@ -97,11 +91,41 @@ def _check_host(draft: Draft, spanning: set[str], owners: dict[str, list[str]], 
     check_ports(draft.host.sandboxes, draft.valid_network, errors)
     for name, group in members.items():
         network = draft.networks.get(name)
-        if network is not None and network.on_lan:
-            check_members(network, [(sandbox, endpoint) for _host, sandbox, endpoint in group], errors)
+        if network is not None and network.driver != UNKNOWN:
+            _check_members(network, [(sandbox, endpoint) for _host, sandbox, endpoint in group], drivers, errors)
         if name not in spanning:
             for _host, error in distinct_claims(group):
                 errors.append(error)
+
+
+def _check_members(
+    network: Network, members: Sequence[tuple[Sandbox, Endpoint]], drivers: Drivers, errors: list[ValidationError]
+) -> None:
+    try:
+        drivers.find(network.driver).check_members(network, members, errors)
+    except DriverError as error:
+        (VarPath(network.path, errors) / "driver").wrong(error.problem, error.remedy)
+
+
+def _check_parents(networks: Iterable[Network], errors: list[ValidationError]) -> None:
+    """Note networks of a host that want a parent that another one has for itself."""
+    seen: dict[str, Network] = {}
+    for network in sorted((item for item in networks if item.traits.parent), key=lambda item: item.name):
+        parent = network.traits.parent
+        other = seen.setdefault(parent, network)
+        reason = "" if other is network else network.traits.exclusive or other.traits.exclusive
+        if reason:
+            _option_path(network, parent, errors).wrong(
+                f"The network `{other.name}` ({other.path}) is on that link already, and {reason}.",
+                "Give each a parent of its own, such as a VLAN link (`eth0.10`), or make them one network.",
+                parent,
+            )
+
+
+def _option_path(network: Network, value: str, errors: list[ValidationError]) -> VarPath:
+    """The path of the driver option with this value."""
+    path = VarPath(network.path, errors) / "driver_opts"
+    return next((path / key for key, text in network.driver_opts if text == value), path)
 
 
 def _undeclared(name: str, draft: Draft, elsewhere: list[str], path: VarPath) -> None:
@@ -142,9 +166,9 @@ def _distinct_subnets(draft: Draft, errors: list[ValidationError]) -> None:
 def _distinct_bridges(networks: Iterable[Network], errors: list[ValidationError]) -> None:
     seen: dict[str, Network] = {}
     for network in networks:
-        link = network.named_bridge
+        link = network.traits.adopted_link
         if link and link in seen:
-            (VarPath(network.path, errors) / "driver_opts" / "com.docker.network.bridge.name").wrong(
+            _option_path(network, link, errors).wrong(
                 f"The network `{seen[link].name}` has a bridge of that name already.", "Choose another name.", link
             )
         seen.setdefault(link, network)
@@ -168,8 +192,8 @@ def _modes_stand_alone(draft: Draft, sandbox: Sandbox, errors: list[ValidationEr
     """``host`` and ``none`` exclude all other networks, and have nothing to set."""
     for endpoint in sandbox.endpoints:
         network = draft.networks.get(endpoint.network)
-        kind = network.driver if network else endpoint.network
-        if kind not in ("host", "none"):
+        kind = network.traits.mode if network else endpoint.network if endpoint.network in ("host", "none") else ""
+        if not kind:
             continue
         path = VarPath(endpoint.path, errors)
         if len(sandbox.endpoints) > 1:
@@ -202,8 +226,8 @@ def _distinct_routes(draft: Draft, sandbox: Sandbox, errors: list[ValidationErro
 
 
 def _options(endpoint: Endpoint, network: Network, path: VarPath) -> None:
-    """What is left of an endpoint's driver options has to be known to a third party's driver."""
-    if OF_A_COLLECTION.fullmatch(network.driver) or network.driver in ("host", "none"):
+    """What is left of an endpoint's driver options is an error: drivers have none of their own."""
+    if network.traits.mode:
         return
     for key, _value in endpoint.driver_opts:
         last = key.rpartition(".")[2]
@@ -220,7 +244,7 @@ def fits(endpoint: Endpoint, network: Network, path: VarPath) -> None:
         ("ipv6_address", endpoint.ipv6_address, 6),
     ):
         configs = [config for config in network.ipam if config.family == family]
-        if text is None or network.driver in ("host", "none"):
+        if text is None or network.traits.mode:
             continue
         if not network.has(family):
             (path / key).wrong(
@@ -285,11 +309,12 @@ def endpoints_on(name: str, drafts: Sequence[Draft]) -> list[Member]:
     ]
 
 
-def _check_spanning(name: str, drafts: Sequence[Draft]) -> Found:
+def _check_spanning(name: str, drafts: Sequence[Draft], drivers: Drivers) -> Found:
     """A network of more than one host: the same everywhere, its sandboxes' names and fixed addresses unique."""
     seeing = [draft for draft in drafts if draft.valid_network(name)]
-    yield from _same_everywhere(name, seeing)
+    yield from _same_everywhere(name, seeing, drivers)
     members = endpoints_on(name, drafts)
+    yield from _check_hosts(name, seeing, sorted({host for host, _sandbox, _endpoint in members}), drivers)
     yield from distinct_claims(members)
     first: dict[str, Member] = {}
     for member in members:
@@ -300,12 +325,23 @@ def _check_spanning(name: str, drafts: Sequence[Draft]) -> Found:
             yield host, ValidationError(sandbox.path, problem, "Give one of them another name.")
 
 
-def _same_everywhere(name: str, drafts: Sequence[Draft]) -> Found:
+def _check_hosts(name: str, drafts: Sequence[Draft], hosts: Sequence[str], drivers: Drivers) -> Found:
+    for draft in drafts:
+        network, errors = draft.networks[name], list[ValidationError]()
+        path = VarPath(network.path, errors)
+        try:
+            drivers.find(network.driver).check_hosts(network, hosts, path)
+        except DriverError as error:
+            (path / "driver").wrong(error.problem, error.remedy)
+        yield from ((draft.host.name, error) for error in errors)
+
+
+def _same_everywhere(name: str, drafts: Sequence[Draft], drivers: Drivers) -> Found:
     found = [(draft.host.name, network) for draft in drafts if (network := draft.networks.get(name))]
     for key in (item.name for item in fields(Network) if item.compare and item.name != "name"):
         hosts: dict[Any, list[str]] = {}
         for host, network in found:
-            hosts.setdefault(_declared_value(network, key), []).append(host)
+            hosts.setdefault(_declared_value(network, key, drivers), []).append(host)
         if len(hosts) > 1:
             differing = "; ".join(
                 sorted(f"{_shown(key, value)} on {name_hosts(names)}" for value, names in hosts.items())
@@ -318,10 +354,13 @@ def _same_everywhere(name: str, drafts: Sequence[Draft]) -> Found:
             yield from ((host, error) for host, _network in found)
 
 
-def _declared_value(network: Network, key: str) -> Any:
+def _declared_value(network: Network, key: str, drivers: Drivers) -> Any:
     """What a network says under a key, without what may differ by host."""
     value = getattr(network, key)
-    return tuple(pair for pair in value if pair[0] not in HOST_OPTIONS) if key == "driver_opts" else value
+    if key != "driver_opts" or not value:
+        return value
+    options = drivers.find(network.driver).options
+    return tuple(pair for pair in value if not options[pair[0]].of_host)
 
 
 def _shown(key: str, value: Any) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
+from .driver import Drivers
+from .networks import with_traits
 from .published import default_route
 from .topology import Endpoint, Network, Sandbox
 
@@ -30,7 +32,7 @@ def _predefined(project: str, families: frozenset[int]) -> Network:
 
 
 def with_egress(
-    networks: Mapping[str, Network], sandboxes: Sequence[Sandbox], project: str
+    networks: Mapping[str, Network], sandboxes: Sequence[Sandbox], project: str, drivers: Drivers
 ) -> tuple[dict[str, Network], tuple[Sandbox, ...]]:
     """The networks and sandboxes of a host, those that need a way out connected to the egress network as their last.
 
@@ -49,7 +51,7 @@ def with_egress(
     )
     every = frozenset(family for found in families.values() for family in found)
     found = dict(networks)
-    predefined = _predefined(project, every)
+    predefined = with_traits(_predefined(project, every), drivers)
     if EGRESS in found and found[EGRESS].path != predefined.path:
         found[EGRESS] = replace(found[EGRESS], discovery=False)
     elif every:
@@ -67,4 +69,4 @@ def _outward(sandbox: Sandbox, networks: Mapping[str, Network]) -> list[Network]
     members = [(end, networks[end.network]) for end in others]
     if any(default_route(members, family) for family in (4, 6)):
         return []
-    return [net for _end, net in members if net.driver == "overlay" and not net.internal]
+    return [net for _end, net in members if net.traits.egress]

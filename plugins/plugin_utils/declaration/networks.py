@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Optional
 
 from ...module_utils.plan.families import family_of
@@ -21,32 +21,37 @@ from .addresses import (
     why_not,
     within,
 )
+from .driver import DeclaredDriver, DriverError, Drivers
 from .errors import VarPath
-from .lan import check_lan
 from .names import OBJECT, name
-from .options import ENABLE, PARENT, check_options, enabled, read_options
+from .options import ENABLE, enabled, read_options
 from .routes import check_routes, read_routes
-from .topology import LAN_DRIVERS, LOCAL_DRIVERS, PREDEFINED, IpamConfig, Network, Pairs
-from .validation import did_you_mean
+from .topology import PREDEFINED, IpamConfig, Network, Pairs
 from .values import at, flag, pairs, texts
 
-DRIVERS = (*LOCAL_DRIVERS, "overlay")
-OF_A_COLLECTION = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*){2,}", re.ASCII)
-"""A third party's driver: namespace.collection.name."""
-
-PREDEFINED_BRIDGE = Network(
-    "bridge",
-    driver_opts=(("com.docker.network.bridge.name", "cnm0"),),
-    path="the predefined network bridge",
+_DEFAULT = "bridge"
+UNKNOWN = "?"
+"""The driver of a network whose own cannot be used, which has been noted."""
+_PREDEFINED_BRIDGE = Network(
+    "bridge", driver_opts=(("com.docker.network.bridge.name", "cnm0"),), path="the predefined network bridge"
 )
-"""It is on a host while a sandbox there is on no network that is declared."""
 
-_PLAIN = ("host", "none")
+
+def predefined_bridge(drivers: Drivers) -> Network:
+    """The network that is on a host while a sandbox there is on no network that is declared."""
+    return with_traits(_PREDEFINED_BRIDGE, drivers)
+
+
 _DEFAULT_GATEWAYS = ("DefaultGatewayIPv4", "DefaultGatewayIPv6")
 """Docker's names of aux addresses that are the sandboxes' gateways instead of the bridge's own address."""
 
 
-def read_network(key: str, value: Mapping[str, Any], path: VarPath) -> Network:
+def with_traits(network: Network, drivers: Drivers) -> Network:
+    """A network that nobody declares, with what its driver says it is like."""
+    return replace(network, traits=drivers.find(network.driver).traits(network))
+
+
+def read_network(key: str, value: Mapping[str, Any], drivers: Drivers, path: VarPath) -> Network:
     """Read what a network says; every error is noted at its place."""
     if key in PREDEFINED:
         path.wrong(
@@ -55,7 +60,7 @@ def read_network(key: str, value: Mapping[str, Any], path: VarPath) -> Network:
         )
     else:
         name(key, OBJECT, path)
-    driver = _driver(value.get("driver"), path / "driver")
+    driver = _driver(value.get("driver") or _DEFAULT, drivers, path / "driver")
     if (value.get("ipam") or {}).get("driver") == "dhcp":
         (path / "ipam" / "driver").wrong(
             "Addresses do not come from a DHCP server: which a sandbox has would be known only once it runs, and its "
@@ -63,12 +68,12 @@ def read_network(key: str, value: Mapping[str, Any], path: VarPath) -> Network:
             "Leave it out, and write as ip_range a part of the subnet that the DHCP server gives to nobody.",
             "dhcp",
         )
-    options = read_options(value.get("driver_opts") or {}, driver, path / "driver_opts")
+    options = read_options(value.get("driver_opts") or {}, driver, drivers, path / "driver_opts") if driver else ()
     ipam = _ipam(value, driver, path)
-    ipv4, ipv6 = _families(value, driver, options, ipam, path)
+    ipv4, ipv6 = _families(value, options, ipam, path)
     network = Network(
         name=key,
-        driver=driver,
+        driver=driver.name if driver else UNKNOWN,
         ipam_driver=(value.get("ipam") or {}).get("driver") or "default",
         ipam=ipam,
         internal=flag(value.get("internal"), False),
@@ -82,32 +87,32 @@ def read_network(key: str, value: Mapping[str, Any], path: VarPath) -> Network:
         firewall=value.get("firewall") != "none",
         path=path.path,
     )
-    _check_whole(network, bool((value.get("driver_opts") or {}).get(PARENT)), path)
+    if driver is None:
+        return network
+    try:
+        network = replace(network, traits=driver.traits(network))
+        driver.check(network, path)
+    except DriverError as error:
+        (path / "driver").wrong(error.problem, error.remedy)
+        return network
+    if not network.traits.mode:
+        _check_any(network, driver, path)
     return network
 
 
-def _check_whole(network: Network, named: bool, path: VarPath) -> None:
-    """Note what does not go together."""
-    driver = network.driver
-    if network.encrypted and driver in LOCAL_DRIVERS:
-        (path / "encrypted").wrong(
-            f"Only networks of the driver overlay are encrypted; this one is of the driver {driver}.", "Leave it out."
-        )
-    if driver in _PLAIN:
-        declared = (network.ipam, network.internal, network.driver_opts, network.routes, not network.firewall)
-        if any(declared):
-            path.wrong(
-                f"A network of the driver {driver} has no settings of its own.",
-                "Leave out subnet, ipam, internal, driver_opts, routes and firewall.",
-            )
-        return
+def _check_any(network: Network, driver: DeclaredDriver, path: VarPath) -> None:
+    """Note what does not go together, whatever the driver."""
+    if network.encrypted and not driver.encrypts:
+        problem = f"Only networks of the driver overlay are encrypted; this one is of the driver {driver.name}."
+        (path / "encrypted").wrong(problem, "Leave it out.")
     check_routes(network, path / "routes")
-    if driver == "bridge":
-        check_options(network, path / "driver_opts")
-    if network.on_lan:
-        check_lan(network, named, path)
-    elif driver == "overlay" and not network.firewall:
-        (path / "firewall").wrong("An overlay is always guarded.", "Leave it out.", "none")
+    for config in network.ipam:
+        if network.traits.chooses_gateway and gateway_of(config) is None:
+            problem, remedy = (
+                "No address is left for the gateway.",
+                "Take one out of aux_addresses, or set the gateway.",
+            )
+            VarPath(config.path, path.errors).wrong(problem, remedy)
     if network.internal and not network.firewall:
         (path / "firewall").wrong(
             "It is the firewall that keeps an internal network closed.",
@@ -117,38 +122,37 @@ def _check_whole(network: Network, named: bool, path: VarPath) -> None:
 
 
 def _families(
-    value: Mapping[str, Any], driver: str, options: Pairs, ipam: tuple[IpamConfig, ...], path: VarPath
+    value: Mapping[str, Any], options: Pairs, ipam: tuple[IpamConfig, ...], path: VarPath
 ) -> tuple[bool, bool]:
     """Whether the network has IPv4 and IPv6; an IPv6 subnet implies the latter."""
     found = {}
     for family in (4, 6):
         key = f"enable_ipv{family}"
         declared: Optional[bool] = flag(value[key], True) if value.get(key) is not None else None
-        if driver in ("bridge", "overlay", *LAN_DRIVERS):
-            declared = enabled(family, options, declared, path)
+        declared = enabled(family, options, declared, path)
         subnet = next((config.subnet for config in ipam if family_of(config.subnet) == family), None)
         found[family] = declared if declared is not None else family == 4 or subnet is not None
         if subnet is not None and not found[family]:
             where = path / key if value.get(key) is not None else path / "driver_opts" / ENABLE[family]
             remedy = f"Leave out the one or the other; `{key}: true` is what a subnet of IPv{family} needs."
             where.wrong(f"The network has the IPv{family} subnet {subnet}, but is to have no IPv{family}.", remedy)
-    if not any(found.values()) and driver not in _PLAIN and not ipam:
+    if not any(found.values()) and not ipam:
         (path / "enable_ipv4").wrong(
             "A network has IPv4, IPv6 or both; this one is to have neither.", "Write `enable_ipv6: true`."
         )
     return found[4], found[6]
 
 
-def _driver(value: Optional[str], path: VarPath) -> str:
-    """The driver; ``?`` stands for one that nobody knows, of which nothing more can be said."""
-    if value is None or value in DRIVERS or OF_A_COLLECTION.fullmatch(value):
-        return value or "bridge"
-    near = did_you_mean(value, DRIVERS, f"The drivers are {', '.join(DRIVERS)}.")
-    path.wrong("There is no such driver.", near, value)
-    return "?"
+def _driver(value: str, drivers: Drivers, path: VarPath) -> Optional[DeclaredDriver]:
+    """The driver; None for one that cannot be used, of whose networks nothing more can be said."""
+    try:
+        return drivers.find(value)
+    except DriverError as error:
+        path.wrong(error.problem, error.remedy, value)
+        return None
 
 
-def _ipam(value: Mapping[str, Any], driver: str, path: VarPath) -> tuple[IpamConfig, ...]:
+def _ipam(value: Mapping[str, Any], driver: Optional[DeclaredDriver], path: VarPath) -> tuple[IpamConfig, ...]:
     short = value.get("subnet")
     long = (value.get("ipam") or {}).get("config")
     if short is not None and long is not None:
@@ -171,9 +175,9 @@ def _ipam(value: Mapping[str, Any], driver: str, path: VarPath) -> tuple[IpamCon
         if subnet is not None:
             _apart(subnet, subnets, where)
             subnets.append((subnet, where))
-            configs.append(_config(entry, subnet, driver, spot))
-    if driver == "bridge":
-        _one_each(subnets)
+            configs.append(_config(entry, subnet, spot))
+    if driver is not None and driver.subnets_per_family:
+        _check_number(subnets, driver)
     return tuple(configs)
 
 
@@ -184,19 +188,20 @@ def _apart(subnet: Subnet, others: list[tuple[Subnet, VarPath]], path: VarPath) 
             return
 
 
-def _one_each(subnets: list[tuple[Subnet, VarPath]]) -> None:
-    seen: set[int] = set()
+def _check_number(subnets: list[tuple[Subnet, VarPath]], driver: DeclaredDriver) -> None:
+    seen: dict[int, int] = {}
     for subnet, path in subnets:
-        if subnet.version in seen:
+        seen[subnet.version] = seen.get(subnet.version, 0) + 1
+        if seen[subnet.version] > driver.subnets_per_family:
+            most = "one" if driver.subnets_per_family == 1 else driver.subnets_per_family
             path.wrong(
-                f"A bridge network has one IPv{subnet.version} subnet; this is another one.",
+                f"A {driver.name} network has {most} IPv{subnet.version} subnet; this is another one.",
                 "Declare a network for each, and connect the sandbox to both.",
                 str(subnet),
             )
-        seen.add(subnet.version)
 
 
-def _config(entry: Mapping[str, Any], subnet: Subnet, driver: str, path: VarPath) -> IpamConfig:
+def _config(entry: Mapping[str, Any], subnet: Subnet, path: VarPath) -> IpamConfig:
     gateway = None
     if entry.get("gateway") is not None:
         gateway = _host_of(entry["gateway"], subnet, path / "gateway")
@@ -204,10 +209,9 @@ def _config(entry: Mapping[str, Any], subnet: Subnet, driver: str, path: VarPath
     if entry.get("ip_range") is not None:
         ip_range = _range(entry["ip_range"], subnet, path / "ip_range")
     aux = _aux(entry.get("aux_addresses") or {}, subnet, gateway, path / "aux_addresses")
-    config = IpamConfig(str(subnet), str(gateway) if gateway else None, str(ip_range) if ip_range else None, aux)
-    if driver not in LAN_DRIVERS and gateway_of(config) is None:
-        path.wrong("No address is left for the gateway.", "Take one out of aux_addresses, or set the gateway.")
-    return config
+    return IpamConfig(
+        str(subnet), str(gateway) if gateway else None, str(ip_range) if ip_range else None, aux, path=path.path
+    )
 
 
 def _host_of(text: str, subnet: Subnet, path: VarPath) -> Optional[Address]:

@@ -14,7 +14,6 @@ from typing import Optional
 
 from ...module_utils.plan.families import family_of
 from .errors import ValidationError, VarPath
-from .options import BINDING, MODE
 from .topology import Endpoint, Network, Port, Sandbox
 
 Member = tuple[Endpoint, Network]
@@ -66,50 +65,38 @@ def _ways(members: Sequence[Member]) -> _Ways:
     translated, families = {}, set()
     for family in (4, 6):
         default = default_route(members, family)
-        if default is not None and default.firewall and not default.on_lan and default.option(MODE[family]) != "routed":
+        if default is not None and default.firewall and default.traits.forwarding and not _is_routed(default, family):
             translated[family] = default
         if family in translated or any(
-            _leads_out(network, family) and network.firewall and network.option(MODE[family]) == "routed"
+            family in network.traits.ways_out and network.firewall and _is_routed(network, family)
             for _endpoint, network in members
         ):
             families.add(family)
     return _Ways(translated, frozenset(families))
 
 
-def _leads_out(network: Network, family: int) -> bool:
-    """Whether a network has a gateway of the family; that of an overlay leads nowhere."""
-    if network.on_lan:
-        given = any(config.gateway for config in network.ipam if config.family == family)
-        return network.has(family) and not network.internal and (given or network.routed)
-    leads = network.driver not in ("host", "none", "overlay") and network.has(family) and not network.internal
-    return leads and network.option(MODE[family]) != "isolated"
+def _is_routed(network: Network, family: int) -> bool:
+    forwarding = network.traits.forwarding
+    return forwarding is not None and forwarding.mode(family) == "routed"
 
 
 def default_route(members: Sequence[Member], family: int) -> Optional[Network]:
     """The network that supplies a sandbox's default route: by gw_priority, number of families, and name."""
-    found = [(endpoint, network) for endpoint, network in members if _leads_out(network, family)]
+    found = [(endpoint, network) for endpoint, network in members if family in network.traits.ways_out]
     if len(found) < 2:
         return found[0][1] if found else None
-    return min(
-        found, key=lambda item: (-item[0].gw_priority, -sum(_leads_out(item[1], each) for each in (4, 6)), item[1].name)
-    )[1]
+    return min(found, key=lambda item: (-item[0].gw_priority, -len(item[1].traits.ways_out), item[1].name))[1]
 
 
 def _why_none(sandbox: Sandbox, members: Sequence[Member]) -> tuple[str, str]:
-    mode = sandbox.network_mode or next(
-        (net.driver for _endpoint, net in members if net.driver in ("host", "none")), ""
-    )
+    mode = sandbox.network_mode or next((net.traits.mode for _endpoint, net in members if net.traits.mode), "")
     if mode == "host":
         problem = "A sandbox in the host's own network has the host's ports, and none to publish."
         return problem, "Leave ports out: what listens in it is reached at the host's addresses."
     if mode == "none" or not members:
         return "A sandbox without a network has no ports to publish.", "Leave ports out, or put it on a network."
     able = next(
-        (
-            net.name
-            for _endpoint, net in members
-            if net.driver == "bridge" and net.firewall and any(_leads_out(net, f) for f in (4, 6))
-        ),
+        (net.name for _endpoint, net in members if net.traits.forwarding and net.firewall and net.traits.ways_out),
         "",
     )
     reasons = ", ".join(f"`{network.name}` {_why_not(network)}" for _endpoint, network in members)
@@ -120,9 +107,10 @@ def _why_none(sandbox: Sandbox, members: Sequence[Member]) -> tuple[str, str]:
 
 
 def _why_not(network: Network) -> str:
-    if network.on_lan:
+    forwarding = network.traits.forwarding
+    if network.traits.on_parent:
         return f"is of the driver {network.driver}, where a sandbox is reached at its own address and has all its ports"
-    modes = [network.option(MODE[family]) for family in (4, 6) if network.has(family)]
+    modes = [forwarding.mode(family) for family in (4, 6) if network.has(family)] if forwarding else []
     if modes and all(mode == "isolated" for mode in modes):
         return "has the gateway mode isolated"
     if network.internal:
@@ -154,7 +142,7 @@ def binding(port: Port, network: Network, family: int) -> tuple[bool, Optional[s
 
     The network's own ``0.0.0.0`` is Docker's word for all addresses of both families, a port's own is not.
     """
-    default = network.option(BINDING)
+    default = network.traits.forwarding.binding if network.traits.forwarding else ""
     address = port.host_ip or ("" if default == "0.0.0.0" else default)
     if address and family_of(address) != family:
         return False, None

@@ -14,11 +14,12 @@ from typing import Any, Optional, Union
 
 from . import unsupported
 from .cross_checks import Draft, check
+from .driver import Drivers
 from .egress import with_egress
 from .errors import DeclarationError, NothingDeclared, ValidationError, VarPath, gather
 from .ingress import INGRESS, ingress_network, ingress_ports, ingress_sandbox
 from .module_objects import ModuleState, connected, kind_of, path_of
-from .networks import PREDEFINED_BRIDGE, read_network
+from .networks import predefined_bridge, read_network, with_traits
 from .sandboxes import read_sandbox
 from .schema import ENTRIES, SETTINGS
 from .service_checks import check_services
@@ -35,20 +36,22 @@ def read_topology(
     variables: Mapping[str, Mapping[str, Any]],
     groups: Optional[Mapping[str, Sequence[str]]] = None,
     module_state: Optional[Mapping[str, ModuleState]] = None,
+    *,
+    drivers: Drivers,
 ) -> Topology:
     """Read and validate what every host of the topology declares.
 
     ``variables`` is {inventory host: its templated variables whose names begin with ``cnm_``}, ``groups`` {inventory
-    group: its hosts}, ``module_state`` what modules made on hosts, settled beside these variables.  Raises
-    `DeclarationError` with every error of every host, or `NothingDeclared`.
+    group: its hosts}, ``module_state`` what modules made on hosts, settled beside these variables, ``drivers`` those
+    there are.  Raises `DeclarationError` with every error of every host, or `NothingDeclared`.
     """
-    reader = _Reader(_topology_hosts(variables, groups), groups or {}, module_state or {})
+    reader = _Reader(drivers, _topology_hosts(variables, groups), groups or {}, module_state or {})
     drafts = [
         reader.host(plain_name(host), {plain_name(name): value for name, value in variables[host].items()})
         for host in sorted(variables)
     ]
-    drafts = _with_ingress(drafts)
-    errors = gather([*reader.found, *check(drafts), *check_services(drafts)])
+    drafts = _with_ingress(drafts, drivers)
+    errors = gather([*reader.found, *check(drafts, drivers), *check_services(drafts)])
     if errors:
         raise DeclarationError(errors)
     if not reader.declared:
@@ -56,7 +59,7 @@ def read_topology(
     return Topology(hosts=tuple(draft.host for draft in drafts))
 
 
-def _with_ingress(drafts: Sequence[Draft]) -> list[Draft]:
+def _with_ingress(drafts: Sequence[Draft], drivers: Drivers) -> list[Draft]:
     """Every host with its part in the ingress mesh, once a service publishes a port there.
 
     With ``cnm_ingress_mode: local`` there is no mesh: a host's ports lead to its own tasks.
@@ -64,16 +67,16 @@ def _with_ingress(drafts: Sequence[Draft]) -> list[Draft]:
     services = {service.name: service for draft in reversed(drafts) for service in draft.host.services}
     ports = ingress_ports(services.values())
     return [
-        _connected_to_ingress(draft, ports) if ports and draft.host.settings.ingress_mode == "snat" else draft
+        _connected_to_ingress(draft, ports, drivers) if ports and draft.host.settings.ingress_mode == "snat" else draft
         for draft in drafts
     ]
 
 
-def _connected_to_ingress(draft: Draft, ports: Sequence[Port]) -> Draft:
+def _connected_to_ingress(draft: Draft, ports: Sequence[Port], drivers: Drivers) -> Draft:
     host = draft.host
-    networks = {**draft.networks, INGRESS: ingress_network(draft.networks)}
+    networks = {**draft.networks, INGRESS: with_traits(ingress_network(draft.networks), drivers)}
     sandboxes = [*host.sandboxes, ingress_sandbox(host.name, ports)]
-    found, connected = with_egress(networks, sandboxes, host.settings.project)
+    found, connected = with_egress(networks, sandboxes, host.settings.project, drivers)
     complete = replace(host, networks=tuple(network for _key, network in sorted(found.items())), sandboxes=connected)
     return Draft(complete, frozenset({*draft.declared, *found}), draft.broken)
 
@@ -102,12 +105,14 @@ class _Reader:
 
     def __init__(
         self,
+        drivers: Drivers,
         known_hosts: Optional[frozenset[str]],
         groups: Mapping[str, Sequence[str]],
         module_state: Mapping[str, ModuleState],
     ) -> None:
         self.found: list[tuple[str, ValidationError]] = []
         self.declared = False
+        self._drivers = drivers
         self._known_hosts = known_hosts
         self._groups = groups
         self._module_state = module_state
@@ -139,8 +144,8 @@ class _Reader:
             if isinstance(reading.result, Network)
         }
         if any(endpoint.network == "bridge" for sandbox in sandboxes for endpoint in sandbox.endpoints):
-            found["bridge"] = PREDEFINED_BRIDGE
-        found, sandboxes = with_egress(found, sandboxes, settings.project)
+            found["bridge"] = predefined_bridge(self._drivers)
+        found, sandboxes = with_egress(found, sandboxes, settings.project, self._drivers)
         services = tuple(
             of_host(reading.result, name) if key in module_state.services else reading.result
             for key, reading in sorted(readings["cnm_services"].items())
@@ -199,7 +204,7 @@ class _Reader:
             return _Reading(None, False, tuple(path.errors))
         result: Union[Network, Sandbox, Service, None] = None
         if kind == "cnm_networks":
-            result = read_network(key, value, path)
+            result = read_network(key, value, self._drivers, path)
         elif kind == "cnm_sandboxes":
             result = read_sandbox(key, value, path)
         else:

@@ -15,7 +15,6 @@ from .services import task_name, task_number
 from .topology import Endpoint, Port, Sandbox, Service
 from .validation import did_you_mean
 
-_BALANCED = ("overlay", "bridge")
 _PLAIN = ("host", "none")
 
 
@@ -185,7 +184,7 @@ def _networks(draft: Draft, service: Service) -> Iterator[ValidationError]:
                 f"There is no network `{item.network[:63]}` on this host, which may have tasks of the service.",
                 did_you_mean(item.network, draft.declared, "Declare it for all hosts of the service's placement."),
             )
-        elif network is not None and network.driver not in _BALANCED:
+        elif network is not None and not network.traits.balances:
             path.wrong(
                 f"Services are on networks of the drivers overlay and bridge, and `{network.name}` is of the driver "
                 f"{network.driver}.",

@@ -14,13 +14,11 @@ from typing import Optional
 
 from ...module_utils.plan.families import family_of
 from ...module_utils.plan.marks import DATA_PATH_PORT
+from .driver import Traits
 
 Pairs = tuple[tuple[str, str], ...]
 """A mapping as sorted ``(key, value)`` pairs, so that it can be hashed and compared."""
 
-LAN_DRIVERS = ("macvlan", "ipvlan")
-"""Drivers whose sandboxes are on the network their host is on, each with addresses of its own there."""
-LOCAL_DRIVERS = ("bridge", *LAN_DRIVERS, "host", "none")
 PREDEFINED = ("bridge", "host", "none")
 
 TASK = "{task}"
@@ -46,6 +44,7 @@ class IpamConfig:
     gateway: Optional[str] = None
     ip_range: Optional[str] = None
     aux_addresses: Pairs = ()
+    path: str = field(default="", compare=False)
 
     @property
     def family(self) -> int:
@@ -77,41 +76,8 @@ class Network:
     standing: bool = False
     """Whether it is on the host although no sandbox uses it: the module `network` made it."""
     path: str = field(default="", compare=False)
-
-    @property
-    def scope(self) -> str:
-        """``local`` or ``global``; a third party's driver spans hosts only if its file says so (later)."""
-        return "global" if self.driver == "overlay" else "local"
-
-    @property
-    def on_lan(self) -> bool:
-        """Whether its sandboxes are on a parent link of the host."""
-        return self.driver in LAN_DRIVERS
-
-    @property
-    def parent(self) -> str:
-        """The host's link that a macvlan or ipvlan network is on; "" for one that stays on its host."""
-        return self.option("parent")
-
-    @property
-    def named_bridge(self) -> str:
-        """The host's link that a bridge network names as its bridge; "" where its name is derived."""
-        return self.option("com.docker.network.bridge.name")
-
-    @property
-    def routed(self) -> bool:
-        """Whether an ipvlan network's host routes between it and the rest: modes l3 and l3s."""
-        return self.option("ipvlan_mode").startswith("l3")
-
-    @property
-    def shares_mac(self) -> bool:
-        """Whether all on it have the MAC address of the parent."""
-        return self.driver == "ipvlan" or self.option("macvlan_mode") == "passthru"
-
-    @property
-    def spans(self) -> bool:
-        """Whether it is one network on all hosts that have it, however Docker calls its scope."""
-        return self.scope == "global" or (bool(self.parent) and self.on_lan and not self.routed)
+    traits: Traits = field(default=Traits(), compare=False, repr=False)
+    """What its driver says it is like."""
 
     def has(self, family: int) -> bool:
         """Whether it has addresses of the family 4 or 6."""

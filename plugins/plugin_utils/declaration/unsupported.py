@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import VarPath
-from .networks import OF_A_COLLECTION
-from .values import flag
 
 
 @dataclass(frozen=True)
@@ -41,22 +39,6 @@ def _given(spot: Spot) -> bool:
     return spot.value not in ([], {}, "")
 
 
-def _is(*words: str) -> Callable[[Spot], bool]:
-    return lambda spot: spot.value in words
-
-
-def _true(spot: Spot) -> bool:
-    return flag(spot.value, False)
-
-
-def _third_party(spot: Spot) -> bool:
-    return OF_A_COLLECTION.fullmatch(spot.value) is not None
-
-
-def _overlay_only(spot: Spot) -> bool:
-    return _true(spot) and spot.entry.get("driver") == "overlay"
-
-
 def _later_store(spot: Spot) -> bool:
     return str(spot.value).startswith(("etcd://", "zookeeper://", "consul://"))
 
@@ -65,8 +47,6 @@ _NET, _SET = "cnm_networks", "settings"
 
 # fmt: off
 ROWS = (
-    Row(_NET, ("driver",), _third_party, "Drivers of other collections are not there yet.",
-        "Use the driver bridge meanwhile."),
     Row(_NET, ("ipam", "driver"), lambda spot: spot.value not in ("default", "dhcp"),
         "Other IPAM drivers are not there yet.", "Leave it out meanwhile; addresses come from the subnet."),
     Row(_NET, ("ipam", "options"), _given, "Options of an IPAM driver are not there yet.", "Leave them out meanwhile."),

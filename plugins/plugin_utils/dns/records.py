@@ -16,7 +16,6 @@ from ...module_utils.plan import forms
 from ...module_utils.plan.marks import mark
 from ..declaration.topology import Endpoint, Sandbox
 from ..drivers.base import PlannedEndpoint
-from ..drivers.registry import DRIVERS
 from ..ipam.vips import Vip
 
 ROLE = "names"
@@ -93,7 +92,7 @@ def own_servers_text(endpoints: Sequence[PlannedEndpoint]) -> str:
     virtual = names_of_vips(network.name, network.vips)
     every = (*map(names_of_endpoint, endpoints), *virtual.values())
     names = [name for group in every for name in group if "." in name]
-    if DRIVERS[network.network.driver].bridge(network) is not None:
+    if network.network.traits.bridged:
         return servers_text(names, [subnet.subnet for subnet in network.subnets])
     # others have addresses of the subnet too
     addresses = (ip_address(address) for endpoint in endpoints for address in endpoint.addresses)

@@ -27,7 +27,7 @@ from ...module_utils.plan.marks import mark
 from ...module_utils.plan.settings import File, Resolver
 from ..declaration.topology import HOST_GATEWAY, Sandbox
 from ..drivers.base import PlannedEndpoint, PlannedNetwork
-from ..drivers.registry import DRIVERS
+from ..drivers.registry import driver_of
 from ..facts import Facts
 from ..firewall.sandbox_tables import RESOLVER_ADDRESS, RESOLVER_PORT
 from ..ipam.addresses import network_of
@@ -237,7 +237,7 @@ class Naming:
     def _host_addresses(self) -> list[str]:
         """The host's own addresses on the first network that leads out by it, of the families the sandbox has there."""
         for item in self.endpoints:
-            found = DRIVERS[item.network.network.driver].host_addresses(item.network) if item.gateways else []
+            found = driver_of(item.network).host_addresses(item.network) if item.gateways else []
             bare = [ip_address(address.partition("/")[0]) for address in found]
             families = {ip_address(address).version for address in item.addresses}
             usable = [str(address) for address in bare if address.version in families]

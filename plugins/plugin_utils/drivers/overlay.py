@@ -15,37 +15,64 @@ from ...module_utils.plan.addresses import Address, Fdb, Neighbours, Route
 from ...module_utils.plan.base import Resource
 from ...module_utils.plan.links import BridgePort, Link, Namespace, VethPeer, Vxlan
 from ...module_utils.plan.marks import ENCRYPTED_PORT
+from ..declaration.driver import Option, Traits, Tunnel
+from ..declaration.errors import VarPath
+from ..declaration.options import ANY_NETWORK, LARGEST_VNI, LINK_NAMES, MTU, VNI, mtu, number
+from ..declaration.topology import Network
 from ..ipam.addresses import Subnet, network_of
 from ..ipam.identifiers import mac_of, port_group, port_name
-from ..networks.spanning import Overlay
-from .base import Digests, PlannedEndpoint, PlannedNetwork
-from .veth import veth_resources
+from ..networks.spanning import TunnelEnds
+from .base import Digests, Driver, PlannedEndpoint, PlannedNetwork, Segment
+from .endpoints import veth_resources
+
+_read_number = number(1, LARGEST_VNI)
 
 
-def _parts(network: PlannedNetwork) -> tuple[Overlay, Digests]:
-    if network.overlay is None or network.shared is None:
-        raise ValueError(f"{network.name} was not planned as an overlay")
-    return network.overlay, network.shared
+def _read_vni(text: str, path: VarPath) -> str:
+    if "," in text:
+        path.wrong("An overlay has one VNI, whatever number of subnets it has.", "Write the first of them alone.", text)
+        return ""
+    return _read_number(text, path)
 
 
-class OverlayDriver:
+def _read_encrypted(text: str, path: VarPath) -> str:
+    path.wrong("Encryption is a key of the network itself.", "Write `encrypted: true` beside driver_opts.", text)
+    return ""
+
+
+class OverlayDriver(Driver):
     """Networks that span hosts."""
 
-    def bridge(self, network: PlannedNetwork) -> Optional[str]:
-        del network
-        return None  # it is not among the host's own links
+    name = "overlay"
+    encrypts = True
+    options = {
+        **ANY_NETWORK,
+        MTU: Option(mtu, "The MTU of the underlay, as in Docker; the network's own is less by what VXLAN adds."),
+        VNI: Option(_read_vni, "The VNI: one, whatever number of subnets there is."),
+        "encrypted": Option(_read_encrypted, "Refused: encryption is the network's key of that name."),
+    }
 
-    def gateway(self, network: PlannedNetwork, family: int) -> Optional[str]:
-        del network, family
-        return None
+    def traits(self, network: Network) -> Traits:
+        return Traits(
+            scope="global",
+            spans_hosts=True,
+            tunnel=Tunnel(vni=int(network.option(VNI) or 0)),
+            egress=not network.internal,
+            balances=True,
+            mtu=int(network.option(MTU) or 0),
+            link_prefix=network.option(LINK_NAMES),
+        )
 
-    def host_addresses(self, network: PlannedNetwork) -> list[str]:
-        del network
-        return []
+    def check(self, network: Network, path: VarPath) -> None:
+        if not network.firewall:
+            (path / "firewall").wrong("An overlay is always guarded.", "Leave it out.", "none")
+
+    def segment(self, network: PlannedNetwork) -> Optional[Segment]:
+        return _parts(network)[2]
 
     def network_resources(self, network: PlannedNetwork) -> list[Resource]:
-        overlay, shared = _parts(network)
-        namespace, bridge, vxlan = overlay.bridge, overlay.bridge, overlay.vxlan
+        tunnel, shared, segment = _parts(network)
+        namespace, bridge, vxlan = segment.namespace, segment.namespace, segment.trunk
         return [
             Namespace(namespace, role=f"overlay/{network.name}", no_forwarding=(4, 6)),
             Link(
@@ -54,7 +81,7 @@ class OverlayDriver:
                 "bridge",
                 role=f"network/{network.name}",
                 mac=mac_of(network.subnets[0].gateway),
-                mtu=overlay.mtu,
+                mtu=tunnel.mtu,
                 disable_ipv6=not network.network.enable_ipv6,
                 accept_ra=0,
                 learns_from_reserved=False,
@@ -65,31 +92,39 @@ class OverlayDriver:
                 vxlan,
                 "vxlan",
                 role=f"vxlan/{network.name}",
-                mtu=overlay.mtu,
+                mtu=tunnel.mtu,
                 disable_ipv6=True,
                 port=BridgePort(
                     bridge,
                     neigh_suppress=True,
                     learning=False,
-                    flood=overlay.flood,
-                    mcast_flood=overlay.flood,
-                    bcast_flood=overlay.flood,
+                    flood=tunnel.flood,
+                    mcast_flood=tunnel.flood,
+                    bcast_flood=tunnel.flood,
                 ),
                 vxlan=Vxlan(
-                    overlay.vni,
-                    overlay.vteps[network.host],
-                    overlay.port,
+                    tunnel.vni,
+                    tunnel.vteps[network.host],
+                    tunnel.port,
                     source_port=ENCRYPTED_PORT if network.network.encrypted else 0,
                 ),
             ),
-            Fdb(namespace, vxlan, table=shared.table, flooded=overlay.flood),
+            Fdb(namespace, vxlan, table=shared.table, flooded=tunnel.flood),
             Neighbours(namespace, bridge, table=shared.table),
         ]
 
     def endpoint_resources(self, endpoint: PlannedEndpoint) -> list[Resource]:
-        overlay, _shared = _parts(endpoint.network)
-        peer = VethPeer(overlay.bridge, port_name(endpoint.id), overlay.bridge, group=port_group(endpoint.network.id))
-        return [*veth_resources(endpoint, overlay.mtu, peer), *_other_subnets(endpoint)]
+        tunnel, _shared, segment = _parts(endpoint.network)
+        group = port_group(endpoint.network.id)
+        peer = VethPeer(segment.namespace, port_name(endpoint.id), segment.namespace, group=group)
+        return [*veth_resources(endpoint, tunnel.mtu, peer), *_other_subnets(endpoint)]
+
+
+def _parts(network: PlannedNetwork) -> tuple[TunnelEnds, Digests, Segment]:
+    if network.tunnel is None or network.shared is None:
+        raise ValueError(f"{network.name} was not planned as a network that is carried in tunnels")
+    name = f"{network.tunnel.vni:06x}-{network.id[:5]}"
+    return network.tunnel, network.shared, Segment(f"ov-{name}", f"vx-{name}")
 
 
 def _other_subnets(endpoint: PlannedEndpoint) -> list[Resource]:

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from ...module_utils.plan.forms import link_name, nft_link, quoted
 from ...module_utils.plan.marks import FORWARDED, LINK_GROUP, OPEN_GROUP, OTHERS, table_name
 from ...module_utils.plan.nftables import Chain, Nftables, NftSet
+from ..declaration.driver import Forwarding
 from ..drivers.base import PlannedNetwork
-from ..drivers.bridge import ICC, MASQUERADE, TRUSTED, gateway_mode, is_on, source_address
 from ..facts import Facts
 from ..services.balancing import VirtualService
 from ..services.ingress import translations
@@ -78,6 +78,11 @@ class HostRules:
         return nft_link(self.bridges[network.name])
 
 
+def forwarding_of(network: PlannedNetwork) -> Forwarding:
+    """How the host forwards for a network with a bridge on it."""
+    return network.network.traits.forwarding or Forwarding()
+
+
 def host_table(rules: HostRules) -> Nftables:
     """The host's table: isolation, translation, published ports."""
     collections = [*_link_sets(rules)]
@@ -124,14 +129,14 @@ _TO_HOST = "fib daddr type local jump publish"
 
 def _link_sets(rules: HostRules) -> Iterable[NftSet]:
     guarded, link = rules.guarded, rules.link
-    icc_enabled = [f"{link(n)} . {link(n)}" for n in guarded if is_on(n.network, ICC)]
+    icc_enabled = [f"{link(n)} . {link(n)}" for n in guarded if forwarding_of(n).icc]
     yield NftSet("bridges", "type ifname;", _sorted(map(link, guarded)))
     yield NftSet("icc_enabled", "type ifname . ifname;", _sorted(icc_enabled))
     foreign, uplinks = nameable_links(rules.foreign), nameable_links(rules.uplinks)
     yield NftSet("foreign_bridge_pairs", "type ifname . ifname;", _sorted(f"{name} . {name}" for name in foreign))
     yield NftSet("internal", "type ifname;", _sorted(link(n) for n in guarded if n.network.internal))
     yield NftSet(
-        "isolated", "type ifname;", _sorted(link(n) for n in guarded if gateway_mode(n.network, 4) == "isolated")
+        "isolated", "type ifname;", _sorted(link(n) for n in guarded if forwarding_of(n).mode(4) == "isolated")
     )
     yield NftSet("uplinks", "type ifname;", _sorted(uplinks))
     yield NftSet("foreign_bridges", "type ifname;", _sorted(set(foreign) - set(uplinks)))
@@ -162,20 +167,19 @@ def _subnet_sets(rules: HostRules, family: int) -> Iterable[NftSet]:
     """Per family: whose subnets are kept from outside, where each is at home, what is translated on its way out."""
     guarded = [n for n in rules.guarded if n.of(family)]
     address = _ADDRESS[family]
-    modes = {n.name: gateway_mode(n.network, family) for n in guarded}
+    modes = {n.name: forwarding_of(n).mode(family) for n in guarded}
     open_modes = {n.name: mode for n, mode in ((n, modes[n.name]) for n in guarded) if not n.network.internal}
     out = [
         n
         for n in guarded
-        if not n.network.internal and modes[n.name] in ("nat", "nat-unprotected") and is_on(n.network, MASQUERADE)
+        if not n.network.internal and modes[n.name] in ("nat", "nat-unprotected") and forwarding_of(n).masquerade
     ]
-    sources = {n.name: source_address(n.network, family) for n in guarded if modes[n.name] != "routed"}
+    sources = {n.name: forwarding_of(n).source(family) for n in guarded if modes[n.name] != "routed"}
     interfaces = [
         f"{subnet.subnet} . {nft_link(link)}"
         for n in guarded
-        for link in [rules.bridges[n.name], *n.network.option(TRUSTED).split(":")]
+        for link in [rules.bridges[n.name], *forwarding_of(n).trusted_links]
         for subnet in n.of(family)
-        if link
     ]
 
     def subnets(chosen: Iterable[PlannedNetwork]) -> tuple[str, ...]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Rules of the host's table about VXLAN: which senders are accepted for our VNIs, and which VNIs only encrypted.
+"""Rules of the host's table about tunnels: which senders are accepted for our VNIs, and which VNIs only encrypted.
 
-VXLAN does not authenticate senders (see CVE-2020-10136).  Only our own VNIs are filtered; others pass.  Pure.
+VXLAN and Geneve do not authenticate senders (see CVE-2020-10136).  Only our own VNIs are filtered; others pass.  Pure.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from ...module_utils.plan.nftables import Chain, NftSet
 from ..drivers.base import PlannedNetwork
 
 _VNI = "@th,96,24"
-"""After UDP's eight octets and VXLAN's flags (RFC 7348 §5).  It is in no fragment, but conntrack leaves none."""
+"""After UDP's eight octets, and four of VXLAN (RFC 7348 §5) or Geneve (RFC 8926 §3.4).  It is in no fragment, but
+conntrack leaves none."""
 
 _ADDRESS = {4: "ip", 6: "ip6"}
 
 
 def overlay_collections(networks: Sequence[PlannedNetwork]) -> list[NftSet]:
     """Sets of our VNIs on the host, and of the other hosts that each is heard from; none without an overlay."""
-    own = [(network.overlay, network.shared) for network in networks]
-    found = [(overlay, shared) for overlay, shared in own if overlay is not None and shared is not None]
+    own = [(network.tunnel, network.shared) for network in networks]
+    found = [(tunnel, shared) for tunnel, shared in own if tunnel is not None and shared is not None]
     if not found:
         return []
-    vnis = [overlay.vni for overlay, _shared in found]
-    tables = tuple(sorted(shared.table for _overlay, shared in found))
+    vnis = [tunnel.vni for tunnel, _shared in found]
+    tables = tuple(sorted(shared.table for _tunnel, shared in found))
     return [
         NftSet("vnis", f"typeof {_VNI};", tuple(str(vni) for vni in sorted(vnis))),
         *(
@@ -39,13 +40,13 @@ def overlay_collections(networks: Sequence[PlannedNetwork]) -> list[NftSet]:
 
 def overlay_chains(project: str, networks: Sequence[PlannedNetwork], underlay: str = "") -> list[Chain]:
     """The chains that go with `overlay_collections`; ``underlay`` is the link that has the host's VTEP, if known."""
-    known = [(network.overlay, network.host) for network in networks if network.overlay is not None]
+    known = [(network.tunnel, network) for network in networks if network.tunnel is not None]
     if not known:
         return []
-    overlay, host = known[0]
-    ports = sorted({overlay.port for overlay, _host in known})
+    tunnel, first = known[0]
+    ports = sorted({tunnel.port for tunnel, _network in known})
     vxlan = f"udp dport {_any_of(ports)} {_VNI}"
-    own = address(overlay.vteps[host])
+    own = address(tunnel.vteps[first.host])
     sent = [
         # A sandbox's, or anybody's, that would leave masqueraded as this host's.
         f"{vxlan} @vnis ct status snat ct original {_ADDRESS[6 if ':' in own else 4]} saddr != {own} drop"
@@ -72,7 +73,7 @@ def overlay_chains(project: str, networks: Sequence[PlannedNetwork], underlay: s
         # The kernel's own has no socket, or one of a sandbox's namespace, neither of which has a user here.
         _base("overlay_output", "output", -300, [f"{vxlan} @vnis meta skuid != 0 drop"]),
     ]
-    encrypted = next((overlay.port for overlay, _host in known if overlay.network.encrypted), None)
+    encrypted = next((tunnel.port for tunnel, network in known if network.network.encrypted), None)
     if encrypted is not None:
         # What XFRM is going to encrypt passes here with that intent, and once more as ESP.
         vxlan = f"udp dport {encrypted} {_VNI}"

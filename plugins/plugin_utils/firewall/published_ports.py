@@ -15,7 +15,6 @@ from ..declaration.ingress import ingress_ports
 from ..declaration.published import binding
 from ..declaration.topology import Sandbox, TaskPort, Topology
 from ..drivers.base import PlannedEndpoint
-from ..drivers.bridge import gateway_mode
 from ..facts import Facts
 
 Range = tuple[int, int]
@@ -64,11 +63,12 @@ def published_ports(endpoints: Sequence[PlannedEndpoint]) -> list[PublishedPort]
 
 def _of_endpoint(endpoint: PlannedEndpoint) -> Iterator[PublishedPort]:
     network = endpoint.network.network
-    if network.internal:
+    forwarding = network.traits.forwarding
+    if network.internal or forwarding is None:
         return
     for address in endpoint.addresses:
         family = family_of(address)
-        routed = gateway_mode(network, family) == "routed"
+        routed = forwarding.mode(family) == "routed"
         gives_way = any(family_of(gateway) == family for gateway in endpoint.gateways)
         if not routed and not gives_way:
             continue

@@ -19,7 +19,7 @@ from ...module_utils.plan.marks import LINK_GROUP, table_name
 from ...module_utils.plan.nftables import Chain, Nftables, NftSet
 from ..declaration.topology import Endpoint, Network
 from ..drivers.base import PlannedEndpoint, PlannedNetwork, by_network
-from ..drivers.bridge import gateway_mode
+from ..drivers.registry import driver_of
 from ..ipam.identifiers import port_group, port_name
 from .kernel_settings import FORWARDING, closed_families
 
@@ -58,8 +58,8 @@ def routed_by(declared: Iterable[Network | Endpoint]) -> dict[str, set[str]]:
 
 def _declared_on(network: PlannedNetwork, endpoints: Iterable[PlannedEndpoint]) -> dict[str, set[str]]:
     """`routed_by` for a network: of one that spans hosts the endpoints on all of them declare routes."""
-    if network.overlay is not None:
-        mates: Iterable[Endpoint] = (member.endpoint for member in network.overlay.members.values())
+    if network.spanning is not None:
+        mates: Iterable[Endpoint] = (member.endpoint for member in network.spanning.members.values())
     else:
         mates = (item.endpoint for item in endpoints)
     return routed_by([network.network, *mates])
@@ -71,10 +71,12 @@ def _answering(endpoint: PlannedEndpoint, mates: Iterable[PlannedEndpoint]) -> s
     return {
         address
         for other in mates
-        if other is not endpoint and not other.network.network.internal and other.network.network.driver == "bridge"
+        if other is not endpoint and not other.network.network.internal
+        for forwarding in [other.network.network.traits.forwarding]
+        if forwarding is not None
         for address in other.addresses
         for family in [family_of(address)]
-        if family in families and gateway_mode(other.network.network, family) in ("routed", "nat-unprotected")
+        if family in families and forwarding.mode(family) in ("routed", "nat-unprotected")
     }
 
 
@@ -250,11 +252,12 @@ def bridge_table(
 def segment_table(
     project: str, network: PlannedNetwork, endpoints: Sequence[PlannedEndpoint], forwarded: Mapping[str, set[str]]
 ) -> Nftables:
-    """The same in an overlay's own namespace.  ``endpoints`` are those of the network; other hosts see to theirs."""
-    if network.overlay is None:
-        raise ValueError(f"{network.name} is not an overlay")
-    first = f'iifname "{network.overlay.vxlan}" accept'
-    table = _port_table(network.overlay.bridge, project, f"network/{network.name}", endpoints, first)
+    """The same in a segment's own namespace.  ``endpoints`` are those of the network; other hosts see to theirs."""
+    segment = driver_of(network).segment(network)
+    if segment is None:
+        raise ValueError(f"{network.name} has no segment")
+    first = f"iifname {forms.nft_link(segment.trunk)} accept"
+    table = _port_table(segment.namespace, project, f"network/{network.name}", endpoints, first)
     return _with(table, _routed_sets(endpoints, forwarded))
 
 

@@ -30,7 +30,7 @@ def network_document(
         "Name": network.name,
         "Id": network_id,
         "Created": created,
-        "Scope": "local" if network.scope == "local" else "swarm",
+        "Scope": "swarm" if network.traits.scope == "global" else "local",
         "Driver": _DRIVER_NAMES.get(network.driver, network.driver),
         "EnableIPv4": network.enable_ipv4,
         "EnableIPv6": network.enable_ipv6,
@@ -44,9 +44,9 @@ def network_document(
         "Options": dict(network.driver_opts),
         "Labels": dict(network.labels),
     }
-    if planned and planned.overlay is not None:
-        document["Options"] = {VNI: str(planned.overlay.vni), **document["Options"]}
-        document["Peers"] = [{"Name": planned.host, "IP": planned.overlay.vteps[planned.host]}]
+    if planned and planned.tunnel is not None:
+        document["Options"] = {VNI: str(planned.tunnel.vni), **document["Options"]}
+        document["Peers"] = [{"Name": planned.host, "IP": planned.tunnel.vteps[planned.host]}]
     return document
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..declaration.topology import PREDEFINED, Host, Network
 from ..drivers.base import PlannedEndpoint, PlannedNetwork, by_network
-from ..drivers.registry import DRIVERS
+from ..drivers.registry import driver_of
 from ..firewall.published_ports import PublishedPort, published_ports
 from ..ipam.identifiers import identifier
 from ..services.placement import PlacedService
@@ -28,8 +28,10 @@ def model_of_host(
     """The networks and sandboxes of a host in Docker's words, as JSON data.
 
     ``networks`` are documents of ``docker network inspect``, the predefined ones among them; where each endpoint's link
-    is stands under ``sandboxes``.  Under ``services``, if there are any, is what the host has to do with: it has tasks
-    of them, or sandboxes on a network of theirs, or a port; and then under ``load_balancer`` the ``engine``.
+    is stands under ``sandboxes``.  Under ``traits`` is what `verify` has to know of each network (`Traits`): whether
+    it isolates its sandboxes, is a public LAN, and in which families it leads out.  Under ``services``, if there are
+    any, is what the host has to do with: it has tasks of them, or sandboxes on a network of theirs, or a port; and then
+    under ``load_balancer`` the ``engine``.
     """
     project = host.settings.project
     ids = {sandbox.name: identifier("sandbox", project, host.name, sandbox.name) for sandbox in host.sandboxes}
@@ -78,8 +80,13 @@ def model_of_host(
         or any(attachment.network in networks for attachment in placed.service.networks)
     }
     known = {name: entry for name, entry in sorted(seen.items()) if entry["networks"] or entry["ports"]}
+    traits = {planned.name: planned.network.traits for planned in networks.values()}
     return {
         "networks": documents,
+        "traits": {
+            name: {"isolates": item.isolates, "public": bool(item.parent), "ways_out": list(item.ways_out)}
+            for name, item in sorted(traits.items())
+        },
         "sandboxes": dict(sorted(sandboxes.items())),
         **({"services": known, "load_balancer": engine} if known else {}),
     }
@@ -95,7 +102,7 @@ def _service(host: str, placed: PlacedService, networks: Mapping[str, PlannedNet
             vip = networks[attachment.network].vips.get(service.name)
             names = [service.name, *attachment.aliases] if vip is not None else []
             result[attachment.network] = {"vips": list(vip.addresses) if vip is not None else [], "names": names}
-            if networks[attachment.network].overlay is None:
+            if networks[attachment.network].spanning is None:
                 own = (weights[task] for task, where in zip(placed.names, placed.tasks.values()) if where == host)
                 result[attachment.network]["answers"] = any(own)
     return {
@@ -128,7 +135,7 @@ def _reachable_gateways(network: PlannedNetwork) -> list[str]:
     """The host's addresses that sandboxes on the network reach."""
     if network.network.internal:
         return []
-    return [item.partition("/")[0] for item in DRIVERS[network.network.driver].host_addresses(network)]
+    return [item.partition("/")[0] for item in driver_of(network).host_addresses(network)]
 
 
 def _containers_of_mode(host: Host, mode: str) -> dict[str, Any]:
@@ -173,4 +180,4 @@ def live_model(model: Mapping[str, Any], drift: Sequence[Mapping[str, Any]]) -> 
         for name, entry in model.get("services", {}).items()
     }
     more = {"services": services, "load_balancer": model.get("load_balancer", "")} if services else {}
-    return {"networks": documents, "sandboxes": sandboxes, **more}
+    return {"networks": documents, "traits": model.get("traits", {}), "sandboxes": sandboxes, **more}

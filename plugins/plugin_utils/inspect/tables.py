@@ -7,8 +7,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..declaration.topology import LAN_DRIVERS
-
 _SHOWN = 3
 """How many hosts of a network are named in its row."""
 
@@ -29,8 +27,7 @@ def network_table(models: Mapping[str, Mapping[str, Any]]) -> str:
             hosts_of.setdefault(document["Id"], []).append(host)
     for host, model in sorted(models.items()):
         for document in model["networks"]:
-            spans = document["Scope"] == "swarm" or document["Driver"] in LAN_DRIVERS
-            hosts = hosts_of[document["Id"]] if spans else [host]
+            hosts = hosts_of[document["Id"]]
             if hosts[0] == host:
                 row = (document["Id"][:12], document["Name"], document["Driver"], document["Scope"], _few(hosts))
                 rows.append(row)

@@ -7,16 +7,12 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Optional
+from typing import Any
 
 from ...module_utils.plan.families import family_of
 from ...module_utils.plan.peers import PeerTable
 from ..declaration.ingress import INGRESS as NETWORK
 from ..declaration.ingress import SANDBOX as INGRESS
-from ..declaration.options import IPVLAN_FLAG, IPVLAN_MODE, MACVLAN_MODE, PARENT
-from ..declaration.topology import LAN_DRIVERS
-
-ICC = "com.docker.network.bridge.enable_icc"
 
 Check = dict[str, Any]
 """``{"sandbox": "c1", "reach": [address …], "refuse": [address …], "names": {name: [address …]},
@@ -35,11 +31,11 @@ def checks_of(
     and other hosts'.
     """
     addresses = _addresses(model["sandboxes"])
-    says = {document["Name"]: _kept_apart(document) for document in model["networks"]}
-    unconnected = {name for name, apart in says.items() if apart}
-    unsure = {name for name, apart in says.items() if apart is None}
-    public = {item["Name"] for item in model["networks"] if item["Driver"] in LAN_DRIVERS and PARENT in item["Options"]}
-    ways_out = {item["Name"]: _ways_out(item) for item in model["networks"]}
+    traits = model.get("traits", {})
+    unconnected = {name for name, item in traits.items() if item["isolates"]}
+    unsure = {name for name, item in traits.items() if item["isolates"] is None}
+    public = {name for name, item in traits.items() if item["public"]}
+    ways_out = {name: item["ways_out"] for name, item in traits.items()}
     pairs = [(one, other) for one in sorted(addresses) for other in sorted(addresses) if one != other]
     chosen = set(_sample([p for p in pairs if _shared(addresses, *p)], limit))
     chosen |= set(_sample([p for p in pairs if not _shared(addresses, *p)], limit))
@@ -76,7 +72,7 @@ def checks_of(
                 names.update(_names(model, other))
         networks = [endpoint["network"] for endpoint in entry["endpoints"]]
         found = {(end["network"], family_of(address)) for end in entry["endpoints"] for address in _bare(end)}
-        way_out = sorted({family for network, family in found if family in ways_out[network]})
+        way_out = sorted({family for network, family in found if family in ways_out.get(network, ())})
         resolve = {name: sorted({a for net in networks for a in called.get((net, name), ())}) for name in sorted(names)}
         resolve = {name: found for name, found in resolve.items() if found}
         check = {"reach": sorted(reach), "refuse": sorted(refuse), "names": resolve, "way_out": way_out}
@@ -86,22 +82,6 @@ def checks_of(
     ]
     connect += _own_ports(model, limit) if not any(peers.network == NETWORK for peers in peer_tables) else []
     return [*result, {"sandbox": "", "connect": connect}] if connect else result
-
-
-def _kept_apart(document: Mapping[str, Any]) -> Optional[bool]:
-    """Whether sandboxes of a host are kept from each other on a network; None if a switch outside says."""
-    options = document["Options"]
-    mode = options.get(MACVLAN_MODE) or options.get(IPVLAN_FLAG) or ""
-    return None if mode == "vepa" else mode == "private" or options.get(ICC) == "false"
-
-
-def _ways_out(document: Mapping[str, Any]) -> set[int]:
-    """The families in which a network leads out: on a LAN by a gateway that is given, or where its host routes."""
-    if document["Internal"] or document["Driver"] == "overlay":
-        return set()
-    if document["Driver"] not in LAN_DRIVERS or document["Options"].get(IPVLAN_MODE, "").startswith("l3"):
-        return {4, 6}
-    return {family_of(item["Gateway"]) for item in document["IPAM"]["Config"] if item.get("Gateway")}
 
 
 def _own_ports(model: Mapping[str, Any], limit: int) -> list[list[Any]]:

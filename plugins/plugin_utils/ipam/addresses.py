@@ -46,7 +46,7 @@ class Subnet:
 
     subnet: str
     gateway: str
-    """"" on a LAN that names none."""
+    """"" on a network that names none and gets none."""
     config: IpamConfig
 
     @property
@@ -100,7 +100,7 @@ SHIM = "@host"
 
 def shims(host: Host, network: Network) -> list[tuple[Sandbox, Endpoint]]:
     """The host's own place on a LAN, where it is to have one: the aux address called as the host is, else any."""
-    if not network.on_lan or network.option("host_access") != "true":
+    if not network.traits.host_access:
         return []
     given: dict[int, str] = {}
     for config in network.ipam:
@@ -137,10 +137,9 @@ def allocate(
     for network in named.values():
         allocation.problems += _no_way_out(network, facts)
         for config in network.ipam:
-            allocation.problems += (
-                UsedPrefixes([facts_for_lan(facts, network)]) if network.on_lan else used
-            ).overlap_errors(network, config)
-            allocation.warnings += [] if network.on_lan else used.shadowed_route_warnings(network, config)
+            own = UsedPrefixes([facts_for(facts, network)]) if network.traits.on_parent else used
+            allocation.problems += own.overlap_errors(network, config)
+            allocation.warnings += [] if network.traits.on_parent else used.shadowed_route_warnings(network, config)
             used.take(network_of(config.subnet))
     for name, network in named.items():
         entry = leases["networks"].get(f"{host.name}/{name}", {})
@@ -167,16 +166,18 @@ def allocate(
     return allocation
 
 
-def facts_for_lan(facts: Facts, network: Network) -> Facts:
-    """A host's facts without what a LAN network may overlap: its parent's connected routes, and resolvers."""
+def facts_for(facts: Facts, network: Network) -> Facts:
+    """A host's facts without what the network may overlap: on a parent, its connected routes, and resolvers."""
+    if not network.traits.on_parent:
+        return facts
     return replace(
-        facts, routes=tuple(item for item in facts.routes if item[1] != network.parent or item[2]), resolvers=()
+        facts, routes=tuple(item for item in facts.routes if item[1] != network.traits.parent or item[2]), resolvers=()
     )
 
 
 def _no_way_out(network: Network, facts: Facts) -> list[str]:
     """A sentence if the bridge a network is to use is what the host itself is reached by."""
-    bridge = network.named_bridge
+    bridge = network.traits.adopted_link
     if bridge not in facts.uplinks:
         return []
     sentence = (
@@ -190,7 +191,7 @@ _POOLS = "cnm_default_address_pools"
 
 
 def _is_local(network: Optional[Network]) -> bool:
-    return network is not None and network.driver not in ("host", "none") and not network.spans
+    return network is not None and not network.traits.mode and not network.traits.spans_hosts
 
 
 class UsedPrefixes:
@@ -232,7 +233,7 @@ class UsedPrefixes:
 
     def overlap_errors(self, network: Network, config: IpamConfig) -> list[str]:
         """An error if a declared subnet overlaps a prefix in use."""
-        overlapped = self._clash(network_of(config.subnet), network.named_bridge)
+        overlapped = self._clash(network_of(config.subnet), network.traits.adopted_link)
         if overlapped is None:
             return []
         return [f"{network.path}: subnet {config.subnet} overlaps {overlapped}. Choose another subnet."]
@@ -335,7 +336,7 @@ def with_gateways(network: Network, configs: Sequence[IpamConfig], problems: lis
     """The subnets, each with its gateway."""
     subnets = []
     for config in configs:
-        gateway = gateway_in(network, config) or ("" if network.on_lan else None)
+        gateway = gateway_in(network, config) or (None if network.traits.chooses_gateway else "")
         if gateway is None:
             problems.append(
                 f"{network.path}: {config.ip_range or config.subnet} has no address left for the gateway. "
@@ -373,7 +374,7 @@ def addresses(
             used.add(before)
         else:
             newcomers.append(sandbox.key)
-    spared = {_first(subnet) for subnet in subnets if network.on_lan and not subnet.config.ip_range}
+    spared = {_first(subnet) for subnet in subnets if network.traits.on_parent and not subnet.config.ip_range}
     free = (
         f"{address}/{subnet.length}"
         for subnet in subnets

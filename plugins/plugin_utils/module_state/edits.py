@@ -31,7 +31,6 @@ from ..declaration.module_objects import (
     settle,
     unpack_declared,
 )
-from ..declaration.reading import read_topology
 from ..declaration.schema import ENDPOINT, NETWORK, SANDBOX, SERVICE
 from ..declaration.services import of_host
 from ..declaration.topology import PREDEFINED, Endpoint, Host, Sandbox, Service
@@ -39,6 +38,7 @@ from ..declaration.validation import did_you_mean
 from ..facts import Facts
 from ..ipam.addresses import networks_in_use
 from ..services.placement import is_of_one_host
+from .reading import read_topology
 
 COMMON = ("state", "project", "lock_timeout")
 OPTIONS: dict[str, tuple[str, ...]] = {
@@ -163,7 +163,9 @@ def edit(call: Call, known: HostModel) -> Optional[HostModel]:
         return None
     wanted = known.with_(module_state)
     spanning = [
-        name for name in networks_in_use(wanted.host) if (net := wanted.host.network(name)) and net.scope == "global"
+        name
+        for name in networks_in_use(wanted.host)
+        if (net := wanted.host.network(name)) and net.traits.scope == "global"
     ]
     spanning += [service.name for service in wanted.host.services if not is_of_one_host(service, wanted.host)]
     if spanning:

@@ -9,17 +9,27 @@ and what would reach others (a network or service that spans hosts) counts only 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Optional
 
+from ..declaration import reading
 from ..declaration.errors import DeclarationError, NothingDeclared, ValidationError
 from ..declaration.module_objects import ModuleState, disconnect, explained, module_removal_hint, own_networks
-from ..declaration.reading import read_topology
 from ..declaration.topology import Host, Topology
+from ..drivers.registry import DRIVERS
 from ..ipam.addresses import networks_in_use
 from ..services.placement import is_of_one_host
 
 _MOST = 5
 Refused = dict[str, list[str]]
+
+
+def read_topology(
+    variables: Mapping[str, Mapping[str, Any]],
+    groups: Optional[Mapping[str, Sequence[str]]] = None,
+    module_state: Optional[Mapping[str, ModuleState]] = None,
+) -> Topology:
+    """As `declaration.reading.read_topology`, with the drivers there are."""
+    return reading.read_topology(variables, groups, module_state, drivers=DRIVERS)
 
 
 def read_contained(
@@ -75,7 +85,7 @@ def _reaching(topology: Topology, doubtful: Mapping[str, ModuleState]) -> Refuse
     for host in topology.hosts:
         for name in networks_in_use(host):
             network = host.network(name)
-            if network is not None and network.spans:
+            if network is not None and network.traits.spans_hosts:
                 on.setdefault(name, set()).add(host.name)
         for service in host.services:
             services.setdefault(service.name, set()).add(host.name)
@@ -96,9 +106,9 @@ def _reaches(
 ) -> Iterator[str]:
     def shared(name: str) -> bool:
         network = host.network(name)
-        if network is None or not network.spans:
+        if network is None or not network.traits.spans_hosts:
             return False
-        return network.scope == "global" or on.get(name, set()) != {host.name}
+        return network.traits.scope == "global" or on.get(name, set()) != {host.name}
 
     yield from (f"the network {name}, which spans hosts" for name in module_state.networks if shared(name))
     for sandbox, entry in module_state.sandboxes.items():

@@ -16,18 +16,10 @@ from ..ipam.addresses import UsedPrefixes
 from ..ipam.identifiers import identifier
 from ..ipam.vips import leases_of, virtual_of
 from ..leases.base import Leases
-from .overlays import (
-    choose_mtu,
-    choose_vnis,
-    data_path_port,
-    find_underlays,
-    mixed_underlay_family_errors,
-    warn_of_size,
-)
 from .spanning import (
-    Lan,
-    Overlay,
+    Spanning,
     SpanningNetworks,
+    TunnelEnds,
     addresses_of_other_hosts,
     choose_addresses,
     choose_subnets,
@@ -38,6 +30,14 @@ from .spanning import (
     networks_spanning_hosts,
     refuse_overlaps,
     reserve_declared_subnets,
+)
+from .tunnels import (
+    choose_mtu,
+    choose_vnis,
+    data_path_port,
+    find_underlays,
+    mixed_underlay_family_errors,
+    warn_of_size,
 )
 from .underlay import Claims
 
@@ -54,25 +54,25 @@ def plan_spanning_networks(
 ) -> SpanningNetworks:
     """Work out all networks that span hosts, those of hosts that were not reached among them.
 
-    ``others`` is not None if the topology is but one host of them, which can be planned for LANs alone: the leases of
-    the others, whose addresses are not given again.
+    ``others`` is not None if the topology is but one host of them, for which networks of local scope alone can be
+    planned: the leases of the others, whose addresses are not given again.
 
     ``services`` are those with a VIP; their tasks are among the topology's sandboxes already.  ``parts`` and
     ``spanning_leases`` are the leases (see `leases.base.split`); both are brought up to date in place.
     """
     result = SpanningNetworks()
-    spanning_networks = networks_spanning_hosts(topology, others is not None)
-    overlays = {name: spanned for name, spanned in spanning_networks.items() if not spanned.network.on_lan}
+    spanning_networks = networks_spanning_hosts(topology, "" if others is None else "local")
+    tunneled = {name: spanned for name, spanned in spanning_networks.items() if spanned.network.traits.tunnel}
     claims = Claims(topology, connections, parts)
-    underlays = find_underlays(overlays.values(), facts, connections, parts, claims, result)
+    underlays = find_underlays(tunneled.values(), facts, connections, parts, claims, result)
     leased = dict(spanning_leases)
     if others is None:
         spanning_leases.clear()
-    vnis = choose_vnis(overlays, facts, parts, leased, result)
+    vnis = choose_vnis(tunneled, facts, parts, leased, result)
     used_prefixes = {
         name: UsedPrefixes(
             facts_of_hosts(spanned.hosts, spanned, facts),
-            {} if spanned.network.on_lan else facts,
+            {} if spanned.network.traits.on_parent else facts,
         )
         for name, spanned in spanning_networks.items()
     }
@@ -94,39 +94,41 @@ def plan_spanning_networks(
         )
         members, vips = members_of(spanned, found), virtual.found(found)
         vteps = {host: underlays[host] for host in spanned.names if host in underlays}
-        if name in overlays:
+        if name in tunneled:
             problems += mixed_underlay_family_errors(spanned.network, vteps)
         for host in spanned.names:
             result.problems.setdefault(host, []).extend(problems)
-        if problems or (name in overlays and name not in vnis):
+        if problems or (name in tunneled and name not in vnis):
             spanning_leases.update({name: leased[name]} if name in leased else {})
             continue
         created = leased.get(name, {}).get("created", now)
         spanning_leases[name] = {"created": created, "subnets": [item.subnet for item in subnets]}
         settings = spanned.hosts[0].settings
-        network_id = identifier("network", settings.project, name)
-        if name not in overlays:
-            result.lans[name] = Lan(spanned.network, network_id, created, subnets, tuple(spanned.names), members)
-            continue
-        spanning_leases[name]["vni"] = vnis[name]
+        tunnel = None
+        if name in tunneled:
+            spanning_leases[name]["vni"] = vnis[name]
+            tunnel = TunnelEnds(
+                vnis[name],
+                data_path_port(spanned.network, settings.data_path_port),
+                choose_mtu(spanned.network, vteps, result),
+                settings.flood,
+                {host: item.address for host, item in vteps.items()},
+            )
+            warn_of_size(result, spanned, members, settings.flood)
         if vips:
             spanning_leases[name]["vips"] = leases_of(vips)
-        result.found[name] = Overlay(
+        result.found[name] = Spanning(
             spanned.network,
-            network_id,
+            identifier("network", settings.project, name),
             created,
             subnets,
-            vnis[name],
-            data_path_port(spanned.network, settings.data_path_port),
-            choose_mtu(spanned.network, vteps, result),
-            settings.flood,
-            {host: item.address for host, item in vteps.items()},
+            tuple(vteps if name in tunneled else spanned.names),
             members,
             vips,
+            tunnel,
         )
-        warn_of_size(result, spanned, members, settings.flood)
     known = {*leased, *spanning_networks} if others is None else set(spanning_networks)
-    _record_leases(result, known, parts, set(spanning_networks) - {*result.found, *result.lans})
+    _record_leases(result, known, parts, spanning_networks.keys() - result.found.keys())
     return result
 
 
@@ -135,8 +137,8 @@ def _record_leases(result: SpanningNetworks, names: set[str], parts: Mapping[str
     gone = names - failed
     for part in parts.values():
         part["endpoints"] = {key: entry for key, entry in part["endpoints"].items() if key.split("/")[1] not in gone}
-    for name, members in result.members.items():
-        for member in members.values():
+    for name, network in result.found.items():
+        for member in network.members.values():
             found = (("ipv4", member.ipv4), ("ipv6", member.ipv6))
             entry = {key: address.partition("/")[0] for key, address in found if address}
             parts[member.host]["endpoints"][f"{member.host}/{name}/{member.sandbox.name}"] = entry

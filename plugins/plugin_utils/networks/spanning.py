@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What overlays and LANs have in common: members, subnets, addresses, and the leases of all three."""
+"""Networks that span hosts: members, subnets, addresses, and the leases of all three."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ..ipam.addresses import (
     UsedPrefixes,
     addresses,
     configs_of,
-    facts_for_lan,
+    facts_for,
     network_of,
     networks_in_use,
     shims,
@@ -53,46 +53,33 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Overlay:
-    """One network on all of its hosts."""
+class TunnelEnds:
+    """How the hosts of a network reach each other through tunnels."""
 
-    network: Network
-    id: str
-    created: str
-    subnets: tuple[Subnet, ...]
     vni: int
     port: int
     mtu: int
+    """What is left of the underlay's MTU."""
     flood: bool
     vteps: Mapping[str, str]
-    """VTEP by host, of the hosts on it that are known."""
-    members: Mapping[str, Member]
-    """By sandbox, sorted."""
-    vips: Mapping[str, Vip] = field(default_factory=dict)
-    """By service, sorted."""
-
-    @property
-    def bridge(self) -> str:
-        """The bridge, and the namespace it is in."""
-        return f"ov-{self.vni:06x}-{self.id[:5]}"
-
-    @property
-    def vxlan(self) -> str:
-        """The VXLAN link."""
-        return f"vx-{self.vni:06x}-{self.id[:5]}"
+    """The VTEP of each of the network's hosts that is known."""
 
 
 @dataclass(frozen=True)
-class Lan:
-    """One macvlan or ipvlan network on all of its hosts, which share a physical LAN."""
+class Spanning:
+    """One network that spans hosts, on all of them."""
 
     network: Network
     id: str
     created: str
     subnets: tuple[Subnet, ...]
     hosts: tuple[str, ...]
+    """Its hosts; if they reach each other by tunnels, those whose VTEP is known."""
     members: Mapping[str, Member]
-    """By sandbox, sorted; the hosts' own places among them."""
+    """By sandbox, sorted; the hosts' own addresses among them."""
+    vips: Mapping[str, Vip] = field(default_factory=dict)
+    """By service, sorted."""
+    tunnel: Optional[TunnelEnds] = None
 
     @property
     def sandboxes(self) -> dict[str, Member]:
@@ -102,38 +89,22 @@ class Lan:
 
 @dataclass
 class SpanningNetworks:
-    """Overlays and LANs by name; errors and warnings by host."""
+    """Networks that span hosts by name; errors and warnings by host."""
 
-    found: dict[str, Overlay] = field(default_factory=dict)
-    lans: dict[str, Lan] = field(default_factory=dict)
+    found: dict[str, Spanning] = field(default_factory=dict)
     problems: dict[str, list[str]] = field(default_factory=dict)
     warnings: dict[str, list[str]] = field(default_factory=dict)
 
-    @property
-    def members(self) -> dict[str, Mapping[str, Member]]:
-        """The members of each overlay and LAN."""
-        overlays = {name: item.members for name, item in self.found.items()}
-        return {**overlays, **{name: item.members for name, item in self.lans.items()}}
-
-    def subnets_of(self, host: str) -> dict[str, tuple[Subnet, ...]]:
-        """The subnets of all networks that the host shares with others."""
-        overlays = {name: item.subnets for name, item in self.of(host).items()}
-        return {**overlays, **{name: item.subnets for name, item in self.lans_of(host).items()}}
-
-    def of(self, host: str) -> dict[str, Overlay]:
+    def of(self, host: str) -> dict[str, Spanning]:
         """Those the host is on."""
-        return {name: item for name, item in self.found.items() if host in item.vteps}
-
-    def lans_of(self, host: str) -> dict[str, Lan]:
-        """The macvlan and ipvlan networks that the host shares with others."""
-        return {name: item for name, item in self.lans.items() if host in item.hosts}
+        return {name: item for name, item in self.found.items() if host in item.hosts}
 
 
 Pair = tuple[Sandbox, Endpoint]
 
 
 @dataclass
-class SpanningNetwork:
+class SpanningDraft:
     """A network that is being planned: its hosts, and the endpoints on it."""
 
     network: Network
@@ -146,7 +117,7 @@ class SpanningNetwork:
 
 
 def refuse_overlaps(
-    spanned: SpanningNetwork, facts: Mapping[str, Facts], used: UsedPrefixes, result: SpanningNetworks
+    spanned: SpanningDraft, facts: Mapping[str, Facts], used: UsedPrefixes, result: SpanningNetworks
 ) -> None:
     """Refuse hosts where a declared subnet overlaps; if none of the network's own hosts is the cause, all of them."""
     for config in spanned.network.ipam:
@@ -155,7 +126,7 @@ def refuse_overlaps(
             continue
         found = {}
         for host in spanned.hosts:
-            known = {host.name: facts[host.name]} if host.name in facts and not spanned.network.on_lan else {}
+            known = {host.name: facts[host.name]} if host.name in facts and not spanned.network.traits.on_parent else {}
             found[host.name] = UsedPrefixes(facts_of_hosts([host], spanned, facts), known).overlap_errors(
                 spanned.network, config
             )
@@ -164,12 +135,12 @@ def refuse_overlaps(
             result.problems.setdefault(name, []).extend(own if any(found.values()) else errors)
 
 
-def facts_of_hosts(hosts: Iterable[Host], spanned: SpanningNetwork, facts: Mapping[str, Facts]) -> Iterator[Facts]:
-    """Facts of hosts whose prefixes a network's subnet must not overlap; for a LAN see `facts_for_lan`."""
+def facts_of_hosts(hosts: Iterable[Host], spanned: SpanningDraft, facts: Mapping[str, Facts]) -> Iterator[Facts]:
+    """Facts of hosts whose prefixes a network's subnet must not overlap; see `facts_for`."""
     for host in hosts:
         network = host.network(spanned.network.name)
         if host.name in facts and network is not None:
-            yield facts_for_lan(facts[host.name], network) if network.on_lan else facts[host.name]
+            yield facts_for(facts[host.name], network)
 
 
 def addresses_of_other_hosts(name: str, others: Mapping[str, Leases]) -> list[str]:
@@ -183,16 +154,16 @@ def addresses_of_other_hosts(name: str, others: Mapping[str, Leases]) -> list[st
     ]
 
 
-def networks_spanning_hosts(topology: Topology, on_lan: bool) -> dict[str, SpanningNetwork]:
-    """Networks that span hosts and are in use, sorted by name; or of them those on a LAN."""
-    result: dict[str, SpanningNetwork] = {}
+def networks_spanning_hosts(topology: Topology, scope: str = "") -> dict[str, SpanningDraft]:
+    """Networks that span hosts and are in use, sorted by name; or of them those of a scope."""
+    result: dict[str, SpanningDraft] = {}
     for host in topology.hosts:
         for name, pairs in networks_in_use(host).items():
             network = host.network(name)
-            if network is None or not network.spans or not (pairs or network.standing):
+            if network is None or not network.traits.spans_hosts or not (pairs or network.standing):
                 continue
-            if not on_lan or network.on_lan:
-                spanned = result.setdefault(name, SpanningNetwork(network))
+            if scope in ("", network.traits.scope):
+                spanned = result.setdefault(name, SpanningDraft(network))
                 spanned.hosts.append(host)
                 spanned.pairs += [*pairs, *shims(host, network)]
     for spanned in result.values():
@@ -201,7 +172,7 @@ def networks_spanning_hosts(topology: Topology, on_lan: bool) -> dict[str, Spann
 
 
 def reserve_declared_subnets(
-    topology: Topology, spanning_networks: Mapping[str, SpanningNetwork], used: Mapping[str, UsedPrefixes]
+    topology: Topology, spanning_networks: Mapping[str, SpanningDraft], used: Mapping[str, UsedPrefixes]
 ) -> None:
     """Keep subnets declared on a network's hosts from being chosen for it."""
     declared = {
@@ -213,17 +184,18 @@ def reserve_declared_subnets(
             used[name].take(prefix)
 
 
-def _pool(spanned: SpanningNetwork, family: int) -> Iterator[AnyNetwork]:
-    settings, on_lan = spanned.hosts[0].settings, spanned.network.on_lan
-    pools = settings.default_address_pools if on_lan else settings.overlay_pools
-    return subnets_of(pools, family, DOCKER_POOLS if on_lan else OVERLAY_POOLS, (settings.project,))
+def _pool(spanned: SpanningDraft, family: int) -> Iterator[AnyNetwork]:
+    settings, is_global = spanned.hosts[0].settings, spanned.network.traits.scope == "global"
+    pools = settings.overlay_pools if is_global else settings.default_address_pools
+    return subnets_of(pools, family, OVERLAY_POOLS if is_global else DOCKER_POOLS, (settings.project,))
 
 
 def choose_subnets(
-    spanned: SpanningNetwork, leased: Mapping[str, Any], used: Mapping[str, UsedPrefixes], problems: list[str]
+    spanned: SpanningDraft, leased: Mapping[str, Any], used: Mapping[str, UsedPrefixes], problems: list[str]
 ) -> tuple[Subnet, ...]:
     network, own = spanned.network, used[spanned.network.name]
-    setting = "cnm_default_address_pools" if network.on_lan else "cnm_overlay_address_pool"
+    is_global = network.traits.scope == "global"
+    setting = "cnm_overlay_address_pool" if is_global else "cnm_default_address_pools"
     configs = [
         config
         for family in (4, 6)
@@ -247,7 +219,7 @@ def leases_by_endpoint(parts: Mapping[str, Leases]) -> dict[tuple[str, str, str]
 
 
 def leases_of_network(
-    spanned: SpanningNetwork, leased_by_endpoint: Mapping[tuple[str, str, str], Mapping[str, Any]]
+    spanned: SpanningDraft, leased_by_endpoint: Mapping[tuple[str, str, str], Mapping[str, Any]]
 ) -> dict[str, Mapping[str, Any]]:
     """The addresses leased to each sandbox of a network, on its host or the one it was on before."""
     name = spanned.network.name
@@ -260,7 +232,7 @@ def leases_of_network(
 
 
 def choose_addresses(
-    spanned: SpanningNetwork,
+    spanned: SpanningDraft,
     subnets: Sequence[Subnet],
     leased: Mapping[str, Mapping[str, Any]],
     more: Sequence[Pair],
@@ -277,12 +249,12 @@ def choose_addresses(
     return found
 
 
-def members_of(spanned: SpanningNetwork, found: Mapping[int, Mapping[str, str]]) -> dict[str, Member]:
+def members_of(spanned: SpanningDraft, found: Mapping[int, Mapping[str, str]]) -> dict[str, Member]:
     result = {}
     for sandbox, endpoint in spanned.pairs:
         ipv4, ipv6 = found[4].get(sandbox.key), found[6].get(sandbox.key)
         address = (ipv4 or ipv6 or "").partition("/")[0]
         if address:
-            mac = "" if spanned.network.shares_mac else endpoint.mac_address or mac_of(address)
+            mac = "" if spanned.network.traits.shares_mac else endpoint.mac_address or mac_of(address)
             result[sandbox.key] = Member(sandbox.host, sandbox, endpoint, ipv4, ipv6, mac)
     return result

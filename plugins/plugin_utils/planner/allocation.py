@@ -12,7 +12,7 @@ from ..declaration.published import default_route
 from ..declaration.topology import Endpoint, Host, Sandbox
 from ..dns.resolvers import unreachable_resolver_warnings
 from ..drivers.base import PlannedEndpoint, PlannedNetwork
-from ..drivers.registry import DRIVERS
+from ..drivers.registry import DRIVERS, driver_of
 from ..facts import Facts
 from ..firewall.host_table import unnameable_link_warnings
 from ..firewall.published_ports import (
@@ -25,7 +25,6 @@ from ..firewall.sources import idle_routers
 from ..ipam.addresses import SHIM, Allocation, allocate, networks_in_use
 from ..ipam.identifiers import identifier, mac_of
 from ..leases.base import Leases
-from ..networks.lan_parents import attach, warnings_of
 from ..services.balancing import VirtualService
 from .checks import (
     blocked_port_warnings,
@@ -37,8 +36,6 @@ from .checks import (
     scheduler_errors,
 )
 from .topology import TopologyPlan
-
-PREFIX = "com.docker.network.container_iface_prefix"
 
 
 @dataclass
@@ -60,20 +57,20 @@ class HostAllocation:
 
 
 def allocate_host(host: Host, facts: Facts, topology_plan: TopologyPlan, leases: Leases, now: str) -> HostAllocation:
-    own, spanning = topology_plan.overlays.of(host.name), topology_plan.overlays.subnets_of(host.name)
+    spanning = topology_plan.spanning.of(host.name)
     if spanning:
         leases["hosts"].setdefault(host.name, {})["peer_digest"] = topology_plan.peer_digest(host.name)
     services = [placed.service for placed in topology_plan.placed(host)]
-    allocation = allocate(host, facts, leases, now, spanning, services)
+    allocation = allocate(host, facts, leases, now, {name: item.subnets for name, item in spanning.items()}, services)
     problems = [
         *topology_plan.placement.problems.get(host.name, ()),
-        *topology_plan.overlays.problems.get(host.name, ()),
+        *topology_plan.spanning.problems.get(host.name, ()),
         *(other_hosts_needed_errors(host) if topology_plan.single_host else ()),
         *allocation.problems,
     ]
     if problems:
         return HostAllocation({}, {}, leases, {}, problems, [])
-    networks, problems = _attach_lans(_networks_of_host(host, allocation, leases, topology_plan), facts)
+    networks, problems = _attach(_networks_of_host(host, allocation, leases, topology_plan), facts)
     endpoints = {
         sandbox.name: _endpoints_of_sandbox(host, sandbox, networks, allocation)
         for sandbox in sorted(host.sandboxes, key=lambda item: item.name)
@@ -90,26 +87,30 @@ def allocate_host(host: Host, facts: Facts, topology_plan: TopologyPlan, leases:
     ]
     allocated.warnings = [
         *allocation.warnings,
-        *(foreign_firewall_warnings(host, facts) if any(not item.network.on_lan for item in networks.values()) else ()),
+        *(
+            foreign_firewall_warnings(host, facts)
+            if any(item.network.traits.bridged for item in networks.values())
+            else ()
+        ),
         *(
             sentence
             for item in networks.values()
             if item.attachment is not None
-            for sentence in warnings_of(item.network, item.attachment, facts)
+            for sentence in item.attachment.warnings
         ),
         *unreachable_resolver_warnings(facts, endpoints),
         *unnameable_link_warnings(facts),
         *idle_routers(allocated.every),
-        *(blocked_port_warnings(facts, own.values()) if own else ()),
+        *blocked_port_warnings(facts, spanning.values()),
     ]
     return allocated
 
 
-def _attach_lans(networks: Mapping[str, PlannedNetwork], facts: Facts) -> tuple[dict[str, PlannedNetwork], list[str]]:
-    """The networks, those on LANs with where they are on the host; and sentences about what speaks against it."""
+def _attach(networks: Mapping[str, PlannedNetwork], facts: Facts) -> tuple[dict[str, PlannedNetwork], list[str]]:
+    """The networks with what their drivers found for them on the host, and errors that rule it out."""
     result, problems = {}, []
     for name, item in networks.items():
-        found = attach(item.network, item.id, facts) if item.network.on_lan else None
+        found = driver_of(item).attach(item.network, item.id, facts)
         if isinstance(found, list):
             problems += found
         else:
@@ -121,22 +122,25 @@ def _networks_of_host(
     host: Host, allocation: Allocation, leases: Leases, topology_plan: TopologyPlan
 ) -> dict[str, PlannedNetwork]:
     result = {}
-    overlays, lans = topology_plan.overlays.of(host.name), topology_plan.overlays.lans_of(host.name)
-    digests = topology_plan.digests
+    spanning, digests = topology_plan.spanning.of(host.name), topology_plan.digests
     for name in networks_in_use(host):
         network = host.network(name)
         if network is None:
             continue
-        if name in overlays:
-            overlay = overlays[name]
-            identity = (overlay.id, overlay.created, overlay.subnets)
-            result[name] = PlannedNetwork(network, *identity, host=host.name, overlay=overlay, shared=digests[name])
-        elif name in lans:
-            lan = lans[name]
-            own = lan.members.get(f"{SHIM}@{host.name}")
-            identity = (lan.id, lan.created, lan.subnets)
+        if name in spanning:
+            item = spanning[name]
+            own = item.members.get(f"{SHIM}@{host.name}")
             shim = own.addresses if own is not None else ()
-            result[name] = PlannedNetwork(network, *identity, host=host.name, lan=lan, shared=digests[name], shim=shim)
+            result[name] = PlannedNetwork(
+                network,
+                item.id,
+                item.created,
+                item.subnets,
+                host=host.name,
+                spanning=item,
+                shared=digests[name],
+                shim=shim,
+            )
         elif name in allocation.subnets:
             created = leases["networks"][f"{host.name}/{name}"]["created"]
             network_id = identifier("network", host.settings.project, host.name, name)
@@ -171,7 +175,7 @@ def _endpoints_of_sandbox(
                 ipv4=ipv4,
                 ipv6=ipv6,
                 mac=""
-                if network.network.shares_mac
+                if network.network.traits.shares_mac
                 else endpoint.mac_address or mac_of((ipv4 or ipv6 or "").partition("/")[0]),
                 gateways=tuple(gateways.get(endpoint.network, ())),
             )
@@ -183,9 +187,8 @@ def _addresses(
     network: PlannedNetwork, sandbox: Sandbox, allocation: Allocation
 ) -> tuple[Optional[str], Optional[str]]:
     """The sandbox's addresses on the network, with their prefix length."""
-    spanning = network.overlay or network.lan
-    if spanning is not None:
-        member = spanning.members[sandbox.key]
+    if network.spanning is not None:
+        member = network.spanning.members[sandbox.key]
         return member.ipv4, member.ipv6
     identity = (network.name, sandbox.key)
     return allocation.ipv4.get(identity), allocation.ipv6.get(identity)
@@ -197,7 +200,7 @@ def _gateways(endpoints: Sequence[Endpoint], networks: Mapping[str, PlannedNetwo
     chosen: dict[str, list[str]] = {}
     for family in (4, 6):
         supplier = default_route(members, family)
-        gateway = DRIVERS[supplier.driver].gateway(networks[supplier.name], family) if supplier else None
+        gateway = DRIVERS.find(supplier.driver).gateway(networks[supplier.name], family) if supplier else None
         if supplier is not None and gateway is not None:
             chosen.setdefault(supplier.name, []).append(gateway)
     return chosen
@@ -210,7 +213,7 @@ def _link_names(endpoints: Sequence[Endpoint], networks: Mapping[str, PlannedNet
     for endpoint in endpoints:
         name = endpoint.interface_name
         if not name:
-            prefix = networks[endpoint.network].network.option(PREFIX) or "eth"
+            prefix = networks[endpoint.network].network.traits.link_prefix or "eth"
             name = next(
                 f"{prefix}{number}" for number in range(len(endpoints) + len(used)) if f"{prefix}{number}" not in used
             )

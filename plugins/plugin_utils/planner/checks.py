@@ -13,7 +13,7 @@ from ..declaration.topology import Host
 from ..drivers.base import PlannedEndpoint, PlannedNetwork
 from ..facts import Facts
 from ..ipam.addresses import networks_in_use
-from ..networks.spanning import Overlay
+from ..networks.spanning import Spanning
 from ..services.balancing import balancing_engine
 from ..services.nftables import SCHEDULERS as BY_NFTABLES
 from ..services.placement import PlacedService, is_of_one_host
@@ -25,7 +25,9 @@ _BRIDGE_PORTS = 1023
 
 
 def other_hosts_needed_errors(host: Host) -> list[str]:
-    names = [name for name in networks_in_use(host) if (network := host.network(name)) and network.scope == "global"]
+    names = [
+        name for name in networks_in_use(host) if (network := host.network(name)) and network.traits.scope == "global"
+    ]
     names += [service.name for service in host.services if not is_of_one_host(service, host)]
     what = "what spans hosts is planned for all of them at once: run cnm.fabric.site, or the role multi_host"
     return [f"{', '.join(names)}: {what}"] if names else []
@@ -62,15 +64,20 @@ def foreign_firewall_warnings(host: Host, facts: Facts) -> list[str]:
     ]
 
 
-def blocked_port_warnings(facts: Facts, overlays: Iterable[Overlay]) -> list[str]:
-    """Warnings of foreign firewall rules that may drop VXLAN or ESP from the other hosts."""
+def blocked_port_warnings(facts: Facts, networks: Iterable[Spanning]) -> list[str]:
+    """Warnings of foreign firewall rules that may drop tunnels or ESP from the other hosts."""
     # What has been decrypted comes by once more, as what it is then.
-    words = {f"{'ESP (IP protocol 50) and in it ' * item.network.encrypted}UDP port {item.port}" for item in overlays}
+    words = {
+        f"{'ESP (IP protocol 50) and in it ' * item.network.encrypted}UDP port {item.tunnel.port}"
+        for item in networks
+        if item.tunnel
+    }
     wanted = " and ".join(sorted(words, reverse=True))
     return [
         f"the chain {chain} of the host's other firewall drops unmatched traffic. Allow {wanted} from the other "
         "hosts, which overlays are carried in"
         for chain in facts.closed
+        if words
     ]
 
 
@@ -80,7 +87,7 @@ def bridge_port_limit_errors(networks: Mapping[str, PlannedNetwork], endpoints: 
     numbers = Counter(item.network.name for item in endpoints)
     for name, network in networks.items():
         number = numbers[name]
-        if number >= _BRIDGE_PORTS and not network.network.on_lan:
+        if number >= _BRIDGE_PORTS and network.network.traits.bridged:
             found.append(
                 f"{network.network.path}: {number} sandboxes of this host are on it, and a bridge of Linux has "
                 f"{_BRIDGE_PORTS - 1} ports: divide them into several networks."
@@ -90,11 +97,11 @@ def bridge_port_limit_errors(networks: Mapping[str, PlannedNetwork], endpoints: 
 
 def encryption_errors(host: Host, facts: Facts, networks: Mapping[str, PlannedNetwork]) -> list[str]:
     """Errors of what encrypted networks need and this host lacks."""
-    found = [item for item in networks.values() if item.network.encrypted and item.overlay is not None]
+    found = [item for item in networks.values() if item.network.encrypted and item.tunnel is not None]
     if not found:
         return []
     path = found[0].network.path
-    families = {family_of(item.overlay.vteps[host.name]) for item in found if item.overlay}
+    families = {family_of(item.tunnel.vteps[host.name]) for item in found if item.tunnel}
     problems = [f"{path}.encrypted: {facts.no_esp[family]}" for family in sorted(families) if family in facts.no_esp]
     if host.settings.overlay_secret is None:
         problem = f"{path}.encrypted: there is no cnm_overlay_secret to derive keys from."

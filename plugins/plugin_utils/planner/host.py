@@ -20,7 +20,7 @@ from ..declaration.ingress import SANDBOX as INGRESS_SANDBOX
 from ..declaration.topology import Host, Sandbox
 from ..dns.resolvers import Naming, names_of_host
 from ..drivers.base import PlannedNetwork, by_network
-from ..drivers.registry import DRIVERS
+from ..drivers.registry import driver_of
 from ..facts import Facts
 from ..firewall.host_table import HostRules, host_table
 from ..firewall.kernel_settings import closed_families, closing_rules, host_sysctls
@@ -66,7 +66,7 @@ def mode_of(host: Host, sandbox: Sandbox) -> Optional[str]:
     if sandbox.network_mode:
         return sandbox.network_mode
     networks = [host.network(endpoint.network) for endpoint in sandbox.endpoints]
-    return next((network.driver for network in networks if network and network.driver in ("host", "none")), None)
+    return next((network.traits.mode for network in networks if network and network.traits.mode), None)
 
 
 def _network_resources(host: Host, allocated: HostAllocation, facts: Facts) -> list[Resource]:
@@ -76,7 +76,7 @@ def _network_resources(host: Host, allocated: HostAllocation, facts: Facts) -> l
     ports = published_ports(endpoints)
     published = {port.network for port in ports if port.at_loopback}
     for network in networks.values():
-        driver = DRIVERS[network.network.driver]
+        driver = driver_of(network)
         resources += driver.network_resources(
             replace(network, published=True) if network.name in published else network
         )
@@ -87,11 +87,11 @@ def _network_resources(host: Host, allocated: HostAllocation, facts: Facts) -> l
     bridged = [networks[name] for name in bridges]
     families = tuple(family for family in (4, 6) if any(network.of(family) for network in bridged))
     resources += host_sysctls(facts, families, len(endpoints))
-    overlays = [network for network in networks.values() if network.overlay is not None]
-    resources += _encryption(host, overlays)
+    tunneled = [network for network in networks.values() if network.tunnel is not None]
+    resources += _encryption(host, tunneled)
     resources += closing_rules(host.settings.project, bridges, bridged)
     forwarded = forwarded_sources(endpoints)
-    if bridges or overlays or facts.has_table:
+    if bridges or tunneled or facts.has_table:
         # A host whose last network went is no router of ours any more: what is not ours is not ours to drop.
         closed = tuple(family for family in families if not facts.forwarded_before(family))
         opened = [family for family in facts.docker_user if host.settings.docker_user and bridges]
@@ -106,12 +106,12 @@ def _network_resources(host: Host, allocated: HostAllocation, facts: Facts) -> l
             sorted(set(facts.bridges) - set(bridges.values())),
             bool(opened),
             facts.uplinks,
-            overlays,
+            tunneled,
             _services_called_by_host(allocated),
             _shared_bridges(bridged, bridges, facts),
             sources_behind(local, forwarded),
-            (host.settings.data_path_port, encrypted_data_path_port(host.settings.data_path_port)),
-            _underlay(host, overlays, facts),
+            _data_path_ports(host, tunneled),
+            _underlay(host, tunneled, facts),
             {
                 name: [address for item in group for address in item.addresses]
                 for name, group in by_network(local).items()
@@ -122,7 +122,8 @@ def _network_resources(host: Host, allocated: HostAllocation, facts: Facts) -> l
         on_network = by_network(endpoints)
         resources += [
             segment_table(host.settings.project, network, on_network.get(network.name, ()), forwarded)
-            for network in overlays
+            for network in tunneled
+            if driver_of(network).segment(network) is not None
         ]
     guarded = [network for network in bridged if network.network.firewall]
     if guarded and facts.filters_bridges:
@@ -130,9 +131,15 @@ def _network_resources(host: Host, allocated: HostAllocation, facts: Facts) -> l
     return resources
 
 
-def _underlay(host: Host, overlays: Iterable[PlannedNetwork], facts: Facts) -> str:
+def _data_path_ports(host: Host, tunneled: Iterable[PlannedNetwork]) -> tuple[int, ...]:
+    """The UDP ports of tunnels: those of the setting, whether a network uses them or not, and those of networks."""
+    usual = host.settings.data_path_port
+    return tuple(sorted({usual, encrypted_data_path_port(usual), *(n.tunnel.port for n in tunneled if n.tunnel)}))
+
+
+def _underlay(host: Host, tunneled: Iterable[PlannedNetwork], facts: Facts) -> str:
     """The link that has the host's VTEP and that packets come in by; "" if it is not known or there is none."""
-    vteps = {item.overlay.vteps[host.name] for item in overlays if item.overlay is not None}
+    vteps = {item.tunnel.vteps[host.name] for item in tunneled if item.tunnel is not None}
     nothing = {name for name, link in facts.links.items() if link.loopback or link.kind == "dummy"}
     return next((link for address, link, _mtu in facts.addresses if address in vteps and link not in nothing), "")
 
@@ -154,22 +161,22 @@ def _services_called_by_host(allocated: HostAllocation) -> list[VirtualService]:
     """Services on networks where the host has an address of the VIP's family."""
     found: dict[str, VirtualService] = {}
     for name, network in allocated.networks.items():
-        own = DRIVERS[network.network.driver].host_addresses(network) if network.own_vips else ()
+        own = driver_of(network).host_addresses(network) if network.own_vips else ()
         families = {family_of(address) for address in own}
         found.update({item.vip: item for item in allocated.virtual.get(name, ()) if own and item.family in families})
     return [item for _vip, item in sorted(found.items())]
 
 
-def _encryption(host: Host, overlays: Iterable[PlannedNetwork]) -> list[Resource]:
+def _encryption(host: Host, tunneled: Iterable[PlannedNetwork]) -> list[Resource]:
     """ESP with the other hosts on networks that are encrypted."""
-    both = [(item.overlay, item.shared) for item in overlays if item.network.encrypted]
-    found = [(overlay, shared) for overlay, shared in both if overlay is not None and shared is not None]
+    both = [(item.tunnel, item.shared) for item in tunneled if item.network.encrypted]
+    found = [(tunnel, shared) for tunnel, shared in both if tunnel is not None and shared is not None]
     if not found:
         return []
-    overlay, tables = found[0][0], tuple(sorted(shared.table for _overlay, shared in found))
+    tunnel, tables = found[0][0], tuple(sorted(shared.table for _tunnel, shared in found))
     settings = host.settings
     print_of = fingerprint(settings.overlay_secret or "", settings.project)
-    return [Xfrm(overlay.vteps[host.name], overlay.port, settings.key_epoch, tables=tables, fingerprint=print_of)]
+    return [Xfrm(tunnel.vteps[host.name], tunnel.port, settings.key_epoch, tables=tables, fingerprint=print_of)]
 
 
 def _sandbox_resources(
@@ -186,7 +193,7 @@ def _sandbox_resources(
     resources: list[Resource] = [namespace, naming.files()]
     resources += [Sysctl(name, parameter, value) for parameter, value in naming.sandbox.sysctls]
     for endpoint in naming.endpoints:
-        resources += DRIVERS[endpoint.network.network.driver].endpoint_resources(endpoint)
+        resources += driver_of(endpoint.network).endpoint_resources(endpoint)
     if name == INGRESS_SANDBOX:
         inner = next(endpoint.link for endpoint in naming.endpoints if endpoint.network.name == INGRESS)
         resources += [ingress_table(naming.project, name, ingress, inner), *ingress_sysctls()]

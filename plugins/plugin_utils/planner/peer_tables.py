@@ -11,47 +11,34 @@ from ...module_utils.plan.forms import address, mac
 from ...module_utils.plan.peers import PeerTable
 from ..dns.records import names_of, names_of_vips, names_text, servers_text
 from ..drivers.base import Digests
-from ..networks.spanning import Lan, Overlay
+from ..networks.spanning import Spanning
 
 
-def shared_texts_of_lan(project: str, lan: Lan) -> tuple[Digests, dict[str, str]]:
-    """As `shared_texts`, for a LAN, which has no tunnels and where foreign hosts have names and addresses too."""
-    name, members = lan.network.name, lan.sandboxes
-    called = {key: names_of(name, item.sandbox, item.endpoint) for key, item in members.items()}
-    rows = tuple((item.host, key, item.mac, item.addresses, tuple(called[key])) for key, item in members.items())
-    peers = PeerTable(name, 0, dict.fromkeys(lan.hosts, ""), rows)
-    dotted = [each for names in called.values() for each in names if "." in each]
-    reverse = [ip_address(address).reverse_pointer for item in members.values() for address in item.addresses]
-    texts = (
-        peers.to_json(),
-        names_text(project, [(item.addresses, called[key]) for key, item in members.items()]),
-        servers_text([*dotted, *reverse]),
-    )
-    digests = [content_digest(text) for text in texts]
-    return Digests(*digests), dict(zip(digests, texts))
-
-
-def shared_texts(project: str, overlay: Overlay) -> tuple[Digests, dict[str, str]]:
+def shared_texts(project: str, network: Spanning) -> tuple[Digests, dict[str, str]]:
     """A network's `PeerTable`, its hosts file, and the lines that keep its names at home; the texts by digest."""
-    name = overlay.network.name
-    named = overlay.network.discovery
-    called = {
-        key: names_of(name, item.sandbox, item.endpoint) if named else [] for key, item in overlay.members.items()
-    }
+    name, members, tunnel = network.network.name, network.sandboxes, network.tunnel
+    named = network.network.discovery
+    called = {key: names_of(name, item.sandbox, item.endpoint) if named else [] for key, item in members.items()}
+    vteps = tunnel.vteps if tunnel is not None else {}
     peers = PeerTable(
         name,
-        overlay.vni,
-        {host: address(vtep) for host, vtep in overlay.vteps.items()},
+        tunnel.vni if tunnel is not None else 0,
+        {host: address(vteps[host]) if tunnel is not None else "" for host in network.hosts},
         tuple(
-            (item.host, key, mac(item.mac), tuple(map(address, item.addresses)), tuple(called[key]))
-            for key, item in overlay.members.items()
+            (item.host, key, mac(item.mac) if item.mac else "", tuple(map(address, item.addresses)), tuple(called[key]))
+            for key, item in members.items()
         ),
     )
-    virtual = names_of_vips(name, overlay.vips)
-    rows = [(item.addresses, called[key]) for key, item in overlay.members.items()]
-    rows += [(vip.addresses, virtual[key]) for key, vip in overlay.vips.items() if vip.addresses]
+    virtual = names_of_vips(name, network.vips)
+    rows = [(item.addresses, called[key]) for key, item in members.items()]
+    rows += [(vip.addresses, virtual[key]) for key, vip in network.vips.items() if vip.addresses]
     dotted = [each for names in (*called.values(), *virtual.values()) for each in names if "." in each]
-    servers = servers_text(dotted, [subnet.subnet for subnet in overlay.subnets])
+    if network.network.traits.on_parent:
+        # On a LAN others have names and addresses, too.
+        reverse = [ip_address(each).reverse_pointer for item in members.values() for each in item.addresses]
+        servers = servers_text([*dotted, *reverse])
+    else:
+        servers = servers_text(dotted, [subnet.subnet for subnet in network.subnets])
     texts = (peers.to_json(), names_text(project, rows), servers)
     digests = [content_digest(text) for text in texts]
     return Digests(*digests), dict(zip(digests, texts))

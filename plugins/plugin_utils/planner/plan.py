@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from ...module_utils.plan.plan import Plan
+from ..declaration.driver import DriverError
 from ..declaration.topology import Topology
 from ..facts import Facts
 from ..leases.base import OF_HOSTS, Leases, join, kept_by, split
@@ -56,7 +57,7 @@ def plan(
         else plan_single_host(topology, facts, parts, spanning, now, others)
     )
     result.shared = topology_plan.texts
-    result.warnings = {host: list(found) for host, found in topology_plan.overlays.warnings.items() if found}
+    result.warnings = {host: list(found) for host, found in topology_plan.spanning.warnings.items() if found}
     for host in sorted(topology_plan.topology.hosts, key=lambda item: item.name):
         known, part = facts.get(host.name), parts[host.name]
         if known is None:
@@ -64,16 +65,19 @@ def plan(
             if peer_digest and part["hosts"].get(host.name, {}).get("peer_digest") != peer_digest:
                 result.warnings.setdefault(host.name, []).append(topology_plan.stale_peers_warning(host.name))
             continue
-        allocated = allocate_host(host, known, topology_plan, copy.deepcopy(part), now)
-        if allocated.problems:
-            result.refusals[host.name] = list(dict.fromkeys(allocated.problems))
+        try:
+            allocated = allocate_host(host, known, topology_plan, copy.deepcopy(part), now)
+            if allocated.problems:
+                result.refusals[host.name] = list(dict.fromkeys(allocated.problems))
+                continue
+            made = plan_host(host, known, allocated, topology_plan, kept_by(host.name, allocated.leases, spanning))
+        except DriverError as error:
+            result.refusals[host.name] = [str(error)]
             continue
         parts[host.name] = allocated.leases
         if allocated.warnings:
             result.warnings.setdefault(host.name, []).extend(allocated.warnings)
-        result.plans[host.name] = plan_host(
-            host, known, allocated, topology_plan, kept_by(host.name, allocated.leases, spanning)
-        )
+        result.plans[host.name] = made
         result.peer_tables[host.name] = sorted(item.shared.table for item in allocated.networks.values() if item.shared)
     result.leases = join(parts, spanning)
     return result

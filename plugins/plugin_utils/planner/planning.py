@@ -258,19 +258,21 @@ class _Parts:
         sandboxes = {
             network: frozenset(sandbox.name for sandbox, _endpoint in pairs)
             for network, pairs in networks_in_use(host).items()
-            if (known := host.network(network)) is not None and known.spans
+            if (known := host.network(network)) is not None and known.traits.spans_hosts
         }
         services = [service for service in host.services if service.placement is None or host.name in service.placement]
         for service in services:
             for attachment in service.networks:
                 network = host.network(attachment.network)
-                if network is not None and network.spans:
+                if network is not None and network.traits.spans_hosts:
                     sandboxes.setdefault(attachment.network, frozenset())
         return Part(sandboxes, frozenset(service.name for service in services))
 
     def shared(self) -> frozenset[str]:
         """The networks that span hosts, of all."""
-        return frozenset(network.name for host in self._hosts.values() for network in host.networks if network.spans)
+        return frozenset(
+            network.name for host in self._hosts.values() for network in host.networks if network.traits.spans_hosts
+        )
 
 
 def _with_others(leases: Leases, before: Leases, own: set[str]) -> Leases:

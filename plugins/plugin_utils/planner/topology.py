@@ -20,7 +20,7 @@ from ..services.balancing import VirtualService, virtual_services
 from ..services.ingress import IngressPort, ingress_backends
 from ..services.placement import PlacedService, Placement, place_on_one_host, place_services
 from ..services.tasks import with_tasks
-from .peer_tables import shared_texts, shared_texts_of_lan
+from .peer_tables import shared_texts
 
 
 @dataclass
@@ -29,7 +29,7 @@ class TopologyPlan:
 
     topology: Topology
     placement: Placement = field(default_factory=Placement)
-    overlays: SpanningNetworks = field(default_factory=SpanningNetworks)
+    spanning: SpanningNetworks = field(default_factory=SpanningNetworks)
     digests: dict[str, Digests] = field(default_factory=dict)
     virtual: dict[str, list[VirtualService]] = field(default_factory=dict)
     """Services with a VIP by network that spans hosts."""
@@ -56,12 +56,12 @@ class TopologyPlan:
 
     def peer_digest(self, host: str) -> str:
         """A digest of the peer tables of a host's networks; "" if it has no network in common with another host."""
-        names = sorted(self.overlays.subnets_of(host))
+        names = sorted(self.spanning.of(host))
         return identifier(*(f"{name} {self.digests[name].table}" for name in names))[:12] if names else ""
 
     def stale_peers_warning(self, host: str) -> str:
         """The warning for a host that is not in this run and whose peer tables are out of date."""
-        names = ", ".join(sorted(self.overlays.subnets_of(host)))
+        names = ", ".join(sorted(self.spanning.of(host)))
         return f"not part of this run; its peer table for {names} is out of date. Run cnm.fabric.site on it"
 
 
@@ -78,17 +78,15 @@ def plan_topology(
         placement.problems.setdefault(name, []).extend(problems)
     topology_plan = TopologyPlan(with_tasks(topology, placement), placement)
     with_vip = [item.service for item in placement.found.values() if item.service.endpoint_mode == "vip"]
-    topology_plan.overlays = plan_spanning_networks(
+    topology_plan.spanning = plan_spanning_networks(
         topology_plan.topology, facts, connections, parts, spanning[OVERLAYS], now, with_vip
     )
-    for name, overlay in topology_plan.overlays.found.items():
-        members = {key: member.addresses for key, member in overlay.members.items()}
-        topology_plan.virtual[name] = virtual_services(overlay.vips, members, placement.found)
-        topology_plan.digests[name], texts = shared_texts(topology.hosts[0].settings.project, overlay)
-        topology_plan.texts.update(texts)
-    _add_lan_texts(topology_plan)
-    if INGRESS in topology_plan.overlays.found:
-        topology_plan.ingress = ingress_backends(topology_plan.overlays.found[INGRESS], placement.found)
+    for name, network in topology_plan.spanning.found.items():
+        members = {key: member.addresses for key, member in network.members.items()}
+        topology_plan.virtual[name] = virtual_services(network.vips, members, placement.found)
+    _add_shared_texts(topology_plan)
+    if INGRESS in topology_plan.spanning.found:
+        topology_plan.ingress = ingress_backends(topology_plan.spanning.found[INGRESS], placement.found)
     return topology_plan
 
 
@@ -100,21 +98,21 @@ def plan_single_host(
     now: str,
     others: Mapping[str, Leases],
 ) -> TopologyPlan:
-    """Plan one host without the others: LANs are possible, but who else is on them is not known."""
+    """Plan one host without the others: networks of local scope are possible, but who else is on them is not known."""
     placement = Placement()
     for host in topology.hosts:
         own = place_on_one_host(host, spanning[SERVICES])
         placement.found.update(own.found)
         placement.problems.update(own.problems)
     topology_plan = TopologyPlan(with_tasks(topology, placement), placement, single_host=True)
-    topology_plan.overlays = plan_spanning_networks(
+    topology_plan.spanning = plan_spanning_networks(
         topology_plan.topology, facts, {}, parts, spanning[OVERLAYS], now, others=others
     )
-    _add_lan_texts(topology_plan)
+    _add_shared_texts(topology_plan)
     return topology_plan
 
 
-def _add_lan_texts(topology_plan: TopologyPlan) -> None:
-    for name, lan in topology_plan.overlays.lans.items():
-        topology_plan.digests[name], texts = shared_texts_of_lan(topology_plan.topology.hosts[0].settings.project, lan)
+def _add_shared_texts(topology_plan: TopologyPlan) -> None:
+    for name, network in topology_plan.spanning.found.items():
+        topology_plan.digests[name], texts = shared_texts(topology_plan.topology.hosts[0].settings.project, network)
         topology_plan.texts.update(texts)

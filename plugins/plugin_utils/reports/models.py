@@ -103,9 +103,11 @@ _SERVICE: dict[str, Form] = {
         matching(r".{1,254}\.[1-9][0-9]{0,6}", 255, "task"), record({"weight": number(0, 65535)}, ("weight",))
     ),
 }
+_TRAITS: dict[str, Form] = {"isolates": optional(flag), "public": flag, "ways_out": listing(number(4, 6), 2)}
 _MODEL = record(
     {
         "networks": listing(record({**_DOCUMENT, "Peers": listing(_PEER)}, tuple(_DOCUMENT)), 4096),
+        "traits": mapping(_WORD, record(_TRAITS, tuple(_TRAITS))),
         "sandboxes": mapping(_WORD, record(_SANDBOX, tuple(_SANDBOX))),
         "services": mapping(_WORD, record(_SERVICE, tuple(_SERVICE))),
         "load_balancer": choice("ipvs", "nftables", ""),

@@ -18,7 +18,7 @@ from ...module_utils.plan.nftables import Chain, NftSet
 from ...module_utils.plan.settings import Sysctl
 from ..declaration.ingress import SANDBOX
 from ..declaration.topology import Port
-from ..networks.spanning import Overlay
+from ..networks.spanning import Spanning
 from .nftables import chosen
 from .placement import PlacedService
 
@@ -38,15 +38,15 @@ class IngressPort:
     """Address and weight, of both families; one that is drained has none."""
 
 
-def ingress_backends(overlay: Overlay, services: Mapping[str, PlacedService]) -> list[IngressPort]:
+def ingress_backends(network: Spanning, services: Mapping[str, PlacedService]) -> list[IngressPort]:
     """Each published port with its tasks' addresses and weights."""
     result = []
     for placed in services.values():
         tasks = [
             (address, placed.weight(task, host))
             for task, host in zip(placed.names, placed.tasks.values())
-            if task in overlay.members
-            for address in overlay.members[task].addresses
+            if task in network.members
+            for address in network.members[task].addresses
         ]
         result += [IngressPort(port, tuple(tasks)) for port in placed.service.ports if port.mode == "ingress"]
     return sorted(result, key=lambda item: (item.port.published, item.port.protocol))

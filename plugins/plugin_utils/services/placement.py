@@ -81,7 +81,7 @@ def is_of_one_host(service: Service, host: Host) -> bool:
     if service.placement != (host.name,) or (ingress_ports([service]) and host.settings.ingress_mode == "snat"):
         return False
     networks = [host.network(attachment.network) for attachment in service.networks]
-    return all(network is not None and network.scope == "local" for network in networks)
+    return all(network is not None and network.traits.scope == "local" for network in networks)
 
 
 def place_on_one_host(host: Host, leased: dict[str, Any]) -> Placement:

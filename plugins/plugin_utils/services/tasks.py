@@ -11,6 +11,7 @@ from ..declaration.egress import with_egress
 from ..declaration.ingress import INGRESS, ingress_ports
 from ..declaration.services import task_name
 from ..declaration.topology import Endpoint, Host, Sandbox, TaskPort, Topology
+from ..drivers.registry import DRIVERS
 from .placement import PlacedService, Placement
 
 TASKS = "tasks."
@@ -31,7 +32,7 @@ def _with(host: Host, tasks: Sequence[Sandbox]) -> Host:
     if not tasks:
         return host
     networks = {network.name: network for network in host.networks}
-    found, sandboxes = with_egress(networks, [*host.sandboxes, *tasks], host.settings.project)
+    found, sandboxes = with_egress(networks, [*host.sandboxes, *tasks], host.settings.project, DRIVERS)
     return replace(
         host,
         networks=tuple(network for _name, network in sorted(found.items())),

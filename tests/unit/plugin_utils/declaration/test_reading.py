@@ -27,8 +27,6 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors impo
     ValidationError,
     VarPath,
 )
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.options import BRIDGE_OPTIONS
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.sandboxes import ENDPOINT_OPTIONS
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import (
     Host,
@@ -37,9 +35,13 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology im
     StaticRoute,
     Topology,
 )
+from ansible_collections.cnm.fabric.plugins.plugin_utils.drivers.registry import DRIVERS
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
+
+BRIDGE_OPTIONS = sorted(DRIVERS.find("bridge").options)
 
 INVENTORIES = Path(__file__).parents[2] / "inventories"
-RULES = Path(__file__).parents[4] / "plugins" / "plugin_utils" / "declaration"
+RULES = Path(__file__).parents[4] / "plugins" / "plugin_utils"
 
 
 def inventories(folder: str) -> list[Any]:
@@ -132,7 +134,7 @@ def test_every_rule_is_broken_by_one_of_them(monkeypatch: pytest.MonkeyPatch) ->
             read_topology(inventory["hosts"], inventory.get("groups"))
     unbroken = [
         f"{path.name}:{call.lineno}"
-        for path in sorted(RULES.glob("*.py"))
+        for path in sorted(path for room in ("declaration", "drivers") for path in RULES.glob(f"{room}/*.py"))
         for call in ast.walk(ast.parse(path.read_text("utf-8")))
         if isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "wrong"
         if not any((path.name, line) in seen for line in range(call.lineno, (call.end_lineno or 0) + 1))
@@ -399,7 +401,7 @@ SINGLE_HOST = some.fixed_dictionaries(
                         "firewall": some.sampled_from(["none", "default"]),
                         "enable_ipv4": some.booleans(),
                         "enable_ipv6": some.booleans(),
-                        "driver_opts": some.dictionaries(some.sampled_from(sorted(BRIDGE_OPTIONS)), PLACED),
+                        "driver_opts": some.dictionaries(some.sampled_from(BRIDGE_OPTIONS), PLACED),
                     },
                 )
                 for name in ("web", "lan")

@@ -16,10 +16,10 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import conte
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File, Resolver
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import DeclarationError
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.dns.records import reverse_zones
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import plan
 
 FACTS = Facts(resolvers=("192.0.2.1", "2001:db8::1"), search=("corp.example",), options=("timeout:1",))

@@ -21,12 +21,12 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.overlays impor
 def networks(vnis: Sequence[int], encrypted: Sequence[int] = (), own: str = "192.0.2.1", port: int = 4789) -> Any:
     return [
         SimpleNamespace(
-            overlay=SimpleNamespace(
+            tunnel=SimpleNamespace(
                 vni=vni,
                 port=encrypted_data_path_port(port) if vni in encrypted else port,
                 vteps={"node1": own},
-                network=SimpleNamespace(encrypted=vni in encrypted),
             ),
+            network=SimpleNamespace(encrypted=vni in encrypted),
             shared=SimpleNamespace(table=f"digest of {vni}"),
             host="node1",
         )
@@ -39,7 +39,7 @@ def rules_of(chains: Sequence[Chain]) -> dict[str, tuple[str, ...]]:
 
 
 def test_a_host_without_overlays_has_none() -> None:
-    bridge: Any = [SimpleNamespace(overlay=None, shared=None, host="node1")]
+    bridge: Any = [SimpleNamespace(tunnel=None, shared=None, host="node1")]
     assert overlay_collections(bridge) == []
     assert overlay_chains("default", bridge) == []
 

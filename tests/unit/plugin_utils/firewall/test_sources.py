@@ -14,10 +14,10 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link,
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import rule_priority
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts, LinkFacts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.sources import link_local
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import plan
 
 BRIDGE = "com.docker.network.bridge."

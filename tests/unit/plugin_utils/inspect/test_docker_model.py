@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_json import inspect_document
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_model import live_model
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.tables import network_table, sandbox_table, table
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import plan
 
 NOW = "2026-11-21T05:00:00Z"
@@ -135,7 +135,7 @@ class TestTables:
 
     def test_networks_are_docker_network_ls_with_the_host(self) -> None:
         made = model()
-        header, *rows = network_table({"node2": made, "node1": made}).splitlines()
+        header, *rows = network_table({"node2": model(host="node2"), "node1": made}).splitlines()
         assert header.split("   ")[0].strip() == "NETWORK ID"
         assert header.split()[2:] == ["NAME", "DRIVER", "SCOPE", "HOST"]
         assert [row.split()[1:] for row in rows[:5]] == [

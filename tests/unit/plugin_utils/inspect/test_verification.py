@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.cnm.fabric.plugins.action.verify import ActionModule
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
-from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.verification import ICC, Check, checks_of
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.verification import Check, checks_of
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import plan
 
 NETWORKS: dict[str, Any] = {
@@ -24,7 +24,7 @@ NETWORKS: dict[str, Any] = {
     "back": {"subnet": "10.0.1.0/24", "internal": True},
     "dual": {"subnet": ["10.0.3.0/24", "fd00:3::/64"], "enable_ipv6": True},
     "six": {"subnet": "fd00:6::/64", "enable_ipv6": True, "enable_ipv4": False},
-    "apart": {"subnet": "10.0.2.0/24", "driver_opts": {ICC: "false"}},
+    "apart": {"subnet": "10.0.2.0/24", "driver_opts": {"com.docker.network.bridge.enable_icc": "false"}},
 }
 ALL = 1000
 

@@ -10,10 +10,10 @@ from typing import Any, Optional
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.ipam.addresses import Allocation, allocate
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
 
 
 def allocated(

@@ -23,7 +23,6 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.module_obje
     settle,
     unpack_declared,
 )
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.belief import Claim, Part, believe
@@ -36,6 +35,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.edits impo
     edit,
     format_errors,
 )
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.planning import (
     Outcome,
     make_plans,

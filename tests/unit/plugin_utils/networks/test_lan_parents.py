@@ -11,10 +11,10 @@ import pytest
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Address, Route
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerTable
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts, LinkFacts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.verification import checks_of
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import Planned, plan
 
 NOW = "2026-11-21T05:00:00Z"

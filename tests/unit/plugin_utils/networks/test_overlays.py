@@ -15,9 +15,9 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import F
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerTable
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import Planned, plan
 
 NOW = "2026-11-21T05:00:00Z"

@@ -14,9 +14,9 @@ import pytest
 from ansible_collections.cnm.fabric.plugins.action.converge import ActionModule
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import encode
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import plan_file
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.networks.encryption import epoch_key, hkdf_expand, pair_key
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import plan
 

@@ -17,11 +17,11 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.forms import FormE
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File, Sysctl
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.dns.records import record, servers_text
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.overlays import overlay_chains
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import LeaseError, empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import planning
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import Planned, plan
 from ansible_collections.cnm.fabric.plugins.plugin_utils.services.balancing import VirtualService
@@ -82,8 +82,9 @@ def test_the_name_of_a_process_in_the_way_is_shown_printable_and_short() -> None
 
 @pytest.mark.parametrize("text", [INJECTED, *hostile.TEXTS], ids=lambda text: repr(text)[:24])
 def test_an_address_of_somebody_elses_making_never_becomes_part_of_a_rule(text: str) -> None:
-    overlay = SimpleNamespace(vni=4096, port=4789, vteps={"node1": text}, network=SimpleNamespace(encrypted=False))
-    network: Any = SimpleNamespace(overlay=overlay, shared=SimpleNamespace(table="d"), host="node1")
+    tunnel = SimpleNamespace(vni=4096, port=4789, vteps={"node1": text})
+    shared, declared = SimpleNamespace(table="d"), SimpleNamespace(encrypted=False)
+    network: Any = SimpleNamespace(tunnel=tunnel, shared=shared, network=declared, host="node1")
     makers = (
         lambda: overlay_chains("default", [network]),
         lambda: by_nftables("c1", [VirtualService(text, "rr", (("10.0.0.2", 1),))]),

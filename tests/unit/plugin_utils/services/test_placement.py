@@ -18,7 +18,6 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Names
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerTable
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import Host, Service, Topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_model import live_model
@@ -26,6 +25,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.tables import b
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.verification import checks_of
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.belief import Claim, Part, believe
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import Planned, plan
 from ansible_collections.cnm.fabric.plugins.plugin_utils.services.balancing import VirtualService
 from ansible_collections.cnm.fabric.plugins.plugin_utils.services.nftables import by_nftables

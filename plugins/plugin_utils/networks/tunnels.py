@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Overlays: the VTEP of each host, and the VNI, UDP port and MTU of each network."""
+"""Networks in tunnels: the VTEP of each host, and the VNI, UDP port and MTU of each network."""
 
 from __future__ import annotations
 
@@ -8,16 +8,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ...module_utils.plan.marks import encrypted_data_path_port
+from ..declaration.driver import FAMILIES, Tunnel
 from ..declaration.errors import name_hosts
-from ..declaration.options import MTU, VNI
 from ..declaration.topology import Network
 from ..facts import Facts
 from ..leases.base import Leases
-from .spanning import Member, SpanningNetwork, SpanningNetworks
+from .spanning import Member, SpanningDraft, SpanningNetworks
 from .underlay import Claims, Underlay, underlay_of
-
-VXLAN_OVERHEAD = {4: 50, 6: 70}
-"""Octets VXLAN adds to a frame's payload: Ethernet 14, VXLAN 8, UDP 8, and IPv4 20 or IPv6 40 (RFC 7348)."""
 
 ESP_OVERHEAD = 34
 """Octets ESP adds with AES-GCM (RFC 4106): header 8, IV 8, trailer 2, ICV 16; no padding where the MTU is 4 × n."""
@@ -30,7 +27,7 @@ _MANY_HOSTS = 100
 
 
 def find_underlays(
-    spanning_networks: Iterable[SpanningNetwork],
+    spanning_networks: Iterable[SpanningDraft],
     facts: Mapping[str, Facts],
     connections: Mapping[str, str],
     parts: Mapping[str, Leases],
@@ -59,7 +56,7 @@ def find_underlays(
 
 
 def choose_vnis(
-    spanning_networks: Mapping[str, SpanningNetwork],
+    spanning_networks: Mapping[str, SpanningDraft],
     facts: Mapping[str, Facts],
     parts: Mapping[str, Leases],
     leased: Mapping[str, Any],
@@ -74,7 +71,7 @@ def choose_vnis(
         host: set(facts[host].vnis if host in facts else part["hosts"].get(host, {}).get("vnis", ()))
         for host, part in sorted(parts.items())
     }
-    found = {name: int(text) for name, spanned in spanning_networks.items() if (text := spanned.network.option(VNI))}
+    found = {name: vni for name, spanned in spanning_networks.items() if (vni := tunnel_of(spanned.network).vni)}
     for name, vni in found.items():
         for host in spanning_networks[name].names:
             if vni in seen[host]:
@@ -114,7 +111,12 @@ def mixed_underlay_family_errors(network: Network, vteps: Mapping[str, Underlay]
     return [f"{problem} Set cnm_underlay_address."]
 
 
+def tunnel_of(network: Network) -> Tunnel:
+    return network.traits.tunnel or Tunnel()
+
+
 def data_path_port(network: Network, port: int) -> int:
+    port = tunnel_of(network).port or port
     return encrypted_data_path_port(port) if network.encrypted else port
 
 
@@ -125,9 +127,10 @@ def choose_mtu(network: Network, vteps: Mapping[str, Underlay], result: Spanning
         if underlay.mtu is not None:
             sizes.setdefault(underlay.mtu, []).append(host)
     smallest = min(sizes, default=DEFAULT_MTU)
-    declared = int(network.option(MTU) or 0)
+    declared = network.traits.mtu
     underlay_mtu = declared or smallest
-    overhead = max((VXLAN_OVERHEAD[item.family] for item in vteps.values()), default=VXLAN_OVERHEAD[4])
+    added = dict(zip(FAMILIES, tunnel_of(network).overhead))
+    overhead = max((added[item.family] for item in vteps.values()), default=added[4])
     mtu = (underlay_mtu - overhead - ESP_OVERHEAD) // 4 * 4 if network.encrypted else underlay_mtu - overhead
     differing = ", ".join(f"{size} on {name_hosts(hosts)}" for size, hosts in sorted(sizes.items()))
     if declared > smallest:
@@ -143,9 +146,7 @@ def choose_mtu(network: Network, vteps: Mapping[str, Underlay], result: Spanning
     return mtu
 
 
-def warn_of_size(
-    result: SpanningNetworks, spanned: SpanningNetwork, members: Mapping[str, Member], flood: bool
-) -> None:
+def warn_of_size(result: SpanningNetworks, spanned: SpanningDraft, members: Mapping[str, Member], flood: bool) -> None:
     first = result.warnings.setdefault(spanned.names[0], [])
     if len(members) > _MANY_ENTRIES:
         first.append(

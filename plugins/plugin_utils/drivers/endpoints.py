@@ -11,11 +11,17 @@ from ...module_utils.plan.base import Resource
 from ...module_utils.plan.families import family_of
 from ...module_utils.plan.links import Link, VethPeer
 from ...module_utils.plan.settings import Sysctl
+from ..declaration.driver import Option
+from ..declaration.options import number
 from .base import PlannedEndpoint
 
-ANNOUNCEMENTS = "com.docker.network.advertise_addr_nmsgs"
-ANNOUNCEMENT_MS = "com.docker.network.advertise_addr_ms"
+_ANNOUNCEMENTS = "com.docker.network.advertise_addr_nmsgs"
+_ANNOUNCEMENT_MS = "com.docker.network.advertise_addr_ms"
 
+ANNOUNCEMENT_OPTIONS = {
+    _ANNOUNCEMENTS: Option(number(0, 3), "How often a new link makes its addresses known.", "3"),
+    _ANNOUNCEMENT_MS: Option(number(100, 2000), "The milliseconds between two announcements.", "1000"),
+}
 
 ON_LINK = {4: "0.0.0.0", 6: "::"}
 """The gateway of a default route that is the link itself, by family."""
@@ -45,8 +51,8 @@ def endpoint_resources(endpoint: PlannedEndpoint, kind: str, mtu: int, **how: An
             mtu=mtu,
             disable_ipv6=endpoint.ipv6 is None,
             accept_ra=0,
-            announcements=int(network.network.option(ANNOUNCEMENTS) or 3),
-            announcement_ms=int(network.network.option(ANNOUNCEMENT_MS) or 1000),
+            announcements=int(network.network.option(_ANNOUNCEMENTS) or 3),
+            announcement_ms=int(network.network.option(_ANNOUNCEMENT_MS) or 1000),
             **how,
         ),
         *(Address(sandbox, link, address) for address in endpoint.interfaces),
