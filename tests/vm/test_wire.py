@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The example of another collection's driver with a Geneve tunnel, which the lab's kernel lacks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fleet import Fleet
+from lab import Lab
+from overlaying import answered, ended, sandboxes
+from test_drivers_of_others import WIRE, installed
+
+__all__ = ["installed"]
+"""A fixture of the suite in tests/lab."""
+
+pytestmark = pytest.mark.vm
+
+
+def test_a_geneve_tunnel_comes_is_repaired_and_goes(installed: Path, lab: Lab, tmp_path: Path) -> None:
+    assert installed.is_dir()
+    fleet = Fleet(lab, tmp_path, ["node1", "node2"])
+    fleet.afresh = True
+    with ended(fleet):
+        networks = {"wire": {**WIRE, "driver_opts": {"encapsulation": "geneve", "vni": 77}}}
+        fleet.declare({"cnm_networks": networks}, node1=sandboxes(c1=["wire"]), node2=sandboxes(c2=["wire"]))
+        fleet.site()
+        assert answered(fleet, "node1", "c1", "-M", "do", "-s", "1422", "c2.wire")
+        place = fleet.sh("node1", "ls /run/netns | grep ^wi-").strip()
+        shown = fleet.sh("node1", f"ip -d -n {place} link show type geneve")
+        assert "geneve id 77 remote" in shown
+        fleet.sh("node1", f"ip -n {place} link delete {place.replace('wi-', 'wt-')}")
+        assert [line for line in fleet.site().operations("node1") if "link" in line]
+        assert answered(fleet, "node1", "c1", "c2.wire")
+        assert [fleet.site().operations(host) for host in fleet.hosts] == [[], []]
