@@ -11,7 +11,7 @@ import pytest
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Sysctl
-from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
+from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts, LinkFacts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import Planned, plan
@@ -56,6 +56,20 @@ def test_a_port_is_at_all_addresses_of_both_families() -> None:
 )
 def test_an_address_is_of_one_family(port: str, names: set[str]) -> None:
     assert set(published(port)) == names
+
+
+def test_a_lan_that_supplies_the_default_route_gets_no_ports_of_the_host() -> None:
+    networks = {
+        "lan": {
+            "driver": "macvlan",
+            "ipam": {"config": [{"subnet": "192.0.2.0/24", "gateway": "192.0.2.1"}]},
+            "driver_opts": {"parent": "eth0"},
+        },
+        "open": {"subnet": "10.0.0.0/24", "driver_opts": {BRIDGE + "gateway_mode_ipv4": "routed"}},
+    }
+    boxes = {"a": {"networks": {"lan": {"gw_priority": 1}, "open": {}}, "ports": ["8080:80"]}}
+    facts = Facts(links={"eth0": LinkFacts()})
+    assert elements(planned(networks, boxes, facts).plans["node1"]) == {"open4": ("10.0.0.2 . tcp . 80",)}
 
 
 def test_the_network_s_own_binding_is_the_default_and_its_0_0_0_0_is_both_families() -> None:
