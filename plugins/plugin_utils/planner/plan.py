@@ -15,7 +15,10 @@ from ..declaration.topology import Topology
 from ..facts import Facts
 from ..leases.base import OF_HOSTS, Leases, join, kept_by, split
 from .allocation import allocate_host
-from .host import plan_host
+from .compose import compose
+from .connect import connect
+from .name import name_sandboxes
+from .protect import protect
 from .topology import plan_single_host, plan_topology
 
 
@@ -70,7 +73,14 @@ def plan(
             if allocated.problems:
                 result.refusals[host.name] = list(dict.fromkeys(allocated.problems))
                 continue
-            made = plan_host(host, known, allocated, topology_plan, kept_by(host.name, allocated.leases, spanning))
+            connected = connect(allocated)
+            resources = [
+                *connected.resources,
+                *protect(host, known, allocated, connected, topology_plan.ingress),
+                *name_sandboxes(host, known, allocated),
+            ]
+            kept = kept_by(host.name, allocated.leases, spanning)
+            made = compose(host, known, allocated, topology_plan.placement, resources, kept)
         except DriverError as error:
             result.refusals[host.name] = [str(error)]
             continue

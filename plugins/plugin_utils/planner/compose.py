@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The pass that composes: a host's plan of all its resources, with the model that people read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ...module_utils.plan.base import Resource
+from ...module_utils.plan.plan import Plan
+from ..declaration.topology import Host
+from ..facts import Facts
+from ..inspect.docker_model import model_of_host
+from ..leases.base import Leases
+from ..services.balancing import balancing_engine
+from ..services.placement import Placement
+from .allocation import HostAllocation
+
+
+def compose(
+    host: Host,
+    facts: Facts,
+    allocated: HostAllocation,
+    placement: Placement,
+    resources: Iterable[Resource],
+    leases: Leases,
+) -> Plan:
+    """The plan of a host; its resources are sorted, so that the same inventory gives the same text."""
+    engine = balancing_engine(host, facts)
+    return Plan(
+        host=host.name,
+        project=host.settings.project,
+        resources=tuple(sorted(resources, key=lambda item: item.key)),
+        model=model_of_host(host, allocated.networks, allocated.endpoints, placement.found.values(), engine),
+        leases=leases,
+    )

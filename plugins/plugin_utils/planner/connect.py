@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The pass that connects: a host's networks and endpoints as resources, by their drivers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ...module_utils.plan.base import Resource
+from ..declaration.driver import DriverError
+from ..drivers.registry import driver_of
+from ..firewall.published_ports import PublishedPort, published_ports
+from .allocation import HostAllocation
+
+
+@dataclass(frozen=True)
+class Connected:
+    """What a host's networks and endpoints are made of, and what later passes have to know of it."""
+
+    resources: tuple[Resource, ...]
+    bridges: Mapping[str, str]
+    """The host's own links that the endpoints of a network are behind, by network."""
+    ports: Sequence[PublishedPort]
+
+
+def connect(allocated: HostAllocation) -> Connected:
+    """The resources of networks that are allocated.  Raises `DriverError`."""
+    ports = published_ports(allocated.every)
+    published = {port.network for port in ports if port.at_loopback}
+    resources: dict[object, Resource] = {}
+    bridges: dict[str, str] = {}
+    for network in allocated.networks.values():
+        driver = driver_of(network)
+        marked = replace(network, published=True) if network.name in published else network
+        for item in driver.network_resources(marked):
+            # Networks may have a VLAN link in common, and that is the same for all.
+            if resources.setdefault(item.key, item) != item:
+                problem = f"The driver {driver.name} makes {item.kind} {item.label} for the network {network.name}"
+                raise DriverError(f"{problem}, which another network of the host makes otherwise.")
+        bridge = driver.bridge(network)
+        if bridge is not None:
+            bridges[network.name] = bridge
+    endpoints = [item for each in allocated.every for item in driver_of(each.network).endpoint_resources(each)]
+    return Connected((*resources.values(), *endpoints), bridges, ports)
