@@ -5,40 +5,45 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from docker import DockerClient
+from docker.errors import DockerException
+from docker.models.containers import Container
 from lab import Lab
 from scenarios import Scenario
 
 PLACE = "/run/engine"
-DOCKER, DOCKERD = "/usr/bin/docker", "/usr/sbin/dockerd"
+DOCKERD = "/usr/sbin/dockerd"
 IMAGE = "box"
+_SLEEP = ("/bin/sleep", "3600")
 GROUPS = Path("/sys/fs/cgroup")
 PREFIX = "cnm-parity-"
-_IMPORT = f"""
+_TAR = f"""
 mkdir {PLACE}/root
 for file in /bin/sh /bin/sleep /bin/ping /usr/bin/getent $(ldd /bin/sh /bin/sleep /bin/ping | grep -o '/[^ :]*'); do
     cp -L --parents $file {PLACE}/root
 done
-tar -C {PLACE}/root -c . | {DOCKER} -H unix://{PLACE}/socket import - {IMAGE}
+tar -C {PLACE}/root -cf {PLACE}/{IMAGE}.tar .
 """
 """No image can be pulled here: one that can sleep, ping and look up names is all there has to be."""
 
 
 def missing() -> str:
     """What there has to be for a Docker Engine here and is not; empty if it is."""
-    return "" if os.path.exists(DOCKERD) and os.path.exists(DOCKER) else "docker.io"
+    return "" if os.path.exists(DOCKERD) else "docker.io"
 
 
 class DockerEngine:
-    """``dockerd`` on a lab host, with a data directory in the host's own /run."""
+    """``dockerd`` on a lab host, with a data directory in the host's own /run; ``client`` is Docker's SDK for it."""
+
+    client: DockerClient
 
     def __init__(self, lab: Lab, node: str, ip6tables: bool = True) -> None:
         self.lab, self.node = lab, node
@@ -54,47 +59,64 @@ class DockerEngine:
         self.lab.run(self.node, ["mkdir", "-p", PLACE, "/etc/docker"])
         with self.log.open("a") as log:
             self.daemon = self.lab.popen(self.node, [DOCKERD, *words], stdout=log, stderr=subprocess.STDOUT)
+        self.client = self._connected()
+        if not self.client.images.list(IMAGE):
+            self.lab.run(self.node, ["sh", "-ec", _TAR])
+            self.client.api.import_image_from_file(self._seen_from_here(f"{IMAGE}.tar"), repository=IMAGE)
+
+    def _connected(self) -> DockerClient:
         until = time.monotonic() + 30
-        while self.lab.run(self.node, [DOCKER, "-H", f"unix://{PLACE}/socket", "version"], check=False).returncode:
-            if time.monotonic() > until or self.daemon.poll() is not None:
-                raise AssertionError(f"dockerd did not start:\n{self.log.read_text(errors='replace')[-2000:]}")
+        while True:
+            try:
+                return DockerClient(base_url=f"unix://{self._seen_from_here('socket')}")
+            except DockerException:
+                if time.monotonic() > until or self.daemon.poll() is not None:
+                    raise AssertionError(
+                        f"dockerd did not start:\n{self.log.read_text(errors='replace')[-2000:]}"
+                    ) from None
             time.sleep(0.1)
-        if not self("images", "-q", IMAGE):
-            self.lab.run(self.node, ["sh", "-ec", _IMPORT])
+
+    def _seen_from_here(self, name: str) -> str:
+        """The path of one of the Engine's files outside the lab host's mount namespace."""
+        return f"/proc/{self.lab.pid(self.node)}/root{PLACE}/{name}"
 
     def stop(self) -> None:
         """End the daemon as its service would; containers end with it."""
+        self.client.close()
         self.lab.run(self.node, ["sh", "-c", f"kill $(cat {PLACE}/pid)"])
         self.daemon.wait(30)
 
-    def __call__(self, *words: str) -> str:
-        return self.lab.run(self.node, [DOCKER, "-H", f"unix://{PLACE}/socket", *words]).stdout
-
     def networks(self) -> dict[str, dict[str, Any]]:
-        """``docker network inspect`` of all networks, by name."""
-        found = json.loads(self("network", "inspect", *self("network", "ls", "-q").split()))
-        return {item["Name"]: item for item in found}
+        """Docker's own document of each network, by name."""
+        return {network.name: network.attrs for network in self.client.networks.list(greedy=True)}
 
     def processes(self) -> dict[str, int]:
         """Each running container's first process, as the host numbers it."""
-        names = self("ps", "-q").split()
-        lines = self("inspect", "-f", "{{.Name}} {{.State.Pid}}", *names).splitlines() if names else []
-        return {name.lstrip("/"): int(pid) for name, pid in map(str.split, lines)}
+        return {box.name: box.attrs["State"]["Pid"] for box in self.client.containers.list()}
 
-    def apply(self, scenarios: Iterable[Scenario], values: Mapping[str, str]) -> None:
+    def run(self, name: str, **options: Any) -> Container:
+        """Start a container that sleeps; ``options`` are the SDK's."""
+        return self.client.containers.run(IMAGE, _SLEEP, name=name, detach=True, **options)
+
+    def apply(self, scenarios: Iterable[Scenario], second: str) -> None:
         """Make every scenario, each one's boxes in their order and some scenarios at a time."""
         with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda scenario: self._apply(scenario, values), scenarios))
+            list(pool.map(lambda scenario: self._apply(scenario, second), scenarios))
 
-    def _apply(self, scenario: Scenario, values: Mapping[str, str]) -> None:
-        commands = [net.docker(name) for name, net in scenario.nets.items()]
-        commands += [words for name, box in scenario.started() for words in box.docker(name, IMAGE)]
-        for words in commands:
-            self(*_filled(words, values))
-
-
-def _filled(words: Sequence[str], values: Mapping[str, str]) -> list[str]:
-    return [word.replace("{second}", values["second"]) for word in words]
+    def _apply(self, scenario: Scenario, second: str) -> None:
+        published = scenario.published(second)
+        for name, net in scenario.nets.items():
+            self.client.networks.create(name, **net.docker())
+        for name, box in scenario.started():
+            ports: dict[str, list[tuple[str, int]]] = {}
+            for item in published:
+                if item.box == name:
+                    ports.setdefault(f"{item.target}/{item.protocol}", []).append((item.address, item.port))
+            first, *others = box.networks or [None]
+            endpoint = {first: self.client.api.create_endpoint_config(**box.networks[first])} if first else None
+            self.run(name, hostname=name, stop_signal="KILL", network=first, networking_config=endpoint, ports=ports)
+            for other in others:
+                self.client.networks.get(other).connect(name, **box.networks[other])
 
 
 def remove_groups() -> None:

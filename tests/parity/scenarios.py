@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What is compared: networks and boxes, declared once, and said in Docker's commands and in our variables.
+"""What is compared: networks and boxes, declared once, and said to Docker's SDK and in our variables.
 
 A box is a container there and a sandbox here.  All scenarios stand side by side on one host, so names, subnets and
 published ports are unique among them.  Every box answers on port 80; ``{second}`` is the host's second address.
@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any, Optional
+
+from docker.types import IPAMConfig, IPAMPool
 
 BRIDGE = "com.docker.network.bridge."
 OPEN, CLOSED = 80, 81
@@ -36,16 +38,18 @@ class Net:
             found[4] = self.gateway
         return found
 
-    def docker(self, name: str) -> list[str]:
-        """The words of ``docker network create``."""
-        words = [f"--subnet={item}" for item in self.subnets]
-        words += [f"--gateway={self.gateway}"] if self.gateway else []
-        words += [f"--ip-range={self.ip_range}"] if self.ip_range else []
-        words += ["--ipv6"] if any(":" in item for item in self.subnets) else []
-        words += ["--driver", self.driver] if self.driver != "bridge" else []
-        words += ["--internal"] if self.internal else []
-        words += [word for key, value in self.options.items() for word in ("-o", f"{key}={value}")]
-        return ["network", "create", *words, name]
+    def docker(self) -> dict[str, Any]:
+        """The arguments of the SDK's ``networks.create``."""
+        first, *others = self.subnets
+        pools = [IPAMPool(first, self.ip_range, self.gateway), *map(IPAMPool, others)]
+        return {
+            "driver": self.driver,
+            "ipam": {**IPAMConfig(pool_configs=pools), "Options": {}},  # as docker network create has it
+            "enable_ipv6": any(":" in item for item in self.subnets),
+            "internal": self.internal,
+            "options": dict(self.options),
+            "labels": {},
+        }
 
     def ours(self) -> dict[str, Any]:
         """The entry of ``cnm_networks``."""
@@ -69,39 +73,10 @@ class Box:
         """Whether it asks for addresses; such boxes come first."""
         return any("ipv4_address" in options for options in self.networks.values())
 
-    def docker(self, name: str, image: str) -> Iterator[list[str]]:
-        """The words of ``docker run``, and of ``docker network connect`` for all networks but the first."""
-        ports = [word for port in self.ports for word in ("-p", port)]
-        first, *others = self.networks or [""]
-        network = ["--network", first, *_endpoint(self.networks[first], "--network-alias")] if first else []
-        yield [
-            "run",
-            "-d",
-            "--name",
-            name,
-            "--hostname",
-            name,
-            "--stop-signal",
-            "KILL",
-            *network,
-            *ports,
-            image,
-            "/bin/sleep",
-            "3600",
-        ]
-        for other in others:
-            yield ["network", "connect", *_endpoint(self.networks[other], "--alias"), other, name]
-
     def ours(self) -> dict[str, Any]:
         """The entry of ``cnm_sandboxes``."""
         networks = {"networks": {key: dict(value) for key, value in self.networks.items()}} if self.networks else {}
         return {**networks, "ports": list(self.ports)} if self.ports else networks
-
-
-def _endpoint(options: Mapping[str, Any], alias: str) -> list[str]:
-    words = [word for name in options.get("aliases", ()) for word in (alias, name)]
-    words += ["--ip", options["ipv4_address"]] if "ipv4_address" in options else []
-    return [*words, "--ip6", options["ipv6_address"]] if "ipv6_address" in options else words
 
 
 @dataclass(frozen=True)

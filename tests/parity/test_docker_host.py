@@ -108,7 +108,7 @@ def docker_host(parity_lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> It
     engine = DockerEngine(parity_lab, BOTH, ip6tables=False)
     furnish(side, {"all": TOGETHER})
     engine.start()
-    engine.apply([THEIRS], {"second": SECOND})
+    engine.apply([THEIRS], SECOND)
     parity_lab.run(BOTH, ["sysctl", "-qw", *(f"net.bridge.bridge-nf-call-ip{v}tables=1" for v in ("", "6"))])
     directory: Path = tmp_path_factory.mktemp("both")
     yield DockerHost(side, engine, Fleet(parity_lab, directory, hosts=[BOTH]))

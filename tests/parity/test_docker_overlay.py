@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from docker_engine import IMAGE, DockerEngine, missing, remove_groups
+from docker_engine import DockerEngine, missing, remove_groups
 from fleet import Fleet, snapshot
 from lab import OUTSIDE4, Lab
 from overlaying import lab_of, matrix, overlay, pinged, sandboxes, unanswered, wrong
+from scenarios import Net
 from traffic import Call, answers, serving
 
 SUBNETS = {"multinet": ["10.10.2.0/24"], "second": ["10.10.3.0/24", "fd10:3::/64"]}
@@ -43,9 +44,9 @@ class Containers:
 
     def start(self) -> None:
         self.engine.start()
-        self.engine("network", "create", "--subnet=10.61.0.0/24", "dock")
-        for number, words in ((1, ["-p", "8101:80"]), (2, [])):
-            self.engine("run", "-d", "--name", f"dock{number}", "--network=dock", *words, IMAGE, "/bin/sleep", "3600")
+        self.engine.client.networks.create("dock", **Net(("10.61.0.0/24",)).docker())
+        for number, ports in ((1, {"80/tcp": 8101}), (2, {})):
+            self.engine.run(f"dock{number}", network="dock", ports=ports)
             self.fleet.sh("node1", f"ip netns attach dock{number} {self.engine.processes()[f'dock{number}']}")
         self.fleet.sh("node1", "sysctl -qw net.bridge.bridge-nf-call-iptables=1 net.bridge.bridge-nf-call-ip6tables=1")
 

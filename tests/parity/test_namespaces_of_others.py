@@ -23,7 +23,7 @@ _PODMAN = f"""
 mkdir -p /etc/containers {POD}
 printf '[storage]\\ndriver="overlay"\\ngraphroot="{POD}/storage"\\nrunroot="{POD}/run"\\n' >/etc/containers/storage.conf
 printf '[engine]\\nruntime="runc"\\ncgroup_manager="cgroupfs"\\n' >/etc/containers/containers.conf
-tar -C {PLACE}/root -c . | podman import - {IMAGE}
+podman import {PLACE}/{IMAGE}.tar {IMAGE}
 echo 'nameserver 192.0.2.53' >{POD}/resolv.conf
 podman run -d --name box --network none --cgroup-parent {GROUP} -v {POD}/resolv.conf:/etc/resolv.conf \
     {IMAGE} /bin/sleep 3600
@@ -58,10 +58,15 @@ class Others:
             everyone, node1=sandboxes(own=["front"], **boxes), node2=sandboxes(far=["over"], near=["lan"])
         )
 
-    def inside(self, who: str, words: str) -> str:
-        """How to run something in a container as its own processes are run, or in a sandbox of ours."""
-        program = {"web": f"docker -H unix://{PLACE}/socket exec web", "box": "podman exec box"}
-        return f"{program.get(who, f'ip netns exec {who}')} {words}"
+    def inside(self, who: str, *words: str) -> tuple[int, str]:
+        """Run something in a container as its own processes are run, or in a sandbox of ours: exit code, output."""
+        if who == "web":
+            done = self.engine.client.containers.get(who).exec_run(words)
+            return done.exit_code, done.output.decode()
+        node = "node2" if who in ("far", "near") else "node1"
+        entry = ["podman", "exec", who] if who == "box" else ["ip", "netns", "exec", who]
+        run = self.fleet.lab.run(node, [*entry, *words], check=False)
+        return run.returncode, run.stdout
 
     def unheard(self, *calls: tuple[str, str]) -> list[tuple[str, str]]:
         """Of (who, name) those for whom no answer comes from whom the name means there."""
@@ -70,22 +75,18 @@ class Others:
 
     def _heard(self, call: tuple[str, str]) -> bool:
         who, name = call
-        words = ["sh", "-c", self.inside(who, f"ping -c 1 -W 2 {name}")]
-        return self.fleet.lab.run("node2" if who in ("far", "near") else "node1", words, check=False).returncode == 0
+        return self.inside(who, "ping", "-c", "1", "-W", "2", name)[0] == 0
 
     def untouched(self) -> dict[str, str]:
         """What the containers themselves have."""
         look = "ip -o link; ip -o address; ip route; nft list ruleset; sysctl net.ipv4.ip_forward"
-        script = f"""
-        for name in web redis-1 redis-2; do
-            nsenter --net=/proc/$(docker -H unix://{PLACE}/socket inspect -f '{{{{.State.Pid}}}}' $name)/ns/net \
-                sh -c '{look}'
-            for path in ResolvConfPath HostsPath; do
-                file=$(docker -H unix://{PLACE}/socket inspect -f "{{{{.$path}}}}" $name)
-                stat -c %i $file
-                cat $file
-            done
-        done
+        script = ""
+        for name in ("web", "redis-1", "redis-2"):
+            box = self.engine.client.containers.get(name).attrs
+            script += f"nsenter --net=/proc/{box['State']['Pid']}/ns/net sh -c '{look}'\n"
+            for path in (box["ResolvConfPath"], box["HostsPath"]):
+                script += f"stat -c %i {path}; cat {path}\n"
+        script += f"""
         nsenter --net=/proc/$(podman inspect -f '{{{{.State.Pid}}}}' box)/ns/net sh -c '{look}'
         cat {POD}/resolv.conf $(podman inspect -f '{{{{.HostsPath}}}}' box)
         """
@@ -102,13 +103,12 @@ def others(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Others]:
         engine = DockerEngine(lab, "node1", ip6tables=False)
         engine.start()
         for name in ("web", "redis-1", "redis-2"):
-            engine("run", "-d", "--name", name, "--network", "none", "--add-host", "db:192.0.2.7", IMAGE, *_SLEEP)
+            engine.run(name, network="none", extra_hosts={"db": "192.0.2.7"})
         lab.run("node1", ["sh", "-ec", _PODMAN])
         yield Others(fleet, engine)
     remove_groups()
 
 
-_SLEEP = ("/bin/sleep", "3600")
 _EVERYBODY = (
     *(
         ("web", name)
@@ -123,6 +123,7 @@ _EVERYBODY = (
 
 def test_containers_of_docker_and_podman(others: Others, subtests: pytest.Subtests) -> None:
     fleet, engine = others.fleet, others.engine
+    web = engine.client.containers.get("web")
     before, untouched = snapshot(fleet, "node1"), others.untouched()
     others.declare(web=WEB, box=BOX)
     foretold = fleet.site("--check")
@@ -130,7 +131,7 @@ def test_containers_of_docker_and_podman(others: Others, subtests: pytest.Subtes
     assert fleet.site().operations("node1") == foretold.operations("node1")
     with subtests.test("they ping by name and are pinged"):
         assert others.unheard(*_EVERYBODY) == []
-        assert "192.0.2.7" in fleet.sh("node1", others.inside("web", "getent hosts db"))
+        assert "192.0.2.7" in others.inside("web", "getent", "hosts", "db")[1]
     with subtests.test("they publish ports"):
         here, there = fleet.lab.address("node1"), fleet.lab.address("node2")
         for name, port in (("web", 8080), ("box", 8081)):
@@ -140,20 +141,20 @@ def test_containers_of_docker_and_podman(others: Others, subtests: pytest.Subtes
         verified = fleet.play("verify")
         assert verified.code == 0, verified.output
     with subtests.test("what runs in a container's namespace restarts without losing the network"):
-        engine("run", "-d", "--name", "app", "--network", "container:web", IMAGE, *_SLEEP)
-        engine("restart", "-t", "0", "app")
-        assert engine("exec", "app", "ping", "-c", "1", "-W", "2", "own")
-        engine("rm", "-f", "app")
+        app = engine.run("app", network="container:web")
+        app.restart(timeout=0)
+        assert app.exec_run("ping -c 1 -W 2 own").exit_code == 0
+        app.remove(force=True)
     with subtests.test("podman in a sandbox of ours"):
         run = f"podman run --rm --network ns:/run/netns/own --dns 127.0.0.11 --cgroup-parent {GROUP} {IMAGE}"
         fleet.sh("node1", f"{run} /bin/ping -c 1 -W 2 web")
     with subtests.test("what a container does to its files is mended"):
-        fleet.sh("node1", others.inside("web", "sh -c 'echo nameserver 192.0.2.99 > /etc/resolv.conf'"))
+        others.inside("web", "sh", "-c", "echo nameserver 192.0.2.99 > /etc/resolv.conf")
         assert fleet.site().operations("node1") == ["change namespace web"]
         assert others.unheard(("web", "own")) == []
     with subtests.test("a container that restarted is connected again by the next run"):
         links = fleet.sh("node1", "ip -o link | wc -l")
-        engine("restart", "-t", "0", "web")
+        web.restart(timeout=0)
         fleet.sh("node1", "podman restart -t 0 box")
         assert others.unheard(("web", "own"), ("box", "own")) == [("web", "own"), ("box", "own")]
         assert "change namespace web" in fleet.site("--check").operations("node1")
@@ -162,7 +163,7 @@ def test_containers_of_docker_and_podman(others: Others, subtests: pytest.Subtes
         assert fleet.site().changed == []
         assert fleet.sh("node1", "ip -o link | wc -l") == links
     with subtests.test("one that does not run fails alone, and the run says so"):
-        engine("stop", "-t", "0", "web")
+        web.stop(timeout=0)
         now = snapshot(fleet, "node1")
         stopped = fleet.play("site")
         assert stopped.code != 0
@@ -172,7 +173,7 @@ def test_containers_of_docker_and_podman(others: Others, subtests: pytest.Subtes
     with subtests.test("out of the inventory, while one of them is stopped"):
         others.declare()
         fleet.site()
-        engine("start", "web")
+        web.start()
         assert others.untouched() == untouched
     with subtests.test("teardown leaves the host as it was"):
         others.declare(web=WEB, box=BOX)
@@ -184,7 +185,7 @@ def test_containers_of_docker_and_podman(others: Others, subtests: pytest.Subtes
 
 def test_what_cannot_be_connected_is_named(others: Others) -> None:
     engine, fleet = others.engine, others.fleet
-    engine("run", "-d", "--name", "docked", IMAGE, *_SLEEP)
+    engine.run("docked")
     boxes = {
         name: {"networks": ["front"], "namespace": {owner: reference}}
         for name, owner, reference in (

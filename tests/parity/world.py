@@ -109,7 +109,7 @@ def _docker(lab: Lab, scenarios: Mapping[str, Scenario]) -> Result:
 
     def apply(side: Side, scenarios: Mapping[str, Scenario]) -> None:
         engine.start()
-        engine.apply(scenarios.values(), {"second": side.second})
+        engine.apply(scenarios.values(), side.second)
         find_containers(side, engine)
 
     return _result(side, scenarios, apply)
