@@ -22,7 +22,15 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan import forms
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import PlanError
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import decode
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.forms import FormError
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Chain, Nftables, NftSet
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import (
+    HOST_TASKS,
+    INGRESS_TASKS,
+    VIP_TASKS,
+    Chain,
+    Nftables,
+    NftSet,
+    task_set,
+)
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.file import FileKind
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables import script, transaction
@@ -228,8 +236,9 @@ def test_no_word_of_an_element_becomes_an_option_or_a_loop_without_end() -> None
     ]
     forget_udp(run, [*elements, "10.0.0.1 . udp . 53 : 10.0.0.2 . 53"])
     assert said
-    forget_moved(
-        run, {"tasks4": elements, "ingress4": elements, "local6": elements}, {"tasks4": elements}, lambda: True
-    )
+    before = [
+        task_set(*which, elements=tuple(elements)) for which in ((VIP_TASKS, 4), (INGRESS_TASKS, 4), (HOST_TASKS, 6))
+    ]
+    forget_moved(run, before, before[:1], lambda: True)
     known = ("-L", "-D", "-f", "-p", "--dst-nat", "--orig-dst", "--orig-port-dst", "--reply-src")
     assert all(word in known for arguments in said for word in arguments if word.startswith("-"))

@@ -161,11 +161,13 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "name": "cnm",
         "role": "resolver/c1",
         "collections": [
-            {"name": "bridges", "declaration": "type ifname;", "elements": ['"br0"'], "tracked": True, "tables": []},
+            {"name": "bridges", "declaration": "type ifname;", "elements": ['"br0"'], "tracks": "udp"},
             {
                 "name": "subnet_interfaces4",
                 "declaration": "type ipv4_addr . ifname; flags interval;",
                 "elements": ['10.0.0.0/24 . "br0"'],
+                "tracks": "",
+                "family": 4,
                 "tables": [_DIGEST],
             },
         ],

@@ -12,6 +12,7 @@ from ..plan.addresses import Fdb, Neighbours
 from ..plan.base import PlanError, Resource
 from ..plan.codec import content_digest
 from ..plan.encryption import Xfrm
+from ..plan.families import family_of
 from ..plan.forms import lines
 from ..plan.nftables import Nftables, NftSet
 from ..plan.peers import PeerTable
@@ -83,12 +84,11 @@ class SharedTexts:
         return replace(item, peers=tuple(sorted({*item.peers, *found} - {item.local})), tables=())
 
     def _nft_set(self, item: NftSet) -> NftSet:
-        six = item.name.endswith("6")
         found = [
             f"{self.peer_table(digest).vni} . {address}"
             for digest in item.tables
             for address in self.vteps(digest)
-            if address and (":" in address) == six
+            if address and family_of(address) == item.family
         ]
         return replace(item, elements=tuple(sorted((*item.elements, *found))), tables=()) if item.tables else item
 

@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
 from ..plan.families import family_of
+from ..plan.nftables import HOST_TASKS, VIP_TASKS, NftSet
 from .nft import RunCommand
 from .programs import find_program
 
@@ -24,7 +25,6 @@ _PLACE = re.compile(rf"(?:(?P<address>{_ADDRESS}) \. )?{_PORTS}")
 _SERVED_PORT = re.compile(rf"{_PORTS} \. (?P<task>{_ADDRESS})")
 _SERVED_VIP = re.compile(rf"(?P<vip>{_ADDRESS}) \. (?P<task>{_ADDRESS})")
 _COUNT = "/proc/sys/net/netfilter/nf_conntrack_count"
-_FAMILIES = {"4": "ipv4", "6": "ipv6"}
 
 
 def program() -> Optional[str]:
@@ -85,17 +85,17 @@ class _Served:
     shared: set[_Port] = field(default_factory=set)
     """Tasks by port of the host."""
 
-    def add(self, name: str, element: str) -> None:
-        """Add an element of the set of that name."""
-        match = (_SERVED_VIP if name == _BY_VIP else _SERVED_PORT).fullmatch(element)
+    def add(self, tracks: str, element: str) -> None:
+        """Add an element of a set that tracks this."""
+        match = (_SERVED_VIP if tracks == VIP_TASKS else _SERVED_PORT).fullmatch(element)
         if match is None:
             return
-        if name == _BY_VIP:
+        if tracks == VIP_TASKS:
             self.vips.setdefault(match["vip"], set()).add(match["task"])
             return
         ports = _range(match)
         port = (_NUMBERS.get(match["protocol"], match["protocol"]), ports.start, ports.stop - 1, match["task"])
-        if name == _BY_HOST:
+        if tracks == HOST_TASKS:
             self.shared.add(port)
         else:
             self.ports.append(port)
@@ -123,17 +123,9 @@ class _Flow:
         return self.protocol == protocol and self.port != "" and first <= int(self.port) <= last
 
 
-_BY_VIP, _BY_PORT, _BY_HOST = "tasks", "ingress", "local"
 _FLOW = re.compile(
     r"^\S+ +(?P<protocol>\d+) .*?src=\S+ dst=(?P<to>\S+) (?:sport=\d+ dport=(?P<port>\d+) )?.*?src=(?P<task>\S+) dst="
 )
-
-
-def is_of_services(name: str) -> bool:
-    """Whether a set says which tasks are behind what: ``tasks4`` (``VIP . task``), ``ingress6`` and ``local6``
-    (``protocol . port . task``).
-    """
-    return name[:-1] in (_BY_VIP, _BY_PORT, _BY_HOST) and name[-1] in _FAMILIES
 
 
 def _remembers() -> bool:
@@ -147,30 +139,30 @@ def _remembers() -> bool:
 
 def forget_moved(
     run_command: RunCommand,
-    before: Mapping[str, Sequence[str]],
-    after: Mapping[str, Sequence[str]],
+    before: Sequence[NftSet],
+    after: Sequence[NftSet],
     anything: Callable[[], bool] = _remembers,
 ) -> None:
     """Delete the entries of services whose task is gone or was never one of theirs.
 
-    Both are elements of sets by name (see `is_of_services`).  A caller whose TCP connection is forgotten hears so at
+    Both are the sets of a table that have the tasks.  A caller whose TCP connection is forgotten hears so at
     once, as another task knows nothing of it, and his next datagram goes to one that is there.
     """
     path = program()
     if path is None or not anything():
         return
-    for number, family in _FAMILIES.items():
-        old, new = (_served(elements, number) for elements in (before, after))
+    for family in (4, 6):
+        old, new = (_served(sets, family) for sets in (before, after))
         if not any((old.vips, old.ports, old.shared, new.vips, new.ports, new.shared)):
             continue
-        _code, said, _errors = run_command([path, "-L", "-f", family])
+        _code, said, _errors = run_command([path, "-L", "-f", f"ipv{family}"])
         for flow in sorted(set(_flows(said)), key=lambda item: (item.to, item.protocol, item.port, item.task)):
             wanted, known = new.behind(flow), old.behind(flow)
             moved = (wanted is None and known is not None) or (wanted is not None and flow.task not in wanted)
             if moved or _has_ended(flow, old.shared, new.shared):
                 ports = ["--orig-port-dst", flow.port] if flow.port else []
                 where = ["-p", flow.protocol, "--orig-dst", flow.to, *ports, "--reply-src", flow.task]
-                run_command([path, "-D", "-f", family, *where])
+                run_command([path, "-D", "-f", f"ipv{family}", *where])
 
 
 def _has_ended(flow: _Flow, old: set[_Port], new: set[_Port]) -> bool:
@@ -181,12 +173,12 @@ def _has_ended(flow: _Flow, old: set[_Port], new: set[_Port]) -> bool:
     return untranslated and any(flow.is_to(*port[:3]) for port in new - old)
 
 
-def _served(elements: Mapping[str, Sequence[str]], number: str) -> _Served:
+def _served(sets: Sequence[NftSet], family: int) -> _Served:
     result = _Served()
-    for name, group in sorted(elements.items()):
-        if name[-1] == number:
-            for element in sorted(group):
-                result.add(name[:-1], element)
+    for item in sets:
+        if item.family == family:
+            for element in sorted(item.elements):
+                result.add(item.tracks, element)
     return result
 
 

@@ -14,6 +14,7 @@ from typing import Any, Callable
 
 from . import forms
 from .forms import Form, FormError, number, quoted, word
+from .nftables import TASKS, UDP_PORTS
 
 Check = Callable[[Any], Any]
 
@@ -210,7 +211,8 @@ PLANNED: dict[str, dict[str, Check]] = {
         "name": _once(forms.nft_name),
         "declaration": _once(forms.nft_declaration),
         "elements": _each(_once(forms.nft_element)),
-        "tracked": _flag,
+        "tracks": _one_of("", UDP_PORTS, *TASKS),
+        "family": _count(0, 6, "an IP version, 4 or 6, or 0"),
         "tables": _digests,
     },
     "Chain": {

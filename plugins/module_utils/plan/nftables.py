@@ -9,6 +9,14 @@ from typing import ClassVar
 
 from .base import Key, Resource
 
+UDP_PORTS = "udp"
+"""Published ports: ``[address . ]protocol . port[-port] : target``."""
+VIP_TASKS = "tasks"
+"""The tasks of services by virtual IP: ``VIP . task``."""
+INGRESS_TASKS, HOST_TASKS = "ingress", "local"
+"""Tasks by published port, in the ingress sandbox and for callers on the host: ``protocol . port[-port] . task``."""
+TASKS = (VIP_TASKS, INGRESS_TASKS, HOST_TASKS)
+
 
 @dataclass(frozen=True)
 class Chain:
@@ -29,15 +37,22 @@ class NftSet:
     declaration: str
     """``type ifname;`` for a set, ``type ipv4_addr : verdict;`` for a map, with flags if any."""
     elements: tuple[str, ...] = ()
-    tracked: bool = False
-    """Whether its elements translate connections; changed elements have their conntrack entries deleted."""
+    tracks: str = ""
+    """What its elements are if their conntrack entries are deleted when they change: `UDP_PORTS` or one of `TASKS`."""
+    family: int = 0
+    """4 or 6: the family of its elements' addresses, said by sets of `TASKS` and those with ``tables``."""
     tables: tuple[str, ...] = ()
-    """Digests of the peer tables whose remote VTEPs, of the family in its name, are its elements: ``VNI . VTEP``."""
+    """Digests of the peer tables whose remote VTEPs of its family are its elements: ``VNI . VTEP``."""
 
     @property
     def noun(self) -> str:
         """``set`` or ``map``."""
         return "map" if ":" in self.declaration else "set"
+
+
+def task_set(tracks: str, family: int, declaration: str = "", elements: tuple[str, ...] = ()) -> NftSet:
+    """The set of a table that has the services' tasks, for conntrack: no rule uses it."""
+    return NftSet(f"{tracks}{family}", declaration, elements, tracks, family)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from dataclasses import replace
 from typing import Optional, Union
 
 from ..kernel import contained, namespaces, netfilter
-from ..kernel.conntrack import forget_moved, forget_udp, is_of_services, program
+from ..kernel.conntrack import forget_moved, forget_udp, program
 from ..kernel.host import Host
 from ..kernel.netlink import NetlinkError
 from ..kernel.nft import Nft, NftError
@@ -41,7 +41,7 @@ from ..plan.forms import (
     word,
 )
 from ..plan.marks import mark, role_of, table_name
-from ..plan.nftables import Chain, Nftables, NftSet
+from ..plan.nftables import TASKS, UDP_PORTS, Chain, Nftables, NftSet, task_set
 from .base import Difference, Found, Kind, Operation
 from .nftables_reading import UNREADABLE, listed, parse, user_chains
 
@@ -264,8 +264,8 @@ class NftablesKind(Kind[Nftables]):
     def check_dependencies(self, host: Host, wanted: Sequence[Nftables]) -> Optional[str]:
         if wanted and host.nft is None:
             return "this host has neither libnftables nor the program nft: install the package nftables"
-        tracked = [item for table in wanted for item in table.collections if item.tracked]
-        needed = any(is_of_services(item.name) or any("udp" in each for each in item.elements) for item in tracked)
+        tracked = [item for table in wanted for item in table.collections if item.tracks]
+        needed = any(item.tracks in TASKS or any("udp" in each for each in item.elements) for item in tracked)
         if needed and program() is None:
             return "this host has no conntrack, which services and ports of udp need: install the package conntrack"
         return None
@@ -292,19 +292,16 @@ class NftablesKind(Kind[Nftables]):
         """Connections of UDP live on in conntrack with the translation they began with (moby#44742), and those of a
         service with a task that is gone.
         """
-        tracked = {item.name for item in wanted.collections if item.tracked and not is_of_services(item.name)}
-        before = {item.name: set(item.elements) for item in found.collections} if found is not None else {}
+        old, new = ([] if table is None else _tracked(table, wanted) for table in (found, self._normal_of(wanted)))
+        before = {item.name: set(item.elements) for item in old}
         changed = [
             element
-            for item in self._normal_of(wanted).collections
-            if item.name in tracked
+            for item in new
+            if item.tracks == UDP_PORTS
             for element in set(item.elements) ^ before.get(item.name, set())
         ]
         host.run_in(wanted.namespace, forget_udp, host.run_command, changed)
-        served = [
-            {item.name: item.elements for item in table.collections if is_of_services(item.name)} if table else {}
-            for table in (found, self._normal_of(wanted))
-        ]
+        served = [[item for item in items if item.tracks in TASKS] for items in (old, new)]
         if any(served):
             host.run_in(wanted.namespace, forget_moved, host.run_command, *served)
 
@@ -342,6 +339,21 @@ class NftablesKind(Kind[Nftables]):
             except NetlinkError as error:
                 if error.errno != errno.ENOENT:
                     raise
+
+
+_TASK_SETS = tuple(task_set(tracks, family) for tracks in TASKS for family in (4, 6))
+
+
+def _tracked(table: Nftables, wanted: Nftables) -> list[NftSet]:
+    """The tracked sets of a table as nft prints it, with what the plan says of them, which nft does not keep.  Sets of
+    tasks are known even if the plan has none any more.
+    """
+    planned = {item.name: item for item in (*_TASK_SETS, *wanted.collections)}
+    return [
+        replace(item, tracks=plan.tracks, family=plan.family)
+        for item in table.collections
+        if (plan := planned.get(item.name)) is not None and plan.tracks
+    ]
 
 
 def _is_sayable(item: netfilter.Table) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from ...module_utils.plan.forms import link_name, nft_link, quoted
 from ...module_utils.plan.marks import FORWARDED, LINK_GROUP, OPEN_GROUP, OTHERS, table_name
-from ...module_utils.plan.nftables import Chain, Nftables, NftSet
+from ...module_utils.plan.nftables import HOST_TASKS, UDP_PORTS, Chain, Nftables, NftSet, task_set
 from ..declaration.driver import Forwarding
 from ..drivers.base import PlannedNetwork
 from ..facts import Facts
@@ -229,10 +229,11 @@ def _port_maps(ports: Sequence[PublishedPort], family: int) -> Iterable[NftSet]:
     served = _served_ports(ports, family)
     yield from [served] if served.elements else []
     for bound, suffix, key in ((True, "", f"{address} . {service}"), (False, "_any", service)):
-        name = f"ports{family}{suffix}"
-        yield NftSet(name, f"type {key} : {address} . inet_service;", _sorted(single[bound]), tracked=True)
-        name = f"ranges{family}{suffix}"
-        yield NftSet(name, f"type {key} : {address}; flags interval;", _sorted(ranges[bound]), tracked=True)
+        for name, kind, elements in (
+            ("ports", f"type {key} : {address} . inet_service;", single[bound]),
+            ("ranges", f"type {key} : {address}; flags interval;", ranges[bound]),
+        ):
+            yield NftSet(f"{name}{family}{suffix}", kind, _sorted(elements), UDP_PORTS)
     yield NftSet(f"open{family}", f"type {address} . {service};", _sorted(opened))
     yield NftSet(f"open_ranges{family}", f"type {address} . {service}; flags interval;", _sorted(open_ranges))
 
@@ -246,7 +247,7 @@ def _served_ports(ports: Sequence[PublishedPort], family: int) -> NftSet:
         if item.port.family == family
     }
     kind = f"type inet_proto . inet_service . {_ADDRESS[family]}; flags interval;"
-    return NftSet(f"local{family}", kind, _sorted(elements), tracked=True)
+    return task_set(HOST_TASKS, family, kind, _sorted(elements))
 
 
 def _range(numbers: tuple[int, int]) -> str:

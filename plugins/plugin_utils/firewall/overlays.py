@@ -32,7 +32,7 @@ def overlay_collections(networks: Sequence[PlannedNetwork]) -> list[NftSet]:
     return [
         NftSet("vnis", f"typeof {_VNI};", tuple(str(vni) for vni in sorted(vnis))),
         *(
-            NftSet(f"vteps{family}", f"typeof {_VNI} . {word} saddr;", tables=tables)
+            NftSet(f"vteps{family}", f"typeof {_VNI} . {word} saddr;", family=family, tables=tables)
             for family, word in _ADDRESS.items()
         ),
     ]

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ...module_utils.plan import forms
 from ...module_utils.plan.base import Resource
 from ...module_utils.plan.families import family_of
-from ...module_utils.plan.nftables import Chain, NftSet
+from ...module_utils.plan.nftables import INGRESS_TASKS, Chain, NftSet, task_set
 from ...module_utils.plan.settings import Sysctl
 from ..declaration.ingress import SANDBOX
 from ..declaration.topology import Port
@@ -72,7 +72,7 @@ def ingress_rules(ports: Iterable[IngressPort], inner: str) -> tuple[list[NftSet
                 translated += [f"iifname != {link} {rule}" for rule in rules]
         # Bookkeeping set, used by no rule: removing an element deletes its conntrack entries.
         kind = f"type inet_proto . inet_service . {_ADDRESS[family]}; flags interval;"
-        collections.append(NftSet(f"ingress{family}", kind, tuple(sorted(set(served))), tracked=True))
+        collections.append(task_set(INGRESS_TASKS, family, kind, tuple(sorted(set(served)))))
     return collections, [
         Chain("prerouting", "type nat hook prerouting priority -100; policy accept", tuple(dict.fromkeys(translated))),
         Chain("postrouting", "type nat hook postrouting priority 100; policy accept", (f"oifname {link} masquerade",)),

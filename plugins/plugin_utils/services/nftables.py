@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ...module_utils.plan.forms import address
-from ...module_utils.plan.nftables import NftSet
+from ...module_utils.plan.nftables import VIP_TASKS, NftSet, task_set
 from .balancing import Balancing, VirtualService, of_family
 
 _IP = {4: "ip", 6: "ip6"}
@@ -51,7 +51,7 @@ def by_nftables(sandbox: str, services: Iterable[VirtualService]) -> Balancing:
         # Bookkeeping set, used by no rule: removing an element deletes its conntrack entries.
         elements = tuple(sorted(f"{item.vip} . {task}" for item in own for task, _weight in item.tasks))
         kind = f"type {_ADDRESS[family]} . {_ADDRESS[family]};"
-        collections.append(NftSet(f"tasks{family}", kind, elements, tracked=True))
+        collections.append(task_set(VIP_TASKS, family, kind, elements))
     return Balancing(tuple(collections), tuple(rules))
 
 

@@ -22,7 +22,14 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.encryption import 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.kinds import KINDS
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import BridgePort, Link, Namespace, VethPeer, Vxlan
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import mark, role_of, table_name
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Chain, DockerUser, Nftables, NftSet
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import (
+    TASKS,
+    UDP_PORTS,
+    Chain,
+    DockerUser,
+    Nftables,
+    NftSet,
+)
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import SCHEMA, Plan
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File, Resolver, Sysctl
 
@@ -53,7 +60,14 @@ VXLANS = st.builds(
 VTEPS = st.lists(ADDRESSES, max_size=3, unique=True).map(sorted).map(tuple)
 IDENTIFIERS = st.text("abcdefghijklmnopqrstuvwxyz_", min_size=1, max_size=15)
 CHAINS = st.builds(Chain, IDENTIFIERS, HOOKS, st.lists(RULES, max_size=3).map(tuple), st.booleans())
-COLLECTIONS = st.builds(NftSet, IDENTIFIERS, DECLARATIONS, st.lists(ELEMENTS, max_size=3).map(tuple), st.booleans())
+COLLECTIONS = st.builds(
+    NftSet,
+    IDENTIFIERS,
+    DECLARATIONS,
+    st.lists(ELEMENTS, max_size=3).map(tuple),
+    st.sampled_from(["", UDP_PORTS, *TASKS]),
+    st.sampled_from([0, 4, 6]),
+)
 
 RESOURCES: dict[str, st.SearchStrategy[Any]] = {
     "namespace": st.builds(Namespace, NAMES, ROLES, st.booleans(), no_forwarding=st.sampled_from([(), (4,), (4, 6)])),

@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.conntrack import _flows, forget_moved
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Namespace
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import (
+    INGRESS_TASKS,
+    VIP_TASKS,
+    Nftables,
+    NftSet,
+    task_set,
+)
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerTable
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import Host, Service, Topology
@@ -390,7 +396,7 @@ class TestRules:
         assert made.output == ("ip daddr 10.0.0.9 dnat ip to numgen inc mod 3 map { 0-1 : 10.0.0.2, 2 : 10.0.0.4 }",)
         (behind,) = made.collections
         assert behind.elements == tuple(f"10.0.0.9 . 10.0.0.{last}" for last in (2, 3, 4))
-        assert behind.tracked
+        assert (behind.tracks, behind.family) == (VIP_TASKS, 4)
 
     def test_of_one_task_choose_nothing_and_of_none_refuse(self) -> None:
         one = by_nftables("c1", [VirtualService("fd00::9", "rr", (("fd00::2", 5),))])
@@ -436,19 +442,24 @@ class TestRules:
             ran.append(command[1:])
             return 0, said if "-L" in command and "ipv4" in command else "", ""
 
-        def forgotten(before: dict[str, list[str]], after: dict[str, list[str]]) -> list[tuple[str, str]]:
+        def forgotten(before: list[NftSet], after: list[NftSet]) -> list[tuple[str, str]]:
             ran.clear()
             forget_moved(run, before, after, anything=lambda: True)
             return [(words[words.index("-p") + 1], words[-1]) for words in ran if "-D" in words]
 
-        both = {"tasks4": ["10.0.0.9 . 10.0.0.2", "10.0.0.9 . 10.0.0.3"]}
+        def tasks(tracks: str, family: int, *elements: str) -> list[NftSet]:
+            return [task_set(tracks, family, elements=elements)]
+
+        vip = ("10.0.0.9 . 10.0.0.2", "10.0.0.9 . 10.0.0.3")
+        both = tasks(VIP_TASKS, 4, *vip)
         assert forgotten(both, both) == [("1", "10.0.0.9")]
-        assert forgotten(both, {"tasks4": both["tasks4"][:1]}) == [("1", "10.0.0.9"), ("17", "10.0.0.3")]
-        assert forgotten(both, {}) == [("1", "10.0.0.9"), ("17", "10.0.0.3"), ("6", "10.0.0.2")]
-        assert forgotten({}, {"tasks6": ["fd00::9 . fd00::2"]}) == []
-        mesh = {"ingress4": ["17 . 50-59 . 10.0.0.3", "17 . 50-59 . 10.0.0.7", "6 . 80 . 10.0.0.2"]}
-        assert forgotten({}, mesh) == []
-        assert forgotten(mesh, {"ingress4": mesh["ingress4"][1:]}) == [("17", "10.0.0.3")]
+        assert forgotten(both, tasks(VIP_TASKS, 4, vip[0])) == [("1", "10.0.0.9"), ("17", "10.0.0.3")]
+        assert forgotten(both, []) == [("1", "10.0.0.9"), ("17", "10.0.0.3"), ("6", "10.0.0.2")]
+        assert forgotten([], tasks(VIP_TASKS, 6, "fd00::9 . fd00::2")) == []
+        ports = ("17 . 50-59 . 10.0.0.3", "17 . 50-59 . 10.0.0.7", "6 . 80 . 10.0.0.2")
+        mesh = tasks(INGRESS_TASKS, 4, *ports)
+        assert forgotten([], mesh) == []
+        assert forgotten(mesh, tasks(INGRESS_TASKS, 4, *ports[1:])) == [("17", "10.0.0.3")]
 
 
 class TestWhatUsersSee:
