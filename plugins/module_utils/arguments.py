@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv6Interface, ip_address, ip_interface, ip_network
 from typing import Any, Optional
 
+from .plan.constants import LARGEST_MTU, LINK_NAME, LONGEST_LINK_NAME, RESERVED_LINK_NAMES, SMALLEST_MTU
 from .plan.families import family_of
+from .plan.forms import mac as mac_form
 from .plan.forms import namespace_name, project
 
-_LINK = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,14}")
-_TAKEN = ("lo", "all", "default")
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-_LEAST_MTU, _LEAST_MTU_6, _LARGEST_MTU = 68, 1280, 65535
+_LINK = re.compile(LINK_NAME)
 
 
 class Options:
@@ -60,7 +59,7 @@ class Options:
     def link(self, option: str = "name") -> str:
         """The name of a link to be created."""
         name = str(self[option] or "")
-        if not _LINK.fullmatch(name) or name in _TAKEN:
+        if not _LINK.fullmatch(name) or len(name) > LONGEST_LINK_NAME or name in RESERVED_LINK_NAMES:
             self.wrong(
                 option,
                 f"{name!r} cannot be a link's name: it has 1 to 15 letters, digits, `_`, `.` and `-`, does not begin "
@@ -100,7 +99,7 @@ class Options:
     def read_mac(self, option: str, value: Any) -> str:
         """The same for a value within the option."""
         mac = str(value).strip().lower().replace("-", ":")
-        if not _MAC.fullmatch(mac) or int(mac[:2], 16) & 1 or not mac.strip("0:"):
+        if not mac_form.fits(mac) or int(mac[:2], 16) & 1 or not mac.strip("0:"):
             self.wrong(option, f"{value!r} is not a link's MAC address: write one like 02:42:0a:00:00:01")
         return mac
 
@@ -125,10 +124,11 @@ class Options:
     def mtu(self, addresses: Sequence[str], option: str = "mtu") -> Optional[int]:
         """An MTU that the addresses' families permit, or None."""
         mtu: Optional[int] = self[option]
-        least = _LEAST_MTU_6 if any(":" in address for address in addresses) else _LEAST_MTU
-        if mtu is not None and not least <= mtu <= _LARGEST_MTU:
-            why = ", as IPv6 needs" if least == _LEAST_MTU_6 and mtu >= _LEAST_MTU else ""
-            self.wrong(option, f"{mtu} is not an MTU for this link: choose {least} to {_LARGEST_MTU}{why}")
+        family = max(map(family_of, addresses), default=4)
+        least = SMALLEST_MTU[family]
+        if mtu is not None and not least <= mtu <= LARGEST_MTU:
+            why = ", as IPv6 needs" if family == 6 and mtu >= SMALLEST_MTU[4] else ""
+            self.wrong(option, f"{mtu} is not an MTU for this link: choose {least} to {LARGEST_MTU}{why}")
         return mtu
 
     def destination(self, gateway: Optional[str], option: str = "destination") -> tuple[str, int]:

@@ -21,6 +21,7 @@ from .kernel.management_link import reached_by
 from .kernel.nft import RunCommand
 from .plan.addresses import Address
 from .plan.base import Key, Resource
+from .plan.families import family_of
 from .plan.links import Link, Parent
 from .plan.marks import PORT, SINGLE_OBJECT, is_pruned, project_of, role_of
 from .resources.base import Operation
@@ -144,7 +145,7 @@ def link_wish(options: Options, kind: str, role: str) -> DesiredObject:
         mac=options.mac(),
         mtu=options.mtu(addresses or ()),
         # Accept no router advertisements, and disable IPv6 on links without IPv6 addresses.
-        disable_ipv6=not any(":" in address for address in addresses) if addresses else None,
+        disable_ipv6=6 not in map(family_of, addresses) if addresses else None,
         accept_ra=0,
     )
     return DesiredObject(

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from typing import Any, Optional
 
 from .arguments import Options
+from .plan.families import family_of
 
 _KEYS = ("vtep", "mac_address", "addresses")
 
@@ -66,7 +67,7 @@ def read_vtep(options: Options, where: str, value: Any) -> str:
 def _vtep(options: Options, where: str, value: Any, local: str) -> str:
     """A peer's VTEP; "" if it is this host's own or invalid."""
     vtep = read_vtep(options, where, value)
-    if vtep and local and (":" in vtep) != (":" in local):
+    if vtep and local and family_of(vtep) != family_of(local):
         options.wrong(where, f"{vtep} and local, {local}, are not of the same IP version: all VTEPs of a VXLAN must be")
     return "" if vtep == local else vtep
 

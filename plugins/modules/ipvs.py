@@ -193,6 +193,7 @@ from ..module_utils.arguments import Options
 from ..module_utils.entrypoints import Refused
 from ..module_utils.kernel.host import Host
 from ..module_utils.plan.balancing import Ipvs, RealServer
+from ..module_utils.plan.constants import LARGEST_PORT
 from ..module_utils.plan.families import family_of
 from ..module_utils.plan.marks import is_pruned, role_of
 from ..module_utils.resources.ipvs import sorted_servers, virtual_server
@@ -267,7 +268,7 @@ def _identity(options: Options, namespace: str) -> Ipvs:
     if options["port"] is None:
         options.wrong("port", "an address takes a port: give one, or 0 for all of them together with persistence")
         return Ipvs(namespace, protocol=options["protocol"], address=address)
-    port = options.number("port", 0, 65535, "a port")
+    port = options.number("port", 0, LARGEST_PORT, "a port")
     if not port and not options["persistence"] and not options.absent:
         options.wrong("port", "0, which is every port, takes persistence: give that too, or use a mark")
     return Ipvs(namespace, family_of(address), 0, options["protocol"], address, port)
@@ -314,8 +315,8 @@ def _server(options: Options, place: int, given: dict[str, Any], of: Ipvs) -> Re
 def _port(options: Options, where: str, given: Optional[int], of: Ipvs) -> int:
     if given is None:
         return of.port
-    if not 0 < given <= 65535:
-        options.wrong(f"{where}.port", f"{given} is not a port: choose 1 to 65535, or leave it out")
+    if not 0 < given <= LARGEST_PORT:
+        options.wrong(f"{where}.port", f"{given} is not a port: choose 1 to {LARGEST_PORT}, or leave it out")
     return given
 
 

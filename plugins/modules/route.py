@@ -113,6 +113,7 @@ from ..module_utils.arguments import Options
 from ..module_utils.entrypoints import Refused
 from ..module_utils.kernel.host import Host
 from ..module_utils.plan.addresses import Route
+from ..module_utils.plan.families import family_of
 from ..module_utils.plan.marks import project_of
 
 
@@ -167,7 +168,7 @@ def read(options: Options) -> single_object.DesiredObject:
         )
     if via is None and not link:
         options.wrong("via", "a route needs a next router or a link: give via, link or both")
-    if via is not None and (":" in via) != (family == 6):
+    if via is not None and family_of(via) != family:
         options.wrong("via", f"{via} and the destination {destination} are not of the same IP version")
     if via is not None and ip_address(via).is_link_local and not link:
         options.wrong("link", f"{via} is a link-local address, which is on every link: name the link")

@@ -215,14 +215,12 @@ from ..module_utils.kernel import namespaces
 from ..module_utils.kernel.host import Host
 from ..module_utils.plan.addresses import Fdb, Neighbours
 from ..module_utils.plan.base import Resource
+from ..module_utils.plan.constants import LARGEST_PORT, LARGEST_VNI, VXLAN_OVERHEAD
 from ..module_utils.plan.families import family_of
 from ..module_utils.plan.links import BridgePort, Link, Vxlan
 from ..module_utils.plan.marks import SINGLE_OBJECT
 from ..module_utils.resources.link.vxlan import vni_holder
 from ..module_utils.vxlan_peers import Peers, read_peers, read_vtep
-
-_HEADERS = {4: 50, 6: 70}
-_LARGEST_VNI = 2**24 - 1
 
 
 @dataclass(frozen=True)
@@ -277,7 +275,7 @@ def _link_of(host: Host, address: str) -> Optional[Mapping[str, Any]]:
 def _fitting(host: Host, local: str) -> Optional[int]:
     """The MTU that goes through the link of that address; None if it is no way out."""
     link = _link_of(host, local)
-    return None if link is None or link["loopback"] else int(link["mtu"]) - _HEADERS[family_of(local)]
+    return None if link is None or link["loopback"] else int(link["mtu"]) - VXLAN_OVERHEAD[family_of(local)]
 
 
 def read(options: Options) -> single_object.DesiredObject:
@@ -287,8 +285,8 @@ def read(options: Options) -> single_object.DesiredObject:
     if options.absent or not isinstance(link, Link):
         return wish
     namespace, name = options["namespace"] or "", options["name"]
-    vni = options.number("vni", 1, _LARGEST_VNI, "a VNI")
-    port = options.number("port", 1, 65535, "a UDP port")
+    vni = options.number("vni", 1, LARGEST_VNI, "a VNI")
+    port = options.number("port", 1, LARGEST_PORT, "a UDP port")
     local = read_vtep(options, "local", options["local"])
     peers = read_peers(options, local)
     bridge = options["bridge"] or ""
@@ -324,7 +322,7 @@ def read(options: Options) -> single_object.DesiredObject:
 def _without_ipv6(options: Options, peers: Optional[Peers], bridged: bool) -> Optional[bool]:
     """Whether it has no IPv6; None if nothing says so.  The kernel takes IPv6 neighbours only on a link that has it."""
     addresses = [*(options["addresses"] or ()), *(peers.neighbours if peers is not None else ())]
-    return not any(":" in address for address in addresses) if addresses or bridged else None
+    return 6 not in map(family_of, addresses) if addresses or bridged else None
 
 
 def _port(options: Options, bridge: str) -> BridgePort:

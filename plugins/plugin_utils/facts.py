@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Optional
 
+from ..module_utils.plan.constants import DEFAULT_MTU
+
 
 @dataclass(frozen=True)
 class LinkFacts:
     """A link of the host that a network might be made on."""
 
     kind: str = ""
-    mtu: int = 1500
+    mtu: int = DEFAULT_MTU
     up: bool = True
     loopback: bool = False
     ethernet: bool = True

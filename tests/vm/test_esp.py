@@ -56,13 +56,17 @@ from ansible_collections.cnm.fabric.plugins.module_utils.kernel.xfrm import (
     selector,
     template,
 )
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.constants import (
+    DEFAULT_MTU,
+    ESP_OVERHEAD,
+    VXLAN_OVERHEAD,
+)
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.encryption import Xfrm
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.esp import security_index
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import ENCRYPTED_PORT
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Operation
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.xfrm import XfrmKind
 from ansible_collections.cnm.fabric.plugins.plugin_utils.networks.encryption import epoch_key
-from ansible_collections.cnm.fabric.plugins.plugin_utils.networks.overlays import ESP_OVERHEAD, VXLAN_OVERHEAD
 
 pytestmark = pytest.mark.vm
 
@@ -151,7 +155,7 @@ def test_the_wire_shows_esp_alone_and_another_network_as_before(underlay: int) -
 @UNDERLAYS
 @on_a_host
 def test_a_packet_as_large_as_the_network_takes_fills_one_of_the_underlay_s(underlay: int) -> None:
-    mtu = (1500 - VXLAN_OVERHEAD[underlay] - ESP_OVERHEAD) // 4 * 4
+    mtu = (DEFAULT_MTU - VXLAN_OVERHEAD[underlay] - ESP_OVERHEAD) // 4 * 4
     with an_encrypted_overlay(underlay) as machines:
         wire = Wire(machines[1])
         for box in ("a", "c"):

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Optional
 
+from ..plan.constants import LARGEST_PORT
 from ..plan.families import family_of
 from ..plan.nftables import HOST_TASKS, VIP_TASKS, NftSet
 from .nft import RunCommand
@@ -17,7 +18,6 @@ from .programs import find_program
 _ONE_BY_ONE = 32
 _UDP = ("udp", "17")
 _NUMBERS = {"tcp": "6", "udp": "17", "sctp": "132"}
-_LAST_PORT = 65535
 _PORTS = r"(?P<protocol>[a-z0-9]{1,8}) \. (?P<first>[0-9]{1,5})(?:-(?P<last>[0-9]{1,5}))?"
 _ADDRESS = "[0-9a-f][0-9a-f.:]*|:[0-9a-f.:]+"
 # Root in a sandbox can change its sets: elements of another form are skipped, and none can be taken for an option.
@@ -65,7 +65,7 @@ def _places(element: str) -> Iterator[tuple[str, str, str]]:
 
 def _range(match: re.Match[str]) -> range:
     first, last = int(match["first"]), int(match["last"] or match["first"])
-    return range(first, min(last, _LAST_PORT) + 1)
+    return range(first, min(last, LARGEST_PORT) + 1)
 
 
 # --- services --------------------------------------------------------------------------------------------------------

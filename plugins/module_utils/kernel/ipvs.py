@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..plan.balancing import Ipvs, IpvsTimeouts, RealServer
-from ..plan.families import family_of
+from ..plan.families import family_of, packed
 from .netlink import Message, Netlink, attributes, pack_attribute, pack_message
 
 _GENERIC, _CONTROL = 16, 16
@@ -50,10 +50,6 @@ def _number(data: bytes) -> int:
     return int.from_bytes(data, sys.byteorder)
 
 
-def _packed(address: str) -> bytes:
-    return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
-
-
 def _text(data: bytes, family: int) -> str:
     """An address in its field of 16 bytes."""
     return socket.inet_ntop(family, data[:4] if family == socket.AF_INET else data)
@@ -66,7 +62,7 @@ def _identity(item: Ipvs) -> bytes:
     family = pack_attribute(1, _u16(_FAMILIES[item.family]))
     if item.mark:
         return family + pack_attribute(5, _u32(item.mark))
-    address = pack_attribute(3, _packed(item.address)) + pack_attribute(4, item.port.to_bytes(2, "big"))
+    address = pack_attribute(3, packed(item.address)) + pack_attribute(4, item.port.to_bytes(2, "big"))
     return family + pack_attribute(2, _u16(_PROTOCOLS[item.protocol])) + address
 
 
@@ -88,7 +84,7 @@ def _settings(item: Ipvs) -> bytes:
 
 def _place(server: RealServer) -> bytes:
     family = pack_attribute(11, _u16(_FAMILIES[family_of(server.address)]))
-    return family + pack_attribute(1, _packed(server.address)) + pack_attribute(2, server.port.to_bytes(2, "big"))
+    return family + pack_attribute(1, packed(server.address)) + pack_attribute(2, server.port.to_bytes(2, "big"))
 
 
 def _manner(server: RealServer) -> bytes:

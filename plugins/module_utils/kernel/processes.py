@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Optional
 
+from ..plan.constants import SEARCH_PATH
+
 _CLONE_NEWPID = 0x20000000
 _SYS_PIDFD_GETFD = 438
 _DELETED = " (deleted)"
@@ -25,7 +27,7 @@ _ENDED = b"ZX"
 _STOPPED = b"Tt"
 _POLL_S = 0.002
 _OWN_IDS = "/proc/thread-self/ns/pid"
-_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+_ENVIRONMENT = {"PATH": SEARCH_PATH, "LC_ALL": "C"}
 _libc = ctypes.CDLL(None, use_errno=True)
 
 

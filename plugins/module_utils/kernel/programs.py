@@ -7,7 +7,7 @@ from __future__ import annotations
 import shutil
 from typing import Optional
 
-SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin"
+from ..plan.constants import SEARCH_PATH
 
 
 def find_program(name: str) -> Optional[str]:

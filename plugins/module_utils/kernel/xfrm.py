@@ -15,6 +15,7 @@ import sys
 from dataclasses import dataclass, field
 from typing import Optional
 
+from ..plan.families import packed, socket_family
 from .netlink import Message, Netlink, attributes, pack_attribute, pack_message
 
 ESP = 50
@@ -53,25 +54,17 @@ _ANY_ALGORITHM = bytes(12 * [0xFF])
 _NO_MARK = bytes(8)
 
 
-def _family(address: str) -> int:
-    return _IPV6 if ":" in address else _IPV4
-
-
-def _packed(address: str) -> bytes:
-    return socket.inet_pton(_family(address), address)
-
-
 def _text(data: bytes, family: int) -> str:
     return socket.inet_ntop(family, data[: 4 if family == _IPV4 else 16])
 
 
 def selector(source: str, destination: str, source_port: int, port: int) -> bytes:
     """A selector of UDP packets; ``0.0.0.0`` and ``::`` match any address, port 0 any port."""
-    addresses = _packed(destination), _packed(source)
+    addresses = packed(destination), packed(source)
     lengths = [8 * len(data) if any(data) else 0 for data in addresses]
     numbers = [number.to_bytes(2, "big") for number in (port, source_port)]
     ports = [part for number in numbers for part in (number, b"\xff\xff" if any(number) else b"\0\0")]
-    return _SELECTOR.pack(*addresses, *ports, _family(source), *lengths, UDP, 0, 0)
+    return _SELECTOR.pack(*addresses, *ports, socket_family(source), *lengths, UDP, 0, 0)
 
 
 def ends(data: bytes) -> tuple[str, str, int]:
@@ -83,8 +76,8 @@ def ends(data: bytes) -> tuple[str, str, int]:
 def template(source: str, destination: str, spi: int, reqid: int) -> bytes:
     """A template that names the state with this SPI."""
     number = spi.to_bytes(4, "big")
-    family = _family(source)
-    where = _packed(destination), number, ESP, family, _packed(source)
+    family = socket_family(source)
+    where = packed(destination), number, ESP, family, packed(source)
     return _TEMPLATE.pack(*where, reqid, _TRANSPORT, 0, 0, _ANY_ALGORITHM)
 
 
@@ -165,10 +158,10 @@ class Policy:
 
 def new_state(state: State, replace: bool = False) -> Message:
     """Create a state that must not exist or, with ``replace``, set the limit of an existing one."""
-    identity = _packed(state.destination), state.spi.to_bytes(4, "big"), state.protocol
-    rest = 0, state.reqid, _family(state.source), state.mode, state.replay_window, state.flags
+    identity = packed(state.destination), state.spi.to_bytes(4, "big"), state.protocol
+    rest = 0, state.reqid, socket_family(state.source), state.mode, state.replay_window, state.flags
     limits = _LIMITS.pack(_UNLIMITED, _UNLIMITED, state.limit or _UNLIMITED, _UNLIMITED)
-    body = _STATE.pack(state.selector, *identity, _packed(state.source), limits, 0, *rest)
+    body = _STATE.pack(state.selector, *identity, packed(state.source), limits, 0, *rest)
     algorithm = _ALGORITHM.pack(state.algorithm.encode(), 8 * len(state.key), state.icv_bits) + state.key
     kind, flags = (_UPDATE_STATE, 0) if replace else (_NEW_STATE, _CREATE | _EXCLUSIVE)
     return pack_message(kind, flags, body + pack_attribute(_AEAD, algorithm), f"new {state.text}")
@@ -177,7 +170,7 @@ def new_state(state: State, replace: bool = False) -> Message:
 def delete_state(state: State) -> Message:
     """Remove a state; ESRCH if there is none."""
     number = state.spi.to_bytes(4, "big")
-    body = _STATE_ID.pack(_packed(state.destination), number, _family(state.destination), state.protocol)
+    body = _STATE_ID.pack(packed(state.destination), number, socket_family(state.destination), state.protocol)
     return pack_message(_DELETE_STATE, 0, body, f"removal of {state.text}")
 
 

@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, Callable
 
 from . import forms
+from .constants import LARGEST_MTU, LARGEST_PORT, LARGEST_VNI
 from .forms import Form, FormError, number, quoted, word
 from .nftables import TASKS, UDP_PORTS
 
@@ -20,8 +21,6 @@ Check = Callable[[Any], Any]
 
 _LARGEST_32 = 0xFFFFFFFF
 _SIGNED_32 = 0x7FFFFFFF
-_LARGEST_VNI = 0xFFFFFF
-_LARGEST_PORT = 65535
 _MOST_ITEMS = 1 << 20
 _REMEMBERED = 16384
 
@@ -114,7 +113,7 @@ PLANNED: dict[str, dict[str, Check]] = {
         "type": _one_of("bridge", "veth", "vxlan", "geneve", "macvlan", "ipvlan", "vlan", "ifb", "dummy"),
         "role": _once(forms.role),
         "mac": _or_nothing(_mac),
-        "mtu": _or_nothing(_count(0, _LARGEST_PORT, "an MTU")),
+        "mtu": _or_nothing(_count(0, LARGEST_MTU, "an MTU")),
         "up": _flag,
         "disable_ipv6": _or_nothing(_flag),
         "accept_ra": _or_nothing(_count(0, 2)),
@@ -139,12 +138,12 @@ PLANNED: dict[str, dict[str, Check]] = {
         **dict.fromkeys(("neigh_suppress", "learning", "flood", "mcast_flood", "bcast_flood"), _flag),
     },
     "Vxlan": {
-        "id": _count(1, _LARGEST_VNI, "a VNI"),
+        "id": _count(1, LARGEST_VNI, "a VNI"),
         "local": _some_address,
-        "port": _count(1, _LARGEST_PORT, "a port"),
+        "port": _count(1, LARGEST_PORT, "a port"),
         "learning": _flag,
         "outside": _flag,
-        "source_port": _count(0, _LARGEST_PORT, "a port"),
+        "source_port": _count(0, LARGEST_PORT, "a port"),
         "proxy": _flag,
     },
     "Geneve": {
@@ -224,7 +223,7 @@ PLANNED: dict[str, dict[str, Check]] = {
     "docker_user": {"family": _family},
     "xfrm": {
         "local": _some_address,
-        "port": _count(1, _LARGEST_PORT, "a port"),
+        "port": _count(1, LARGEST_PORT, "a port"),
         "epoch": _count(1, _SIGNED_32, "an epoch"),
         "fingerprint": Form("a fingerprint", "hexadecimal digits", "[0-9a-f]*", 128),
         "peers": _each(_some_address),
@@ -237,7 +236,7 @@ PLANNED: dict[str, dict[str, Check]] = {
         "mark": _count(0, _LARGEST_32, "a mark"),
         "protocol": _one_of("", "tcp", "udp", "sctp"),
         "address": _address,
-        "port": _count(0, _LARGEST_PORT, "a port"),
+        "port": _count(0, LARGEST_PORT, "a port"),
         "scheduler": _one_of(*_SCHEDULERS),
         "flags": _each(_one_of("fallback", "port", "one_packet")),
         "persistence": _count(0, _SIGNED_32),
@@ -246,7 +245,7 @@ PLANNED: dict[str, dict[str, Check]] = {
     "RealServer": {
         "address": _some_address,
         "weight": _count(0, _SIGNED_32, "a weight"),
-        "port": _count(0, _LARGEST_PORT, "a port"),
+        "port": _count(0, LARGEST_PORT, "a port"),
         "method": _one_of("masquerade", "direct", "tunnel"),
         "upper": _count(0, _LARGEST_32),
         "lower": _count(0, _LARGEST_32),
@@ -346,7 +345,7 @@ def _endpoint(value: Any) -> tuple[str, str, str, tuple[str, ...], tuple[str, ..
 
 PEER_TABLE: dict[str, Check] = {
     "network": forms.object_name,
-    "vni": _count(0, _LARGEST_VNI, "a VNI"),
+    "vni": _count(0, LARGEST_VNI, "a VNI"),
     "vteps": _by(forms.host_name, _address),
     "endpoints": _each(_endpoint),
 }

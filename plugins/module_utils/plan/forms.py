@@ -13,10 +13,12 @@ halves use this file; it imports only the standard library.
 from __future__ import annotations
 
 import re
-import socket
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Callable, Optional
+
+from .constants import LONGEST_LINK_NAME, MAC
+from .families import packed
 
 _SHOWN = 60
 _CACHED = 65536
@@ -122,10 +124,9 @@ _HALF = re.compile("[\ud800-\udfff]").search
 
 _UNICODE = "\xa1-\ud7ff\ue000-\U0010ffff"
 """What `str.isprintable` is asked about; the rest beyond ASCII is controls and halves of characters."""
-_IFNAMSIZ = 15
 # The kernel refuses `/`, `:` and white space.  nft has no escape for `"`, reads `*` at the end as "and whatever
 # follows" and `\` as what takes that away; what it prints is taken apart at commas and braces.
-_LINK_CHARACTERS = rf"[!#-)+\-.0-9;-\[\]-z|~{_UNICODE}]{{1,{_IFNAMSIZ}}}"
+_LINK_CHARACTERS = rf"[!#-)+\-.0-9;-\[\]-z|~{_UNICODE}]{{1,{LONGEST_LINK_NAME}}}"
 _NO_DOTS = r"(?!\.{1,2}(?:/|\Z))"
 _LABEL = "[A-Za-z0-9_-]{1,63}"
 _DNS = rf"{_LABEL}(?:\.{_LABEL})*"
@@ -139,7 +140,7 @@ def _is_printable(value: str) -> bool:
 
 
 def _is_link(value: str) -> bool:
-    return value.isascii() or (value.isprintable() and len(value.encode()) <= _IFNAMSIZ)
+    return value.isascii() or (value.isprintable() and len(value.encode()) <= LONGEST_LINK_NAME)
 
 
 project = Form(
@@ -164,7 +165,7 @@ link_name = Form(
     "a link's name that a rule can hold",
     '1 to 15 bytes, printable, without white space and without / : " \\ * , { }',
     _NO_DOTS + _LINK_CHARACTERS,
-    _IFNAMSIZ,
+    LONGEST_LINK_NAME,
     _is_link,
 )
 host_name = Form(
@@ -199,7 +200,7 @@ _LENGTH = "/(?:0|[1-9][0-9]{0,2})"
 def _packed(value: str) -> bytes:
     """An address in network form; empty if it is none (a scope or leading zeros are not allowed)."""
     try:
-        return socket.inet_pton(socket.AF_INET6 if ":" in value else socket.AF_INET, value)
+        return packed(value)
     except (OSError, ValueError):
         return b""
 
@@ -234,7 +235,7 @@ prefix = Form("a prefix", "write one like 10.0.0.0/24 or fd00::/64", _ADDRESS + 
 destination = Form(
     "a destination", "write `default` or a prefix like 10.0.0.0/24", f"default|{_ADDRESS}{_LENGTH}", 49, _is_prefix
 )
-mac = Form("a MAC address", "write one like 02:42:0a:00:00:01, in small letters", "[0-9a-f]{2}(?::[0-9a-f]{2}){5}", 17)
+mac = Form("a MAC address", "write one like 02:42:0a:00:00:01, in small letters", MAC, 17)
 
 
 # --- the kernel's parameters, files, owners --------------------------------------------------------------------------

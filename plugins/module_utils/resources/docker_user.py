@@ -16,6 +16,7 @@ from ..kernel.host import Host
 from ..kernel.netfilter import Netfilter
 from ..kernel.programs import find_program
 from ..plan.base import Key
+from ..plan.families import NFT_PROTOCOL
 from ..plan.marks import FORWARDED, mark
 from ..plan.nftables import DockerUser
 from .base import Found, Kind, Operation
@@ -56,12 +57,9 @@ def _may_have(host: Host, family: int) -> bool:
         pass
     try:
         with Netfilter() as netfilter:
-            return _CHAIN in netfilter.chain_names(_FAMILY[family], "filter")
+            return _CHAIN in netfilter.chain_names(NFT_PROTOCOL[family], "filter")
     except OSError:
         return False
-
-
-_FAMILY = {4: "ip", 6: "ip6"}
 
 
 def _rule(project: str) -> list[str]:

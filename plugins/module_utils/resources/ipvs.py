@@ -19,6 +19,7 @@ from ..kernel.ipvs import IpvsSocket
 from ..kernel.netlink import Message, NetlinkError
 from ..plan.balancing import Ipvs, IpvsTimeouts, RealServer
 from ..plan.base import Key
+from ..plan.families import family_of
 from ..plan.marks import role_of
 from .base import Difference, Found, Kind, Operation, by_namespace
 from .entry_table import shortened
@@ -27,8 +28,8 @@ _GONE = (errno.ENOENT, errno.ESRCH)
 _DEFAULT = IpvsTimeouts("")
 
 
-def _order(server: RealServer) -> tuple[bool, str, int]:
-    return ":" in server.address, server.address, server.port
+def _order(server: RealServer) -> tuple[int, str, int]:
+    return family_of(server.address), server.address, server.port
 
 
 def sorted_servers(servers: Iterable[RealServer]) -> tuple[RealServer, ...]:
@@ -100,7 +101,7 @@ def _prunes(host: Host, namespace: str) -> bool:
 def _words(server: RealServer) -> str:
     address = server.address
     if server.port:
-        address = f"[{address}]:{server.port}" if ":" in address else f"{address}:{server.port}"
+        address = f"[{address}]:{server.port}" if family_of(address) == 6 else f"{address}:{server.port}"
     words = [f"{address} weight {server.weight}"]
     words += [server.method] if server.method != "masquerade" else []
     words += [f"upper {server.upper}"] if server.upper else []

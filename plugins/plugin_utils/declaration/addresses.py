@@ -10,6 +10,7 @@ from functools import cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Optional, Union
 
+from ...module_utils.plan.forms import mac as mac_form
 from .errors import VarPath
 from .topology import IpamConfig, Network
 
@@ -17,7 +18,6 @@ Address = Union[IPv4Address, IPv6Address]
 Subnet = Union[IPv4Network, IPv6Network]
 
 _SUBNET = re.compile(r"[0-9A-Fa-f:.]+/[0-9]{1,3}")
-_MAC = re.compile(r"[0-9a-f]{2}(?::[0-9a-f]{2}){5}")
 LONGEST_PREFIX = {4: 30, 6: 126}
 """Of a subnet that has room for a gateway and a sandbox, by family."""
 
@@ -170,7 +170,7 @@ def gateway_in(network: Network, config: IpamConfig) -> Optional[str]:
 def read_mac(text: str, path: VarPath) -> Optional[str]:
     """A unicast MAC address in lower case with colons; None if it is wrong, which is noted."""
     mac = text.lower().replace("-", ":")
-    if not _MAC.fullmatch(mac):
+    if not mac_form.fits(mac):
         path.wrong("This is not a MAC address.", 'Write six pairs of hex digits, like "02:42:0a:00:00:02".', text)
         return None
     if int(mac[:2], 16) & 1:

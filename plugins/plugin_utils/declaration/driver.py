@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional, Protocol
 
+from ...module_utils.plan.constants import LINK_PREFIX, VXLAN_OVERHEAD
 from .errors import ValidationError, VarPath
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Forwarding:
 class Tunnel:
     """How a network that spans hosts is carried between them."""
 
-    overhead: tuple[int, int] = (50, 70)
+    overhead: tuple[int, int] = (VXLAN_OVERHEAD[4], VXLAN_OVERHEAD[6])
     """Octets that encapsulation adds to a packet, over IPv4 and IPv6; those of VXLAN (RFC 7348) and Geneve (RFC 8926)
     without options."""
     port: int = 0
@@ -118,8 +119,8 @@ class Traits:
     """Whether it keeps the sandboxes of a host from each other; None if a switch outside decides."""
     mtu: int = 0
     """The MTU that is declared; 0 for the default, which for a tunnel is that of the underlay."""
-    link_prefix: str = ""
-    """What names of sandboxes' links begin with; "" is ``eth``."""
+    link_prefix: str = LINK_PREFIX
+    """What names of sandboxes' links begin with."""
 
 
 class DeclaredDriver(Protocol):

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
+from ...module_utils.plan.constants import LINK_PREFIX
 from .errors import DeclarationError, ValidationError, VarPath
 from .schema import ENTRIES
-from .topology import Host, Sandbox, Topology
+from .topology import Host, Sandbox, Topology, link_names
 from .validation import plain
 
 NETWORKS, SANDBOXES, SERVICES = "cnm_networks", "cnm_sandboxes", "cnm_services"
@@ -213,7 +214,12 @@ def _disconnected(host: Host, module_state: ModuleState) -> Host:
 
 
 def _without(host: Host, sandbox: Sandbox, gone: set[str]) -> Sandbox:
-    names = _link_names(host, sandbox)
+    networks = [host.network(endpoint.network) for endpoint in sandbox.endpoints]
+    links = link_names(
+        (endpoint.interface_name, network.traits.link_prefix if network else LINK_PREFIX)
+        for endpoint, network in zip(sandbox.endpoints, networks)
+    )
+    names = dict(zip((endpoint.network for endpoint in sandbox.endpoints), links))
     left = tuple(
         replace(endpoint, interface_name=names[endpoint.network])
         for endpoint in sandbox.endpoints
@@ -221,21 +227,6 @@ def _without(host: Host, sandbox: Sandbox, gone: set[str]) -> Sandbox:
     )
     mode = sandbox.network_mode if left or not sandbox.endpoints else "none"
     return replace(sandbox, endpoints=left, network_mode=mode)
-
-
-def _link_names(host: Host, sandbox: Sandbox) -> dict[str, str]:
-    """The names the planner gives the links of a sandbox, by network."""
-    used = {endpoint.interface_name for endpoint in sandbox.endpoints if endpoint.interface_name}
-    result: dict[str, str] = {}
-    for endpoint in sandbox.endpoints:
-        network = host.network(endpoint.network)
-        prefix = (network.option("com.docker.network.container_iface_prefix") if network else "") or "eth"
-        name = endpoint.interface_name or next(
-            name for number in range(len(sandbox.endpoints) + len(used)) if (name := f"{prefix}{number}") not in used
-        )
-        used.add(name)
-        result[endpoint.network] = name
-    return result
 
 
 def explained(error: DeclarationError, module_state: Mapping[str, ModuleState]) -> DeclarationError:

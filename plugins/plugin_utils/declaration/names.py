@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Optional
 
+from ...module_utils.plan.constants import LINK_NAME, LONGEST_LINK_NAME, RESERVED_LINK_NAMES
 from .errors import VarPath
 
 
@@ -35,14 +36,14 @@ OBJECT = Rule(
     "Choose a name like `web-1`.",
 )
 LINK = Rule(
-    re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*"),
-    15,
+    re.compile(LINK_NAME),
+    LONGEST_LINK_NAME,
     "A link's name has 1 to 15 letters, digits, `_`, `.` and `-`, and does not begin with `.` or `-`.",
     "Choose a name like `eth0`.",
-    ("lo", "all", "default", ".", ".."),
+    RESERVED_LINK_NAMES,
 )
 LINK_PREFIX = Rule(
-    re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*"),
+    re.compile(LINK_NAME),
     12,
     "The prefix of links' names has 1 to 12 letters, digits, `_`, `.` and `-`, and does not begin with `.` or `-`; a "
     "number follows it.",

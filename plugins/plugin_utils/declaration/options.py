@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Optional
 
+from ...module_utils.plan.constants import LARGEST_MTU, SMALLEST_MTU
 from .addresses import read_address, why_unusable
 from .driver import DeclaredDriver, Drivers, Option, Reader
 from .errors import VarPath
@@ -26,8 +27,6 @@ LINK_NAMES = f"{_NET}container_iface_prefix"
 VNI = f"{_NET}driver.overlay.vxlanid_list"
 """Docker's option for an overlay's VNI, by which ``network inspect`` shows it."""
 
-LARGEST_VNI = 2**24 - 1
-_SMALLEST_MTU, _LARGEST_MTU = 68, 65535
 _TRUE, _FALSE = ("1", "t", "true", "yes"), ("0", "f", "false", "no")
 
 
@@ -55,9 +54,11 @@ def mtu(text: str, path: VarPath) -> str:
     """An MTU, or 0 for the default."""
     if text.isascii() and text.isdigit() and len(text) < 9:
         value = int(text)
-        if value == 0 or _SMALLEST_MTU <= value <= _LARGEST_MTU:
+        if value == 0 or SMALLEST_MTU[4] <= value <= LARGEST_MTU:
             return str(value)
-    path.wrong(f"An MTU is a number from {_SMALLEST_MTU} to {_LARGEST_MTU}, or 0 for the default.", "Write 1500.", text)
+    path.wrong(
+        f"An MTU is a number from {SMALLEST_MTU[4]} to {LARGEST_MTU}, or 0 for the default.", "Write 1500.", text
+    )
     return ""
 
 

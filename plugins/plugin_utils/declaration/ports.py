@@ -10,6 +10,7 @@ from dataclasses import replace
 from ipaddress import IPv6Address
 from typing import Any, Optional
 
+from ...module_utils.plan.constants import LARGEST_PORT
 from .addresses import Address, read_address, why_unusable
 from .errors import VarPath
 from .topology import Port
@@ -109,8 +110,8 @@ def _range(text: str, noun: str, path: VarPath, complete: Optional[str]) -> Opti
         path.wrong(f"The {noun} port is not a port or a range of ports.", example, value)
         return None
     first, last = int(match[1]), int(match[2] or match[1])
-    if not (1 <= first <= 65535 and 1 <= last <= 65535):
-        path.wrong("Ports are numbers from 1 to 65535.", "Choose another one.", value)
+    if not (1 <= first <= LARGEST_PORT and 1 <= last <= LARGEST_PORT):
+        path.wrong(f"Ports are numbers from 1 to {LARGEST_PORT}.", "Choose another one.", value)
         return None
     if first > last:
         path.wrong("The range ends before it begins.", f"Write `{last}-{first}`.", value)

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Optional
 
+from ...module_utils.plan.constants import LARGEST_VNI
 from ...module_utils.plan.marks import DATA_PATH_PORT, LARGEST_DATA_PATH_PORT
 from .addresses import LONGEST_PREFIX, Subnet, overlap, read_address, read_subnet
 from .errors import VarPath
@@ -18,7 +19,6 @@ from .values import flag
 
 LEASE_STORES = ("sqlite", "etcd", "zookeeper", "consul")
 _URL = re.compile(r"([a-z]+)://(.*)", re.DOTALL)
-_LARGEST_VNI = 2**24 - 1
 OVERLAY_SIZE = {4: 24, 6: 64}
 """Prefix length of the subnets overlays get."""
 SHORTEST_SECRET = 16
@@ -118,12 +118,12 @@ def _vnis(value: Any, path: VarPath) -> Optional[tuple[int, int]]:
         match = _VNIS.fullmatch(str(value))
         numbers = [int(number) for number in match.groups() if number] if match else []
     right = bool(numbers) and all(
-        isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= _LARGEST_VNI for number in numbers
+        isinstance(number, int) and not isinstance(number, bool) and 1 <= number <= LARGEST_VNI for number in numbers
     )
     if right and numbers == sorted(numbers):
-        return numbers[0], numbers[1] if len(numbers) == 2 else _LARGEST_VNI
+        return numbers[0], numbers[1] if len(numbers) == 2 else LARGEST_VNI
     path.wrong(
-        f"A range of VNIs is two numbers from 1 to {_LARGEST_VNI}, the smaller one first.",
+        f"A range of VNIs is two numbers from 1 to {LARGEST_VNI}, the smaller one first.",
         "Write for example `4096-65535`.",
         value,
     )

@@ -8,6 +8,7 @@ as canonical text (``10.0.0.1``, ``10.0.0.0/24``, ``fd00::1``), MAC addresses in
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Optional
@@ -109,6 +110,22 @@ class Endpoint:
     sysctls: Pairs = ()
     """``…endpoint.sysctls``: names with ``IFNAME`` for the link, as ``net.ipv4.conf.IFNAME.log_martians``."""
     path: str = field(default="", compare=False)
+
+
+def link_names(endpoints: Iterable[tuple[Optional[str], str]]) -> list[str]:
+    """The names of a sandbox's links, each given or None with its network's prefix: eth0, eth1, … in the order of the
+    endpoints, passing over names that are given.
+    """
+    every = list(endpoints)
+    used = {given for given, _prefix in every if given}
+    result = []
+    for given, prefix in every:
+        name = given or next(
+            name for number in range(len(every) + len(used)) if (name := f"{prefix}{number}") not in used
+        )
+        used.add(name)
+        result.append(name)
+    return result
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from ...module_utils.plan.addresses import Address, Fdb, Neighbours, Route
 from ...module_utils.plan.base import Resource
+from ...module_utils.plan.constants import LINK_PREFIX
 from ...module_utils.plan.families import family_of
 from ...module_utils.plan.links import BridgePort, Geneve, Link, Namespace, Parent, VethPeer, Vxlan
 from ...module_utils.plan.settings import Sysctl
@@ -27,6 +28,7 @@ __all__ = [
     "ANY_NETWORK",
     "INTERFACE",
     "LINK_NAMES",
+    "LINK_PREFIX",
     "MTU",
     "ON_LINK",
     "Address",

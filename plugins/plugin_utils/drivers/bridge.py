@@ -9,6 +9,7 @@ from typing import Optional
 
 from ...module_utils.plan.addresses import Address
 from ...module_utils.plan.base import Resource
+from ...module_utils.plan.constants import DEFAULT_MTU, LINK_PREFIX
 from ...module_utils.plan.families import family_of
 from ...module_utils.plan.links import Link, VethPeer
 from ...module_utils.plan.marks import LINK_GROUP, OPEN_GROUP
@@ -30,7 +31,6 @@ _INHIBIT_IPV4 = f"{_BRIDGE}inhibit_ipv4"
 _TRUSTED = f"{_BRIDGE}trusted_host_interfaces"
 _MODE = {family: f"{_BRIDGE}gateway_mode_ipv{family}" for family in (4, 6)}
 _SOURCE = {family: f"{_NET}host_ipv{family}" for family in (4, 6)}
-_DEFAULT_MTU = 1500
 
 _read_mode = word("gateway mode", ("nat", "nat-unprotected", "routed", "isolated"))
 
@@ -79,7 +79,7 @@ class BridgeDriver(Driver):
             balances=True,
             isolates=not icc,
             mtu=int(network.option(MTU) or 0),
-            link_prefix=network.option(LINK_NAMES),
+            link_prefix=network.option(LINK_NAMES, LINK_PREFIX),
         )
 
     def check(self, network: Network, path: VarPath) -> None:
@@ -127,7 +127,7 @@ class BridgeDriver(Driver):
                 "bridge",
                 role=f"network/{network.name}",
                 mac=mac_of(network.subnets[0].gateway),
-                mtu=declared.traits.mtu or _DEFAULT_MTU,
+                mtu=declared.traits.mtu or DEFAULT_MTU,
                 disable_ipv6=not declared.enable_ipv6 or _mode(network, 6) == "isolated",
                 accept_ra=0,
                 group=LINK_GROUP if declared.firewall else OPEN_GROUP,
@@ -149,7 +149,7 @@ class BridgeDriver(Driver):
             group=port_group(network.id) if declared.firewall else 0,
             hairpin=bool(endpoint.sandbox.ports),
         )
-        return veth_resources(endpoint, declared.traits.mtu or _DEFAULT_MTU, peer)
+        return veth_resources(endpoint, declared.traits.mtu or DEFAULT_MTU, peer)
 
 
 def _mode(network: PlannedNetwork, family: int) -> str:

@@ -15,7 +15,8 @@ from typing import ClassVar, Optional, Union
 
 from ...module_utils.plan.addresses import Address, Route
 from ...module_utils.plan.base import Resource
-from ...module_utils.plan.families import family_of
+from ...module_utils.plan.constants import DEFAULT_MTU, LINK_PREFIX
+from ...module_utils.plan.families import LENGTH, family_of
 from ...module_utils.plan.links import Link, Parent
 from ...module_utils.plan.marks import LAN_GROUP
 from ..declaration.driver import Option, Traits
@@ -30,7 +31,6 @@ from .endpoints import ANNOUNCEMENT_OPTIONS, endpoint_resources
 
 PARENT, HOST_ACCESS = "parent", "host_access"
 
-_DEFAULT_MTU = 1500
 _LARGEST_VLAN = 4094
 _TAKEN_WHOLE = ("macvlan", "ipvlan")
 _SHOWN = 12
@@ -87,7 +87,7 @@ class ParentDriver(Driver):
             ways_out=tuple(ways_out),
             isolates=None if forwarding == "vepa" else forwarding == "private",
             mtu=int(network.option(MTU) or 0),
-            link_prefix=network.option(LINK_NAMES),
+            link_prefix=network.option(LINK_NAMES, LINK_PREFIX),
         )
 
     def check(self, network: Network, path: VarPath) -> None:
@@ -111,7 +111,7 @@ class ParentDriver(Driver):
     def attach(self, network: Network, network_id: str, facts: Facts) -> Union[Attachment, list[str], None]:
         parent, mtu = network.traits.parent, network.traits.mtu
         if not parent:
-            return Attachment(f"{self.link_stem}-{network_id[:12]}", mtu or _DEFAULT_MTU, "ifb")
+            return Attachment(f"{self.link_stem}-{network_id[:12]}", mtu or DEFAULT_MTU, "ifb")
         link = facts.links.get(parent)
         found = _of_a_vlan(parent, facts) if link is None or link.made else _as_it_is(parent, link, self.name, facts)
         problems = [found] if isinstance(found, str) else _too_large(mtu, found)
@@ -183,7 +183,7 @@ def _shim_name(network: PlannedNetwork) -> str:
 
 
 def _length(address: str) -> int:
-    return 128 if family_of(address) == 6 else 32
+    return LENGTH[family_of(address)]
 
 
 def _made_parent(attachment: Attachment) -> list[Resource]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ...module_utils.plan.families import NFT_PROTOCOL, NFT_TYPE
 from ...module_utils.plan.forms import link_name, nft_link, quoted
 from ...module_utils.plan.marks import FORWARDED, LINK_GROUP, OPEN_GROUP, OTHERS, table_name
 from ...module_utils.plan.nftables import HOST_TASKS, UDP_PORTS, Chain, Nftables, NftSet, task_set
@@ -23,10 +24,6 @@ from ..services.nftables import by_nftables, host_services
 from .overlays import overlay_chains, overlay_collections
 from .published_ports import PublishedPort, shared_ports
 from .sources import source_chains, source_collections
-
-_IP = {4: "ip", 6: "ip6"}
-
-_ADDRESS = {4: "ipv4_addr", 6: "ipv6_addr"}
 
 _ICMP = {4: 1, 6: 58}
 
@@ -166,7 +163,7 @@ def unnameable_link_warnings(facts: Facts) -> list[str]:
 def _subnet_sets(rules: HostRules, family: int) -> Iterable[NftSet]:
     """Per family: whose subnets are kept from outside, where each is at home, what is translated on its way out."""
     guarded = [n for n in rules.guarded if n.of(family)]
-    address = _ADDRESS[family]
+    address = NFT_TYPE[family]
     modes = {n.name: forwarding_of(n).mode(family) for n in guarded}
     open_modes = {n.name: mode for n, mode in ((n, modes[n.name]) for n in guarded) if not n.network.internal}
     out = [
@@ -205,7 +202,7 @@ def _subnet_sets(rules: HostRules, family: int) -> Iterable[NftSet]:
 
 def _port_maps(ports: Sequence[PublishedPort], family: int) -> Iterable[NftSet]:
     """Single ports in hash maps, ranges that lead to the same numbers in interval maps; other ranges port by port."""
-    address = _ADDRESS[family]
+    address = NFT_TYPE[family]
     single: dict[bool, list[str]] = {True: [], False: []}
     ranges: dict[bool, list[str]] = {True: [], False: []}
     opened: set[str] = set()
@@ -246,7 +243,7 @@ def _served_ports(ports: Sequence[PublishedPort], family: int) -> NftSet:
         for address, _weight in item.weights
         if item.port.family == family
     }
-    kind = f"type inet_proto . inet_service . {_ADDRESS[family]}; flags interval;"
+    kind = f"type inet_proto . inet_service . {NFT_TYPE[family]}; flags interval;"
     return task_set(HOST_TASKS, family, kind, _sorted(elements))
 
 
@@ -275,7 +272,7 @@ def _unmanaged(rules: HostRules) -> Chain:
 
 def _both(text: str) -> list[str]:
     """A rule for each family: ``IP`` is its word, ``N`` its number."""
-    return [text.replace("IP", _IP[family]).replace("N", str(family)) for family in _FAMILIES]
+    return [text.replace("IP", NFT_PROTOCOL[family]).replace("N", str(family)) for family in _FAMILIES]
 
 
 def _forward(rules: HostRules) -> Chain:
@@ -302,7 +299,7 @@ def _forward(rules: HostRules) -> Chain:
             *_both("IP daddr . meta l4proto . th dport @openN goto mark_and_accept"),
             *_both("IP daddr . meta l4proto . th dport @open_rangesN goto mark_and_accept"),
             *_both("IP daddr @unprotectedN goto mark_and_accept"),
-            *(f"{_IP[f]} daddr @routed{f} meta l4proto {_ICMP[f]} goto mark_and_accept" for f in _FAMILIES),
+            *(f"{NFT_PROTOCOL[f]} daddr @routed{f} meta l4proto {_ICMP[f]} goto mark_and_accept" for f in _FAMILIES),
             "oifname @bridges drop",
             *(["oifname @uplinks goto mark_and_accept", *docker] if rules.marked else ()),
             "goto mark_and_accept",
@@ -341,11 +338,11 @@ def _publish(ports: Sequence[PublishedPort]) -> Iterable[str]:
     for family in _FAMILIES:
         key = "meta l4proto . th dport"
         for name in ("ports", "ranges"):
-            yield f"dnat {_IP[family]} to {_IP[family]} daddr . {key} map @{name}{family}"
-            yield f"dnat {_IP[family]} to {key} map @{name}{family}_any"
+            yield f"dnat {NFT_PROTOCOL[family]} to {NFT_PROTOCOL[family]} daddr . {key} map @{name}{family}"
+            yield f"dnat {NFT_PROTOCOL[family]} to {key} map @{name}{family}_any"
     for item in shared_ports(ports):
         port, weights = item.port, [(address, weight) for address, weight in item.weights if weight]
-        at = f"{_IP[port.family]} daddr {port.host_ip} " if port.host_ip else ""
+        at = f"{NFT_PROTOCOL[port.family]} daddr {port.host_ip} " if port.host_ip else ""
         if weights:
             rules = translations(port.protocol, port.published, port.target, weights, port.family)
             yield from (f"{at}{rule}" for rule in rules)

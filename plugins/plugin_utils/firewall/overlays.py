@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...module_utils.plan.families import NFT_PROTOCOL, family_of
 from ...module_utils.plan.forms import address
 from ...module_utils.plan.marks import LINK_GROUP, OPEN_GROUP, request_id
 from ...module_utils.plan.nftables import Chain, NftSet
@@ -17,8 +18,6 @@ from ..drivers.base import PlannedNetwork
 _VNI = "@th,96,24"
 """After UDP's eight octets, and four of VXLAN (RFC 7348 §5) or Geneve (RFC 8926 §3.4).  It is in no fragment, but
 conntrack leaves none."""
-
-_ADDRESS = {4: "ip", 6: "ip6"}
 
 
 def overlay_collections(networks: Sequence[PlannedNetwork]) -> list[NftSet]:
@@ -33,7 +32,7 @@ def overlay_collections(networks: Sequence[PlannedNetwork]) -> list[NftSet]:
         NftSet("vnis", f"typeof {_VNI};", tuple(str(vni) for vni in sorted(vnis))),
         *(
             NftSet(f"vteps{family}", f"typeof {_VNI} . {word} saddr;", family=family, tables=tables)
-            for family, word in _ADDRESS.items()
+            for family, word in NFT_PROTOCOL.items()
         ),
     ]
 
@@ -49,7 +48,7 @@ def overlay_chains(project: str, networks: Sequence[PlannedNetwork], underlay: s
     own = address(tunnel.vteps[first.host])
     sent = [
         # A sandbox's, or anybody's, that would leave masqueraded as this host's.
-        f"{vxlan} @vnis ct status snat ct original {_ADDRESS[6 if ':' in own else 4]} saddr != {own} drop"
+        f"{vxlan} @vnis ct status snat ct original {NFT_PROTOCOL[family_of(own)]} saddr != {own} drop"
     ]
     chains = [
         # Before conntrack: what is forged is not to be remembered.
@@ -61,7 +60,7 @@ def overlay_chains(project: str, networks: Sequence[PlannedNetwork], underlay: s
                 # What is only passing through, routed or (with br_netfilter) bridged, may be another fabric's.
                 *(
                     f"{_VNI} . {word} saddr != @vteps{family} fib daddr type local drop"
-                    for family, word in _ADDRESS.items()
+                    for family, word in NFT_PROTOCOL.items()
                 ),
                 # Somebody on another link who has taken a host's address; on the same he cannot be told from it.
                 *([f'iifname "{underlay}" accept'] if underlay else []),

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv6Address, ip_address
 
 from ...module_utils.plan import forms
-from ...module_utils.plan.families import family_of
+from ...module_utils.plan.families import NFT_PROTOCOL, NFT_TYPE, family_of
 from ...module_utils.plan.marks import LINK_GROUP, table_name
 from ...module_utils.plan.nftables import Chain, Nftables, NftSet
 from ..declaration.topology import Endpoint, Network
@@ -24,8 +24,6 @@ from ..ipam.identifiers import port_group, port_name
 from .kernel_settings import FORWARDING, closed_families
 
 _FAMILIES = (4, 6)
-_IP = {4: "ip", 6: "ip6"}
-_ADDRESS = {4: "ipv4_addr", 6: "ipv6_addr"}
 
 _TARGET = "@th,64,128"
 """Whom neighbour discovery is about: 8 bytes into ICMPv6 (RFC 4861 §4).  nft 1.0.6 has no name for it yet."""
@@ -209,9 +207,9 @@ def _port_table(namespace: str, project: str, role: str, endpoints: Sequence[Pla
 def _spoken(endpoint: PlannedEndpoint) -> Iterable[tuple[str, str]]:
     """As who an endpoint may speak; of IPv6, if it has any, by its address of scope link, too."""
     yield "mac", forms.mac(endpoint.mac)
-    has_ipv6 = any(":" in address for address in endpoint.addresses)
+    has_ipv6 = 6 in map(family_of, endpoint.addresses)
     for address in map(forms.address, (*endpoint.addresses, *([link_local(endpoint.mac)] if has_ipv6 else ()))):
-        if ":" in address:
+        if family_of(address) == 6:
             yield "ipv6", address
             yield "target", f"0x{ip_address(address).packed.hex()}"
         else:
@@ -226,7 +224,7 @@ def _routed_sets(endpoints: Sequence[PlannedEndpoint], forwarded: Mapping[str, s
             text = (forms.prefix if "/" in source else forms.address)(source)
             elements[family_of(source)].add(f"{link} . {text}")
     return [
-        NftSet(f"routed_ipv{f}", f"type ifname . {_ADDRESS[f]}; flags interval;", tuple(sorted(elements[f])))
+        NftSet(f"routed_ipv{f}", f"type ifname . {NFT_TYPE[f]}; flags interval;", tuple(sorted(elements[f])))
         for f in _FAMILIES
     ]
 
@@ -285,7 +283,7 @@ def source_collections(
     yield NftSet("own_bridges", "type ifname;", tuple(sorted(f'"{name}"' for name in own)))
     yield NftSet("data_path", "type inet_service;", tuple(sorted(map(str, ports))))
     for family in _FAMILIES:
-        kind = f"type {_ADDRESS[family]} . ifname;"
+        kind = f"type {NFT_TYPE[family]} . ifname;"
         yield NftSet(f"behind{family}", f"{kind} flags interval;", _at(behind, family))
         yield NftSet(f"speakers{family}", kind, _at(speakers, family))
 
@@ -302,7 +300,8 @@ def source_chains() -> list[Chain]:
     After what was in pieces is put together (-400), so that no VXLAN passes in some; before conntrack (-200).
     """
     of_subnets = [
-        f"{word} saddr @subnets{f} {word} saddr . iifname != @subnet_interfaces{f} drop" for f, word in _IP.items()
+        f"{word} saddr @subnets{f} {word} saddr . iifname != @subnet_interfaces{f} drop"
+        for f, word in NFT_PROTOCOL.items()
     ]
     return [
         Chain(
@@ -316,10 +315,10 @@ def source_chains() -> list[Chain]:
                 # Whatever the VNI and to whomever: what leaves masqueraded would be taken for the host's own.
                 "udp dport @data_path drop",
                 # A look-up by hash; those of intervals cost several times as much.
-                *(f"{word} saddr . iifname @speakers{f} accept" for f, word in _IP.items()),
-                *(f"{word} saddr . iifname @subnet_interfaces{f} accept" for f, word in _IP.items()),
-                *(f"{word} saddr . iifname @behind{f} accept" for f, word in _IP.items()),
-                *(f"{word} saddr @subnets{f} drop" for f, word in _IP.items()),
+                *(f"{word} saddr . iifname @speakers{f} accept" for f, word in NFT_PROTOCOL.items()),
+                *(f"{word} saddr . iifname @subnet_interfaces{f} accept" for f, word in NFT_PROTOCOL.items()),
+                *(f"{word} saddr . iifname @behind{f} accept" for f, word in NFT_PROTOCOL.items()),
+                *(f"{word} saddr @subnets{f} drop" for f, word in NFT_PROTOCOL.items()),
                 # Another project's, which guards it; or one with somebody else on it.
                 "iifname != @own_bridges accept",
                 # Neighbour discovery, MLD, DHCP: what has such a source is not routed.

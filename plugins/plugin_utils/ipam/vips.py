@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ...module_utils.plan.families import family_of
 from ..declaration.topology import Endpoint, Sandbox, Service
 
 
@@ -50,4 +51,4 @@ def virtual_of(network: str, services: Iterable[Service], leased: Mapping[str, M
 
 def leases_of(vips: Mapping[str, Vip]) -> dict[str, dict[str, str]]:
     """The leases of VIPs: ``{"redis": {"ipv4": "10.0.0.2"}}``."""
-    return {name: {"ipv6" if ":" in text else "ipv4": text for text in vip.addresses} for name, vip in vips.items()}
+    return {name: {f"ipv{family_of(text)}": text for text in vip.addresses} for name, vip in vips.items()}

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ...module_utils.plan.constants import DEFAULT_MTU, ESP_OVERHEAD
 from ...module_utils.plan.marks import encrypted_data_path_port
 from ..declaration.driver import FAMILIES, Tunnel
 from ..declaration.errors import name_hosts
@@ -15,11 +16,6 @@ from ..facts import Facts
 from ..leases.base import Leases
 from .spanning import Member, SpanningDraft, SpanningNetworks
 from .underlay import Claims, Underlay, underlay_of
-
-ESP_OVERHEAD = 34
-"""Octets ESP adds with AES-GCM (RFC 4106): header 8, IV 8, trailer 2, ICV 16; no padding where the MTU is 4 × n."""
-
-DEFAULT_MTU = 1500
 
 _MANY_ENTRIES = 16384
 

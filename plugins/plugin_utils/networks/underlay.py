@@ -104,5 +104,5 @@ def _usable(text: Optional[str]) -> Optional[str]:
 
 def _outward(facts: Facts) -> Optional[str]:
     """The first address on a link of the default routes, else on any; IPv4 before IPv6."""
-    ordered = sorted(facts.addresses, key=lambda item: (item[1] not in facts.uplinks, ":" in item[0]))
+    ordered = sorted(facts.addresses, key=lambda item: (item[1] not in facts.uplinks, family_of(item[0])))
     return next((address for address, _link, _mtu in ordered if _usable(address)), None)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Optional
 
 from ..declaration.published import default_route
-from ..declaration.topology import Endpoint, Host, Sandbox
+from ..declaration.topology import Endpoint, Host, Sandbox, link_names
 from ..dns.resolvers import unreachable_resolver_warnings
 from ..drivers.base import PlannedEndpoint, PlannedNetwork
 from ..drivers.registry import DRIVERS, driver_of
@@ -162,7 +162,8 @@ def _endpoints_of_sandbox(
     placed = [endpoint for endpoint in sandbox.endpoints if endpoint.network in networks]
     gateways = _gateways(placed, networks)
     result = []
-    for endpoint, link in zip(placed, _link_names(placed, networks)):
+    links = link_names((each.interface_name, networks[each.network].network.traits.link_prefix) for each in placed)
+    for endpoint, link in zip(placed, links):
         network = networks[endpoint.network]
         ipv4, ipv6 = _addresses(network, sandbox, allocation)
         result.append(
@@ -204,19 +205,3 @@ def _gateways(endpoints: Sequence[Endpoint], networks: Mapping[str, PlannedNetwo
         if supplier is not None and gateway is not None:
             chosen.setdefault(supplier.name, []).append(gateway)
     return chosen
-
-
-def _link_names(endpoints: Sequence[Endpoint], networks: Mapping[str, PlannedNetwork]) -> list[str]:
-    """eth0, eth1, … in the order of the list, passing over names that are given explicitly."""
-    used = {endpoint.interface_name for endpoint in endpoints if endpoint.interface_name}
-    result = []
-    for endpoint in endpoints:
-        name = endpoint.interface_name
-        if not name:
-            prefix = networks[endpoint.network].network.traits.link_prefix or "eth"
-            name = next(
-                f"{prefix}{number}" for number in range(len(endpoints) + len(used)) if f"{prefix}{number}" not in used
-            )
-            used.add(name)
-        result.append(name)
-    return result

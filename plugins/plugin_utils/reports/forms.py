@@ -16,6 +16,7 @@ from ipaddress import ip_address, ip_network
 from typing import Any, Union
 
 from ...module_utils.plan import forms
+from ...module_utils.plan.families import LENGTH, family_of
 
 Notes = list[tuple[str, str]]
 """``(path, why)`` of what was left out; the path is relative to whoever reads the list."""
@@ -200,7 +201,7 @@ prefix = _spelled(_prefix, 50, "prefix")
 def addresses(value: Any, notes: Notes) -> dict[str, str]:
     """``{"ipv4": "10.0.0.2", "ipv6": "fd00::2"}``, or one of them.  A fleet has more of these than of anything else."""
     if value.__class__ is dict and all(
-        key in _MARKS and item.__class__ is str and (":" in item) == (key == "ipv6") and _address(item) == item
+        key in _FAMILIES and item.__class__ is str and _FAMILIES[key] == family_of(item) and _address(item) == item
         for key, item in value.items()
     ):
         return dict(value)
@@ -208,13 +209,13 @@ def addresses(value: Any, notes: Notes) -> dict[str, str]:
     return found
 
 
-_MARKS = {"ipv4": ".", "ipv6": ":"}
+_FAMILIES = {"ipv4": 4, "ipv6": 6}
 
 
-def _family(mark: str) -> Form:
+def _family(wanted: int) -> Form:
     def read(value: Any, notes: Notes) -> str:
         found: str = address(value, notes)
-        if (":" in found) != (mark == ":"):
+        if family_of(found) != wanted:
             raise Unfit(f"{shown(value)} is of the other family")
         return found
 
@@ -227,7 +228,7 @@ def _with_length(found: str) -> bool:
     known = _address(bare)
     if not known:
         return False
-    return not slash or (length.isascii() and length.isdigit() and int(length) <= (128 if ":" in known else 32))
+    return not slash or (length.isascii() and length.isdigit() and int(length) <= LENGTH[family_of(known)])
 
 
 def address_with_length(value: Any, _notes: Notes) -> str:
@@ -295,7 +296,7 @@ def record(forms: Mapping[str, Form], needed: tuple[str, ...] = ()) -> Form:
 
 
 _LEFT_OUT = object()
-_ADDRESSES = record({key: _family(mark) for key, mark in _MARKS.items()})
+_ADDRESSES = record({key: _family(number) for key, number in _FAMILIES.items()})
 
 
 def _part(form: Form, item: Any, notes: Notes, path: str, key: Any) -> Any:

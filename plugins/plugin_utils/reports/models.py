@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...module_utils.plan.constants import MAC
 from ..ipam.identifiers import identifier
 from .forms import (
     Form,
@@ -31,7 +32,7 @@ from .forms import (
 _WORD, _LINE = text(255), text(1024)
 _ID = matching("[0-9a-f]{64}", 64, "id")
 _ADDRESS = matching(r"[0-9a-fA-F.:/]{0,50}", 50, "address")
-_MAC = matching(r"(?:[0-9a-f]{2}(?::[0-9a-f]{2}){5})?", 17, "MAC address")
+_MAC = matching(rf"(?:{MAC})?", 17, "MAC address")
 _CONTAINER = record(
     {"Name": _WORD, "EndpointID": _ID, "MacAddress": _MAC, "IPv4Address": _ADDRESS, "IPv6Address": _ADDRESS},
     ("Name", "EndpointID", "MacAddress", "IPv4Address", "IPv6Address"),

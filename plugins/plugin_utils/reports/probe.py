@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any, Optional
 
 from ...module_utils.plan import forms
+from ...module_utils.plan.constants import LARGEST_VNI
 from ...module_utils.plan.marks import RESOLVER_USER
 from ..declaration import names
 from ..declaration.module_objects import NETWORKS, kind_of
@@ -47,7 +48,6 @@ from .models import MODEL, OPERATIONS
 NEWEST = 2**53
 """The highest revision a host may report; no store counts as far."""
 _MOST_NOTES = 5
-_HIGHEST_VNI = 2**24 - 1
 _SMALLEST_MTU = 576
 """Of a link that other hosts' packets come by (RFC 791: every host takes as much)."""
 
@@ -57,7 +57,7 @@ LINK, _LINK_OR_NONE = like(forms.link_name), like(forms.link_name, empty=True)
 _VERSION, _VERSION_KEY = choice(4, 6), choice("4", "6")
 _DIGEST, _DIGEST_OR_NONE = like(forms.digest), like(forms.digest, empty=True)
 _TIME = matching(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", 20, "time")
-_VNI, _MTU = number(1, _HIGHEST_VNI), number(_SMALLEST_MTU, 2**31 - 1)
+_VNI, _MTU = number(1, LARGEST_VNI), number(_SMALLEST_MTU, 2**31 - 1)
 _LOCAL = {"created": _TIME, "subnets": listing(prefix, 64), "vips": mapping(NAME, addresses)}
 _NETWORK = record(_LOCAL)
 _OVERLAY = record({**_LOCAL, "vni": _VNI})

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ...module_utils.plan import forms
 from ...module_utils.plan.base import Resource
-from ...module_utils.plan.families import family_of
+from ...module_utils.plan.families import NFT_PROTOCOL, NFT_TYPE, family_of
 from ...module_utils.plan.nftables import INGRESS_TASKS, Chain, NftSet, task_set
 from ...module_utils.plan.settings import Sysctl
 from ..declaration.ingress import SANDBOX
@@ -21,10 +21,6 @@ from ..declaration.topology import Port
 from ..networks.spanning import Spanning
 from .nftables import chosen
 from .placement import PlacedService
-
-_IP = {4: "ip", 6: "ip6"}
-_ADDRESS = {4: "ipv4_addr", 6: "ipv6_addr"}
-
 
 Range = tuple[int, int]
 
@@ -71,7 +67,7 @@ def ingress_rules(ports: Iterable[IngressPort], inner: str) -> tuple[list[NftSet
                 rules = translations(item.port.protocol, item.port.published, item.port.target, weights, family)
                 translated += [f"iifname != {link} {rule}" for rule in rules]
         # Bookkeeping set, used by no rule: removing an element deletes its conntrack entries.
-        kind = f"type inet_proto . inet_service . {_ADDRESS[family]}; flags interval;"
+        kind = f"type inet_proto . inet_service . {NFT_TYPE[family]}; flags interval;"
         collections.append(task_set(INGRESS_TASKS, family, kind, tuple(sorted(set(served)))))
     return collections, [
         Chain("prerouting", "type nat hook prerouting priority -100; policy accept", tuple(dict.fromkeys(translated))),
@@ -100,13 +96,13 @@ def translations(
     of_family = f"meta nfproto ipv{family} {protocol} dport"
     if published == target:
         to = chosen(choice, weights)
-        return [f"{of_family} {_range(published)} dnat {_IP[family]} to {to}"]
+        return [f"{of_family} {_range(published)} dnat {NFT_PROTOCOL[family]} to {to}"]
     numbers = zip(range(published[0], published[1] + 1), range(target[0], target[1] + 1))
     if len(weights) == 1:
         address = f"[{weights[0][0]}]" if family == 6 else weights[0][0]
-        return [f"{of_family} {number} dnat {_IP[family]} to {address}:{to}" for number, to in numbers]
+        return [f"{of_family} {number} dnat {NFT_PROTOCOL[family]} to {address}:{to}" for number, to in numbers]
     return [
-        f"{of_family} {number} dnat {_IP[family]} addr . port to "
+        f"{of_family} {number} dnat {NFT_PROTOCOL[family]} addr . port to "
         + chosen(choice, [(f"{address} . {target_port}", weight) for address, weight in weights])
         for number, target_port in numbers
     ]

@@ -13,12 +13,11 @@ from ipaddress import ip_address
 
 from ...module_utils.plan.balancing import Ipvs, IpvsTimeouts, RealServer
 from ...module_utils.plan.base import Resource
+from ...module_utils.plan.families import NFT_PROTOCOL, NFT_TYPE
 from ...module_utils.plan.nftables import Chain, NftSet
 from ...module_utils.plan.settings import Sysctl
 from .balancing import Balancing, VirtualService, of_family
 
-_IP = {4: "ip", 6: "ip6"}
-_ADDRESS = {4: "ipv4_addr", 6: "ipv6_addr"}
 _ECHO = {4: "icmp type echo-request", 6: "icmpv6 type echo-request"}
 
 _HAIRPIN = 'meta mark != 0 oifname != "lo" fib daddr type local meta mark set 0'
@@ -55,7 +54,7 @@ def by_ipvs(sandbox: str, services: Iterable[VirtualService]) -> Balancing:
     collections: list[NftSet] = []
     resources: list[Resource] = [*_settings(sandbox)]
     marking, output = [], []
-    for family, ip in _IP.items():
+    for family, ip in NFT_PROTOCOL.items():
         own = of_family(every, family)
         if not own:
             continue
@@ -90,7 +89,7 @@ def _server(sandbox: str, service: VirtualService, mark: int) -> Ipvs:
 
 
 def _maps(services: Sequence[VirtualService], marks: Mapping[str, int], family: int) -> Iterable[NftSet]:
-    address = _ADDRESS[family]
+    address = NFT_TYPE[family]
     numbers = tuple(f"{item.vip} : {marks[item.vip]:#010x}" for item in services)
     yield NftSet(f"vips{family}", f"type {address} : mark;", numbers)
     first = ((item.vip, next((task for task, weight in item.tasks if weight), None)) for item in services)

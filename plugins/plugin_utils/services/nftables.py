@@ -11,12 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from ...module_utils.plan.families import NFT_PROTOCOL, NFT_TYPE
 from ...module_utils.plan.forms import address
 from ...module_utils.plan.nftables import VIP_TASKS, NftSet, task_set
 from .balancing import Balancing, VirtualService, of_family
 
-_IP = {4: "ip", 6: "ip6"}
-_ADDRESS = {4: "ipv4_addr", 6: "ipv6_addr"}
 _SEED = "0x636e6d"
 """Without one the kernel takes another whenever rules are changed, and all callers change their tasks."""
 _CHOICES = {"rr": "numgen inc mod {n}", "sh": f"jhash {{ip}} saddr mod {{n}} seed {_SEED}"}
@@ -42,7 +41,7 @@ def by_nftables(sandbox: str, services: Iterable[VirtualService]) -> Balancing:
     every = list(services)
     collections: list[NftSet] = []
     rules: list[str] = []
-    for family, ip in _IP.items():
+    for family, ip in NFT_PROTOCOL.items():
         own = of_family(every, family)
         if not own:
             continue
@@ -50,7 +49,7 @@ def by_nftables(sandbox: str, services: Iterable[VirtualService]) -> Balancing:
             rules += _rules(item, ip)
         # Bookkeeping set, used by no rule: removing an element deletes its conntrack entries.
         elements = tuple(sorted(f"{item.vip} . {task}" for item in own for task, _weight in item.tasks))
-        kind = f"type {_ADDRESS[family]} . {_ADDRESS[family]};"
+        kind = f"type {NFT_TYPE[family]} . {NFT_TYPE[family]};"
         collections.append(task_set(VIP_TASKS, family, kind, elements))
     return Balancing(tuple(collections), tuple(rules))
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Optional
 
+from ...plan.families import family_of, socket_family
 from .format import (
     ADDR_GEN_MODE,
     ADDRESS_OPTIONS,
@@ -59,7 +60,6 @@ from .format import (
     RULE_OPTIONS,
     VERSIONS,
     Message,
-    address_family,
     pack_address,
     pack_attribute,
     pack_mac,
@@ -157,7 +157,7 @@ def del_group(group: int) -> Message:
 def _split(prefix: str) -> tuple[int, str, int]:
     """Address family, address and length of ``10.0.0.2/24``; without a length it is a host's."""
     address, _slash, length = prefix.partition("/")
-    family = address_family(address)
+    family = socket_family(address)
     number = int(length or BITS[family])
     if not 0 <= number <= BITS[family]:
         raise ValueError(f"{prefix!r} has no prefix length from 0 to {BITS[family]}")
@@ -201,7 +201,7 @@ def new_route(
     ``remove`` is `del_route`.
     """
     if destination == "default":
-        six = family == 6 if family is not None else ":" in (via or source or "")
+        six = family == 6 if family is not None else family_of(via or source or "") == 6
         destination = "::/0" if six else "0.0.0.0/0"
     number, address, length = _split(destination)
     if family not in (None, VERSIONS[number]):
@@ -256,7 +256,7 @@ def del_rule(
 
 def new_neighbour(index: int, address: str, mac: str, *, state: int = NUD_PERMANENT) -> Message:
     """Set an entry of the ARP or ND table."""
-    body = NDMSG.pack(address_family(address), index, state, 0, 0)
+    body = NDMSG.pack(socket_family(address), index, state, 0, 0)
     body += pack_options(NEIGHBOUR_OPTIONS, {"address": address, "mac": mac}, "a neighbour")
     return pack_message(
         RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body, f"new neighbour {address} at {mac} on link {index}"
@@ -265,7 +265,7 @@ def new_neighbour(index: int, address: str, mac: str, *, state: int = NUD_PERMAN
 
 def del_neighbour(index: int, address: str) -> Message:
     """Remove an entry of the ARP or ND table; ENOENT if there is none."""
-    body = NDMSG.pack(address_family(address), index, 0, 0, 0) + pack_attribute(1, pack_address(address))
+    body = NDMSG.pack(socket_family(address), index, 0, 0, 0) + pack_attribute(1, pack_address(address))
     return pack_message(RTM_DELNEIGH, 0, body, f"removal of neighbour {address} on link {index}")
 
 

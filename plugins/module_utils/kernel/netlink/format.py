@@ -16,6 +16,8 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+from ...plan.families import packed
+
 Entry = dict[str, Any]
 
 NLM_F_REQUEST, NLM_F_ACK, NLM_F_DUMP_INTR, NLM_F_DUMP = 0x1, 0x4, 0x10, 0x300
@@ -96,7 +98,7 @@ def choice_codec(size: int, **names: int) -> Codec:
 
 def pack_address(text: str) -> bytes:
     try:
-        return socket.inet_pton(address_family(text), text)
+        return packed(text)
     except OSError:
         raise ValueError(f"{text!r} is not an IP address") from None
 
@@ -115,10 +117,6 @@ def pack_mac(text: str) -> bytes:
 def text_of(data: bytes) -> str:
     """A name or alias, which others may have chosen; octets that are not UTF-8 become ``\\xff``."""
     return data.rstrip(b"\0").decode(errors="backslashreplace")
-
-
-def address_family(address: str) -> int:
-    return AF_INET6 if ":" in address else AF_INET
 
 
 def options(codec: Codec, **numbers: int) -> dict[str, Option]:
