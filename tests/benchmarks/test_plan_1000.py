@@ -19,7 +19,7 @@ import ansible_collections.cnm.fabric as collection
 ROUNDS = 3
 _SCRIPT = """
 import json, resource, sys, tempfile, time
-from ansible_collections.cnm.fabric.plugins.plugin_utils.controller import make_plans
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.planning import make_plans
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 
 number = int(sys.argv[1])
