@@ -32,8 +32,8 @@ options:
     required: true
   driver:
     description:
-      - The driver, in Docker's words, V(bridge), V(macvlan) or V(ipvlan), or the FQCN of another collection's driver whose
-        networks are of local scope. Without it, V(bridge).
+      - The driver, in Docker's words, V(bridge), V(macvlan) or V(ipvlan), or the FQCN of another collection's driver
+        whose networks are of local scope. Without it, V(bridge).
       - There is one network V(host) and one V(none), always there.
     type: str
   subnet:

@@ -147,9 +147,9 @@ PLANNED: dict[str, dict[str, Check]] = {
         "proxy": _flag,
     },
     "Geneve": {
-        "id": _count(1, _LARGEST_VNI, "a VNI"),
+        "id": _count(1, LARGEST_VNI, "a VNI"),
         "remote": _some_address,
-        "port": _count(1, _LARGEST_PORT, "a port"),
+        "port": _count(1, LARGEST_PORT, "a port"),
         "outside": _flag,
     },
     "Parent": {

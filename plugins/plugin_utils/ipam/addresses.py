@@ -11,15 +11,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv6Network, ip_address, ip_network
 from types import MappingProxyType
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 from ..declaration.addresses import Address, gateway_in
 from ..declaration.topology import Endpoint, Host, IpamConfig, Network, Sandbox, Service
 from ..facts import Facts
 from ..leases.base import Leases
 from .identifiers import identifier
+from .ranges import AnyNetwork, Ranges, first_free
 from .vips import Vip, leases_of, virtual_of
 
 DOCKER_POOLS: tuple[tuple[str, int], ...] = (
@@ -32,9 +33,6 @@ DOCKER_POOLS: tuple[tuple[str, int], ...] = (
     ("192.168.0.0/16", 20),
 )
 """Docker's own default address pools: base and the size of each subnet cut from it."""
-
-AnyNetwork = Union[IPv4Network, IPv6Network]
-
 
 ULA_SUBNET = 64
 """Size of the IPv6 subnets that are cut from the host's own /48 (RFC 4193), as Docker does."""
@@ -94,6 +92,9 @@ def networks_in_use(host: Host) -> dict[str, list[tuple[Sandbox, Endpoint]]]:
     return dict(sorted(result.items()))
 
 
+Pool = tuple[AnyNetwork, int]
+"""A prefix, and the length of the subnets that are cut from it."""
+
 SHIM = "@host"
 """Stands for the host itself among the sandboxes of a network it has access to; no sandbox has such a name."""
 
@@ -146,7 +147,7 @@ def allocate(
         configs = [
             config
             for family in (4, 6)
-            for config in configs_of(network, family, entry, used, _pool(host, family), allocation.problems, _POOLS)
+            for config in configs_of(network, family, entry, used, _pools(host, family), allocation.problems, _POOLS)
         ]
         allocation.subnets[name] = with_gateways(network, configs, allocation.problems)
         virtual = virtual_of(name, services, entry.get("vips", {}))
@@ -199,9 +200,13 @@ class UsedPrefixes:
 
     Nor may it have an address of any of the hosts ``known`` by name: a sandbox or a service of that address would be
     called in its place (CVE-2020-8554).
+
+    What is ``taken`` may be several networks' in common; what is reserved is one's own.
     """
 
-    def __init__(self, hosts: Iterable[Facts], known: Mapping[str, Facts] = MappingProxyType({})) -> None:
+    def __init__(
+        self, hosts: Iterable[Facts], known: Mapping[str, Facts] = MappingProxyType({}), taken: Optional[Ranges] = None
+    ) -> None:
         self._on_link: list[tuple[AnyNetwork, str, str]] = []
         self._routed: list[tuple[AnyNetwork, str]] = []
         routes: dict[tuple[str, str, bool], None] = {}
@@ -224,10 +229,15 @@ class UsedPrefixes:
                 (network_of(address), f"the address {address} of the host {name} ({link})", link)
                 for address, link, _mtu in facts.addresses
             ]
-        self._ours: list[AnyNetwork] = []
+        self._foreign = Ranges([item[0] for item in self._on_link] + [item[0] for item in self._routed])
+        self._taken = Ranges() if taken is None else taken
+        self._reserved = Ranges()
+        self._used = (self._foreign, self._taken, self._reserved)
 
     def _clash(self, prefix: AnyNetwork, own: str = "") -> Optional[str]:
         """What the prefix overlaps, but for what is on the network's ``own`` link: that is taken over."""
+        if not self._foreign.overlaps(prefix):
+            return None
         found = (what for other, what, link in self._on_link if _overlap(prefix, other) and (not own or link != own))
         return next(found, None)
 
@@ -240,21 +250,29 @@ class UsedPrefixes:
 
     def shadowed_route_warnings(self, network: Network, config: IpamConfig) -> list[str]:
         """Warnings of gateway routes that cover a declared subnet."""
+        prefix = network_of(config.subnet)
         return [
             f"{network.path}: subnet {config.subnet} is covered by {what}; destinations behind it become unreachable"
-            for other, what in self._routed
-            if _overlap(network_of(config.subnet), other)
+            for other, what in (self._routed if self._foreign.overlaps(prefix) else ())
+            if _overlap(prefix, other)
         ]
 
     def free(self, prefix: AnyNetwork) -> bool:
         """Whether no prefix in use overlaps it."""
-        overlaps_ours = any(_overlap(prefix, other) for other in self._ours)
-        overlaps_routed = any(_overlap(prefix, other) for other, _what in self._routed)
-        return not overlaps_ours and not overlaps_routed and self._clash(prefix) is None
+        return not any(ranges.overlaps(prefix) for ranges in self._used)
+
+    def first_free(self, pools: Iterable[Pool]) -> Optional[AnyNetwork]:
+        """The first subnet of the pools that no prefix in use overlaps."""
+        found = (first_free(base, length, self._used) for base, length in pools)
+        return next((prefix for prefix in found if prefix is not None), None)
 
     def take(self, prefix: AnyNetwork) -> None:
-        """Mark it as used."""
-        self._ours.append(prefix)
+        """Mark it as used, by whoever shares what is taken."""
+        self._taken.add(prefix)
+
+    def reserve(self, prefix: AnyNetwork) -> None:
+        """Mark it as used here alone."""
+        self._reserved.add(prefix)
 
 
 @lru_cache(maxsize=4096)
@@ -272,18 +290,18 @@ def configs_of(
     family: int,
     leased: Mapping[str, Any],
     used: UsedPrefixes,
-    pool: Iterable[AnyNetwork],
+    pools: Iterable[Pool],
     problems: list[str],
     setting: str,
 ) -> Sequence[IpamConfig]:
-    """The subnets of a family: the declared ones, else the leased one, else the first free one of the pool."""
+    """The subnets of a family: the declared ones, else the leased one, else the first free one of the pools."""
     declared = [config for config in network.ipam if config.family == family]
     if declared or not network.has(family):
         return declared
     before = (network_of(subnet) for subnet in leased.get("subnets", ()))
     found = next((prefix for prefix in before if prefix.version == family and used.free(prefix)), None)
     if found is None:
-        found = next((prefix for prefix in pool if used.free(prefix)), None)
+        found = used.first_free(pools)
     if found is None:
         problems.append(
             f"{network.path}: no IPv{family} subnet is left in {setting} that the host does not use "
@@ -294,16 +312,15 @@ def configs_of(
     return (IpamConfig(str(found)),)
 
 
-def _pool(host: Host, family: int) -> Iterator[AnyNetwork]:
-    """The subnets to choose from, in order."""
+def _pools(host: Host, family: int) -> list[Pool]:
     # As Docker's /48 is derived from the daemon's id.
-    return subnets_of(host.settings.default_address_pools, family, DOCKER_POOLS, (host.settings.project, host.name))
+    return pools_of(host.settings.default_address_pools, family, DOCKER_POOLS, (host.settings.project, host.name))
 
 
-def subnets_of(
+def pools_of(
     pools: Sequence[tuple[str, int]], family: int, default: Sequence[tuple[str, int]], owner: Sequence[str]
-) -> Iterator[AnyNetwork]:
-    """The subnets of a family's pools (prefix, length of subnets), in order.
+) -> list[Pool]:
+    """A family's pools in order.
 
     Without a pool of the family, those of ``default``; for IPv6 of a unique local /48 derived from its owner.
     """
@@ -313,8 +330,7 @@ def subnets_of(
         own = [(IPv6Network((int(f"fd{bits}", 16) << 80, 48)), ULA_SUBNET)]
     elif not own:
         own = [(network_of(text), size) for text, size in default]
-    for base, size in own:
-        yield from base.subnets(new_prefix=max(size, base.prefixlen))
+    return [(base, max(size, base.prefixlen)) for base, size in own]
 
 
 def _candidates(config: IpamConfig) -> Iterator[str]:

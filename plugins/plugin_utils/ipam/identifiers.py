@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import hashlib
 from functools import lru_cache
-from ipaddress import ip_address
+
+from ...module_utils.plan.families import packed
 
 
 def identifier(*parts: str) -> str:
@@ -32,5 +33,5 @@ def port_group(network_id: str) -> int:
 @lru_cache(maxsize=65536)
 def mac_of(address: str) -> str:
     """``02:42:`` and the four bytes of an IPv4 address, as Docker derived them; of IPv6, four of the address's hash."""
-    packed = ip_address(address).packed
-    return "02:42:" + (packed if len(packed) == 4 else hashlib.sha256(packed).digest()[:4]).hex(":")
+    data = packed(address)
+    return "02:42:" + (data if len(data) == 4 else hashlib.sha256(data).digest()[:4]).hex(":")

@@ -14,6 +14,7 @@ from ..declaration.topology import Service, Topology
 from ..facts import Facts
 from ..ipam.addresses import UsedPrefixes
 from ..ipam.identifiers import identifier
+from ..ipam.ranges import Ranges
 from ..ipam.vips import leases_of, virtual_of
 from ..leases.base import Leases
 from .spanning import (
@@ -69,10 +70,10 @@ def plan_spanning_networks(
     if others is None:
         spanning_leases.clear()
     vnis = choose_vnis(tunneled, facts, parts, leased, result)
+    taken = Ranges()
     used_prefixes = {
         name: UsedPrefixes(
-            facts_of_hosts(spanned.hosts, spanned, facts),
-            {} if spanned.network.traits.on_parent else facts,
+            facts_of_hosts(spanned.hosts, spanned, facts), {} if spanned.network.traits.on_parent else facts, taken
         )
         for name, spanned in spanning_networks.items()
     }
@@ -81,7 +82,7 @@ def plan_spanning_networks(
     for name, spanned in spanning_networks.items():
         problems: list[str] = []
         refuse_overlaps(spanned, facts, used_prefixes[name], result)
-        subnets = choose_subnets(spanned, leased.get(name, {}), used_prefixes, problems)
+        subnets = choose_subnets(spanned, leased.get(name, {}), used_prefixes[name], problems)
         virtual = virtual_of(name, services, leased.get(name, {}).get("vips", {}))
         used = addresses_of_other_hosts(name, others or {})
         found = choose_addresses(

@@ -14,7 +14,7 @@ from ..facts import Facts
 from ..ipam.addresses import (
     DOCKER_POOLS,
     SHIM,
-    AnyNetwork,
+    Pool,
     Subnet,
     UsedPrefixes,
     addresses,
@@ -22,8 +22,8 @@ from ..ipam.addresses import (
     facts_for,
     network_of,
     networks_in_use,
+    pools_of,
     shims,
-    subnets_of,
     with_gateways,
 )
 from ..ipam.identifiers import mac_of
@@ -181,29 +181,28 @@ def reserve_declared_subnets(
     }
     for name, spanned in spanning_networks.items():
         for prefix in {prefix for host in spanned.names for prefix in declared[host]}:
-            used[name].take(prefix)
+            used[name].reserve(prefix)
 
 
-def _pool(spanned: SpanningDraft, family: int) -> Iterator[AnyNetwork]:
+def _pools(spanned: SpanningDraft, family: int) -> list[Pool]:
     settings, is_global = spanned.hosts[0].settings, spanned.network.traits.scope == "global"
     pools = settings.overlay_pools if is_global else settings.default_address_pools
-    return subnets_of(pools, family, OVERLAY_POOLS if is_global else DOCKER_POOLS, (settings.project,))
+    return pools_of(pools, family, OVERLAY_POOLS if is_global else DOCKER_POOLS, (settings.project,))
 
 
 def choose_subnets(
-    spanned: SpanningDraft, leased: Mapping[str, Any], used: Mapping[str, UsedPrefixes], problems: list[str]
+    spanned: SpanningDraft, leased: Mapping[str, Any], used: UsedPrefixes, problems: list[str]
 ) -> tuple[Subnet, ...]:
-    network, own = spanned.network, used[spanned.network.name]
+    network = spanned.network
     is_global = network.traits.scope == "global"
     setting = "cnm_overlay_address_pool" if is_global else "cnm_default_address_pools"
     configs = [
         config
         for family in (4, 6)
-        for config in configs_of(network, family, leased, own, _pool(spanned, family), problems, setting)
+        for config in configs_of(network, family, leased, used, _pools(spanned, family), problems, setting)
     ]
-    for others in used.values():
-        for config in configs:
-            others.take(network_of(config.subnet))
+    for config in configs:
+        used.take(network_of(config.subnet))
     return with_gateways(network, configs, problems)
 
 
