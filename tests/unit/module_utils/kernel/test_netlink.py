@@ -80,11 +80,31 @@ def plain(attributes: Iterable[Any]) -> list[Any]:
     return found
 
 
-class Case(NamedTuple):
-    ours: Message
+class Form(NamedTuple):
+    """The class pyroute2 has for a message, its number and flags."""
+
     theirs: Any
     kind: int
     flags: int
+
+
+NEW_LINK = Form(ifinfmsg, 16, NEW)
+CHANGED_LINK = Form(ifinfmsg, 16, CHANGE)
+OLD_LINK = Form(ifinfmsg, 17, CHANGE)
+NEW_ADDRESS = Form(ifaddrmsg, 20, REPLACE)
+OLD_ADDRESS = Form(ifaddrmsg, 21, CHANGE)
+NEW_ROUTE = Form(rtmsg, 24, REPLACE)
+OLD_ROUTE = Form(rtmsg, 25, CHANGE)
+NEW_NEIGHBOUR = Form(ndmsg, 28, REPLACE)
+ONE_MORE_NEIGHBOUR = Form(ndmsg, 28, APPEND)
+OLD_NEIGHBOUR = Form(ndmsg, 29, CHANGE)
+NEW_RULE = Form(fibmsg, 32, NEW)
+OLD_RULE = Form(fibmsg, 33, CHANGE)
+
+
+class Case(NamedTuple):
+    ours: Message
+    form: Form
     fields: dict[str, int]
     attributes: Attributes
     text: str
@@ -93,9 +113,7 @@ class Case(NamedTuple):
 CASES = {
     "bridge": Case(
         netlink.new_link("br-1", "bridge", mac=MAC, mtu=1450, up=True, data={"ageing_time": 30000, "stp_state": 0}),
-        ifinfmsg,
-        16,
-        NEW,
+        NEW_LINK,
         {"flags": 1, "change": 1},
         [
             ("IFLA_IFNAME", "br-1"),
@@ -125,9 +143,7 @@ CASES = {
                 "vlan_default_pvid": 1,
             },
         ),
-        ifinfmsg,
-        16,
-        NEW,
+        NEW_LINK,
         {},
         [
             ("IFLA_IFNAME", "br-1"),
@@ -154,9 +170,7 @@ CASES = {
         netlink.new_link(
             "vh-1", "veth", master=7, up=True, peer={"name": "eth0", "netns_fd": 9, "mac": MAC, "mtu": 1400}
         ),
-        ifinfmsg,
-        16,
-        NEW,
+        NEW_LINK,
         {"flags": 1, "change": 1},
         [
             ("IFLA_IFNAME", "vh-1"),
@@ -191,9 +205,7 @@ CASES = {
                 "source_ports": (50, 51),
             },
         ),
-        ifinfmsg,
-        16,
-        NEW,
+        NEW_LINK,
         {},
         [
             ("IFLA_IFNAME", "vx-1"),
@@ -218,9 +230,7 @@ CASES = {
     ),
     "vxlan over IPv6": Case(
         netlink.new_link("vx-1", "vxlan", data={"id": 5, "local": "2001:db8::1", "group": "ff05::100"}),
-        ifinfmsg,
-        16,
-        NEW,
+        NEW_LINK,
         {},
         [
             ("IFLA_IFNAME", "vx-1"),
@@ -236,9 +246,7 @@ CASES = {
     **{
         f"macvlan {mode}": Case(
             netlink.new_link("eth0", "macvlan", link=3, netns_fd=11, index=4, data={"mode": mode}),
-            ifinfmsg,
-            16,
-            NEW,
+            NEW_LINK,
             {"index": 4},
             [
                 ("IFLA_IFNAME", "eth0"),
@@ -252,18 +260,14 @@ CASES = {
     },
     "ipvlan": Case(
         netlink.new_link("eth0", "ipvlan", link=3, data={"mode": "l3s"}),
-        ifinfmsg,
-        16,
-        NEW,
+        NEW_LINK,
         {},
         [("IFLA_IFNAME", "eth0"), ("IFLA_LINK", 3), info("ipvlan", ("IFLA_IPVLAN_MODE", 2))],
         "new link eth0",
     ),
     "vlan": Case(
         netlink.new_link("eth0.100", "vlan", link=3, group=5, data={"id": 100, "protocol": 0x88A8}),
-        ifinfmsg,
-        16,
-        NEW,
+        NEW_LINK,
         {},
         [
             ("IFLA_IFNAME", "eth0.100"),
@@ -274,34 +278,28 @@ CASES = {
         "new link eth0.100",
     ),
     "dummy": Case(
-        netlink.new_link("dm0", "dummy"), ifinfmsg, 16, NEW, {}, [("IFLA_IFNAME", "dm0"), info("dummy")], "new link dm0"
+        netlink.new_link("dm0", "dummy"), NEW_LINK, {}, [("IFLA_IFNAME", "dm0"), info("dummy")], "new link dm0"
     ),
     "link renamed, up": Case(
         netlink.set_link(5, name="eth1", up=True, mac=MAC, mtu=9000, group=3),
-        ifinfmsg,
-        16,
-        CHANGE,
+        CHANGED_LINK,
         {"index": 5, "flags": 1, "change": 1},
         [("IFLA_IFNAME", "eth1"), ("IFLA_ADDRESS", MAC), ("IFLA_MTU", 9000), ("IFLA_GROUP", 3)],
         "change of link 5 (name, mac, mtu, group, up)",
     ),
     "link down": Case(
-        netlink.set_link(5, up=False), ifinfmsg, 16, CHANGE, {"index": 5, "change": 1}, [], "change of link 5 (up)"
+        netlink.set_link(5, up=False), CHANGED_LINK, {"index": 5, "change": 1}, [], "change of link 5 (up)"
     ),
     "link released": Case(
         netlink.set_link(5, master=0),
-        ifinfmsg,
-        16,
-        CHANGE,
+        CHANGED_LINK,
         {"index": 5},
         [("IFLA_MASTER", 0)],
         "change of link 5 (master)",
     ),
     "link without IPv6 addresses of its own": Case(
         netlink.set_link(5, addr_gen_mode="none"),
-        ifinfmsg,
-        16,
-        CHANGE,
+        CHANGED_LINK,
         {"index": 5},
         [("IFLA_AF_SPEC", nest(("AF_INET6", nest(("IFLA_INET6_ADDR_GEN_MODE", 1)))))],
         "change of link 5 (addr_gen_mode)",
@@ -325,9 +323,7 @@ CASES = {
                 "locked": True,
             },
         ),
-        ifinfmsg,
-        16,
-        CHANGE,
+        CHANGED_LINK,
         {"index": 5},
         [
             port(
@@ -351,85 +347,67 @@ CASES = {
     ),
     "VXLAN's own settings": Case(
         netlink.set_link(5, kind="vxlan", data={"local": "fd00::1", "learning": False}),
-        ifinfmsg,
-        16,
-        CHANGE,
+        CHANGED_LINK,
         {"index": 5},
         [info("vxlan", ("IFLA_VXLAN_LOCAL6", "fd00::1"), ("IFLA_VXLAN_LEARNING", 0))],
         "change of link 5 (local, learning)",
     ),
-    "link removed": Case(netlink.del_link(5), ifinfmsg, 17, CHANGE, {"index": 5}, [], "removal of link 5"),
+    "link removed": Case(netlink.del_link(5), OLD_LINK, {"index": 5}, [], "removal of link 5"),
     "group removed": Case(
-        netlink.del_group(77), ifinfmsg, 17, CHANGE, {}, [("IFLA_GROUP", 77)], "removal of the links of group 77"
+        netlink.del_group(77), OLD_LINK, {}, [("IFLA_GROUP", 77)], "removal of the links of group 77"
     ),
     "address": Case(
         netlink.new_address(5, "10.0.0.2/24"),
-        ifaddrmsg,
-        20,
-        REPLACE,
+        NEW_ADDRESS,
         {"family": INET, "prefixlen": 24, "index": 5},
         [("IFA_LOCAL", "10.0.0.2"), ("IFA_ADDRESS", "10.0.0.2")],
         "new address 10.0.0.2/24 on link 5",
     ),
     "IPv6 address": Case(
         netlink.new_address(5, "fd00::2/64"),
-        ifaddrmsg,
-        20,
-        REPLACE,
+        NEW_ADDRESS,
         {"family": INET6, "prefixlen": 64, "index": 5, "flags": 2},
         [("IFA_LOCAL", "fd00::2"), ("IFA_ADDRESS", "fd00::2")],
         "new address fd00::2/64 on link 5",
     ),
     "IPv6 address with duplicate detection": Case(
         netlink.new_address(5, "fd00::2", nodad=False),
-        ifaddrmsg,
-        20,
-        REPLACE,
+        NEW_ADDRESS,
         {"family": INET6, "prefixlen": 128, "index": 5},
         [("IFA_LOCAL", "fd00::2"), ("IFA_ADDRESS", "fd00::2")],
         "new address fd00::2 on link 5",
     ),
     "address removed": Case(
         netlink.del_address(5, "10.0.0.2/24"),
-        ifaddrmsg,
-        21,
-        CHANGE,
+        OLD_ADDRESS,
         {"family": INET, "prefixlen": 24, "index": 5},
         [("IFA_LOCAL", "10.0.0.2"), ("IFA_ADDRESS", "10.0.0.2")],
         "removal of address 10.0.0.2/24 from link 5",
     ),
     "default route": Case(
         netlink.new_route("default", via="10.0.0.1", dev=2, protocol=99),
-        rtmsg,
-        24,
-        REPLACE,
+        NEW_ROUTE,
         {"family": INET, "table": 254, "proto": 99, "type": 1},
         [("RTA_GATEWAY", "10.0.0.1"), ("RTA_OIF", 2), ("RTA_TABLE", 254)],
         "new route 0.0.0.0/0 via 10.0.0.1 on link 2",
     ),
     "IPv6 default route": Case(
         netlink.new_route("default", via="fe80::1", dev=2, protocol=99),
-        rtmsg,
-        24,
-        REPLACE,
+        NEW_ROUTE,
         {"family": INET6, "table": 254, "proto": 99, "type": 1},
         [("RTA_GATEWAY", "fe80::1"), ("RTA_OIF", 2), ("RTA_TABLE", 254)],
         "new route ::/0 via fe80::1 on link 2",
     ),
     "default route of a family": Case(
         netlink.new_route("default", dev=2, protocol=99, family=6),
-        rtmsg,
-        24,
-        REPLACE,
+        NEW_ROUTE,
         {"family": INET6, "table": 254, "proto": 99, "type": 1},
         [("RTA_OIF", 2), ("RTA_TABLE", 254)],
         "new route ::/0 on link 2",
     ),
     "route to what is on the link": Case(
         netlink.new_route("10.1.0.0/16", dev=2, protocol=99, table=1000, metric=50, source="10.0.0.2"),
-        rtmsg,
-        24,
-        REPLACE,
+        NEW_ROUTE,
         {"family": INET, "dst_len": 16, "table": 0, "proto": 99, "scope": 253, "type": 1},
         [
             ("RTA_DST", "10.1.0.0"),
@@ -442,27 +420,21 @@ CASES = {
     ),
     "route removed": Case(
         netlink.del_route("10.1.0.0/16", via="10.0.0.1", protocol=99),
-        rtmsg,
-        25,
-        CHANGE,
+        OLD_ROUTE,
         {"family": INET, "dst_len": 16, "table": 254, "proto": 99, "scope": 255},
         [("RTA_DST", "10.1.0.0"), ("RTA_GATEWAY", "10.0.0.1"), ("RTA_TABLE", 254)],
         "removal of route 10.1.0.0/16 via 10.0.0.1",
     ),
     "rule about what comes in by a link": Case(
         netlink.new_rule(6, priority=1000, protocol=137, iif="br-1"),
-        fibmsg,
-        32,
-        NEW,
+        NEW_RULE,
         {"family": INET6, "action": 6},
         [("FRA_IIFNAME", "br-1"), ("FRA_PRIORITY", 1000), ("FRA_PROTOCOL", 137)],
         "new ipv6 rule 1000 from br-1",
     ),
     "rule about what the host sends to a prefix": Case(
         netlink.new_rule(4, priority=1000, protocol=137, iif="lo", destination="10.0.0.0/24", table=254),
-        fibmsg,
-        32,
-        NEW,
+        NEW_RULE,
         {"family": INET, "dst_len": 24, "table": 254, "action": 1},
         [
             ("FRA_DST", "10.0.0.0"),
@@ -475,81 +447,63 @@ CASES = {
     ),
     "rule removed": Case(
         netlink.del_rule(6, priority=1001, protocol=137, destination="fd00::/64"),
-        fibmsg,
-        33,
-        CHANGE,
+        OLD_RULE,
         {"family": INET6, "dst_len": 64, "action": 6},
         [("FRA_DST", "fd00::"), ("FRA_PRIORITY", 1001), ("FRA_PROTOCOL", 137)],
         "removal of ipv6 rule 1001 to fd00::/64",
     ),
     "neighbour": Case(
         netlink.new_neighbour(5, "10.0.0.3", MAC),
-        ndmsg,
-        28,
-        REPLACE,
+        NEW_NEIGHBOUR,
         {"family": INET, "ifindex": 5, "state": 0x80},
         [("NDA_DST", "10.0.0.3"), ("NDA_LLADDR", MAC)],
         f"new neighbour 10.0.0.3 at {MAC} on link 5",
     ),
     "IPv6 neighbour": Case(
         netlink.new_neighbour(5, "fd00::3", MAC, state=netlink.NUD_NOARP),
-        ndmsg,
-        28,
-        REPLACE,
+        NEW_NEIGHBOUR,
         {"family": INET6, "ifindex": 5, "state": 0x40},
         [("NDA_DST", "fd00::3"), ("NDA_LLADDR", MAC)],
         f"new neighbour fd00::3 at {MAC} on link 5",
     ),
     "neighbour removed": Case(
         netlink.del_neighbour(5, "fd00::3"),
-        ndmsg,
-        29,
-        CHANGE,
+        OLD_NEIGHBOUR,
         {"family": INET6, "ifindex": 5},
         [("NDA_DST", "fd00::3")],
         "removal of neighbour fd00::3 on link 5",
     ),
     "forwarding entry of a VXLAN": Case(
         netlink.new_fdb(5, MAC, dst="192.0.2.9"),
-        ndmsg,
-        28,
-        REPLACE,
+        NEW_NEIGHBOUR,
         {"family": BRIDGE, "ifindex": 5, "state": 0x80, "flags": 2},
         [("NDA_LLADDR", MAC), ("NDA_DST", "192.0.2.9")],
         f"new forwarding entry {MAC} to 192.0.2.9 on link 5",
     ),
     "remote end for what has no entry": Case(
         netlink.new_fdb(5, "00:00:00:00:00:00", dst="2001:db8::9"),
-        ndmsg,
-        28,
-        APPEND,
+        ONE_MORE_NEIGHBOUR,
         {"family": BRIDGE, "ifindex": 5, "state": 0x80, "flags": 2},
         [("NDA_LLADDR", "00:00:00:00:00:00"), ("NDA_DST", "2001:db8::9")],
         "new forwarding entry 00:00:00:00:00:00 to 2001:db8::9 on link 5",
     ),
     "forwarding entry of a bridge": Case(
         netlink.new_fdb(5, MAC, master=True, static=True, vlan=10),
-        ndmsg,
-        28,
-        REPLACE,
+        NEW_NEIGHBOUR,
         {"family": BRIDGE, "ifindex": 5, "state": 0x40, "flags": 4},
         [("NDA_LLADDR", MAC), ("NDA_VLAN", 10)],
         f"new forwarding entry {MAC} on link 5",
     ),
     "forwarding entry of a bridge that stays": Case(
         netlink.new_fdb(5, MAC, master=True, static=True, sticky=True),
-        ndmsg,
-        28,
-        REPLACE,
+        NEW_NEIGHBOUR,
         {"family": BRIDGE, "ifindex": 5, "state": 0x40, "flags": 0x44},
         [("NDA_LLADDR", MAC)],
         f"new forwarding entry {MAC} on link 5",
     ),
     "forwarding entry removed": Case(
         netlink.del_fdb(5, MAC, dst="192.0.2.9"),
-        ndmsg,
-        29,
-        CHANGE,
+        OLD_NEIGHBOUR,
         {"family": BRIDGE, "ifindex": 5, "state": 0x80, "flags": 2},
         [("NDA_LLADDR", MAC), ("NDA_DST", "192.0.2.9")],
         f"removal of forwarding entry {MAC} to 192.0.2.9 on link 5",
@@ -559,16 +513,16 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_a_message_is_the_one_pyroute2_makes(case: Case) -> None:
-    assert case.ours.payload == encoded(case.theirs, case.kind, case.flags, case.fields, case.attributes)
+    assert case.ours.payload == encoded(*case.form, case.fields, case.attributes)
     assert case.ours.text == case.text
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 def test_pyroute2_reads_a_message_as_it_is_meant(case: Case) -> None:
-    read = case.theirs(case.ours.payload)
+    read = case.form.theirs(case.ours.payload)
     read.decode()
     assert read["header"]["length"] == len(case.ours.payload)
-    assert (read["header"]["type"], read["header"]["flags"]) == (case.kind, case.flags)
+    assert (read["header"]["type"], read["header"]["flags"]) == case.form[1:]
     assert {name: read[name] for name in case.fields} == case.fields
     assert plain(read["attrs"]) == plain(case.attributes)
 
