@@ -53,7 +53,7 @@ class SharedTexts:
             return item
         table = self.peer_table(item.table)
         others = table.others(self._host)
-        entries = {row[2]: others[row[0]] for row in table.endpoints if row[0] in others}
+        entries = {each.mac: others[each.host] for each in table.endpoints if each.host in others}
         return replace(item, entries=entries, flood=tuple(self.vteps(item.table)) if item.flooded else ())
 
     def neighbours(self, item: Neighbours) -> Neighbours:
@@ -62,8 +62,8 @@ class SharedTexts:
             return item
         table = self.peer_table(item.table)
         others = table.others(self._host)
-        rows = (row for row in table.endpoints if row[0] in others)
-        return replace(item, entries={address: row[2] for row in rows for address in row[3]})
+        remote = (each for each in table.endpoints if each.host in others)
+        return replace(item, entries={address: each.mac for each in remote for address in each.addresses})
 
     def file(self, item: File) -> File:
         """The complete texts of its files."""

@@ -5,11 +5,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .base import PlanError
 from .codec import parsed, to_text
 from .fields import PEER_TABLE, checked
 from .forms import FormError
+
+
+class PeerEndpoint(NamedTuple):
+    """A sandbox on the network, with its MAC address, addresses and names."""
+
+    host: str
+    sandbox: str
+    mac: str
+    addresses: tuple[str, ...]
+    names: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -23,8 +34,8 @@ class PeerTable:
     vni: int
     vteps: dict[str, str]
     """VTEP address by host."""
-    endpoints: tuple[tuple[str, str, str, tuple[str, ...], tuple[str, ...]], ...]
-    """Host, sandbox, MAC address, addresses and names of each endpoint, sorted by sandbox."""
+    endpoints: tuple[PeerEndpoint, ...]
+    """Sorted by sandbox."""
 
     def others(self, host: str) -> dict[str, str]:
         """VTEPs of the other hosts."""
@@ -38,6 +49,9 @@ class PeerTable:
     def from_json(cls, text: str) -> PeerTable:
         """Read what `to_json` wrote; PlanError says what is wrong with the text."""
         try:
-            return cls(**checked(PEER_TABLE, parsed(text, "table of endpoints")))
+            values = checked(PEER_TABLE, parsed(text, "table of endpoints"))
+            if "endpoints" in values:
+                values["endpoints"] = tuple(map(PeerEndpoint._make, values["endpoints"]))
+            return cls(**values)
         except (FormError, TypeError) as error:
             raise PlanError(f"a table of endpoints cannot be read: {error}") from error

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ...module_utils.plan.families import family_of
-from ...module_utils.plan.peers import PeerTable
+from ...module_utils.plan.peers import PeerEndpoint, PeerTable
 from ..declaration.ingress import INGRESS as NETWORK
 from ..declaration.ingress import SANDBOX as INGRESS
 
@@ -51,9 +51,9 @@ def checks_of(
         names: set[str] = set()
         for endpoint in entry["endpoints"]:
             reach.update(endpoint["gateways"])
-            for row in remote.get(endpoint["network"], {}).get(sandbox, ()):
-                reach.update(row[3] if endpoint["network"] not in unsure else ())
-                names.update(row[4])
+            for peer in remote.get(endpoint["network"], {}).get(sandbox, ()):
+                reach.update(peer.addresses if endpoint["network"] not in unsure else ())
+                names.update(peer.names)
         for vip in virtual.get(sandbox, ()):
             reach.update(vip["vips"] if vip["answers"] else ())
             names.update(vip["names"])
@@ -142,9 +142,9 @@ def _called(model: Mapping[str, Any], peer_tables: Iterable[PeerTable]) -> dict[
             for name in item["names"]:
                 result.setdefault((item["network"], name), set()).update(_bare(item))
     for peers in peer_tables:
-        for row in peers.endpoints:
-            for name in row[4]:
-                result.setdefault((peers.network, name), set()).update(row[3])
+        for peer in peers.endpoints:
+            for name in peer.names:
+                result.setdefault((peers.network, name), set()).update(peer.addresses)
     for entry in model.get("services", {}).values():
         for network, vip in entry["networks"].items():
             for name in vip["names"] if vip["vips"] else ():
@@ -154,17 +154,15 @@ def _called(model: Mapping[str, Any], peer_tables: Iterable[PeerTable]) -> dict[
 
 def _remote(
     peers: PeerTable, host: str, addresses: Mapping[str, Mapping[str, Any]], limit: int
-) -> dict[str, list[tuple[Any, ...]]]:
-    """Rows of other hosts' endpoints that each sandbox of this host is to reach."""
+) -> dict[str, list[PeerEndpoint]]:
+    """The endpoints of other hosts that each sandbox of this host is to reach."""
     own = sorted(sandbox for sandbox, networks in addresses.items() if peers.network in networks)
-    others = [row for row in peers.endpoints if row[0] != host and row[0] in peers.vteps]
+    others = [peer for peer in peers.endpoints if peer.host != host and peer.host in peers.vteps]
     each = max(1, limit // max(1, len(own)))
-    result: dict[str, list[tuple[Any, ...]]] = {}
+    result: dict[str, list[PeerEndpoint]] = {}
     for sandbox in own:
-        ranked = (
-            [(_chance(sandbox, row[1]), row) for row in others] if len(others) > each else [(b"", r) for r in others]
-        )
-        result[sandbox] = [row for _rank, row in heapq.nsmallest(each, ranked)]
+        ranked = [(_chance(sandbox, peer.sandbox) if len(others) > each else b"", peer) for peer in others]
+        result[sandbox] = [peer for _rank, peer in heapq.nsmallest(each, ranked)]
     return result
 
 

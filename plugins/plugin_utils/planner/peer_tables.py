@@ -8,7 +8,7 @@ from ipaddress import ip_address
 
 from ...module_utils.plan.codec import content_digest
 from ...module_utils.plan.forms import address, mac
-from ...module_utils.plan.peers import PeerTable
+from ...module_utils.plan.peers import PeerEndpoint, PeerTable
 from ..dns.records import names_of, names_of_vips, names_text, servers_text
 from ..drivers.base import Digests
 from ..networks.spanning import Spanning
@@ -25,7 +25,13 @@ def shared_texts(project: str, network: Spanning) -> tuple[Digests, dict[str, st
         tunnel.vni if tunnel is not None else 0,
         {host: address(vteps[host]) if tunnel is not None else "" for host in network.hosts},
         tuple(
-            (item.host, key, mac(item.mac) if item.mac else "", tuple(map(address, item.addresses)), tuple(called[key]))
+            PeerEndpoint(
+                item.host,
+                key,
+                mac(item.mac) if item.mac else "",
+                tuple(map(address, item.addresses)),
+                tuple(called[key]),
+            )
             for key, item in members.items()
         ),
     )

@@ -22,7 +22,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.kinds import KINDS
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.kinds import PARTS as KIND_PARTS
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Chain, Nftables, NftSet
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerTable
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerEndpoint, PeerTable
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Difference, Operation
@@ -206,7 +206,7 @@ MESH = PeerTable(
     "multinet",
     4096,
     {"node1": "192.0.2.1"},
-    (("node1", "c1", "02:42:0a:00:00:02", ("10.0.0.2",), ("c1.multinet", "c1")),),
+    (PeerEndpoint("node1", "c1", "02:42:0a:00:00:02", ("10.0.0.2",), ("c1.multinet", "c1")),),
 )
 
 

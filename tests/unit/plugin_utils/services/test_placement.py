@@ -209,7 +209,7 @@ class TestAddresses:
         services["redis"]["deploy"] = {"replicas": 3}
         made = planned(services)
         (mesh,) = [each for each in meshes(made) if each.network == "vote"]
-        found = {row[1]: row[3][0] for row in mesh.endpoints}
+        found = {peer.sandbox: peer.addresses[0] for peer in mesh.endpoints}
         assert found == {"redis.1": "10.10.2.50", "redis.2": "10.10.2.51", "redis.3": found["redis.3"]}
         assert vips(made)["redis"]["ipv4"] not in found.values()
 
