@@ -13,12 +13,12 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from ipaddress import IPv6Network, ip_address, ip_network
 from types import MappingProxyType
-from typing import Any, Optional
+from typing import Optional
 
 from ..declaration.addresses import Address, gateway_in
 from ..declaration.topology import Endpoint, Host, IpamConfig, Network, Sandbox, Service
 from ..facts import Facts
-from ..leases.base import Leases
+from ..leases.base import Leases, NetworkLease
 from .identifiers import identifier
 from .ranges import AnyNetwork, Ranges, first_free
 from .vips import Vip, leases_of, virtual_of
@@ -288,7 +288,7 @@ def _overlap(one: AnyNetwork, other: AnyNetwork) -> bool:
 def configs_of(
     network: Network,
     family: int,
-    leased: Mapping[str, Any],
+    leased: NetworkLease,
     used: UsedPrefixes,
     pools: Iterable[Pool],
     problems: list[str],
@@ -430,7 +430,7 @@ def _remember(
     host: Host, allocation: Allocation, leases: Leases, now: str, spanning: Mapping[str, Sequence[Subnet]]
 ) -> None:
     prefix = f"{host.name}/"
-    networks = {}
+    networks: dict[str, NetworkLease] = {}
     for name, subnets in allocation.subnets.items():
         old = leases["networks"].get(prefix + name, {})
         networks[prefix + name] = {

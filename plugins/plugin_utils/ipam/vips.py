@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ...module_utils.plan.families import family_of
 from ..declaration.topology import Endpoint, Sandbox, Service
+from ..leases.base import AddressLease
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Virtual:
     """The services with a VIP on a network, as if each were a sandbox on it, and the addresses they have already."""
 
     pairs: list[tuple[Sandbox, Endpoint]]
-    leased: Mapping[str, Mapping[str, Any]]
+    leased: Mapping[str, AddressLease]
 
     def found(self, addresses: Mapping[int, Mapping[str, str]]) -> dict[str, Vip]:
         """The VIPs by service, sorted, from addresses with their prefix length by service, by family."""
@@ -37,7 +37,7 @@ class Virtual:
         return dict(sorted(result.items()))
 
 
-def virtual_of(network: str, services: Iterable[Service], leased: Mapping[str, Mapping[str, Any]]) -> Virtual:
+def virtual_of(network: str, services: Iterable[Service], leased: Mapping[str, AddressLease]) -> Virtual:
     """The services that have a VIP on a network; ``leased`` are its leases by service."""
     pairs = [
         (Sandbox(service.name, ""), Endpoint(network, aliases=attachment.aliases))
@@ -49,6 +49,6 @@ def virtual_of(network: str, services: Iterable[Service], leased: Mapping[str, M
     return Virtual(pairs, {pair[0].name: leased.get(pair[0].name, {}) for pair in pairs})
 
 
-def leases_of(vips: Mapping[str, Vip]) -> dict[str, dict[str, str]]:
+def leases_of(vips: Mapping[str, Vip]) -> dict[str, AddressLease]:
     """The leases of VIPs: ``{"redis": {"ipv4": "10.0.0.2"}}``."""
     return {name: {f"ipv{family_of(text)}": text for text in vip.addresses} for name, vip in vips.items()}

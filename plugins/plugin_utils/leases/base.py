@@ -17,13 +17,51 @@ VTEP and the MTU there, VNIs that others use on it, and a digest of what it was 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Optional, Protocol, TypedDict
 
-Leases = dict[str, dict[str, dict[str, Any]]]
+AddressLease = dict[str, str]
+"""The bare addresses of an endpoint or a service, by ``ipv4`` and ``ipv6``."""
 
-OVERLAYS, SERVICES = "overlays", "services"
-OF_HOSTS = ("networks", "endpoints", "hosts")
-SPANNING = (OVERLAYS, SERVICES)
+
+class NetworkLease(TypedDict, total=False):
+    """What a network was given; ``vni`` that of an overlay, ``vips`` by service."""
+
+    created: str
+    subnets: list[str]
+    vni: int
+    vips: dict[str, AddressLease]
+
+
+class HostLease(TypedDict, total=False):
+    """What was last seen of a host: its VTEP and the MTU there, and the VNIs that others use on it."""
+
+    underlay: str
+    mtu: Optional[int]
+    vnis: list[int]
+    peer_digest: str
+
+
+class ServiceLease(TypedDict):
+    """The host of each task, by number."""
+
+    tasks: dict[str, str]
+
+
+class Leases(TypedDict, total=False):
+    """The document, or the sections of it that somebody has."""
+
+    networks: dict[str, NetworkLease]
+    endpoints: dict[str, AddressLease]
+    hosts: dict[str, HostLease]
+    overlays: dict[str, NetworkLease]
+    services: dict[str, ServiceLease]
+
+
+Section = Literal["networks", "endpoints", "hosts", "overlays", "services"]
+OVERLAYS: Literal["overlays"] = "overlays"
+SERVICES: Literal["services"] = "services"
+OF_HOSTS: tuple[Section, ...] = ("networks", "endpoints", "hosts")
+SPANNING: tuple[Section, ...] = (OVERLAYS, SERVICES)
 """Sections whose keys do not begin with a host."""
 SECTIONS = (*OF_HOSTS, *SPANNING)
 _ALWAYS = ("networks", "endpoints")
@@ -55,7 +93,18 @@ class Store(Protocol):
 
 def empty() -> Leases:
     """A document with nothing in it."""
-    return {section: {} for section in SECTIONS}
+    return {"networks": {}, "endpoints": {}, "hosts": {}, "overlays": {}, "services": {}}
+
+
+def section_of(leases: Leases, section: Section) -> dict[str, Any]:
+    """A section's entries, of whatever type; made if there is none."""
+    found: dict[str, Any] = leases.setdefault(section, {})
+    return found
+
+
+def no_part() -> Leases:
+    """The sections of a host that has nothing."""
+    return {"networks": {}, "endpoints": {}, "hosts": {}}
 
 
 def split(leases: Leases) -> tuple[dict[str, Leases], Leases]:
@@ -65,26 +114,29 @@ def split(leases: Leases) -> tuple[dict[str, Leases], Leases]:
         for key, value in leases.get(section, {}).items():
             host = key.partition("/")[0]
             if host not in result:
-                result[host] = {each: {} for each in OF_HOSTS}
-            result[host][section][key] = value
-    return result, {section: dict(leases.get(section, {})) for section in SPANNING}
+                result[host] = no_part()
+            section_of(result[host], section)[key] = value
+    return result, {OVERLAYS: dict(leases.get(OVERLAYS, {})), SERVICES: dict(leases.get(SERVICES, {}))}
 
 
 def join(parts: Mapping[str, Leases], spanning: Leases) -> Leases:
     """The whole document again."""
-    result = {**empty(), **spanning}
+    result: Leases = {**empty(), **spanning}
     for part in parts.values():
-        for section, entries in part.items():
-            result[section].update(entries)
+        for section in OF_HOSTS:
+            section_of(result, section).update(part.get(section, {}))
     return result
 
 
 def kept_by(host: str, part: Leases, spanning: Leases) -> Leases:
     """What a host keeps: its own part, and of what spans hosts that of which it has an endpoint or a task."""
     names = {key.split("/")[1] for key in part.get("endpoints", ())}
-    own = {
+    own: Leases = {
         **part,
         OVERLAYS: {name: entry for name, entry in spanning[OVERLAYS].items() if name in names},
         SERVICES: {name: entry for name, entry in spanning[SERVICES].items() if host in entry["tasks"].values()},
     }
-    return {section: entries for section, entries in own.items() if any(entries.values()) or section in _ALWAYS}
+    for section in SECTIONS:
+        if section not in _ALWAYS and not any(own.get(section, {}).values()):
+            own.pop(section, None)
+    return own

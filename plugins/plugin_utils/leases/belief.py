@@ -14,9 +14,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Optional
 
-from .base import OF_HOSTS, OVERLAYS, SERVICES, SPANNING, Leases, join, kept_by, split
+from .base import (
+    OF_HOSTS,
+    OVERLAYS,
+    SERVICES,
+    SPANNING,
+    AddressLease,
+    Leases,
+    join,
+    kept_by,
+    no_part,
+    section_of,
+    split,
+)
 
 _SHOWN = 3
 _HOST_ITSELF = "@host"
@@ -92,9 +104,11 @@ def _replaced(leases: Leases, ours: Mapping[str, Claim]) -> Leases:
         return leases
     parts, spanning = split(leases)
     for host, claim in sorted(ours.items(), key=lambda item: (item[1].given or 0, item[0])):
-        parts[host] = {section: dict(claim.leases.get(section, {})) for section in OF_HOSTS}
+        parts[host] = no_part()
+        for section in OF_HOSTS:
+            section_of(parts[host], section).update(claim.leases.get(section, {}))
         for section in SPANNING:
-            spanning[section].update(claim.leases.get(section, {}))
+            section_of(spanning, section).update(claim.leases.get(section, {}))
     return join(parts, spanning)
 
 
@@ -122,7 +136,7 @@ def _add(
     holders = dict(_holders(parts, spanning, names))
     claimed: dict[tuple[str, str], tuple[str, str]] = {}
     for host, differs in differing.items():
-        part = parts.setdefault(host, {section: {} for section in OF_HOSTS})
+        part = parts.setdefault(host, no_part())
         left = _Left(host, holders, claimed)
         of_others = {key: entry for key, entry in part["endpoints"].items() if key.split("/")[1] in names}
         part["networks"] = {
@@ -234,7 +248,7 @@ class _Left:
 def _add_networks(result: Belief, reported: Mapping[str, Leases], own: Mapping[str, Part], spanning: Leases) -> None:
     """Networks that the store does not know, as most of the hosts on them report them."""
     found: dict[str, dict[str, list[str]]] = {}
-    vips: dict[str, dict[str, dict[str, Any]]] = {}
+    vips: dict[str, dict[str, AddressLease]] = {}
     for host, leases in reported.items():
         for name, entry in leases.get(OVERLAYS, {}).items():
             if name in spanning[OVERLAYS] or name not in own[host].sandboxes:

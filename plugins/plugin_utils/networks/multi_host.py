@@ -8,7 +8,7 @@ Planned once for all hosts.  Pure.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Optional
+from typing import Optional
 
 from ..declaration.topology import Service, Topology
 from ..facts import Facts
@@ -16,7 +16,7 @@ from ..ipam.addresses import UsedPrefixes
 from ..ipam.identifiers import identifier
 from ..ipam.ranges import Ranges
 from ..ipam.vips import leases_of, virtual_of
-from ..leases.base import Leases
+from ..leases.base import Leases, NetworkLease
 from .spanning import (
     Spanning,
     SpanningNetworks,
@@ -48,7 +48,7 @@ def plan_spanning_networks(
     facts: Mapping[str, Facts],
     connections: Mapping[str, str],
     parts: dict[str, Leases],
-    spanning_leases: dict[str, Any],
+    spanning_leases: dict[str, NetworkLease],
     now: str,
     services: Iterable[Service] = (),
     others: Optional[Mapping[str, Leases]] = None,

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Optional
+from typing import Optional
 
 from ..declaration.topology import Endpoint, Host, Network, Sandbox, Topology
 from ..facts import Facts
@@ -28,7 +28,7 @@ from ..ipam.addresses import (
 )
 from ..ipam.identifiers import mac_of
 from ..ipam.vips import Vip
-from ..leases.base import Leases
+from ..leases.base import AddressLease, Leases, NetworkLease
 
 OVERLAY_POOLS = (("10.0.0.0/8", 24),)
 """Where overlays that name no subnet get theirs, as in Docker's Swarm."""
@@ -191,7 +191,7 @@ def _pools(spanned: SpanningDraft, family: int) -> list[Pool]:
 
 
 def choose_subnets(
-    spanned: SpanningDraft, leased: Mapping[str, Any], used: UsedPrefixes, problems: list[str]
+    spanned: SpanningDraft, leased: NetworkLease, used: UsedPrefixes, problems: list[str]
 ) -> tuple[Subnet, ...]:
     network = spanned.network
     is_global = network.traits.scope == "global"
@@ -206,9 +206,9 @@ def choose_subnets(
     return with_gateways(network, configs, problems)
 
 
-def leases_by_endpoint(parts: Mapping[str, Leases]) -> dict[tuple[str, str, str], Mapping[str, Any]]:
+def leases_by_endpoint(parts: Mapping[str, Leases]) -> dict[tuple[str, str, str], AddressLease]:
     """Leases by network, sandbox and host; with host "" for a sandbox that has moved since."""
-    result: dict[tuple[str, str, str], Mapping[str, Any]] = {}
+    result: dict[tuple[str, str, str], AddressLease] = {}
     for host, part in sorted(parts.items()):
         for key, entry in part["endpoints"].items():
             _host, network, sandbox = key.split("/")
@@ -218,8 +218,8 @@ def leases_by_endpoint(parts: Mapping[str, Leases]) -> dict[tuple[str, str, str]
 
 
 def leases_of_network(
-    spanned: SpanningDraft, leased_by_endpoint: Mapping[tuple[str, str, str], Mapping[str, Any]]
-) -> dict[str, Mapping[str, Any]]:
+    spanned: SpanningDraft, leased_by_endpoint: Mapping[tuple[str, str, str], AddressLease]
+) -> dict[str, AddressLease]:
     """The addresses leased to each sandbox of a network, on its host or the one it was on before."""
     name = spanned.network.name
     return {
@@ -233,7 +233,7 @@ def leases_of_network(
 def choose_addresses(
     spanned: SpanningDraft,
     subnets: Sequence[Subnet],
-    leased: Mapping[str, Mapping[str, Any]],
+    leased: Mapping[str, AddressLease],
     more: Sequence[Pair],
     used: Sequence[str],
     problems: list[str],

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from ...module_utils.plan.constants import DEFAULT_MTU, ESP_OVERHEAD
 from ...module_utils.plan.marks import encrypted_data_path_port
@@ -13,7 +12,7 @@ from ..declaration.driver import FAMILIES, Tunnel
 from ..declaration.errors import name_hosts
 from ..declaration.topology import Network
 from ..facts import Facts
-from ..leases.base import Leases
+from ..leases.base import HostLease, Leases, NetworkLease
 from .spanning import Member, SpanningDraft, SpanningNetworks
 from .underlay import Claims, Underlay, underlay_of
 
@@ -46,7 +45,7 @@ def find_underlays(
     for name, underlay in found.items():
         host, leased = hosts[name], parts[name]["hosts"].get(name, {})
         seen = list(facts[host.name].vnis) if host.name in facts else leased.get("vnis", [])
-        entry = {**leased, "underlay": underlay.address, "mtu": underlay.mtu, "vnis": seen}
+        entry: HostLease = {**leased, "underlay": underlay.address, "mtu": underlay.mtu, "vnis": seen}
         parts[host.name]["hosts"] = {host.name: entry}
     return found
 
@@ -55,7 +54,7 @@ def choose_vnis(
     spanning_networks: Mapping[str, SpanningDraft],
     facts: Mapping[str, Facts],
     parts: Mapping[str, Leases],
-    leased: Mapping[str, Any],
+    leased: Mapping[str, NetworkLease],
     result: SpanningNetworks,
 ) -> dict[str, int]:
     """A VNI each: the one declared, the one leased, else the lowest that nobody on any host of the topology uses.

@@ -7,13 +7,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Any, Optional, Union
+from typing import Optional, Union
 
 from ...module_utils.plan.families import family_of
 from ..declaration.errors import name_hosts
 from ..declaration.topology import Host, Topology
 from ..facts import Facts
-from ..leases.base import Leases
+from ..leases.base import HostLease, Leases
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Underlay:
 
 
 def underlay_of(
-    host: Host, facts: Optional[Facts], leased: Mapping[str, Any], connection: Optional[str]
+    host: Host, facts: Optional[Facts], leased: HostLease, connection: Optional[str]
 ) -> Union[Underlay, str]:
     """The VTEP, or a sentence about why there is none.
 

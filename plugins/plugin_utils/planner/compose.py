@@ -32,5 +32,5 @@ def compose(
         project=host.settings.project,
         resources=tuple(sorted(resources, key=lambda item: item.key)),
         model=model_of_host(host, allocated.networks, allocated.endpoints, placement.found.values(), engine),
-        leases=leases,
+        leases=dict(leases),
     )

@@ -13,7 +13,7 @@ from ...module_utils.plan.plan import Plan
 from ..declaration.driver import DriverError
 from ..declaration.topology import Topology
 from ..facts import Facts
-from ..leases.base import OF_HOSTS, Leases, join, kept_by, split
+from ..leases.base import Leases, empty, join, kept_by, no_part, split
 from .allocation import allocate_host
 from .compose import compose
 from .connect import connect
@@ -27,7 +27,7 @@ class Planned:
     """A plan for each host that was probed, what to remember, and what to tell the user."""
 
     plans: dict[str, Plan] = field(default_factory=dict)
-    leases: Leases = field(default_factory=dict)
+    leases: Leases = field(default_factory=empty)
     refusals: dict[str, list[str]] = field(default_factory=dict)
     """Hosts that cannot be as declared, with every reason; they get no plan, the others do."""
     warnings: dict[str, list[str]] = field(default_factory=dict)
@@ -52,7 +52,7 @@ def plan(
     """
     result = Planned()
     found, spanning = split(copy.deepcopy(leases))
-    parts = {host.name: found.get(host.name) or {section: {} for section in OF_HOSTS} for host in topology.hosts}
+    parts = {host.name: found.get(host.name) or no_part() for host in topology.hosts}
     others = {host: part for host, part in found.items() if host not in parts}
     topology_plan = (
         plan_topology(topology, facts, connections, parts, spanning, now)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 from ...module_utils.plan.forms import FormError, printable
 from ...module_utils.plan.plan import Plan
@@ -18,7 +18,7 @@ from ..declaration.module_objects import ModuleState, module_removal_hint, pack_
 from ..declaration.topology import Host, Topology
 from ..facts import Facts
 from ..ipam.addresses import networks_in_use
-from ..leases.base import SECTIONS, SERVICES, Conflict, LeaseError, Leases, Store, join, split
+from ..leases.base import OVERLAYS, SECTIONS, SERVICES, Conflict, LeaseError, Leases, Store, join, split
 from ..leases.belief import Belief, Claim, Part, believe
 from ..leases.signing import revision_given, sign
 from ..leases.sqlite import SqliteStore
@@ -279,15 +279,15 @@ def _with_others(leases: Leases, before: Leases, own: set[str]) -> Leases:
     """The leases, with those of hosts that were not planned as they were."""
     parts, spanning = split(before)
     planned, changed = split(leases)
-    spanning = {section: {**entries, **changed[section]} for section, entries in spanning.items()}
-    spanning[SERVICES] = changed[SERVICES]
-    return join({**{name: part for name, part in parts.items() if name not in own}, **planned}, spanning)
+    overlays = {**spanning[OVERLAYS], **changed[OVERLAYS]}
+    left = {name: part for name, part in parts.items() if name not in own}
+    return join({**left, **planned}, {OVERLAYS: overlays, SERVICES: changed[SERVICES]})
 
 
 def _claims(topology: Topology, facts: Mapping[str, Facts], stamp: Stamp) -> dict[str, Claim]:
     """What the hosts say that they keep."""
     return {
-        host.name: Claim(known.revision, known.leases, stamp.given(host.name, known))  # type: ignore[arg-type]
+        host.name: Claim(known.revision, cast("Leases", known.leases), stamp.given(host.name, known))
         for host in topology.hosts
         if (known := facts.get(host.name)) is not None and known.revision
     }

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from ..declaration.ingress import ingress_ports
 from ..declaration.services import task_name
 from ..declaration.topology import Host, Service, Topology
+from ..leases.base import ServiceLease
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Placement:
     problems: dict[str, list[str]] = field(default_factory=dict)
 
 
-def place_services(topology: Topology, leased: dict[str, Any]) -> Placement:
+def place_services(topology: Topology, leased: dict[str, ServiceLease]) -> Placement:
     """Place the tasks of all services; ``leased`` has the places of before and is brought up to date in place."""
     result = Placement()
     candidates: dict[str, list[str]] = {}
@@ -65,7 +65,8 @@ def place_services(topology: Topology, leased: dict[str, Any]) -> Placement:
             result.problems.setdefault(candidates[name][0], []).append(f"{sentence}. Name hosts that declare it.")
             leased.update({name: before[name]} if name in before else {})
             continue
-        old = {int(number): host for number, host in before.get(name, {}).get("tasks", {}).items() if host in hosts}
+        placed_before = before[name]["tasks"] if name in before else {}
+        old = {int(number): host for number, host in placed_before.items() if host in hosts}
         open_hosts = [host for host in hosts if host not in service.draining] or hosts
         tasks = (
             _everywhere(hosts, old) if service.mode == "global" else _spread(service.replicas, open_hosts, old, load)
@@ -84,7 +85,7 @@ def is_of_one_host(service: Service, host: Host) -> bool:
     return all(network is not None and network.traits.scope == "local" for network in networks)
 
 
-def place_on_one_host(host: Host, leased: dict[str, Any]) -> Placement:
+def place_on_one_host(host: Host, leased: dict[str, ServiceLease]) -> Placement:
     """As `place_services`, for a host of whose others nothing is known: their services stay as they are."""
     own = tuple(service for service in host.services if is_of_one_host(service, host))
     own_leases = {name: entry for name, entry in leased.items() if set(entry["tasks"].values()) == {host.name}}
