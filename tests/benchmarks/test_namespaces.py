@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What it costs tests to make their own namespaces: by a shell with `ip`, by `ip -batch`, and by pyroute2, in one run.
+
+Each makes a bridge and 20 namespaces with a link into it, an address and a default route, on a host of its own.
+docs/development/libraries.md says what follows.  Reported; asserted is that all make the same.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import pytest
+from host import measured_on_a_host, sh
+from pyroute2 import IPRoute, NetNS, netns
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+NUMBERS = range(20)
+ROUNDS = 5
+
+
+def by_shell() -> None:
+    lines = ["ip link add br0 up type bridge"]
+    for number in NUMBERS:
+        inside = f"ip -n s{number}"
+        lines += [
+            f"ip netns add s{number}",
+            f"ip link add v{number} master br0 up type veth peer name eth0 netns s{number}",
+            f"{inside} address add 10.0.0.{number + 2}/24 dev eth0",
+            f"{inside} link set eth0 up",
+            f"{inside} route add default via 10.0.0.1",
+        ]
+    sh("\n".join(lines))
+
+
+def by_batch() -> None:
+    def batch(lines: list[str], *options: str) -> None:
+        subprocess.run(["ip", *options, "-batch", "-"], input="\n".join(lines), text=True, check=True)
+
+    batch(["link add br0 up type bridge", *(f"netns add s{number}" for number in NUMBERS)])
+    batch([f"link add v{number} master br0 up type veth peer name eth0 netns s{number}" for number in NUMBERS])
+    for number in NUMBERS:
+        inside = ["link set eth0 up", "route add default via 10.0.0.1"]
+        batch([f"address add 10.0.0.{number + 2}/24 dev eth0", *inside], "-n", f"s{number}")
+
+
+def by_pyroute2() -> None:
+    with IPRoute() as kernel:
+        kernel.link("add", ifname="br0", kind="bridge", state="up")
+        (bridge,) = kernel.link_lookup(ifname="br0")
+        for number in NUMBERS:
+            name = f"s{number}"
+            netns.create(name)
+            peer = {"ifname": "eth0", "net_ns_fd": name}
+            kernel.link("add", ifname=f"v{number}", kind="veth", master=bridge, state="up", peer=peer)
+            with NetNS(name) as inside:
+                (link,) = inside.link_lookup(ifname="eth0")
+                inside.addr("add", index=link, address=f"10.0.0.{number + 2}", prefixlen=24)
+                inside.link("set", index=link, state="up")
+                inside.route("add", dst="default", gateway="10.0.0.1", proto="boot")
+
+
+def _round(make: Callable[[], None], directory: Path) -> tuple[float, str]:
+    """Milliseconds, and what was made."""
+
+    def work() -> list[object]:
+        started = time.perf_counter()
+        make()
+        taken = 1000 * (time.perf_counter() - started)
+        return [taken, "".join(sh(f"ip -n s{number} -4 route; ip -n s{number} -br -4 address") for number in NUMBERS)]
+
+    taken, made = measured_on_a_host(work, directory / "measured")
+    return float(str(taken)), str(made)
+
+
+def test_namespaces_are_made_alike_by_all_three(tmp_path: Path) -> None:
+    rounds = {make: [_round(make, tmp_path) for _round_ in range(ROUNDS)] for make in (by_shell, by_batch, by_pyroute2)}
+    assert len({made for found in rounds.values() for _taken, made in found}) == 1
+    times = {make.__name__: median(taken for taken, _made in found) for make, found in rounds.items()}
+    print("\n" + ", ".join(f"{name} {taken:.0f} ms" for name, taken in times.items()))
