@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 from ansible.plugins.action import ActionBase
 
@@ -14,6 +14,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import fo
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import PREDEFINED
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_json import inspect_document, merge_documents
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_model import live_model
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.model import Model
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.tables import (
     balancer_line,
     network_table,
@@ -40,7 +41,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             }
         )
         variables = task_vars or {}
-        models: dict[str, Mapping[str, Any]] = {}
+        models: dict[str, Model] = {}
         drift: dict[str, list[dict[str, Any]]] = {}
         for host in variables["ansible_play_hosts"]:
             probe = variables["hostvars"][host].get(arguments["probes"]) or {}
@@ -56,7 +57,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             project = project_of({"cnm_project": variables["hostvars"][host].get("cnm_project")}, {})
             model = own_model(report.data["kept"].get("model", {}), host, project)
             if model:
-                models[host] = live_model(model, found)
+                models[host] = live_model(cast("Model", model), found)
             if found:
                 drift[host] = found
         documents = merge_documents({host: model["networks"] for host, model in models.items()})
@@ -67,7 +68,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
     def _show(
         self,
-        models: Mapping[str, Mapping[str, Any]],
+        models: Mapping[str, Model],
         networks: Mapping[str, list[dict[str, Any]]],
         drift: Mapping[str, list[dict[str, Any]]],
     ) -> None:

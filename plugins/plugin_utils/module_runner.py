@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 from ..module_utils.plan.plan import Plan
 from .declaration.errors import DeclarationError
@@ -20,6 +20,7 @@ from .declaration.topology import Host, Settings
 from .facts import Facts
 from .inspect.docker_json import inspect_document
 from .inspect.docker_model import live_model, model_of_host
+from .inspect.model import Model
 from .leases.base import LeaseError
 from .module_state.edits import (
     OPTIONS,
@@ -228,5 +229,5 @@ def _seen_alone(kind: str, name: str, was: Answer, becomes: Answer) -> Answer:
 def network_documents(probe: Mapping[str, Any], host: str, project: str) -> list[Answer]:
     """The documents of all networks of a probed host, as they are there now; the predefined ones always."""
     kept = own_model(probe["kept"].get("model") or {}, host, project)
-    model = kept or model_of_host(Host(host, Settings(project)), {}, {})
+    model = cast("Model", kept) if kept else model_of_host(Host(host, Settings(project)), {}, {})
     return [inspect_document(item) for item in live_model(model, probe.get("drift", ()))["networks"]]

@@ -14,6 +14,7 @@ from ..firewall.published_ports import PublishedPort, published_ports
 from ..ipam.identifiers import identifier
 from ..services.placement import PlacedService
 from .docker_json import network_document
+from .model import Model, SandboxModel, ServiceModel, Services, VipModel
 
 _NO_TIME = "0001-01-01T00:00:00Z"
 
@@ -24,7 +25,7 @@ def model_of_host(
     endpoints: Mapping[str, Sequence[PlannedEndpoint]],
     services: Iterable[PlacedService] = (),
     engine: str = "",
-) -> dict[str, Any]:
+) -> Model:
     """The networks and sandboxes of a host in Docker's words, as JSON data.
 
     ``networks`` are documents of ``docker network inspect``, the predefined ones among them; where each endpoint's link
@@ -55,7 +56,7 @@ def model_of_host(
             containers = _containers_of_mode(host, name)
             documents.append(network_document(Network(name, driver=name), network_id, _NO_TIME, None, containers))
     documents.sort(key=lambda item: str(item["Name"]))
-    sandboxes = {
+    sandboxes: dict[str, SandboxModel] = {
         sandbox.name: {
             "network_mode": sandbox.network_mode,
             "ports": [_port(item) for item in published_ports(endpoints.get(sandbox.name, ()))],
@@ -80,6 +81,7 @@ def model_of_host(
         or any(attachment.network in networks for attachment in placed.service.networks)
     }
     known = {name: entry for name, entry in sorted(seen.items()) if entry["networks"] or entry["ports"]}
+    more: Services = {"services": known, "load_balancer": engine} if known else {}
     traits = {planned.name: planned.network.traits for planned in networks.values()}
     return {
         "networks": documents,
@@ -88,15 +90,15 @@ def model_of_host(
             for name, item in sorted(traits.items())
         },
         "sandboxes": dict(sorted(sandboxes.items())),
-        **({"services": known, "load_balancer": engine} if known else {}),
+        **more,
     }
 
 
-def _service(host: str, placed: PlacedService, networks: Mapping[str, PlannedNetwork]) -> dict[str, Any]:
+def _service(host: str, placed: PlacedService, networks: Mapping[str, PlannedNetwork]) -> ServiceModel:
     """A service as a host knows it: of its networks those that are there, of its tasks the host's own."""
     service = placed.service
     weights = {task: placed.weight(task, where) for task, where in zip(placed.names, placed.tasks.values())}
-    result: dict[str, dict[str, Any]] = {}
+    result: dict[str, VipModel] = {}
     for attachment in service.networks:
         if attachment.network in networks:
             vip = networks[attachment.network].vips.get(service.name)
@@ -152,12 +154,12 @@ def _containers_of_mode(host: Host, mode: str) -> dict[str, Any]:
     }
 
 
-def live_model(model: Mapping[str, Any], drift: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def live_model(model: Model, drift: Sequence[Mapping[str, Any]]) -> Model:
     """The model without endpoints whose link is missing on the host."""
     created = [(item["kind"], item["name"]) for item in drift if item["action"] == "create"]
     # A link in a sandbox has a slash in its name, one of the host has none.
     missing = {name for kind, name in created if kind == "namespace" or (kind == "link" and "/" in name)}
-    sandboxes = {
+    sandboxes: dict[str, SandboxModel] = {
         name: {
             **entry,
             "endpoints": [
@@ -175,9 +177,9 @@ def live_model(model: Mapping[str, Any], drift: Sequence[Mapping[str, Any]]) -> 
             key: value for key, value in document["Containers"].items() if (document["Name"], value["Name"]) in present
         }
         documents.append({**document, "Containers": containers})
-    services = {
+    services: dict[str, ServiceModel] = {
         name: {**entry, "tasks": {task: shown for task, shown in entry["tasks"].items() if task in sandboxes}}
         for name, entry in model.get("services", {}).items()
     }
-    more = {"services": services, "load_balancer": model.get("load_balancer", "")} if services else {}
+    more: Services = {"services": services, "load_balancer": model.get("load_balancer", "")} if services else {}
     return {"networks": documents, "traits": model.get("traits", {}), "sandboxes": sandboxes, **more}

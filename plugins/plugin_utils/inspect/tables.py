@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+
+from .model import Model, PortModel, ServiceModel
 
 _SHOWN = 3
 """How many hosts of a network are named in its row."""
@@ -18,7 +19,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def network_table(models: Mapping[str, Mapping[str, Any]]) -> str:
+def network_table(models: Mapping[str, Model]) -> str:
     """``docker network ls`` over all hosts, with the host in the last column; what spans hosts has one row."""
     rows = []
     hosts_of: dict[str, list[str]] = {}
@@ -38,7 +39,7 @@ def _few(hosts: Sequence[str]) -> str:
     return ", ".join(hosts) if len(hosts) <= _SHOWN else f"{', '.join(hosts[:_SHOWN])} and {len(hosts) - _SHOWN} more"
 
 
-def sandbox_table(models: Mapping[str, Mapping[str, Any]]) -> str:
+def sandbox_table(models: Mapping[str, Model]) -> str:
     """A row an endpoint: sandbox, network, link, addresses, host; the sandbox's ports stand in its first row."""
     rows = []
     for host, model in sorted(models.items()):
@@ -54,9 +55,9 @@ def sandbox_table(models: Mapping[str, Mapping[str, Any]]) -> str:
     return table(("SANDBOX", "NETWORK", "LINK", "ADDRESS", "HOST", "PORTS"), rows)
 
 
-def service_table(models: Mapping[str, Mapping[str, Any]]) -> str:
+def service_table(models: Mapping[str, Model]) -> str:
     """``docker service ls`` over all hosts, with the virtual addresses; "" without services."""
-    known: dict[str, dict[str, Any]] = {}
+    known: dict[str, ServiceModel] = {}
     for _host, model in sorted(models.items()):
         for name, entry in model.get("services", {}).items():
             complete = known.setdefault(name, {**entry, "tasks": {}, "networks": {}})
@@ -75,7 +76,7 @@ def service_table(models: Mapping[str, Mapping[str, Any]]) -> str:
     return table(("NAME", "MODE", "REPLICAS", "VIPS", "PORTS"), rows) if rows else ""
 
 
-def _ingress_port(port: Mapping[str, Any]) -> str:
+def _ingress_port(port: PortModel) -> str:
     """As ``docker service ls`` has it: ``*:3000->6379/tcp``."""
     published, target = (
         str(low) if low == high else f"{low}-{high}" for low, high in (port["published"], port["target"])
@@ -83,7 +84,7 @@ def _ingress_port(port: Mapping[str, Any]) -> str:
     return f"{port['host_ip'] or '*'}:{published}->{target}/{port['protocol']}"
 
 
-def balancer_line(models: Mapping[str, Mapping[str, Any]]) -> str:
+def balancer_line(models: Mapping[str, Model]) -> str:
     """Which engine balances on which hosts; "" without services."""
     hosts: dict[str, list[str]] = {}
     for host, model in sorted(models.items()):
@@ -93,7 +94,7 @@ def balancer_line(models: Mapping[str, Mapping[str, Any]]) -> str:
     return f"Virtual addresses are balanced by {engines}." if engines else ""
 
 
-def task_table(models: Mapping[str, Mapping[str, Any]]) -> str:
+def task_table(models: Mapping[str, Model]) -> str:
     """``docker service ps`` of all services: where each task is, whether it gets connections, its addresses."""
     found: dict[tuple[str, int], tuple[str, ...]] = {}
     for host, model in sorted(models.items()):

@@ -13,6 +13,7 @@ from ...module_utils.plan.families import family_of
 from ...module_utils.plan.peers import PeerEndpoint, PeerTable
 from ..declaration.ingress import INGRESS as NETWORK
 from ..declaration.ingress import SANDBOX as INGRESS
+from .model import EndpointModel, Model, SandboxModel
 
 Check = dict[str, Any]
 """``{"sandbox": "c1", "reach": [address …], "refuse": [address …], "names": {name: [address …]},
@@ -20,9 +21,7 @@ Check = dict[str, Any]
 ``"connect": [[address, port] …]``, where TCP must find an end."""
 
 
-def checks_of(
-    model: Mapping[str, Any], limit: int, peer_tables: Sequence[PeerTable] = (), host: str = ""
-) -> list[Check]:
+def checks_of(model: Model, limit: int, peer_tables: Sequence[PeerTable] = (), host: str = "") -> list[Check]:
     """For each sandbox of a host: addresses it must reach, addresses it must not, and names with their addresses.
 
     ``limit`` bounds the pairs tried each way; beyond it a fixed sample is taken, the same from run to run.
@@ -84,7 +83,7 @@ def checks_of(
     return [*result, {"sandbox": "", "connect": connect}] if connect else result
 
 
-def _own_ports(model: Mapping[str, Any], limit: int) -> list[list[Any]]:
+def _own_ports(model: Model, limit: int) -> list[list[Any]]:
     """The same without a mesh: ports of this host that lead to its own tasks, at its loopback."""
     found = {
         port["published"][0]
@@ -98,9 +97,9 @@ def _own_ports(model: Mapping[str, Any], limit: int) -> list[list[Any]]:
     return [["127.0.0.1", port] for port in sorted(found)[:limit]]
 
 
-def _virtual(model: Mapping[str, Any], addresses: Mapping[str, Any], limit: int) -> dict[str, list[dict[str, Any]]]:
+def _virtual(model: Model, addresses: Mapping[str, Any], limit: int) -> dict[str, list[dict[str, Any]]]:
     """Services' places on the networks of each sandbox."""
-    vips = [
+    vips: list[dict[str, Any]] = [
         {"network": network, "service": name, "answers": entry["answers"], **vip}
         for name, entry in model.get("services", {}).items()
         for network, vip in entry["networks"].items()
@@ -116,7 +115,7 @@ def _virtual(model: Mapping[str, Any], addresses: Mapping[str, Any], limit: int)
     return result
 
 
-def _published(model: Mapping[str, Any], peers: PeerTable, host: str, limit: int) -> list[list[Any]]:
+def _published(model: Model, peers: PeerTable, host: str, limit: int) -> list[list[Any]]:
     """Address and port of what TCP must find an end at: first ports of ranges, on this host and on others.
 
     Whether anybody listens in a task is not the fabric's business, so a refusal is as good as an answer.  Ports of one
@@ -134,7 +133,7 @@ def _published(model: Mapping[str, Any], peers: PeerTable, host: str, limit: int
     return [[peers.vteps[other], int(port)] for other, port in sorted(pairs)]
 
 
-def _called(model: Mapping[str, Any], peer_tables: Iterable[PeerTable]) -> dict[tuple[str, str], set[str]]:
+def _called(model: Model, peer_tables: Iterable[PeerTable]) -> dict[tuple[str, str], set[str]]:
     """The addresses of everyone a name stands for, by network and name."""
     result: dict[tuple[str, str], set[str]] = {}
     for entry in model["sandboxes"].values():
@@ -145,15 +144,15 @@ def _called(model: Mapping[str, Any], peer_tables: Iterable[PeerTable]) -> dict[
         for peer in peers.endpoints:
             for name in peer.names:
                 result.setdefault((peers.network, name), set()).update(peer.addresses)
-    for entry in model.get("services", {}).values():
-        for network, vip in entry["networks"].items():
+    for service in model.get("services", {}).values():
+        for network, vip in service["networks"].items():
             for name in vip["names"] if vip["vips"] else ():
                 result.setdefault((network, name), set()).update(vip["vips"])
     return result
 
 
 def _remote(
-    peers: PeerTable, host: str, addresses: Mapping[str, Mapping[str, Any]], limit: int
+    peers: PeerTable, host: str, addresses: Mapping[str, Mapping[str, list[str]]], limit: int
 ) -> dict[str, list[PeerEndpoint]]:
     """The endpoints of other hosts that each sandbox of this host is to reach."""
     own = sorted(sandbox for sandbox, networks in addresses.items() if peers.network in networks)
@@ -170,7 +169,7 @@ def _chance(*names: str) -> bytes:
     return hashlib.sha256("\0".join(names).encode()).digest()
 
 
-def _addresses(sandboxes: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
+def _addresses(sandboxes: Mapping[str, SandboxModel]) -> dict[str, dict[str, list[str]]]:
     return {
         name: {item["network"]: _bare(item) for item in entry["endpoints"]}
         for name, entry in sandboxes.items()
@@ -178,11 +177,11 @@ def _addresses(sandboxes: Mapping[str, Any]) -> dict[str, dict[str, list[str]]]:
     }
 
 
-def _bare(endpoint: Mapping[str, Any]) -> list[str]:
+def _bare(endpoint: EndpointModel) -> list[str]:
     return [address.partition("/")[0] for address in endpoint["addresses"]]
 
 
-def _shared(addresses: Mapping[str, Mapping[str, Any]], one: str, other: str) -> list[str]:
+def _shared(addresses: Mapping[str, Mapping[str, list[str]]], one: str, other: str) -> list[str]:
     return sorted(set(addresses[one]) & set(addresses[other]))
 
 
@@ -192,5 +191,5 @@ def _sample(pairs: Sequence[tuple[str, str]], limit: int) -> Sequence[tuple[str,
     return sorted(pairs, key=lambda pair: _chance(*pair))[:limit]
 
 
-def _names(model: Mapping[str, Any], sandbox: str) -> list[str]:
+def _names(model: Model, sandbox: str) -> list[str]:
     return sorted({name for item in model["sandboxes"][sandbox]["endpoints"] for name in item["names"]})

@@ -31,6 +31,6 @@ def compose(
         host=host.name,
         project=host.settings.project,
         resources=tuple(sorted(resources, key=lambda item: item.key)),
-        model=model_of_host(host, allocated.networks, allocated.endpoints, placement.found.values(), engine),
+        model=dict(model_of_host(host, allocated.networks, allocated.endpoints, placement.found.values(), engine)),
         leases=dict(leases),
     )

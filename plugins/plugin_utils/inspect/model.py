@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The types of a host's model, the JSON data that `docker_model` makes and the tables and checks are made of."""
+
+from __future__ import annotations
+
+from typing import Any, Optional, TypedDict
+
+Document = dict[str, Any]
+"""What ``docker network inspect`` says of a network."""
+
+
+class EndpointModel(TypedDict):
+    """Where a sandbox is on a network; ``gateways`` are the host's addresses that it reaches there."""
+
+    network: str
+    link: str
+    addresses: list[str]
+    gateways: list[str]
+    names: list[str]
+
+
+class TraitsModel(TypedDict):
+    """What `verify` has to know of a network; see `Traits` for ``isolates`` and ``ways_out``."""
+
+    isolates: Optional[bool]
+    public: bool
+    """Whether it is a LAN, on which others can be, too."""
+    ways_out: list[int]
+
+
+class SandboxModel(TypedDict):
+    """A sandbox; ``ports`` as ``docker ps`` has them."""
+
+    network_mode: Optional[str]
+    ports: list[str]
+    endpoints: list[EndpointModel]
+
+
+class VipModel(TypedDict, total=False):
+    """A service on a network; ``answers``, if the network is of this host alone, says whether a task of it does."""
+
+    vips: list[str]
+    names: list[str]
+    answers: bool
+
+
+class PortModel(TypedDict):
+    """A port of the ingress mesh: first and last numbers."""
+
+    published: list[int]
+    target: list[int]
+    protocol: str
+    host_ip: Optional[str]
+
+
+class TaskModel(TypedDict):
+    """A task; of weight 0 it is drained."""
+
+    weight: int
+
+
+class ServiceModel(TypedDict):
+    """A service as a host knows it; ``answers`` says whether any of its tasks does, ``tasks`` are the host's own."""
+
+    mode: str
+    wanted: int
+    answers: bool
+    networks: dict[str, VipModel]
+    ports: list[PortModel]
+    tasks: dict[str, TaskModel]
+
+
+class Services(TypedDict, total=False):
+    """What a model has only if there are services."""
+
+    services: dict[str, ServiceModel]
+    load_balancer: str
+
+
+class Model(Services):
+    """The networks, sandboxes and services of a host."""
+
+    networks: list[Document]
+    traits: dict[str, TraitsModel]
+    """By network."""
+    sandboxes: dict[str, SandboxModel]
