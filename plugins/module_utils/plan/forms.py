@@ -69,9 +69,15 @@ class Form:
         self, noun: str, must: str, pattern: str, longest: int, also: Optional[Callable[[str], bool]] = None
     ) -> None:
         self._noun, self._must = noun, must
-        self._match = re.compile(pattern).fullmatch
+        self._pattern = pattern
+        self._match: Callable[[str], Optional[re.Match[str]]] = self._first_match
         self._longest = longest
         self._also = also
+
+    def _first_match(self, value: str) -> Optional[re.Match[str]]:
+        # Compiled when it is needed: a module call needs few of the forms, and all of them take 40 ms.
+        self._match = re.compile(self._pattern).fullmatch
+        return self._match(value)
 
     def fits(self, value: object) -> bool:
         """Whether the value has the form."""
