@@ -10,6 +10,7 @@ other hash seeds, so that a set's order differs from one run to the next as it d
 from __future__ import annotations
 
 import atexit
+import gc
 import json
 import os
 import select
@@ -134,6 +135,8 @@ def _serve(address: str, packed: str) -> None:
     warnings.filterwarnings("ignore", message="AnsibleCollectionFinder has already been configured")
     for name in _IMPORTED.split():
         importlib.import_module(name)
+    _read_plugins()
+    gc.freeze()  # else each run copies what was imported, to collect garbage there
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(address)
         listening.listen(16)
@@ -151,6 +154,15 @@ def _serve(address: str, packed: str) -> None:
                     if os.fork() == 0:
                         listening.close()
                         _run(connection, packed)
+
+
+def _read_plugins() -> None:
+    """Let Ansible read the plugins and their options that each run would read again."""
+    from ansible.plugins import loader
+
+    for kind in ("callback", "vars", "inventory", "connection", "shell", "become", "cache", "strategy"):
+        for _plugin in getattr(loader, f"{kind}_loader").all(class_only=True):
+            pass
 
 
 class _Compiled(zipfile.ZipFile):
