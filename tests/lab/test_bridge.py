@@ -344,8 +344,7 @@ def test_a_new_mac_address_is_told_to_the_neighbours_three_times(lab: Lab, tmp_p
     heard = listening.communicate()[0].splitlines()
     assert heard.count(f"arp {own} 10.9.1.2") == 3
     assert heard.count(f"advertisement {own} fd09:1::2") == 3
-    fleet.declare({"cnm_networks": {}})
-    fleet.teardown()
+    fleet.clear()
 
 
 class TestInTheWay:
@@ -353,8 +352,7 @@ class TestInTheWay:
     def fleet(self, lab: Lab, tmp_path: Path) -> Iterator[Fleet]:
         fleet = Fleet(lab, tmp_path)
         yield fleet
-        fleet.declare({"cnm_networks": {}})
-        fleet.teardown()
+        fleet.clear()
 
     def test_a_port_somebody_listens_on_is_named_and_nothing_changes(self, fleet: Fleet) -> None:
         before = snapshot(fleet, "node1")

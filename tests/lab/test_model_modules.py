@@ -34,8 +34,7 @@ def fleet(lab: Lab, tmp_path: Path) -> Iterator[Fleet]:
     fleet.sh("node1", "id cnm-resolver 2>/dev/null || useradd --system --user-group cnm-resolver")
     before = snapshot(fleet, "node1")
     yield fleet
-    fleet.declare({"cnm_networks": {}})
-    fleet.teardown()
+    fleet.clear()
     assert snapshot(fleet, "node1") == before
 
 

@@ -58,8 +58,7 @@ def fleet(lab: Lab, tmp_path: Path) -> Iterator[Fleet]:
     fleet = Fleet(lab, tmp_path, ["node1"])
     before = snapshot(fleet, "node1")
     yield fleet
-    fleet.declare({"cnm_networks": {}})
-    fleet.teardown()
+    fleet.clear()
     assert snapshot(fleet, "node1") == before
 
 

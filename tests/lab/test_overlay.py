@@ -74,6 +74,7 @@ def documents(trio: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[F
             assert foretold.operations(host) == done.operations(host)
             assert len(done.operations(host)) > 10
         yield fleet
+        fleet.teardown()
 
 
 def inside(fleet: Fleet, host: str, sandbox: str) -> str:

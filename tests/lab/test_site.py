@@ -24,8 +24,7 @@ def fleet(lab: Lab, tmp_path: Path) -> Iterator[Fleet]:
     """An empty inventory over node1 and node2; afterwards nothing of ours is left on them."""
     fleet = Fleet(lab, tmp_path)
     yield fleet
-    fleet.declare({"cnm_networks": {}})
-    fleet.teardown()
+    fleet.clear()
 
 
 @pytest.fixture

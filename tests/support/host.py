@@ -30,6 +30,7 @@ from lab import (
     _own_root,
     _unshare,
 )
+from on_host import run_command
 
 from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces
@@ -111,12 +112,6 @@ def resolver_user() -> None:
         text = Path(path).read_text(encoding="utf-8")
         if f"{RESOLVER_USER}:" not in text:
             Path(path).write_text(f"{text}{RESOLVER_USER}:{line}\n", encoding="utf-8")
-
-
-def run_command(arguments: Sequence[str], data: Optional[str] = None) -> tuple[int, str, str]:
-    """What AnsibleModule.run_command does."""
-    done = subprocess.run(arguments, input=data, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout, done.stderr
 
 
 def sh(script: str) -> str:

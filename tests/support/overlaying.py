@@ -62,9 +62,7 @@ def ended(fleet: Fleet) -> Iterator[Fleet]:
     try:
         yield fleet
     finally:
-        fleet.ways = fleet.lab.inventory
-        fleet.declare({"cnm_networks": {}})
-        fleet.teardown()
+        fleet.clear()
     assert {host: snapshot(fleet, host) for host in fleet.hosts} == before
 
 
