@@ -532,7 +532,7 @@ def test_one_run_makes_changes_and_removes_an_object_of_every_kind() -> None:
     assert sorted(set(here) - changed) == sorted(UNCHANGING)
 
 
-CUTS, FAILURES = 4, 12
+CUTS, FAILURES = 3, 8
 """How many places a run is killed at, and made to fail at; with ``./run test --all`` every one."""
 
 

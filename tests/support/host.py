@@ -249,9 +249,7 @@ nft -s list ruleset
 echo @@
 cd /proc/sys/net
 grep -s . ipv4/ip_forward ipv6/conf/all/forwarding
-for link in /sys/class/net/*; do
-    grep -sH . ipv6/conf/${link##*/}/disable_ipv6 ipv6/conf/${link##*/}/accept_ra || true
-done
+grep -sH . ipv6/conf/*/disable_ipv6 ipv6/conf/*/accept_ra || true
 echo @@
 if [ -e /proc/self/net/ip_vs ] && command -v ipvsadm >/dev/null; then
     ipvsadm -S -n | sort
@@ -315,9 +313,9 @@ def the_same(one: dict[str, Any], other: dict[str, Any], said: object = "") -> N
 def becomes(before: dict[str, Any]) -> None:
     """As `the_same` with the host now; the kernel removes a namespace's links when it gets round to it."""
     deadline = time.monotonic() + 3
-    while differing(before, snapshot()) and time.monotonic() < deadline:
+    while differing(before, now := snapshot()) and time.monotonic() < deadline:
         time.sleep(0.02)
-    the_same(before, snapshot())
+    the_same(before, now)
 
 
 def _parts(value: Any) -> list[str]:
