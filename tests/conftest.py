@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import importlib
 import os
 import shutil
@@ -85,10 +86,12 @@ LONGEST = (
     "tests/lab/test_model_modules.py",
 )
 """Files whose tests several processes begin with, so that none is left alone with them in the end."""
-SHARED = tuple(
-    f"tests/lab/test_{name}.py" for name in ("attacks", "bridge", "lan", "names", "netns", "options", "overlay_attacks")
-)
-"""Files whose classes share what is made once, so that one process takes them all."""
+
+
+@functools.cache
+def _shares_fixtures(file: str) -> bool:
+    """Whether the classes of a file share what is made once, so that one process has to take them all, in order."""
+    return '@pytest.fixture(scope="module"' in (CHECKOUT / file).read_text(encoding="utf-8")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -101,7 +104,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     class LongestFirst(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return file if file in SHARED else str(super()._split_scope(nodeid))
+            return file if _shares_fixtures(file) else str(super()._split_scope(nodeid))
 
         def _assign_work_unit(self, node: Any) -> None:
             places = {file: place for place, file in enumerate(LONGEST)}
