@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""One overlay over many hosts with ten endpoints each: twelve, or as many as ``CNM_SCALE_HOSTS`` says."""
+"""One overlay over many hosts with ten endpoints each: eight (twelve with --all), or ``CNM_SCALE_HOSTS``."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ import pytest
 from fleet import Fleet
 from lab import Lab
 from overlaying import lab_of, matrix, overlay, pinging, sandboxes, unanswered, wrong
+from sampling import WHOLE
 
-HOSTS = int(os.environ.get("CNM_SCALE_HOSTS", "12"))
+HOSTS = int(os.environ.get("CNM_SCALE_HOSTS", "12" if WHOLE else "8"))
 EACH = 10
 SUBNETS = {"multinet": ["10.10.0.0/16"]}
 
@@ -62,7 +63,8 @@ def test_many_hosts_converge_and_are_proved_and_stay_as_they_are(
     boxes = {host: [f"c{host[4:]}x{number}" for number in range(EACH)] for host in fleet.hosts}
     networks = {"cnm_networks": {name: overlay(*subnets) for name, subnets in SUBNETS.items()}}
     fleet.declare(networks, **{host: sandboxes(**{name: ["multinet"] for name in boxes[host]}) for host in boxes})
-    clock.time("check", fleet.site, "--check")
+    if WHOLE:
+        clock.time("check", fleet.site, "--check")
     with pinging(fleet, "node1", "", many.address("node2")) as counted:
         clock.time("converge", fleet.site)
         again = clock.time("second run", fleet.site)
