@@ -17,7 +17,7 @@ from lab import Lab
 from lans import BENEATH, IPVLAN, MACVLAN, OVER_VLAN, a_lan
 from test_kinds import DRIFTS, operations_for
 from test_modules import TestTheDocumentedExamples as Examples
-from test_modules import fleet
+from test_modules import examples, fleet, ok
 from test_modules import test_set_again_the_same_in_other_words_changed_and_gone as _cycle
 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Parent
@@ -51,6 +51,7 @@ def test_what_may_happen_to_links_on_a_parent_is_seen_and_repaired() -> None:
 def test_the_modules_as_the_others_in_the_lab(fleet: Fleet, module: str) -> None:
     Examples().test_each_does_something_once_and_a_check_foretells_it(fleet, module)
     _cycle(fleet, module)
+    assert ok(fleet, {**examples(module)[0], "check_mode": True})[0]["changed"]
 
 
 @pytest.mark.parametrize("mode", ["l2", "l3", "l3s"])
