@@ -6,8 +6,6 @@
 
 : "${here:?}" "${collections=}" "${logs=}"
 
-tests_in() { find "$here/tests/$1" -name 'test_*.py' 2>/dev/null | grep -q .; }
-
 types() {
     inside "$collections" mypy --config-file "$here/pyproject.toml" --cache-dir /dev/null \
         ansible_collections/cnm/fabric/plugins
@@ -60,6 +58,12 @@ sanity() {
 }
 
 in_vm() { python "$here/tests/vm/vm.py" ${CNM_ALL:+--timeout 14400 env CNM_ALL=1} "$@"; }
+
+# Make what the virtual machine boots, which takes minutes; who needs it waits for it.
+begin_image() {
+    setsid python "$here/tests/vm/vm.py" --image >"$logs/image" 2>&1 </dev/null &
+    undo="kill -- -$! 2>/dev/null || :; $undo"
+}
 
 run_pytest() { inside "$here" python -m pytest -p no:cacheprovider "$@"; }
 

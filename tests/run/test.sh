@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
 
-# ./run test: which parts, one after the other, and the table of how they went.
+# ./run test: which parts, most of them one after the other, and the table of how they went.
 
-: "${here:?}" "${collections=}"
+: "${here:?}" "${collections=}" "${undo:?}"
 
 parts=
 table=
@@ -47,6 +47,22 @@ wanted() {
         *" $1 "*) return 0 ;;
     esac
     return 1
+}
+
+# Begin a part that needs one core, beside those that need one too: beside PART, and `joined PART` waits for it.
+beside() {
+    setsid "$here/run" test "$1" >"$logs/$1" 2>&1 </dev/null &
+    undo="kill -- -$! 2>/dev/null || :; $undo"
+    eval "beside_$1=$!"
+}
+
+joined() {
+    say ""
+    say "=== $1, which ran beside others"
+    eval "wait \"\$beside_$1\"" || failed=yes
+    cat "$logs/$1"
+    table="$table$(sed -e '1,/^=== all steps$/d' -e '/^no test was skipped$/d' -e '/^all passed$/d' -e '/^run: /d' "$logs/$1")
+"
 }
 
 # The same with a process for each core, up to four; the tests of a class, or of a file without any, stay together.
@@ -128,18 +144,26 @@ all_tests() {
     if wanted parity; then engine; fi
     if wanted vm; then emulator; fi
 
+    case $parts in
+        *[a-z]' '[a-z]*) several=yes ;;
+        *) several= ;;
+    esac
+    if [ -n "$several" ] && wanted vm; then begin_image; fi
+    if [ -n "$several" ] && wanted sanity; then beside sanity; fi
     if wanted lint; then lint; fi
     if wanted docs; then step "ansible-doc" documentation; fi
-    if wanted sanity; then step "sanity" sanity; fi
+    if [ -z "$several" ] && wanted sanity; then step "sanity" sanity; fi
     if wanted unit; then step "unit" run_pytest $every_core tests/unit; fi
     if wanted demo; then step "demo" "$here/run" demo; fi
+    if [ -n "$several" ] && wanted sanity; then joined sanity; fi
     if wanted integration; then step "integration" run_pytest $every_core tests/integration; fi
     if wanted lab; then step "lab" run_pytest $every_core tests/lab; fi
-    if wanted molecule; then step "molecule" scenarios; fi
     if wanted vm; then step "vm" pytest_in_vm $every_core tests/vm; fi
-    for part in parity benchmarks; do
-        if wanted $part && tests_in $part; then step $part run_pytest tests/$part; fi
-    done
+    if [ -n "$several" ] && wanted molecule; then beside molecule; fi
+    if wanted parity; then step "parity" run_pytest tests/parity; fi
+    if [ -n "$several" ] && wanted molecule; then joined molecule; fi
+    if [ -z "$several" ] && wanted molecule; then step "molecule" scenarios; fi
+    if wanted benchmarks; then step "benchmarks" run_pytest tests/benchmarks; fi
 
     summary
 }

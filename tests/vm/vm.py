@@ -169,12 +169,16 @@ def main(argv: Sequence[str]) -> int:
     """Run what the command line says."""
     parser = argparse.ArgumentParser(prog="vm.py", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--timeout", type=float, default=2400, metavar="SECONDS", help="default: %(default)s")
+    parser.add_argument("--image", action="store_true", help="only make what it boots, if it is not there")
     parser.add_argument("command", nargs=argparse.REMAINDER, help="what to run in it; without: a shell")
     given = parser.parse_args(argv)
     if os.geteuid():
         raise VMError("this needs root")
     if platform.machine() != "x86_64":
         raise VMError(f"its disk can only be made on x86_64, and this is {platform.machine()}")
+    if given.image:
+        image()
+        return 0
     if given.command:
         return run(given.command, given.timeout)
     if not sys.stdin.isatty():
