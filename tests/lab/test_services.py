@@ -128,6 +128,44 @@ def vips(worker: Caller) -> list[str]:
     return worker.lookup("redis")
 
 
+_ONE_RULE = "$(nft -a list chain inet cnm {} | grep '{}' | head -1 | sed 's/.*handle //')"
+_ONE_TASK = "$(nft list set inet cnm tasks4 | grep -o '10.10.2[0-9.]* . 10.10.2[0-9.]*' | head -1)"
+if ENGINE == "ipvs":
+    DRIFTS = {
+        ("node1", "second"): ("nft flush chain inet cnm services", "change nftables second/inet cnm"),
+        ("node3", "distant"): (
+            "set -- $(ipvsadm -Sn | grep -e '-a -f' | head -1); ipvsadm -d -f $3 -r $5",
+            "ipvs distant",
+        ),
+    }
+else:
+    DRIFTS = {
+        ("node1", "second"): (
+            f"nft delete rule inet cnm output handle {_ONE_RULE.format('output', 'numgen')}",
+            "change nftables second/inet cnm",
+        ),
+        ("node3", "distant"): (
+            f"nft delete element inet cnm tasks4 {{ {_ONE_TASK} }}",
+            "change nftables distant/inet cnm",
+        ),
+    }
+DRIFTS |= {
+    ("node1", "worker"): ("nft delete table inet cnm", "create nftables worker/inet cnm"),
+    ("node1", "ingress_sbox"): ("nft delete table inet cnm", "create nftables ingress_sbox/inet cnm"),
+    ("node2", "ingress_sbox"): (
+        f"nft delete rule inet cnm prerouting handle {_ONE_RULE.format('prerouting', 'numgen')}",
+        "change nftables ingress_sbox/inet cnm",
+    ),
+    ("node3", ""): ("ip netns delete ingress_sbox", "create namespace ingress_sbox"),
+}
+
+
+def rules(fleet: Fleet, node: str) -> str:
+    """The rules of all sandboxes of a host."""
+    script = "for n in $(ls /run/netns | grep -v ov-); do echo $n; ip netns exec $n nft -s list ruleset; done"
+    return fleet.sh(node, script)
+
+
 class TestTheVotingExample:
     def test_a_name_is_one_virtual_address_of_each_family_that_is_no_tasks(
         self, voting: Fleet, worker: Caller, vips: list[str]
@@ -300,47 +338,7 @@ class TestTheVotingExample:
         assert [f"Virtual addresses are balanced by {ENGINE} on node1, node2, node3."] in rows
         assert any(row[0] == "resting.1" and row[2] == "drained" for row in rows if len(row) == 4)
 
-
-_ONE_RULE = "$(nft -a list chain inet cnm {} | grep '{}' | head -1 | sed 's/.*handle //')"
-_ONE_TASK = "$(nft list set inet cnm tasks4 | grep -o '10.10.2[0-9.]* . 10.10.2[0-9.]*' | head -1)"
-if ENGINE == "ipvs":
-    DRIFTS = {
-        ("node1", "second"): ("nft flush chain inet cnm services", "change nftables second/inet cnm"),
-        ("node3", "distant"): (
-            "set -- $(ipvsadm -Sn | grep -e '-a -f' | head -1); ipvsadm -d -f $3 -r $5",
-            "ipvs distant",
-        ),
-    }
-else:
-    DRIFTS = {
-        ("node1", "second"): (
-            f"nft delete rule inet cnm output handle {_ONE_RULE.format('output', 'numgen')}",
-            "change nftables second/inet cnm",
-        ),
-        ("node3", "distant"): (
-            f"nft delete element inet cnm tasks4 {{ {_ONE_TASK} }}",
-            "change nftables distant/inet cnm",
-        ),
-    }
-DRIFTS |= {
-    ("node1", "worker"): ("nft delete table inet cnm", "create nftables worker/inet cnm"),
-    ("node1", "ingress_sbox"): ("nft delete table inet cnm", "create nftables ingress_sbox/inet cnm"),
-    ("node2", "ingress_sbox"): (
-        f"nft delete rule inet cnm prerouting handle {_ONE_RULE.format('prerouting', 'numgen')}",
-        "change nftables ingress_sbox/inet cnm",
-    ),
-    ("node3", ""): ("ip netns delete ingress_sbox", "create namespace ingress_sbox"),
-}
-
-
-def rules(fleet: Fleet, node: str) -> str:
-    """The rules of all sandboxes of a host."""
-    script = "for n in $(ls /run/netns | grep -v ov-); do echo $n; ip netns exec $n nft -s list ruleset; done"
-    return fleet.sh(node, script)
-
-
-class TestDrift:
-    def test_of_services_is_named_and_repaired(self, voting: Fleet) -> None:
+    def test_drift_is_named_and_repaired(self, voting: Fleet) -> None:
         before = {host: rules(voting, host) for host in voting.hosts}
         for (host, sandbox), (script, _named) in DRIFTS.items():
             voting.lab.run(host, [*(["ip", "netns", "exec", sandbox] if sandbox else []), "sh", "-ec", script])

@@ -38,7 +38,7 @@ def voting(trio: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flee
 
 
 class TestTheVotingExample:
-    _whole, _drift = suite.TestTheVotingExample, suite.TestDrift
+    _whole = suite.TestTheVotingExample
 
     def test_it_is_ipvs_that_balances(self, voting: Fleet) -> None:
         assert "-A -f" in voting.sh("node1", "ip netns exec worker ipvsadm -Sn")
@@ -53,9 +53,7 @@ class TestTheVotingExample:
     test_a_service_on_two_networks = _whole.test_a_service_on_two_networks_has_an_address_on_each
     test_every_host_answers_from_outside = _whole.test_every_host_answers_on_a_published_port_from_outside
     test_a_second_run_changes_nothing = _whole.test_a_second_run_changes_nothing
-
-    def test_drift_is_named_and_repaired(self, voting: Fleet) -> None:
-        self._drift.test_of_services_is_named_and_repaired(self, voting)  # type: ignore[arg-type]
+    test_drift_is_named_and_repaired = _whole.test_drift_is_named_and_repaired
 
 
 class TestScaling(suite.TestScaling):

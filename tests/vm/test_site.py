@@ -34,7 +34,7 @@ def fleet(lab: Lab, tmp_path: Path) -> Iterator[Fleet]:
         node2={"cnm_sandboxes": {"c2": {"networks": ["ps-bridge"]}}},
     )
     yield fleet
-    fleet.teardown()
+    fleet.clear()
 
 
 def test_a_network_and_a_service_are_made_once_and_taken_down(fleet: Fleet) -> None:
