@@ -75,15 +75,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 LONGEST = (
-    "tests/lab/test_overlay_churn.py",
     "tests/lab/test_options.py",
-    "tests/lab/test_overlay_scale.py",
-    "tests/lab/test_modules.py",
-    "tests/lab/test_overlay.py",
+    "tests/lab/test_overlay_churn.py",
     "tests/lab/test_services.py",
-    "tests/lab/test_site.py",
-    "tests/lab/test_names.py",
+    "tests/lab/test_overlay.py",
     "tests/lab/test_model_modules.py",
+    "tests/lab/test_site.py",
+    "tests/lab/test_overlay_scale.py",
+    "tests/lab/test_names.py",
+    "tests/lab/test_bridge.py",
+    "tests/lab/test_modules.py",
 )
 """Files whose tests several processes begin with, so that none is left alone with them in the end."""
 
