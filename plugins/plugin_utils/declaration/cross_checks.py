@@ -69,8 +69,8 @@ def _check_host(
     draft: Draft, drivers: Drivers, spanning: set[str], owners: dict[str, list[str]], errors: list[ValidationError]
 ) -> None:
     _distinct_subnets(draft, errors)
-    _distinct_bridges(sorted(draft.host.networks, key=lambda network: network.name not in PREDEFINED), errors)
-    _check_parents(draft.host.networks, errors)
+    _distinct_bridges(sorted(draft.host.networks, key=lambda network: network.name not in PREDEFINED), drivers, errors)
+    _check_parents(draft.host.networks, drivers, errors)
     members: dict[str, list[Member]] = {}
     _distinct_namespaces(draft, errors)
     for sandbox in draft.host.sandboxes:
@@ -107,7 +107,7 @@ def _check_members(
         (VarPath(network.path, errors) / "driver").wrong(error.problem, error.remedy)
 
 
-def _check_parents(networks: Iterable[Network], errors: list[ValidationError]) -> None:
+def _check_parents(networks: Iterable[Network], drivers: Drivers, errors: list[ValidationError]) -> None:
     """Note networks of a host that want a parent that another one has for itself."""
     seen: dict[str, Network] = {}
     for network in sorted((item for item in networks if item.traits.parent), key=lambda item: item.name):
@@ -115,17 +115,17 @@ def _check_parents(networks: Iterable[Network], errors: list[ValidationError]) -
         other = seen.setdefault(parent, network)
         reason = "" if other is network else network.traits.exclusive or other.traits.exclusive
         if reason:
-            _option_path(network, parent, errors).wrong(
+            _option_path(network, parent, drivers, errors).wrong(
                 f"The network `{other.name}` ({other.path}) is on that link already, and {reason}.",
                 "Give each a parent of its own, such as a VLAN link (`eth0.10`), or make them one network.",
                 parent,
             )
 
 
-def _option_path(network: Network, value: str, errors: list[ValidationError]) -> VarPath:
-    """The path of the driver option with this value."""
-    path = VarPath(network.path, errors) / "driver_opts"
-    return next((path / key for key, text in network.driver_opts if text == value), path)
+def _option_path(network: Network, value: str, drivers: Drivers, errors: list[ValidationError]) -> VarPath:
+    """The path of the driver option that names this link of the host."""
+    path, options = VarPath(network.path, errors) / "driver_opts", drivers.find(network.driver).options
+    return next((path / key for key, text in network.driver_opts if text == value and options[key].of_host), path)
 
 
 def _undeclared(name: str, draft: Draft, elsewhere: list[str], path: VarPath) -> None:
@@ -163,12 +163,12 @@ def _distinct_subnets(draft: Draft, errors: list[ValidationError]) -> None:
             )
 
 
-def _distinct_bridges(networks: Iterable[Network], errors: list[ValidationError]) -> None:
+def _distinct_bridges(networks: Iterable[Network], drivers: Drivers, errors: list[ValidationError]) -> None:
     seen: dict[str, Network] = {}
     for network in networks:
         link = network.traits.adopted_link
         if link and link in seen:
-            _option_path(network, link, errors).wrong(
+            _option_path(network, link, drivers, errors).wrong(
                 f"The network `{seen[link].name}` has a bridge of that name already.", "Choose another name.", link
             )
         seen.setdefault(link, network)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Optional
 
+from ...module_utils.plan.constants import SMALLEST_MTU
 from ...module_utils.plan.families import family_of
 from .addresses import (
     Address,
@@ -24,7 +25,7 @@ from .addresses import (
 from .driver import DeclaredDriver, DriverError, Drivers
 from .errors import VarPath
 from .names import OBJECT, name
-from .options import ENABLE, enabled, read_options
+from .options import ENABLE, MTU, enabled, read_options
 from .routes import check_routes, read_routes
 from .topology import PREDEFINED, IpamConfig, Network, Pairs
 from .values import at, flag, pairs, texts
@@ -68,7 +69,7 @@ def read_network(key: str, value: Mapping[str, Any], drivers: Drivers, path: Var
             "Leave it out, and write as ip_range a part of the subnet that the DHCP server gives to nobody.",
             "dhcp",
         )
-    options = read_options(value.get("driver_opts") or {}, driver, drivers, path / "driver_opts") if driver else ()
+    options = _options(value.get("driver_opts") or {}, driver, drivers, path)
     ipam = _ipam(value, driver, path)
     ipv4, ipv6 = _families(value, options, ipam, path)
     network = Network(
@@ -100,12 +101,25 @@ def read_network(key: str, value: Mapping[str, Any], drivers: Drivers, path: Var
     return network
 
 
+def _options(value: Mapping[str, Any], driver: Optional[DeclaredDriver], drivers: Drivers, path: VarPath) -> Pairs:
+    if driver is None:
+        return ()
+    try:
+        return read_options(value, driver, drivers, path / "driver_opts")
+    except DriverError as error:
+        (path / "driver").wrong(error.problem, error.remedy)
+        return ()
+
+
 def _check_any(network: Network, driver: DeclaredDriver, path: VarPath) -> None:
     """Note what does not go together, whatever the driver."""
     if network.encrypted and not driver.encrypts:
         problem = f"Only networks of the driver overlay are encrypted; this one is of the driver {driver.name}."
         (path / "encrypted").wrong(problem, "Leave it out.")
     check_routes(network, path / "routes")
+    if network.enable_ipv6 and 0 < network.traits.mtu < SMALLEST_MTU[6]:
+        problem = f"IPv6 takes an MTU of at least {SMALLEST_MTU[6]} (RFC 8200): Linux has none on a link with less."
+        (path / "driver_opts" / MTU).wrong(problem, "Write a larger one, or leave IPv6 out.", network.traits.mtu)
     for config in network.ipam:
         if network.traits.chooses_gateway and gateway_of(config) is None:
             problem, remedy = (

@@ -148,7 +148,7 @@ class Driver:
     subnets_per_family: int = 0
     """The number of subnets a network can have in each family; 0 for any."""
     encrypts: bool = False
-    """Whether its networks can have ``encrypted: true``."""
+    """Whether its networks can have ``encrypted: true``; of drivers of other collections none can."""
 
     def traits(self, network: Network) -> Traits:
         """What this network is like; it is read with its options, families and subnets."""
@@ -166,7 +166,7 @@ class Driver:
         """Note if these hosts, all that have sandboxes on a network that spans hosts, cannot share it."""
 
     def attach(self, network: Network, network_id: str, facts: Facts) -> Union[Attachment, list[str], None]:
-        """What the network uses on the host, or errors that rule it out; None if it needs nothing there."""
+        """What the network uses on the host, or errors that rule it out; None or [] if it needs nothing there."""
 
     def bridge(self, network: PlannedNetwork) -> Optional[str]:
         """The host's own link that all endpoints of the network are behind, which the firewall guards."""

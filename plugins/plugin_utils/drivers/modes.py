@@ -21,9 +21,9 @@ class ModeDriver(Driver):
         return Traits(mode=self.name, bridged=False)
 
     def check(self, network: Network, path: VarPath) -> None:
-        declared = (network.ipam, network.internal, network.driver_opts, network.routes, not network.firewall)
+        declared = (network.ipam, network.internal, network.encrypted, network.routes, not network.firewall)
         if any(declared):
             path.wrong(
                 f"A network of the driver {self.name} has no settings of its own.",
-                "Leave out subnet, ipam, internal, driver_opts, routes and firewall.",
+                "Leave out subnet, ipam, internal, encrypted, routes and firewall.",
             )

@@ -9,6 +9,7 @@ network.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar, Optional, Union
@@ -32,6 +33,7 @@ from .endpoints import ANNOUNCEMENT_OPTIONS, endpoint_resources
 PARENT, HOST_ACCESS = "parent", "host_access"
 
 _LARGEST_VLAN = 4094
+_VLAN = re.compile(r"[1-9][0-9]{0,2}|[1-3][0-9]{3}|40[0-8][0-9]|409[0-4]")
 _TAKEN_WHOLE = ("macvlan", "ipvlan")
 _SHOWN = 12
 
@@ -41,9 +43,9 @@ def _read_parent(text: str, path: VarPath) -> str:
         path.wrong("The loopback leads to no network.", "Write the link that does, like `eth0`.", text)
         return ""
     base, dot, number = text.rpartition(".")
-    if dot and number.isdigit() and not 1 <= int(number) <= _LARGEST_VLAN:
+    if dot and number.isascii() and number.isdigit() and not _VLAN.fullmatch(number):
         path.wrong(
-            f"There is no VLAN {number[:10]}: their IDs go from 1 to {_LARGEST_VLAN} (IEEE 802.1Q).",
+            f"There is no VLAN {number[:10]}: their IDs are 1 to {_LARGEST_VLAN} (IEEE 802.1Q), with no 0 in front.",
             f"Write a link and a VLAN's ID, like `{base[:10] or 'eth0'}.10`.",
             text,
         )
@@ -161,13 +163,13 @@ class ParentDriver(Driver):
 
     def endpoint_resources(self, endpoint: PlannedEndpoint) -> list[Resource]:
         network, attachment = endpoint.network, _attachment(endpoint.network)
-        families = {_length(address) for address in network.shim}
+        lengths = {_length(address) for address in network.shim}
         return [
             *endpoint_resources(endpoint, self.name, attachment.mtu, parent=self.parent(network.network, attachment)),
             *(
                 Route("", f"{address}/{length}", family_of(address), None, _shim_name(network))
                 for address in endpoint.addresses
-                if (length := _length(address)) in families
+                if (length := _length(address)) in lengths
             ),
         ]
 

@@ -7,11 +7,16 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-from ...module_utils.plan.base import Resource
-from ..declaration.driver import DriverError, Option, Traits
-from ..declaration.errors import show
+from ...module_utils.plan import forms
+from ...module_utils.plan.base import PlanError, Resource
+from ...module_utils.plan.codec import decode, encode
+from ...module_utils.plan.forms import FormError
+from ..declaration.driver import DriverError, Forwarding, Option, Reader, Traits, Tunnel
+from ..declaration.errors import VarPath, show
+from ..declaration.topology import Network
 from ..declaration.validation import did_you_mean
 from .base import INTERFACE, Attachment, Driver, PlannedNetwork, Segment
 from .bridge import BridgeDriver
@@ -64,31 +69,37 @@ def driver_of(network: PlannedNetwork) -> Driver:
 
 def _load(name: str, own: Sequence[str]) -> Driver:
     match = _FQCN.fullmatch(name)
+    if name.removeprefix("cnm.fabric.") in own:
+        raise DriverError(
+            "A driver of this collection goes by its short name.", f"Write `{name[len('cnm.fabric.') :]}`."
+        )
     if match is None:
         raise DriverError("There is no such driver.", did_you_mean(name, own, f"The drivers are {', '.join(own)}."))
     namespace, collection, file = match.groups()
-    root = f"ansible_collections.{namespace}.{collection}"
-    path = f"{root}.{_DIRECTORY}.{file}"
+    path = f"ansible_collections.{namespace}.{collection}.{_DIRECTORY}.{file}"
     try:
         module = importlib.import_module(path)
     except ModuleNotFoundError as error:
-        missing = error.name or ""
-        if not f"{path}.".startswith(f"{missing}."):
-            raise DriverError(f"The driver {name} needs the Python library {missing}.", "Install it.") from error
-        if f"{root}.".startswith(f"{missing}."):
-            problem = f"The collection {namespace}.{collection} is not installed."
-            remedy = f"Run `ansible-galaxy collection install {namespace}.{collection}`."
-            raise DriverError(problem, remedy) from error
-        where = f"plugins/plugin_utils/cnm_drivers/{file.replace('.', '/')}.py"
-        raise DriverError(
-            f"The collection {namespace}.{collection} has no driver {file}.", f"It would be {where}."
-        ) from error
-    except Exception as error:
+        raise _missing(name, path, error.name or "") from error
+    except (Exception, SystemExit) as error:
         raise DriverError(f"The driver {name} cannot be loaded: {_describe(error)}.") from error
     return _ForeignDriver(name, getattr(module, "DRIVER", None))
 
 
-def _describe(error: Exception) -> str:
+def _missing(name: str, path: str, missing: str) -> DriverError:
+    """The error for a module that cannot be found while that of a driver is imported."""
+    _root, namespace, collection, *_rest = path.split(".")
+    file = path.partition(f"{_DIRECTORY}.")[2]
+    if not f"{path}.".startswith(f"{missing}."):
+        return DriverError(f"The driver {name} needs the Python library {missing or '?'}.", "Install it.")
+    if f"ansible_collections.{namespace}.{collection}.".startswith(f"{missing}."):
+        remedy = f"Run `ansible-galaxy collection install {namespace}.{collection}`."
+        return DriverError(f"The collection {namespace}.{collection} is not installed.", remedy)
+    where = f"plugins/plugin_utils/cnm_drivers/{file.replace('.', '/')}.py"
+    return DriverError(f"The collection {namespace}.{collection} has no driver {file}.", f"It would be {where}.")
+
+
+def _describe(error: BaseException) -> str:
     return f"{type(error).__name__}: {show(str(error)) or 'no text'}"
 
 
@@ -104,13 +115,32 @@ class _ForeignDriver(Driver):
                 f"cnm.fabric has version {INTERFACE}.",
                 "Install versions of both collections that agree.",
             )
-        self.name = driver.name = name
+        options = driver.options
+        if not isinstance(options, Mapping) or not all(isinstance(item, Option) for item in options.values()):
+            raise DriverError(f"The options of the driver {name} are no mapping of keys to Option.")
+        self.name = name
         self._driver = driver
-        self.options: Mapping[str, Option] = driver.options
-        self.subnets_per_family = driver.subnets_per_family
+        self.options = {str(key): replace(item, read=self._reader(key, item)) for key, item in options.items()}
+        self.subnets_per_family = int(driver.subnets_per_family)
 
-    def traits(self, network: Any) -> Traits:
+    def _reader(self, key: str, option: Option) -> Reader:
+        def read(text: str, path: VarPath) -> str:
+            try:
+                found = option.read(text, path)
+            except (Exception, SystemExit) as error:
+                raise DriverError(f"The driver {self.name} failed to read {key}: {_describe(error)}.") from error
+            return found if isinstance(found, str) else ""
+
+        return read
+
+    def traits(self, network: Network) -> Traits:
         found: Traits = self._call("traits", network)
+        usual = vars(Traits())
+        for name, value in vars(found).items():
+            if not isinstance(value, _TRAITS.get(name, type(usual[name]))):
+                raise DriverError(f"The driver {self.name} has a wrong value in traits.{name}: {show(repr(value))}.")
+        if found.scope not in ("local", "global") or not set(found.ways_out) <= {4, 6}:
+            raise DriverError(f"The driver {self.name} has a wrong value in traits.scope or ways_out.")
         if found.tunnel is not None and not (found.spans_hosts and found.scope == "global"):
             raise DriverError(f"The driver {self.name} has traits with a tunnel that do not span hosts globally.")
         return found
@@ -118,15 +148,37 @@ class _ForeignDriver(Driver):
     def _call(self, method: str, *given: Any) -> Any:
         try:
             found = getattr(self._driver, method)(*given)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise DriverError(f"The driver {self.name} failed in {method}: {_describe(error)}.") from error
-        wanted = _RETURNED[method]
         items = found if isinstance(found, list) else []
-        if not isinstance(found, wanted) or not all(isinstance(item, _ITEMS.get(method, object)) for item in items):
+        if not isinstance(found, _RETURNED[method]) or not all(
+            isinstance(item, _ITEMS.get(method, object)) for item in items
+        ):
             raise DriverError(f"The driver {self.name} returned a wrong value from {method}: {show(repr(found))}.")
+        try:
+            for item in items if isinstance(found, list) else [] if found is None else [found]:
+                if method in _CHECKS:
+                    _CHECKS[method](item)
+        except (FormError, PlanError) as error:
+            raise DriverError(f"The driver {self.name} returned a wrong value from {method}: {error}.") from error
         return found
 
 
+def _fits_a_plan(item: Resource) -> None:
+    """Raises PlanError if no host could read it."""
+    decode(encode(item))
+
+
+def _segment(item: Segment) -> None:
+    forms.namespace_name(item.namespace)
+    forms.link_name(item.trunk)
+
+
+_TRAITS: dict[str, tuple[type, ...]] = {
+    "tunnel": (Tunnel, type(None)),
+    "forwarding": (Forwarding, type(None)),
+    "isolates": (bool, type(None)),
+}
 _NOTHING = type(None)
 _RETURNED: dict[str, tuple[type, ...]] = {
     "traits": (Traits,),
@@ -147,6 +199,15 @@ _ITEMS: dict[str, type] = {
     "network_resources": Resource,
     "endpoint_resources": Resource,
 }
+_CHECKS: dict[str, Callable[[Any], object]] = {
+    "bridge": forms.link_name,
+    "segment": _segment,
+    "gateway": forms.address,
+    "host_addresses": forms.interface,
+    "network_resources": _fits_a_plan,
+    "endpoint_resources": _fits_a_plan,
+}
+"""What a value that is not None has to fit."""
 
 
 def _guarded(method: str) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ...module_utils.plan.constants import DEFAULT_MTU, ESP_OVERHEAD
+from ...module_utils.plan.constants import DEFAULT_MTU, ESP_OVERHEAD, SMALLEST_MTU
 from ...module_utils.plan.marks import encrypted_data_path_port
 from ..declaration.driver import FAMILIES, Tunnel
 from ..declaration.errors import name_hosts
@@ -67,7 +67,12 @@ def choose_vnis(
         for host, part in sorted(parts.items())
     }
     found = {name: vni for name, spanned in spanning_networks.items() if (vni := tunnel_of(spanned.network).vni)}
+    owners: dict[int, str] = {}
     for name, vni in found.items():
+        other = owners.setdefault(vni, name)
+        for host in spanning_networks[name].names if other != name else ():
+            sentence = f"{spanning_networks[name].network.path}: the VNI {vni} is that of the network `{other}`, too."
+            result.problems.setdefault(host, []).append(f"{sentence} Choose another, or leave the option out.")
         for host in spanning_networks[name].names:
             if vni in seen[host]:
                 sentence = f"{spanning_networks[name].network.path}: the VNI {vni} is used by somebody else on {host}."
@@ -138,7 +143,21 @@ def choose_mtu(network: Network, vteps: Mapping[str, Underlay], result: Spanning
         sentence = f"{network.path}: the MTU of the underlay is {differing}: the network has {mtu} on all of them"
         for host in sizes[smallest]:
             result.warnings.setdefault(host, []).append(sentence)
+    _say_if_small(network, mtu, vteps, result)
     return mtu
+
+
+def _say_if_small(network: Network, mtu: int, hosts: Iterable[str], result: SpanningNetworks) -> None:
+    left = f"{network.path}: the underlay's MTU leaves {mtu} octets for the network"
+    for host in hosts:
+        if mtu < SMALLEST_MTU[4]:
+            problem = (
+                f"{left}, and IPv4 takes at least {SMALLEST_MTU[4]}. Raise the MTU of the underlay, or the option."
+            )
+            result.problems.setdefault(host, []).append(problem)
+        elif network.enable_ipv6 and mtu < SMALLEST_MTU[6]:
+            warning = f"{left}, and IPv6 takes at least {SMALLEST_MTU[6]}: there is no IPv6 on it"
+            result.warnings.setdefault(host, []).append(warning)
 
 
 def warn_of_size(result: SpanningNetworks, spanned: SpanningDraft, members: Mapping[str, Member], flood: bool) -> None:

@@ -111,10 +111,9 @@ def _attach(networks: Mapping[str, PlannedNetwork], facts: Facts) -> tuple[dict[
     result, problems = {}, []
     for name, item in networks.items():
         found = driver_of(item).attach(item.network, item.id, facts)
-        if isinstance(found, list):
-            problems += found
-        else:
-            result[name] = replace(item, attachment=found)
+        problems += found if isinstance(found, list) else []
+        if not isinstance(found, list) or not found:
+            result[name] = replace(item, attachment=None if isinstance(found, list) else found)
     return result, problems
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from ...module_utils.plan.base import Resource
 from ...module_utils.plan.plan import Plan
+from ..declaration.driver import DriverError
 from ..declaration.topology import Host
 from ..facts import Facts
 from ..inspect.docker_model import model_of_host
@@ -26,11 +27,15 @@ def compose(
     leases: Leases,
 ) -> Plan:
     """The plan of a host; its resources are sorted, so that the same inventory gives the same text."""
+    resources = sorted(resources, key=lambda item: item.key)
+    for one, other in zip(resources, resources[1:]):
+        if one.key == other.key:
+            raise DriverError(f"Two parts of the plan make {one.kind} {one.label}: a driver's names must be its own.")
     engine = balancing_engine(host, facts)
     return Plan(
         host=host.name,
         project=host.settings.project,
-        resources=tuple(sorted(resources, key=lambda item: item.key)),
+        resources=tuple(resources),
         model=dict(model_of_host(host, allocated.networks, allocated.endpoints, placement.found.values(), engine)),
         leases=dict(leases),
     )

@@ -45,7 +45,7 @@ def protect(
     if connected.bridges or tunneled or facts.has_table:
         resources += _host_rules(host, facts, allocated, connected, families, forwarded)
     if facts.filters_bridges:
-        resources += _bridge_rules(project, bridged, tunneled, endpoints, forwarded)
+        resources += _bridge_rules(project, bridged, networks.values(), endpoints, forwarded)
     return resources + _sandbox_rules(host, facts, allocated, list(ingress))
 
 
@@ -88,14 +88,14 @@ def _host_rules(
 def _bridge_rules(
     project: str,
     bridged: Iterable[PlannedNetwork],
-    tunneled: Iterable[PlannedNetwork],
+    networks: Iterable[PlannedNetwork],
     endpoints: list[PlannedEndpoint],
     forwarded: Mapping[str, set[str]],
 ) -> list[Resource]:
     on_network = by_network(endpoints)
     resources: list[Resource] = [
         segment_table(project, network, on_network.get(network.name, ()), forwarded)
-        for network in tunneled
+        for network in networks
         if driver_of(network).segment(network) is not None
     ]
     guarded = [network for network in bridged if network.network.firewall]

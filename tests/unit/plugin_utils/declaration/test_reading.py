@@ -38,7 +38,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology im
 from ansible_collections.cnm.fabric.plugins.plugin_utils.drivers.registry import DRIVERS
 from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
 
-BRIDGE_OPTIONS = sorted(DRIVERS.find("bridge").options)
+NETWORK_OPTIONS = sorted({key for name in DRIVERS.names for key in DRIVERS.find(name).options})
 
 INVENTORIES = Path(__file__).parents[2] / "inventories"
 RULES = Path(__file__).parents[4] / "plugins" / "plugin_utils"
@@ -401,7 +401,8 @@ SINGLE_HOST = some.fixed_dictionaries(
                         "firewall": some.sampled_from(["none", "default"]),
                         "enable_ipv4": some.booleans(),
                         "enable_ipv6": some.booleans(),
-                        "driver_opts": some.dictionaries(some.sampled_from(BRIDGE_OPTIONS), PLACED),
+                        "driver": some.sampled_from(DRIVERS.names),
+                        "driver_opts": some.dictionaries(some.sampled_from(NETWORK_OPTIONS), PLACED),
                     },
                 )
                 for name in ("web", "lan")

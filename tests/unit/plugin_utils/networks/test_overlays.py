@@ -120,6 +120,12 @@ class TestVnis:
         elsewhere = planned(hosts(["x"], [], networks=networks), {"h1": facts(1), "h2": facts(2, vnis=(5000,))})
         assert elsewhere.refusals == {}
 
+    def test_that_two_networks_declare_are_refused(self) -> None:
+        one = {"driver": "overlay", "driver_opts": {VNI: "5000"}}
+        refused = planned(hosts(["x"], ["y"], networks={"first": one, "second": one}))
+        assert set(refused.refusals) == {"h1", "h2"}
+        assert "cnm_networks.second: the VNI 5000 is that of the network `first`, too" in refused.refusals["h1"][0]
+
     def test_that_are_used_up_are_said(self) -> None:
         made = planned(hosts(["x"], networks=self.NETWORKS, cnm_vni_range="7000-7001"))
         assert "no VNI is left in cnm_vni_range" in made.refusals["h1"][0]
@@ -204,6 +210,14 @@ class TestMtus:
             each["cnm_underlay_address"] = place(number, family)
         known = {f"h{number}": facts(number, families=(4, 6)) for number in (1, 2)}
         assert mtus(planned(variables, known)) == {mtu}
+
+    def test_too_small_for_ip_is_refused_and_for_ipv6_is_a_warning(self) -> None:
+        networks = {"multinet": {"driver": "overlay", "enable_ipv6": True}}
+        assert (
+            "leaves 50 octets" in planned(hosts(["x"], networks=networks), {"h1": facts(1, mtu=100)}).refusals["h1"][0]
+        )
+        made = planned(hosts(["x"], networks=networks), {"h1": facts(1, mtu=1300)})
+        assert any("there is no IPv6 on it" in warning for warning in made.warnings["h1"])
 
     def test_are_those_of_the_smallest_underlay_whose_host_is_named(self) -> None:
         known = {"h1": facts(1, mtu=9000), "h2": facts(2, mtu=1400)}

@@ -30,7 +30,6 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.drivers.api import (
     VarPath,
     VethPeer,
     Vxlan,
-    mac_of,
     number,
     port_group,
     port_name,
@@ -49,6 +48,7 @@ class Wire(Driver):
     subnets_per_family = 1
     options = {
         **ANY_NETWORK,
+        MTU: replace(ANY_NETWORK[MTU], text="The MTU of the underlay."),
         ENCAPSULATION: Option(word("encapsulation", ("geneve", "vxlan")), "What the tunnel is made of.", "geneve"),
         VNI: Option(number(1, 2**24 - 1), "The tunnel's VNI; without it one of cnm_vni_range is chosen."),
     }
@@ -58,6 +58,7 @@ class Wire(Driver):
             scope="global",
             spans_hosts=True,
             tunnel=Tunnel(vni=int(network.option(VNI) or 0), port=0 if _is_vxlan(network) else GENEVE_PORT),
+            chooses_gateway=False,
             egress=not network.internal,
             mtu=int(network.option(MTU) or 0),
             link_prefix=network.option(LINK_NAMES, LINK_PREFIX),
@@ -88,7 +89,6 @@ class Wire(Driver):
                 bridge,
                 "bridge",
                 role=f"network/{network.name}",
-                mac=mac_of(network.subnets[0].gateway),
                 mtu=_tunnel(network).mtu,
                 disable_ipv6=True,
                 accept_ra=0,
