@@ -168,12 +168,12 @@ def read(options: Options) -> single_object.DesiredObject:
     resource = Nftables(namespace, "inet", table, SINGLE_OBJECT + "firewall")
     if options.absent:
         return single_object.DesiredObject((resource,), needs=needs)
-    collections = tuple(_nft_set(options, f"sets[{place}]", item) for place, item in enumerate(options["sets"]))
+    sets = tuple(_nft_set(options, f"sets[{place}]", item) for place, item in enumerate(options["sets"]))
     chains = tuple(_chain(options, f"chains[{place}]", item) for place, item in enumerate(options["chains"]))
-    for option, names in (("sets", [item.name for item in collections]), ("chains", [item.name for item in chains])):
+    for option, names in (("sets", [item.name for item in sets]), ("chains", [item.name for item in chains])):
         for name in sorted({name for name in names if names.count(name) > 1}):
             options.wrong(option, f"{name!r} is there twice: give one another name")
-    resource = Nftables(namespace, "inet", table, SINGLE_OBJECT + "firewall", collections, chains)
+    resource = Nftables(namespace, "inet", table, SINGLE_OBJECT + "firewall", sets, chains)
     return single_object.DesiredObject((resource,), needs=needs)
 
 

@@ -80,10 +80,10 @@ def _forged() -> Iterator[tuple[hostile.Path, Nftables]]:
             () if path[-1] is None else (*hostile.TEXTS, "c { type filter hook input priority 0; }; add table ip pwned")
         ):
             data = hostile.replaced(hostile.SAMPLES["nftables"], path, text)
-            sets = tuple(NftSet(**{**item, "elements": tuple(item["elements"])}) for item in data["collections"])
+            sets = tuple(NftSet(**{**item, "elements": tuple(item["elements"])}) for item in data["sets"])
             chains = tuple(Chain(**{**item, "rules": tuple(item["rules"])}) for item in data["chains"])
             rest = {name: data[name] for name in ("family", "name", "role")}
-            yield path, replace(genuine, namespace="", collections=sets, chains=chains, **rest)
+            yield path, replace(genuine, namespace="", sets=sets, chains=chains, **rest)
 
 
 def test_a_forged_table_is_refused_or_is_that_table_alone(speaker: nft.Nft) -> None:
@@ -108,7 +108,7 @@ def test_what_was_found_makes_no_command_when_a_table_is_changed(speaker: nft.Nf
             text = transaction(OURS, OURS, replace(found, name="cnm", family="inet"), "default")
         except FormError:
             continue
-        made = [script(replace(OURS, chains=(), collections=()), "default"), text]
+        made = [script(replace(OURS, chains=(), sets=()), "default"), text]
         assert namespaces.run_in_new(_tables_after, speaker, made) == {"table inet cnm"}
 
 
@@ -168,7 +168,7 @@ def test_bridges_that_the_kernel_lets_others_name_so_do_not_stop_a_plan(speaker:
     printed = namespaces.run_in_new(_loaded, speaker, script(table, "default"))
     found = parse(printed, "default", "", frozenset({"user_forward"}))
     assert found is not None
-    held = {item.name: item.elements for item in found.collections}["foreign_bridges"]
+    held = {item.name: item.elements for item in found.sets}["foreign_bridges"]
     fitting = [name for name in ODD_LINKS if forms.link_name.fits(name)]
     assert set(held) == {f'"{name}"' for name in fitting}
     assert {"a;b#c", "$(id)", "@all", "-rf", "'x'", "brücke"} == set(fitting)

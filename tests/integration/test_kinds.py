@@ -272,7 +272,7 @@ DRIFTS: dict[str, dict[str, Any]] = {
             "nft -s list table inet cnm | sed s/cnm:default:host/cnm:default:other/ > /tmp/t;"
             "nft delete table inet cnm; nft -f /tmp/t"
         ),
-        "collections": Drift("nft add element inet cnm bridges '{ other0 }'", "set bridges"),
+        "sets": Drift("nft add element inet cnm bridges '{ other0 }'", "set bridges"),
         "chains": Drift("nft flush chain inet cnm forward", "chain forward"),
         "flags": Drift("nft 'add table inet cnm { flags dormant; }'"),
         "users": Never("the user's own: found, never compared"),

@@ -24,7 +24,7 @@ TABLE = Nftables(
     family="inet",
     name="cnm",
     role="host",
-    collections=(
+    sets=(
         NftSet("bridges", "type ifname;", ('"br-a"', '"br-b"')),
         NftSet("subnets", "type ipv4_addr; flags interval;", ("10.0.0.0/24", "10.0.1.0/24")),
         NftSet("empty", "type ifname . ifname;"),

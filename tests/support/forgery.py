@@ -22,7 +22,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import (
     table_name,
 )
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
-from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.overlays import overlay_chains, overlay_collections
+from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.overlays import overlay_chains, overlay_sets
 
 PORT = 7777
 """Where a sandbox listens."""
@@ -45,12 +45,12 @@ def rules_about_vxlan(
         shared = SimpleNamespace(table=str(vni))
         networks.append(SimpleNamespace(tunnel=tunnel, shared=shared, network=network, host=machine.number))
     known = tuple(f"{vni} . {vteps[1 - machine.number]}" for vni in vnis)
-    collections = [
+    sets = [
         replace(item, tables=(), elements=known if item.name == f"vteps{underlay}" else item.elements)
-        for item in overlay_collections(networks)
+        for item in overlay_sets(networks)
     ]
     chains = tuple(overlay_chains(project, networks, f"w{machine.number}"))
-    return Nftables("", "inet", table_name(project), "host", tuple(collections), chains)
+    return Nftables("", "inet", table_name(project), "host", tuple(sets), chains)
 
 
 def vxlan_frame(vni: int, box: str, payload: bytes = b"forged") -> bytes:

@@ -160,7 +160,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "family": "inet",
         "name": "cnm",
         "role": "resolver/c1",
-        "collections": [
+        "sets": [
             {"name": "bridges", "declaration": "type ifname;", "elements": ['"br0"'], "tracks": "udp"},
             {
                 "name": "subnet_interfaces4",

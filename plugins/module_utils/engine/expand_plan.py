@@ -76,7 +76,7 @@ class SharedTexts:
 
     def nftables(self, item: Nftables) -> Nftables:
         """Its sets of VTEPs with their elements."""
-        return replace(item, collections=tuple(map(self._nft_set, item.collections)))
+        return replace(item, sets=tuple(map(self._nft_set, item.sets)))
 
     def xfrm(self, item: Xfrm) -> Xfrm:
         """Its peers: all other hosts on any of the networks."""

@@ -24,7 +24,7 @@ def shared_by(resource: Resource) -> list[str]:
     if isinstance(resource, File):
         return [digest for digests in resource.shared.values() for digest in digests]
     if isinstance(resource, Nftables):
-        return [digest for collection in resource.collections for digest in collection.tables]
+        return [digest for item in resource.sets for digest in item.tables]
     if isinstance(resource, Xfrm):
         return list(resource.tables)
     return []
@@ -44,7 +44,7 @@ PARTS: dict[tuple[str, str], tuple[type[Any], bool]] = {
     ("link", "vxlan"): (Vxlan, False),
     ("link", "geneve"): (Geneve, False),
     ("link", "parent"): (Parent, False),
-    ("nftables", "collections"): (NftSet, True),
+    ("nftables", "sets"): (NftSet, True),
     ("nftables", "chains"): (Chain, True),
     ("ipvs", "servers"): (RealServer, True),
 }

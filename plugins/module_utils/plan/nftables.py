@@ -64,7 +64,7 @@ class Nftables(Resource):
     family: str
     name: str
     role: str = ""
-    collections: tuple[NftSet, ...] = ()
+    sets: tuple[NftSet, ...] = ()
     chains: tuple[Chain, ...] = ()
     flags: str = ""
     """As found: ``dormant`` is a table whose rules are disabled."""

@@ -59,7 +59,7 @@ def _declare(table: Nftables, project: str) -> list[str]:
     """Commands that create what is missing of the table, and nothing twice."""
     place = _place_of(table)
     commands = [f"add table {place} {{ comment {nft_quoted(mark(project, table.role))}; }}"]
-    for item in table.collections:
+    for item in table.sets:
         commands.append(f"add {item.noun} {place} {nft_name(item.name)} {{ {nft_any_declaration(item.declaration)} }}")
     for chain in table.chains:
         hook = f" {{ {nft_hook(chain.hook)}; }}" if chain.hook else ""
@@ -67,10 +67,10 @@ def _declare(table: Nftables, project: str) -> list[str]:
     return commands
 
 
-def _fill(table: Nftables, collections: Sequence[NftSet], chains: Sequence[Chain]) -> list[str]:
+def _fill(table: Nftables, sets: Sequence[NftSet], chains: Sequence[Chain]) -> list[str]:
     place = _place_of(table)
     commands = []
-    for item in collections:
+    for item in sets:
         if item.elements:
             commands.append(f"add element {place} {nft_name(item.name)} {{ {nft_elements(item.elements)} }}")
     for chain in chains:
@@ -82,7 +82,7 @@ def _fill(table: Nftables, collections: Sequence[NftSet], chains: Sequence[Chain
 def script(table: Nftables, project: str) -> str:
     """The complete table as one transaction on an empty namespace.  FormError if a part has the wrong form."""
     users = [f"table {_place_of(table)} {{\n{nft_block(table.users)}\n}}"] if table.users else []
-    return "\n".join([*_declare(table, project), *users, *_fill(table, table.collections, table.chains)]) + "\n"
+    return "\n".join([*_declare(table, project), *users, *_fill(table, table.sets, table.chains)]) + "\n"
 
 
 def transaction(wanted: Nftables, normal: Nftables, found: Nftables, project: str) -> str:
@@ -93,33 +93,33 @@ def transaction(wanted: Nftables, normal: Nftables, found: Nftables, project: st
     """
     place = _place_of(wanted)
     found_chains = {nft_name(chain.name): chain for chain in found.chains}
-    found_sets = {nft_name(item.name): item for item in found.collections}
+    found_sets = {nft_name(item.name): item for item in found.sets}
     reshaped = {c.name for c in normal.chains if c.name in found_chains and c.hook != found_chains[c.name].hook}
     reshaped_sets = {
-        i.name for i in normal.collections if i.name in found_sets and i.declaration != found_sets[i.name].declaration
+        i.name for i in normal.sets if i.name in found_sets and i.declaration != found_sets[i.name].declaration
     }
     stale_chains = set(found_chains) - {chain.name for chain in normal.chains}
-    stale_sets = set(found_sets) - {item.name for item in normal.collections}
+    stale_sets = set(found_sets) - {item.name for item in normal.sets}
     changed = {c.name for c in normal.chains if c != found_chains.get(c.name)} | _users_of(found, reshaped_sets)
-    kept_sets = [i for i in normal.collections if i.name in found_sets and i.name not in reshaped_sets]
-    fresh_sets = {item.name for item in wanted.collections} - {item.name for item in kept_sets}
+    kept_sets = [i for i in normal.sets if i.name in found_sets and i.name not in reshaped_sets]
+    fresh_sets = {item.name for item in wanted.sets} - {item.name for item in kept_sets}
 
     commands = [f"flush chain {place} {name}" for name in sorted((changed | stale_chains) & set(found_chains))]
     commands += [f"delete chain {place} {name}" for name in sorted(reshaped)]
     commands += [f"delete {found_sets[n].noun} {place} {n}" for n in sorted(reshaped_sets | stale_sets)]
     fresh = replace(
         wanted,
-        collections=tuple(item for item in wanted.collections if item.name in fresh_sets),
+        sets=tuple(item for item in wanted.sets if item.name in fresh_sets),
         chains=tuple(c for c in wanted.chains if c.name not in found_chains or c.name in reshaped),
     )
-    if fresh.collections or fresh.chains or (normal.role, normal.flags) != (found.role, found.flags):
+    if fresh.sets or fresh.chains or (normal.role, normal.flags) != (found.role, found.flags):
         # Declaring existing objects changes nothing, but nft would read the whole table for it.
         commands += _declare(fresh, project)
     for item in kept_sets:
         commands += _exchange(place, item, found_sets[item.name])
     commands += _fill(
         wanted,
-        fresh.collections,
+        fresh.sets,
         [chain for chain in wanted.chains if chain.name in changed and not chain.user],
     )
     # Last, as elements of maps may have referred to them until now.
@@ -257,14 +257,14 @@ class NftablesKind(Kind[Nftables]):
             for name in ("role", "flags")
             if getattr(normal, name) != getattr(found, name)
         ]
-        result += _compare_parts("set", normal.collections, found.collections)
+        result += _compare_parts("set", normal.sets, found.sets)
         result += _compare_parts("chain", normal.chains, found.chains)
         return result
 
     def check_dependencies(self, host: Host, wanted: Sequence[Nftables]) -> Optional[str]:
         if wanted and host.nft is None:
             return "this host has neither libnftables nor the program nft: install the package nftables"
-        tracked = [item for table in wanted for item in table.collections if item.tracks]
+        tracked = [item for table in wanted for item in table.sets if item.tracks]
         needed = any(item.tracks in TASKS or any("udp" in each for each in item.elements) for item in tracked)
         if needed and program() is None:
             return "this host has no conntrack, which services and ports of udp need: install the package conntrack"
@@ -348,10 +348,10 @@ def _tracked(table: Nftables, wanted: Nftables) -> list[NftSet]:
     """The tracked sets of a table as nft prints it, with what the plan says of them, which nft does not keep.  Sets of
     tasks are known even if the plan has none any more.
     """
-    planned = {item.name: item for item in (*_TASK_SETS, *wanted.collections)}
+    planned = {item.name: item for item in (*_TASK_SETS, *wanted.sets)}
     return [
         replace(item, tracks=plan.tracks, family=plan.family)
-        for item in table.collections
+        for item in table.sets
         if (plan := planned.get(item.name)) is not None and plan.tracks
     ]
 

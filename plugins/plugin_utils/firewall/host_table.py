@@ -21,9 +21,9 @@ from ..facts import Facts
 from ..services.balancing import VirtualService
 from ..services.ingress import translations
 from ..services.nftables import by_nftables, host_services
-from .overlays import overlay_chains, overlay_collections
+from .overlays import overlay_chains, overlay_sets
 from .published_ports import PublishedPort, shared_ports
-from .sources import source_chains, source_collections
+from .sources import source_chains, source_sets
 
 _ICMP = {4: 1, 6: 58}
 
@@ -82,25 +82,25 @@ def forwarding_of(network: PlannedNetwork) -> Forwarding:
 
 def host_table(rules: HostRules) -> Nftables:
     """The host's table: isolation, translation, published ports."""
-    collections = [*_link_sets(rules)]
+    sets = [*_link_sets(rules)]
     for family in _FAMILIES:
-        collections += _subnet_sets(rules, family)
-        collections += _port_maps(rules.ports, family)
-    collections += source_collections(
+        sets += _subnet_sets(rules, family)
+        sets += _port_maps(rules.ports, family)
+    sets += source_sets(
         [rules.bridges[n.name] for n in rules.guarded if rules.bridges[n.name] not in rules.with_others],
         {rules.bridges[name]: prefixes for name, prefixes in rules.behind.items()},
         {rules.bridges[name]: addresses for name, addresses in rules.speakers.items()},
         rules.data_path,
     )
-    collections += overlay_collections(rules.overlays)
+    sets += overlay_sets(rules.overlays)
     balancing = by_nftables("", host_services(rules.virtual))
-    collections += balancing.collections
+    sets += balancing.sets
     return Nftables(
         namespace="",
         family="inet",
         name=table_name(rules.project),
         role="host",
-        collections=tuple(collections),
+        sets=tuple(sets),
         chains=(
             Chain("user_forward", user=True),
             _unmanaged(rules),

@@ -20,7 +20,7 @@ _VNI = "@th,96,24"
 conntrack leaves none."""
 
 
-def overlay_collections(networks: Sequence[PlannedNetwork]) -> list[NftSet]:
+def overlay_sets(networks: Sequence[PlannedNetwork]) -> list[NftSet]:
     """Sets of our VNIs on the host, and of the other hosts that each is heard from; none without an overlay."""
     own = [(network.tunnel, network.shared) for network in networks]
     found = [(tunnel, shared) for tunnel, shared in own if tunnel is not None and shared is not None]
@@ -38,7 +38,7 @@ def overlay_collections(networks: Sequence[PlannedNetwork]) -> list[NftSet]:
 
 
 def overlay_chains(project: str, networks: Sequence[PlannedNetwork], underlay: str = "") -> list[Chain]:
-    """The chains that go with `overlay_collections`; ``underlay`` is the link that has the host's VTEP, if known."""
+    """The chains that go with `overlay_sets`; ``underlay`` is the link that has the host's VTEP, if known."""
     known = [(network.tunnel, network) for network in networks if network.tunnel is not None]
     if not known:
         return []

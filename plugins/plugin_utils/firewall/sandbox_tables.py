@@ -18,9 +18,9 @@ RESOLVER_PORT = 20053
 
 def ingress_table(project: str, sandbox: str, ports: Sequence[IngressPort], inner: str) -> Nftables:
     """What leads from a host's ingress sandbox to tasks on any host."""
-    collections, chains = ingress_rules(ports, inner)
+    sets, chains = ingress_rules(ports, inner)
     table, role = table_name(project), f"ingress/{sandbox}"
-    return Nftables(sandbox, "inet", table, role, collections=tuple(collections), chains=tuple(chains))
+    return Nftables(sandbox, "inet", table, role, sets=tuple(sets), chains=tuple(chains))
 
 
 def sandbox_table(project: str, sandbox: str, balancing: Balancing = Balancing()) -> Nftables:  # noqa: B008 - frozen
@@ -37,6 +37,6 @@ def sandbox_table(project: str, sandbox: str, balancing: Balancing = Balancing()
         family="inet",
         name=table_name(project),
         role=f"resolver/{sandbox}",
-        collections=balancing.collections,
+        sets=balancing.sets,
         chains=(Chain("output", hook, (*to_resolver, *balancing.output)), *balancing.chains),
     )

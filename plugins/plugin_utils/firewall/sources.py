@@ -197,7 +197,7 @@ def _port_table(namespace: str, project: str, role: str, endpoints: Sequence[Pla
         family="bridge",
         name=table_name(project),
         role=role,
-        collections=tuple(
+        sets=tuple(
             NftSet(f"allowed_{kind}", declaration, tuple(sorted(allowed[kind]))) for kind, declaration in _TYPES.items()
         ),
         chains=(*_PORT_CHAINS, Chain("prerouting", hook, (first, "goto from_port"))),
@@ -260,15 +260,13 @@ def segment_table(
 
 
 def _with(table: Nftables, more: Sequence[NftSet]) -> Nftables:
-    return Nftables(
-        table.namespace, table.family, table.name, table.role, (*table.collections, *more), chains=table.chains
-    )
+    return Nftables(table.namespace, table.family, table.name, table.role, (*table.sets, *more), chains=table.chains)
 
 
 # --- On the host, before conntrack ---
 
 
-def source_collections(
+def source_sets(
     own: Iterable[str],
     behind: Mapping[str, Iterable[str]],
     speakers: Mapping[str, Iterable[str]],

@@ -67,7 +67,7 @@ def of_family(services: Iterable[VirtualService], family: int) -> list[VirtualSe
 class Balancing:
     """What an engine puts into a sandbox for its virtual services."""
 
-    collections: tuple[NftSet, ...] = ()
+    sets: tuple[NftSet, ...] = ()
     output: tuple[str, ...] = ()
     """Rules of the chain that translates destinations of what begins in the sandbox."""
     chains: tuple[Chain, ...] = ()

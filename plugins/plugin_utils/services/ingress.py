@@ -53,7 +53,7 @@ def ingress_rules(ports: Iterable[IngressPort], inner: str) -> tuple[list[NftSet
 
     A port without a task that takes connections leads nowhere, and is refused.
     """
-    collections: list[NftSet] = []
+    sets: list[NftSet] = []
     translated: list[str] = []
     every, link = list(ports), forms.nft_link(inner)
     for family in (4, 6):
@@ -68,8 +68,8 @@ def ingress_rules(ports: Iterable[IngressPort], inner: str) -> tuple[list[NftSet
                 translated += [f"iifname != {link} {rule}" for rule in rules]
         # Bookkeeping set, used by no rule: removing an element deletes its conntrack entries.
         kind = f"type inet_proto . inet_service . {NFT_TYPE[family]}; flags interval;"
-        collections.append(task_set(INGRESS_TASKS, family, kind, tuple(sorted(set(served)))))
-    return collections, [
+        sets.append(task_set(INGRESS_TASKS, family, kind, tuple(sorted(set(served)))))
+    return sets, [
         Chain("prerouting", "type nat hook prerouting priority -100; policy accept", tuple(dict.fromkeys(translated))),
         Chain("postrouting", "type nat hook postrouting priority 100; policy accept", (f"oifname {link} masquerade",)),
     ]

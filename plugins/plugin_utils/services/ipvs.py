@@ -51,7 +51,7 @@ def by_ipvs(sandbox: str, services: Iterable[VirtualService]) -> Balancing:
     every = list(services)
     if not every:
         return Balancing()
-    collections: list[NftSet] = []
+    sets: list[NftSet] = []
     resources: list[Resource] = [*_settings(sandbox)]
     marking, output = [], []
     for family, ip in NFT_PROTOCOL.items():
@@ -60,7 +60,7 @@ def by_ipvs(sandbox: str, services: Iterable[VirtualService]) -> Balancing:
             continue
         marks = _marks([item.vip for item in own])
         resources += [_server(sandbox, item, marks[item.vip]) for item in own]
-        collections += _maps(own, marks, family)
+        sets += _maps(own, marks, family)
         marking.append(f"meta mark set {ip} daddr map @vips{family}")
         # IPVS leaves pings alone.
         output.append(f"{_ECHO[family]} dnat {ip} to {ip} daddr map @vip_echo{family}")
@@ -68,7 +68,7 @@ def by_ipvs(sandbox: str, services: Iterable[VirtualService]) -> Balancing:
         Chain("services", "type filter hook output priority -150; policy accept", tuple(marking)),
         Chain("vip_hairpin", "type route hook output priority -50; policy accept", (_HAIRPIN,)),
     )
-    return Balancing(tuple(collections), tuple(output), chains, tuple(resources))
+    return Balancing(tuple(sets), tuple(output), chains, tuple(resources))
 
 
 def _settings(sandbox: str) -> list[Resource]:

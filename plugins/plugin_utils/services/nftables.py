@@ -39,7 +39,7 @@ def by_nftables(sandbox: str, services: Iterable[VirtualService]) -> Balancing:
     """Rules of a sandbox's chain ``output``, and the tasks of each VIP, drained ones too."""
     del sandbox
     every = list(services)
-    collections: list[NftSet] = []
+    sets: list[NftSet] = []
     rules: list[str] = []
     for family, ip in NFT_PROTOCOL.items():
         own = of_family(every, family)
@@ -50,8 +50,8 @@ def by_nftables(sandbox: str, services: Iterable[VirtualService]) -> Balancing:
         # Bookkeeping set, used by no rule: removing an element deletes its conntrack entries.
         elements = tuple(sorted(f"{item.vip} . {task}" for item in own for task, _weight in item.tasks))
         kind = f"type {NFT_TYPE[family]} . {NFT_TYPE[family]};"
-        collections.append(task_set(VIP_TASKS, family, kind, elements))
-    return Balancing(tuple(collections), tuple(rules))
+        sets.append(task_set(VIP_TASKS, family, kind, elements))
+    return Balancing(tuple(sets), tuple(rules))
 
 
 def _rules(service: VirtualService, ip: str) -> list[str]:

@@ -207,11 +207,11 @@ class TestBalancing:
 
     def test_a_vip_has_a_mark_and_a_virtual_server_of_it(self) -> None:
         made = by_ipvs("c1", [REDIS6, REDIS])
-        assert made.collections[:2] == (
+        assert made.sets[:2] == (
             NftSet("vips4", "type ipv4_addr : mark;", ("10.0.0.99 : 0x0a000063",)),
             NftSet("vip_echo4", "type ipv4_addr : ipv4_addr;", ("10.0.0.99 : 10.0.0.3",)),
         )
-        assert [item.name for item in made.collections] == ["vips4", "vip_echo4", "vips6", "vip_echo6"]
+        assert [item.name for item in made.sets] == ["vips4", "vip_echo4", "vips6", "vip_echo6"]
         assert made.chains[0] == Chain(
             "services",
             "type filter hook output priority -150; policy accept",
@@ -239,12 +239,12 @@ class TestBalancing:
         (server,) = virtual(drained)
         assert server.servers == (RealServer("10.0.0.2", 0), RealServer("10.0.0.3"))
         assert server.scheduler == "rr"
-        assert by_ipvs("c1", [drained]).collections[1].elements == ("10.0.0.99 : 10.0.0.3",)
+        assert by_ipvs("c1", [drained]).sets[1].elements == ("10.0.0.99 : 10.0.0.3",)
 
     def test_a_service_without_tasks_refuses(self) -> None:
         made = by_ipvs("c1", [replace(REDIS, tasks=())])
         assert [item.servers for item in made.resources if isinstance(item, Ipvs)] == [()]
-        assert made.collections[1].elements == ()
+        assert made.sets[1].elements == ()
 
     @pytest.mark.parametrize(
         ("scheduler", "weights", "chosen", "flags"),

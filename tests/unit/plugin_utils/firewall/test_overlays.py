@@ -15,7 +15,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import encry
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Chain, Nftables
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerTable
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
-from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.overlays import overlay_chains, overlay_collections
+from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.overlays import overlay_chains, overlay_sets
 
 
 def networks(vnis: Sequence[int], encrypted: Sequence[int] = (), own: str = "192.0.2.1", port: int = 4789) -> Any:
@@ -40,12 +40,12 @@ def rules_of(chains: Sequence[Chain]) -> dict[str, tuple[str, ...]]:
 
 def test_a_host_without_overlays_has_none() -> None:
     bridge: Any = [SimpleNamespace(tunnel=None, shared=None, host="node1")]
-    assert overlay_collections(bridge) == []
+    assert overlay_sets(bridge) == []
     assert overlay_chains("default", bridge) == []
 
 
 def test_every_vni_of_the_host_is_in_the_sets_and_its_hosts_come_from_its_table() -> None:
-    vnis, *vteps = overlay_collections(networks((4100, 4096)))
+    vnis, *vteps = overlay_sets(networks((4100, 4096)))
     assert (vnis.name, vnis.elements) == ("vnis", ("4096", "4100"))
     assert [item.name for item in vteps] == ["vteps4", "vteps6"]
     assert {item.tables for item in vteps} == {("digest of 4096", "digest of 4100")}
@@ -56,11 +56,11 @@ def test_the_host_fills_in_the_others_of_each_family_for_the_networks_they_are_o
         "digest of 4096": PeerTable("one", 4096, {"node1": "192.0.2.1", "node2": "192.0.2.2"}, ()),
         "digest of 4100": PeerTable("two", 4100, {"node1": "192.0.2.1", "node3": "192.0.2.3"}, ()),
     }
-    table = Nftables("", "inet", "cnm", "host", tuple(overlay_collections(networks((4096, 4100)))))
+    table = Nftables("", "inet", "cnm", "host", tuple(overlay_sets(networks((4096, 4100)))))
     texts = {digest: mesh.to_json() for digest, mesh in meshes.items()}
     (found,) = expand_plan(Plan("node1", resources=(table,)), texts)
     assert isinstance(found, Nftables)
-    elements = {item.name: item.elements for item in found.collections}
+    elements = {item.name: item.elements for item in found.sets}
     assert elements["vteps4"] == ("4096 . 192.0.2.2", "4100 . 192.0.2.3")
     assert elements["vteps6"] == ()
 

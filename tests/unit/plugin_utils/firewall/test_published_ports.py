@@ -27,7 +27,7 @@ def planned(networks: dict[str, Any], sandboxes: dict[str, Any], facts: Facts | 
 def elements(made: Plan) -> dict[str, tuple[str, ...]]:
     """What stands in the sets and maps of the host's table about ports; empty ones left out."""
     (table,) = (r for r in made.resources if isinstance(r, Nftables) and not r.namespace and r.family == "inet")
-    found = {item.name: item.elements for item in table.collections if item.elements}
+    found = {item.name: item.elements for item in table.sets if item.elements}
     return {name: items for name, items in found.items() if name.startswith(("ports", "ranges", "open"))}
 
 

@@ -44,7 +44,7 @@ def named(name: str, number: int, **more: Any) -> dict[str, Any]:
 def elements(made: Plan, family: str, name: str) -> list[str]:
     tables = [item for item in made.resources if isinstance(item, Nftables)]
     table = next(item for item in tables if (item.namespace, item.family) == ("", family))
-    return [each for item in table.collections if item.name == name for each in item.elements]
+    return [each for item in table.sets if item.name == name for each in item.elements]
 
 
 def values(found: list[str]) -> list[str]:

@@ -290,7 +290,7 @@ def test_no_sandbox_of_a_bridge_sends_to_a_port_of_overlays_encrypted_or_not() -
     declared = {"cnm_networks": {"n": {}}, "cnm_sandboxes": {"c": {"networks": ["n"]}}}
     made = planned({"h1": {**declared, "cnm_data_path_port": 5000}})
     (table,) = (item for item in made.plans["h1"].resources if isinstance(item, Nftables) and item.role == "host")
-    (ports,) = (item for item in table.collections if item.name == "data_path")
+    (ports,) = (item for item in table.sets if item.name == "data_path")
     assert sorted(ports.elements) == ["15000", "5000"]
 
 

@@ -120,7 +120,7 @@ def test_a_bridge_that_somebody_else_made_is_no_stranger_to_the_network_that_use
     facts = Facts(bridges=("br0", "br1"), routes=(("10.0.9.0/24", "br0", None),))
     made = planned({"node1": variables}, {"node1": facts})
     (table,) = (t for t in of_kind(made.plans["node1"], Nftables) if not t.namespace and t.family == "inet")
-    assert [item.elements for item in table.collections if item.name == "foreign_bridge_pairs"] == [('"br1" . "br1"',)]
+    assert [item.elements for item in table.sets if item.name == "foreign_bridge_pairs"] == [('"br1" . "br1"',)]
     way_out = Facts(routes=(("default", "br0", "192.0.2.1"),))
     assert "driver: macvlan" in " ".join(planned({"node1": variables}, {"node1": way_out}).refusals["node1"])
 
@@ -134,7 +134,7 @@ def test_nobody_speaks_in_another_s_name_on_a_bridge_where_the_host_can_see_to_i
 
     (table,), warnings = bridge_tables(FACTS)
     assert not warnings
-    elements = {item.name: item.elements for item in table.collections}
+    elements = {item.name: item.elements for item in table.sets}
     assert len(elements["networks"]) == 1
     assert sorted(element.partition(" . ")[2] for element in elements["allowed_ipv4"]) == ["10.0.0.2", "10.0.0.3"]
     assert elements["allowed_ipv6"] == elements["routed_ipv4"] == elements["routed_ipv6"] == ()

@@ -55,7 +55,7 @@ def test_links_and_resolvers_of_any_name_leave_a_plan_that_the_host_can_read(tex
     read = Plan.from_json(made.plans["node1"].to_json())
     fits = forms.link_name.fits(text)
     (table,) = (item for item in read.resources if isinstance(item, Nftables) and item.role == "host")
-    elements = {item.name: item.elements for item in table.collections}
+    elements = {item.name: item.elements for item in table.sets}
     assert elements["foreign_bridge_pairs"] == tuple(
         sorted(f'"{n}" . "{n}"' for n in ("br-theirs", *([text] if fits else [])))
     )

@@ -394,7 +394,7 @@ class TestRules:
         service = VirtualService("10.0.0.9", "rr", (("10.0.0.2", 2), ("10.0.0.3", 0), ("10.0.0.4", 1)))
         made = by_nftables("c1", [service])
         assert made.output == ("ip daddr 10.0.0.9 dnat ip to numgen inc mod 3 map { 0-1 : 10.0.0.2, 2 : 10.0.0.4 }",)
-        (behind,) = made.collections
+        (behind,) = made.sets
         assert behind.elements == tuple(f"10.0.0.9 . 10.0.0.{last}" for last in (2, 3, 4))
         assert (behind.tracks, behind.family) == (VIP_TASKS, 4)
 
@@ -423,7 +423,7 @@ class TestRules:
                 f"tcp dport 7001 dnat ip to {target}:8001",
                 f"udp dport 9000-9002 dnat ip to {target}",
             ]
-            (known,) = [item.elements for item in table.collections if item.name == "ingress4"]
+            (known,) = [item.elements for item in table.sets if item.name == "ingress4"]
             assert len(known) == 2 * 3
 
     def test_tell_new_maps_from_old_connections(self) -> None:
