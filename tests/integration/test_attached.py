@@ -57,9 +57,9 @@ def a_process() -> Iterator[int]:
         process.wait()
 
 
-class TestJoined:
+class TestAttached:
     @on_a_host
-    def test_a_namespace_by_its_path_and_back(self) -> None:
+    def test_a_namespace_is_attached_by_its_path_and_detached(self) -> None:
         sh(MAKE)
         before, inside = snapshot(), theirs()
         wanted = resources_of(BY_PATH)
@@ -73,7 +73,7 @@ class TestJoined:
         assert theirs() == inside
 
     @on_a_host
-    def test_a_namespace_with_a_name_gets_one_more(self) -> None:
+    def test_a_named_namespace_gets_a_second_name(self) -> None:
         sh("ip netns add theirs; ip -n theirs link set lo up; ip netns add more; ip -n more link set lo up")
         before = snapshot()
         wanted = resources_of(joined(path="/run/netns/theirs"))
@@ -89,7 +89,7 @@ class TestJoined:
         becomes(before)
 
     @on_a_host
-    def test_a_namespace_that_has_the_name_already_keeps_it(self) -> None:
+    def test_a_namespace_that_already_has_the_name_keeps_it(self) -> None:
         sh("ip netns add c1; ip -n c1 link set lo up")
         before = snapshot()
         wanted = resources_of(joined(path="/run/netns/c1"))
@@ -100,7 +100,7 @@ class TestJoined:
         becomes(before)
 
     @on_a_host
-    def test_what_the_owner_has_in_there_stays(self) -> None:
+    def test_the_owner_s_objects_are_kept(self) -> None:
         sh(MAKE)
         sh(
             f"{IN_THEIRS} sh -ec 'ip link add dummy9 type bridge; ip link set dummy9 up;"
@@ -115,7 +115,7 @@ class TestJoined:
         assert theirs() == inside
 
     @on_a_host
-    def test_a_process_by_its_number_and_another_one_later(self) -> None:
+    def test_a_process_is_attached_by_its_id_and_replaced_by_another(self) -> None:
         before = snapshot()
         with a_process() as first, a_process() as second:
             converge(resources_of(joined(pid=first)))
@@ -134,7 +134,7 @@ class TestJoined:
         becomes(before)
 
     @on_a_host
-    def test_a_sandbox_of_its_own_moves_in_and_out(self) -> None:
+    def test_a_sandbox_moves_into_a_foreign_namespace_and_back(self) -> None:
         sh(MAKE)
         inside = theirs()
         own = {"c1": {"networks": ["front", "back"]}, "own": {"networks": ["front"]}}
@@ -148,13 +148,13 @@ class TestJoined:
         assert theirs() == inside
 
 
-class TestAnother:
+class TestReplacedNamespace:
     """The owner has another namespace now: a container that restarted."""
 
     AGAIN = f"umount -l {THEIRS}; {MAKE}"
 
     @on_a_host
-    def test_is_seen_and_connected_in_place_of_the_first(self) -> None:
+    def test_the_new_namespace_is_connected_instead_of_the_old(self) -> None:
         sh(MAKE)
         before = snapshot()
         wanted = resources_of(BY_PATH)
@@ -170,7 +170,7 @@ class TestAnother:
         becomes(before)
 
     @on_a_host
-    def test_what_is_held_open_of_the_first_keeps_nothing_of_ours(self) -> None:
+    def test_an_old_namespace_kept_open_loses_our_objects(self) -> None:
         sh(MAKE)
         wanted = resources_of(BY_PATH)
         converge(wanted)
@@ -180,7 +180,7 @@ class TestAnother:
             assert "eth0" not in sh(f"nsenter --net=/proc/{os.getpid()}/fd/{held.fileno()} ip link")
 
     @on_a_host
-    def test_a_run_that_fails_leaves_the_new_one_as_it_was(self) -> None:
+    def test_a_failed_run_leaves_the_new_namespace_unchanged(self) -> None:
         sh(MAKE)
         wanted = resources_of(BY_PATH)
         converge(wanted)
@@ -193,7 +193,7 @@ class TestAnother:
         works([("own", "c1", "10.0.0.2")])
 
     @on_a_host
-    def test_a_name_that_was_taken_away_is_given_again(self) -> None:
+    def test_a_removed_name_is_restored(self) -> None:
         sh(MAKE)
         before = snapshot()
         wanted = resources_of(BY_PATH)
@@ -207,7 +207,7 @@ class TestAnother:
         becomes(before)
 
     @on_a_host
-    def test_a_lost_record_loses_nothing(self) -> None:
+    def test_a_lost_record_is_rebuilt(self) -> None:
         sh(MAKE)
         before = snapshot()
         wanted = resources_of(BY_PATH)
@@ -238,7 +238,7 @@ def refusal(sandboxes: Sandboxes, check: bool = False) -> str:
 class TestRefused:
     @pytest.mark.parametrize("check", [False, True])
     @on_a_host
-    def test_every_owner_that_has_none_is_named_at_once(self, check: bool) -> None:
+    def test_all_unavailable_namespaces_are_named_at_once(self, check: bool) -> None:
         Path("/run/plain").write_text("")
         said = refusal(
             {
@@ -279,7 +279,7 @@ class TestRefused:
         assert "only a Docker Engine of this host" in refusal(joined(docker="web"))
 
     @on_a_host
-    def test_links_and_routes_of_the_owner_where_ours_belong(self) -> None:
+    def test_conflicting_links_and_routes_of_the_owner_are_named(self) -> None:
         sh(MAKE)
         sh(f"{IN_THEIRS} sh -ec 'ip link add eth0 type bridge; ip link set eth0 up; ip route add default dev eth0'")
         inside = theirs()
@@ -306,7 +306,7 @@ class TestRefused:
         assert "a namespace that this collection made" in refusal(ours)
 
     @on_a_host
-    def test_a_name_that_another_namespace_has(self) -> None:
+    def test_a_name_in_use_is_refused(self) -> None:
         sh(f"{MAKE}; ip netns add c1")
         with pytest.raises(engine.ForeignConflict, match="namespace c1"):
             converge(resources_of(BY_PATH))
@@ -329,7 +329,7 @@ class TestFiles:
     def said(self, owned: Owned) -> dict[str, str]:
         return {name: Path(path).read_text() for name, path in owned.files.items()}
 
-    def test_are_written_in_place_and_put_back(self, owned: Owned) -> None:
+    def test_the_owner_s_files_are_written_in_place_and_restored(self, owned: Owned) -> None:
         before, inodes = self.said(owned), [os.stat(path).st_ino for path in owned.files.values()]
         known = foreign_netns_records.put(owned, self.WANTED, {})
         foreign_netns_records.write(known, self.WANTED.files)
@@ -343,7 +343,7 @@ class TestFiles:
         assert self.said(owned) == before
         assert [os.stat(path).st_ino for path in owned.files.values()] == inodes
 
-    def test_that_the_owner_wrote_anew_are_its_own_again(self, owned: Owned) -> None:
+    def test_a_file_rewritten_by_its_owner_is_not_restored(self, owned: Owned) -> None:
         known = foreign_netns_records.put(owned, self.WANTED, {})
         foreign_netns_records.write(known, self.WANTED.files)
         Path(owned.files["hosts"]).write_text("127.0.0.1 anew\n")
@@ -355,7 +355,7 @@ class TestFiles:
         foreign_netns_records.put_back(again)
         assert self.said(owned) == {"resolv.conf": "nameserver 192.0.2.1\n", "hosts": "127.0.0.1 anew\n"}
 
-    def test_that_are_gone_or_links_are_left_alone(self, owned: Owned, tmp_path: Path) -> None:
+    def test_missing_files_and_symlinks_are_not_written(self, owned: Owned, tmp_path: Path) -> None:
         known = foreign_netns_records.put(owned, self.WANTED, {})
         foreign_netns_records.write(known, self.WANTED.files)
         precious = tmp_path / "precious"

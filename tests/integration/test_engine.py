@@ -66,14 +66,14 @@ class TestConverging:
         the_same(before, snapshot())
 
     @on_a_host
-    def test_what_was_made_works(self) -> None:
+    def test_created_networks_work(self) -> None:
         converge(resources_of(SMALL))
         works([("c1", "c2", "10.0.0.3"), ("c2", "c1", "10.0.0.2"), ("c1", "c2.front", "10.0.0.3")])
 
     @pytest.mark.parametrize("first", TOPOLOGIES)
     @pytest.mark.parametrize("second", TOPOLOGIES)
     @on_a_host
-    def test_one_after_another_is_the_second_from_nothing(self, first: str, second: str) -> None:
+    def test_converging_twice_equals_converging_to_the_second_plan(self, first: str, second: str) -> None:
         one, other = (resources_of(TOPOLOGIES[name]) for name in (first, second))
         converge(other)
         fresh = snapshot()
@@ -85,7 +85,7 @@ class TestConverging:
 
     @pytest.mark.parametrize("name", TOPOLOGIES)
     @on_a_host
-    def test_wanting_nothing_leaves_nothing(self, name: str) -> None:
+    def test_an_empty_plan_leaves_nothing(self, name: str) -> None:
         before = snapshot()
         converge(resources_of(TOPOLOGIES[name]))
         converge(())
@@ -97,7 +97,7 @@ class TestConverging:
 
     @pytest.mark.parametrize("second", TOPOLOGIES)
     @on_a_host
-    def test_check_changes_nothing_and_foretells_what_a_run_does(self, second: str) -> None:
+    def test_check_mode_changes_nothing_and_predicts_the_run(self, second: str) -> None:
         converge(resources_of(SMALL))
         before = snapshot()
         wanted = resources_of(TOPOLOGIES[second])
@@ -107,14 +107,14 @@ class TestConverging:
         assert foretold == converge(wanted)
 
     @on_a_host
-    def test_a_sysctl_of_several_words_that_the_namespace_has_by_itself_is_not_noted(self) -> None:
+    def test_a_sysctl_that_already_has_its_value_is_not_recorded(self) -> None:
         ports = sysctl.read_sysctl("net.ipv4.ip_local_port_range")
         assert ports == "32768 60999"
         converge(resources_of({"c1": {"networks": ["back"], "sysctls": {"net.ipv4.ip_local_port_range": ports}}}))
         assert not [name for name in original_values() if name.startswith("c1:")]
 
     @on_a_host
-    def test_a_random_walk_never_leaves_the_path(self) -> None:
+    def test_random_sequences_of_plans_converge(self) -> None:
         chance = random.Random(20261121)
         names = [f"s{number}" for number in range(5)]
         leases = empty()
@@ -207,7 +207,7 @@ class TestForwardingOfSingleLinks:
 
     @pytest.mark.parametrize("record_lost", [False, True])
     @on_a_host
-    def test_the_host_goes_on_routing_between_them_and_is_as_before_afterwards(self, record_lost: bool) -> None:
+    def test_the_host_continues_to_forward_between_its_links_and_is_restored(self, record_lost: bool) -> None:
         sh(_ROUTER)
         before = self._links()
         assert self._reached() == {"y": True, "z": False}
@@ -228,7 +228,7 @@ class TestForwardingOfSingleLinks:
         becomes(start)
 
     @on_a_host
-    def test_a_run_that_fails_leaves_them_as_they_were(self) -> None:
+    def test_a_failed_run_restores_the_forwarding_of_links(self) -> None:
         sh(_ROUTER)
         before = self._links()
         with pytest.raises(engine.EngineError, match="was undone"):
@@ -259,12 +259,12 @@ class TestForwardingOfSingleLinks:
         return {name: run_command(["sh", "-c", ping])[0] == 0 for name, ping in pings.items()}
 
 
-class TestHalfMade:
+class TestUnfinishedObjects:
     """What a killed run, or somebody's hand, can leave."""
 
     @pytest.mark.parametrize("name", HALF_MADE)
     @on_a_host
-    def test_it_is_finished_by_the_next_run(self, name: str) -> None:
+    def test_an_unfinished_object_is_completed_by_the_next_run(self, name: str) -> None:
         wanted = resources_of(SMALL)
         converge(wanted)
         whole = snapshot()
@@ -279,7 +279,7 @@ class TestHalfMade:
 
     @pytest.mark.parametrize("name", sorted(set(HALF_MADE) - NOT_KNOWN_AS_OURS))
     @on_a_host
-    def test_it_is_removed_when_nothing_is_wanted(self, name: str) -> None:
+    def test_an_unfinished_object_is_removed_if_unwanted(self, name: str) -> None:
         before = snapshot()
         wanted = resources_of(SMALL)
         converge(wanted)
@@ -309,7 +309,7 @@ class TestHalfMade:
         the_same(whole, snapshot())
 
     @on_a_host
-    def test_a_plain_file_where_a_namespace_belongs_is_taken_over(self) -> None:
+    def test_a_leftover_file_of_a_namespace_is_reused(self) -> None:
         Path(namespaces.DIRECTORY).mkdir()
         Path(namespaces.DIRECTORY, "c1").touch()
         wanted = resources_of(SMALL)
@@ -318,7 +318,7 @@ class TestHalfMade:
         works([("c1", "c2", "10.0.0.3")])
 
     @on_a_host
-    def test_names_written_but_not_loaded_are_loaded(self) -> None:
+    def test_written_names_that_were_not_loaded_are_loaded(self) -> None:
         converge(resources_of(SMALL))
         wanted = resources_of({**SMALL, "c0": {"networks": {"front": {"ipv4_address": "10.0.0.9"}}}})
         (file,) = (item for item in wanted if isinstance(item, File) and item.role == "names")
@@ -363,7 +363,7 @@ FOREIGN = {
 class TestForeign:
     @pytest.mark.parametrize("name", FOREIGN)
     @on_a_host
-    def test_what_is_in_the_way_is_named_and_nothing_changes(self, name: str) -> None:
+    def test_a_foreign_object_is_named_and_nothing_changes(self, name: str) -> None:
         wanted = resources_of(SMALL)
         port, bridge = _ports(wanted)
         harm, named = (text.format(port=port, bridge=bridge) for text in FOREIGN[name])
@@ -377,7 +377,7 @@ class TestForeign:
         the_same(before, snapshot())
 
     @on_a_host
-    def test_everything_in_the_way_is_named_at_once(self) -> None:
+    def test_all_foreign_objects_are_named_at_once(self) -> None:
         wanted = resources_of(SMALL)
         port, _bridge = _ports(wanted)
         sh(f"ip netns add c2; ip link add {port} type bridge; nft add table inet cnm")
@@ -387,7 +387,7 @@ class TestForeign:
             assert named in str(refusal.value)
 
     @on_a_host
-    def test_what_is_beside_ours_stays_as_it_is(self) -> None:
+    def test_foreign_objects_beside_ours_are_not_changed(self) -> None:
         sh(
             """
             ip netns add theirs; ip -n theirs link set lo up; ip link add theirs0 type bridge; ip link set theirs0 up
@@ -436,7 +436,7 @@ class TestForeign:
 
     @pytest.mark.parametrize("harm", ["chmod 600 *", "chmod 600 hosts; : > hosts; : > hostname"])
     @on_a_host
-    def test_files_of_ours_that_nobody_can_use_are_mended_and_removed(self, harm: str) -> None:
+    def test_our_unreadable_files_are_repaired_and_removed(self, harm: str) -> None:
         before = snapshot()
         wanted = resources_of(SMALL)
         converge(wanted)
@@ -453,7 +453,7 @@ class TestForeign:
         the_same(before, snapshot())
 
 
-class TestUsedBridge:
+class TestAdoptedBridge:
     """One that somebody else made, and a network names: as in Docker it is used, and stays when the network goes."""
 
     MADE = """
@@ -464,7 +464,7 @@ class TestUsedBridge:
     """
 
     @on_a_host
-    def test_is_marked_used_and_given_back(self) -> None:
+    def test_an_adopted_bridge_is_marked_used_and_released(self) -> None:
         sh(self.MADE)
         before = snapshot()
         wanted = resources_of(LARGE)
@@ -486,7 +486,7 @@ class TestUsedBridge:
         becomes(before)
 
     @on_a_host
-    def test_the_diff_says_whose_it_is(self) -> None:
+    def test_the_diff_of_an_adopted_bridge_says_it_is_kept(self) -> None:
         sh(self.MADE)
         wanted = resources_of(LARGE)
         with Host("default", run_command) as host:
@@ -498,7 +498,7 @@ class TestUsedBridge:
         assert "somebody else's" in said["after"]["link br-apart"]["stays because"]
 
     @on_a_host
-    def test_a_run_that_fails_leaves_it_as_it_was(self) -> None:
+    def test_a_failed_run_restores_the_adopted_bridge(self) -> None:
         sh(self.MADE)
         wrong = Link("", "br-wrong", "bridge", "network/wrong", mtu=20)
         before = snapshot()
@@ -512,7 +512,7 @@ class TestUsedBridge:
         becomes(used)
 
     @on_a_host
-    def test_it_gets_no_address_of_ours(self) -> None:
+    def test_an_adopted_bridge_gets_no_address(self) -> None:
         sh(self.MADE + "ip address del 10.0.2.1/24 dev br-apart")
         before = snapshot()
         for check in (True, False):
@@ -521,7 +521,7 @@ class TestUsedBridge:
         the_same(before, snapshot())
 
     @on_a_host
-    def test_without_one_it_is_made_and_removed(self) -> None:
+    def test_a_missing_bridge_is_created_and_removed(self) -> None:
         before = snapshot()
         assert "create link br-apart" in converge(resources_of(LARGE))
         converge(())
@@ -529,7 +529,7 @@ class TestUsedBridge:
 
     @pytest.mark.parametrize("harm", ["type bridge; ip link set br-apart alias mine", "type veth peer name theirs9"])
     @on_a_host
-    def test_what_is_marked_or_no_bridge_is_in_the_way(self, harm: str) -> None:
+    def test_a_marked_bridge_or_another_link_is_not_adopted(self, harm: str) -> None:
         sh(f"ip link add br-apart {harm}")
         before = snapshot()
         with pytest.raises(engine.ForeignConflict, match="link br-apart"):
@@ -558,7 +558,7 @@ class TestLock:
         assert order == ["first", "second"]
 
     @on_a_host
-    def test_who_waits_too_long_is_told_who_holds_it(self) -> None:
+    def test_a_timeout_names_the_holder_of_the_lock(self) -> None:
         with locked("project blue", 1):
             started = time.monotonic()
             with pytest.raises(Locked) as refusal, locked("project default", 0.3):
@@ -570,7 +570,7 @@ class TestLock:
         )
 
     @on_a_host
-    def test_a_run_refuses_with_that_sentence_and_changes_nothing(self) -> None:
+    def test_a_run_without_the_lock_is_refused_and_changes_nothing(self) -> None:
         made = a_plan(SMALL)
         request = entrypoints.Request("default", made.to_json(), digest=made.digest, revision=1, lock_timeout=0.2)
         with locked("project blue", 1):
@@ -591,7 +591,7 @@ class TestLock:
             assert json.loads((RUN / "lock.json").read_text())["pid"] == os.getpid()
 
     @on_a_host
-    def test_the_last_one_out_removes_it_and_the_next_makes_it_anew(self) -> None:
+    def test_the_last_teardown_removes_the_lock_file_and_the_next_run_creates_it(self) -> None:
         with locked("project default", 1, last_out=True):
             assert (RUN / "lock.json").exists()
         assert not RUN.exists()
@@ -599,7 +599,7 @@ class TestLock:
             assert (RUN / "lock.json").exists()
 
     @on_a_host
-    def test_the_last_one_out_leaves_what_another_project_has_there(self) -> None:
+    def test_a_teardown_keeps_the_files_of_another_project(self) -> None:
         (RUN / "blue").mkdir(parents=True)
         with locked("project default", 1, last_out=True):
             pass
@@ -610,7 +610,7 @@ class TestRuns:
     """A run with its lock and the plan it keeps, as the module converge has it."""
 
     @on_a_host
-    def test_a_kept_plan_is_put_in_place_by_its_digest_alone(self) -> None:
+    def test_a_kept_plan_is_applied_by_its_digest(self) -> None:
         made = a_plan(SMALL)
         entrypoints.converge(
             entrypoints.Request("default", made.to_json(), digest=made.digest, revision=1), run_command
@@ -621,7 +621,7 @@ class TestRuns:
         assert compare(made.resources) == []
 
     @on_a_host
-    def test_tables_are_looked_at_once_more_after_a_transaction_and_not_twice(self) -> None:
+    def test_tables_are_listed_once_after_a_transaction(self) -> None:
         def listed() -> int:
             said: list[str] = []
 
@@ -670,7 +670,7 @@ class TestRuns:
         ids=["an older plan", "an unknown digest", "another digest", "another project", "no plan"],
     )
     @on_a_host
-    def test_what_does_not_belong_here_is_refused_in_a_sentence(self, changed: dict[str, Any], said: str) -> None:
+    def test_an_invalid_request_is_refused_with_a_sentence(self, changed: dict[str, Any], said: str) -> None:
         made = a_plan(SMALL)
         right = {"project": "default", "plan": made.to_json(), "digest": made.digest, "revision": 2}
         entrypoints.converge(entrypoints.Request(**right), run_command)
@@ -680,7 +680,7 @@ class TestRuns:
         assert {key: value for key, value in differing(before, snapshot()).items() if key != "/run/cnm/lock.json"} == {}
 
     @on_a_host
-    def test_absent_takes_everything_the_project_had(self) -> None:
+    def test_absent_removes_everything_of_the_project(self) -> None:
         before = snapshot()
         made = a_plan(LARGE)
         entrypoints.converge(
@@ -691,7 +691,7 @@ class TestRuns:
         assert not entrypoints.converge(entrypoints.Request("default", absent=True), run_command)["changed"]
 
     @on_a_host
-    def test_a_teardown_goes_on_past_errors_and_reports_them_all(self) -> None:
+    def test_a_teardown_continues_after_errors_and_reports_all(self) -> None:
         before = snapshot()
         made = a_plan(LARGE)
         entrypoints.converge(
@@ -714,7 +714,7 @@ class TestRuns:
         the_same(before, snapshot())
 
     @on_a_host
-    def test_a_leftover_file_of_a_namespace_that_was_ours_goes_and_another_s_stays(self) -> None:
+    def test_only_our_leftover_namespace_files_are_removed(self) -> None:
         made = a_plan(SMALL)
         entrypoints.converge(
             entrypoints.Request("default", made.to_json(), digest=made.digest, revision=1), run_command
@@ -777,7 +777,7 @@ class TestKilled:
                     the_same(whole, snapshot(), count)
 
     @on_a_host
-    def test_the_host_s_own_value_of_a_sysctl_outlives_a_run_killed_while_putting_it_back(self) -> None:
+    def test_the_original_sysctl_survives_a_run_killed_while_restoring_it(self) -> None:
         converge(resources_of(SMALL))
         with _dies(sysctl, "_write", before=True):
             converge(())
@@ -785,7 +785,7 @@ class TestKilled:
         assert sysctl.read_sysctl("net.ipv4.ip_forward") == "0"
 
     @on_a_host
-    def test_of_a_sysctl_that_was_noted_and_not_yet_written_nothing_is_left_when_the_run_is_undone(self) -> None:
+    def test_undoing_a_run_drops_the_record_of_an_unwritten_sysctl(self) -> None:
         sh("ip netns add theirs")
         converge(resources_of({"c1": {"networks": ["back"]}}))
         before = snapshot()
@@ -797,7 +797,7 @@ class TestKilled:
         the_same(before, snapshot())
 
     @on_a_host
-    def test_a_run_that_is_undone_lets_go_of_a_sysctl_that_another_project_holds(self) -> None:
+    def test_undoing_a_run_releases_a_sysctl_of_another_project(self) -> None:
         converge(resources_of(SMALL))
         before = snapshot()
         wrong = Link("", "br-wrong", "bridge", "network/wrong", mtu=20)
@@ -806,7 +806,7 @@ class TestKilled:
         the_same(before, snapshot())
 
     @on_a_host
-    def test_a_resolver_told_of_names_that_are_taken_back_is_told_again(self) -> None:
+    def test_a_resolver_reloads_names_restored_by_an_undone_run(self) -> None:
         small = resources_of(SMALL)
         converge(small)
         fixed = {"c0": {"networks": {"front": {"ipv4_address": "10.0.0.9"}}}}

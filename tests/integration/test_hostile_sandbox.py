@@ -60,7 +60,7 @@ class TestOwnSandbox:
         "alias", ['""', *(f"cnm:{mark}" for mark in ("default:sandbox/o", "o:sandbox/c1", "default:single_object/x"))]
     )
     @on_a_host
-    def test_its_mark_changed_is_a_drift_like_any_other(self, alias: str) -> None:
+    def test_a_changed_mark_is_drift(self, alias: str) -> None:
         wanted = resources_of(SMALL)
         before = snapshot()
         converge(wanted)
@@ -74,7 +74,7 @@ class TestOwnSandbox:
 
     @pytest.mark.parametrize("wanting", [True, False])
     @on_a_host
-    def test_a_table_held_by_a_process_in_there_costs_it_the_sandbox(self, wanting: bool) -> None:
+    def test_a_sandbox_whose_table_a_process_owns_is_recreated(self, wanting: bool) -> None:
         wanted = resources_of(SMALL) if wanting else ()
         before = snapshot()
         converge(resources_of(SMALL))
@@ -117,7 +117,7 @@ class TestContainer:
         ],
     )
     @on_a_host
-    def test_that_is_in_the_way_fails_alone(self, harm: str, mend: str, sentence: str) -> None:
+    def test_a_conflicting_link_in_a_container_fails_alone(self, harm: str, mend: str, sentence: str) -> None:
         sh(MAKE)
         before = snapshot()
         wanted = resources_of(ATTACHED)
@@ -137,7 +137,7 @@ class TestContainer:
         becomes(before)
 
     @on_a_host
-    def test_that_has_our_table_for_itself_fails_alone(self) -> None:
+    def test_a_container_that_owns_our_table_fails_alone(self) -> None:
         sh(MAKE)
         wanted = resources_of(ATTACHED)
         converge(wanted)
@@ -179,7 +179,7 @@ class TestForged:
 
     @pytest.mark.parametrize("record", ["kept", "lost"])
     @on_a_host
-    def test_a_mark_on_a_loopback_costs_nobody_his_namespace(self, record: str) -> None:
+    def test_a_forged_mark_on_a_loopback_removes_no_namespace(self, record: str) -> None:
         sh("ip netns add theirs; ip -n theirs link set lo alias cnm:default:sandbox/theirs")
         plan = a_plan(SMALL).to_json()
         request = entrypoints.Request("default", plan=plan, digest=content_digest(plan), revision=1)
@@ -197,7 +197,7 @@ class TestForged:
             sh("umount /run/netns/forged; rm /run/netns/forged")
 
     @on_a_host
-    def test_one_that_another_user_owns_is_never_ours_by_its_mark(self) -> None:
+    def test_a_marked_namespace_of_another_user_is_never_ours(self) -> None:
         plan = a_plan(SMALL).to_json()
         entrypoints.converge(entrypoints.Request("default", plan=plan, revision=1), run_command)
         sh("ip netns delete c1; rm /run/cnm/default/namespaces.json")
@@ -209,7 +209,7 @@ class TestForged:
             assert namespaces.names() == ["c1"]
 
     @on_a_host
-    def test_marks_on_links_of_others_are_not_looked_at(self) -> None:
+    def test_marks_in_foreign_namespaces_are_ignored(self) -> None:
         wanted = resources_of(SMALL)
         converge(wanted)
         sh("ip netns add aaa; ip -n aaa link add br0 type bridge")
@@ -220,9 +220,9 @@ class TestForged:
         assert "br0" in sh("ip -n aaa link") and "port" in sh("ip -n aaa link")
 
 
-class TestOddOnes:
+class TestUnusualContent:
     @on_a_host
-    def test_names_and_aliases_that_are_no_text(self) -> None:
+    def test_names_and_aliases_that_are_not_utf_8(self) -> None:
         wanted = resources_of(SMALL)
         converge(wanted)
         subprocess.run([b"ip", b"-n", b"c1", b"link", b"add", b"\xff\xfe", b"type", b"bridge"], check=True)
@@ -247,7 +247,7 @@ class TestOddOnes:
         ids=["links", "routes", "addresses"],
     )
     @on_a_host
-    def test_more_than_anybody_needs(self, harm: str) -> None:
+    def test_excessive_numbers_of_objects(self, harm: str) -> None:
         wanted = resources_of(SMALL)
         converge(wanted)
         whole = snapshot()
@@ -259,7 +259,7 @@ class TestOddOnes:
         becomes(whole)
 
     @on_a_host
-    def test_the_lock_of_the_directory_of_names(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_held_lock_of_the_namespace_directory(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(namespaces, "_PATIENCE_S", 0.2)
         wanted = resources_of(SMALL)
         converge(wanted)

@@ -101,7 +101,7 @@ def test_a_forged_table_is_refused_or_is_that_table_alone(speaker: nft.Nft) -> N
         assert namespaces.run_in_new(_tables_after, speaker, [text]) <= {f"table inet {name}", f"table bridge {name}"}
 
 
-def test_what_was_found_makes_no_command_when_a_table_is_changed(speaker: nft.Nft) -> None:
+def test_hostile_found_text_becomes_no_command(speaker: nft.Nft) -> None:
     """A sandbox's root can put anything in our table there; what we say to change it back is ours."""
     for _path, found in _forged():
         try:
@@ -112,7 +112,7 @@ def test_what_was_found_makes_no_command_when_a_table_is_changed(speaker: nft.Nf
         assert namespaces.run_in_new(_tables_after, speaker, made) == {"table inet cnm"}
 
 
-def test_what_decoding_lets_through_is_the_wanted_table_alone(speaker: nft.Nft) -> None:
+def test_every_decoded_table_creates_only_itself(speaker: nft.Nft) -> None:
     accepted = {}
     for path in hostile.positions(hostile.SAMPLES["nftables"]):
         for text in hostile.TEXTS:
@@ -158,7 +158,7 @@ def _loaded(speaker: nft.Nft, text: str) -> str:
     return speaker.run("list table inet cnm")
 
 
-def test_bridges_that_the_kernel_lets_others_name_so_do_not_stop_a_plan(speaker: nft.Nft) -> None:
+def test_hostile_names_of_bridges_do_not_stop_a_plan(speaker: nft.Nft) -> None:
     """Those that nft can hold are held as they are, of the others a warning says that no rule names them."""
     names = namespaces.run_in_new(_with_odd_links, ODD_LINKS)
     assert sorted(names) == sorted(ODD_LINKS)
@@ -216,7 +216,7 @@ def test_no_file_is_written_outside_our_directories(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_word_of_an_element_becomes_an_option_or_a_loop_without_end() -> None:
+def test_elements_become_neither_options_nor_endless_loops() -> None:
     said: list[list[str]] = []
 
     def run(arguments: list[str]) -> tuple[int, str, str]:

@@ -32,7 +32,7 @@ from host import (
     the_same,
 )
 from lans import BENEATH, IPVLAN, a_lan
-from meshes import BOXES, VNI, VTEPS, a_mesh, mac_of
+from overlay_resources import BOXES, VNI, VTEPS, an_overlay, mac_of
 from sampling import some_of
 
 from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine, reporting
@@ -63,7 +63,7 @@ OTHERWISE: Sandboxes = {
     "c3": {"networks": ["front", "back"]},
 }
 
-MESH = a_mesh()
+OVERLAY = an_overlay()
 LAN = a_lan()
 
 HERE_4, THERE_4 = VTEPS[4][:2]
@@ -133,7 +133,7 @@ FILLED_IN = Never("it says what to fill in before the engine looks")
 def vxlan_with(kind: str = "", asking: str = "ip link add vx0 netns ov0 ") -> Drift:
     """Another link in the place of the VXLAN."""
     kind = kind or "vxlan id 4097 local 192.0.2.1 dstport 4789 nolearning"
-    alias = f"{OV0}link set vx0 alias cnm:default:vxlan/mesh"
+    alias = f"{OV0}link set vx0 alias cnm:default:vxlan/overlay"
     return Drift(f"{OV0}link delete vx0; {asking}type {kind}; {alias}")
 
 
@@ -326,7 +326,7 @@ DRIFTS: dict[str, dict[str, Any]] = {
 def the_house() -> tuple[Resource, ...]:
     """Resources of every kind this machine's kernel lets us have."""
     sh(f"test -e {BOX} || {{ {A_BOX}; }}")
-    result = [*resources_of({**HERE, **OTHERS}), *MESH, *LAN]
+    result = [*resources_of({**HERE, **OTHERS}), *OVERLAY, *LAN]
     for kind, (setup, sample) in EXTRAS.items():
         if kind in KINDS:
             with contextlib.suppress(AssertionError):
@@ -360,13 +360,13 @@ def operations_for(wanted: Sequence[Resource]) -> list[Operation[Any]]:
 
 
 def test_every_kind_has_a_sample() -> None:
-    sampled = {item.kind for item in (*resources_of(HERE), *MESH, *LAN)} | set(EXTRAS)
+    sampled = {item.kind for item in (*resources_of(HERE), *OVERLAY, *LAN)} | set(EXTRAS)
     assert {kind.name for kind in kinds()} - sampled == set()
     assert {kind.name for kind in kinds()} - set(KINDS) == set()
 
 
 def test_every_sample_survives_the_journal_s_json() -> None:
-    for item in (*resources_of(HERE), *resources_of(OTHERWISE), *MESH, *LAN, *a_lan(IPVLAN, vlan=7)):
+    for item in (*resources_of(HERE), *resources_of(OTHERWISE), *OVERLAY, *LAN, *a_lan(IPVLAN, vlan=7)):
         assert decode(encode(item)) == item
 
 
@@ -397,7 +397,7 @@ class TestDrift:
         becomes(whole)
 
     @on_a_host
-    def test_a_missing_object_of_any_kind_is_seen_and_made_again(self) -> None:
+    def test_a_missing_object_of_any_kind_is_recreated(self) -> None:
         wanted = the_house()
         converge(wanted)
         whole = snapshot()
@@ -415,7 +415,7 @@ class TestDrift:
             becomes(whole)
 
     @on_a_host
-    def test_a_table_made_anew_keeps_what_is_the_user_s(self) -> None:
+    def test_a_recreated_table_keeps_the_user_s_rules(self) -> None:
         wanted = the_house()
         converge(wanted)
         sh(
@@ -441,7 +441,7 @@ class TestDrift:
         assert reporting.diff(found)["after"]["link c1/eth0"]["made anew because"] == entry["reason"]
 
     @on_a_host
-    def test_another_link_in_the_place_of_a_bridge_is_replaced_too(self) -> None:
+    def test_a_link_of_another_type_is_replaced_by_the_bridge(self) -> None:
         wanted = the_house()
         converge(wanted)
         whole = snapshot()
@@ -463,12 +463,12 @@ TRANSITIONS: dict[str, tuple[Sandboxes, Sandboxes]] = {
     "taken back": (OTHERS, {"box": {"networks": ["apart"]}}),
     "detached": (OTHERS, HERE),
 }
-MOVED = a_mesh(boxes={"a": 0, "b": 1, "c": 2, "e": 0}, flood=(VTEPS[4][2],))
+MOVED = an_overlay(boxes={"a": 0, "b": 1, "c": 2, "e": 0}, flood=(VTEPS[4][2],))
 MOVED_LAN = a_lan(Parent(BENEATH, "vepa"), ("m2", "m3"))
-MESHES: dict[str, tuple[Sequence[Resource], Sequence[Resource]]] = {
-    "overlay made": ((), MESH),
-    "overlay changed": (MESH, MOVED),
-    "overlay made anew": (MESH, a_mesh(boxes={**BOXES, "c": 2}, vni=VNI + 1)),
+OVERLAY_TRANSITIONS: dict[str, tuple[Sequence[Resource], Sequence[Resource]]] = {
+    "overlay made": ((), OVERLAY),
+    "overlay changed": (OVERLAY, MOVED),
+    "overlay made anew": (OVERLAY, an_overlay(boxes={**BOXES, "c": 2}, vni=VNI + 1)),
     "overlay removed": (MOVED, ()),
     "lan made": ((), LAN),
     "lan changed": (LAN, MOVED_LAN),
@@ -500,8 +500,8 @@ def _rules(one: str, table: int) -> tuple[Resource, ...]:
 def every_kind() -> tuple[Sequence[Resource], Sequence[Resource]]:
     """Two plans, the second of which makes, changes and removes an object of every kind."""
     sh("iptables -w -N DOCKER-USER; ip6tables -w -N DOCKER-USER")
-    first = (*resources_of(HERE), *MESH, *a_mesh(host=2, boxes={"w": 2, "v": 0}, vni=VNI + 1), DockerUser(4))
-    second = (*resources_of(OTHERWISE), *MOVED, *a_mesh(host=1, boxes={"x": 1, "y": 0}, vni=VNI + 2), DockerUser(6))
+    first = (*resources_of(HERE), *OVERLAY, *an_overlay(host=2, boxes={"w": 2, "v": 0}, vni=VNI + 1), DockerUser(4))
+    second = (*resources_of(OTHERWISE), *MOVED, *an_overlay(host=1, boxes={"x": 1, "y": 0}, vni=VNI + 2), DockerUser(6))
     second = _changed(second, "route", via="10.0.2.9")
     second = tuple(replace(item, role="sandbox/o") if item.key == ("namespace", "a") else item for item in second)
     ttl, pmtu, ecn = "net.ipv4.ip_default_ttl", "net.ipv4.ip_no_pmtu_disc", "net.ipv4.tcp_ecn"
@@ -515,8 +515,8 @@ def transition(name: str) -> tuple[Sequence[Resource], Sequence[Resource]]:
     """What there is, and what is to be."""
     if name == EVERY_KIND:
         return every_kind()
-    if name in MESHES:
-        return MESHES[name]
+    if name in OVERLAY_TRANSITIONS:
+        return OVERLAY_TRANSITIONS[name]
     first, second = TRANSITIONS[name]
     sh(f"test -e {BOX} || {{ {A_BOX}; }}")
     return resources_of(first), resources_of(second)
@@ -562,9 +562,9 @@ def _broken(number: int, after: bool) -> Iterator[None]:
 
 
 class TestFailing:
-    @pytest.mark.parametrize("name", [*TRANSITIONS, *MESHES, EVERY_KIND])
+    @pytest.mark.parametrize("name", [*TRANSITIONS, *OVERLAY_TRANSITIONS, EVERY_KIND])
     @on_a_host
-    def test_whatever_step_fails_the_host_is_as_before(self, name: str) -> None:
+    def test_a_failure_in_any_step_restores_the_host(self, name: str) -> None:
         first, second = transition(name)
         converge(first)
         before = snapshot()
@@ -670,10 +670,10 @@ def _cut_off(wanted: Sequence[Resource], position: int = -1, told: str = "") -> 
 JOURNAL = str(RUN / "default" / "journal.json")
 
 
-class TestCutOff:
+class TestInterrupted:
     """Runs killed in earnest: SIGKILL, in the middle of what they do."""
 
-    @pytest.mark.parametrize("name", [*TRANSITIONS, *MESHES, EVERY_KIND])
+    @pytest.mark.parametrize("name", [*TRANSITIONS, *OVERLAY_TRANSITIONS, EVERY_KIND])
     @on_a_host
     def test_a_killed_run_is_finished_by_the_next_or_undone_with_it(self, name: str) -> None:
         first, second = transition(name)
@@ -702,7 +702,7 @@ class TestCutOff:
             becomes(before if JOURNAL in left or differing(left, finished) else finished)
 
     @on_a_host
-    def test_what_was_begun_and_not_marked_goes_even_if_nothing_wants_it_any_more(self) -> None:
+    def test_an_unmarked_object_of_a_killed_run_is_removed(self) -> None:
         before = snapshot()
         _cut_off(resources_of(HERE), told="new link br-apart")
         assert "br-apart" in sh("ip link")
@@ -727,7 +727,7 @@ class TestCutOff:
         "text", ["", "{", "[]", '{"schema": 99}', '{"schema": 1, "places": [[["x"], {"kind": "y"}, null]]}']
     )
     @on_a_host
-    def test_a_journal_nobody_can_read_is_as_good_as_none(self, text: str) -> None:
+    def test_an_unreadable_journal_is_ignored(self, text: str) -> None:
         before = snapshot()
         converge(resources_of(HERE))
         Path(JOURNAL).write_text(text)
@@ -736,7 +736,7 @@ class TestCutOff:
         becomes(before)
 
     @on_a_host
-    def test_a_narrow_run_leaves_the_rest_of_a_journal_to_others(self) -> None:
+    def test_a_limited_run_keeps_the_other_entries_of_a_journal(self) -> None:
         wanted = resources_of(HERE)
         converge(wanted)
         before = snapshot()

@@ -85,7 +85,7 @@ def upstream(address: str = FIRST, **more: Any) -> Iterator[Upstream]:
         yield stack.enter_context(Upstream(address, OUTSIDE, **more).serving())
 
 
-class TestOwnNames:
+class TestNames:
     @on_a_host
     def test_each_of_an_endpoint_s_names_has_its_addresses(self) -> None:
         aliases = {"front": {"aliases": ["web", "www.shop.example"]}}
@@ -101,7 +101,7 @@ class TestOwnNames:
             assert inside("c1", ask_reverse, address).data == (name,)
 
     @on_a_host
-    def test_a_name_has_both_kinds_of_addresses_where_there_are(self) -> None:
+    def test_a_name_has_the_addresses_of_both_families(self) -> None:
         make({"c1": {"networks": ["front", "dual", "six"]}, "c2": {"networks": ["dual"]}, "c3": {"networks": ["six"]}})
         assert inside("c1", ask, "c2").data == ("10.0.2.3",)
         assert inside("c1", ask, "c2", "AAAA").data == ("fd00:2::3",)
@@ -111,14 +111,14 @@ class TestOwnNames:
             assert host.run_in("c1", resolving, ["c2", "c3"]) == {"c2": ["10.0.2.3", "fd00:2::3"], "c3": ["fd00:3::3"]}
 
     @on_a_host
-    def test_what_several_are_called_has_the_addresses_of_all_each_first_in_its_turn(self) -> None:
+    def test_shared_name_rotates_all_addresses(self) -> None:
         make({name: {"networks": {"front": {"aliases": ["web"]}}} for name in ("c1", "c2", "c3")})
         answers = [inside("c1", ask, "web").data for _time in range(12)]
         assert {tuple(sorted(data)) for data in answers} == {("10.0.0.2", "10.0.0.3", "10.0.0.4")}
         assert {data[0] for data in answers} == {"10.0.0.2", "10.0.0.3", "10.0.0.4"}
 
     @on_a_host
-    def test_more_addresses_than_fit_are_had_by_tcp_and_verify_sees_them(self) -> None:
+    def test_many_addresses_are_answered_by_tcp_and_verify_reads_them(self) -> None:
         fixed = {
             f"s{number}": {"networks": {"front": {"aliases": ["web"], "ipv4_address": f"10.0.0.{number}"}}}
             for number in range(2, 102)
@@ -134,7 +134,7 @@ class TestOwnNames:
         assert set(inside("s2", resolving, ["web"])["web"]) == addresses
 
     @on_a_host
-    def test_names_of_networks_one_is_not_on_are_unknown(self) -> None:
+    def test_names_on_other_networks_do_not_resolve(self) -> None:
         with upstream() as server:
             make({"c1": {"networks": ["front"]}, "c2": {"networks": ["dual"]}})
             assert inside("c1", ask, "c2") == NO_SUCH_NAME
@@ -145,7 +145,7 @@ class TestOwnNames:
 
 class TestForwarding:
     @on_a_host
-    def test_of_our_names_nothing_is_asked_outside_whatever_the_type(self) -> None:
+    def test_queries_for_our_names_are_never_forwarded(self) -> None:
         names = ("c1", "c1.front", "web.example", "web.example.front", "box.example")
         with upstream() as server:
             make({"c1": {"networks": {"front": {"aliases": ["web.example"]}}, "hostname": "box.example"}})
@@ -156,7 +156,7 @@ class TestForwarding:
             assert server.asked == []
 
     @on_a_host
-    def test_an_unknown_name_without_a_dot_is_denied_at_once(self) -> None:
+    def test_an_unknown_name_without_a_dot_does_not_exist(self) -> None:
         with upstream(silent=True) as server:
             make({"c1": {"networks": ["front"]}})
             started = time.monotonic()
@@ -166,7 +166,7 @@ class TestForwarding:
             assert server.asked == []
 
     @on_a_host
-    def test_other_dotted_names_are_asked_for_outside_in_every_type(self) -> None:
+    def test_other_dotted_names_are_forwarded_for_every_type(self) -> None:
         with upstream() as server:
             make({"c1": {"networks": ["front"]}})
             for kind, data in OUTSIDE["outside.example"].items():
@@ -176,7 +176,7 @@ class TestForwarding:
             assert ("77.2.0.192.in-addr.arpa", "PTR") in server.asked
 
     @on_a_host
-    def test_a_network_hides_no_domain_of_its_name_and_half_a_zone_no_other_half(self) -> None:
+    def test_a_network_hides_neither_a_domain_nor_the_rest_of_a_reverse_zone(self) -> None:
         with upstream() as server:
             make({"c1": {"networks": {"app": {"aliases": ["api"]}}}})
             assert inside("c1", ask, "c1.app").data == ("10.0.4.2",)
@@ -191,7 +191,7 @@ class TestForwarding:
 
     @pytest.mark.parametrize("declared", [{}, {"dns": [FIRST]}])
     @on_a_host
-    def test_a_sandbox_on_internal_networks_alone_asks_nobody(self, declared: dict[str, Any]) -> None:
+    def test_a_sandbox_only_on_internal_networks_forwards_nothing(self, declared: dict[str, Any]) -> None:
         with upstream() as server:
             make({"c1": {"networks": ["back"], **declared}, "c2": {"networks": ["back"]}})
             assert inside("c1", ask, "c2.back").data == ("10.0.1.3",)
@@ -201,7 +201,7 @@ class TestForwarding:
             assert server.asked == []
 
     @on_a_host
-    def test_a_sandbox_without_ipv4_asks_over_ipv6(self) -> None:
+    def test_a_sandbox_without_ipv4_forwards_over_ipv6(self) -> None:
         with upstream() as first, upstream(SIXTH) as sixth:
             make({"c6": {"networks": ["six"]}, "c4": {"networks": ["front"]}}, (FIRST, "fe80::1", SIXTH))
             assert inside("c6", ask, "outside.example").data == ("203.0.113.1",)
@@ -218,7 +218,7 @@ class TestForwarding:
             assert "198.51.100.200" in sh("ip netns exec c1 getent ahostsv4 many.example")
 
     @on_a_host
-    def test_the_second_server_is_asked_if_the_first_fails_and_only_then(self) -> None:
+    def test_the_second_server_is_used_only_if_the_first_fails(self) -> None:
         with upstream() as first, upstream(SECOND) as second:
             make({"c1": {"networks": ["front"]}}, (FIRST, SECOND))
             for number in range(60):
@@ -257,7 +257,7 @@ class TestChanges:
             assert compare(planned({"c1": {"networks": ["front"]}}, (SECOND,)).resources) == []
 
     @on_a_host
-    def test_no_question_is_lost_while_names_are_read_again(self) -> None:
+    def test_no_query_is_lost_during_a_reload(self) -> None:
         crowd = {f"s{number}": {"networks": {"front": {"aliases": ["web"]}}} for number in range(30)}
         with upstream(delay=0.05):
             make(crowd)
@@ -295,7 +295,7 @@ class TestVerifying:
     }
 
     @on_a_host
-    def test_what_is_declared_holds_in_both_families(self) -> None:
+    def test_verify_succeeds_in_both_families(self) -> None:
         made = planned(self.SANDBOXES)
         converge(made.resources)
         result = _verified(made)
@@ -318,7 +318,7 @@ class TestVerifying:
         ],
     )
     @on_a_host
-    def test_what_does_not_hold_in_ipv6_is_named(self, harm: str, check: str, target: str) -> None:
+    def test_verify_names_failures_in_ipv6(self, harm: str, check: str, target: str) -> None:
         made = planned(self.SANDBOXES)
         converge(made.resources)
         sh(harm)
@@ -372,7 +372,7 @@ def _until(sandbox: str, name: str, wanted: Answer) -> None:
 
 
 @on_a_host
-def test_500_resolvers_start_and_read_their_names_again() -> None:
+def test_500_resolvers_start_and_reload() -> None:
     """More processes than the kernel has inotify instances for one user."""
     names = [f"s{number:03}" for number in range(500)]
     networks = {"wide": {"subnet": "10.8.0.0/16"}}

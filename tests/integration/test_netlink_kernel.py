@@ -277,7 +277,7 @@ def joined(place: Place, other: Place) -> Place:
     return other
 
 
-def test_addresses_are_put_on_and_taken_off(joined: Place) -> None:
+def test_addresses_are_added_and_removed(joined: Place) -> None:
     found = {entry["address"]: entry for entry in joined.addresses if entry["index"] == 2}
     assert set(found) >= {"10.0.0.2/24", "fd00::2/64"}
     first, second = found["10.0.0.2/24"], found["fd00::2/64"]
@@ -291,7 +291,7 @@ def test_addresses_are_put_on_and_taken_off(joined: Place) -> None:
     assert joined.refusal(netlink.del_address(2, "10.0.0.2/24")).errno == errno.EADDRNOTAVAIL
 
 
-def test_an_ipv6_address_is_tentative_if_duplicates_are_looked_for(joined: Place) -> None:
+def test_an_ipv6_address_is_tentative_with_duplicate_detection(joined: Place) -> None:
     joined.send(netlink.new_address(2, "fd00::3/64", nodad=False))
     (found,) = [entry for entry in joined.addresses if entry["address"] == "fd00::3/64"]
     assert not found["flags"] & 0x02
@@ -428,14 +428,14 @@ def test_a_refusal_names_the_request_and_quotes_the_kernel(place: Place) -> None
     assert place.refusal(netlink.new_link("a-name-of-more-than-15", "bridge")).errno in (errno.ERANGE, errno.EINVAL)
 
 
-def test_what_is_to_be_removed_and_gone_already_is_no_error(place: Place) -> None:
+def test_removing_a_missing_object_is_no_error(place: Place) -> None:
     with Host("default", lambda _arguments, _data=None: (1, "", "")) as host:
         host.remove(place.name, [netlink.del_link(4000), netlink.del_neighbour(1, "192.0.2.9")])
         with pytest.raises(NetlinkError, match=r"removal of link lo failed: .* \(E"):
             host.remove(place.name, [netlink.del_link(1)])
 
 
-def test_each_message_of_a_batch_has_its_own_verdict(place: Place) -> None:
+def test_each_message_of_a_batch_has_its_own_result(place: Place) -> None:
     batch = [netlink.new_link(name, "bridge") for name in ("b1", "b1", "b2", "lo", "b3")]
     errors = place.run(dumped, lambda kernel: kernel.try_send(batch))
     assert [error and error.errno for error in errors] == [None, errno.EEXIST, None, errno.EEXIST, None]
@@ -453,7 +453,7 @@ def test_a_batch_of_thousands_is_carried_out_and_read_back(place: Place) -> None
     assert place.fdb == []
 
 
-def test_a_dump_is_whole_while_the_links_change(place: Place) -> None:
+def test_a_dump_is_complete_while_links_change(place: Place) -> None:
     """The kernel tears dumps of several datagrams when links come and go; none of those may be seen."""
     place.send(*[netlink.new_link(f"keep{number}", "bridge") for number in range(60)])
     stop = threading.Event()
@@ -517,7 +517,7 @@ def test_a_namespace_whose_preparation_fails_is_never_named(unused: Callable[[],
     assert not Path(namespaces.DIRECTORY, name).exists()
 
 
-def test_a_taken_name_is_refused_and_a_leftover_file_is_used(unused: Callable[[], str]) -> None:
+def test_a_name_in_use_is_refused_but_a_leftover_file_is_reused(unused: Callable[[], str]) -> None:
     taken, leftover = unused(), unused()
     namespaces.create(taken)
     inode = namespaces.inode(taken)
@@ -610,7 +610,7 @@ def test_a_function_runs_in_a_namespace_and_the_thread_comes_back(unused: Any) -
     assert here() == home
 
 
-def test_a_name_is_that_of_the_namespace_it_was_given_to_last(unused: Any) -> None:
+def test_a_name_refers_to_the_latest_namespace(unused: Any) -> None:
     name = unused()
     namespaces.create(name)
     namespaces.run(name, sent, netlink.new_link("br-old", "bridge"))
@@ -621,7 +621,7 @@ def test_a_name_is_that_of_the_namespace_it_was_given_to_last(unused: Any) -> No
     assert [link["name"] for link in namespaces.run(name, dumped, Netlink.links)] == ["lo"]
 
 
-def test_what_a_function_raises_reaches_the_caller_who_is_where_he_was(unused: Any) -> None:
+def test_an_exception_reaches_the_caller_in_its_own_namespace(unused: Any) -> None:
     def fail(word: str) -> None:
         raise ZeroDivisionError(word)
 

@@ -30,7 +30,7 @@ def crashes(namespaces_of: Iterable[str]) -> bool:
 
 
 @on_a_host
-def test_tables_of_others_stop_nothing() -> None:
+def test_foreign_tables_of_a_newer_nft_stop_nothing() -> None:
     sh("nft add table ip before")
     wanted, other = resources_of(SMALL), resources_of({"c1": {"networks": ["front"], "ports": ["80:80"]}, "c2": {}})
     put("", ("ip", "theirs"))
@@ -50,7 +50,7 @@ def test_tables_of_others_stop_nothing() -> None:
 
 
 @on_a_host
-def test_ours_is_made_anew_where_it_cannot_be_read() -> None:
+def test_our_unreadable_table_is_recreated() -> None:
     wanted = resources_of({"c1": {"networks": ["front"]}, "c2": {"networks": ["front"], "ports": ["80:80"]}})
     before = snapshot()
     converge(wanted)
@@ -72,7 +72,7 @@ def test_ours_is_made_anew_where_it_cannot_be_read() -> None:
 
 
 @on_a_host
-def test_a_probe_and_a_teardown_by_their_modules() -> None:
+def test_probe_and_teardown_modules() -> None:
     put("", ("ip", "theirs"), ("inet", "filter"))
     converge(resources_of(SMALL))
     put("c1", ("inet", "cnm"))
@@ -82,7 +82,7 @@ def test_a_probe_and_a_teardown_by_their_modules() -> None:
     assert namespaces.names() == []
 
 
-def test_the_user_s_rules_stay_where_the_table_has_to_be_copied() -> None:
+def test_the_user_s_rules_survive_a_copied_table() -> None:
     @on_a_host
     def work() -> None:
         wanted = resources_of(SMALL)
@@ -117,7 +117,7 @@ class TestContained:
             raise ValueError("no")
         return what
 
-    def test_is_that_piece_s_alone(self) -> None:
+    def test_a_crash_affects_only_its_item(self) -> None:
         whats = ["a", "crash", "b", "hang", "refuse", "end", "endless", "c"]
         answers = contained.each(self.work, whats, patience=1.0)
         assert [answer.text for answer in answers] == ["a", "", "b", "", "", "", "", "c"]
@@ -130,6 +130,6 @@ class TestContained:
             "endless": "it says more than 64 MB",
         }
 
-    def test_nothing_to_do_takes_no_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_no_items_start_no_process(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("os.fork", partial(pytest.fail, "a process was made"))
         assert contained.each(self.work, []) == []

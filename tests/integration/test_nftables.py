@@ -79,7 +79,7 @@ def found(host: Host, kind: NftablesKind) -> Nftables:
     return entry.resource
 
 
-def test_what_is_made_is_found_without_a_difference(speaker: nft.Nft) -> None:
+def test_a_created_table_is_found_without_differences(speaker: nft.Nft) -> None:
     def work(host: Host, kind: NftablesKind) -> None:
         assert kind.observe(host, [TABLE]) == {}
         kind.create(host, [TABLE])
@@ -115,7 +115,7 @@ DRIFTS = {
 
 
 @pytest.mark.parametrize("name", DRIFTS)
-def test_each_drift_is_named_and_mended_and_the_user_s_rules_stay(name: str, speaker: nft.Nft) -> None:
+def test_each_drift_is_named_and_repaired_and_the_user_s_rules_stay(name: str, speaker: nft.Nft) -> None:
     harm, expected = DRIFTS[name]
 
     def work(host: Host, kind: NftablesKind) -> None:
@@ -150,7 +150,7 @@ class Silent:
         """Nothing is kept."""
 
 
-def test_what_was_found_as_wanted_is_not_looked_at_until_a_transaction(speaker: nft.Nft) -> None:
+def test_a_verified_table_is_not_listed_until_a_transaction(speaker: nft.Nft) -> None:
     def work(host: Host, kind: NftablesKind) -> None:
         kind.create(host, [TABLE])
         assert found(host, kind) != TABLE
@@ -168,7 +168,7 @@ def test_what_was_found_as_wanted_is_not_looked_at_until_a_transaction(speaker: 
     in_a_host(work, speaker)
 
 
-def test_every_transaction_in_a_namespace_and_in_no_other_makes_a_generation(speaker: nft.Nft) -> None:
+def test_a_transaction_raises_the_generation_of_its_namespace_only(speaker: nft.Nft) -> None:
     def work() -> tuple[int, int]:
         first, again = netfilter.generation(), netfilter.generation()
         assert first is not None
@@ -186,7 +186,7 @@ def test_every_transaction_in_a_namespace_and_in_no_other_makes_a_generation(spe
     assert one[0] != other[0]
 
 
-def test_what_was_found_can_be_put_back_as_it_was(speaker: nft.Nft) -> None:
+def test_a_found_table_can_be_restored(speaker: nft.Nft) -> None:
     def work(host: Host, kind: NftablesKind) -> None:
         kind.create(host, [TABLE])
         speaker.run('add rule inet cnm user_forward iifname "eth9" drop')
@@ -211,7 +211,7 @@ def test_a_table_without_our_mark_is_not_ours(speaker: nft.Nft) -> None:
     in_a_host(work, speaker)
 
 
-def test_what_the_kernel_would_refuse_is_known_before_anything_changes(speaker: nft.Nft) -> None:
+def test_a_table_the_kernel_refuses_is_reported_before_changes(speaker: nft.Nft) -> None:
     wrong = Nftables("s1", "inet", "cnm", "host", chains=(Chain("forward", "", ("jump nowhere",)),))
 
     def work(host: Host, kind: NftablesKind) -> None:
@@ -222,7 +222,7 @@ def test_what_the_kernel_would_refuse_is_known_before_anything_changes(speaker: 
     in_a_host(work, speaker)
 
 
-def test_tables_that_differ_in_their_sandbox_alone_are_tried_once(speaker: nft.Nft) -> None:
+def test_tables_that_differ_only_in_their_sandbox_are_loaded_once(speaker: nft.Nft) -> None:
     """And the rest beside them, in one transaction."""
     said: list[str] = []
 

@@ -14,7 +14,7 @@ from typing import Optional
 import pytest
 from host import converge, on_a_host, run_command, sh
 from machines import Machine, Ping, everyone, two_machines, unanswered
-from meshes import BOXES, MTUS, VNI, VTEPS, a_mesh, addresses_of, mac_of
+from overlay_resources import BOXES, MTUS, VNI, VTEPS, addresses_of, an_overlay, mac_of
 
 from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine, reporting
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
@@ -35,7 +35,7 @@ def flags_of(link: str, place: str) -> str:
 def test_every_sandbox_reaches_every_other_and_neither_arp_nor_nd_leaves(underlay: int) -> None:
     with two_machines() as machines:
         for machine in machines:
-            machine.converge(a_mesh(machine.number, BOXES, underlay))
+            machine.converge(an_overlay(machine.number, BOXES, underlay))
         assert unanswered(everyone(BOXES)) == []
         mtu, (v4, v6) = MTUS[underlay], addresses_of("c")
         full: list[Ping] = [("a", v4, mtu - 28), ("a", v6, mtu - 48)]  # ICMP and IP take that much
@@ -49,10 +49,10 @@ def test_every_sandbox_reaches_every_other_and_neither_arp_nor_nd_leaves(underla
 
 
 @on_a_host
-def test_without_its_neighbours_nothing_is_found_and_nothing_asked_outside() -> None:
+def test_without_neighbour_entries_nothing_is_resolved_or_sent() -> None:
     with two_machines() as machines:
         for machine in machines:
-            wanted = a_mesh(machine.number)
+            wanted = an_overlay(machine.number)
             machine.converge([replace(i, entries={}) if isinstance(i, Neighbours) else i for i in wanted])
         local, remote = addresses_of("b"), addresses_of("c")
         assert unanswered([("a", address, 56) for address in local]) == []
@@ -62,46 +62,46 @@ def test_without_its_neighbours_nothing_is_found_and_nothing_asked_outside() -> 
 
 
 @on_a_host
-def test_with_flooding_a_broadcast_reaches_the_hosts_of_the_list_and_learning_stays_off() -> None:
+def test_a_flooded_broadcast_reaches_the_listed_hosts_and_learning_stays_off() -> None:
     with two_machines() as machines:
         for machine in machines:
-            wanted = a_mesh(machine.number, flood=(VTEPS[4][1 - machine.number],))
+            wanted = an_overlay(machine.number, flood=(VTEPS[4][1 - machine.number],))
             machine.converge([replace(i, entries={}) if isinstance(i, Neighbours) else i for i in wanted])
         assert unanswered(everyone(BOXES)) == []
         assert machines[0].left()["group"] > 0
         assert "learning off" in flags_of("vx0", "ov0")
         for machine in machines:
-            machine.converge(a_mesh(machine.number))
+            machine.converge(an_overlay(machine.number))
         before = machines[0].left()["group"]
         assert unanswered(everyone(BOXES)) == []
         assert machines[0].left()["group"] == before
 
 
 @on_a_host
-def test_a_source_port_is_the_only_one_it_sends_from() -> None:
+def test_a_vxlan_sends_only_from_its_source_port() -> None:
     with two_machines() as machines:
         for machine in machines:
-            machine.converge(a_mesh(machine.number, source_port=50))
+            machine.converge(an_overlay(machine.number, source_port=50))
         assert unanswered(everyone(BOXES)) == []
         seen = machines[0].left()
         assert seen["port50"] == seen["all"] > 0
 
 
 @on_a_host
-def test_an_endpoint_that_moves_is_followed_there_and_back() -> None:
+def test_a_moved_endpoint_is_reached_there_and_back() -> None:
     with two_machines() as machines:
         for machine in machines:
-            machine.converge(a_mesh(machine.number))
+            machine.converge(an_overlay(machine.number))
         assert unanswered(everyone(BOXES)) == []
         moved = {**BOXES, "c": 0}
         # From where it was first: a sandbox's name is in one place at a time.
-        done = [machine.converge(a_mesh(machine.number, moved)) for machine in reversed(machines)]
+        done = [machine.converge(an_overlay(machine.number, moved)) for machine in reversed(machines)]
         assert "create fdb ov1/vx0" not in done[0]
         assert {"change fdb ov1/vx0 (entries)", "change neighbour ov1/br0 (entries)"} <= set(done[0])
         assert {"change fdb ov0/vx0 (entries)", "change neighbour ov0/br0 (entries)"} <= set(done[1])
         assert unanswered(everyone(BOXES)) == []
         for machine in machines:
-            machine.converge(a_mesh(machine.number))
+            machine.converge(an_overlay(machine.number))
         assert unanswered(everyone(BOXES)) == []
         assert "p-c" not in sh("bridge -n ov0 fdb")
 
@@ -111,17 +111,17 @@ def test_an_endpoint_behind_another_vtep_is_replaced_in_place() -> None:
     """Its entry is there all the time: the kernel replaces it, and never says that there is one already."""
     with two_machines() as machines:
         machine = machines[0]
-        machine.converge(a_mesh(0, {**BOXES, "c": 2}))
+        machine.converge(an_overlay(0, {**BOXES, "c": 2}))
         assert f"{mac_of('c')} dev vx0 dst {VTEPS[4][2]}" in sh("bridge -n ov0 fdb")
-        (operation,) = machine.operations(a_mesh(0))
+        (operation,) = machine.operations(an_overlay(0))
         difference = operation.differences[0]
         assert (difference.attribute, difference.wanted, difference.found) == (
             "entries",
             [f"{mac_of('c')} at {VTEPS[4][1]}"],
             [f"{mac_of('c')} at {VTEPS[4][2]}"],
         )
-        machine.converge(a_mesh(0))
-        machines[1].converge(a_mesh(1))
+        machine.converge(an_overlay(0))
+        machines[1].converge(an_overlay(1))
         assert unanswered(everyone(BOXES)) == []
 
 
@@ -170,13 +170,13 @@ HARMS = {
 
 @pytest.mark.parametrize("harm", HARMS)
 @on_a_host
-def test_whatever_is_done_by_hand_is_seen_and_repaired(harm: str) -> None:
+def test_manual_changes_are_seen_and_repaired(harm: str) -> None:
     with two_machines() as machines:
         for machine in machines:
-            machine.converge(a_mesh(machine.number))
+            machine.converge(an_overlay(machine.number))
         before = everything_of("ov0")
         machines[0].sh(HARMS[harm])
-        assert machines[0].converge(a_mesh())
+        assert machines[0].converge(an_overlay())
         assert everything_of("ov0") == before
         assert unanswered(everyone(BOXES)) == []
 
@@ -191,10 +191,10 @@ def everything_of(place: str) -> list[str]:
 
 
 @on_a_host
-def test_what_the_kernel_learns_by_itself_is_left_alone() -> None:
+def test_entries_of_the_kernel_are_not_changed() -> None:
     with two_machines() as machines:
         machine = machines[0]
-        machine.converge(a_mesh())
+        machine.converge(an_overlay())
         sh(
             "bridge -n ov0 fdb replace 02:00:00:00:00:77 dev p-a master dynamic;"
             "bridge -n ov0 fdb replace 02:00:00:00:00:78 dev vx0 master extern_learn;"
@@ -203,7 +203,7 @@ def test_what_the_kernel_learns_by_itself_is_left_alone() -> None:
             "ip -n ov0 neighbour replace 10.0.0.99 lladdr 02:00:00:00:00:77 dev br0 nud noarp"
         )
         before = sh("bridge -n ov0 fdb; ip -n ov0 neighbour show nud all | grep -c 02:00:00:00:00:77")
-        assert machine.run(converge, a_mesh(), machine.project) == []
+        assert machine.run(converge, an_overlay(), machine.project) == []
         assert sh("bridge -n ov0 fdb; ip -n ov0 neighbour show nud all | grep -c 02:00:00:00:00:77") == before
 
 
@@ -211,7 +211,7 @@ def test_what_the_kernel_learns_by_itself_is_left_alone() -> None:
 def test_a_sandbox_that_claims_a_remote_one_s_address_does_not_get_its_frames() -> None:
     with two_machines() as machines:
         for machine in machines:
-            machine.converge(a_mesh(machine.number))
+            machine.converge(an_overlay(machine.number))
         sh(f"ip -n b link set eth0 down; ip -n b link set eth0 address {mac_of('c')}; ip -n b link set eth0 up")
         unanswered([("b", "10.0.0.2", 56)])
         assert re.search(rf"{mac_of('c')} dev vx0 .*sticky", sh("bridge -n ov0 fdb"))
@@ -222,7 +222,7 @@ class TestRefused:
     @staticmethod
     def _refused(machine: Machine, wanted: Optional[Sequence[Resource]] = None) -> str:
         with pytest.raises(engine.EngineError) as error:
-            machine.run(converge, a_mesh() if wanted is None else wanted, machine.project)
+            machine.run(converge, an_overlay() if wanted is None else wanted, machine.project)
         assert "cnm:m0:" not in sh('ip netns list | cut -d" " -f1 | xargs -rn1 -I: ip -n : link')
         return str(error.value)
 
@@ -245,17 +245,17 @@ class TestRefused:
         """Who is inside keeps it alive."""
         with two_machines() as machines:
             machine = machines[0]
-            machine.converge(a_mesh())
+            machine.converge(an_overlay())
             inside = subprocess.Popen(["ip", "netns", "exec", "ov0", "sleep", "0.5"])
             sh("ip netns delete ov0")
-            machine.converge(a_mesh())
+            machine.converge(an_overlay())
             inside.wait()
 
     @on_a_host
-    def test_a_vxlan_goes_though_somebody_is_in_its_namespace(self) -> None:
+    def test_a_vxlan_is_removed_while_a_process_is_in_its_namespace(self) -> None:
         with two_machines() as machines:
             machine = machines[0]
-            machine.converge(a_mesh())
+            machine.converge(an_overlay())
             inside = subprocess.Popen(["ip", "netns", "exec", "ov0", "sleep", "60"])
             machine.converge([])
             machine.sh(f"ip link add other0 type vxlan id {VNI} dstport 4789 local 192.0.2.1")
@@ -263,7 +263,7 @@ class TestRefused:
             inside.wait()
 
     @on_a_host
-    def test_entries_of_a_link_of_somebody_else_are_in_the_way(self) -> None:
+    def test_entries_on_a_foreign_link_are_refused(self) -> None:
         with two_machines() as machines:
             machines[0].sh(
                 "ip link add vx9 type vxlan id 9 dstport 4789 local 192.0.2.1;"
@@ -276,10 +276,10 @@ class TestRefused:
 
 
 @on_a_host
-def test_what_nothing_wants_any_more_is_emptied_though_the_link_stays() -> None:
+def test_unwanted_tables_are_emptied_though_the_link_stays() -> None:
     with two_machines() as machines:
         machine = machines[0]
-        wanted = a_mesh(flood=(VTEPS[4][1],))
+        wanted = an_overlay(flood=(VTEPS[4][1],))
         machine.converge(wanted)
         links_alone = [item for item in wanted if not isinstance(item, (Fdb, Neighbours))]
         assert machine.converge(links_alone) == ["delete fdb ov0/vx0", "delete neighbour ov0/br0"]
@@ -291,16 +291,16 @@ def test_what_nothing_wants_any_more_is_emptied_though_the_link_stays() -> None:
 
 
 @on_a_host
-def test_of_thousands_of_entries_a_handful_is_shown() -> None:
+def test_only_a_few_of_thousands_of_entries_are_shown() -> None:
     with two_machines() as machines:
         machine = machines[0]
         macs = [f"02:00:00:00:{number >> 8:02x}:{number & 255:02x}" for number in range(3000)]
         many = dict.fromkeys(macs, "192.0.2.2")
-        wanted = [replace(item, entries=many) if isinstance(item, Fdb) else item for item in a_mesh()]
+        wanted = [replace(item, entries=many) if isinstance(item, Fdb) else item for item in an_overlay()]
         whole = reporting.diff(machine.operations(wanted))["after"]["fdb ov0/vx0"]["entries"]
         assert len(whole) == 11
         assert whole["…"] == "and 2,990 more"
-        machine.converge(a_mesh())
+        machine.converge(an_overlay())
         (operation,) = machine.operations(wanted)
         assert reporting.report([operation])[0]["differences"] == [
             {
@@ -311,7 +311,7 @@ def test_of_thousands_of_entries_a_handful_is_shown() -> None:
         ]
         machine.converge(wanted)
         assert sh("bridge -n ov0 fdb | grep -c dev.vx0").strip() == "6001"  # and the link's own
-        machine.converge(a_mesh())
+        machine.converge(an_overlay())
         assert sh("bridge -n ov0 fdb | grep -c dev.vx0").strip() == "5"
 
 
@@ -328,10 +328,10 @@ def a_table(chance: random.Random) -> Fdb:
 
 
 @on_a_host
-def test_any_table_becomes_any_other_even_one_of_halves() -> None:
+def test_any_table_can_be_changed_to_any_other() -> None:
     chance, kind = random.Random("20261121 tables"), FdbKind()
     with two_machines() as machines:
-        links = [item for item in a_mesh() if not isinstance(item, (Fdb, Neighbours))]
+        links = [item for item in an_overlay() if not isinstance(item, (Fdb, Neighbours))]
 
         def turn(found: Fdb, wanted: Fdb) -> Fdb:
             with Host("m0", run_command) as host:
@@ -359,7 +359,7 @@ def test_tables_of_both_families_are_in_a_namespace_before_its_links() -> None:
     with two_machines() as machines:
         machine = machines[0]
         tables = [Nftables("ov0", family, "cnm_m0", "host", chains=(chain,)) for family, chain in RULES.items()]
-        wanted = [*a_mesh(), *tables]
+        wanted = [*an_overlay(), *tables]
         with Host(machine.project, run_command) as host:
             steps = engine.order(machine.operations(wanted), engine.Engine(host)._registry)
         kinds = [step.kind for step in steps]
@@ -369,12 +369,12 @@ def test_tables_of_both_families_are_in_a_namespace_before_its_links() -> None:
         sh("ip netns exec ov0 nft flush ruleset")
         assert machine.converge(wanted) == ["create nftables ov0/bridge cnm_m0", "create nftables ov0/inet cnm_m0"]
         assert unanswered([("a", "10.0.0.3", 56)]) != []
-        gone = machine.converge(a_mesh())
+        gone = machine.converge(an_overlay())
         assert gone == ["delete nftables ov0/bridge cnm_m0", "delete nftables ov0/inet cnm_m0"]
         assert sh("ip netns exec ov0 nft list ruleset") == ""
         sh("ip -n a neighbour flush dev eth0")  # it has been asked for in vain
         assert unanswered([("a", "10.0.0.3", 56)]) == []
 
 
-def test_samples_are_plans_that_survive_json() -> None:
-    assert encode(a_mesh()[0]) == {"kind": "namespace", "name": "ov0", "role": "network/mesh"}
+def test_samples_survive_json() -> None:
+    assert encode(an_overlay()[0]) == {"kind": "namespace", "name": "ov0", "role": "network/overlay"}

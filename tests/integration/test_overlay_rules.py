@@ -14,7 +14,7 @@ import pytest
 from forgery import PORT, heard, rules_about_vxlan, sending, vxlan_frame
 from host import compare, converge, on_a_host, run_command, sh
 from machines import Machine, everyone, two_machines, unanswered
-from meshes import BOXES, VNI, VTEPS, a_mesh, addresses_of
+from overlay_resources import BOXES, VNI, VTEPS, addresses_of, an_overlay
 
 from ansible_collections.cnm.fabric.plugins.module_utils import entrypoints
 from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine
@@ -33,7 +33,7 @@ def a_guarded_overlay(underlay: int = 4) -> Iterator[list[Machine]]:
     """Both machines with the rules; the first has another address, which the second has not heard of."""
     with two_machines() as machines:
         for machine in machines:
-            machine.converge(a_mesh(machine.number, BOXES, underlay))
+            machine.converge(an_overlay(machine.number, BOXES, underlay))
             rules = [rules_about_vxlan(machine, PROJECT, underlay=underlay)]
             machine.run(converge, rules, PROJECT)
             assert machine.run(compare, rules, PROJECT) == []
@@ -48,7 +48,7 @@ def without_the_rules(machine: Machine) -> None:
 
 @UNDERLAYS
 @on_a_host
-def test_known_hosts_are_heard_and_nobody_else(underlay: int) -> None:
+def test_vxlan_is_accepted_only_from_known_hosts(underlay: int) -> None:
     with a_guarded_overlay(underlay) as (known, hearer):
         stranger = VTEPS[underlay][2]
         assert unanswered(everyone(BOXES)) == []
@@ -60,7 +60,7 @@ def test_known_hosts_are_heard_and_nobody_else(underlay: int) -> None:
 
 @UNDERLAYS
 @on_a_host
-def test_in_pieces_nobody_else_is_heard_either(underlay: int) -> None:
+def test_fragments_from_other_hosts_are_dropped(underlay: int) -> None:
     large = b"x" * 1400
     with a_guarded_overlay(underlay) as (known, hearer):
         known.sh("ip link set w0 mtu 1280")
@@ -70,7 +70,7 @@ def test_in_pieces_nobody_else_is_heard_either(underlay: int) -> None:
 
 
 @on_a_host
-def test_a_first_piece_without_the_vni_does_not_get_the_rest_by() -> None:
+def test_a_first_fragment_without_the_vni_is_dropped() -> None:
     with a_guarded_overlay() as (known, hearer):
         stranger = VTEPS[4][2]
 
@@ -90,7 +90,7 @@ def test_a_first_piece_without_the_vni_does_not_get_the_rest_by() -> None:
 
 
 @on_a_host
-def test_a_host_is_heard_for_the_networks_it_is_on_alone() -> None:
+def test_a_host_is_accepted_only_for_its_own_networks() -> None:
     with a_guarded_overlay() as (known, hearer):
         both = rules_about_vxlan(hearer, PROJECT, (VNI, VNI + 1))
         place = f"inet cnm_{PROJECT}"
@@ -100,7 +100,7 @@ def test_a_host_is_heard_for_the_networks_it_is_on_alone() -> None:
 
 
 @on_a_host
-def test_other_people_s_networks_are_left_alone() -> None:
+def test_foreign_vnis_are_not_filtered() -> None:
     with a_guarded_overlay() as (known, hearer):
         hearer.sh("ip link add theirs0 type vxlan id 5000 dstport 4789 nolearning; ip link set theirs0 up")
         send = sending(known, source=VTEPS[4][2], vni=5000)
@@ -142,7 +142,7 @@ def from_the_guest(target: str) -> None:
 
 
 @on_a_host
-def test_a_guest_s_forgery_does_not_leave_in_the_host_s_name() -> None:
+def test_forged_vxlan_of_a_guest_is_not_masqueraded() -> None:
     with a_guarded_overlay() as (known, hearer):
         a_guest(known)
         assert not heard(hearer, lambda: from_the_guest(VTEPS[4][1]))
@@ -155,7 +155,7 @@ def test_a_guest_s_forgery_does_not_leave_in_the_host_s_name() -> None:
 
 @UNDERLAYS
 @on_a_host
-def test_a_host_s_address_is_believed_by_a_link_that_leads_there_and_no_other(underlay: int) -> None:
+def test_a_vtep_is_accepted_only_on_the_link_of_its_route(underlay: int) -> None:
     known_as, heard_at = VTEPS[underlay][:2]
     near, far, length, most = {
         4: ("198.51.100.1", "198.51.100.2", 24, 32),
@@ -194,7 +194,7 @@ def sending_of(source: str, target: str) -> None:
 
 
 @on_a_host
-def test_what_only_passes_through_is_left_alone() -> None:
+def test_forwarded_vxlan_is_not_filtered() -> None:
     """A machine in front of another fabric, which has the same VNIs."""
     with a_guarded_overlay() as (other, between):
         sh("ip netns add guest")
@@ -224,7 +224,7 @@ def as_nobody(send: str, place: str) -> None:
 
 
 @on_a_host
-def test_users_of_the_host_send_none_but_those_of_sandboxes_are_not_hindered() -> None:
+def test_local_users_cannot_send_vxlan_but_sandboxes_work() -> None:
     with a_guarded_overlay() as (known, hearer):
         forged = vxlan_frame(VNI, "c").hex()
         udp = 'import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(bytes.fromhex("{}"), ("{}", {}))'
@@ -242,7 +242,7 @@ class TestWithoutEsp:
     """On a kernel that has none, as the one this was written on."""
 
     @on_a_host
-    def test_nothing_is_changed_and_it_is_said_why(self) -> None:
+    def test_without_esp_nothing_is_changed_and_the_reason_is_given(self) -> None:
         said = lacking(4)
         if said is None:
             return
@@ -254,7 +254,7 @@ class TestWithoutEsp:
         assert sh("nft list ruleset; ip xfrm policy") == ""
 
     @on_a_host
-    def test_the_probe_knows_but_asks_only_where_there_is_a_secret(self) -> None:
+    def test_the_probe_tests_esp_only_with_a_secret(self) -> None:
         assert entrypoints.probe(PROJECT, False, False, run_command)["no_esp"] == {}
         found = entrypoints.probe(PROJECT, False, False, run_command, encryption=True)["no_esp"]
         assert found == {str(family): said for family in (4, 6) if (said := lacking(family))}

@@ -99,7 +99,7 @@ def brought_to(variables: Variables, leases: Leases) -> Planned:
 
 class TestAnyInventory:
     @on_a_host
-    def test_runs_are_idempotent_foretold_independent_of_history_and_undone_by_a_teardown(self) -> None:
+    def test_runs_are_idempotent_predicted_independent_of_history_and_removed_by_teardown(self) -> None:
         sh(UNDERLAY)
         here = drivers_of_the_kernel()
 

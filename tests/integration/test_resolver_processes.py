@@ -77,9 +77,9 @@ def alive(process: subprocess.Popen[str]) -> bool:
     return process.poll() is None
 
 
-class TestLookalikes:
+class TestLookalikeProcesses:
     @on_a_host
-    def test_command_line_of_anybody_makes_root_write_delete_and_say_nothing(self) -> None:
+    def test_a_forged_command_line_has_no_effect(self) -> None:
         sh(lookalike.PLACES)
         wanted = resources_of(SMALL)
         converge(wanted)
@@ -94,7 +94,7 @@ class TestLookalikes:
         sh(lookalike.UNHARMED)
 
     @on_a_host
-    def test_one_that_is_called_like_one_of_ours_is_left_alone(self) -> None:
+    def test_a_process_named_like_ours_is_not_killed(self) -> None:
         wanted = resources_of(SMALL)
         converge(wanted)
         with attacker(lookalike.SCRIPT, f"{FILES}/c1.conf", "-" * 200, sandbox="c1") as process:
@@ -106,7 +106,7 @@ class TestLookalikes:
 
     @pytest.mark.parametrize("name", ["../../../../var/tmp/x", "..", ".hidden", "a b", "é"])
     @on_a_host
-    def test_files_of_no_sandbox_s_name_are_not_read(self, name: str) -> None:
+    def test_files_without_a_sandbox_s_name_are_not_read(self, name: str) -> None:
         wanted = resources_of(SMALL)
         converge(wanted)
         with contextlib.suppress(OSError):
@@ -114,7 +114,7 @@ class TestLookalikes:
         assert compare(wanted) == []
 
     @on_a_host
-    def test_directory_that_others_can_write_is_not_relied_on(self) -> None:
+    def test_a_directory_that_others_can_write_to_is_refused(self) -> None:
         wanted = resources_of(SMALL)
         converge(wanted)
         FILES.chmod(0o777)
@@ -124,7 +124,7 @@ class TestLookalikes:
 
 class TestRecords:
     @on_a_host
-    def test_record_is_root_s_alone_and_names_one_process_for_ever(self) -> None:
+    def test_a_record_is_private_and_identifies_one_process(self) -> None:
         wanted = resources_of(SMALL)
         converge(wanted)
         path = FILES / "c1.pid"
@@ -148,7 +148,7 @@ class TestRecords:
 
     @pytest.mark.parametrize("text", ["", "1\n", "1\n[]\n", '1\n{"pid": 1}\n', "1\n{", "\xff\n\xff\n"])
     @on_a_host
-    def test_record_that_cannot_be_read_loses_no_process(self, text: str) -> None:
+    def test_an_unreadable_record_loses_no_process(self, text: str) -> None:
         wanted = resources_of(SMALL)
         converge(wanted)
         before = pid("c1")
@@ -161,7 +161,7 @@ class TestRecords:
     @pytest.mark.parametrize("then", [SMALL, {"c2": SMALL["c2"]}, {}])
     @pytest.mark.parametrize("lost", ["/run/cnm", f"{FILES}/c1.pid", f"{FILES}"])
     @on_a_host
-    def test_lost_file_loses_no_process(self, lost: str, then: dict[str, Any]) -> None:
+    def test_a_lost_record_loses_no_process(self, lost: str, then: dict[str, Any]) -> None:
         converge(resources_of(SMALL))
         keep_plan()
         sh(f"rm -r {lost}")
@@ -173,7 +173,7 @@ class TestRecords:
     @pytest.mark.parametrize("at", ["_record", "_note_loaded"])
     @pytest.mark.parametrize("call", range(4))
     @on_a_host
-    def test_run_killed_while_it_starts_them_loses_none(self, call: int, at: str, then: dict[str, Any]) -> None:
+    def test_a_run_killed_while_starting_resolvers_loses_none(self, call: int, at: str, then: dict[str, Any]) -> None:
         with _killed_at(at, call):
             converge(resources_of(SMALL))
         converge(resources_of(then))
@@ -181,7 +181,7 @@ class TestRecords:
         assert len(resolvers()) == len(then)
 
     @on_a_host
-    def test_another_project_s_resolvers_are_its_own(self) -> None:
+    def test_resolvers_of_another_project_are_not_touched(self) -> None:
         ours, theirs = a_plan(SMALL).resources, a_plan({"d1": {"networks": ["back"]}}, project="two").resources
         converge(ours)
         converge(theirs, project="two")
@@ -217,11 +217,11 @@ def _killed_at(name: str, call: int) -> Iterator[None]:
         setattr(resolver, name, original)
 
 
-class TestApart:
+class TestIsolation:
     """What a resolver is given, and what somebody who has taken one over can do."""
 
     @on_a_host
-    def test_has_nothing_of_the_run_s(self) -> None:
+    def test_a_resolver_inherits_nothing_from_the_run(self) -> None:
         os.set_inheritable(leak := os.open("/etc/shadow", os.O_RDONLY), True)
         converge(resources_of(SMALL))
         os.close(leak)
@@ -242,7 +242,7 @@ class TestApart:
         assert Path(f"/proc/{one}/oom_score_adj").read_text() == "0\n"
 
     @on_a_host
-    def test_taken_over_it_reaches_no_other(self) -> None:
+    def test_a_compromised_resolver_cannot_reach_others(self) -> None:
         converge(resources_of(SMALL))
         own, other = pid("c1"), pid("c2")
         here = os.stat(f"/proc/{other}/ns/pid").st_ino
@@ -270,7 +270,7 @@ class TestApart:
         works([("c2", "c1", "10.0.0.2")])
 
     @on_a_host
-    def test_user_nobody_can_end_none(self) -> None:
+    def test_user_nobody_cannot_end_a_resolver(self) -> None:
         wanted = resources_of(SMALL)
         converge(wanted)
         script = (
@@ -280,7 +280,7 @@ class TestApart:
             assert compare(wanted) == []
 
     @on_a_host
-    def test_one_that_speaks_tcp_with_somebody_is_still_one(self) -> None:
+    def test_a_resolver_with_a_tcp_child_counts_as_one(self) -> None:
         wanted = resources_of(SMALL)
         converge(wanted)
 
@@ -298,7 +298,7 @@ class TestApart:
         assert resolvers() == []
 
     @on_a_host
-    def test_says_nothing_of_itself(self) -> None:
+    def test_a_resolver_does_not_reveal_its_version(self) -> None:
         converge(resources_of(SMALL))
         for name in ("version.bind", "servers.bind", "authors.bind", "copyright.bind", "cachesize.bind", "auth.bind"):
             question = dns.message.make_query(name, "TXT", rdclass=dns.rdataclass.CH)
@@ -345,11 +345,11 @@ time.sleep(600)
 """
 
 
-class TestImpostors:
+class TestOccupiedPort:
     @pytest.mark.parametrize("how", ["alone", "shared"])
     @pytest.mark.parametrize("sockets", [1, 2])
     @on_a_host
-    def test_who_is_in_the_resolver_s_place_is_named(self, how: str, sockets: int) -> None:
+    def test_a_process_on_the_resolver_s_port_is_named(self, how: str, sockets: int) -> None:
         wanted = resources_of(SMALL)
         converge(wanted)
         os.kill(pid("c1"), signal.SIGKILL)
@@ -364,7 +364,7 @@ class TestImpostors:
         works([("c1", "c2", "10.0.0.3")])
 
     @on_a_host
-    def test_nobody_takes_the_place_of_one_that_runs(self) -> None:
+    def test_nobody_else_can_bind_the_port_of_a_running_resolver(self) -> None:
         converge(resources_of(SMALL))
 
         def take(kind: int, address: str) -> Optional[int]:
@@ -382,7 +382,7 @@ class TestImpostors:
                 assert in_namespace("/run/netns/c1", take, kind, address) == errno.EADDRINUSE
 
     @on_a_host
-    def test_one_that_ends_just_now_is_waited_for(self) -> None:
+    def test_a_resolver_that_is_ending_is_waited_for(self) -> None:
         wanted = resources_of(SMALL)
         converge(wanted)
         for _attempt in range(20):
@@ -393,7 +393,7 @@ class TestImpostors:
         assert compare(wanted) == []
 
     @on_a_host
-    def test_restart_is_not_hindered_by_connections_that_linger(self) -> None:
+    def test_a_restart_works_despite_lingering_connections(self) -> None:
         wanted = resources_of(SMALL)
         converge(wanted)
 
@@ -417,7 +417,7 @@ def _until_gone(process: int) -> None:
 
 class TestUser:
     @on_a_host
-    def test_host_without_the_user_is_told_what_to_run(self) -> None:
+    def test_a_missing_user_is_reported_with_the_command_to_add_it(self) -> None:
         sh("sed -i /cnm-resolver/d /etc/passwd")
         with pytest.raises(engine.EngineError, match=r"no system user cnm-resolver.*role cnm\.fabric\.host.*useradd"):
             converge(resources_of(SMALL))
@@ -425,12 +425,12 @@ class TestUser:
         sh("useradd --system --user-group --home-dir /nonexistent --shell /usr/sbin/nologin cnm-resolver || true")
 
 
-class TestProcessesInSight:
+class TestVisibleProcesses:
     """Hosts that see each other's processes, with the same paths and names: each has its own resolvers."""
 
     @pytest.mark.parametrize("own_ids", [False, True])
     @on_a_host
-    def test_each_keeps_its_hands_off_the_others(self, own_ids: bool) -> None:
+    def test_a_resolver_cannot_signal_other_processes(self, own_ids: bool) -> None:
         wanted = resources_of(SMALL)
         converge(wanted)
         with another_host(own_ids) as ask:

@@ -138,7 +138,7 @@ def forging(sandbox: str, mac: str, source: str, target: str, port: int = 6000, 
 class TestFromABridge:
     @FAMILIES
     @on_a_host
-    def test_only_a_sandbox_s_own_addresses_get_out_and_to_the_host(self, family: int) -> None:
+    def test_only_a_sandbox_s_own_addresses_pass_to_the_host_and_out(self, family: int) -> None:
         foreign = ["203.0.113.7", HOST[4], "10.9.3.2"] if family == 4 else ["2001:db8:9::7", HOST[6], "fd09:3::2"]
         with a_world():
             gateway = mac_of("br-front")
@@ -152,7 +152,7 @@ class TestFromABridge:
 
     @FAMILIES
     @on_a_host
-    def test_what_is_forged_is_no_answer_either_even_if_the_bridge_does_not_see_to_it(self, family: int) -> None:
+    def test_forged_answers_are_dropped_without_the_bridge_s_rules(self, family: int) -> None:
         with a_world():
             sh("nft flush chain bridge cnm prerouting")
             gateway, theirs = mac_of("br-front"), (NEIGHBOUR[family], 9)
@@ -163,7 +163,7 @@ class TestFromABridge:
 
     @FAMILIES
     @on_a_host
-    def test_nor_does_a_neighbour_answer_in_a_sandbox_s_name(self, family: int) -> None:
+    def test_a_neighbour_cannot_answer_with_a_sandbox_s_address(self, family: int) -> None:
         with a_world():
             forge = forging("neighbour", mac_of("up0"), at(10, family), HOST[family])
             assert heard("", HOST[family], forge, connected=(at(10, family), 9)) == "nobody"
@@ -172,7 +172,7 @@ class TestFromABridge:
 
     @FAMILIES
     @on_a_host
-    def test_a_sandbox_answers_from_where_it_was_called_and_a_router_sends_what_it_routes(self, family: int) -> None:
+    def test_a_sandbox_answers_from_the_called_address_and_a_router_forwards(self, family: int) -> None:
         with a_world():
             called = "10.9.3.2" if family == 4 else "fd09:3::2"
             asking = f"ip netns exec neighbour ping -c 1 -W 2 {called}"
@@ -186,7 +186,7 @@ class TestFromABridge:
 
     @FAMILIES
     @on_a_host
-    def test_no_vxlan_of_any_vni_leaves_it_whole_or_in_pieces(self, family: int) -> None:
+    def test_no_vxlan_passes_not_even_in_fragments(self, family: int) -> None:
         with a_world(cnm_data_path_port=4790):
             sh("ip -n f1 link set eth0 mtu 1300")
             for size in (50, 3000):
@@ -262,7 +262,7 @@ def _from_nobody(mac: str, claimed: str, kind: int) -> tuple[bytes, Callable[[],
 
 class TestOnABridge:
     @on_a_host
-    def test_nobody_fills_the_bridge_with_addresses_whatever_the_frames_are_sent_to(self) -> None:
+    def test_a_sandbox_cannot_fill_the_bridge_s_table(self) -> None:
         def known() -> int:
             return len(sh("bridge fdb show br br-front").splitlines())
 
@@ -282,7 +282,7 @@ class TestOnABridge:
 
     @FAMILIES
     @on_a_host
-    def test_a_neighbour_there_is_spoken_to_in_one_s_own_name_alone(self, family: int) -> None:
+    def test_a_sandbox_reaches_a_neighbour_only_from_its_own_address(self, family: int) -> None:
         with a_world():
             mate, target = mac_of("eth0", "f2"), at(11, family)
             assert heard("f2", target, forging("f1", mate, at(10, family), target)) == at(10, family)
@@ -295,7 +295,7 @@ class TestOnABridge:
             assert heard("f2", target, other) == "nobody"
 
     @on_a_host
-    def test_neighbour_discovery_is_one_s_own_that_of_scope_link_too(self) -> None:
+    def test_neighbour_discovery_only_for_own_addresses(self) -> None:
         with a_world():
             mate, own = mac_of("eth0", "f2"), mac_of("eth0", "f1")
             theirs = [link_local(mac) for mac in (mac_of("br-front"), mac_of("eth0", "f3"))]
@@ -306,7 +306,7 @@ class TestOnABridge:
                 assert (own in found) is (claimed in (at(10, 6), link_local(own))), claimed
 
     @on_a_host
-    def test_nobody_is_told_that_an_address_is_taken_or_where_to_send_what_goes_elsewhere(self) -> None:
+    def test_forged_duplicates_and_redirects_are_dropped(self) -> None:
         with a_world():
             mate, own = mac_of("eth0", "f2"), mac_of("eth0", "f1")
             solicited = [(at(11, 6), 0), (at(77, 6), 0), (link_local(mate), 0), (at(10, 6), 1), (link_local(own), 1)]
@@ -325,7 +325,7 @@ class TestOnABridge:
 class TestASandboxOnTwoNetworks:
     @FAMILIES
     @on_a_host
-    def test_forwards_nothing_though_the_host_does_unless_it_is_said(self, family: int) -> None:
+    def test_a_sandbox_does_not_forward_unless_declared(self, family: int) -> None:
         outside = "203.0.113.7" if family == 4 else "2001:db8:9::7"
         own = "10.9.2.2" if family == 4 else "fd09:2::2"
         forward = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}[family]
@@ -362,7 +362,7 @@ class TestWithoutNftables:
 
     @FAMILIES
     @on_a_host
-    def test_an_internal_network_stays_shut_but_for_its_host(self, family: int) -> None:
+    def test_an_internal_network_stays_isolated_except_from_its_host(self, family: int) -> None:
         with a_world():
             inner, gateway = ("10.9.2.2", "10.9.2.1") if family == 4 else ("fd09:2::2", "fd09:2::1")
             sh(f"nft flush ruleset; ip -n b1 route add default via {gateway}")
@@ -384,7 +384,7 @@ class TestWithoutNftables:
             assert heard("b1", inner, forging("neighbour", to[1], NEIGHBOUR[family], inner)) == NEIGHBOUR[family]
 
     @on_a_host
-    def test_the_host_s_loopback_does_where_no_port_is_published_there(self) -> None:
+    def test_the_host_s_loopback_stays_closed_without_a_port_published_there(self) -> None:
         boxes = {"f1": {"networks": {"front": _at(10)}, "ports": [f"{HOST[4]}:8080:80"]}}
         with a_world(boxes):
             sh("nft flush ruleset")
@@ -394,7 +394,7 @@ class TestWithoutNftables:
             assert heard("", "127.0.0.1", forge) == at(10, 4)
 
     @on_a_host
-    def test_its_rules_are_repaired_and_go_with_it_and_those_of_others_stay(self) -> None:
+    def test_routing_rules_are_repaired_and_removed_and_foreign_ones_stay(self) -> None:
         sh("ip rule add to 10.77.0.0/16 prio 1500 blackhole protocol 137; ip rule add iif lo prio 3000 table 7")
         before = sh("ip -4 rule; ip -6 rule")
         with a_world() as wanted:

@@ -14,7 +14,7 @@ from typing import Any
 from forgery import SECRET_PORT, rules_about_vxlan
 from host import SECRET, keys_for, run_command
 from machines import Machine, two_machines, unanswered
-from meshes import BOXES, VNI, VTEPS, a_mesh
+from overlay_resources import BOXES, VNI, VTEPS, an_overlay
 
 from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
@@ -65,7 +65,7 @@ def an_encrypted_overlay(underlay: int = 4, epoch: int = 1) -> Iterator[list[Mac
     with two_machines() as machines:
         for machine in machines:
             encrypt(machine, the_rules(machine, underlay), the_encryption(machine, epoch, underlay), keys=epoch)
-            machine.converge(a_mesh(machine.number, BOXES, underlay, source_port=ENCRYPTED_PORT, port=SECRET_PORT))
+            machine.converge(an_overlay(machine.number, BOXES, underlay, source_port=ENCRYPTED_PORT, port=SECRET_PORT))
         yield machines
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from host import run_command
 from machines import Machine
-from meshes import VNI, VTEPS, addresses_of, mac_of
+from overlay_resources import VNI, VTEPS, addresses_of, mac_of
 
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import (

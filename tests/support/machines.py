@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from host import compare, converge, run_command, sh
-from meshes import VTEPS, addresses_of
+from overlay_resources import VTEPS, addresses_of
 
 from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces

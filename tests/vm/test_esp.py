@@ -37,7 +37,7 @@ from encrypting import (
 from forgery import SECRET_PORT, heard, sending
 from host import SECRET, becomes, compare, converge, keys_for, on_a_host, run_command, sh, snapshot
 from machines import Machine, everyone, two_machines, unanswered
-from meshes import BOXES, VNI, VTEPS, addresses_of
+from overlay_resources import BOXES, VNI, VTEPS, addresses_of
 from test_kinds import DRIFTS, EXTRAS, Never, operations_for
 
 from ansible_collections.cnm.fabric.plugins.module_utils import entrypoints

@@ -25,7 +25,7 @@ from encrypting import (
 from forgery import SECRET_PORT
 from host import on_a_host, sh
 from machines import Machine, two_machines
-from meshes import VTEPS, addresses_of
+from overlay_resources import VTEPS, addresses_of
 
 from ansible_collections.cnm.fabric.plugins.module_utils import renewal
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import processes

@@ -26,7 +26,7 @@ def options(**values: object) -> Options:
         "meta mark & (0x1 | 0x2) == 0x1",
     ],
 )
-def test_one_statement_gets_through(text: str) -> None:
+def test_a_single_statement_is_accepted(text: str) -> None:
     assert nft_statement(text) == text
 
 
@@ -47,7 +47,7 @@ def test_one_statement_gets_through(text: str) -> None:
         "} {",
     ],
 )
-def test_what_ends_a_statement_early_does_not(text: str) -> None:
+def test_text_that_ends_a_statement_early_is_refused(text: str) -> None:
     with pytest.raises(FormError):
         nft_statement(text)
 
@@ -83,13 +83,13 @@ def test_destinations_are_spelled_as_the_kernel_does(destination: str, gateway: 
 
 
 @pytest.mark.parametrize("name", ["lo", "all", "default", "", "a" * 16, ".", "a/b", "a b", "a:b", "ü", "a%d", "a\n"])
-def test_names_no_link_can_have(name: str) -> None:
+def test_invalid_link_names_are_refused(name: str) -> None:
     asked = options(name=name)
     asked.link()
     assert asked.errors
 
 
-def test_what_a_module_made_is_ours_and_stays() -> None:
+def test_module_objects_are_ours_and_not_pruned() -> None:
     assert project_of(mark("lab", "single_object/bridge")) == "lab"
     assert project_of("cnm: my own words") is None
     assert [

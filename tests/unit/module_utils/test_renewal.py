@@ -41,12 +41,12 @@ POLICIES = [
 ]
 
 
-def test_as_long_as_nothing_is_due_nothing_is_done() -> None:
+def test_nothing_is_renewed_before_it_is_due() -> None:
     fresh = [sender(NOW, sent=WORN - 1, packets=LOOK - 1), sender(BEFORE), HEARING]
     assert keeping(fresh, POLICIES) == []
 
 
-def test_while_a_worn_key_is_made_anew_its_packets_go_by_that_of_the_epoch_before() -> None:
+def test_packets_use_the_previous_epoch_while_a_worn_key_is_renewed() -> None:
     worn = sender(NOW, sent=WORN)
     states = [worn, sender(BEFORE), sender(NOW, ELSEWHERE), HEARING]
     assert keeping(states, POLICIES) == [
@@ -57,24 +57,24 @@ def test_while_a_worn_key_is_made_anew_its_packets_go_by_that_of_the_epoch_befor
     ]
 
 
-def test_one_that_no_policy_sends_by_is_made_anew_at_once() -> None:
+def test_a_worn_key_without_a_policy_is_renewed_directly() -> None:
     worn = sender(BEFORE, sent=WORN)
     assert keeping([worn, sender(NOW)], POLICIES) == [delete_state(worn), new_state(sender(BEFORE))]
 
 
-def test_a_worn_key_is_no_detour_for_another() -> None:
+def test_a_worn_key_is_not_used_while_another_is_renewed() -> None:
     worn = [sender(NOW, sent=WORN), sender(BEFORE, sent=WORN)]
     expected = [message for state in worn for message in (delete_state(state), new_state(replace(state, sent=0)))]
     assert keeping(worn, POLICIES) == expected
 
 
-def test_what_was_one_packet_for_the_limit_and_many_numbers_is_seen_in_time() -> None:
+def test_segmented_packets_are_noticed_before_the_numbers_run_out() -> None:
     """A packet that a network card would cut up has up to 64 of them."""
     assert WORN + 64 * LOOK <= 2**32
     due = sender(NOW, packets=LOOK, sent=WORN - 1)
     assert keeping([due], POLICIES) == [new_state(replace(due, limit=2 * LOOK), replace=True)]
 
 
-def test_a_kernel_that_shows_no_key_keeps_what_it_has() -> None:
+def test_a_hidden_key_is_not_renewed() -> None:
     concealed = replace(sender(NOW, sent=WORN), key=bytes(20))
     assert keeping([concealed, sender(BEFORE)], POLICIES) == []

@@ -28,16 +28,16 @@ def peers(*items: Any) -> tuple[Any, list[str]]:
     return read_peers(asked, "192.0.2.11"), asked.errors
 
 
-def test_left_out_is_not_nobody() -> None:
+def test_omitted_peers_differ_from_an_empty_list() -> None:
     assert read_peers(options(), "192.0.2.11") is None
     assert peers() == (Peers(), [])
 
 
-def test_each_is_there_once_and_the_host_itself_is_not() -> None:
+def test_peers_have_no_duplicates_and_not_the_host_itself() -> None:
     assert peers("192.0.2.11", "192.0.2.13", "192.0.2.12", "192.0.2.13") == (Peers(["192.0.2.13", "192.0.2.12"]), [])
 
 
-def test_what_is_known_is_spelled_as_the_kernel_does() -> None:
+def test_known_peers_are_spelled_as_the_kernel_spells_them() -> None:
     itself = {"vtep": "192.0.2.11", "mac_address": "02:42:0a:2b:00:01", "addresses": ["10.43.0.1"]}
     known, errors = peers(itself, TWO, THREE)
     assert errors == []
@@ -46,7 +46,7 @@ def test_what_is_known_is_spelled_as_the_kernel_does() -> None:
     assert known.answers
 
 
-def test_where_it_floods_it_does_not_answer_itself() -> None:
+def test_a_flooding_link_does_not_answer_itself() -> None:
     known, errors = peers("192.0.2.12", "192.0.2.13", TWO)
     assert errors == []
     assert not known.answers
@@ -69,7 +69,7 @@ def test_where_it_floods_it_does_not_answer_itself() -> None:
         ([TWO, {**THREE, "addresses": ["fd00:43::2"]}], "peers[1].addresses[0]: fd00:43::2 is that of 02:42:0a:2b:00"),
     ],
 )
-def test_what_makes_no_sense_is_told_by_its_place(items: list[Any], said: str) -> None:
+def test_an_invalid_peer_is_reported_with_its_position(items: list[Any], said: str) -> None:
     _read, errors = peers(*items)
     assert [text for text in errors if text.startswith(said)], errors
 
@@ -85,13 +85,13 @@ def test_what_makes_no_sense_is_told_by_its_place(items: list[Any], said: str) -
         ({"addresses": ["10.43.0.1/24", "fd00:43::1/64"]}, False),
     ],
 )
-def test_it_has_ipv6_only_where_something_of_it_has(given: dict[str, Any], without_ipv6: object) -> None:
+def test_ipv6_is_enabled_only_with_ipv6_addresses_or_peers(given: dict[str, Any], without_ipv6: object) -> None:
     link = read(options(**given)).resources[0]
     assert isinstance(link, Link)
     assert link.disable_ipv6 is without_ipv6
 
 
-def test_a_table_without_entries_is_not_made_but_looked_at() -> None:
+def test_an_empty_table_is_not_created_but_compared() -> None:
     wish = read(options(peers=["192.0.2.11"]))
     assert not [item for item in wish.resources if isinstance(item, (Fdb, Neighbours))]
     assert ("fdb", "", "vx0") in wish

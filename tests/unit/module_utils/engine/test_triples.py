@@ -56,7 +56,7 @@ def test_current_and_desired_give_the_diff(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
-def test_what_is_as_desired_needs_nothing(path: Path) -> None:
+def test_an_object_as_desired_needs_no_operation(path: Path) -> None:
     desired = [decode(entry) for entry in load(path)["desired"]]
     registry = {kind.name: kind for kind in kinds()}
     as_desired = {resource.key: Found(resource) for resource in desired}

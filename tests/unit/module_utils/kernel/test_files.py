@@ -39,13 +39,13 @@ def opens(path: Path) -> bool:
     return True
 
 
-def test_a_plain_file_in_root_s_directories_is_opened(engine: Path) -> None:
+def test_a_regular_file_in_directories_of_root_is_opened(engine: Path) -> None:
     descriptor = open_guarded(str(engine / "hosts"), os.O_RDONLY)
     assert read_open(descriptor) == b"127.0.0.1 localhost\n"
     os.close(descriptor)
 
 
-def test_a_link_in_the_place_of_a_directory_or_of_the_file_is_not_followed(engine: Path, tmp_path: Path) -> None:
+def test_symlinks_are_not_followed(engine: Path, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "secret")
     assert not opens(tmp_path / "link" / "hosts")
     (engine / "link").symlink_to(tmp_path / "secret" / "hosts")
@@ -54,7 +54,7 @@ def test_a_link_in_the_place_of_a_directory_or_of_the_file_is_not_followed(engin
     assert not opens(Path("hosts"))
 
 
-def test_nothing_but_a_plain_file_with_one_name_is_opened(engine: Path, tmp_path: Path) -> None:
+def test_only_a_regular_file_with_one_name_is_opened(engine: Path, tmp_path: Path) -> None:
     os.mkfifo(engine / "fifo")
     os.mkdir(engine / "folder")
     os.link(tmp_path / "secret" / "hosts", engine / "second")
@@ -66,13 +66,13 @@ def test_nothing_but_a_plain_file_with_one_name_is_opened(engine: Path, tmp_path
 
 
 @pytest.mark.parametrize(("mode", "owner"), [(0o777, 0), (0o775, 0), (0o755, 65534)])
-def test_a_directory_that_others_can_change_is_not_gone_through(engine: Path, mode: int, owner: int) -> None:
+def test_a_directory_that_others_can_write_to_is_refused(engine: Path, mode: int, owner: int) -> None:
     engine.chmod(mode)
     os.chown(engine, owner, 0)
     assert not opens(engine / "hosts")
 
 
-def test_a_directory_swapped_between_find_and_write_costs_nobody_a_file(engine: Path, tmp_path: Path) -> None:
+def test_a_directory_swapped_before_writing_redirects_no_write(engine: Path, tmp_path: Path) -> None:
     owned = Owned("", 1, {"hosts": str(engine / "hosts")})
     wanted = Namespace("c", files={"hosts": "# cnm:default:sandbox/c\n"})
     known = foreign_netns_records.put(owned, wanted, {})
@@ -84,7 +84,7 @@ def test_a_directory_swapped_between_find_and_write_costs_nobody_a_file(engine: 
     assert (tmp_path / "secret" / "hosts").read_text() == SECRET
 
 
-def test_a_directory_swapped_all_the_time_costs_nobody_a_file(engine: Path, tmp_path: Path) -> None:
+def test_a_directory_swapped_continuously_redirects_no_write(engine: Path, tmp_path: Path) -> None:
     """The attacker does nothing but rename; whoever follows a link once writes the secret."""
     away, link, ended = tmp_path / "containers" / "away", tmp_path / "containers" / "link", threading.Event()
     link.symlink_to(tmp_path / "secret")
@@ -114,7 +114,7 @@ def test_a_directory_swapped_all_the_time_costs_nobody_a_file(engine: Path, tmp_
     assert (tmp_path / "secret" / "hosts").read_text() == SECRET
 
 
-def test_what_is_read_has_an_end_and_is_not_waited_for(tmp_path: Path) -> None:
+def test_reading_is_limited_and_does_not_block(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(b"x" * (files.AT_MOST + 1))
     (tmp_path / "odd").write_bytes(b"a\xffb")
     os.mkfifo(tmp_path / "fifo")

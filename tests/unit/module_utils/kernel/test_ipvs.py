@@ -144,7 +144,7 @@ def test_timeouts_are_read_as_they_are_written() -> None:
     assert ipvs._decode_timeouts(payload, 16, len(payload)) == IpvsTimeouts("", 1, 2, 3)
 
 
-def test_names_say_what_they_are_known_by() -> None:
+def test_a_virtual_server_s_name_has_its_identity() -> None:
     assert BY_MARK.label == "c1/mark 0x00000007 ipv4"
     assert BY_ADDRESS.key == ("ipvs", "c1", "tcp 10.0.0.9:80")
     assert BY_ADDRESS6.name == "udp [fd00::9]:53"
@@ -161,7 +161,7 @@ def test_names_say_what_they_are_known_by() -> None:
         (None, False),
     ],
 )
-def test_a_kernel_that_can_load_ipvs_is_known_by_its_list_of_modules(tmp_path: Path, index: str, has: bool) -> None:
+def test_a_loadable_ipvs_is_found_in_the_list_of_modules(tmp_path: Path, index: str, has: bool) -> None:
     if index is not None:
         (tmp_path / "modules.dep").write_text(index)
     assert ipvs._has_module(tmp_path / "modules.dep") is has
@@ -176,12 +176,12 @@ class TestDifferences:
         assert (servers.attribute, servers.wanted) == ("servers", ["10.0.0.4 weight 0"])
         assert servers.found == ["10.0.0.4 weight 2", "fd00::3 weight 1 tunnel"]
 
-    def test_their_order_is_none(self) -> None:
+    def test_the_order_of_servers_does_not_matter(self) -> None:
         one, other = RealServer("10.0.0.3"), RealServer("10.0.0.4")
         kind = IpvsKind()
         assert kind.differences(replace(BY_MARK, servers=(one, other)), replace(BY_MARK, servers=(other, one))) == []
 
-    def test_of_many_a_handful_is_shown(self) -> None:
+    def test_only_a_few_of_many_servers_are_shown(self) -> None:
         many = tuple(RealServer(f"10.0.0.{number}") for number in range(100, 200))
         (difference,) = IpvsKind().differences(replace(BY_MARK, servers=many), BY_MARK)
         assert difference.wanted[-1] == "and 95 more"
@@ -221,7 +221,7 @@ class TestBalancing:
         assert servers[0] == Ipvs("c1", 4, 0x0A000063, servers=(RealServer("10.0.0.2"), RealServer("10.0.0.3")))
         assert (servers[1].family, servers[1].servers) == (6, (RealServer("fd00::3"),))
 
-    def test_marks_stay_the_same_whatever_else_there_is(self) -> None:
+    def test_marks_do_not_depend_on_other_services(self) -> None:
         others = [replace(REDIS, vip=f"10.0.0.{number}") for number in range(1, 99)]
         others += [replace(REDIS6, vip=f"fd00::{number}") for number in range(1, 99)]
         alone = {item.mark for item in virtual(REDIS, REDIS6)}
@@ -230,7 +230,7 @@ class TestBalancing:
         assert alone <= {mark for _family, mark in marks}
 
     @pytest.mark.parametrize("vip", ["192.168.7.9", "255.255.255.254", "128.0.0.0", *(f"fd00::{n}" for n in range(16))])
-    def test_marks_are_numbers_that_ipvsadm_takes_back(self, vip: str) -> None:
+    def test_ipvsadm_accepts_the_marks(self, vip: str) -> None:
         (server,) = virtual(replace(REDIS if "." in vip else REDIS6, vip=vip))
         assert 0 < server.mark < 2**31
 
@@ -263,7 +263,7 @@ class TestBalancing:
         (server,) = virtual(VirtualService("10.0.0.99", scheduler, tasks))
         assert (server.scheduler, server.flags) == (chosen, flags)
 
-    def test_ipvs_is_set_so_that_drained_and_dead_tasks_are_left_alone(self) -> None:
+    def test_ipvs_settings_for_drained_and_removed_tasks(self) -> None:
         resources = by_ipvs("c1", [REDIS]).resources
         assert {item.name: item.value for item in resources if isinstance(item, Sysctl)} == {
             "net.ipv4.vs.conntrack": "1",

@@ -43,7 +43,7 @@ def test_a_table_is_made_and_removed_as_pyroute2_does_it() -> None:
     assert netfilter.new_table("ip6", "y").payload == table(10, ("NFTA_TABLE_NAME", "y"))
 
 
-def test_what_the_kernel_says_of_tables() -> None:
+def test_decoding_of_tables() -> None:
     # As recorded of `nft -i` with `table inet cnm { comment "hello"; flags owner; }`, its attributes in another order.
     for data, known in (
         (table(1, ("NFTA_TABLE_NAME", "cnm")), netfilter.Table("inet", "cnm", "", False)),
@@ -58,7 +58,7 @@ def test_what_the_kernel_says_of_tables() -> None:
     ("family", "number", "hook", "policy"),
     [(1, 2, "forward", 0), (2, 1, "input", 1), (3, 0, "input", 0), (10, 4, "postrouting", 1), (5, 0, "ingress", 1)],
 )
-def test_what_the_kernel_says_of_chains(family: int, number: int, hook: str, policy: int) -> None:
+def test_decoding_of_chains(family: int, number: int, hook: str, policy: int) -> None:
     attributes = [
         ("NFTA_CHAIN_TABLE", "filter"),
         ("NFTA_CHAIN_NAME", "FORWARD"),
@@ -74,7 +74,7 @@ def test_what_the_kernel_says_of_chains(family: int, number: int, hook: str, pol
     assert netfilter._decode_chain(plain, 16, len(plain)) is None
 
 
-def test_names_that_are_no_text_can_be_written_as_json() -> None:
+def test_names_that_are_not_utf_8_can_be_written_as_json() -> None:
     assert text_of(b"eth\xff\0") == "eth\\xff"
     assert text_of("br-ö".encode()) == "br-ö"
     assert text_of(b"\xed\xa0\x80").encode() == b"\\xed\\xa0\\x80"

@@ -527,14 +527,14 @@ def test_pyroute2_reads_a_message_as_it_is_meant(case: Case) -> None:
     assert plain(read["attrs"]) == plain(case.attributes)
 
 
-def test_one_of_a_bridge_s_many_bits_is_set_and_the_others_are_left_as_they_are() -> None:
+def test_setting_one_option_bit_of_a_bridge_keeps_the_others() -> None:
     """pyroute2 does not know the attribute: a value and a mask of 32 bits, IFLA_BR_MULTI_BOOLOPT (46)."""
     for value in (False, True):
         payload = netlink.set_link(5, kind="bridge", data={"no_linklocal_learn": value}).payload
         assert payload.endswith(struct.pack("=HHHHII", 16, 2, 12, 46, value, 1))
 
 
-def test_an_alias_goes_without_its_nul_so_that_an_empty_one_clears_it() -> None:
+def test_an_alias_is_sent_without_nul() -> None:
     read = ifinfmsg(netlink.set_link(5, alias="cnm:default:sandbox/c1").payload)
     read.decode()
     assert read.get_attr("IFLA_IFALIAS") == "cnm:default:sandbox/c1"
@@ -573,7 +573,7 @@ def test_ipvlan_flags_which_pyroute2_does_not_know_are_those_of_the_kernels_head
         ),
     ],
 )
-def test_what_is_no_such_value_is_refused_before_the_kernel_sees_it(make: Callable[[], Message], words: str) -> None:
+def test_invalid_values_are_refused_before_sending(make: Callable[[], Message], words: str) -> None:
     with pytest.raises(ValueError) as caught:
         make()
     assert words in str(caught.value)
@@ -598,7 +598,7 @@ def test_any_prefix_is_packed_as_pyroute2_does(prefix: tuple[Any, int]) -> None:
 
 
 @given(some.binary(max_size=200))
-def test_no_attributes_however_broken_stop_the_reader(data: bytes) -> None:
+def test_broken_attributes_do_not_stop_the_reader(data: bytes) -> None:
     decode_attributes({1: ("one", bytes), 2: ("two", bytes)}, data)
 
 
@@ -923,7 +923,7 @@ def _one_by_one(groups: list[netlink.Alike], name: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_what_is_read_without_looking_at_each_is_what_looking_at_each_gives(answering: Any, seed: int) -> None:
+def test_grouped_decoding_gives_the_same_entries(answering: Any, seed: int) -> None:
     chance = random.Random(seed)
     kinds = [_an_entry(chance) for _kind in range(chance.randrange(1, 4))]
     every = [chance.choice(kinds) if seed % 2 else _an_entry(chance) for _entry in range(200)]
@@ -945,13 +945,13 @@ def test_hundreds_of_entries_that_are_alike_are_a_handful_of_groups(answering: A
 
 
 @given(some.binary(max_size=120), some.integers(0, 60))
-def test_no_entry_however_broken_stops_the_reader_of_many(data: bytes, length: int) -> None:
+def test_broken_entries_do_not_stop_grouped_decoding(data: bytes, length: int) -> None:
     at, end = 16, min(16 + 12 + length, 28 + len(data))
     group = GroupingDecoder(lambda *_: {})(bytes(28) + data, at, end)
     assert group.size >= 1
 
 
-def test_a_torn_dump_is_read_again_and_never_returned(answering: Any) -> None:
+def test_an_interrupted_dump_is_read_again(answering: Any) -> None:
     torn = dump(ndmsg, 28, ({"family": INET}, [("NDA_DST", "10.0.0.1")]), flags=INTERRUPTED)
     whole = dump(ndmsg, 28, ({"family": INET}, [("NDA_DST", "10.0.0.2")]))
     kernel, answers = answering(torn, torn, whole)
@@ -966,7 +966,7 @@ def test_a_torn_dump_is_read_again_and_never_returned(answering: Any) -> None:
     assert len(answers.sent) == 10
 
 
-def test_a_dump_marked_torn_only_at_its_end_is_torn_too(answering: Any) -> None:
+def test_a_dump_marked_interrupted_only_at_its_end_is_read_again(answering: Any) -> None:
     def torn(request: bytes) -> list[bytes]:
         return [done(requests(request)[0][2], flags=INTERRUPTED)]
 
@@ -1003,7 +1003,7 @@ def acknowledged(refused: Optional[dict[int, bytes]] = None) -> Callable[[bytes]
     return script
 
 
-def test_a_batch_goes_out_at_once_and_each_error_finds_its_message(answering: Any) -> None:
+def test_a_batch_is_sent_at_once_and_errors_are_assigned_to_messages(answering: Any) -> None:
     messages = [netlink.del_link(index) for index in range(1, 5)]
     stray = verdict(4000, -errno.EIO)
     refusals = {1: verdict(0, -errno.ENODEV), 3: verdict(0, -errno.EBUSY, "Device is in use")}
@@ -1027,14 +1027,14 @@ def test_a_batch_goes_out_at_once_and_each_error_finds_its_message(answering: An
     assert answers.waiting == []
 
 
-def test_the_kernels_words_are_found_behind_a_request_echoed_whole(answering: Any) -> None:
+def test_the_kernel_s_message_is_found_after_an_echoed_request(answering: Any) -> None:
     message = netlink.new_link("a", "bridge")
     kernel, _answers = answering(acknowledged({0: verdict(0, -errno.EINVAL, "Attribute rejected", message.payload)}))
     (error,) = kernel.try_send([message])
     assert str(error) == "new link a failed: Attribute rejected (EINVAL)"
 
 
-def test_long_batches_are_cut_and_an_error_stops_those_to_come(answering: Any) -> None:
+def test_long_batches_are_split_and_an_error_stops_the_rest(answering: Any) -> None:
     many = [netlink.del_link(1)] * 450
     kernel, answers = answering(*[acknowledged()] * 3)
     kernel.send(many)
@@ -1072,7 +1072,7 @@ def test_the_number_of_a_namespace_is_asked_for_by_an_open_file(answering: Any) 
     assert asked.get_attr("NETNSA_FD") == 9
 
 
-def test_an_answer_larger_than_the_buffer_is_an_error_and_not_cut(answering: Any) -> None:
+def test_an_answer_larger_than_the_buffer_is_an_error(answering: Any) -> None:
     kernel, _answers = answering(lambda _request: [b"\0" * 70000])
     with pytest.raises(NetlinkError) as caught:
         kernel.links()

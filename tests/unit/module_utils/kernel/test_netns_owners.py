@@ -63,7 +63,7 @@ def flood(connection: socket.socket) -> None:
 
 
 @pytest.mark.parametrize("answer", [lambda connection: time.sleep(20), drip, flood], ids=["nothing", "drops", "flood"])
-def test_an_engine_that_does_not_come_to_an_end(
+def test_an_engine_with_an_endless_answer(
     answer: Callable[[socket.socket], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started = time.monotonic()
@@ -85,7 +85,7 @@ def test_an_engine_that_does_not_come_to_an_end(
         b'{"State": {"Running": true, "Pid": 4194303}, "HostConfig": 7}',
     ],
 )
-def test_an_engine_that_says_odd_things(said: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_with_an_invalid_answer(said: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = HEAD + b"Content-Length: %d\r\n\r\n" % len(said) + said
     with an_engine(lambda opened: opened.sendall(text), tmp_path / "s", monkeypatch), pytest.raises(OwnerError):
         find("docker", "web", never)

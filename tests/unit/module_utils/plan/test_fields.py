@@ -39,7 +39,7 @@ def names_of(cls: Any) -> set[str]:
     return {spec.name for spec in fields(cls)}
 
 
-def test_every_registered_kind_has_a_sample_that_says_every_field() -> None:
+def test_every_kind_has_a_sample_with_every_field() -> None:
     assert {kind.name for kind in kinds()} == set(KINDS) == set(hostile.SAMPLES)
     for kind, data in hostile.SAMPLES.items():
         resource = decode({"kind": kind, **data})
@@ -56,7 +56,7 @@ def _listed(value: Any) -> list[Any]:
 
 
 @pytest.mark.parametrize("table", [PLANNED, FOUND], ids=["planned", "found"])
-def test_every_field_has_a_form_and_no_form_is_of_a_field_that_is_gone(table: dict[str, dict[str, Any]]) -> None:
+def test_fields_and_forms_correspond(table: dict[str, dict[str, Any]]) -> None:
     held = set(KIND_PARTS)
     for name, cls in CLASSES.items():
         assert set(table[name]) == {field for field in names_of(cls) if (name, field) not in held}, name
@@ -132,7 +132,7 @@ def test_hostile_text_is_refused_or_stays_one_value(kind: str, path: hostile.Pat
 
 
 @pytest.mark.parametrize(("kind", "path"), [*hostile.every()], ids=str)
-def test_what_is_no_text_where_text_belongs_is_refused(kind: str, path: hostile.Path) -> None:
+def test_a_value_that_is_not_text_is_refused_where_text_is_needed(kind: str, path: hostile.Path) -> None:
     for value in (7, 7.5, True, ["x"], {"x": "y"}, [["x"]]):
         if path[-1] is not None:
             with pytest.raises(PlanError):
@@ -140,7 +140,7 @@ def test_what_is_no_text_where_text_belongs_is_refused(kind: str, path: hostile.
 
 
 @pytest.mark.parametrize("kind", hostile.SAMPLES)
-def test_what_is_no_number_or_flag_is_refused_and_so_is_a_field_that_is_none(kind: str) -> None:
+def test_invalid_numbers_flags_and_unknown_fields_are_refused(kind: str) -> None:
     sample = hostile.SAMPLES[kind]
     for name, value in sample.items():
         for wrong in ("1", None, [], -1, 1 << 70, 1.5) if isinstance(value, (int, bool)) else ():
@@ -155,7 +155,7 @@ def test_what_is_no_number_or_flag_is_refused_and_so_is_a_field_that_is_none(kin
 
 
 @pytest.mark.parametrize("data", [None, [], "link", 7, {}, {"kind": ["link"]}, {"kind": "\x1b[2J"}])
-def test_what_is_no_resource_is_refused_in_a_printable_sentence(data: Any) -> None:
+def test_an_invalid_resource_is_refused_with_a_printable_sentence(data: Any) -> None:
     with pytest.raises(PlanError) as refusal:
         decode(data)
     assert str(refusal.value).isprintable()
@@ -183,26 +183,26 @@ ENVELOPE: dict[str, Any] = {
     ],
     ids=str,
 )
-def test_a_hostile_envelope_is_refused_in_a_sentence(change: dict[str, Any]) -> None:
+def test_a_hostile_envelope_is_refused_with_a_sentence(change: dict[str, Any]) -> None:
     with pytest.raises(PlanError) as refusal:
         Plan.from_json(json.dumps({**ENVELOPE, **change}))
     assert str(refusal.value).isprintable()
 
 
 @pytest.mark.parametrize("name", ["host", "project", "resources", "model", "leases", "schema"])
-def test_an_envelope_without_a_part_is_refused_in_a_sentence(name: str) -> None:
+def test_an_incomplete_envelope_is_refused_with_a_sentence(name: str) -> None:
     with pytest.raises(PlanError):
         Plan.from_json(json.dumps({key: value for key, value in ENVELOPE.items() if key != name}))
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 100_000, "9" * 10_000, "NaN", "null", "\ud800"])
-def test_what_json_chokes_on_is_refused_in_a_sentence(text: str) -> None:
+def test_invalid_json_is_refused_with_a_sentence(text: str) -> None:
     for read in (Plan.from_json, PeerTable.from_json):
         with pytest.raises(PlanError):
             read(text)
 
 
-MESH = PeerTable(
+PEER_TABLE = PeerTable(
     "multinet",
     4096,
     {"node1": "192.0.2.1"},
@@ -210,17 +210,17 @@ MESH = PeerTable(
 )
 
 
-@pytest.mark.parametrize("path", [*hostile.positions(json.loads(MESH.to_json()))], ids=str)
-def test_hostile_text_in_a_table_of_endpoints_is_refused_or_stays_one_value(path: hostile.Path) -> None:
+@pytest.mark.parametrize("path", [*hostile.positions(json.loads(PEER_TABLE.to_json()))], ids=str)
+def test_hostile_text_in_a_peer_table_is_refused_or_stays_one_value(path: hostile.Path) -> None:
     for text in hostile.TEXTS:
         try:
-            read = PeerTable.from_json(json.dumps(hostile.replaced(json.loads(MESH.to_json()), path, text)))
+            read = PeerTable.from_json(json.dumps(hostile.replaced(json.loads(PEER_TABLE.to_json()), path, text)))
         except PlanError as refusal:
             assert str(refusal).isprintable()
             continue
         assert text.isprintable(), path
         assert all(address == "" or address[0].isdigit() for address in read.vteps.values())
-    assert PeerTable.from_json(MESH.to_json()) == MESH
+    assert PeerTable.from_json(PEER_TABLE.to_json()) == PEER_TABLE
 
 
 # --- what is found ---------------------------------------------------------------------------------------------------
@@ -252,21 +252,21 @@ def run_directory(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("kind", hostile.SAMPLES)
-def test_what_a_plan_may_say_can_be_put_back(kind: str) -> None:
+def test_every_planned_resource_can_be_restored(kind: str) -> None:
     resource = decode({"kind": kind, **hostile.SAMPLES[kind]})
     assert can_be_put_back(resource)
     assert decode(encode(resource), found=True) == resource
 
 
 @pytest.mark.parametrize("resource", ODD, ids=lambda item: item.kind)
-def test_what_others_made_of_ours_is_noted_and_read_back(resource: Resource, run_directory: Any) -> None:
+def test_objects_changed_by_others_survive_the_journal(resource: Resource, run_directory: Any) -> None:
     written = Journal("default")
     written.note({resource.key: resource}, {})
     assert Journal("default").before == [resource]
 
 
 @pytest.mark.parametrize("resource", UNSAYABLE, ids=lambda item: item.kind)
-def test_what_cannot_be_said_again_costs_no_other_place(resource: Resource, run_directory: Any) -> None:
+def test_an_unrestorable_object_does_not_affect_other_entries(resource: Resource, run_directory: Any) -> None:
     other = Namespace("c2", "sandbox/c2")
     written = Journal("default")
     written.note({resource.key: resource, other.key: other}, {})
@@ -275,7 +275,7 @@ def test_what_cannot_be_said_again_costs_no_other_place(resource: Resource, run_
     assert set(read.entries) == {resource.key, other.key}
 
 
-def test_an_entry_that_cannot_be_read_costs_no_other(run_directory: Any) -> None:
+def test_an_unreadable_entry_does_not_affect_others(run_directory: Any) -> None:
     written = Journal("default")
     written.note({("namespace", name): Namespace(name, f"sandbox/{name}") for name in ("c1", "c2")}, {})
     file = run_directory / "default" / "journal.json"
@@ -286,7 +286,7 @@ def test_an_entry_that_cannot_be_read_costs_no_other(run_directory: Any) -> None
     assert [item.key for item in Journal("default").before] == [("namespace", "c2")]
 
 
-def test_reports_and_diffs_show_what_was_found_printable() -> None:
+def test_reports_and_diffs_are_printable() -> None:
     evil = "x\x1b]0;title\x07\x9b\u202e\udcff"
     found = Link("c1", evil, "veth", evil)
     operations: list[Any] = [

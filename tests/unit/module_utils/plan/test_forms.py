@@ -90,7 +90,7 @@ ANY_LINE = ("host_name", "sysctl_value", "nft_comment")
 
 
 @pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in FITS.items() for value in values])
-def test_what_has_the_form_is_returned_unchanged(name: str, value: str) -> None:
+def test_a_fitting_value_is_returned_unchanged(name: str, value: str) -> None:
     assert getattr(forms, name)(value) == value
 
 
@@ -102,7 +102,7 @@ def _hostile(name: str) -> list[object]:
 @pytest.mark.parametrize(
     ("name", "value"), [(name, value) for name in FITS for value in _hostile(name)], ids=lambda value: repr(value)[:24]
 )
-def test_hostile_text_has_no_form(name: str, value: object) -> None:
+def test_hostile_text_is_refused_by_every_form(name: str, value: object) -> None:
     with pytest.raises(FormError) as caught:
         getattr(forms, name)(value)
     assert str(caught.value).isprintable()
@@ -188,7 +188,7 @@ def test_a_file_of_ours_has_whole_printable_lines() -> None:
             forms.lines(bad if not isinstance(bad, str) else "# cnm:default:names\n" + bad)
 
 
-def test_what_nft_printed_stays_within_its_table() -> None:
+def test_text_printed_by_nft_cannot_leave_its_table() -> None:
     block = '\tchain user_forward {\n\t\tiifname "a}b" accept\n\t}\n\n\tset user_x {\n\t\ttype ipv4_addr\n\t}'
     assert forms.nft_block(block) == block
     for bad in (

@@ -183,7 +183,7 @@ def test_a_plan_survives_json_and_is_the_same_text_whatever_the_order(
 
 @settings(max_examples=50)
 @given(st.one_of(*RESOURCES.values()), st.one_of(*RESOURCES.values()))
-def test_digests_are_equal_exactly_where_plans_are(one: Resource, other: Resource) -> None:
+def test_digests_are_equal_only_for_equal_plans(one: Resource, other: Resource) -> None:
     assert (a_plan(one).digest == a_plan(other).digest) == (one == other)
 
 
@@ -218,7 +218,7 @@ def test_an_empty_peer_is_not_the_same_as_none() -> None:
     assert decode(encode(link)) == link != LEAST["link"]
 
 
-def test_a_vxlan_and_what_it_is_to_its_bridge_read_as_they_are_called() -> None:
+def test_a_vxlan_and_its_bridge_port_flags_survive_json() -> None:
     link = Link("ov", "vx0", "vxlan", port=BridgePort("br0", learning=False), vxlan=Vxlan(5, "192.0.2.1"))
     assert encode(link) == {
         "kind": "link",
@@ -243,7 +243,7 @@ def test_a_key_begins_with_the_kind_and_a_label_names_the_object(kind: str) -> N
 
 
 @pytest.mark.parametrize("kind", EVERY_KIND)
-def test_what_is_set_on_an_object_does_not_change_which_object_it_is(kind: str) -> None:
+def test_attributes_do_not_change_the_key(kind: str) -> None:
     changed = {
         "namespace": Namespace("c1", "sandbox/c1", False),
         "link": Link("c1", "eth0", "bridge", "network/n", "02:42:0a:00:00:02", 1400, False),
@@ -265,7 +265,7 @@ def test_what_is_set_on_an_object_does_not_change_which_object_it_is(kind: str) 
     assert changed.key == LEAST[kind].key
 
 
-def test_keys_of_different_places_differ() -> None:
+def test_keys_in_different_namespaces_differ() -> None:
     resources = [
         *LEAST.values(),
         Link("", "eth0", "veth"),
@@ -282,7 +282,7 @@ def test_keys_of_different_places_differ() -> None:
     assert len({item.key for item in resources}) == len(resources)
 
 
-def test_what_lives_in_what() -> None:
+def test_parents_of_each_kind() -> None:
     namespace, link = Namespace("c1").key, Link("c1", "eth0", "veth").key
     parents = {kind: least.parents for kind, least in LEAST.items()}
     assert parents == {
@@ -309,7 +309,7 @@ def test_what_lives_in_what() -> None:
     assert Nftables("", "inet", "cnm").parents == Sysctl("", "x", "1").parents == ()
 
 
-def test_a_label_says_where_an_object_is() -> None:
+def test_a_label_contains_the_namespace() -> None:
     assert Nftables("", "inet", "cnm").label == "inet cnm"
     assert Nftables("c1", "inet", "cnm").label == "c1/inet cnm"
     assert Link("", "br0", "bridge").label == "br0"
@@ -318,7 +318,7 @@ def test_a_label_says_where_an_object_is() -> None:
     assert Sysctl("", "net.ipv4.ip_forward", "1").label == "net.ipv4.ip_forward"
 
 
-def test_a_set_is_told_from_a_map_by_its_declaration() -> None:
+def test_the_declaration_distinguishes_sets_from_maps() -> None:
     assert NftSet("s", "type ifname;").noun == "set"
     assert NftSet("m", "type ipv4_addr : verdict;").noun == "map"
 
@@ -335,7 +335,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_no_plan_of_this_format_is_refused_in_a_sentence(case: str) -> None:
+def test_a_text_of_another_format_is_refused_with_a_sentence(case: str) -> None:
     text, said = REFUSED[case]
     with pytest.raises(PlanError) as refusal:
         Plan.from_json(text)
@@ -352,7 +352,7 @@ def test_what_is_no_plan_of_this_format_is_refused_in_a_sentence(case: str) -> N
     ],
     ids=["unknown kind", "no kind", "a field missing", "a field missing inside"],
 )
-def test_a_resource_that_cannot_be_read_is_refused_in_a_sentence(resource: dict[str, Any], said: str) -> None:
+def test_an_unreadable_resource_is_refused_with_a_sentence(resource: dict[str, Any], said: str) -> None:
     text = json.loads(a_plan().to_json())
     text["resources"] = [resource]
     with pytest.raises(PlanError) as refusal:
@@ -361,7 +361,7 @@ def test_a_resource_that_cannot_be_read_is_refused_in_a_sentence(resource: dict[
 
 
 @given(NAMES, st.text(max_size=30))
-def test_a_mark_is_read_back_by_its_project_alone(project: str, role: str) -> None:
+def test_only_its_own_project_recognises_a_mark(project: str, role: str) -> None:
     assert role_of(mark(project, role), project) == role
     assert role_of(mark(project, role), f"{project}x") is None
     assert role_of(f"x{mark(project, role)}", project) is None

@@ -40,7 +40,7 @@ def test_servers_keep_their_order_and_options_add_up() -> None:
         ("search .\n", ["."]),
     ],
 )
-def test_of_search_and_domain_lines_the_last_counts(text: str, search: list[str]) -> None:
+def test_the_last_search_or_domain_line_counts(text: str, search: list[str]) -> None:
     assert read_resolv_conf(text)["search"] == search
 
 
@@ -48,7 +48,7 @@ def test_of_search_and_domain_lines_the_last_counts(text: str, search: list[str]
     "text",
     ["", "\n\n", "# nameserver 192.0.2.1\n", "; search a.example\n", "nameserver\n", "sortlist 192.0.2.0\n", "  \t \n"],
 )
-def test_comments_and_what_is_incomplete_or_unknown_says_nothing(text: str) -> None:
+def test_comments_and_invalid_lines_are_ignored(text: str) -> None:
     assert read_resolv_conf(text) == NOTHING
 
 
@@ -59,17 +59,17 @@ def test_blanks_tabs_trailing_comments_and_a_missing_last_newline_do_not_matter(
     ]
 
 
-def test_the_zone_of_a_link_local_server_is_cut_off() -> None:
+def test_the_zone_of_a_link_local_server_is_removed() -> None:
     assert read_resolv_conf("nameserver fe80::1%eth0\n")["servers"] == ["fe80::1"]
 
 
-def test_a_host_without_a_stub_is_taken_at_its_word(tmp_path: Path) -> None:
+def test_without_a_stub_resolv_conf_is_used(tmp_path: Path) -> None:
     paths = files(tmp_path, "nameserver 192.0.2.1\nsearch a.example\n", "nameserver 192.0.2.9\n")
     assert resolvers(paths) == {"servers": ["192.0.2.1"], "search": ["a.example"], "options": []}
 
 
 @pytest.mark.parametrize("stub", ["127.0.0.53", "127.0.0.1", "::1"])
-def test_behind_a_stub_on_the_loopback_are_the_real_servers(tmp_path: Path, stub: str) -> None:
+def test_a_loopback_stub_is_replaced_by_its_upstreams(tmp_path: Path, stub: str) -> None:
     paths = files(
         tmp_path,
         f"nameserver {stub}\nsearch a.example\noptions edns0 trust-ad\n",
@@ -82,22 +82,22 @@ def test_behind_a_stub_on_the_loopback_are_the_real_servers(tmp_path: Path, stub
     }
 
 
-def test_the_next_place_is_asked_where_one_is_missing_or_knows_only_stubs(tmp_path: Path) -> None:
+def test_the_next_file_is_read_if_one_is_missing_or_has_only_stubs(tmp_path: Path) -> None:
     first, second, third = files(tmp_path, "nameserver 127.0.0.53\n", "nameserver 127.0.0.1\n", "nameserver 192.0.2.3")
     assert resolvers([first, tmp_path / "missing", second, third])["servers"] == ["192.0.2.3"]
 
 
-def test_of_stub_and_server_side_by_side_the_server_is_left(tmp_path: Path) -> None:
+def test_a_stub_beside_a_server_is_dropped(tmp_path: Path) -> None:
     (path,) = files(tmp_path, "nameserver 127.0.0.1\nnameserver 192.0.2.1\n")
     assert resolvers([path])["servers"] == ["192.0.2.1"]
 
 
-def test_where_nothing_but_a_stub_is_known_it_is_named_for_what_it_is(tmp_path: Path) -> None:
+def test_a_stub_without_known_upstreams_is_kept(tmp_path: Path) -> None:
     (path,) = files(tmp_path, "nameserver 127.0.0.53\nsearch a.example\n")
     assert resolvers([path]) == {"servers": ["127.0.0.53"], "search": ["a.example"], "options": []}
 
 
-def test_a_server_that_is_no_address_is_passed_over(tmp_path: Path) -> None:
+def test_an_invalid_server_is_skipped(tmp_path: Path) -> None:
     (path,) = files(tmp_path, "nameserver router\nnameserver 192.0.2.1\n")
     assert resolvers([path])["servers"] == ["192.0.2.1"]
 
@@ -106,13 +106,13 @@ def test_a_host_without_any_of_the_files_has_no_settings(tmp_path: Path) -> None
     assert resolvers([tmp_path / "missing"]) == NOTHING
 
 
-def test_a_file_that_is_no_utf_8_is_read_all_the_same(tmp_path: Path) -> None:
+def test_a_file_that_is_not_utf_8_is_read(tmp_path: Path) -> None:
     path = tmp_path / "resolv.conf"
     path.write_bytes(b"# caf\xe9\nnameserver 192.0.2.1\n")
     assert resolvers([path])["servers"] == ["192.0.2.1"]
 
 
-def test_a_service_that_clears_all_tables_is_found_where_it_is_enabled(tmp_path: Path) -> None:
+def test_an_enabled_service_that_flushes_all_tables_is_found(tmp_path: Path) -> None:
     config, wants = tmp_path / "nftables.conf", tmp_path / "sysinit.target.wants"
     config.write_text("#!/usr/sbin/nft -f\n\nflush ruleset\n\ntable inet filter {\n}\n")
     wants.mkdir()

@@ -61,7 +61,7 @@ class TestWriting:
         assert (run / "e.conf").read_text() == "ours\n"
         assert not (run / "e.conf").is_symlink()
 
-    def test_half_written_file_is_replaced_and_not_its_other_name(self, run: Path, victim: Path) -> None:
+    def test_a_partial_file_is_replaced_and_its_hard_link_is_not_written(self, run: Path, victim: Path) -> None:
         run.mkdir(parents=True)
         os.link(victim, run / "e.conf.new")
         write_atomically(run / "e.conf", "ours\n", 0o600)
@@ -96,7 +96,7 @@ class TestWriting:
         assert list(elsewhere.iterdir()) == []
 
     @pytest.mark.parametrize("mask", [0, 0o022])
-    def test_directories_are_made_for_root_to_write_and_all_to_read(self, run: Path, mask: int) -> None:
+    def test_directories_are_writable_by_root_and_readable_by_all(self, run: Path, mask: int) -> None:
         with umask(mask):
             make_directory(run / "project" / "names")
         for path in (run, run / "project", run / "project" / "names"):
@@ -110,12 +110,12 @@ class TestReading:
         with pytest.raises(OSError, match="symbolic links"):
             read_limited(tmp_path / "hosts")
 
-    def test_no_more_is_read_than_allowed(self, victim: Path) -> None:
+    def test_reading_is_limited(self, victim: Path) -> None:
         assert read_limited(victim, len(SECRET)) == SECRET.encode()
         with pytest.raises(OSError, match="more than 10 bytes"):
             read_limited(victim, 10)
 
-    def test_pipe_is_not_waited_for(self, tmp_path: Path) -> None:
+    def test_a_pipe_does_not_block(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "hosts")
         with pytest.raises(OSError, match="no plain file"):
             read_limited(tmp_path / "hosts")
@@ -133,14 +133,14 @@ class TestLock:
             pass
         assert _as_nobody(run / "lock.json") == "PermissionError"
 
-    def test_second_run_is_told_who_holds_it(self, run: Path) -> None:
+    def test_a_second_run_learns_who_holds_the_lock(self, run: Path) -> None:
         refusal = pytest.raises(Locked, match=f"project default, process {os.getpid()}")
         with locked("project default", 0), refusal, locked("project other", 0):
             pass
         assert (run / "lock.json").exists()
 
     @pytest.mark.parametrize("project", ["lock", "before", "default"])
-    def test_project_of_any_name_has_room_beside_it(self, run: Path, project: str) -> None:
+    def test_the_lock_s_name_conflicts_with_no_project(self, run: Path, project: str) -> None:
         write_atomically(run / project / "journal.json", "{}")
         with locked(f"project {project}", 0, last_out=True):
             write_atomically(run / project / "tables.json", "{}")

@@ -91,15 +91,15 @@ def resolv_conf(made: Plan, sandbox: str = "c1") -> list[str]:
 
 
 class TestRecords:
-    def test_the_name_an_address_resolves_to_comes_first_and_carries_the_network(self) -> None:
+    def test_the_canonical_name_comes_first_and_includes_the_network(self) -> None:
         made = planned({"c1": {"networks": ["front"]}})
         assert records(made, "front") == ["10.0.0.2 c1.front c1"]
 
-    def test_aliases_and_the_hostname_are_names_too_plain_and_with_the_network(self) -> None:
+    def test_aliases_and_hostname_resolve_with_and_without_the_network(self) -> None:
         made = planned({"c1": {"hostname": "box", "networks": {"front": {"aliases": ["web", "www"]}}}})
         assert records(made, "front") == ["10.0.0.2 c1.front c1 web www box web.front www.front box.front"]
 
-    def test_no_name_is_said_twice(self) -> None:
+    def test_names_are_unique(self) -> None:
         made = planned({"c1": {"hostname": "web", "networks": {"front": {"aliases": ["web", "c1"]}}}})
         (line,) = records(made, "front")
         words = line.split()
@@ -114,12 +114,12 @@ class TestRecords:
             "10.0.0.100",
         ]
 
-    def test_an_alias_is_known_on_the_network_it_is_given_for_alone(self) -> None:
+    def test_an_alias_resolves_only_on_its_own_network(self) -> None:
         made = planned({"c1": {"networks": {"front": {"aliases": ["web"]}, "back": None}}})
         assert "web" in records(made, "front")[0].split()
         assert "web" not in records(made, "back")[0].split()
 
-    def test_there_is_a_file_a_network_somebody_is_on(self) -> None:
+    def test_there_is_one_file_for_each_network_in_use(self) -> None:
         files = files_of(planned({"c1": {"networks": ["front"]}}), NAMES)
         assert [name for name in files if not name.startswith("@")] == ["front"]
 
@@ -130,7 +130,7 @@ class TestRecords:
             "fd00:2::2 c1.dual c1 web web.dual",
         ]
 
-    def test_a_name_that_dns_cannot_have_is_none(self) -> None:
+    def test_an_invalid_dns_name_gets_no_record(self) -> None:
         made = planned({"a..b": {"networks": {"front": {"aliases": ["web"]}}}, "c.": {"networks": ["front"]}})
         assert records(made, "front") == ["10.0.0.2 web web.front"]
 
@@ -158,7 +158,7 @@ class TestReverseZones:
 
     @settings(max_examples=200)
     @given(st.data())
-    def test_they_hold_every_address_of_the_subnet_and_no_other(self, data: st.DataObject) -> None:
+    def test_zones_hold_exactly_the_addresses_of_the_subnet(self, data: st.DataObject) -> None:
         version = data.draw(st.sampled_from((4, 6)))
         addresses = st.ip_addresses(v=4) if version == 4 else st.ip_addresses(v=6)
         inside, other = data.draw(addresses), data.draw(addresses)
@@ -174,7 +174,7 @@ class TestReverseZones:
         assert held(subnet[-1])
         assert held(other) == (other in subnet)
 
-    def test_a_resolver_answers_for_the_addresses_of_its_own_networks_alone(self) -> None:
+    def test_a_resolver_answers_only_for_addresses_of_its_own_networks(self) -> None:
         made = planned({"c1": {"networks": ["front"]}, "c2": {"networks": ["dual"]}})
         assert {name for name in kept(made, "c1") if name.endswith(".arpa")} == {"0.0.10.in-addr.arpa"}
         assert {name for name in kept(made, "c2") if name.endswith(".arpa")} == {
@@ -184,12 +184,12 @@ class TestReverseZones:
 
 
 class TestResolver:
-    def test_it_listens_where_docker_s_does_and_reads_nothing_of_the_host(self) -> None:
+    def test_the_resolver_listens_at_docker_s_address_and_reads_no_file_of_the_host(self) -> None:
         config = resolver(planned({"c1": {"networks": ["front"]}}), "c1").config
         assert {"listen-address=127.0.0.11", "bind-interfaces", "no-hosts", "no-resolv", "local=//"} <= set(config)
         assert "port=20053" in config
 
-    def test_it_reads_the_names_of_its_networks_and_knows_their_digests(self) -> None:
+    def test_the_resolver_reads_the_names_of_its_networks_and_has_their_digests(self) -> None:
         made = planned({"c1": {"networks": ["front", "back"]}, "c2": {"networks": ["back"]}})
         files = files_of(made, NAMES)
         for sandbox, networks in (("c1", ["back", "front"]), ("c2", ["back"])):
@@ -199,13 +199,13 @@ class TestResolver:
             (said,) = (line.partition("=")[2] for line in found.config if line.startswith("servers-file="))
             assert found.names == {path: content_digest(files[path.rpartition("/")[2]]) for path in (*read, said)}
 
-    def test_a_name_elsewhere_changes_no_resolver_that_cannot_see_it(self) -> None:
+    def test_a_name_on_another_network_does_not_change_the_resolver(self) -> None:
         before = {"c1": {"networks": ["front"]}, "c2": {"networks": ["back"]}}
         after = {**before, "c3": {"networks": ["back"]}}
         assert resolver(planned(before), "c1") == resolver(planned(after), "c1")
         assert resolver(planned(before), "c2") != resolver(planned(after), "c2")
 
-    def test_nothing_that_changes_with_records_or_with_the_host_needs_a_restart(self) -> None:
+    def test_changed_records_or_upstreams_need_no_restart(self) -> None:
         before = planned({"c1": {"networks": ["front", "dual"]}})
         sandboxes = {
             "c1": {"hostname": "box.example", "networks": {"front": {"aliases": ["a.b"]}, "dual": None}},
@@ -222,12 +222,12 @@ class TestResolver:
 
 
 class TestDottedNames:
-    def test_those_that_are_exactly_ours_are_never_asked_for_outside(self) -> None:
+    def test_our_own_names_are_never_forwarded(self) -> None:
         made = planned({"c1": {"hostname": "box.example", "networks": {"front": {"aliases": ["web"]}}}})
         names = {name for name in kept(made, "c1") if not name.endswith(".arpa")}
         assert names == {"c1.front", "web.front", "box.example", "box.example.front"}
 
-    def test_a_network_s_name_hides_no_domain(self) -> None:
+    def test_a_network_s_name_does_not_hide_a_domain(self) -> None:
         for name in ("app", "example.com"):
             made = planned({"c1": {"networks": [name]}}, networks={name: {"subnet": "10.0.0.0/24"}})
             assert name not in kept(made, "c1")
@@ -236,25 +236,25 @@ class TestDottedNames:
                 line for line in resolver(made, "c1").config if line.startswith("local=") and line != "local=//"
             ]
 
-    def test_those_of_other_networks_are_not_ours_to_answer(self) -> None:
+    def test_names_of_other_networks_are_forwarded(self) -> None:
         made = planned({"c1": {"networks": ["front"]}, "c2": {"networks": ["back"]}})
         assert "c2.back" not in kept(made, "c1")
 
 
 class TestUpstreams:
-    def test_other_dotted_names_go_to_the_host_s_servers_in_their_order(self) -> None:
+    def test_other_dotted_names_are_forwarded_to_the_host_s_servers_in_order(self) -> None:
         made = planned({"c1": {"networks": ["front"]}}, Facts(resolvers=("192.0.2.2", "192.0.2.1", "192.0.2.2")))
         assert asked(made, "c1") == ["192.0.2.2", "192.0.2.1"]
         assert "strict-order" in resolver(made, "c1").config
         assert "#" not in kept(made, "c1")
 
-    def test_only_servers_that_the_sandbox_can_reach_are_asked(self) -> None:
+    def test_only_reachable_servers_are_used(self) -> None:
         made = planned({"c4": {"networks": ["front"]}, "c6": {"networks": ["six"]}, "c46": {"networks": ["dual"]}})
         assert asked(made, "c4") == ["192.0.2.1"]
         assert asked(made, "c6") == ["2001:db8::1"]
         assert asked(made, "c46") == ["192.0.2.1", "2001:db8::1"]
 
-    def test_a_server_on_a_network_of_the_sandbox_or_behind_a_route_is_reached_without_a_default_route(self) -> None:
+    def test_a_server_on_a_network_or_behind_a_route_needs_no_default_route(self) -> None:
         route = {"routes": [{"destination": "2001:db8:9::/48", "gateway": "fd00:2::9"}]}
         both = {"dns": ["fd00:2::9", "2001:db8:9::1", "192.0.2.1"]}
         made = planned(
@@ -270,33 +270,33 @@ class TestUpstreams:
         assert asked(made, "c3") == ["fd00:2::9", "2001:db8:9::1", "192.0.2.1"]
 
     @pytest.mark.parametrize("server", ["fe80::1", "0.0.0.0", "127.0.0.53", "::1", "224.0.0.251"])
-    def test_what_is_no_server_for_a_sandbox_is_left_out(self, server: str) -> None:
+    def test_unusable_servers_are_left_out(self, server: str) -> None:
         made = planned({"c1": {"networks": ["dual"]}}, Facts(resolvers=(server, "192.0.2.1")))
         assert asked(made, "c1") == ["192.0.2.1"]
 
-    def test_dns_of_a_sandbox_takes_the_place_of_the_host_s_servers(self) -> None:
+    def test_dns_of_a_sandbox_replaces_the_host_s_servers(self) -> None:
         made = planned({"c1": {"networks": ["front"], "dns": ["198.51.100.2", "198.51.100.1"]}})
         assert asked(made, "c1") == ["198.51.100.2", "198.51.100.1"]
 
-    def test_a_server_of_the_sandbox_s_own_on_its_loopback_is_asked(self) -> None:
+    def test_a_server_on_the_sandbox_s_own_loopback_is_used(self) -> None:
         made = planned({"c1": {"networks": ["front"], "dns": ["127.0.0.1"]}})
         assert asked(made, "c1") == ["127.0.0.1"]
 
     @pytest.mark.parametrize("server", ["198.51.100.2", "127.0.0.1", "10.0.1.9"])
-    def test_an_internal_sandbox_asks_nobody_not_even_its_own_dns(self, server: str) -> None:
+    def test_an_internal_sandbox_forwards_nothing_not_even_to_its_own_dns(self, server: str) -> None:
         made = planned({"c1": {"networks": ["back"], "dns": [server]}})
         assert asked(made, "c1") == []
         assert "#" in kept(made, "c1")
 
-    def test_one_network_that_is_not_internal_is_enough_to_ask(self) -> None:
+    def test_one_network_that_is_not_internal_is_enough_to_forward(self) -> None:
         assert asked(planned({"c1": {"networks": ["back", "front"]}}), "c1") == ["192.0.2.1"]
 
-    def test_without_any_server_it_answers_all_by_itself(self) -> None:
+    def test_without_servers_nothing_is_forwarded(self) -> None:
         made = planned({"c1": {"networks": ["front"]}}, Facts())
         assert asked(made, "c1") == []
         assert "#" in kept(made, "c1")
 
-    def test_who_has_no_way_to_any_resolver_is_named(self) -> None:
+    def test_a_sandbox_that_can_reach_no_resolver_is_named(self) -> None:
         sandboxes = {
             **{f"c{number}": {"networks": ["six"]} for number in range(7)},
             "d1": {"networks": ["front"], "dns": ["2001:db8::9"]},
@@ -311,7 +311,7 @@ class TestUpstreams:
             f"{lost} d1: no route to resolver 2001:db8::9{remedy}",
         ]
 
-    def test_a_stub_of_the_host_with_nothing_known_behind_it_is_named_and_no_resolver_at_all_is_not(self) -> None:
+    def test_a_stub_without_known_upstreams_is_warned_of_but_no_resolver_is_not(self) -> None:
         sandboxes = {"c1": {"networks": ["front"]}}
         (said,) = warnings(sandboxes, Facts(resolvers=("127.0.0.53",)))
         assert said.startswith("external names will not resolve in c1: no route to resolver 127.0.0.53.")
@@ -355,7 +355,7 @@ class TestInjection:
         ),
         server=st.ip_addresses().map(str),
     )
-    def test_no_line_is_another_than_those_meant(
+    def test_hostile_names_add_no_lines(
         self, network: str, sandbox: str, endpoint: Any, options: Any, server: str
     ) -> None:
         sandboxes = {sandbox: {"networks": {network: endpoint}, **options}}
@@ -378,11 +378,11 @@ class TestInjection:
 
 
 class TestFiles:
-    def test_resolv_conf_names_the_resolver_and_what_the_host_has(self) -> None:
+    def test_resolv_conf_has_the_resolver_and_the_host_s_settings(self) -> None:
         made = planned({"c1": {"networks": ["front"]}})
         assert resolv_conf(made) == ["nameserver 127.0.0.11", "search corp.example", "options timeout:1 ndots:0"]
 
-    def test_dns_search_and_dns_opt_take_the_place_of_the_host_s(self) -> None:
+    def test_dns_search_and_dns_opt_replace_the_host_s(self) -> None:
         sandbox = {"networks": ["front"], "dns_search": ["a.example", "b.example"], "dns_opt": ["ndots:3", "rotate"]}
         assert resolv_conf(planned({"c1": sandbox})) == [
             "nameserver 127.0.0.11",
@@ -424,7 +424,7 @@ class TestFiles:
             (["back"], []),
         ],
     )
-    def test_host_gateway_is_the_host_on_the_network_that_leads_out(
+    def test_host_gateway_is_the_host_on_the_network_with_the_default_route(
         self, networks: list[str], addresses: list[str]
     ) -> None:
         made = planned({"c1": {"networks": networks, "extra_hosts": {"host.docker.internal": "host-gateway"}}})
@@ -437,7 +437,7 @@ class TestFiles:
         assert files["hostname"] == f"{name}\n"
         assert f"10.0.0.2 {name}" in files["hosts"].splitlines()
 
-    def test_programs_in_a_sandbox_look_in_files_and_dns_and_nowhere_else(self) -> None:
+    def test_programs_in_a_sandbox_use_only_files_and_dns(self) -> None:
         files = files_of(planned({"c1": {"networks": ["front"]}}), "/etc/netns/c1")
         assert "hosts: files dns" in files["nsswitch.conf"].splitlines()
 

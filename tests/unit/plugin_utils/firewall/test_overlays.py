@@ -44,20 +44,20 @@ def test_a_host_without_overlays_has_none() -> None:
     assert overlay_chains("default", bridge) == []
 
 
-def test_every_vni_of_the_host_is_in_the_sets_and_its_hosts_come_from_its_table() -> None:
+def test_sets_have_every_vni_of_the_host_and_vteps_come_from_peer_tables() -> None:
     vnis, *vteps = overlay_sets(networks((4100, 4096)))
     assert (vnis.name, vnis.elements) == ("vnis", ("4096", "4100"))
     assert [item.name for item in vteps] == ["vteps4", "vteps6"]
     assert {item.tables for item in vteps} == {("digest of 4096", "digest of 4100")}
 
 
-def test_the_host_fills_in_the_others_of_each_family_for_the_networks_they_are_on() -> None:
-    meshes = {
+def test_a_host_adds_the_vteps_of_each_network_by_family() -> None:
+    peer_tables = {
         "digest of 4096": PeerTable("one", 4096, {"node1": "192.0.2.1", "node2": "192.0.2.2"}, ()),
         "digest of 4100": PeerTable("two", 4100, {"node1": "192.0.2.1", "node3": "192.0.2.3"}, ()),
     }
     table = Nftables("", "inet", "cnm", "host", tuple(overlay_sets(networks((4096, 4100)))))
-    texts = {digest: mesh.to_json() for digest, mesh in meshes.items()}
+    texts = {digest: table.to_json() for digest, table in peer_tables.items()}
     (found,) = expand_plan(Plan("node1", resources=(table,)), texts)
     assert isinstance(found, Nftables)
     elements = {item.name: item.elements for item in found.sets}
@@ -76,14 +76,14 @@ def test_encryption_adds_its_own_only_where_there_is_an_encrypted_network() -> N
 
 
 @pytest.mark.parametrize(("own", "word"), [("192.0.2.1", "ip"), ("2001:db8::1", "ip6")])
-def test_nothing_masqueraded_leaves_in_the_host_s_name(own: str, word: str) -> None:
+def test_masqueraded_vxlan_is_dropped(own: str, word: str) -> None:
     rules = rules_of(overlay_chains("default", networks((4096,), own=own, port=4790)))
     assert rules["overlay_postrouting"] == (
         f"udp dport 4790 @th,96,24 @vnis ct status snat ct original {word} saddr != {own} drop",
     )
 
 
-def test_drops_come_before_anything_is_remembered_or_translated() -> None:
+def test_drops_come_before_conntrack_and_translation() -> None:
     hooks = {chain.name: chain.hook for chain in overlay_chains("default", networks((4096,), (4096,)))}
     for hook in ("prerouting", "input", "output"):
         assert hooks[f"overlay_{hook}"] == f"type filter hook {hook} priority -300; policy accept"

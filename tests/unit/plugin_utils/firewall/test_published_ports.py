@@ -81,7 +81,7 @@ def test_the_network_s_own_binding_is_the_default_and_its_0_0_0_0_is_both_famili
     assert published("8080:80", network={"driver_opts": {option: "0.0.0.0"}}) == published("8080:80")
 
 
-def test_a_range_is_one_interval_where_the_numbers_are_the_same_and_a_port_each_where_not() -> None:
+def test_a_range_with_unchanged_numbers_is_one_interval_else_single_ports() -> None:
     assert published("0.0.0.0:9000-9999:9000-9999/udp") == {
         "ranges4_any": ("udp . 9000-9999 : 10.0.0.2",),
         "open_ranges4": ("10.0.0.2 . udp . 9000-9999",),
@@ -92,19 +92,19 @@ def test_a_range_is_one_interval_where_the_numbers_are_the_same_and_a_port_each_
     }
 
 
-def test_a_routed_network_opens_the_port_and_takes_none_of_the_host_s() -> None:
+def test_a_routed_network_opens_the_port_and_publishes_none_on_the_host() -> None:
     assert published("0.0.0.0:8080:80", network={"driver_opts": {BRIDGE + "gateway_mode_ipv4": "routed"}}) == {
         "open4": ("10.0.0.2 . tcp . 80",)
     }
 
 
-def test_a_port_leads_to_the_endpoint_of_the_default_route_alone() -> None:
+def test_a_port_is_forwarded_to_the_endpoint_with_the_default_route() -> None:
     networks = {"a": {"subnet": "10.0.0.0/24"}, "b": {"subnet": "10.0.1.0/24"}}
     box = {"networks": {"a": None, "b": {"gw_priority": 1}}, "ports": ["8080:80"]}
     assert elements(planned(networks, {"x": box}).plans["node1"])["ports4_any"] == ("tcp . 8080 : 10.0.1.2 . 80",)
 
 
-class TestTaken:
+class TestUsedPorts:
     NETWORK = {"n": {"subnet": ["10.0.0.0/24", "fd00::/64"]}}
 
     def refused(self, port: str, *listener: Any) -> list[str]:
@@ -135,7 +135,7 @@ class TestTaken:
             ("[2001:db8::1]:8080:80", ("tcp", "0.0.0.0", 8080, "x")),
         ],
     )
-    def test_another_place_is_none(self, port: str, listener: tuple[Any, ...]) -> None:
+    def test_a_port_at_another_address_or_protocol_is_free(self, port: str, listener: tuple[Any, ...]) -> None:
         assert self.refused(port, *listener) == []
 
 
@@ -150,12 +150,12 @@ class TestHost:
         six = {"subnet": "fd00::/64", "enable_ipv4": False}
         assert self.sysctls(Facts(), **six) == {"net.ipv6.conf.all.forwarding": "1"}
 
-    def test_a_link_that_hears_routers_goes_on_hearing_them(self) -> None:
+    def test_a_link_continues_to_accept_router_advertisements(self) -> None:
         facts = Facts(ra_links=("eth0.10",))
         assert "net.ipv6.conf.eth0/10.accept_ra" not in self.sysctls(facts)
         assert self.sysctls(facts, enable_ipv6=True)["net.ipv6.conf.eth0/10.accept_ra"] == "2"
 
-    def test_the_neighbour_table_grows_for_many_and_never_shrinks(self) -> None:
+    def test_neighbour_tables_are_enlarged_and_never_shrunk(self) -> None:
         tables = {"ipv4.gc_thresh1": 128, "ipv4.gc_thresh2": 512, "ipv4.gc_thresh3": 100_000, "ipv6.gc_thresh1": 128}
         facts = Facts(neighbour_tables=tables)
         assert "net.ipv4.neigh.default.gc_thresh1" not in self.sysctls(facts)

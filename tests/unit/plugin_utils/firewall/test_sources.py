@@ -60,7 +60,7 @@ def test_an_address_of_scope_link_follows_from_the_mac_address(mac: str, address
     assert link_local(mac) == address
 
 
-def test_the_router_s_port_lets_by_what_is_routed_whoever_declares_it() -> None:
+def test_a_router_s_port_accepts_routed_prefixes_whoever_declares_them() -> None:
     networks = {"n": named("br-n", 1, routes=[{"destination": "10.7.0.0/16", "gateway": "10.9.1.9"}])}
     boxes: dict[str, Any] = {
         "router": {"networks": {"n": {"ipv4_address": "10.9.1.9"}}},
@@ -74,7 +74,7 @@ def test_the_router_s_port_lets_by_what_is_routed_whoever_declares_it() -> None:
     assert elements(made, "inet", "behind4") == [f'10.{n}.0.0/16 . "br-n"' for n in (6, 7, 8)]
 
 
-def test_a_router_that_forwards_nothing_is_warned_of() -> None:
+def test_a_router_without_forwarding_gives_a_warning() -> None:
     networks = {"n": named("br-n", 1, routes=[{"destination": "10.7.0.0/16", "gateway": "10.9.1.9"}])}
     router: dict[str, Any] = {"networks": {"n": {"ipv4_address": "10.9.1.9"}}}
     said = "r is the gateway of the route to 10.7.0.0/16, and forwards nothing: write `net.ipv4.ip_forward: 1` in its "
@@ -82,7 +82,7 @@ def test_a_router_that_forwards_nothing_is_warned_of() -> None:
     assert warned(networks, {"r": {**router, "sysctls": {"net.ipv4.ip_forward": "1"}}}) == []
 
 
-def test_a_sandbox_answers_by_its_default_route_from_where_others_reach_it_but_from_no_internal_network() -> None:
+def test_a_sandbox_may_answer_from_its_directly_reachable_addresses_by_the_default_route() -> None:
     networks = {
         "front": named("br-f", 1),
         "routed": named("br-r", 2, driver_opts={BRIDGE + "gateway_mode_ipv4": "routed"}),
@@ -92,7 +92,7 @@ def test_a_sandbox_answers_by_its_default_route_from_where_others_reach_it_but_f
     assert elements(made, "inet", "behind4") == ['10.9.2.2 . "br-f"']
 
 
-def test_what_others_send_on_a_bridge_of_theirs_or_through_their_gateway_is_not_ours_to_say() -> None:
+def test_sources_on_a_bridge_with_foreign_ports_or_gateways_are_not_checked() -> None:
     aux = {"config": [{"subnet": "10.9.3.0/24", "aux_addresses": {"DefaultGatewayIPv4": "10.9.3.9"}}]}
     networks = {
         "own": named("br-own", 1),
@@ -106,7 +106,7 @@ def test_what_others_send_on_a_bridge_of_theirs_or_through_their_gateway_is_not_
     assert len(elements(made, "inet", "bridges")) == 3
 
 
-def test_no_rule_names_a_protocol_for_a_minimal_host_has_no_list_of_them() -> None:
+def test_rules_name_protocols_by_number() -> None:
     """nft looks names up in /etc/protocols."""
     networks = {"n": {"enable_ipv6": True}, "inner": {"internal": True}}
     boxes = {"a": {"networks": ["n", "inner"], "ports": ["80:80", "53:53/udp"]}}
@@ -119,7 +119,7 @@ def test_no_rule_names_a_protocol_for_a_minimal_host_has_no_list_of_them() -> No
     assert [rule for rule in rules if named_there.search(rule)] == []
 
 
-def test_the_port_overlays_travel_by_is_closed_to_sandboxes() -> None:
+def test_sandboxes_cannot_send_to_the_overlays_port() -> None:
     networks, boxes = {"n": named("br-n", 1)}, {"a": {"networks": ["n"]}}
     assert elements(planned(networks, boxes, cnm_data_path_port=4790), "inet", "data_path") == ["14790", "4790"]
 
@@ -134,7 +134,7 @@ def test_the_port_overlays_travel_by_is_closed_to_sandboxes() -> None:
         ({"net.ipv4.ip_default_ttl": "3"}, "", (4, 6)),
     ],
 )
-def test_a_sandbox_forwards_only_what_its_sysctls_say(
+def test_a_sandbox_forwards_only_with_its_sysctls(
     sysctls: dict[str, str], on_link: str, expected: tuple[int, ...]
 ) -> None:
     options = {"driver_opts": {"com.docker.network.endpoint.sysctls": on_link}} if on_link else {}
@@ -148,13 +148,13 @@ def test_a_sandbox_forwards_only_what_its_sysctls_say(
     ("port", "answers"),
     [("8080:80", True), ("0.0.0.0:8080:80", True), ("127.0.0.2:8080:80", True), ("192.0.2.1:8080:80", False)],
 )
-def test_the_host_s_loopback_is_answered_to_only_where_a_port_is_published_there(port: str, answers: bool) -> None:
+def test_route_localnet_is_set_only_with_a_port_published_at_the_loopback(port: str, answers: bool) -> None:
     made = planned({"n": named("br-n", 1)}, {"a": {"networks": ["n"], "ports": [port]}})
     (bridge,) = (item for item in made.resources if isinstance(item, Link) and item.name == "br-n")
     assert bridge.route_localnet is answers
 
 
-def test_an_internal_network_is_shut_by_rules_of_routing_and_no_other_is() -> None:
+def test_only_internal_networks_have_routing_rules() -> None:
     networks = {"front": named("br-f", 1), "back": named("br-b", 2, internal=True)}
     made = planned(networks, {"a": {"networks": ["front", "back"]}}, cnm_project="blue")
     first, subnet = rule_priority("blue"), "10.9.2.0/24"
@@ -166,7 +166,7 @@ def test_an_internal_network_is_shut_by_rules_of_routing_and_no_other_is() -> No
     ]
 
 
-def test_projects_have_priorities_of_their_own_before_those_of_others() -> None:
+def test_each_project_has_its_own_rule_priorities() -> None:
     found = {rule_priority(f"p{number}") for number in range(50)}
     assert len(found) > 45
     assert all(1000 <= number < 5000 and number % 2 == 0 for number in found)

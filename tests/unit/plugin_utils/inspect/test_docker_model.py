@@ -83,7 +83,7 @@ class TestInspect:
             ("AuxiliaryAddresses", {"router": "10.0.0.130"}),
         ]
 
-    def test_what_is_not_said_of_a_subnet_has_no_key(self) -> None:
+    def test_unset_properties_of_a_subnet_have_no_key(self) -> None:
         assert document(model(), "back")["IPAM"]["Config"] == [{"Subnet": "10.0.1.0/24", "Gateway": "10.0.1.1"}]
 
     def test_a_container_s_keys_and_values(self) -> None:
@@ -116,7 +116,7 @@ class TestInspect:
         assert (front["Internal"], back["Internal"]) == (False, True)
         assert front["Created"] == NOW
 
-    def test_the_predefined_networks_are_there_as_docker_has_them(self) -> None:
+    def test_predefined_networks_are_shown_as_docker_shows_them(self) -> None:
         made = model()
         assert [item["Name"] for item in made["networks"]] == ["back", "bridge", "front", "host", "none"]
         assert document(made, "none")["Driver"] == "null"
@@ -176,20 +176,20 @@ class TestLive:
     def test_without_drift_it_is_the_model(self) -> None:
         assert live_model(model(), []) == model()
 
-    def test_a_missing_link_takes_its_endpoint_and_nothing_else(self) -> None:
+    def test_a_missing_link_removes_only_its_endpoint(self) -> None:
         live = live_model(model(), drift("create", "link", "c1/eth1"))
         assert [item["link"] for item in live["sandboxes"]["c1"]["endpoints"]] == ["eth0"]
         assert names_on(live, "front") == {"c1"}
         assert names_on(live, "back") == {"c2"}
         assert live["sandboxes"]["c2"] == model()["sandboxes"]["c2"]
 
-    def test_a_missing_namespace_takes_the_sandbox_off_all_its_networks(self) -> None:
+    def test_a_missing_namespace_removes_the_sandbox_from_all_networks(self) -> None:
         live = live_model(model(), drift("create", "namespace", "c1"))
         assert set(live["sandboxes"]) == {"c2", "h", "n"}
         assert names_on(live, "front") == set()
         assert names_on(live, "back") == {"c2"}
 
-    def test_a_missing_namespace_takes_a_sandbox_without_networks_too(self) -> None:
+    def test_a_missing_namespace_removes_a_sandbox_without_networks(self) -> None:
         live = live_model(model(), drift("create", "namespace", "n"))
         assert names_on(live, "none") == set()
         assert names_on(live, "host") == {"h"}

@@ -69,64 +69,64 @@ def test_sandboxes_of_a_network_reach_each_other_and_the_gateway_by_name_and_add
     }
 
 
-def test_sandboxes_without_a_network_in_common_are_refused_and_have_no_names_for_each_other() -> None:
+def test_sandboxes_without_a_common_network_must_not_reach_or_resolve_each_other() -> None:
     made = checks({**on("front", "c1"), **on("back", "c2")})
     assert (made["c1"]["refuse"], made["c1"]["names"]) == (["10.0.1.2"], {})
     assert (made["c2"]["refuse"], made["c2"]["names"]) == (["10.0.0.2"], {})
 
 
-def test_an_internal_sandbox_has_no_gateway_to_reach_and_no_way_out() -> None:
+def test_an_internal_sandbox_has_no_gateway_and_no_default_route() -> None:
     made = checks(on("back", "c1", "c2"))
     assert made["c1"]["reach"] == ["10.0.1.3"]
     assert made["c1"]["way_out"] == []
 
 
-def test_an_internal_network_beside_another_leaves_the_way_out() -> None:
+def test_an_internal_network_beside_another_keeps_the_default_route() -> None:
     (made,) = checks({"c1": {"networks": ["back", "front"]}}).values()
     assert made["reach"] == ["10.0.0.1"]
     assert made["way_out"] == [4]
 
 
-def test_both_families_of_a_dual_stack_network_are_proved() -> None:
+def test_both_families_of_a_dual_stack_network_are_checked() -> None:
     made = checks(on("dual", "c1", "c2"))["c1"]
     assert made["reach"] == ["10.0.3.1", "10.0.3.3", "fd00:3::1", "fd00:3::3"]
     assert made["names"] == {"c2": ["10.0.3.3", "fd00:3::3"]}
     assert made["way_out"] == [4, 6]
 
 
-def test_each_network_leads_out_in_its_own_families() -> None:
+def test_each_network_has_default_routes_of_its_own_families() -> None:
     assert [check["way_out"] for check in checks(on("six", "c1")).values()] == [[6]]
     assert [check["way_out"] for check in checks({"c1": {"networks": ["six", "back"]}}).values()] == [[6]]
     assert [check["way_out"] for check in checks({"c1": {"networks": ["six", "front"]}}).values()] == [[4, 6]]
 
 
-def test_without_icc_neighbours_are_refused_but_have_names_and_reach_the_gateway() -> None:
+def test_without_icc_peers_resolve_but_only_the_gateway_is_reached() -> None:
     made = checks(on("apart", "c1", "c2"))["c1"]
     assert made["reach"] == ["10.0.2.1"]
     assert made["refuse"] == ["10.0.2.3"]
     assert made["names"] == {"c2": ["10.0.2.3"]}
 
 
-def test_two_networks_in_common_are_each_judged_by_themselves() -> None:
+def test_each_common_network_is_checked_by_itself() -> None:
     made = checks({name: {"networks": ["front", "apart"]} for name in ("c1", "c2")})["c1"]
     assert made["reach"] == ["10.0.0.1", "10.0.0.3", "10.0.2.1"]
     assert made["refuse"] == ["10.0.2.3"]
     assert made["names"] == {"c2": ["10.0.0.3", "10.0.2.3"]}
 
 
-def test_an_address_on_a_network_the_asker_is_not_on_is_not_expected() -> None:
+def test_addresses_on_other_networks_are_not_expected() -> None:
     made = checks({"c1": {"networks": ["front"]}, "c2": {"networks": ["front", "back"]}})["c1"]
     assert made["reach"] == ["10.0.0.1", "10.0.0.3"]
     assert made["names"] == {"c2": ["10.0.0.3"]}
 
 
-def test_an_alias_that_several_share_stands_for_all_of_them() -> None:
+def test_a_shared_alias_resolves_to_all_addresses() -> None:
     sandboxes = {name: {"networks": {"front": {"aliases": ["web"]}}} for name in ("c1", "c2", "c3")}
     for check in checks(sandboxes).values():
         assert check["names"]["web"] == ["10.0.0.2", "10.0.0.3", "10.0.0.4"]
 
 
-def test_an_alias_is_expected_whole_even_if_the_sample_has_only_one_who_bears_it() -> None:
+def test_all_addresses_of_an_alias_are_expected_even_if_only_one_is_sampled() -> None:
     sandboxes = {name: {"networks": {"front": {"aliases": ["web"]}}} for name in ("c1", "c2", "c3")}
     seen = [check["names"]["web"] for check in checks(sandboxes, 1).values() if check["names"]]
     assert seen == [["10.0.0.2", "10.0.0.3", "10.0.0.4"]]
@@ -142,18 +142,18 @@ def test_an_alias_on_another_network_is_not_mixed_in() -> None:
 
 
 @pytest.mark.parametrize("mode", ["host", "none"])
-def test_who_has_no_endpoint_is_neither_asked_nor_tried(mode: str) -> None:
+def test_a_sandbox_without_endpoints_is_not_checked(mode: str) -> None:
     made = checks({**on("front", "c1"), "other": {"network_mode": mode}})
     assert set(made) == {"c1"}
     assert (made["c1"]["reach"], made["c1"]["refuse"]) == (["10.0.0.1"], [])
 
 
-def test_a_host_without_sandboxes_has_nothing_to_prove() -> None:
+def test_a_host_without_sandboxes_has_no_checks() -> None:
     assert checks_of({"networks": [], "sandboxes": {}}, ALL) == []
 
 
 @pytest.mark.parametrize("limit", [0, 1, 7, 50])
-def test_the_limit_bounds_the_pairs_each_way_and_every_sandbox_is_asked(limit: int) -> None:
+def test_the_limit_bounds_both_kinds_of_pairs_and_every_sandbox_is_checked(limit: int) -> None:
     sandboxes = {**on("front", *(f"f{n}" for n in range(15))), **on("back", *(f"b{n}" for n in range(15)))}
     made = checks(sandboxes, limit)
     assert set(made) == set(sandboxes)
@@ -162,18 +162,18 @@ def test_the_limit_bounds_the_pairs_each_way_and_every_sandbox_is_asked(limit: i
     assert (reached, refused) == (limit, limit)
 
 
-def test_below_the_limit_every_pair_is_tried() -> None:
+def test_below_the_limit_every_pair_is_checked() -> None:
     assert pairs_tried(checks(on("front", *"abcdef"))) == 6 * 5
 
 
 @settings(max_examples=30)
 @given(st.lists(st.sampled_from([f"s{n}" for n in range(12)]), unique=True, min_size=2), st.integers(0, 20))
-def test_the_sample_is_the_same_from_run_to_run_whatever_the_order(names: list[str], limit: int) -> None:
+def test_the_sample_is_the_same_in_every_run_and_order(names: list[str], limit: int) -> None:
     one, other = on("front", *names), on("front", *sorted(names, reverse=True))
     assert checks(one, limit) == checks(other, limit)
 
 
-def test_a_newcomer_does_not_change_who_else_is_in_the_sample_but_for_those_it_pushes_out() -> None:
+def test_a_new_sandbox_replaces_only_a_few_pairs_of_the_sample() -> None:
     before = checks(on("front", *(f"s{n:02}" for n in range(20))), 30)
     after = checks(on("front", *(f"s{n:02}" for n in range(20)), "z"), 30)
     newcomer = next(iter(model({**on("front", *(f"s{n:02}" for n in range(20)), "z")})["sandboxes"]["z"]["endpoints"]))
@@ -198,6 +198,6 @@ class TestTheAction:
         assert "no room" in self.run({"planned": "mine"}, mine=refused)["msg"]
         assert "run cnm.fabric.probe" in self.run({}, mine=refused)["msg"]
 
-    def test_refuses_a_number_that_is_none(self) -> None:
+    def test_an_invalid_number_is_refused(self) -> None:
         with pytest.raises(AnsibleError, match="pairs"):
             self.run({"pairs": "many"})

@@ -20,7 +20,7 @@ def _leases(host: str, address: str) -> dict[str, Any]:
     return {**empty(), "endpoints": {f"{host}/n/c1": {"ipv4": address}}}
 
 
-def test_a_write_on_what_somebody_else_has_changed_is_a_conflict(tmp_path: Path) -> None:
+def test_writing_a_changed_document_is_a_conflict(tmp_path: Path) -> None:
     one, other = SqliteStore(tmp_path / "store"), SqliteStore(tmp_path / "store")
     assert one.read("p") == (0, empty())
     one.write("p", 0, 1, _leases("a", "10.0.0.2"))

@@ -69,7 +69,7 @@ def outcome(directory: Path, variables: dict[str, Any], alone: Optional[ModuleSt
 
 
 class TestKept:
-    def test_it_survives_a_plan_s_sorted_json_with_the_order_of_networks(self) -> None:
+    def test_the_order_of_networks_survives_sorted_json(self) -> None:
         ends = {"z": {"aliases": ["a"]}, "b": None, "a": {}}
         alone = ModuleState(LAB, {"c1": {"networks": ends, "ports": ["80:80"]}, "c2": {}}, {"web": ends})
         text = Plan("node1", module_state=alone.packed()).to_json()
@@ -77,7 +77,7 @@ class TestKept:
         assert read == alone
         assert list(read.sandboxes["c1"]["networks"]) == list(read.endpoints["web"]) == ["z", "b", "a"]
 
-    def test_declared_variables_keep_their_names_and_have_neither_secrets_nor_what_says_nothing(self) -> None:
+    def test_kept_variables_have_their_names_but_no_secrets_and_no_empty_values(self) -> None:
         variables = {
             "cnm_networks": {},
             "cnm_networks_lab": LAB,
@@ -94,11 +94,11 @@ class TestKept:
         assert list(read["cnm_sandboxes"]["web"]["networks"]) == ["z", "a"]
         assert pack_declared(read) == packed
 
-    def test_nothing_is_left_out_of_the_plan(self) -> None:
+    def test_an_empty_module_state_is_not_in_the_plan(self) -> None:
         assert ModuleState().packed() == ModuleState(endpoints={"c1": {}}).packed() == {}
         assert {"module_state", "declared"}.isdisjoint(json.loads(Plan("node1").to_json()))
 
-    def test_a_plan_made_before_there_were_modules_is_read(self) -> None:
+    def test_a_plan_without_module_state_is_read(self) -> None:
         text = Plan("node1").to_json()
         assert (Plan.from_json(text).module_state, Plan.from_json(text).declared) == ({}, {})
 
@@ -117,12 +117,12 @@ class TestKept:
         ("a", None),
     ],
 )
-def test_the_networks_of_a_sandbox_s_own(entry: Any, networks: Any) -> None:
+def test_own_networks_of_a_sandbox(entry: Any, networks: Any) -> None:
     assert own_networks(entry) == networks
 
 
 class TestSettling:
-    def test_what_the_inventory_declares_is_its_own_from_then_on(self) -> None:
+    def test_an_object_that_the_inventory_declares_leaves_the_module_state(self) -> None:
         alone = ModuleState({**LAB, "other": {}}, {**C1, "c2": {}})
         left = settle(alone, {"cnm_networks_x": LAB, "cnm_sandboxes": {"c1": {}}})
         assert (list(left.networks), list(left.sandboxes)) == (["other"], ["c2"])
@@ -136,21 +136,21 @@ class TestSettling:
             (["other"], {"lab": {}}),
         ],
     )
-    def test_an_endpoint_counts_until_its_sandbox_is_declared_so(self, declared: Any, left: Any) -> None:
+    def test_an_endpoint_is_kept_until_its_sandbox_is_declared_on_the_network(self, declared: Any, left: Any) -> None:
         alone = ModuleState(endpoints={"web": {"lab": {}, "front": None}})
         settled = settle(alone, {"cnm_sandboxes": {"web": {"networks": declared}}})
         assert settled.endpoints == ({"web": left} if left else {})
 
-    def test_an_endpoint_goes_with_its_sandbox(self) -> None:
+    def test_an_endpoint_is_removed_with_its_sandbox(self) -> None:
         assert settle(ModuleState(endpoints={"web": {"lab": {}}}), {}) == ModuleState()
 
-    def test_it_is_settled_once(self) -> None:
+    def test_settling_twice_changes_nothing(self) -> None:
         alone = ModuleState(LAB, C1, {"c1": {"lab": None, "x": {}}, "web": {"lab": {}}})
         assert settle(settle(alone, FRONT), FRONT) == settle(alone, FRONT)
 
 
-class TestTheUnion:
-    def test_networks_stand_and_sandboxes_are_where_edits_put_them(self) -> None:
+class TestVariablesAndModuleObjects:
+    def test_module_networks_exist_without_sandboxes_and_edits_connect_sandboxes(self) -> None:
         alone = {
             "node1": ModuleState(LAB, C1, {"web": {"lab": {}, "front": None}, "c1": {"front": {"aliases": ["x"]}}})
         }
@@ -173,7 +173,7 @@ class TestTheUnion:
         assert {item["Name"] for item in made.model["networks"]} >= {"front", "lab"}
         assert (made.module_state, made.declared) == (ModuleState(LAB, C1).packed(), pack_declared(FRONT))
 
-    def test_what_is_adopted_gives_the_same_resources(self, tmp_path: Path) -> None:
+    def test_an_object_taken_over_by_the_inventory_has_the_same_resources(self, tmp_path: Path) -> None:
         before = outcome(tmp_path, FRONT, ModuleState(LAB, C1)).plans["node1"]
         inventory = {
             "cnm_networks": {**FRONT["cnm_networks"], **LAB},
@@ -188,7 +188,7 @@ class TestTheUnion:
 
 
 class TestMistakes:
-    def test_one_about_what_a_module_made_says_how_to_remove_it(self, tmp_path: Path) -> None:
+    def test_an_error_about_a_module_object_says_how_to_remove_it(self, tmp_path: Path) -> None:
         variables = {"cnm_networks": {"new": {"subnet": "10.0.0.0/16"}, "a": {"subnett": 1}}}
         with pytest.raises(DeclarationError) as caught:
             outcome(tmp_path, variables, ModuleState(LAB))
@@ -196,11 +196,11 @@ class TestMistakes:
         assert "`ansible node1 -m cnm.fabric.network -a 'name=lab state=absent'` removes it." in ours.remedy
         assert "cnm.fabric" not in str(theirs)
 
-    def test_so_does_one_about_a_connection(self, tmp_path: Path) -> None:
+    def test_an_error_about_a_module_connection_says_how_to_remove_it(self, tmp_path: Path) -> None:
         refused = outcome(tmp_path, FRONT, ModuleState(endpoints={"web": {"lab": {}}})).refusals["node1"]
         assert "'network=lab sandbox=web state=absent'` ends it" in refused[0]
 
-    def test_so_does_a_refusal_of_one_host(self, tmp_path: Path) -> None:
+    def test_a_refusal_of_one_host_says_how_to_remove_the_module_object(self, tmp_path: Path) -> None:
         refused = outcome(tmp_path, FRONT, ModuleState(LAB), routes=(("10.0.0.0/16", "eth1", None),)).refusals["node1"]
         assert "-a 'name=lab state=absent'` removes it." in refused[0]
 
@@ -212,7 +212,7 @@ class TestMistakes:
             ({"driver_opts": {"parent": "eth0"}}, "driver_opts.parent: "),
         ],
     )
-    def test_a_module_s_own_are_told_by_its_options(self, options: dict[str, Any], said: str) -> None:
+    def test_errors_of_a_module_call_name_its_options(self, options: dict[str, Any], said: str) -> None:
         request = call("network", name="new", **options)
         with pytest.raises(DeclarationError) as caught:
             edit(request, known(ModuleState()))
@@ -224,22 +224,22 @@ class TestMistakes:
 class TestServices:
     WEB: ClassVar = {"web2": {"networks": {"lab": None, "front": {"aliases": ["www"]}}, "ports": ["8080:80"]}}
 
-    def test_are_kept_with_their_networks_in_order(self) -> None:
+    def test_module_services_are_kept_with_their_networks_in_order(self) -> None:
         packed = ModuleState(LAB, services=self.WEB).packed()
         read = ModuleState.unpacked(json.loads(json.dumps(packed, sort_keys=True)))
         assert list(read.services["web2"]["networks"]) == ["lab", "front"]
 
-    def test_have_their_tasks_on_the_host_and_its_ports_for_them(self, tmp_path: Path) -> None:
+    def test_a_module_service_has_its_tasks_and_ports_on_the_host(self, tmp_path: Path) -> None:
         made = outcome(tmp_path, FRONT, ModuleState(LAB, services=self.WEB)).plans["node1"]
         (task,) = made.model["services"]["web2"]["tasks"]
         assert made.model["sandboxes"][task]["ports"] == ["0.0.0.0:8080->80/tcp"]
         assert "ingress_sbox" not in made.model["sandboxes"]
 
-    def test_are_the_inventory_s_once_it_declares_them(self) -> None:
+    def test_a_service_that_the_inventory_declares_leaves_the_module_state(self) -> None:
         left = settle(ModuleState(LAB, services=self.WEB), {"cnm_services": {"web2": {}}})
         assert left.services == {}
 
-    def test_that_several_hosts_have_a_part_in_are_not_planned_for_one(self) -> None:
+    def test_a_service_of_several_hosts_is_not_planned_for_one(self) -> None:
         declared = {**FRONT, "cnm_services": {"api": {"networks": ["front"]}}}
         with pytest.raises(Refusal, match=r"services that span hosts .*api.*run cnm.fabric.site"):
             edit(call("network", name="lab"), known(ModuleState(), declared))
@@ -248,24 +248,24 @@ class TestServices:
 
 
 class TestEdits:
-    def test_the_last_word_counts_and_a_link_keeps_its_name(self) -> None:
+    def test_the_last_call_wins_and_the_link_keeps_its_name(self) -> None:
         alone = ModuleState(LAB, C1, {"web": {"lab": {"aliases": ["x"], "interface_name": "eth1"}}})
         again = edited(alone, call("endpoint", network="lab", sandbox="web", gw_priority=1))
         assert again.endpoints == {"web": {"lab": {"interface_name": "eth1", "gw_priority": 1}}}
 
-    def test_a_call_for_the_sandbox_leaves_its_connections(self) -> None:
+    def test_a_call_for_a_sandbox_keeps_its_connections(self) -> None:
         alone = ModuleState(LAB, C1, {"c1": {"front": {}}})
         assert edited(alone, call("sandbox", name="c1", networks={"lab": {}})).endpoints == alone.endpoints
         assert edited(alone, call("sandbox", name="c1", absent=True)).endpoints == {}
         assert edited(alone, call("sandbox", name="c1", networks=["front"])).endpoints == {}
 
-    def test_disconnecting_what_is_declared_is_kept_and_undone_by_connecting(self) -> None:
+    def test_disconnecting_a_declared_endpoint_is_kept_until_it_is_connected(self) -> None:
         gone = edited(ModuleState(), call("endpoint", network="front", sandbox="web", absent=True))
         assert gone.endpoints == {"web": {"front": None}}
         assert edit(call("endpoint", network="front", sandbox="web", absent=True), known(gone)) is None
         assert edited(gone, call("endpoint", network="front", sandbox="web")) == ModuleState()
 
-    def test_what_is_not_there_is_missing(self) -> None:
+    def test_a_call_that_needs_a_missing_object_raises_missing(self) -> None:
         for request in (
             call("endpoint", network="lab", sandbox="web"),
             call("endpoint", network="front", sandbox="c9"),
@@ -274,23 +274,23 @@ class TestEdits:
             with pytest.raises(Missing):
                 edit(request, known(ModuleState()))
 
-    def test_a_network_that_a_disconnected_sandbox_is_declared_with_stays(self) -> None:
+    def test_a_network_named_by_a_disconnected_sandbox_is_not_removed(self) -> None:
         alone = ModuleState(LAB, C1, {"c1": {"lab": None}})
         with pytest.raises(Refusal, match="is one of those that c1 is declared with"):
             edit(call("network", name="lab", absent=True), known(alone))
 
-    def test_on_a_host_of_modules_alone_settings_are_the_inventory_s(self) -> None:
+    def test_a_host_with_only_module_objects_has_the_inventory_s_settings(self) -> None:
         pools = [{"base": "10.8.0.0/16", "size": 24}]
         host = HostModel.of("node1", Facts(), {"cnm_project": "lab", "cnm_default_address_pools": pools}).host
         assert (host.settings.project, host.settings.default_address_pools) == ("lab", (("10.8.0.0/16", 24),))
 
-    def test_a_host_whose_plan_does_not_say_what_it_was_declared_from_is_left_as_it_is(self, tmp_path: Path) -> None:
+    def test_a_host_whose_plan_lacks_its_variables_is_refused(self, tmp_path: Path) -> None:
         made = outcome(tmp_path, FRONT).plans["node1"]
         with pytest.raises(Refusal, match=r"\(front, web\) are from a version .* run cnm.fabric.site once"):
             HostModel.of("node1", Facts(model=made.model), {"cnm_project": "default"})
         HostModel.of("node1", Facts(model=made.model, declared=made.declared), {"cnm_project": "default"})
 
-    def test_options_are_read_as_a_command_line_has_them(self) -> None:
+    def test_options_given_as_text_are_parsed(self) -> None:
         given = {
             "subnet": ["10.0.0.0/24"],
             "networks": "a, b",
@@ -307,7 +307,7 @@ class TestEdits:
 
 
 class TestLeases:
-    def test_a_host_planned_by_itself_is_believed_and_the_others_stay(self) -> None:
+    def test_planning_one_host_accepts_its_leases_and_keeps_those_of_others(self) -> None:
         stored: Leases = {**empty(), "endpoints": {"a/n/c1": {"ipv4": "10.0.0.2"}, "b/n/c1": {"ipv4": "10.0.0.2"}}}
         part: Leases = {**empty(), "endpoints": {"a/n/c1": {"ipv4": "10.0.0.9"}}}
 
@@ -320,7 +320,7 @@ class TestLeases:
         assert (revision, merged["endpoints"]) == (11, {**stored["endpoints"], **part["endpoints"]})
         assert confirmed(11, merged) == (11, merged)
 
-    def test_planning_one_host_forgets_no_other(self, tmp_path: Path) -> None:
+    def test_planning_one_host_keeps_the_leases_of_others(self, tmp_path: Path) -> None:
         variables = {"cnm_networks": LAB, "cnm_sandboxes": C1}
         hosts = {"node1": variables, "node2": variables}
         facts = dict.fromkeys(hosts, Facts())
@@ -348,7 +348,7 @@ class TestOvertaken:
             ({}, True, True, False),
         ],
     )
-    def test_a_plan_that_would_lose_what_was_made_meanwhile_is_refused(
+    def test_a_plan_that_would_lose_new_module_objects_is_refused(
         self, alone: Any, strict: bool, based_on_it: bool, refused: bool
     ) -> None:
         kept = self.kept(module_state=alone, model={"x": 1})

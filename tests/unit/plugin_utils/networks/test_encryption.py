@@ -159,11 +159,11 @@ def test_projects_have_reqids_of_their_own_that_no_key_daemon_counts_to(projects
 
 
 def test_the_plan_has_no_key_and_its_peers_come_from_the_tables() -> None:
-    meshes = [
+    peer_tables = [
         PeerTable("one", 4096, {"a": "192.0.2.1", "b": "192.0.2.2"}, ()),
         PeerTable("two", 4097, {"a": "192.0.2.1", "c": "192.0.2.3", "b": "192.0.2.2"}, ()),
     ]
-    texts = {content_digest(mesh.to_json()): mesh.to_json() for mesh in meshes}
+    texts = {content_digest(table.to_json()): table.to_json() for table in peer_tables}
     item = Xfrm("192.0.2.1", epoch=7, fingerprint=fingerprint(SECRET, "default"), tables=tuple(texts))
     made = Plan("a", resources=(item,))
     assert made.shared == set(texts)

@@ -146,10 +146,10 @@ class TestTables:
 
     def test_what_hosts_share_is_written_once(self) -> None:
         made = planned(hosts(["a1"], ["b1"], ["c1"]))
-        meshes = {digest for each in made.plans.values() for digest in each.shared}
-        assert meshes == set(made.shared)
-        (mesh,) = (PeerTable.from_json(text) for text in made.shared.values() if text.startswith('{"endpoints"'))
-        assert [row[:2] for row in mesh.endpoints] == [("h1", "a1"), ("h2", "b1"), ("h3", "c1")]
+        digests = {digest for each in made.plans.values() for digest in each.shared}
+        assert digests == set(made.shared)
+        (table,) = (PeerTable.from_json(text) for text in made.shared.values() if text.startswith('{"endpoints"'))
+        assert [row[:2] for row in table.endpoints] == [("h1", "a1"), ("h2", "b1"), ("h3", "c1")]
 
     def test_a_host_nobody_knows_the_address_of_is_said_and_left_out(self) -> None:
         made = planned(hosts(["a1"], ["b1"]), {"h1": facts(1)})

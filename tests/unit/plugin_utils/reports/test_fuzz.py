@@ -197,7 +197,7 @@ def test_mutations_of_what_a_host_keeps_and_answers(world: World, host: str) -> 
     fuzz()
 
 
-def test_anything_at_all(world: World) -> None:
+def test_arbitrary_answers(world: World) -> None:
     keys = st.sampled_from([*RECORDED, *RECORDED["kept"]])
 
     @hypothesis.settings(FUZZED, max_examples=EXAMPLES // 3)
@@ -208,12 +208,12 @@ def test_anything_at_all(world: World) -> None:
     fuzz()
 
 
-def test_what_it_was_given_once(world: World) -> None:
+def test_replayed_old_leases(world: World) -> None:
     outcome = world.controller.copied(world.directory / "now").run({**world.answers, "node2": world.old["node2"]})
     assert texts(outcome, "node2") == texts(world.honest, "node2")
 
 
-def test_modules_and_what_people_see(world: World) -> None:
+def test_hostile_module_state_and_models(world: World) -> None:
     """The single-object modules, network_info and inspect read the same answers."""
     start = copy.deepcopy(world.answers["node3"])
     start["kept"]["declared"] = copy.deepcopy(VARIABLES["node3"])
@@ -250,7 +250,7 @@ def test_modules_and_what_people_see(world: World) -> None:
     fuzz()
 
 
-def test_a_mistake_of_the_user_s_is_still_told(world: World) -> None:
+def test_an_error_in_the_variables_is_still_reported(world: World) -> None:
     controller = world.controller.copied(world.directory / "now")
     controller.variables = {**VARIABLES, "node1": {"cnm_networks": {"x": {"subnet": "10.0.0.1/24"}}}}
     with pytest.raises(DeclarationError, match="bits set"):

@@ -40,7 +40,7 @@ def planned(facts: Facts) -> Planned:
 
 
 @pytest.mark.parametrize("text", [text for text in hostile.TEXTS if text], ids=lambda text: repr(text)[:24])
-def test_links_and_resolvers_of_any_name_leave_a_plan_that_the_host_can_read(text: str) -> None:
+def test_the_host_can_read_its_plan_whatever_its_links_are_named(text: str) -> None:
     facts = Facts(
         routes=(("default", text, "192.0.2.1"),),
         bridges=(text, "br-theirs"),
@@ -72,7 +72,7 @@ def test_links_and_resolvers_of_any_name_leave_a_plan_that_the_host_can_read(tex
     assert all(warning.isprintable() for warning in warned)
 
 
-def test_the_name_of_a_process_in_the_way_is_shown_printable_and_short() -> None:
+def test_the_name_of_a_listening_process_is_shown_printable_and_short() -> None:
     evil = "\x1b]0;x\x07\n" + "x" * 500
     made = planned(Facts(listeners=(("tcp", "0.0.0.0", 8080, evil),)))
     (refusal,) = made.refusals["node1"]
@@ -81,7 +81,7 @@ def test_the_name_of_a_process_in_the_way_is_shown_printable_and_short() -> None
 
 
 @pytest.mark.parametrize("text", [INJECTED, *hostile.TEXTS], ids=lambda text: repr(text)[:24])
-def test_an_address_of_somebody_elses_making_never_becomes_part_of_a_rule(text: str) -> None:
+def test_an_invalid_address_never_becomes_part_of_a_rule(text: str) -> None:
     tunnel = SimpleNamespace(vni=4096, port=4789, vteps={"node1": text})
     shared, declared = SimpleNamespace(table="d"), SimpleNamespace(encrypted=False)
     network: Any = SimpleNamespace(tunnel=tunnel, shared=shared, network=declared, host="node1")
@@ -97,7 +97,7 @@ def test_an_address_of_somebody_elses_making_never_becomes_part_of_a_rule(text: 
 
 
 @pytest.mark.parametrize("text", [text for text in hostile.TEXTS if not forms.dns_name.fits(text)], ids=repr)
-def test_no_name_ends_a_line_of_records_or_servers(text: str) -> None:
+def test_hostile_names_cannot_end_a_line_of_records_or_servers(text: str) -> None:
     with pytest.raises(FormError):
         record(["10.0.0.2"], ["c1", text])
     with pytest.raises(FormError):
@@ -106,7 +106,7 @@ def test_no_name_ends_a_line_of_records_or_servers(text: str) -> None:
         record([text], ["c1"])
 
 
-def test_a_value_that_is_none_stops_the_run_in_a_printable_sentence(
+def test_an_invalid_value_stops_the_run_with_a_printable_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def poisoned(*_arguments: Any) -> Any:
@@ -118,7 +118,7 @@ def test_a_value_that_is_none_stops_the_run_in_a_printable_sentence(
     assert str(refusal.value).isprintable()
 
 
-def test_what_a_host_makes_the_controller_say_is_printable(tmp_path: Path) -> None:
+def test_messages_with_a_host_s_text_are_printable(tmp_path: Path) -> None:
     evil = "\x1b]0;x\x07\x9b2J\u202e"
     facts = Facts(dropping=(evil,), flushing=evil, bridges=(evil,))
     outcome = planning.make_plans({"node1": VARIABLES}, {}, {"node1": facts}, str(tmp_path), "now", remember=False)
@@ -130,7 +130,7 @@ RIGHT = sorted((Path(__file__).parents[2] / "inventories" / "right").glob("*.yml
 
 
 @pytest.mark.parametrize("path", RIGHT, ids=lambda path: path.stem)
-def test_every_plan_of_what_may_be_declared_can_be_read_by_its_host(path: Path) -> None:
+def test_every_valid_declaration_gives_a_plan_that_the_host_can_read(path: Path) -> None:
     """No form is narrower than what the declaration lets through."""
     hosts = yaml.safe_load(path.read_text(encoding="utf-8")).get("hosts")
     if not hosts:

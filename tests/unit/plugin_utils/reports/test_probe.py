@@ -62,7 +62,7 @@ def leases(change: Callable[[dict[str, Any]], Any]) -> Change:
 UNDERLAY = {"node2": {"underlay": NFT, "mtu": 1500, "vnis": []}}
 
 
-class TestOfOthers:
+class TestClaimsAboutOthers:
     """F2 and F3: what a host keeps about other hosts, and about networks it has no part in."""
 
     @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ class TestOfOthers:
             ("node2", lambda kept: kept.update(endpoints=["node2/multinet/c2"]), "no mapping"),
         ],
     )
-    def test_nothing_is_believed(
+    def test_a_claim_about_others_is_ignored(
         self, settled: Controller, host: str, change: Callable[[dict[str, Any]], Any], words: str
     ) -> None:
         honest, hostile = attacked(settled, host, leases(change))
@@ -90,12 +90,12 @@ class TestOfOthers:
         assert words in said(hostile, host)
         assert "pwned" not in str(texts(hostile))
 
-    def test_a_revision_that_none_could_follow_costs_that_host_its_part(self, settled: Controller) -> None:
+    def test_a_revision_that_is_too_high_excludes_the_host(self, settled: Controller) -> None:
         honest, hostile = attacked(settled, "node3", lambda answer: answer["kept"].update(revision=2**63 - 1))
         assert texts(hostile) == texts(honest, "node3")
         assert "`revision`: 9223372036854775807 is not between" in said(hostile, "node3")
 
-    def test_no_revision_that_it_reports_becomes_the_store_s(self, settled: Controller) -> None:
+    def test_a_reported_revision_never_becomes_the_store_s(self, settled: Controller) -> None:
         answers = settled.answers()
         before = open_store("", str(settled.directory)).read("default")[0]
         for _turn in range(3):
@@ -108,13 +108,13 @@ class TestOfOthers:
         assert settled.kept["node3"]["revision"] == NEWEST - 1
 
     @pytest.mark.parametrize("answer", [None, [], 7, {}, {"kept": []}, {"kept": {}, "routes": {}}])
-    def test_an_answer_that_is_none_costs_that_host_its_part(self, settled: Controller, answer: Any) -> None:
+    def test_an_invalid_answer_excludes_the_host(self, settled: Controller, answer: Any) -> None:
         hostile = settled.copied(settled.directory.with_name("hostile"))
         outcome = hostile.run({**hostile.answers(), "node3": answer})
         assert set(outcome.plans) == {"node1", "node2"}
         assert "cannot be used" in said(outcome, "node3")
 
-    def test_what_it_says_of_itself_counts(self, settled: Controller) -> None:
+    def test_a_host_is_believed_about_itself(self, settled: Controller) -> None:
         def renumbered(kept: dict[str, Any]) -> None:
             kept["endpoints"]["node3/front/c3"] = {"ipv4": "10.21.0.99"}
 
@@ -125,7 +125,7 @@ class TestOfOthers:
 
 
 class TestSignatures:
-    def test_a_store_put_back_from_a_backup_believes_its_own_word(self, settled: Controller) -> None:
+    def test_a_restored_store_accepts_its_own_later_leases(self, settled: Controller) -> None:
         backup = settled.copied(settled.directory.with_name("backup"))
         more = copy.deepcopy(VARIABLES)
         more["node1"]["cnm_sandboxes"] = {"a": {"networks": ["multinet"]}, **more["node1"]["cnm_sandboxes"]}
@@ -138,7 +138,7 @@ class TestSignatures:
         assert texts(again) == texts(last)
         assert (again.warnings, again.unsigned) == ({host: [] for host in HOSTS}, set())
 
-    def test_an_older_word_of_the_store_s_own_changes_nothing(self, settled: Controller) -> None:
+    def test_older_signed_leases_change_nothing(self, settled: Controller) -> None:
         old = settled.answers()["node2"]
         more = copy.deepcopy(VARIABLES)
         more["node2"]["cnm_sandboxes"] = {"b": {"networks": ["multinet"]}}
@@ -148,7 +148,7 @@ class TestSignatures:
         replayed = settled.run({**settled.answers(), "node2": old})
         assert texts(replayed) == texts(last)
 
-    def test_a_lost_store_is_made_again_from_what_hosts_report(self, settled: Controller) -> None:
+    def test_a_lost_store_is_rebuilt_from_the_hosts_reports(self, settled: Controller) -> None:
         before = settled.run(settled.answers())
         settled.store.unlink()
         after = settled.run(settled.answers())
@@ -158,7 +158,7 @@ class TestSignatures:
         assert after.unsigned == set(HOSTS)
         assert settled.run(settled.answers()).unsigned == set()
 
-    def test_with_a_lost_store_whoever_reports_what_another_has_is_named_with_it(self, settled: Controller) -> None:
+    def test_with_a_lost_store_hosts_that_report_the_same_address_are_named(self, settled: Controller) -> None:
         settled.store.unlink()
         answers = settled.answers()
         taken = answers["node1"]["kept"]["leases"]["endpoints"]["node1/multinet/c1"]
@@ -167,7 +167,7 @@ class TestSignatures:
         assert outcome.refusals.keys() == {"node2"}
         assert "node2 and node1 both report 10.20.0.2 on multinet, for c2 and c1" in said(outcome, "node2")
 
-    def test_with_a_lost_store_networks_are_as_most_hosts_say(self, settled: Controller) -> None:
+    def test_with_a_lost_store_the_majority_decides_about_networks(self, settled: Controller) -> None:
         settled.store.unlink()
         answers = settled.answers()
         answers["node2"]["kept"]["leases"]["overlays"]["multinet"]["vni"] = 7777
@@ -175,7 +175,7 @@ class TestSignatures:
         assert outcome.plans["node2"].leases["overlays"]["multinet"]["vni"] == 4096
         assert "node2 and node1 report multinet differently" in said(outcome, "node2")
 
-    def test_a_signature_is_of_one_host_and_of_what_it_was_given(self) -> None:
+    def test_a_signature_is_valid_only_for_its_host_and_leases(self) -> None:
         key, leases, alone = b"k" * 32, {"endpoints": {"a/n/c": {"ipv4": "10.0.0.2"}}}, {"cnm_networks": {"n": None}}
         made = sign(key, "default", "a", 7, leases, alone)
         assert revision_given(key, "default", "a", made, leases, alone) == 7
@@ -192,7 +192,7 @@ class TestSignatures:
         ]:
             assert revision_given(*other) is None
 
-    def test_the_key_is_nobody_s_to_read(self, settled: Controller) -> None:
+    def test_only_the_owner_can_read_the_key(self, settled: Controller) -> None:
         assert stat.S_IMODE(settled.store.stat().st_mode) == 0o600
         with sqlite3.connect(settled.store) as connection:
             (key,) = connection.execute("SELECT key FROM keys").fetchone()
@@ -200,7 +200,7 @@ class TestSignatures:
         everything = str(settled.kept) + str(texts(settled.run(settled.answers())))
         assert key.hex() not in everything
 
-    def test_a_store_that_everybody_may_read_is_closed(self, settled: Controller) -> None:
+    def test_a_store_readable_by_all_gets_private(self, settled: Controller) -> None:
         settled.store.chmod(0o664)
         settled.variables = {**VARIABLES, "node3": {**VARIABLES["node3"], "cnm_sandboxes": {}}}
         settled.run(settled.answers())
@@ -213,7 +213,7 @@ class TestSignatures:
         assert not controller.store.exists()
 
 
-class TestWhatModulesMade:
+class TestModuleState:
     @pytest.mark.parametrize(
         ("alone", "words"),
         [
@@ -234,7 +234,9 @@ class TestWhatModulesMade:
             ([], "no mapping"),
         ],
     )
-    def test_stays_the_host_s_own_affair(self, settled: Controller, alone: Any, words: str) -> None:
+    def test_hostile_module_state_does_not_affect_other_hosts(
+        self, settled: Controller, alone: Any, words: str
+    ) -> None:
         honest, hostile = attacked(settled, "node3", lambda answer: answer["kept"].update(module_state=alone), newer=0)
         assert texts(hostile, "node3") == texts(honest, "node3")
         assert words in said(hostile, "node3")
@@ -244,12 +246,12 @@ class TestWhatModulesMade:
             _revision, kept = open_store("", str(settled.directory.with_name("hostile"))).read("default")
             assert "node3/front/c3" in kept["endpoints"]
 
-    def test_counts_where_it_concerns_nobody_else(self, settled: Controller) -> None:
+    def test_module_state_of_one_host_is_accepted(self, settled: Controller) -> None:
         alone = {"cnm_networks": {"lab": {"subnet": "10.22.0.0/24"}}, "cnm_sandboxes": {"m": {"networks": ["lab"]}}}
         _honest, hostile = attacked(settled, "node3", lambda answer: answer["kept"].update(module_state=alone), newer=0)
         assert "m" in hostile.plans["node3"].model["sandboxes"]
 
-    def test_a_mistake_in_the_variables_is_still_one(self, settled: Controller) -> None:
+    def test_an_error_in_the_variables_is_still_an_error(self, settled: Controller) -> None:
         settled.variables = {**VARIABLES, "node1": {"cnm_networks": {"x": {"subnett": 1}}}}
         answers = settled.answers()
         answers["node3"]["kept"]["module_state"] = {"cnm_networks": {"x": {"subnet": "nonsense"}}}
@@ -262,11 +264,11 @@ class OfAnsible(str):
 
 
 class TestReader:
-    def test_a_host_is_told_by_its_name_whatever_type_ansible_gives_that(self) -> None:
+    def test_a_host_s_name_is_recognised_in_any_type_of_ansible(self) -> None:
         report = read_probe(OfAnsible("node1"), RECORDED)
         assert (report.warnings, report.refusal, report.data) == ([], "", RECORDED)
 
-    def test_a_recorded_answer_is_read_whole_and_the_same_again(self) -> None:
+    def test_a_recorded_answer_is_read_completely_and_idempotently(self) -> None:
         report = read_probe("node1", RECORDED)
         assert (report.warnings, report.refusal) == ([], "")
         assert report.data == RECORDED
@@ -295,7 +297,7 @@ class TestReader:
             ("docker_user", "4", []),
         ],
     )
-    def test_an_entry_that_has_no_form_is_left_out_and_named(self, key: str, value: Any, left: Any) -> None:
+    def test_an_invalid_entry_is_dropped_and_named(self, key: str, value: Any, left: Any) -> None:
         report = read_probe("node1", {**RECORDED, key: [value]})
         assert report.data[key] == left
         assert f"{key}[0]" in report.warnings[0]
@@ -305,7 +307,7 @@ class TestReader:
         report = read_probe("node1", {**RECORDED, "resolvers": settings})
         assert report.data["resolvers"] == {"servers": ["9.9.9.9"], "search": ["a.b"], "options": ["ndots:1"]}
 
-    def test_texts_for_people_are_printable_and_short(self) -> None:
+    def test_displayed_texts_are_printable_and_short(self) -> None:
         report = read_probe("node1", {**RECORDED, "dropping": ["ip x \x1b[2J" + "y" * 10000]})
         (chain,) = report.data["dropping"]
         assert chain.isprintable()
@@ -319,13 +321,13 @@ class TestReader:
         assert len(refusal) < 600
 
     @pytest.mark.parametrize("most", ["routes", "vnis"])
-    def test_there_is_an_end_to_lists(self, most: str) -> None:
+    def test_lists_are_limited(self, most: str) -> None:
         report = read_probe("node1", {**RECORDED, most: [1] * 1_000_001})
         assert report.refusal if most == "routes" else report.data["vnis"] == ()
 
 
 class TestAnswers:
-    def test_nothing_that_ansible_acts_on_gets_through(self) -> None:
+    def test_keys_that_ansible_acts_on_are_dropped(self) -> None:
         keys = {
             "ansible_facts": {"cnm_sandboxes": {}},
             "add_host": {"host_name": "x"},
@@ -341,7 +343,7 @@ class TestAnswers:
             assert not keys.keys() & result.keys()
             assert "node1: " in result["warnings"][0]
 
-    def test_a_failure_is_told_in_its_own_words(self) -> None:
+    def test_a_failure_keeps_its_message(self) -> None:
         failed = admitted("cnm.fabric.probe", "node1", {"failed": True, "msg": "reading networks needs root"})
         assert failed == {"failed": True, "msg": "reading networks needs root"}
         for module in ("probe", "converge", "verify"):
@@ -350,20 +352,20 @@ class TestAnswers:
         assert admitted("cnm.fabric.converge", "node1", None)["failed"]
         assert "cannot be used" in admitted("cnm.fabric.probe", "node1", {"kept": 1})["msg"]
 
-    def test_only_the_inventory_declares(self) -> None:
+    def test_facts_cannot_set_cnm_variables(self) -> None:
         facts = {"cnm_sandboxes": {}, "default_ipv4": {}, "inventory_dir": "/tmp/x", "fabric_plan": {}}
         assert forged(facts) == ["cnm_sandboxes", "inventory_dir"]
         assert forged(facts, ("fabric_plan",)) == ["cnm_sandboxes", "fabric_plan", "inventory_dir"]
         assert (forged(None), forged([]), forgery([])) == ([], [], None)
 
-    def test_a_model_has_what_is_the_host_s_own(self) -> None:
+    def test_a_model_has_only_the_host_s_own_objects(self) -> None:
         model = read_probe("node1", RECORDED).data["kept"]["model"]
         assert own_model(model, "node1", "default") == model
         other = own_model(model, "node2", "default")
         assert {document["Name"] for document in other["networks"]} == {"multinet", "ingress"}
         assert not any(document["Containers"] or document["Peers"] for document in other["networks"])
 
-    def test_a_model_that_is_none_is_left_out(self) -> None:
+    def test_an_invalid_model_is_dropped(self) -> None:
         model = copy.deepcopy(RECORDED["kept"]["model"])
         model["networks"][0]["Id"] = "\x1b[2J"
         model["services"]["redis"]["tasks"]["redis.99"] = {"weight": 1}
@@ -376,11 +378,11 @@ class TestAnswers:
         assert json.dumps(report.data)
 
 
-def test_a_host_that_keeps_nothing_is_read_as_one() -> None:
+def test_a_host_without_a_kept_plan_is_read() -> None:
     assert read_probe("node2", answer_of("node2")).warnings == []
 
 
-def test_the_table_of_forms_has_every_key_that_a_probe_answers() -> None:
+def test_every_key_of_a_probe_has_a_form() -> None:
     """A key that is not in it would never reach the planner."""
     source = ast.parse(Path(reader.__file__).read_text(encoding="utf-8"))
     (function,) = (node for node in source.body if isinstance(node, ast.FunctionDef) and node.name == "probe")
@@ -390,7 +392,7 @@ def test_the_table_of_forms_has_every_key_that_a_probe_answers() -> None:
     assert keys | {"settled", "drift"} == set(PROBE_KEYS)
 
 
-def test_a_host_s_variables_are_had_without_its_facts(tmp_path: Path) -> None:
+def test_variables_can_be_read_without_facts(tmp_path: Path) -> None:
     """With the Ansible that is there: how it keeps facts is its own affair, and may change."""
     loader = DataLoader()
     (tmp_path / "hosts.yml").write_text("all: {hosts: {node3: {cnm_sandboxes: {good: {networks: ['{{ name }}']}}}}}")

@@ -89,7 +89,7 @@ def vips(made: Planned, network: str = "vote") -> dict[str, dict[str, str]]:
     return found
 
 
-def meshes(made: Planned) -> list[PeerTable]:
+def tables_of(made: Planned) -> list[PeerTable]:
     return [PeerTable.from_json(text) for text in made.shared.values() if text.startswith('{"endpoints"')]
 
 
@@ -111,9 +111,9 @@ def placed(fleet: Fleet, held: dict[str, Any]) -> dict[int, str]:
     return dict(place_services(topology, held).found["redis"].tasks)
 
 
-class TestPlaces:
+class TestPlacement:
     @given(FLEETS)
-    def test_are_even_where_nothing_is_held(self, fleet: Fleet) -> None:
+    def test_new_tasks_are_spread_evenly(self, fleet: Fleet) -> None:
         found = placed(fleet, {})
         counted = Counter(found.values())
         each = [counted[host] for host in fleet[0]]
@@ -122,13 +122,13 @@ class TestPlaces:
         assert list(found) == list(range(1, len(found) + 1))
 
     @given(FLEETS, st.randoms())
-    def test_do_not_depend_on_the_order_of_the_inventory(self, fleet: Fleet, chance: Any) -> None:
+    def test_placement_does_not_depend_on_the_order_of_the_inventory(self, fleet: Fleet, chance: Any) -> None:
         shuffled = list(fleet[0])
         chance.shuffle(shuffled)
         assert placed(fleet, {}) == placed((shuffled, *fleet[1:]), {})
 
     @given(FLEETS)
-    def test_are_the_same_from_run_to_run(self, fleet: Fleet) -> None:
+    def test_placement_is_the_same_in_every_run(self, fleet: Fleet) -> None:
         held: dict[str, Any] = {}
         first = placed(fleet, held)
         before = copy.deepcopy(held)
@@ -136,7 +136,7 @@ class TestPlaces:
         assert held == before
 
     @given(st.lists(FLEETS, min_size=2, max_size=5))
-    def test_are_kept_by_whoever_can_keep_one(self, history: list[Fleet]) -> None:
+    def test_a_task_keeps_its_host_while_that_can_have_it(self, history: list[Fleet]) -> None:
         held: dict[str, Any] = {}
         before: dict[int, str] = {}
         for fleet in history:
@@ -153,19 +153,19 @@ class TestPlaces:
                 assert {n: host for host, n in lowest.items() if host in hosts}.items() <= found.items()
             before = found
 
-    def test_of_new_tasks_are_where_no_host_is_drained(self) -> None:
+    def test_new_tasks_avoid_drained_hosts(self) -> None:
         first = planned(redis(2))
         more = planned(redis(4, draining=["h3"]), leases=first.leases)
         assert tasks(more) == {"redis.1": "h1", "redis.2": "h2", "redis.3": "h1", "redis.4": "h2"}
 
-    def test_are_kept_by_a_host_that_was_not_reached(self) -> None:
+    def test_an_unreachable_host_keeps_its_tasks(self) -> None:
         first = planned(redis(3))
         variables = {f"h{n}": {"cnm_networks": VOTE, "cnm_services": redis(3)} for n in (1, 2, 3)}
         known = {host: facts(host) for host in ("h1", "h3")}
         again = plan(read_topology(variables), known, first.leases, NOW)
         assert again.leases["services"] == first.leases["services"]
 
-    def test_of_a_host_that_left_go_to_the_others_and_nobody_else_moves(self) -> None:
+    def test_only_the_tasks_of_a_removed_host_move(self) -> None:
         first = planned(redis(6))
         left = planned(redis(6), leases=first.leases, without=("h2",))
         assert {task: host for task, host in tasks(first).items() if host != "h2"}.items() <= tasks(left).items()
@@ -178,14 +178,14 @@ class TestPlaces:
 
 
 class TestAddresses:
-    def test_a_service_has_one_of_each_family_on_each_network_and_dnsrr_none(self) -> None:
+    def test_a_service_has_a_vip_per_family_and_network_and_dnsrr_has_none(self) -> None:
         made = planned({**redis(), "db": {"networks": ["vote"], "deploy": {"endpoint_mode": "dnsrr"}}})
         assert set(vips(made)) == {"redis"}
         assert set(vips(made)["redis"]) == {"ipv4", "ipv6"}
 
     @settings(max_examples=25, deadline=None)
     @given(st.lists(st.dictionaries(st.sampled_from("abcd"), st.integers(0, 5), max_size=4), min_size=1, max_size=4))
-    def test_are_nobody_elses_and_kept(self, history: list[dict[str, int]]) -> None:
+    def test_vips_are_unique_and_kept(self, history: list[dict[str, int]]) -> None:
         leases: Optional[Leases] = None
         before: dict[str, Any] = {}
         for declared in history:
@@ -204,16 +204,16 @@ class TestAddresses:
                 assert found[key] == before[key]
             before = found
 
-    def test_of_tasks_may_be_fixed(self) -> None:
+    def test_addresses_of_tasks_can_be_fixed(self) -> None:
         services = {"redis": {"networks": {"vote": {"ipv4_addresses": ["10.10.2.50", "10.10.2.51"]}}}}
         services["redis"]["deploy"] = {"replicas": 3}
         made = planned(services)
-        (mesh,) = [each for each in meshes(made) if each.network == "vote"]
-        found = {peer.sandbox: peer.addresses[0] for peer in mesh.endpoints}
+        (table,) = [each for each in tables_of(made) if each.network == "vote"]
+        found = {peer.sandbox: peer.addresses[0] for peer in table.endpoints}
         assert found == {"redis.1": "10.10.2.50", "redis.2": "10.10.2.51", "redis.3": found["redis.3"]}
         assert vips(made)["redis"]["ipv4"] not in found.values()
 
-    def test_that_run_out_are_said_of_all_hosts_of_the_network(self) -> None:
+    def test_a_lack_of_vips_is_reported_for_all_hosts_of_the_network(self) -> None:
         small = {"vote": {"driver": "overlay", "subnet": "10.10.2.0/29"}}
         made = planned(redis(9), networks=small)
         assert set(made.refusals) == {"h1", "h2", "h3"}
@@ -223,11 +223,11 @@ class TestAddresses:
 LOCAL = {"web": {"driver": "bridge", "subnet": ["10.20.0.0/24", "fd00:20::/64"], "enable_ipv6": True}}
 
 
-class TestOnNetworksOfOneHost:
+class TestVipsOnNetworksOfOneHost:
     SERVICES: ClassVar = {"api": {"networks": {"web": {"aliases": ["www"]}}, "deploy": {"replicas": 3}}}
     BOX: ClassVar = {"c1": {"networks": ["web"]}}
 
-    def test_each_host_has_a_virtual_address_of_its_own_and_keeps_it(self) -> None:
+    def test_each_host_has_its_own_vip_and_keeps_it(self) -> None:
         first = planned(self.SERVICES, 2, networks=LOCAL)
         held = {host: first.leases["networks"][f"{host}/web"]["vips"] for host in ("h1", "h2")}
         assert held["h1"]["api"] == {"ipv4": "10.20.0.2", "ipv6": "fd00:20::2"}
@@ -237,7 +237,7 @@ class TestOnNetworksOfOneHost:
         gone = planned({}, 2, leases=again.leases, sandboxes=self.BOX, networks=LOCAL)
         assert "vips" not in gone.leases["networks"]["h1/web"]
 
-    def test_who_calls_is_the_sandbox_or_the_host_itself_and_tasks_are_the_hosts_own(self) -> None:
+    def test_sandboxes_and_the_host_itself_reach_the_host_s_own_tasks(self) -> None:
         made = planned(self.SERVICES, 2, sandboxes=self.BOX, networks=LOCAL)
         tables = {item.namespace: item for item in made.plans["h1"].resources if isinstance(item, Nftables)}
         inside = [rule for rule in tables["c1"].chains[0].rules if "daddr 10.20.0.2 " in rule]
@@ -247,7 +247,7 @@ class TestOnNetworksOfOneHost:
         assert made.plans["h2"].model["services"]["api"]["networks"]["web"]["answers"]
 
     @pytest.mark.parametrize("option", ["inhibit_ipv4", "gateway_mode_ipv4"])
-    def test_a_host_without_an_address_there_does_not_call(self, option: str) -> None:
+    def test_a_host_without_an_address_on_the_network_does_not_translate_vips(self, option: str) -> None:
         value = {"inhibit_ipv4": "true", "gateway_mode_ipv4": "isolated"}[option]
         network = {**LOCAL["web"], "internal": True, "driver_opts": {f"com.docker.network.bridge.{option}": value}}
         made = planned(self.SERVICES, 1, networks={"web": network})
@@ -256,12 +256,12 @@ class TestOnNetworksOfOneHost:
         assert [rule for rule in output if rule.startswith("ip daddr")] == []
         assert [rule for rule in output if rule.startswith("ip6 daddr")] != []
 
-    def test_that_have_no_address_left_are_said(self) -> None:
+    def test_a_lack_of_addresses_is_reported(self) -> None:
         many = {"api": {"networks": ["web"], "deploy": {"replicas": 300}}}
         refused = planned(many, 1, networks={"web": {"subnet": "10.20.0.0/24"}}).refusals["h1"]
         assert "cnm_networks.web: 10.20.0.0/24 has no address left for " in refused[0]
 
-    def test_names_are_kept_here(self) -> None:
+    def test_queries_for_names_of_services_are_not_forwarded(self) -> None:
         made = planned(self.SERVICES, 1, networks=LOCAL)
         (names,) = [
             item for item in made.plans["h1"].resources if isinstance(item, File) and item.directory.endswith("names")
@@ -272,7 +272,7 @@ class TestOnNetworksOfOneHost:
         assert "server=/api.2.web/\n" in servers
 
 
-class TestOfOneHost:
+class TestServicesOfOneHost:
     HERE: ClassVar = {"networks": ["web"], "deploy": {"replicas": 2, "placement": {"hosts": ["h1"]}}}
 
     def alone(self, services: dict[str, Any], leases: Optional[Leases] = None, **more: Any) -> Planned:
@@ -280,7 +280,7 @@ class TestOfOneHost:
         variables = {"cnm_networks": {**LOCAL, **VOTE}, "cnm_services": services, **more}
         return plan(read_topology({"h1": variables}), {"h1": facts("h1")}, leases or empty(), NOW, complete=False)
 
-    def test_are_planned_without_the_others_and_leave_the_others_alone(self) -> None:
+    def test_a_service_of_one_host_is_planned_without_the_others(self) -> None:
         others = empty()
         others["services"] = {"db": {"tasks": {"1": "h2"}}, "gone": {"tasks": {"1": "h1"}}}
         made = self.alone({"api": self.HERE}, others)
@@ -288,7 +288,7 @@ class TestOfOneHost:
         assert made.leases["services"] == {"api": {"tasks": {"1": "h1", "2": "h1"}}, "db": {"tasks": {"1": "h2"}}}
         assert tasks(self.alone({"api": self.HERE}, made.leases)) == tasks(made)
 
-    def test_have_a_name_that_is_nobody_elses(self) -> None:
+    def test_a_service_of_one_host_needs_a_unique_name(self) -> None:
         taken = empty()
         taken["services"] = {"api": {"tasks": {"1": "h2"}}}
         made = self.alone({"api": self.HERE}, taken)
@@ -304,14 +304,14 @@ class TestOfOneHost:
         ],
         ids=["placed anywhere", "on an overlay", "with a port of every host"],
     )
-    def test_are_none_that_others_have_a_part_in(self, service: dict[str, Any]) -> None:
+    def test_a_service_that_other_hosts_share_is_not_of_one_host(self, service: dict[str, Any]) -> None:
         refused = self.alone({"api": service}).refusals["h1"]
         assert any("what spans hosts is planned for all of them at once" in text for text in refused)
         local = self.alone({"api": {**self.HERE, "ports": ["80:80"]}}, cnm_ingress_mode="local")
         assert local.refusals == {}
 
 
-class TestWhatCannotBe:
+class TestRefusals:
     def known(self, **addresses: str) -> dict[str, Facts]:
         return {
             host: replace(facts(host), addresses=(*facts(host).addresses, *((a, "lo", 65536) for a in (more,) if a)))
@@ -323,7 +323,7 @@ class TestWhatCannotBe:
         variables = {host: {"cnm_networks": VOTE, "cnm_services": services, **settings} for host in known}
         return plan(read_topology(variables), known, empty(), NOW).refusals
 
-    def test_a_host_ip_that_nobody_has(self) -> None:
+    def test_a_host_ip_that_no_host_has_is_refused(self) -> None:
         services = redis()
         services["redis"]["ports"] = [{"target": 80, "published": 80, "host_ip": "203.0.113.7"}]
         refusals = self.refused(services, self.known())
@@ -332,14 +332,14 @@ class TestWhatCannotBe:
         assert self.refused(services, self.known(h2="203.0.113.7")) == {}
 
     @pytest.mark.parametrize("of", ["h1", "h3"])
-    def test_a_virtual_address_that_is_a_hosts_whether_it_is_on_the_network_or_not(self, of: str) -> None:
+    def test_a_vip_equal_to_a_host_s_address_is_refused(self, of: str) -> None:
         services = redis(2)
         services["redis"]["deploy"] = {"replicas": 2, "placement": {"hosts": ["h1", "h2"]}}
         refusals = self.refused(services, self.known(**{of: "10.10.2.2"}))
         assert "cnm_networks.vote: subnet 10.10.2.0/24 overlaps the" in refusals["h1"][0]
         assert "address 10.10.2.2" in refusals["h1"][0]
 
-    def test_a_port_of_a_task_that_no_network_leads_to(self) -> None:
+    def test_a_port_of_a_task_without_a_suitable_network_is_refused(self) -> None:
         inner = {"vote": {**VOTE["vote"], "internal": True}}
         services = redis(1)
         services["redis"]["ports"] = [{"target": 80, "published": 80, "mode": "host"}]
@@ -351,7 +351,7 @@ class TestWhatCannotBe:
 
 
 class TestLeases:
-    def test_of_a_service_that_is_removed_are_gone(self) -> None:
+    def test_leases_of_a_removed_service_are_removed(self) -> None:
         box = {"worker": {"networks": ["vote"]}}
         first = planned({**redis(), "web": {"networks": ["vote"], "ports": ["80:80"]}}, sandboxes=box)
         left = planned({}, leases=first.leases, sandboxes=box)
@@ -361,7 +361,7 @@ class TestLeases:
         assert set(left.leases["overlays"]) == {"vote"}
 
     @pytest.mark.parametrize("lost", [(), ("h2",)])
-    def test_come_back_from_the_hosts_when_the_store_is_lost(self, lost: tuple[str, ...]) -> None:
+    def test_leases_of_services_are_restored_from_the_hosts(self, lost: tuple[str, ...]) -> None:
         before = planned(redis(2), without=("h1",), hosts=3)
         first = planned(redis(4), leases=before.leases)
         claims = {host: Claim(7, each.leases) for host, each in first.plans.items() if host not in lost}
@@ -390,7 +390,7 @@ class TestLeases:
 
 
 class TestRules:
-    def test_have_the_numbers_of_those_that_take_connections_and_know_all(self) -> None:
+    def test_rules_number_the_tasks_that_get_connections_and_sets_list_all(self) -> None:
         service = VirtualService("10.0.0.9", "rr", (("10.0.0.2", 2), ("10.0.0.3", 0), ("10.0.0.4", 1)))
         made = by_nftables("c1", [service])
         assert made.output == ("ip daddr 10.0.0.9 dnat ip to numgen inc mod 3 map { 0-1 : 10.0.0.2, 2 : 10.0.0.4 }",)
@@ -398,13 +398,13 @@ class TestRules:
         assert behind.elements == tuple(f"10.0.0.9 . 10.0.0.{last}" for last in (2, 3, 4))
         assert (behind.tracks, behind.family) == (VIP_TASKS, 4)
 
-    def test_of_one_task_choose_nothing_and_of_none_refuse(self) -> None:
+    def test_rules_for_one_task_choose_nothing_and_for_none_refuse(self) -> None:
         one = by_nftables("c1", [VirtualService("fd00::9", "rr", (("fd00::2", 5),))])
         assert one.output == ("ip6 daddr fd00::9 dnat ip6 to fd00::2",)
         none = by_nftables("c1", [VirtualService("10.0.0.9", "sh", (("10.0.0.2", 0),))])
         assert [rule.rpartition("reject")[1] for rule in none.output] == ["reject", "reject"]
 
-    def test_of_the_mesh_are_on_every_host_and_lead_to_tasks(self) -> None:
+    def test_ingress_rules_are_on_every_host_and_translate_to_tasks(self) -> None:
         services = redis(2, draining=["redis.2"])
         services["redis"]["ports"] = ["3000:6379", "9000-9002:9000-9002/udp", "7000-7001:8000-8001"]
         made = planned(services)
@@ -426,7 +426,7 @@ class TestRules:
             (known,) = [item.elements for item in table.sets if item.name == "ingress4"]
             assert len(known) == 2 * 3
 
-    def test_tell_new_maps_from_old_connections(self) -> None:
+    def test_connections_to_removed_tasks_are_forgotten(self) -> None:
         said = (
             "tcp      6 431999 ESTABLISHED src=10.0.0.5 dst=10.0.0.9 sport=4 dport=80 src=10.0.0.2 dst=10.0.0.5 "
             "sport=80 dport=4 [ASSURED] mark=0 use=1\n"
@@ -457,9 +457,9 @@ class TestRules:
         assert forgotten(both, []) == [("1", "10.0.0.9"), ("17", "10.0.0.3"), ("6", "10.0.0.2")]
         assert forgotten([], tasks(VIP_TASKS, 6, "fd00::9 . fd00::2")) == []
         ports = ("17 . 50-59 . 10.0.0.3", "17 . 50-59 . 10.0.0.7", "6 . 80 . 10.0.0.2")
-        mesh = tasks(INGRESS_TASKS, 4, *ports)
-        assert forgotten([], mesh) == []
-        assert forgotten(mesh, tasks(INGRESS_TASKS, 4, *ports[1:])) == [("17", "10.0.0.3")]
+        served = tasks(INGRESS_TASKS, 4, *ports)
+        assert forgotten([], served) == []
+        assert forgotten(served, tasks(INGRESS_TASKS, 4, *ports[1:])) == [("17", "10.0.0.3")]
 
 
 class TestWhatUsersSee:
@@ -469,14 +469,14 @@ class TestWhatUsersSee:
         made = planned(self.SERVICES, sandboxes={"worker": {"networks": ["vote"]}})
         return {host: live_model(each.model, ()) for host, each in made.plans.items()}
 
-    def test_services_stand_in_a_table_like_dockers(self) -> None:
+    def test_services_are_shown_in_a_table_like_docker_s(self) -> None:
         found = [line.split("   ") for line in service_table(self.models()).splitlines()]
         rows = [[word.strip() for word in row if word.strip()] for row in found]
         assert rows[0] == ["NAME", "MODE", "REPLICAS", "VIPS", "PORTS"]
         assert rows[1][:3] == ["redis", "replicated", "2/2"]
         assert rows[2][:3] + rows[2][4:] == ["web", "replicated", "1/1", "*:80->8080/tcp, *:53->53/udp"]
 
-    def test_tasks_stand_in_order_with_their_host(self) -> None:
+    def test_tasks_are_shown_in_order_with_their_host(self) -> None:
         rows = [line.split() for line in task_table(self.models()).splitlines()]
         assert [row[:3] for row in rows] == [
             ["TASK", "HOST", "STATE"],
@@ -485,7 +485,7 @@ class TestWhatUsersSee:
             ["web.1", "h3", "ready"],
         ]
 
-    def test_tasks_that_are_not_there_are_not_counted(self) -> None:
+    def test_missing_tasks_are_not_counted(self) -> None:
         made = planned(self.SERVICES)
         drift = [{"kind": "namespace", "name": "redis.1", "action": "create"}]
         models = {host: live_model(each.model, drift) for host, each in made.plans.items()}
@@ -499,7 +499,7 @@ class TestWhatUsersSee:
         assert "services" not in models["h1"]
         assert balancer_line(models) == ""
 
-    def test_which_engine_balances_is_said(self) -> None:
+    def test_the_balancing_engine_is_shown(self) -> None:
         variables = {f"h{n}": {"cnm_networks": VOTE, "cnm_services": redis(3)} for n in (1, 2)}
         known = {"h1": replace(facts("h1"), ipvs=True), "h2": facts("h2")}
         made = plan(read_topology(variables), known, empty(), NOW)
@@ -507,7 +507,7 @@ class TestWhatUsersSee:
         assert balancer_line(models) == "Virtual addresses are balanced by ipvs on h1, nftables on h2."
 
     @pytest.mark.parametrize("network", ["vote", "other"])
-    def test_a_scheduler_of_ipvs_is_refused_only_where_the_service_is(self, network: str) -> None:
+    def test_a_scheduler_of_ipvs_is_refused_only_on_hosts_with_the_service(self, network: str) -> None:
         other = {"other": {"driver": "overlay", "subnet": "10.10.3.0/24"}}
         weighted = {"networks": [network], "deploy": {"placement": {"hosts": ["h2"]}, "scheduler": "wlc"}}
         services = {"redis": {**REDIS, "deploy": {"placement": {"hosts": ["h1", "h2"]}}}, "db": weighted}
@@ -520,14 +520,14 @@ class TestWhatUsersSee:
         made = plan(read_topology(variables, {"all": ["h1", "h2"]}), known, empty(), NOW)
         assert set(made.refusals) == ({"h1"} if network == "vote" else set())
 
-    def test_verify_tries_virtual_addresses_and_every_hosts_ports(self) -> None:
+    def test_verify_checks_vips_and_ports_of_every_host(self) -> None:
         made = planned(self.SERVICES, sandboxes={"worker": {"networks": ["vote"]}})
-        checks = {check["sandbox"]: check for check in checks_of(made.plans["h1"].model, 100, meshes(made), "h1")}
+        checks = {check["sandbox"]: check for check in checks_of(made.plans["h1"].model, 100, tables_of(made), "h1")}
         for name in ("redis", "web"):
             assert set(vips(made)[name].values()) <= set(checks["worker"]["reach"])
             assert checks["worker"]["names"][name] == sorted(vips(made)[name].values())
         assert checks[""]["connect"] == [[f"192.0.2.{number}", 80] for number in (1, 2, 3)]
-        sampled = checks_of(made.plans["h1"].model, 2, meshes(made), "h1")
+        sampled = checks_of(made.plans["h1"].model, 2, tables_of(made), "h1")
         assert len(next(check["connect"] for check in sampled if not check["sandbox"])) == 2
 
 

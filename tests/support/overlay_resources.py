@@ -36,7 +36,7 @@ def addresses_of(box: str) -> tuple[str, str]:
     return f"10.0.0.{number_of(box)}", f"fd00::{number_of(box)}"
 
 
-def a_mesh(
+def an_overlay(
     host: int = 0,
     boxes: Optional[Mapping[str, int]] = None,
     underlay: int = 4,
@@ -50,14 +50,14 @@ def a_mesh(
     place, mtu, vteps = f"ov{host}", MTUS[underlay], VTEPS[underlay]
     vxlan = Vxlan(vni, vteps[host], port, source_port=source_port)
     result: list[Resource] = [
-        Namespace(place, "network/mesh"),
+        Namespace(place, "network/overlay"),
         # Its IPv6 stays enabled, or the kernel takes no neighbour of IPv6 to answer solicitations from.
-        Link(place, "br0", "bridge", "network/mesh", "02:42:00:00:00:01", mtu, disable_ipv6=False, accept_ra=0),
+        Link(place, "br0", "bridge", "network/overlay", "02:42:00:00:00:01", mtu, disable_ipv6=False, accept_ra=0),
         Link(
             place,
             "vx0",
             "vxlan",
-            "vxlan/mesh",
+            "vxlan/overlay",
             f"02:42:00:00:01:0{host}",
             mtu,
             disable_ipv6=True,
@@ -69,7 +69,7 @@ def a_mesh(
         peer = VethPeer(place, f"p-{box}", "br0")
         result += [
             Namespace(box, f"sandbox/{box}"),
-            Link(box, "eth0", "veth", f"endpoint/mesh/{box}", mac_of(box), mtu, disable_ipv6=False, peer=peer),
+            Link(box, "eth0", "veth", f"endpoint/overlay/{box}", mac_of(box), mtu, disable_ipv6=False, peer=peer),
             *(Address(box, "eth0", f"{address}/{24 if '.' in address else 64}") for address in addresses_of(box)),
         ]
     elsewhere = {box: vteps[where] for box, where in boxes.items() if where != host}
