@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""What the modules for single objects have in common."""
+"""Documentation shared by the modules for single objects."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ class ModuleDocFragment:
 options:
   state:
     description:
-      - V(present) makes the object, or changes what differs from it.
-      - V(absent) removes it, with what hangs on it. What is not this project's is never removed.
+      - V(present) creates the object, or changes an existing one to the options.
+      - V(absent) removes it and its dependents. Objects that are not this project's are never removed.
     type: str
     choices: [present, absent]
     default: present
   project:
     description:
-      - Whose object it is, as in C(cnm_project). Its name is part of the mark by which the object is known.
-      - Small letters, digits, C(_) and C(-), at most 32 characters, a letter first.
+      - The project that the object belongs to, as in C(cnm_project). Its name is part of the object's mark.
+      - Lower-case letters, digits, C(_) and C(-), at most 32 characters, beginning with a letter.
     type: str
     default: default
   lock_timeout:
@@ -32,21 +32,21 @@ attributes:
   check_mode:
     description:
       - Can run in check mode and predict the operations without doing them.
-      - What has to be there before (a namespace, a bridge) and is not is then a warning, as a task before this one may
-        be what makes it.
+      - If an object that it needs (a namespace, a bridge) does not exist, check mode only warns, as an earlier task of
+        the play may create it.
     support: full
   diff_mode:
     description: Returns what differs, object by object.
     support: full
   idempotent:
-    description: A second run does nothing, whichever way the same values are spelled.
+    description: A second run does nothing, even if the same values are spelled differently.
     support: full
 notes:
-  - What is made carries a mark that says that a module made it. The playbook C(cnm.fabric.site) never removes such an
-    object, the playbook C(cnm.fabric.teardown) does. What is declared later under the same name takes it over.
-  - An object in the way that this project did not make is an error that names it, and so is one that
-    C(cnm.fabric.site) or another module made.
-  - A namespace that something else made can be named; nothing in it is changed but what this module makes.
-  - Nothing outlives a reboot.
+  - The object carries a mark that says that a module made it. The playbook C(cnm.fabric.site) never removes such an
+    object, the playbook C(cnm.fabric.teardown) does. An object declared later under the same name takes it over.
+  - It is an error if an object of that name exists that this project did not create, or that C(cnm.fabric.site) or
+    another module created. The error names the object.
+  - The option for a namespace can name one that another program created; nothing in it is changed but this object.
+  - The objects do not survive a reboot.
   - Needs root on the host.
 """

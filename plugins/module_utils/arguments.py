@@ -63,7 +63,7 @@ class Options:
             self.wrong(
                 option,
                 f"{name!r} cannot be a link's name: it has 1 to 15 letters, digits, `_`, `.` and `-`, does not begin "
-                "with `.` or `-`, and is none of lo, all and default",
+                "with `.` or `-`, and is not lo, all or default",
             )
         return name
 

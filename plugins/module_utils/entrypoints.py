@@ -39,11 +39,11 @@ class Refused(Exception):
 
 
 class Overtaken(Refused):
-    """Another run changed the host after this one had read it: the plan is out of date."""
+    """Another run changed the host after this one had read it, so the plan is out of date."""
 
 
 class Partly(Refused):
-    """All is as planned except sandboxes in namespaces of others; ``result`` is the module's result."""
+    """Everything is as planned except sandboxes in foreign namespaces; ``result`` is the module's result."""
 
     def __init__(self, message: str, result: dict[str, Any]) -> None:
         super().__init__(message)
@@ -57,13 +57,13 @@ class Request:
     project: str
     plan: Optional[str] = None
     shared: Mapping[str, str] = field(default_factory=dict)
-    """Shared texts by digest; those that the host has kept may be left out."""
+    """Shared texts by digest; those that the host has kept may be omitted."""
     pair_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The host's keys of encrypted overlays, in hex, by `Way.text`.  Only the kernel keeps them."""
     digest: Optional[str] = None
     revision: int = 0
     signature: str = ""
-    """The lease store's signature of the plan's leases, by which it recognises them."""
+    """The lease store's signature of the plan's leases; the store trusts leases that carry it."""
     based_on: Optional[str] = None
     strict: bool = False
     absent: bool = False
@@ -102,8 +102,8 @@ def working(request: Request, run_command: RunCommand) -> Iterator[Host]:
 def probe(
     project: str, live: bool, declared: bool, run_command: RunCommand, encryption: bool = False
 ) -> dict[str, Any]:
-    """Read the host, and whether it is as its kept plan says; ``live`` adds the plan's model and what differs from it,
-    ``declared`` what it follows from, ``encryption`` whether the host can do that.
+    """Read the host, and whether it matches its kept plan.  ``live`` adds the plan's model and the differences from it,
+    ``declared`` the variables of the plan, ``encryption`` whether the host supports encrypted networks.
 
     Raises Refused.
     """
@@ -116,7 +116,7 @@ def probe(
         drift = _drift(project, host, strict=live)
         result["settled"] = drift is not None and not (drift or host.broken or Journal(project).entries)
         if result["settled"] and state.run.is_dir():
-            # A host that is as planned gets no other run that would keep them.  A teardown may be under way.
+            # Keep them now: a host that is as planned gets no converge run.  A teardown may be in progress.
             with contextlib.suppress(OSError):
                 state.keep_verified_tables(host.verified_tables)
         if live:
@@ -143,7 +143,7 @@ def _kept_resources(project: str, kept: Mapping[str, Any]) -> list[Resource]:
 @contextlib.contextmanager
 def _lock(request: Request) -> Iterator[None]:
     if request.check and not RUN.is_dir():
-        # Without objects of ours no other run can change any; a check must not leave a directory behind.
+        # Without objects of ours there is nothing to protect, and a check must not create the directory.
         yield
         return
     with locked(f"project {request.project}", request.lock_timeout, last_out=request.absent):
@@ -185,7 +185,7 @@ def _shared_texts(request: Request, state: State, plan: Plan) -> dict[str, str]:
     wanted = plan.shared
     for digest, text in request.shared.items():
         if content_digest(text) != digest:
-            raise Refused("a table that came is not the one that was made: its digest differs")
+            raise Refused("the digest of a peer table does not match its text. Run again")
     kept = state.shared() if wanted - request.shared.keys() else {}
     return {digest: text for digest, text in {**kept, **request.shared}.items() if digest in wanted}
 
@@ -194,16 +194,16 @@ def _plan_text(request: Request, kept: dict[str, Any]) -> tuple[str, str]:
     newest = int(kept.get("revision", 0))
     if request.revision < newest:
         raise Overtaken(
-            f"this host already has a newer plan (revision {newest}) than the one that came (revision "
-            f"{request.revision}): another controller has been here. Run again, so that the plan is made anew."
+            f"this host already has a newer plan (revision {newest}) than this run's (revision {request.revision}), "
+            "from another controller. Run again to make a new plan."
         )
     if request.plan is None:
         if not kept or kept.get("digest") != request.digest:
-            raise Refused("this host has no plan of that digest: send the plan itself")
+            raise Refused("this host does not have the plan with that digest. Send the plan itself")
         return str(kept["plan"]), str(kept["digest"])
     digest = content_digest(request.plan)
     if request.digest is not None and digest != request.digest:
-        raise Refused("the plan that came is not the one that was made: its digest differs")
+        raise Refused("the plan's digest does not match its text. Run again")
     if request.based_on is not None and kept.get("digest", "") not in (request.based_on, digest):
         _refuse_overtaken(request.strict, str(kept.get("plan", "{}")), request.plan)
     return request.plan, digest
@@ -232,11 +232,11 @@ def verify(project: str, digest: str, checks: Sequence[Mapping[str, Any]], run_c
         result = prover.verify(host, checks)
         kept = State(project).kept
         if kept.get("digest") != digest:
-            drift = ["the host was not brought to what is declared now: run cnm.fabric.site"]
+            drift = ["the host does not have the plan of the present variables: run cnm.fabric.site"]
         else:
             resources = _kept_resources(project, kept)
             drift = [item.text for item in engine.Engine(host).compare(resources)]
-            drift += [f"sandbox {name} cannot be had: {why}" for name, why in sorted(host.broken.items())]
+            drift += [f"sandbox {name} is unavailable: {why}" for name, why in sorted(host.broken.items())]
             result["misses"] += _source_link_misses(host, resources)
         for text in drift:
             miss = {"check": "plan", "target": "host", "wanted": "nothing to do", "found": text}
@@ -245,7 +245,7 @@ def verify(project: str, digest: str, checks: Sequence[Mapping[str, Any]], run_c
 
 
 def _source_link_misses(host: Host, resources: Sequence[Resource]) -> list[dict[str, str]]:
-    """A failure for each link that can receive or divert the traffic of others on a LAN network's parent."""
+    """A failure for each link that can receive or divert other links' traffic on a LAN network's parent."""
     parents = {
         item.parent.link for item in resources if isinstance(item, Link) and item.parent and item.type == "macvlan"
     }

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""ESP states that wear out are renewed by a process on the host, which waits for the kernel's notifications.
+"""A process on the host that renews ESP states before their sequence numbers run out.
 
 A state's sequence number has 32 bits.  After the last one the kernel stops sending, because AES-GCM must never reuse a
 nonce with the same key, and anyone on an encrypted network can send 2³² packets.  Extended sequence numbers need a
-replay window, which would make peers reject a rebooted host.  So a state that has sent `WORN` packets is recreated with
-the same key; receivers accept it, as they have no replay window.
+replay window, and with one peers would reject a rebooted host.  So a state that has sent `WORN` packets is recreated
+with the same key; receivers accept it, as they have no replay window.
 
-The nonces then differ.  A nonce is the key's four octets of salt, and the sequence number xor eight octets that the
+The nonces still differ.  A nonce is the key's four octets of salt, then the sequence number xor eight octets that the
 kernel draws at random for each state (crypto/seqiv.c).  The number changes only the lower four of these, so nonces
 repeat only if two states with the same key drew the same upper four.  For n states the probability is n²/2³³: after
-10¹² packets (n = 512), one in 32768.  Each epoch has other keys.
+10¹² packets (n = 512), one in 32768.  Each epoch has its own keys.
 
-The process holds no secret: it reads the keys from the kernel.  It holds the host's lock only while it works, and
-sleeps while nothing is worn.
+The process stores no secret: it reads the keys from the kernel.  It holds the host's lock only while it works.  It
+sleeps until the kernel notifies it.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ from .state.lock import Locked, locked
 LOOK = 1 << 25
 """Packets after which the process checks a state again.
 
-The kernel counts what a network card would have cut up as one packet, of up to 64 sequence numbers: so not `WORN`.
+Far below `WORN`: a large packet that is segmented later (GSO) counts as one and uses up to 64 sequence numbers.
 """
 
 WORN = 1 << 31
-"""Sequence numbers after which a state is recreated: half of all, so that the rest lasts until that is done."""
+"""Sequence numbers after which a state is recreated: half of all, so that enough are left meanwhile."""
 
 _LOCK_PATIENCE, _AGAIN, _STOP_PATIENCE = 60.0, 10.0, 5.0
 _GONE = "ZX"
@@ -50,7 +50,7 @@ _PROGRAM = "import sys; sys.path.insert(0, sys.argv[1]); from {} import main; ma
 
 
 def is_due(state: State) -> bool:
-    """Whether the state needs attention; not if its key is hidden, as by a locked down kernel."""
+    """Whether the state has to be checked; never if the kernel is locked down and hides its key."""
     return any(state.key) and (state.sent >= WORN or 0 < state.limit <= state.packets)
 
 
@@ -60,13 +60,13 @@ def keeping(states: Sequence[State], policies: Iterable[Policy]) -> list[Message
     messages: list[Message] = []
     for state in filter(is_due, states):
         if state.sent >= WORN:
-            messages += _anew(state, states, sending)
+            messages += _renewed(state, states, sending)
         else:
             messages.append(new_state(replace(state, limit=state.packets + LOOK), replace=True))
     return messages
 
 
-def _anew(state: State, states: Iterable[State], policies: Iterable[Policy]) -> list[Message]:
+def _renewed(state: State, states: Iterable[State], policies: Iterable[Policy]) -> list[Message]:
     """Remove and recreate the state; meanwhile its packets use the other epoch's key, so none is lost."""
     users = [
         policy

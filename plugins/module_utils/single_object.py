@@ -61,7 +61,7 @@ class Prerequisite:
 
 @dataclass(frozen=True)
 class DesiredObject:
-    """What a module is asked for.  As a container, it holds the keys that the run may touch."""
+    """What a module call wants.  As a container it holds the keys that the run may touch."""
 
     resources: tuple[Resource, ...]
     """The object and its dependents; for a removal only the object."""
@@ -88,7 +88,7 @@ def answer(module: Any, read: Callable[[Options], DesiredObject]) -> None:
     """Run a module: read its options, bring the object to them, exit."""
     try:
         options = Options(module.params)
-        wish = read(options)
+        desired = read(options)
         if options.errors:
             raise Refused("; ".join(options.errors))
         request = entrypoints.Request(
@@ -97,7 +97,7 @@ def answer(module: Any, read: Callable[[Options], DesiredObject]) -> None:
             check=module.check_mode,
             lock_timeout=options["lock_timeout"],
         )
-        result = converge(wish, request, module.run_command)
+        result = converge(desired, request, module.run_command)
     except Refused as refusal:
         module.fail_json(msg=str(refusal))
     for warning in result.pop("warnings"):
@@ -105,32 +105,32 @@ def answer(module: Any, read: Callable[[Options], DesiredObject]) -> None:
     module.exit_json(**result)
 
 
-def converge(wish: DesiredObject, request: entrypoints.Request, run_command: RunCommand) -> dict[str, Any]:
-    """Bring this object, and nothing else, to what is wanted; returns the module's result.  Raises Refused."""
+def converge(desired: DesiredObject, request: entrypoints.Request, run_command: RunCommand) -> dict[str, Any]:
+    """Bring this object, and nothing else, to the wanted state; returns the module's result.  Raises Refused."""
     with entrypoints.working(request, run_command) as host:
-        missing = wish.missing(host)
+        missing = desired.missing(host)
         if missing and not request.check and not request.absent:
             raise Refused("; ".join(missing))
-        wish = wish.completed(host)
+        desired = desired.completed(host)
         worker = engine.Engine(host)
-        wanted = wish.resources
-        operations = worker.converge(wanted, True, wish)
+        wanted = desired.resources
+        operations = worker.converge(wanted, True, desired)
         _refuse_others(host, operations)
         if request.absent:
             wanted = ()
-            operations = worker.converge(wanted, True, wish)
+            operations = worker.converge(wanted, True, desired)
             _refuse_others(host, operations)
         if not request.check:
-            operations = worker.converge(wanted, False, wish)
+            operations = worker.converge(wanted, False, desired)
         result = entrypoints.outcome(worker, operations)
         if not request.absent:
-            # In check mode an earlier task of the play may be the one that creates it.
-            warnings = [f"A run would stop here if that is still so by then: {text}" for text in missing]
+            # In check mode these are warnings, as an earlier task of the play may create what is missing.
+            warnings = [f"A real run would fail here unless this is fixed first: {text}" for text in missing]
             result["warnings"] = [*warnings, *result["warnings"]]
         return result
 
 
-def link_wish(options: Options, kind: str, role: str) -> DesiredObject:
+def desired_link(options: Options, kind: str, role: str) -> DesiredObject:
     """A link of a kind with its addresses, from the options in `LINK`."""
     namespace, name = options.namespace(), options.link()
     needs = (Prerequisite("namespace", namespace),)
@@ -157,18 +157,18 @@ def link_wish(options: Options, kind: str, role: str) -> DesiredObject:
 
 def on_parent(options: Options, kind: str, mode: str = "", flag: str = "", vlan: int = 0) -> DesiredObject:
     """A link of a kind on the host's link named by ``parent``."""
-    wish = link_wish(options, kind, SINGLE_OBJECT + kind)
-    link, *rest = wish.resources
+    desired = desired_link(options, kind, SINGLE_OBJECT + kind)
+    link, *rest = desired.resources
     if options.absent or not isinstance(link, Link):
-        return wish
+        return desired
     name = options["parent"]
     if name == "lo":
-        options.wrong("parent", "the loopback leads to no network: write the link that does, like eth0")
+        options.wrong("parent", "lo is not connected to a network: write a link that is, like eth0")
     parent = Parent(name, mode, flag, vlan)
     return OnParent(
         (replace(link, parent=parent), *rest),
-        wish.hanging,
-        (*wish.needs, Prerequisite("parent", "", name)),
+        desired.hanging,
+        (*desired.needs, Prerequisite("parent", "", name)),
         parent,
         kind,
     )
@@ -188,9 +188,9 @@ class OnParent(DesiredObject):
             return unmet
         problem = self._unfit(below)
         if self.parent.mode == "passthru" and self.parent.link in reached_by(host):
-            problem = "this host is reached by it, and the mode passthru would take it from the host"
+            problem = "Ansible reaches this host through it, and the mode passthru would take it from the host"
         if link.mtu is not None and link.mtu > below["mtu"]:
-            raise Refused(f"mtu: {link.mtu} is more than that of {self.parent.link}, {below['mtu']}: lower it")
+            raise Refused(f"mtu: {link.mtu} exceeds the MTU of {self.parent.link}, {below['mtu']}: lower it")
         if problem:
             raise Refused(f"parent: {self.parent.link}: {problem}: write another link")
         return unmet
@@ -200,9 +200,7 @@ class OnParent(DesiredObject):
             return ""
         if below["kind"] in _ON_ETHERNET:
             return f"it is a {below['kind']} link itself"
-        return (
-            f"it is a port of a {below['slave']}, which has all that comes by it" if below["slave"] in _TAKING else ""
-        )
+        return f"it is a port of a {below['slave']}, which gets all its traffic" if below["slave"] in _TAKING else ""
 
 
 def place(namespace: str) -> str:
@@ -215,17 +213,17 @@ def _missing(host: Host, needs: Sequence[Prerequisite]) -> Iterator[str]:
     for need in needs:
         if need.namespace not in there:
             yield (
-                f"{need.option}: there is no network namespace {need.namespace} on this host: make it before, with "
+                f"{need.option}: there is no network namespace {need.namespace} on this host: create it first, with "
                 "cnm.fabric.namespace"
             )
             continue
         links = host.snapshot(need.namespace).links
         owner = project_of(links.get("lo", {}).get("alias", "")) if need.namespace else None
         if owner is not None and owner != host.project:
-            raise Refused(f"{need.option}: {place(need.namespace)} belongs to the project {owner}: name that project")
+            raise Refused(f"{need.option}: {place(need.namespace)} belongs to project {owner}: set `project` to it")
         if need.link and need.link not in links:
             noun = "bridge" if need.bridge else "link"
-            yield f"{need.option}: there is no {noun} {need.link} in {place(need.namespace)}: make it before"
+            yield f"{need.option}: there is no {noun} {need.link} in {place(need.namespace)}: create it first"
         elif need.bridge and links[need.link]["kind"] != "bridge":
             raise Refused(f"{need.option}: {need.link} in {place(need.namespace)} is not a bridge")
 
@@ -258,7 +256,7 @@ def _names_taken(host: Host, wanted: Link, found: Any) -> Iterator[str]:
         link = host.snapshot(namespace).links.get(name)
         role = role_of(link["alias"], host.project) if link is not None else None
         if role is not None:
-            yield f"there is a link {name} in {place(namespace)} already, made {_maker(role)}"
+            yield f"link {name} already exists in {place(namespace)}, made {_maker(role)}"
 
 
 def _maker(role: str) -> str:

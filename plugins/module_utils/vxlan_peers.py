@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""The option ``peers`` of the module vxlan: the other hosts of a VXLAN, and what is behind them."""
+"""The option ``peers`` of the module vxlan: the other hosts of a VXLAN and their MAC addresses."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def read_peers(options: Options, local: str) -> Optional[Peers]:
         if vtep and vtep not in peers.flood:
             options.wrong(
                 f"{where}.vtep",
-                f"what is flooded goes to the peers that are addresses, and {vtep} is none of them: write it as one "
-                "too, or write all peers as mappings",
+                f"{vtep} would get no flooded frames, as these go only to peers written as plain addresses: add it as "
+                "one too, or write all peers as mappings",
             )
     return peers
 
@@ -60,7 +60,9 @@ def read_vtep(options: Options, where: str, value: Any) -> str:
     """A VTEP: an address by which hosts can reach each other."""
     vtep = options.read_host(where, value, "a VTEP")
     if vtep and ip_address(vtep).is_link_local:
-        options.wrong(where, f"{vtep} is a link-local address, which is on every link: choose another of the host's")
+        options.wrong(
+            where, f"{vtep} is a link-local address, valid on one link only: choose another address of the host"
+        )
     return vtep
 
 
@@ -75,7 +77,7 @@ def _vtep(options: Options, where: str, value: Any, local: str) -> str:
 def _read_known(options: Options, where: str, item: Mapping[str, Any], local: str, peers: Peers) -> str:
     unknown = sorted(str(key) for key in item if key not in _KEYS)
     if unknown:
-        options.wrong(where, f"there is no {unknown[0]} of a peer: it has {', '.join(_KEYS)}")
+        options.wrong(where, f"a peer has no key {unknown[0]}: its keys are {', '.join(_KEYS)}")
     lacking = [key for key in _KEYS[:2] if item.get(key) is None]
     if lacking:
         options.wrong(
@@ -92,10 +94,13 @@ def _read_known(options: Options, where: str, item: Mapping[str, Any], local: st
     if not vtep:
         return ""
     if peers.entries.setdefault(mac, vtep) != vtep:
-        options.wrong(f"{where}.mac_address", f"{mac} is behind {peers.entries[mac]} already: it can be in one place")
+        options.wrong(
+            f"{where}.mac_address",
+            f"{mac} is already at VTEP {peers.entries[mac]}: a MAC address can be at one VTEP only",
+        )
     for number, text in enumerate(addresses):
         spot = f"{where}.addresses[{number}]"
         address = options.read_host(spot, text, "a peer")
-        if address and peers.neighbours.setdefault(address, mac) != mac:
-            options.wrong(spot, f"{address} is that of {peers.neighbours[address]} already: it can be in one place")
+        if address and (other := peers.neighbours.setdefault(address, mac)) != mac:
+            options.wrong(spot, f"{address} already belongs to {other}: an address can have one MAC address only")
     return vtep

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: bridge
-short_description: Make, change or remove a bridge
+short_description: Create, change or remove a bridge
 version_added: 0.1.0
 description:
-  - Makes a bridge, in the host's own network namespace or in a named one, gives it addresses and brings it up.
-  - Of an existing one only what differs is changed, in place.
+  - Creates a bridge, in the host's own network namespace or in a named one, gives it addresses and brings it up.
+  - An existing bridge is changed in place.
   - Sets C(accept_ra=0). With only IPv4 O(addresses), IPv6 is disabled on it.
 author:
   - cnm.fabric contributors (@cnm-fabric)
@@ -22,52 +22,52 @@ options:
     type: str
     required: true
   namespace:
-    description: Name of the network namespace it is in. Without it, the host's own.
+    description: Name of its network namespace. If omitted, the host's own.
     type: str
   addresses:
     description:
-      - All its addresses of global scope, IPv4 and IPv6, each with its prefix length. Others are taken off.
-      - Without it, whatever addresses there are stay; with an empty list, none does.
+      - All its addresses of global scope, IPv4 and IPv6, each with its prefix length. Others are removed.
+      - If omitted, its addresses are not changed; an empty list removes all.
     type: list
     elements: str
   mtu:
-    description: MTU in bytes. Without it, what it has, for a new one what the kernel chooses.
+    description: MTU in bytes. If omitted, an existing link keeps its MTU and the kernel chooses that of a new one.
     type: int
   mac_address:
-    description: MAC address. Without it, what it has, for a new one what the kernel chooses.
+    description: MAC address. If omitted, an existing bridge keeps its own and the kernel chooses that of a new one.
     type: str
 seealso:
   - module: cnm.fabric.veth
 """
 
 EXAMPLES = r"""
-- name: A bridge with an address of each family
+- name: Create a bridge with an address of each family
   cnm.fabric.bridge:
     name: br-lan
     addresses: [10.20.0.1/24, "fd00:20::1/64"]
     mtu: 1400
 
-- name: No IPv6 on it, and its own MAC address
+- name: Remove its IPv6 address, and set its MAC address
   cnm.fabric.bridge:
     name: br-lan
     addresses: [10.20.0.1/24]
     mac_address: "02:42:0a:14:00:01"
 
-- name: A namespace to have a bridge in
+- name: Create a namespace
   cnm.fabric.namespace:
     name: blue
 
-- name: A bridge in that namespace
+- name: Create a bridge in that namespace
   cnm.fabric.bridge:
     name: br0
     namespace: blue
 
-- name: Neither bridge
+- name: Remove the first bridge
   cnm.fabric.bridge:
     name: br-lan
     state: absent
 
-- name: Nor the namespace, and with it what is inside
+- name: Remove the namespace and everything in it
   cnm.fabric.namespace:
     name: blue
     state: absent
@@ -114,8 +114,8 @@ from ..module_utils.plan.marks import SINGLE_OBJECT
 
 
 def read(options: Options) -> single_object.DesiredObject:
-    """What is asked for."""
-    return single_object.link_wish(options, "bridge", SINGLE_OBJECT + "bridge")
+    """The desired object, from the module's options."""
+    return single_object.desired_link(options, "bridge", SINGLE_OBJECT + "bridge")
 
 
 def main() -> None:

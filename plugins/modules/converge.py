@@ -9,55 +9,56 @@ module: converge
 short_description: Bring a host to its plan
 version_added: 0.1.0
 description:
-  - Brings one host to the plan that M(cnm.fabric.plan) made for it. One call does all of the host's networks.
-  - Observes what is there, does only what differs, and observes again. What the project no longer declares is removed.
+  - Brings one host to the plan that M(cnm.fabric.plan) made for it. One call handles all of the host's networks.
+  - Reads the host's state, changes only what differs from the plan, and reads it again. Objects of the project that are
+    no longer declared are removed.
   - Used by the playbook C(cnm.fabric.site); there is little reason to call it elsewhere.
 author:
   - cnm.fabric contributors (@cnm-fabric)
 options:
   project:
-    description: Whose objects these are, as in C(cnm_project).
+    description: The project that the objects belong to, as in C(cnm_project).
     type: str
     default: default
   plan:
     description:
       - The host's plan as JSON text. The action of the same name fills it in from what M(cnm.fabric.plan) wrote.
-      - Without it the host's own last plan is used, if it has the O(digest).
+      - If omitted, the host's own last plan is used, provided that it has the O(digest).
     type: str
   shared:
     description:
-      - Texts the plan names by their digest because all hosts of a network have the same; those that this one lacks.
-        The action fills them in.
+      - Texts that are the same for all hosts of a network, by the digest that the plan refers to them with. Only those
+        that the host lacks are needed. The action fills them in.
     type: dict
     default: {}
   pair_keys:
     description:
-      - The host's own keys of encrypted overlays, each of 40 hexadecimal digits, by epoch, sender and receiver, of
-        which the host is one. The action derives them and fills them in.
-      - No host keeps them in a file. A plan with encrypted overlays that differs from what is there is refused without
-        them.
+      - The host's own keys of encrypted overlays, by epoch, sender and receiver, each of 40 hexadecimal digits. The
+        action derives them and fills them in.
+      - No host keeps them in a file. They are required for a plan with encrypted overlays, unless the host already is
+        as planned.
     type: dict
     default: {}
   digest:
-    description: SHA-256 of the plan. The host refuses a text that does not have it.
+    description: SHA-256 of the plan. The host refuses a text with another digest.
     type: str
   revision:
-    description: Age of the plan in the lease store's count. A host refuses a plan older than its own.
+    description: The lease store's revision of the plan. A host refuses a plan older than its own.
     type: int
     default: 0
   signature:
     description:
-      - What the lease store wrote under the plan's leases. The host keeps it beside the plan and reports it, so that
-        the store knows what it gave out. The action fills it in.
+      - The lease store's signature of the plan's leases. The host keeps it beside the plan and reports it, so that the
+        store recognizes leases that it gave out. The action fills it in.
     type: str
     default: ""
   based_on:
     description:
-      - Digest of the plan that the host kept when this one was made. If it keeps another by now, a plan that would lose
-        what modules made meanwhile is refused.
+      - Digest of the plan that the host kept when this one was made. If it keeps another now, this plan is refused if
+        it would lose objects that modules have made since.
     type: str
   strict:
-    description: Refuse the plan whenever the host keeps another than O(based_on), or this one, by now.
+    description: Refuse the plan if the host now keeps any plan other than O(based_on) or this one.
     type: bool
     default: false
   planned:
@@ -67,7 +68,7 @@ options:
   state:
     description:
       - V(present) puts the plan in place.
-      - V(absent) removes everything that is the project's, and only that, and puts back what was before.
+      - V(absent) removes all objects of the project and nothing else, and restores the settings that it changed.
     type: str
     choices: [present, absent]
     default: present
@@ -77,7 +78,7 @@ options:
     default: 60
 requirements:
   - nftables, dnsmasq and the system user C(cnm-resolver) on the host, which the role P(cnm.fabric.host#role) installs
-    and makes
+    and creates
 attributes:
   check_mode:
     description: Can run in check mode and predict the operations without doing them.
@@ -94,10 +95,10 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Bring every host to the plan made before
+- name: Bring every host to its plan
   cnm.fabric.converge:
 
-- name: Remove all that is ours
+- name: Remove everything of the project
   cnm.fabric.converge:
     state: absent
 """
@@ -140,7 +141,7 @@ digest:
   type: str
   sample: 4fc82b26aecb47d2868c4efbe3581732a3e7cbcc6c2efb32062c08170a05eeb8
 overtaken:
-  description: Whether it failed because another run was here after this one's plan was made.
+  description: Whether it failed because another run changed the host after this one's plan was made.
   returned: failure
   type: bool
 """
@@ -156,7 +157,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "project": {"type": "str", "default": "default"},
-            # Not a secret: large, and of no use in a log.
+            # Not secret, but too large for a log.
             "plan": {"type": "str", "no_log": True},
             "shared": {"type": "dict", "no_log": True, "default": {}},
             "pair_keys": {"type": "dict", "no_log": True, "default": {}},

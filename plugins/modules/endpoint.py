@@ -6,14 +6,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: endpoint
-short_description: Connect a live sandbox to a network, or disconnect it
+short_description: Connect a running sandbox to a network, or disconnect it
 version_added: 0.1.0
 description:
   - Does what C(docker network connect) and C(docker network disconnect) do, for a sandbox that M(cnm.fabric.sandbox)
-    made or the inventory declares. Its other links stay as they are.
-  - The playbook C(cnm.fabric.site) keeps the connection until the inventory itself puts the sandbox on that network,
-    and keeps it disconnected until the inventory no longer does.
-  - A sandbox that was disconnected from its last network has its loopback alone.
+    made or the inventory declares. Its other links are not changed.
+  - The playbook C(cnm.fabric.site) keeps the connection until the inventory itself declares the sandbox on that
+    network, and keeps the sandbox disconnected until the inventory no longer declares it there.
+  - A sandbox that was disconnected from its last network has only its loopback.
 author:
   - cnm.fabric contributors (@cnm-fabric)
 extends_documentation_fragment:
@@ -21,7 +21,7 @@ extends_documentation_fragment:
 options:
   state:
     description:
-      - V(present) connects the sandbox, or changes what differs from the options.
+      - V(present) connects the sandbox, or changes an existing connection to the options.
       - V(absent) disconnects it.
     type: str
     choices: [present, absent]
@@ -35,29 +35,29 @@ options:
     type: str
     required: true
   ipv4_address:
-    description: Its IPv4 address on the network. Without it, one that is free.
+    description: Its IPv4 address on the network. If omitted, a free one.
     type: str
   ipv6_address:
-    description: Its IPv6 address on the network. Without it, one that is free.
+    description: Its IPv6 address on the network. If omitted, a free one.
     type: str
   mac_address:
-    description: MAC address of the link. Without it, one that follows from the address.
+    description: MAC address of the link. If omitted, one derived from the address.
     type: str
   aliases:
     description: More names for the sandbox on this network.
     type: list
     elements: str
   interface_name:
-    description: Name of the link. Without it, the next free C(ethN).
+    description: Name of the link. If omitted, the next free C(ethN).
     type: str
   gw_priority:
-    description: The network of the highest supplies the default route.
+    description: The network with the highest priority supplies the default route.
     type: int
   driver_opts:
     description: Docker's own options of an endpoint, such as C(com.docker.network.endpoint.sysctls).
     type: dict
   routes:
-    description: Routes the sandbox gets by this network, each with C(destination) and C(gateway).
+    description: Routes of the sandbox over this network, each with C(destination) and C(gateway).
     type: raw
 seealso:
   - module: cnm.fabric.network
@@ -65,41 +65,41 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A network
+- name: Create a network
   cnm.fabric.network:
     name: front
     subnet: 10.0.0.0/24
 
-- name: Another one
+- name: Create another one
   cnm.fabric.network:
     name: back
     subnet: 10.0.1.0/24
     internal: true
 
-- name: A sandbox on the first
+- name: Create a sandbox on the first
   cnm.fabric.sandbox:
     name: c1
     networks: [front]
 
-- name: The second one as well
+- name: Connect it to the second one as well
   cnm.fabric.endpoint:
     network: back
     sandbox: c1
     ipv4_address: 10.0.1.20
     aliases: [db]
 
-- name: The first no more
+- name: Disconnect it from the first
   cnm.fabric.endpoint:
     network: front
     sandbox: c1
     state: absent
 
-- name: Again
+- name: Connect it again
   cnm.fabric.endpoint:
     network: front
     sandbox: c1
 
-- name: Only that
+- name: Disconnect it from the second
   cnm.fabric.endpoint:
     network: back
     sandbox: c1
@@ -141,6 +141,6 @@ operations:
       returned: for replace
 sandbox:
   description: The sandbox with its endpoints, links, addresses and ports; null if there is no such sandbox.
-  returned: success, when what it needs is there
+  returned: success, if the objects that it needs exist
   type: dict
 """

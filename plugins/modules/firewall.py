@@ -6,25 +6,25 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: firewall
-short_description: Make, change or remove an nftables table
+short_description: Create, change or remove an nftables table
 version_added: 0.1.0
 description:
-  - Keeps one nftables table of the family C(inet) as given, of the host's own network namespace or of a named one.
-  - Chains, sets and rules that are not given are removed. What differs is changed in one transaction, and what does not
-    differ is not touched, so that counters go on counting.
-  - Rules are compared as nft prints them, so that their spelling does not matter, and tried in a namespace of their own
-    before anything is changed.
+  - Manages one nftables table of the family C(inet), in the host's own network namespace or in a named one.
+  - Chains, sets and rules that are not given are removed. All differences are changed in one transaction. Chains and
+    sets that do not differ are not touched, so that their counters continue.
+  - Rules are compared as nft prints them, so that their spelling does not matter. They are tried in a temporary
+    namespace before anything is changed.
 author:
   - cnm.fabric contributors (@cnm-fabric)
 extends_documentation_fragment:
   - cnm.fabric.single_object
 options:
   table:
-    description: Name of the table. V(cnm), and what begins with V(cnm_), are those of the playbook C(cnm.fabric.site).
+    description: Name of the table. V(cnm) and names that begin with V(cnm_) are reserved for C(cnm.fabric.site).
     type: str
     required: true
   namespace:
-    description: Name of the network namespace it is in. Without it, the host's own.
+    description: Name of its network namespace. If omitted, the host's own.
     type: str
   chains:
     description: All its chains. A name may not begin with C(user_).
@@ -38,11 +38,11 @@ options:
         required: true
       hook:
         description:
-          - Where the kernel calls it, in nft's words, like V(type filter hook forward priority 10; policy accept).
-          - Without it, only rules of other chains call it.
+          - The hook of a base chain in nft's syntax, such as V(type filter hook forward priority 10; policy accept).
+          - If omitted, it is a regular chain, which rules of other chains can jump to.
         type: str
       rules:
-        description: Its rules in nft's words, one a line, in their order.
+        description: Its rules in nft's syntax, in order.
         type: list
         elements: str
         default: []
@@ -53,11 +53,11 @@ options:
     default: []
     suboptions:
       name:
-        description: Name of the set; rules call it C(@name).
+        description: Name of the set; rules refer to it as C(@name).
         type: str
         required: true
       type:
-        description: 'Type of its elements: V(ipv4_addr), V(ipv4_addr . inet_service); of a map V(ifname : verdict).'
+        description: 'Type of its elements, such as V(ipv4_addr . inet_service); for a map, V(ifname : verdict).'
         type: str
         required: true
       flags:
@@ -67,7 +67,7 @@ options:
         choices: [interval]
         default: []
       elements:
-        description: All its elements, in any order. A set that rules fill at run time is not for this module.
+        description: All its elements, in any order. Not for sets that rules fill at run time.
         type: list
         elements: str
         default: []
@@ -76,7 +76,7 @@ requirements:
 """
 
 EXAMPLES = r"""
-- name: Only our administrators reach the host's metrics
+- name: Permit only administrators to reach the host's metrics
   cnm.fabric.firewall:
     table: metrics
     sets:
@@ -91,11 +91,11 @@ EXAMPLES = r"""
           - tcp dport 9100 ip saddr @administrators accept
           - tcp dport 9100 counter drop
 
-- name: A namespace
+- name: Create a namespace
   cnm.fabric.namespace:
     name: blue
 
-- name: Nothing is forwarded in the namespace
+- name: Forward nothing in the namespace
   cnm.fabric.firewall:
     table: guard
     namespace: blue
@@ -103,12 +103,12 @@ EXAMPLES = r"""
       - name: forward
         hook: type filter hook forward priority 0; policy drop
 
-- name: Without the first table
+- name: Remove the first table
   cnm.fabric.firewall:
     table: metrics
     state: absent
 
-- name: Without the namespace, and with it the second
+- name: Remove the namespace and with it the second table
   cnm.fabric.namespace:
     name: blue
     state: absent
@@ -159,11 +159,11 @@ from ..module_utils.plan.nftables import Chain, Nftables, NftSet
 
 
 def read(options: Options) -> single_object.DesiredObject:
-    """What is asked for."""
+    """The desired object, from the module's options."""
     namespace = options.namespace()
     table = _name(options, "table", options["table"])
     if table == "cnm" or table.startswith("cnm_"):
-        options.wrong("table", f"{table!r} is the name of a table of cnm.fabric.site's: choose another")
+        options.wrong("table", f"{table!r} is reserved for cnm.fabric.site: choose another name")
     needs = (single_object.Prerequisite("namespace", namespace),)
     resource = Nftables(namespace, "inet", table, SINGLE_OBJECT + "firewall")
     if options.absent:
@@ -172,7 +172,7 @@ def read(options: Options) -> single_object.DesiredObject:
     chains = tuple(_chain(options, f"chains[{place}]", item) for place, item in enumerate(options["chains"]))
     for option, names in (("sets", [item.name for item in sets]), ("chains", [item.name for item in chains])):
         for name in sorted({name for name in names if names.count(name) > 1}):
-            options.wrong(option, f"{name!r} is there twice: give one another name")
+            options.wrong(option, f"{name!r} is given twice: rename one of them")
     resource = Nftables(namespace, "inet", table, SINGLE_OBJECT + "firewall", sets, chains)
     return single_object.DesiredObject((resource,), needs=needs)
 
@@ -199,7 +199,10 @@ def _chain(options: Options, where: str, given: dict[str, Any]) -> Chain:
 
 def _part_name(options: Options, where: str, name: str) -> str:
     if name.startswith("user_"):
-        options.wrong(f"{where}.name", f"{name!r} begins with user_, which this project never touches: choose another")
+        options.wrong(
+            f"{where}.name",
+            f"{name!r} begins with user_, and such chains and sets are never changed: choose another name",
+        )
     return _name(options, f"{where}.name", name)
 
 
@@ -214,7 +217,7 @@ def _name(options: Options, option: str, name: str) -> str:
 
 
 def _statement(options: Options, option: str, text: str) -> str:
-    """One statement of nft's and no more: what ends it early would be a command of its own, in any table."""
+    """A single nft statement: a text that could end it early would begin a command of its own, for any table."""
     try:
         return nft_statement(text.strip())
     except FormError as error:

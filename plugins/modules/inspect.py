@@ -6,13 +6,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: inspect
-short_description: Show networks in Docker's words
+short_description: Show networks in Docker's formats
 version_added: 0.1.0
 description:
   - Prints a table like C(docker network ls), a table of the sandboxes, tables like C(docker service ls) and
-    C(docker service ps) if there are services, and the JSON of C(docker network inspect) for the networks that are
-    declared, from what M(cnm.fabric.probe) read with O(cnm.fabric.probe#module:live=true).
-  - An action on the controller, to be run once a play.
+    C(docker service ps) if there are services, and the JSON of C(docker network inspect) for the declared networks.
+    The data comes from M(cnm.fabric.probe) with O(cnm.fabric.probe#module:live=true).
+  - An action on the controller. Run it once per play.
 author:
   - cnm.fabric contributors (@cnm-fabric)
 options:
@@ -37,7 +37,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Read the hosts and what they have
+- name: Read the hosts and their networks
   cnm.fabric.probe:
     live: true
   register: fabric_probe
@@ -53,7 +53,7 @@ networks:
   returned: always
   type: dict
 drift:
-  description: For each host that is not as its plan says, the operations that would bring it back.
+  description: For each host that differs from its plan, the operations that would repair it.
   returned: always
   type: dict
 """

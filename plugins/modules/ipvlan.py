@@ -6,14 +6,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: ipvlan
-short_description: Make, change or remove an ipvlan link
+short_description: Create, change or remove an ipvlan link
 version_added: 0.1.0
 description:
-  - Makes a link with the MAC address of another link of the host, in its place with its final name, and brings it up.
-    What is for one of its addresses is its own.
-  - Of an existing one only what differs is changed, in place. It is replaced when O(parent) changes.
+  - Creates a link on another link of the host, and brings it up. Both have the same MAC address; the new link gets the
+    packets for its IP addresses.
+  - An existing link is changed in place. It is replaced if O(parent) changes.
   - Sets C(accept_ra=0). With only IPv4 O(addresses), IPv6 is disabled on it.
-  - A link has either macvlan or ipvlan links on it. It wants a kernel with ipvlan.
+  - A parent can have either macvlan or ipvlan links, not both. The host's kernel needs ipvlan.
 author:
   - cnm.fabric contributors (@cnm-fabric)
 extends_documentation_fragment:
@@ -24,38 +24,39 @@ options:
     type: str
     required: true
   namespace:
-    description: Name of the network namespace it is in. Without it, the host's own.
+    description: Name of its network namespace. If omitted, the host's own.
     type: str
   parent:
     description:
-      - The link it is on, in the host's own network namespace whatever O(namespace) is. Needed for O(state=present).
+      - The link to create it on, always in the host's own network namespace. Required for O(state=present).
       - It is never changed.
     type: str
   mode:
     description:
-      - V(l2) is on the parent's network with ARP and broadcasts, V(l3) has the host route for it, V(l3s) the same with
-        the host's own packet filter seeing it.
-      - The kernel has one for all on the same O(parent), so the last one said counts for all.
+      - With V(l2) the link is on the parent's network with ARP and broadcasts; with V(l3) the host routes its packets;
+        V(l3s) is V(l3), and packets also pass the host's packet filter.
+      - The kernel has one mode for all links on the same O(parent), so the last one set applies to all.
     type: str
     choices: [l2, l3, l3s]
     default: l2
   flag:
     description:
-      - How it is with others of the same O(parent). With V(bridge) they reach each other, with V(private) they do not,
-        with V(vepa) what they say to each other goes out to the switch, which may send it back.
-      - The kernel has one for all on the same O(parent), so the last one said counts for all.
+      - Whether links on the same O(parent) can reach each other. With V(bridge) they can, with V(private) they cannot,
+        with V(vepa) their frames go out to the switch, which may send them back.
+      - The kernel has one flag for all links on the same O(parent), so the last one set applies to all.
     type: str
     choices: [bridge, private, vepa]
     default: bridge
   addresses:
     description:
-      - All its addresses of global scope, IPv4 and IPv6, each with its prefix length. Others are taken off.
-      - Without it, whatever addresses there are stay; with an empty list, none does.
+      - All its addresses of global scope, IPv4 and IPv6, each with its prefix length. Others are removed.
+      - If omitted, its addresses are not changed; an empty list removes all.
     type: list
     elements: str
   mtu:
     description:
-      - MTU in bytes, at most that of the O(parent). Without it, what it has, for a new one that of the parent.
+      - MTU in bytes, at most that of the O(parent). If omitted, an existing link keeps its MTU and a new one
+        gets that of the parent.
     type: int
 seealso:
   - module: cnm.fabric.namespace
@@ -64,18 +65,18 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A namespace
+- name: Create a namespace
   cnm.fabric.namespace:
     name: blue
 
-- name: It is on the LAN that the host is on, by the host's own MAC address
+- name: Connect it to the LAN of the host, with the host's own MAC address
   cnm.fabric.ipvlan:
     name: eth0
     namespace: blue
     parent: eth0
     addresses: [10.20.0.2/24]
 
-- name: The host routes for it instead
+- name: Let the host route its packets instead
   cnm.fabric.ipvlan:
     name: eth0
     namespace: blue
@@ -83,7 +84,7 @@ EXAMPLES = r"""
     mode: l3
     addresses: [10.20.0.2/24]
 
-- name: Without it
+- name: Remove the link
   cnm.fabric.ipvlan:
     name: eth0
     namespace: blue
@@ -130,7 +131,7 @@ from ..module_utils.arguments import Options
 
 
 def read(options: Options) -> single_object.DesiredObject:
-    """What is asked for."""
+    """The desired object, from the module's options."""
     return single_object.on_parent(options, "ipvlan", options["mode"], options["flag"])
 
 

@@ -6,17 +6,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: ipvs
-short_description: Make, change or remove a virtual server of IPVS
+short_description: Create, change or remove a virtual server of IPVS
 version_added: 0.1.0
 description:
-  - Keeps one virtual server with its real servers as given, in the host's own network namespace or in a named one.
-    It is known by a packet mark, or by protocol, address and port.
-  - What differs is changed in place. Open connections go on, also those to a real server whose weight becomes 0; only
-    what is taken off the list loses its own.
-  - Nothing in IPVS has room for a mark of who made it. What is named is taken for this project's, whoever made it, and
-    C(cnm.fabric.teardown) removes it only in namespaces of the project.
-  - The virtual address has to be the host's, or its packets have to come by some other way. Whatever the method needs
-    besides (forwarding, the way back, C(net.ipv4.vs) sysctls) is not this module's.
+  - Manages one virtual server with its real servers, in the host's own network namespace or in a named one. It is
+    identified by a packet mark, or by protocol, address and port.
+  - It is changed in place. Open connections continue, also those to a real server whose weight becomes 0; only removed
+    real servers lose their connections.
+  - A virtual server cannot carry an ownership mark. The one that the options name is changed, no matter who created it,
+    and C(cnm.fabric.teardown) removes it only in namespaces of the project.
+  - Packets to the virtual address must reach the host, for example because it has the address. This module does not
+    manage the other things that a method needs (forwarding, the route of the answers, C(net.ipv4.vs) sysctls).
 author:
   - cnm.fabric contributors (@cnm-fabric)
 extends_documentation_fragment:
@@ -24,14 +24,14 @@ extends_documentation_fragment:
 options:
   namespace:
     description:
-      - Name of the network namespace it is in. Without it, the host's own.
-      - One that C(cnm.fabric.site) made is refused, as whatever is not planned goes from there.
+      - Name of its network namespace. If omitted, the host's own.
+      - Namespaces of C(cnm.fabric.site) are refused, as its next run would remove the virtual server.
     type: str
   mark:
-    description: The mark that packets carry which are for it, 1 to 4294967295. Rules of nftables set one.
+    description: The packet mark that identifies it, 1 to 4294967295. Rules of nftables set such marks.
     type: int
   family:
-    description: The IP version of marked packets, and of the real servers. Of each mark there is one for either.
+    description: The IP version of a virtual server with a mark, and of its real servers. A mark can have one of each.
     type: str
     choices: [ipv4, ipv6]
     default: ipv4
@@ -41,10 +41,10 @@ options:
     choices: [tcp, udp, sctp]
     default: tcp
   address:
-    description: The virtual address, IPv4 or IPv6, where it is not known by a mark.
+    description: The virtual address, IPv4 or IPv6, if it is not identified by a mark.
     type: str
   port:
-    description: With O(address), the port. V(0) is every port, which takes O(persistence).
+    description: With O(address), the port. V(0) is every port, and requires O(persistence).
     type: int
   scheduler:
     description: How a real server is chosen for a new connection, see ipvsadm(8).
@@ -53,25 +53,25 @@ options:
     default: wlc
   scheduler_flags:
     description:
-      - For the schedulers V(sh) and V(mh). With V(fallback) they pass over real servers of weight 0 instead of refusing
-        connections, with V(port) the caller's port counts too.
+      - For the schedulers V(sh) and V(mh). With V(fallback) they skip real servers of weight 0 instead of refusing
+        connections; with V(port) they use the client's port too.
     type: list
     elements: str
     choices: [fallback, port]
     default: []
   one_packet:
-    description: Whether each packet of UDP is scheduled by itself.
+    description: Whether each UDP packet is scheduled separately.
     type: bool
     default: false
   persistence:
-    description: Seconds for which a caller stays with its real server after its last connection; V(0) is not at all.
+    description: Seconds for which a client stays with its real server after its last connection; V(0) turns this off.
     type: int
     default: 0
   persistence_prefix:
-    description: With O(persistence), callers whose addresses have so many bits in common count as one. Default all.
+    description: With O(persistence), the prefix length by which clients are grouped. If omitted, the whole address.
     type: int
   servers:
-    description: All its real servers. Without it, they stay what they are.
+    description: All its real servers. If omitted, they are not changed.
     type: list
     elements: dict
     suboptions:
@@ -80,25 +80,25 @@ options:
         type: str
         required: true
       port:
-        description: Its port. Without it, that of the virtual server; by a mark, the one that was called.
+        description: Its port. If omitted, that of the virtual server, or with a mark the packet's own.
         type: int
       weight:
-        description: Its share of new connections; V(0) is none.
+        description: Its share of new connections; with V(0) it gets none.
         type: int
         default: 1
       method:
         description:
-          - How packets get there. V(masquerade) translates the destination, and the answers have to come back this way.
-            V(direct) and V(tunnel) leave addresses and ports, so that the real server has the virtual address, too.
+          - How packets are forwarded. V(masquerade) translates the destination, and answers must come back through this
+            host. V(direct) and V(tunnel) keep addresses and ports, so the real server needs the virtual address too.
         type: str
         choices: [masquerade, direct, tunnel]
         default: masquerade
       upper_threshold:
-        description: It gets no more connections once it has so many; V(0) is no limit.
+        description: At this number of connections it gets no new ones; V(0) is no limit.
         type: int
         default: 0
       lower_threshold:
-        description: It gets connections again once it has fewer.
+        description: Below this number of connections it gets new ones again.
         type: int
         default: 0
 requirements:
@@ -106,7 +106,7 @@ requirements:
 """
 
 EXAMPLES = r"""
-- name: A virtual server for what a namespace has behind it
+- name: Create a virtual server with two real servers
   cnm.fabric.ipvs:
     protocol: tcp
     address: 192.0.2.80
@@ -116,7 +116,7 @@ EXAMPLES = r"""
       - {address: 10.20.0.2, port: 8080}
       - {address: 10.20.0.3, port: 8080, weight: 2}
 
-- name: One of them gets no new connections, those that are open go on
+- name: Drain one of them; open connections continue
   cnm.fabric.ipvs:
     protocol: tcp
     address: 192.0.2.80
@@ -126,11 +126,11 @@ EXAMPLES = r"""
       - {address: 10.20.0.2, port: 8080, weight: 0}
       - {address: 10.20.0.3, port: 8080, weight: 2}
 
-- name: A namespace
+- name: Create a namespace
   cnm.fabric.namespace:
     name: blue
 
-- name: In there, whatever a rule has marked, TCP and UDP on any port
+- name: Balance all packets in it that a rule has marked, TCP and UDP on any port
   cnm.fabric.ipvs:
     namespace: blue
     mark: 7
@@ -141,14 +141,14 @@ EXAMPLES = r"""
       - address: "fd00:20::2"
       - address: "fd00:20::3"
 
-- name: Without the first
+- name: Remove the first virtual server
   cnm.fabric.ipvs:
     protocol: tcp
     address: 192.0.2.80
     port: 80
     state: absent
 
-- name: Without the namespace, and with it the second
+- name: Remove the namespace and with it the second
   cnm.fabric.namespace:
     name: blue
     state: absent
@@ -204,8 +204,8 @@ _LARGEST = {"mark": 0xFFFFFFFF, "weight": 65535, "seconds": 31 * 86400, "connect
 _HASHING = ("sh", "mh")
 
 
-class IpvsWish(single_object.DesiredObject):
-    """A virtual server, of which no one can tell who made it."""
+class DesiredIpvs(single_object.DesiredObject):
+    """A virtual server.  It carries no mark, so nobody can tell who created it."""
 
     def missing(self, host: Host) -> list[str]:
         (item,) = self.resources
@@ -214,30 +214,30 @@ class IpvsWish(single_object.DesiredObject):
         if is_pruned(role_of(alias, host.project)):
             where = single_object.place(namespace)
             raise Refused(
-                f"namespace: {where} is cnm.fabric.site's, which removes what is not planned from it: "
-                "declare a service in cnm_services"
+                f"namespace: {where} belongs to cnm.fabric.site, which would remove the virtual server: declare a "
+                "service in cnm_services instead"
             )
         return super().missing(host)
 
 
-class LeftIpvsWish(IpvsWish):
-    """One of which the real servers stay what they are."""
+class DesiredIpvsWithoutServers(DesiredIpvs):
+    """A virtual server whose present real servers are kept."""
 
     def completed(self, host: Host) -> single_object.DesiredObject:
         (item,) = self.resources
         found = virtual_server(host, item) if isinstance(item, Ipvs) else None
         if found is None or not isinstance(item, Ipvs):
             return self
-        return IpvsWish((replace(item, servers=found.servers),), needs=self.needs)
+        return DesiredIpvs((replace(item, servers=found.servers),), needs=self.needs)
 
 
 def read(options: Options) -> single_object.DesiredObject:
-    """What is asked for."""
+    """The desired object, from the module's options."""
     namespace = options.namespace()
     item = _identity(options, namespace)
     needs = (single_object.Prerequisite("namespace", namespace),)
     if options.absent:
-        return IpvsWish((item,), needs=needs)
+        return DesiredIpvs((item,), needs=needs)
     _check_flags(options)
     flags = [*options["scheduler_flags"], *(["one_packet"] if options["one_packet"] else [])]
     prefix = _prefix(options, item.family)
@@ -249,38 +249,38 @@ def read(options: Options) -> single_object.DesiredObject:
         prefix=0 if prefix == _BITS[item.family] else prefix,
     )
     if options["servers"] is None:
-        return LeftIpvsWish((item,), needs=needs)
+        return DesiredIpvsWithoutServers((item,), needs=needs)
     servers = [_server(options, place, given, item) for place, given in enumerate(options["servers"])]
     places = [(server.address, server.port) for server in servers]
     for address, port in sorted({place for place in places if places.count(place) > 1 and place[0]}):
         what = f"{address} with port {port}" if port else address
-        options.wrong("servers", f"{what} is there twice: give its share as weight")
-    return IpvsWish((replace(item, servers=sorted_servers(servers)),), needs=needs)
+        options.wrong("servers", f"{what} is given twice: write it once, and set its share as weight")
+    return DesiredIpvs((replace(item, servers=sorted_servers(servers)),), needs=needs)
 
 
 def _identity(options: Options, namespace: str) -> Ipvs:
     if options["mark"] is not None:
         if options["port"] is not None:
-            options.wrong("port", "a mark stands for every port: leave it out")
+            options.wrong("port", "a mark applies to every port: remove port")
         mark = options.number("mark", 1, _LARGEST["mark"], "a mark")
         return Ipvs(namespace, _FAMILIES[options["family"]], mark)
     address = options.read_host("address", options["address"], "a virtual server")
     if options["port"] is None:
-        options.wrong("port", "an address takes a port: give one, or 0 for all of them together with persistence")
+        options.wrong("port", "an address needs a port: set one, or set 0 for all ports together with persistence")
         return Ipvs(namespace, protocol=options["protocol"], address=address)
     port = options.number("port", 0, LARGEST_PORT, "a port")
     if not port and not options["persistence"] and not options.absent:
-        options.wrong("port", "0, which is every port, takes persistence: give that too, or use a mark")
+        options.wrong("port", "0, which is every port, requires persistence: set that too, or use a mark")
     return Ipvs(namespace, family_of(address), 0, options["protocol"], address, port)
 
 
 def _check_flags(options: Options) -> None:
     if options["scheduler_flags"] and options["scheduler"] not in _HASHING:
-        options.wrong("scheduler_flags", f"{options['scheduler']} has none: they are for sh and mh")
+        options.wrong("scheduler_flags", f"{options['scheduler']} has no flags, only sh and mh have: remove them")
     if options["one_packet"] and options["mark"] is None and options["protocol"] != "udp":
-        options.wrong("one_packet", f"it is for udp, not for {options['protocol']}: leave it out")
+        options.wrong("one_packet", f"it is for udp, not for {options['protocol']}: remove it")
     if options["persistence_prefix"] is not None and not options["persistence"]:
-        options.wrong("persistence_prefix", "there is no persistence it could say something about: give that too")
+        options.wrong("persistence_prefix", "it has no effect without persistence: set that too, or remove it")
 
 
 def _prefix(options: Options, family: int) -> int:
@@ -297,18 +297,18 @@ def _server(options: Options, place: int, given: dict[str, Any], of: Ipvs) -> Re
     if address and family != of.family and method != "tunnel" and (of.mark or of.address):
         options.wrong(
             f"{where}.address",
-            f"{address} is not of IPv{of.family}, as the virtual server is: only tunnels lead from one to the other",
+            f"{address} is not an IPv{of.family} address, as that of the virtual server is: use the method tunnel",
         )
     port = _port(options, where, given["port"], of)
     if method != "masquerade" and port != of.port:
-        options.wrong(f"{where}.port", f"by the method {method} the port stays what it is: leave it out")
+        options.wrong(f"{where}.port", f"the method {method} keeps the port: remove it")
     weight = _bounded(options, f"{where}.weight", given["weight"], "weight", "a weight")
     limits = [
         _bounded(options, f"{where}.{name}", given[name], "connections", "a number of connections")
         for name in ("upper_threshold", "lower_threshold")
     ]
     if limits[1] > limits[0]:
-        options.wrong(f"{where}.lower_threshold", f"{limits[1]} is more than upper_threshold: choose less")
+        options.wrong(f"{where}.lower_threshold", f"{limits[1]} exceeds upper_threshold: lower it")
     return RealServer(address, weight, port, method, limits[0], limits[1])
 
 
@@ -316,7 +316,7 @@ def _port(options: Options, where: str, given: Optional[int], of: Ipvs) -> int:
     if given is None:
         return of.port
     if not 0 < given <= LARGEST_PORT:
-        options.wrong(f"{where}.port", f"{given} is not a port: choose 1 to {LARGEST_PORT}, or leave it out")
+        options.wrong(f"{where}.port", f"{given} is not a port: choose 1 to {LARGEST_PORT}, or remove it")
     return given
 
 

@@ -6,15 +6,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: macvlan
-short_description: Make, change or remove a macvlan link
+short_description: Create, change or remove a macvlan link
 version_added: 0.1.0
 description:
-  - Makes a link with a MAC address of its own on another link of the host, in its place with its final name, and brings
-    it up. By it a namespace is on the network that the host is on.
-  - Of an existing one only what differs is changed, in place. It is replaced when O(parent) changes, or O(mode) to or
-    from V(passthru).
+  - Creates a link with its own MAC address on another link of the host, and brings it up. It connects a namespace to
+    the network that the host is connected to.
+  - An existing link is changed in place. It is replaced if O(parent) changes, or O(mode) to or from V(passthru).
   - Sets C(accept_ra=0). With only IPv4 O(addresses), IPv6 is disabled on it.
-  - The host itself does not reach what is on its own O(parent), but by another macvlan link there.
+  - The host itself cannot reach links on its own O(parent), except through another macvlan link there.
 author:
   - cnm.fabric contributors (@cnm-fabric)
 extends_documentation_fragment:
@@ -25,35 +24,37 @@ options:
     type: str
     required: true
   namespace:
-    description: Name of the network namespace it is in. Without it, the host's own.
+    description: Name of its network namespace. If omitted, the host's own.
     type: str
   parent:
     description:
-      - The link it is on, in the host's own network namespace whatever O(namespace) is. Needed for O(state=present).
-      - It is never changed, but for V(passthru), in which the kernel lets it hear whatever is sent.
+      - The link to create it on, always in the host's own network namespace. Required for O(state=present).
+      - It is never changed, except that with V(passthru) the kernel makes it promiscuous.
     type: str
   mode:
     description:
-      - How it is with others of the same O(parent). In V(bridge) they reach each other, in V(private) they do not, in
-        V(vepa) what they say to each other goes out to the switch, which may send it back.
-      - In V(passthru) there is one, and it has the parent's own MAC address. A link by which the host is reached is
-        not taken over.
+      - Whether links on the same O(parent) can reach each other. With V(bridge) they can, with V(private) they cannot,
+        with V(vepa) their frames go out to the switch, which may send them back.
+      - With V(passthru) there is only one, and it has the parent's MAC address. It is refused for the link by which
+        Ansible reaches the host.
     type: str
     choices: [bridge, private, vepa, passthru]
     default: bridge
   addresses:
     description:
-      - All its addresses of global scope, IPv4 and IPv6, each with its prefix length. Others are taken off.
-      - Without it, whatever addresses there are stay; with an empty list, none does.
+      - All its addresses of global scope, IPv4 and IPv6, each with its prefix length. Others are removed.
+      - If omitted, its addresses are not changed; an empty list removes all.
     type: list
     elements: str
   mtu:
     description:
-      - MTU in bytes, at most that of the O(parent). Without it, what it has, for a new one that of the parent.
+      - MTU in bytes, at most that of the O(parent). If omitted, an existing link keeps its MTU and a new one
+        gets that of the parent.
     type: int
   mac_address:
     description:
-      - MAC address. Without it, what it has, for a new one what the kernel chooses. There is none in O(mode=passthru).
+      - MAC address. If omitted, an existing link keeps its own and the kernel chooses that of a new one. Cannot be set
+        with O(mode=passthru).
     type: str
 seealso:
   - module: cnm.fabric.namespace
@@ -62,11 +63,11 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A namespace
+- name: Create a namespace
   cnm.fabric.namespace:
     name: blue
 
-- name: It is on the LAN that the host is on
+- name: Connect it to the LAN of the host
   cnm.fabric.macvlan:
     name: eth0
     namespace: blue
@@ -74,25 +75,25 @@ EXAMPLES = r"""
     addresses: [10.20.0.2/24]
     mac_address: "02:42:0a:14:00:02"
 
-- name: Another link that keeps to itself
+- name: Create another link, which cannot reach the first
   cnm.fabric.macvlan:
     name: eth1
     namespace: blue
     parent: eth0
     mode: private
 
-- name: The host on the same LAN, to reach the namespace
+- name: Create a link for the host itself, so that it reaches the namespace
   cnm.fabric.macvlan:
     name: lan-host
     parent: eth0
     addresses: [10.20.0.3/24]
 
-- name: Without that one
+- name: Remove the host's link
   cnm.fabric.macvlan:
     name: lan-host
     state: absent
 
-- name: Without the namespace's second link
+- name: Remove the namespace's second link
   cnm.fabric.macvlan:
     name: eth1
     namespace: blue
@@ -139,9 +140,9 @@ from ..module_utils.arguments import Options
 
 
 def read(options: Options) -> single_object.DesiredObject:
-    """What is asked for."""
+    """The desired object, from the module's options."""
     if options["mode"] == "passthru" and options["mac_address"]:
-        options.wrong("mac_address", "in mode passthru it has that of its parent: leave it out")
+        options.wrong("mac_address", "in mode passthru the link has the parent's MAC address: remove mac_address")
     return single_object.on_parent(options, "macvlan", options["mode"])
 
 

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: namespace
-short_description: Make or remove a network namespace
+short_description: Create or remove a network namespace
 version_added: 0.1.0
 description:
-  - Makes a named network namespace under C(/run/netns), as C(ip netns add) does, with its C(lo) up and our mark on it.
+  - Creates a named network namespace under C(/run/netns), as C(ip netns add) does. Its C(lo) is up and carries the
+    project's mark.
 author:
   - cnm.fabric contributors (@cnm-fabric)
 extends_documentation_fragment:
@@ -18,7 +19,7 @@ options:
   name:
     description:
       - Name of the namespace.
-      - With O(state=absent) everything in it goes too. A process inside keeps it alive without its name.
+      - O(state=absent) removes everything in it too. A process inside keeps the namespace alive, without its name.
     type: str
     required: true
 seealso:
@@ -27,11 +28,11 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A namespace for blue
+- name: Create a namespace
   cnm.fabric.namespace:
     name: blue
 
-- name: No namespace for blue
+- name: Remove the namespace
   cnm.fabric.namespace:
     name: blue
     state: absent
@@ -79,11 +80,11 @@ from ..module_utils.plan.marks import SINGLE_OBJECT
 
 
 def read(options: Options) -> single_object.DesiredObject:
-    """What is asked for."""
+    """The desired object, from the module's options."""
     name = options.namespace("name")
     if not name:
-        options.wrong("name", "a namespace needs a name")
-    # A pair of links goes by its far end: the namespace itself may outlive its name.
+        options.wrong("name", "a namespace needs a name: write one")
+    # Pairs are removed by their far end, as the namespace itself may outlive its name.
     hanging = (("link", name),) if options.absent else ()
     return single_object.DesiredObject((Namespace(name, SINGLE_OBJECT + "namespace"),), hanging)
 

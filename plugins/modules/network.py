@@ -6,14 +6,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: network
-short_description: Make, change or remove a network on a host
+short_description: Create, change or remove a network on a host
 version_added: 0.1.0
 description:
-  - Does what C(docker network create) and C(docker network rm) do. The network is on the host at once, although no
+  - Does what C(docker network create) and C(docker network rm) do. The network is created on the host even if no
     sandbox uses it.
-  - The options are the keys of an entry of C(cnm_networks), and mean the same. Of an existing network only what differs
-    is changed.
-  - A network that sandboxes are on is not removed, and one that the inventory declares is changed there.
+  - The options are the keys of an entry of C(cnm_networks), with the same meaning. An existing network is changed in
+    place.
+  - A network with sandboxes on it is not removed. A network that the inventory declares has to be changed there.
 author:
   - cnm.fabric contributors (@cnm-fabric)
 extends_documentation_fragment:
@@ -21,7 +21,7 @@ extends_documentation_fragment:
 options:
   state:
     description:
-      - V(present) makes the network, or changes what differs from it.
+      - V(present) creates the network, or changes an existing one to the options.
       - V(absent) removes it.
     type: str
     choices: [present, absent]
@@ -34,7 +34,7 @@ options:
     description:
       - The driver, in Docker's words, V(bridge), V(macvlan) or V(ipvlan), or the FQCN of another collection's driver
         whose networks are of local scope. Without it, V(bridge).
-      - There is one network V(host) and one V(none), always there.
+      - The networks of the drivers V(host) and V(none) always exist, one of each.
     type: str
   subnet:
     description:
@@ -43,7 +43,7 @@ options:
     type: list
     elements: str
   ipam:
-    description: Subnets with what else is to be said of them, as in the Compose specification.
+    description: Subnets and their settings, as in the Compose specification.
     type: dict
     suboptions:
       driver:
@@ -58,31 +58,31 @@ options:
             description: The subnet, such as V(10.0.0.0/24).
             type: str
           gateway:
-            description: The bridge's own address in it. Without it, the lowest that is free.
+            description: The bridge's own address in it. If omitted, the lowest free one.
             type: str
           ip_range:
-            description: The part of the subnet that addresses are given out from.
+            description: The part of the subnet from which addresses are allocated.
             type: str
           aux_addresses:
-            description: Names with addresses that are not given out.
+            description: A mapping of names to addresses that are never allocated.
             type: dict
       options:
         description: Options of the IPAM driver.
         type: dict
   internal:
-    description: Whether there is no way out of it, and no DNS forwarding.
+    description: Whether the network has no default route and no DNS forwarding.
     type: bool
   enable_ipv4:
-    description: Whether it has IPv4. Without it, it has.
+    description: Whether it has IPv4. If omitted, it has.
     type: bool
   enable_ipv6:
-    description: Whether it has IPv6. Without it, it has if there is an IPv6 subnet.
+    description: Whether it has IPv6. If omitted, it has if there is an IPv6 subnet.
     type: bool
   attachable:
-    description: Accepted and shown; without Swarm it has no other meaning.
+    description: Accepted and shown, without any effect.
     type: bool
   encrypted:
-    description: Of overlay networks alone.
+    description: Only for overlay networks.
     type: bool
   driver_opts:
     description: Docker's own options of the driver, such as C(com.docker.network.bridge.name).
@@ -91,10 +91,10 @@ options:
     description: A mapping of labels, or a list of C(name=value).
     type: raw
   routes:
-    description: Routes that every sandbox on it gets, each with C(destination) and C(gateway).
+    description: Routes for every sandbox on it, each with C(destination) and C(gateway).
     type: raw
   firewall:
-    description: With V(none) its traffic is neither filtered nor translated, and it has no ports.
+    description: With V(none) its traffic is neither filtered nor translated, and it cannot have published ports.
     type: str
 seealso:
   - module: cnm.fabric.network_info
@@ -103,12 +103,12 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A network of a subnet of its own choosing
+- name: Create a network with a given subnet
   cnm.fabric.network:
     name: ps-bridge
     subnet: 10.0.0.0/24
 
-- name: Another one, closed, with addresses from one half of it and whatever IPv6 subnet is free
+- name: Create an internal one with addresses from one half of the subnet, and with a free IPv6 subnet
   cnm.fabric.network:
     name: inside
     internal: true
@@ -121,18 +121,18 @@ EXAMPLES = r"""
     driver_opts:
       com.docker.network.bridge.name: br-inside
 
-- name: The same with a label
+- name: Give the first one a label
   cnm.fabric.network:
     name: ps-bridge
     subnet: 10.0.0.0/24
     labels: {com.example.tier: front}
 
-- name: Neither
+- name: Remove the second network
   cnm.fabric.network:
     name: inside
     state: absent
 
-- name: Nor the other
+- name: Remove the first network
   cnm.fabric.network:
     name: ps-bridge
     state: absent
@@ -173,6 +173,6 @@ operations:
       returned: for replace
 network:
   description: The document of C(docker network inspect), key for key; null if there is no such network.
-  returned: success, when what it needs is there
+  returned: success, if the objects that it needs exist
   type: dict
 """

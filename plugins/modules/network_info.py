@@ -11,15 +11,15 @@ version_added: 0.1.0
 description:
   - Returns what C(docker network inspect) shows of the networks of one host, whether the inventory declares them or
     M(cnm.fabric.network) made them. C(bridge), C(host) and C(none) are always among them.
-  - An endpoint whose link is not there any more is left out.
+  - An endpoint whose link no longer exists is left out.
 author:
   - cnm.fabric contributors (@cnm-fabric)
 options:
   name:
-    description: The network to return. Without it, all.
+    description: The network to return. If omitted, all.
     type: str
   project:
-    description: Whose networks. Without it C(cnm_project) of the host, V(default) if that is not set.
+    description: The project. If omitted, C(cnm_project) of the host, or else V(default).
     type: str
 attributes:
   check_mode:
@@ -39,11 +39,11 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: All networks of the host
+- name: Read all networks of the host
   cnm.fabric.network_info:
   register: there
 
-- name: One of them
+- name: Read one of them
   cnm.fabric.network_info:
     name: ps-bridge
 """

@@ -11,8 +11,8 @@ version_added: 0.1.0
 description:
   - Reads the C(cnm_) variables of all hosts of the topology, validates them, allocates addresses, and writes each
     host's plan to a private directory on the controller, where M(cnm.fabric.converge) finds it.
-  - An action on the controller. Run it once a play, after M(cnm.fabric.probe), with C(run_once=true) in a play of
-    strategy linear without C(serial).
+  - An action on the controller. Run it once per play, after M(cnm.fabric.probe), with C(run_once=true), in a play with
+    strategy linear and without C(serial).
   - Every error in the variables is reported at once, before any host is touched.
 author:
   - cnm.fabric contributors (@cnm-fabric)
@@ -29,11 +29,11 @@ options:
     choices: [topology, host]
     default: topology
   project:
-    description: Whose networks these are. Without it C(cnm_project) of each host, V(default) if that is not set.
+    description: The project. If omitted, C(cnm_project) of each host, or else V(default).
     type: str
 attributes:
   check_mode:
-    description: Plans all the same, but does not write to the lease store.
+    description: Plans as usual, but does not write to the lease store.
     support: full
   diff_mode:
     description: Plans only; what would change is shown by M(cnm.fabric.converge).
@@ -59,11 +59,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 directory:
-  description: Where the plans are, a file a host, readable by the user alone; removed when the run ends.
+  description: Directory with one plan file per host, readable only by the user; removed when the run ends.
   returned: success
   type: str
 hosts:
-  description: For each host that was probed, its plan's digest and revision, or why it has none.
+  description: For each probed host, its plan's digest and revision, or why it has none.
   returned: success
   type: dict
 """

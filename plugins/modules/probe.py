@@ -6,32 +6,33 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: probe
-short_description: Read what the planner must know of a host
+short_description: Read the facts of a host that planning needs
 version_added: 0.1.0
 description:
-  - Reads a host's routes, resolvers and forwarding, which programs it lacks, and the plan it keeps. Changes nothing.
-  - Hosts outside the topology (C(cnm_hosts)) are skipped without being connected to.
-  - What a host answers is believed about that host alone. What has not the form it must have is left out with a
-    warning; an answer that cannot be used without it fails that host. Nothing else that it answers reaches the play.
+  - Reads a host's routes, resolvers and forwarding, the programs that it lacks, and the plan that it keeps. Changes
+    nothing.
+  - Hosts outside the topology (C(cnm_hosts)) are skipped without connecting to them.
+  - A host's answer is trusted only about that host. Values of the wrong form are dropped with a warning; if the answer
+    cannot be used without them, the host fails. Nothing else of the answer reaches the play.
 author:
   - cnm.fabric contributors (@cnm-fabric)
 options:
   project:
-    description: Whose objects count as ours. The action of the same name takes it from C(cnm_project).
+    description: The project whose plan is read. The action of the same name takes it from C(cnm_project).
     type: str
     default: default
   live:
-    description: Also return the kept plan's networks and sandboxes, and what of them is not as planned.
+    description: Also return the kept plan's networks and sandboxes, and the differences from it.
     type: bool
     default: false
   declared:
-    description: Also return what of the inventory the kept plan follows from, and its networks and sandboxes.
+    description: Also return the variables that the kept plan was made from, and its networks and sandboxes.
     type: bool
     default: false
   encryption:
     description:
-      - Also try whether the host can encrypt overlays, for which its kernel may have to load modules.
-      - The action asks for it where C(cnm_overlay_secret) is set.
+      - Also test whether the host can encrypt overlays; its kernel may have to load modules for this.
+      - The action sets this if C(cnm_overlay_secret) is set.
     type: bool
     default: false
 attributes:
@@ -60,22 +61,22 @@ routes:
   type: list
   elements: dict
 addresses:
-  description: Addresses that other hosts may know this one by, with their links and the links' MTUs.
+  description: Addresses by which other hosts may reach this one, with their links and the links' MTUs.
   returned: always
   type: list
   elements: dict
 vnis:
-  description: VNIs of VXLAN links that are not the project's, a Docker Engine's among them.
+  description: VNIs of VXLAN links that are not the project's, including those of a Docker Engine.
   returned: always
   type: list
   elements: int
 links:
-  description: Links of the host that networks might be made on.
+  description: Links of the host that can be the parent of a network.
   returned: always
   type: list
   elements: dict
 reached_by:
-  description: Links that have the address by which Ansible reaches the host.
+  description: Links with the address by which Ansible reaches the host.
   returned: always
   type: list
   elements: str
@@ -85,7 +86,7 @@ bridges:
   type: list
   elements: str
 resolvers:
-  description: The host's upstream resolvers (those behind a stub on the loopback), search domains and options.
+  description: The host's upstream resolvers (for a local stub resolver, its upstreams), search domains and options.
   returned: always
   type: dict
 forwarding_before:
@@ -95,12 +96,12 @@ forwarding_before:
   elements: int
 forwarding_links:
   description:
-    - By IP version the links that forwarded without that, as they do by C(IPv4Forwarding=) of systemd-networkd.
-    - V(default) stands for links to come.
+    - By IP version, links that forwarded before, for example because of C(IPv4Forwarding=) in systemd-networkd.
+    - V(default) stands for links that are created later.
   returned: always
   type: dict
 ra_links:
-  description: Links with a default route that they learned from a router's advertisements.
+  description: Links with a default route learned from router advertisements.
   returned: always
   type: list
   elements: str
@@ -109,22 +110,22 @@ neighbour_tables:
   returned: always
   type: dict
 listeners:
-  description: Sockets on the host that others can reach, each with protocol, address, port and process.
+  description: Listening sockets on the host, each with protocol, address, port and process.
   returned: always
   type: list
   elements: dict
 dropping:
-  description: Chains of others that drop unmatched forwarded traffic.
+  description: Foreign chains that drop unmatched forwarded traffic.
   returned: always
   type: list
   elements: str
 closed:
-  description: Chains of others that drop unmatched traffic to the host.
+  description: Foreign chains that drop unmatched traffic to the host.
   returned: always
   type: list
   elements: str
 flushing:
-  description: A file of an enabled service that clears all nftables tables when it is started; null if there is none.
+  description: The ruleset file of an enabled service that flushes all nftables tables at its start; null if none does.
   returned: always
   type: str
 filters_bridges:
@@ -132,24 +133,24 @@ filters_bridges:
   returned: always
   type: bool
 docker_user:
-  description: IP versions in which a Docker Engine would drop what is forwarded, and has a chain for its users' rules.
+  description: IP versions in which a Docker Engine drops forwarded traffic and has the chain DOCKER-USER.
   returned: always
   type: list
   elements: int
 no_esp:
-  description: By IP version a sentence about what is missing for encrypted overlays; empty if that was not asked.
+  description: By IP version, a sentence that says why overlays cannot be encrypted; empty unless O(encryption=true).
   returned: always
   type: dict
 ipvs:
-  description: Whether the kernel has IPVS, or a module of it that can be loaded.
+  description: Whether the kernel has IPVS or can load its module.
   returned: always
   type: bool
 has_table:
-  description: Whether the project's nftables table is there.
+  description: Whether the project's nftables table exists.
   returned: always
   type: bool
 missing:
-  description: Programs, and the resolvers' user C(cnm-resolver), that a plan would need and the host lacks.
+  description: Programs that a plan may need and the host lacks, and the user C(cnm-resolver) if it is missing.
   returned: always
   type: list
   elements: str
@@ -177,7 +178,7 @@ kept:
       type: list
       elements: str
     signature:
-      description: The lease store's signature under the leases and what modules made.
+      description: The lease store's signature of the leases and of the objects that modules made.
       returned: always
       type: str
     leases:
@@ -185,7 +186,7 @@ kept:
       returned: always
       type: dict
     module_state:
-      description: What modules made beside the inventory.
+      description: Objects that modules made and the inventory does not declare.
       returned: always
       type: dict
     model:
@@ -197,7 +198,7 @@ kept:
       returned: when O(declared=true)
       type: dict
 settled:
-  description: Whether the host is as its kept plan says.
+  description: Whether the host is as its kept plan.
   returned: always
   type: bool
 drift:
@@ -213,7 +214,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 try:
     from ..module_utils import entrypoints
-except (SyntaxError, TypeError):  # what an older Python says of newer code
+except (SyntaxError, TypeError):  # raised by a Python that is too old for the code
     OLD_PYTHON = True
 else:
     OLD_PYTHON = False

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: route
-short_description: Make, change or remove a route
+short_description: Create, change or remove a route
 version_added: 0.1.0
 description:
-  - Makes a unicast route in the main routing table, of the host's own network namespace or of a named one.
-  - A route of ours is known by its route protocol, 138. That has no room for the project's name, so a route belongs to
-    the project of its namespace, else of its link; one of neither belongs to the project V(default).
+  - Creates a unicast route in the main routing table, of the host's own network namespace or of a named one.
+  - These routes have the route protocol 138. A route cannot carry a project's name, so it belongs to the project of its
+    namespace, or else to that of its link, or else to the project V(default).
 author:
   - cnm.fabric contributors (@cnm-fabric)
 extends_documentation_fragment:
@@ -19,18 +19,18 @@ extends_documentation_fragment:
 options:
   destination:
     description:
-      - A prefix, IPv4 or IPv6, or V(default). There is one route of ours to each.
-      - Of which family V(default) is, O(via) says; without it IPv4. V(::/0) is that of IPv6 in any case.
+      - A prefix, IPv4 or IPv6, or V(default). This module manages one route for each destination.
+      - V(default) has the family of O(via), or IPv4 if that is omitted. V(::/0) is always the default route of IPv6.
     type: str
     required: true
   via:
-    description: The next router's address. Without it the destination is on the link itself.
+    description: The address of the next router. If omitted, the destination is on the link itself.
     type: str
   link:
-    description: The link it leaves by. Without it, the one on whose network O(via) is.
+    description: The outgoing link. If omitted, the link whose network contains O(via).
     type: str
   namespace:
-    description: Name of the network namespace it is in. Without it, the host's own.
+    description: Name of its network namespace. If omitted, the host's own.
     type: str
 seealso:
   - module: cnm.fabric.bridge
@@ -38,33 +38,33 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A link with a network
+- name: Create a link with a network
   cnm.fabric.bridge:
     name: br-lan
     addresses: [10.20.0.1/24, "fd00:20::1/64"]
 
-- name: A network behind a router on it
+- name: Create a route to a network behind a router on that link
   cnm.fabric.route:
     destination: 10.30.0.0/16
     via: 10.20.0.2
 
-- name: The same for IPv6, the link given
+- name: Create one for IPv6, and name the link
   cnm.fabric.route:
     destination: "fd00:30::/48"
     via: "fd00:20::2"
     link: br-lan
 
-- name: Another network on the link itself
+- name: Create a route to another network on the link itself
   cnm.fabric.route:
     destination: 10.31.0.0/24
     link: br-lan
 
-- name: No more of that
+- name: Remove that route
   cnm.fabric.route:
     destination: 10.31.0.0/24
     state: absent
 
-- name: Without the link, and with it its routes
+- name: Remove the link and with it its routes
   cnm.fabric.bridge:
     name: br-lan
     state: absent
@@ -117,8 +117,8 @@ from ..module_utils.plan.families import family_of
 from ..module_utils.plan.marks import project_of
 
 
-class RouteWish(single_object.DesiredObject):
-    """A route whose link only the host may know."""
+class DesiredRoute(single_object.DesiredObject):
+    """A route whose link is looked up on the host if the options do not name it."""
 
     def missing(self, host: Host) -> list[str]:
         unmet = super().missing(host)
@@ -127,7 +127,7 @@ class RouteWish(single_object.DesiredObject):
             return unmet
         where = single_object.place(route.namespace)
         return [
-            f"via: {route.via} is on no link's network in {where}: name the link, or give one such an address before"
+            f"via: no link in {where} has a network with {route.via}: set link, or give a link such an address first"
         ]
 
     def completed(self, host: Host) -> single_object.DesiredObject:
@@ -140,14 +140,14 @@ class RouteWish(single_object.DesiredObject):
         owner = next((owner for owner in map(project_of, marks) if owner), "default")
         if route.link in links and owner != host.project:
             raise Refused(
-                f"project: a route has no room for a project's name, and this one would be known as one of {owner}, "
-                f"to which its namespace or link belongs: write project: {owner}"
+                f"project: a route belongs to the project of its namespace or link, and that is {owner}: write "
+                f"project: {owner}"
             )
         return replace(self, resources=(route,))
 
 
 def _link_towards(host: Host, route: Route) -> str:
-    """The link on whose network the next router is, that of the narrowest if there are several; "" if there is none."""
+    """The link whose network contains the next router, that of the longest prefix if several do; "" if none does."""
     snapshot = host.snapshot(route.namespace)
     found: list[tuple[int, str]] = []
     for entry in snapshot.addresses:
@@ -158,7 +158,7 @@ def _link_towards(host: Host, route: Route) -> str:
 
 
 def read(options: Options) -> single_object.DesiredObject:
-    """What is asked for."""
+    """The desired object, from the module's options."""
     via, namespace, link = options.gateway(), options.namespace(), options["link"] or ""
     destination, family = options.destination(via)
     route = Route(namespace, destination, family, via, link, single_object=True)
@@ -167,13 +167,13 @@ def read(options: Options) -> single_object.DesiredObject:
             (replace(route, via=None, link=""),), needs=(single_object.Prerequisite("namespace", namespace),)
         )
     if via is None and not link:
-        options.wrong("via", "a route needs a next router or a link: give via, link or both")
+        options.wrong("via", "a route needs a next router or a link: set via, link or both")
     if via is not None and family_of(via) != family:
-        options.wrong("via", f"{via} and the destination {destination} are not of the same IP version")
+        options.wrong("via", f"{via} and the destination {destination} have different IP versions: write both in one")
     if via is not None and ip_address(via).is_link_local and not link:
-        options.wrong("link", f"{via} is a link-local address, which is on every link: name the link")
+        options.wrong("link", f"{via} is a link-local address, valid on one link only: set link")
     needs = (single_object.Prerequisite("link" if link else "namespace", namespace, link),)
-    return RouteWish((route,), needs=needs)
+    return DesiredRoute((route,), needs=needs)
 
 
 def main() -> None:

@@ -6,13 +6,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sandbox
-short_description: Make, change or remove a sandbox on a host
+short_description: Create, change or remove a sandbox on a host
 version_added: 0.1.0
 description:
-  - Makes a network namespace with its links on networks, its addresses, routes, names and ports, without an inventory.
-  - The options are the keys of an entry of C(cnm_sandboxes), and mean the same. Of an existing sandbox only what
-    differs is changed.
-  - What M(cnm.fabric.endpoint) connected it to stays; one that the inventory declares is changed there.
+  - Creates a network namespace with links on networks, addresses, routes, names and ports, without declaring it in the
+    inventory.
+  - The options are the keys of an entry of C(cnm_sandboxes), with the same meaning. An existing sandbox is changed in
+    place.
+  - Connections that M(cnm.fabric.endpoint) made are kept. A sandbox that the inventory declares is changed there.
 author:
   - cnm.fabric contributors (@cnm-fabric)
 extends_documentation_fragment:
@@ -20,8 +21,8 @@ extends_documentation_fragment:
 options:
   state:
     description:
-      - V(present) makes the sandbox, or changes what differs from it.
-      - V(absent) removes it, with what M(cnm.fabric.endpoint) connected it to.
+      - V(present) creates the sandbox, or changes an existing one to the options.
+      - V(absent) removes it, with the connections that M(cnm.fabric.endpoint) made.
     type: str
     choices: [present, absent]
     default: present
@@ -33,28 +34,28 @@ options:
     description:
       - A list of networks, or a mapping from networks to options of the endpoint, which are those of
         M(cnm.fabric.endpoint). The first is C(eth0), the next C(eth1).
-      - Without it and O(network_mode), the predefined network C(bridge).
+      - If this and O(network_mode) are omitted, the predefined network C(bridge).
       - On a command line, names with commas between them, or JSON.
     type: raw
   ports:
     description:
-      - Ports of the host that lead to it, such as V(8080:80) or V(127.0.0.1:5353:53/udp), or mappings with C(target),
-        C(published), C(protocol) and C(host_ip).
+      - Ports of the host that are forwarded to it, such as V(8080:80) or V(127.0.0.1:5353:53/udp), or mappings with
+        C(target), C(published), C(protocol) and C(host_ip).
     type: raw
   network_mode:
     description: V(none) or V(host) instead of networks, or V(bridge) for the predefined network.
     type: str
   namespace:
     description:
-      - Whose namespace it is, if not its own, one of these. The host looks for it each time, and changes nothing in it
-        that is not the sandbox's.
+      - A foreign network namespace for the sandbox, named by one of these keys. Each run looks it up on the host.
+        Objects in it that are not the sandbox's are not changed.
     type: dict
     suboptions:
       docker:
-        description: The name of a container of Docker's, made with C(--network none).
+        description: The name of a Docker container that was created with C(--network none).
         type: str
       podman:
-        description: The name of a container of root's podman, made with C(--network none).
+        description: The name of a container of root's podman that was created with C(--network none).
         type: str
       pid:
         description: A process id.
@@ -66,10 +67,10 @@ options:
         description: A namespace's path, such as V(/run/netns/other).
         type: str
   hostname:
-    description: Its host name. Without it, the name of the sandbox.
+    description: Its host name. If omitted, the name of the sandbox.
     type: str
   dns:
-    description: Resolvers to forward to. Without it, the host's.
+    description: Resolvers to forward to. If omitted, the host's.
     type: list
     elements: str
   dns_search:
@@ -93,18 +94,18 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A network to be on
+- name: Create a network
   cnm.fabric.network:
     name: ps-bridge
     subnet: 10.0.0.0/24
 
-- name: A sandbox on it, with a port
+- name: Create a sandbox on it, with a published port
   cnm.fabric.sandbox:
     name: c1
     networks: [ps-bridge]
     ports: ["8080:80"]
 
-- name: A fixed address and an alias
+- name: Create one with a fixed address and an alias
   cnm.fabric.sandbox:
     name: c2
     networks:
@@ -114,17 +115,17 @@ EXAMPLES = r"""
     hostname: web1
     extra_hosts: {db: 192.0.2.7}
 
-- name: One with nothing but its loopback
+- name: Create one with only its loopback
   cnm.fabric.sandbox:
     name: c3
     network_mode: none
 
-- name: The first one without its port
+- name: Remove the port of the first one
   cnm.fabric.sandbox:
     name: c1
     networks: [ps-bridge]
 
-- name: The second one gone
+- name: Remove the second one
   cnm.fabric.sandbox:
     name: c2
     state: absent
@@ -165,6 +166,6 @@ operations:
       returned: for replace
 sandbox:
   description: The sandbox with its endpoints, links, addresses and ports; null if there is no such sandbox.
-  returned: success, when what it needs is there
+  returned: success, if the objects that it needs exist
   type: dict
 """

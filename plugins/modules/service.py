@@ -6,14 +6,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: service
-short_description: Make, change, scale or remove a service on a host
+short_description: Create, change, scale or remove a service on a host
 version_added: 0.1.0
 description:
   - Does what C(docker service create), C(docker service update) and C(docker service scale) do on a swarm of one host.
-    It makes sandboxes, the tasks, and one name and virtual address in front of them on each of its networks.
-  - The options are the keys of an entry of C(cnm_services), and mean the same. Of an existing service only what
-    differs is changed, and no task moves.
-  - All tasks are on the host, and so are the service's networks. One of several hosts is declared in the inventory.
+    It creates sandboxes, which are the tasks, and for them one name and virtual address on each of its networks.
+  - The options are the keys of an entry of C(cnm_services), with the same meaning. An existing service is changed in
+    place, and no task moves.
+  - All tasks and networks of the service are on the host. Declare a service of several hosts in the inventory.
 author:
   - cnm.fabric contributors (@cnm-fabric)
 extends_documentation_fragment:
@@ -21,7 +21,7 @@ extends_documentation_fragment:
 options:
   state:
     description:
-      - V(present) makes the service, or changes what differs from it.
+      - V(present) creates the service, or changes an existing one to the options.
       - V(absent) removes it with its tasks.
     type: str
     choices: [present, absent]
@@ -37,7 +37,7 @@ options:
       - On a command line, names with commas between them, or JSON.
     type: raw
   deploy:
-    description: How many tasks there are, and how connections are shared out among them.
+    description: The number of tasks, and how connections are distributed among them.
     type: dict
     suboptions:
       mode:
@@ -45,31 +45,31 @@ options:
         type: str
         choices: [replicated, global]
       replicas:
-        description: Number of tasks. Without it, one.
+        description: Number of tasks. If omitted, one.
         type: int
       endpoint_mode:
-        description: V(vip), or V(dnsrr) for no virtual address; the name is then all tasks' addresses.
+        description: V(vip), or V(dnsrr) for no virtual address; the name then resolves to the addresses of all tasks.
         type: str
         choices: [vip, dnsrr]
       scheduler:
-        description: Without it V(rr). Only V(rr) and V(sh) do without IPVS.
+        description: How a task is chosen for a connection. If omitted, V(rr). All but V(rr) and V(sh) require IPVS.
         type: str
         choices: [rr, wrr, lc, wlc, sh, mh]
       weights:
-        description: A mapping from tasks to their weights; one that is not named weighs 1.
+        description: A mapping from tasks to their weights; the default weight is 1.
         type: dict
       draining:
-        description: Tasks that get no new connections, while those that are open finish.
+        description: Tasks that get no new connections; open connections continue.
         type: list
         elements: str
   ports:
     description:
-      - Ports of the host that lead to the tasks in turn, such as V(8080:80), or mappings with C(target), C(published),
-        C(protocol), C(host_ip) and C(mode); the tasks see who calls.
-      - With C(mode=host) there may be one task.
+      - Ports of the host that are forwarded to the tasks in turn, such as V(8080:80), or mappings with C(target),
+        C(published), C(protocol), C(host_ip) and C(mode). The tasks see the client's address.
+      - With C(mode=host) the service can have only one task.
     type: raw
   namespace:
-    description: Whose namespaces the tasks live in, if not their own; C({task}) stands for the task's number.
+    description: Foreign network namespaces for the tasks, by their owners; C({task}) stands for the task's number.
     type: dict
     suboptions:
       docker:
@@ -94,38 +94,38 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A network to be on
+- name: Create a network
   cnm.fabric.network:
     name: front
     subnet: 10.0.0.0/24
 
-- name: Three tasks behind one address, and behind port 8080 of the host
+- name: Run three tasks with one virtual address, and publish them on port 8080 of the host
   cnm.fabric.service:
     name: web
     networks: [front]
     deploy: {replicas: 3}
     ports: ["8080:80"]
 
-- name: Somebody who calls it by its name
+- name: Create a sandbox that can use the service by its name
   cnm.fabric.sandbox:
     name: worker
     networks: [front]
 
-- name: One more, and the first gets no new connections
+- name: Scale to four tasks and drain the first
   cnm.fabric.service:
     name: web
     networks: [front]
     deploy: {replicas: 4, draining: [web.1]}
     ports: ["8080:80"]
 
-- name: A name for all tasks' addresses
+- name: Let a name resolve to the addresses of all tasks
   cnm.fabric.service:
     name: db
     networks:
       front: {aliases: [store]}
     deploy: {replicas: 2, endpoint_mode: dnsrr}
 
-- name: The service gone
+- name: Remove the service
   cnm.fabric.service:
     name: web
     state: absent
@@ -166,8 +166,8 @@ operations:
       returned: for replace
 service:
   description:
-    - The service as the host has it, with C(mode), C(networks) (of each the C(vips) and C(names)), C(ports), and
-      C(tasks) with the C(weight) of each; null if there is no such service, or none of it is on the host.
-  returned: success, when what it needs is there
+    - The service as it is on the host, with C(mode), C(networks) (each with C(vips) and C(names)), C(ports), and
+      C(tasks) (each with its C(weight)); null if the host has no such service.
+  returned: success, if the objects that it needs exist
   type: dict
 """

@@ -6,16 +6,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: verify
-short_description: Prove that the networks do what is declared
+short_description: Prove that the networks work as declared
 version_added: 0.1.0
 description:
-  - From inside every sandbox of the host, pings whom it must reach and whom it must not, and asks its resolver for the
-    names it must know. Virtual addresses of services are pinged and asked for like sandboxes.
-  - From the host itself, begins a TCP connection to each port of the ingress mesh on every host. One that is accepted
-    or refused arrived; silence is a miss. Whether anybody serves in the task, and what happens to UDP, is not tried,
-    nor are ports of one C(host_ip); that nothing of the fabric refuses is what the comparison below proves.
-  - Fails on any miss and names each, and on whatever of the host is not as planned.
-  - The action of the same name derives the checks from what M(cnm.fabric.plan) planned.
+  - From inside every sandbox of the host, pings the addresses that it must reach and those that it must not, and
+    queries its resolver for the names that it must know. Virtual addresses of services are tested like sandboxes.
+  - From the host itself, opens a TCP connection to each ingress port on every host. A connection that is accepted or
+    refused has arrived; no answer is a failure. Whether the task serves the port, UDP, and ports with a C(host_ip) are
+    not tested.
+  - Compares the host with its plan.
+  - Fails if a check fails or the host differs from its plan, and names each failure and difference.
+  - The action of the same name derives the checks from the plan that M(cnm.fabric.plan) made.
 author:
   - cnm.fabric contributors (@cnm-fabric)
 options:
@@ -27,14 +28,15 @@ options:
     type: str
     default: ""
   project:
-    description: Whose objects these are. The action of the same name fills it in.
+    description: The project that the objects belong to. The action of the same name fills it in.
     type: str
     default: default
   pairs:
     description:
-      - The most pairs of sandboxes to try each way on a host; of more a fixed sample is taken.
-      - Each pair takes two entries of the kernel's neighbour table, which all namespaces of a host share and which
-        holds 1024 unless C(net.ipv4.neigh.default.gc_thresh3) says otherwise.
+      - The largest number of pairs of sandboxes to test on a host, once for those that must reach each other and once
+        for those that must not. If there are more, a fixed sample is tested.
+      - Each pair takes two entries of the kernel's neighbour table, which all namespaces of a host share. It holds 1024
+        entries unless C(net.ipv4.neigh.default.gc_thresh3) is set otherwise.
     type: int
     default: 100
   planned:
@@ -100,7 +102,7 @@ def main() -> None:
         lines = [
             "{sandbox}: {check} {target}: wanted {wanted}, found {found}".format(**miss) for miss in result["misses"]
         ]
-        module.fail_json(msg=f"{len(lines)} of what is declared does not hold: " + "; ".join(lines), **result)
+        module.fail_json(msg=f"verification failed ({len(lines)}): " + "; ".join(lines), **result)
     module.exit_json(changed=False, **result)
 
 

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: veth
-short_description: Make, change or remove a pair of virtual Ethernet links
+short_description: Create, change or remove a pair of virtual Ethernet links
 version_added: 0.1.0
 description:
-  - Makes a veth pair, each end in its place with its final name, and brings both up.
-  - The end that O(name) and O(namespace) name stands for the pair; O(peer) is the other, usually a port of a bridge.
-  - Of an existing pair only what differs is changed, in place. It is replaced when O(peer.name) or O(peer.namespace)
-    changes, with a MAC address of the kernel's choice unless O(mac_address) is given.
+  - Creates a veth pair and brings both ends up.
+  - The end given by O(name) and O(namespace) identifies the pair; O(peer) is the other end, usually a bridge port.
+  - An existing pair is changed in place. It is replaced if O(peer.name) or O(peer.namespace) changes; the kernel then
+    chooses the MAC address unless O(mac_address) is given.
   - Sets C(accept_ra=0) on both ends. With only IPv4 O(addresses), IPv6 is disabled on the named one.
 author:
   - cnm.fabric contributors (@cnm-fabric)
@@ -24,10 +24,10 @@ options:
     type: str
     required: true
   namespace:
-    description: Name of the network namespace it is in. Without it, the host's own.
+    description: Name of its network namespace. If omitted, the host's own.
     type: str
   peer:
-    description: The other end. Needed for O(state=present).
+    description: The other end. Required for O(state=present).
     type: dict
     suboptions:
       name:
@@ -35,30 +35,31 @@ options:
         type: str
         required: true
       namespace:
-        description: Name of the network namespace it is in. Without it, the host's own.
+        description: Name of its network namespace. If omitted, the host's own.
         type: str
       bridge:
-        description: The bridge there that it is a port of. Without it, of none.
+        description: The bridge in the same namespace that it is a port of. If omitted, it is not a bridge port.
         type: str
       isolated:
-        description: Whether it cannot speak to the other isolated ports of the bridge.
+        description: Whether it cannot reach the other isolated ports of the bridge.
         type: bool
         default: false
       addresses:
-        description: As O(addresses), of this end; for a peer that is no port of a bridge.
+        description: As O(addresses), for this end. Only for a peer that is not a bridge port.
         type: list
         elements: str
   addresses:
     description:
-      - All its addresses of global scope, IPv4 and IPv6, each with its prefix length. Others are taken off.
-      - Without it, whatever addresses there are stay; with an empty list, none does.
+      - All its addresses of global scope, IPv4 and IPv6, each with its prefix length. Others are removed.
+      - If omitted, its addresses are not changed; an empty list removes all.
     type: list
     elements: str
   mtu:
-    description: MTU in bytes, of both ends. Without it, what they have, for new ones what the kernel chooses.
+    description:
+      - MTU in bytes, of both ends. If omitted, an existing pair keeps its MTU and the kernel chooses that of a new one.
     type: int
   mac_address:
-    description: MAC address of the named end. Without it, what it has, for a new one what the kernel chooses.
+    description: MAC address of the named end. If omitted, it keeps its own, and the kernel chooses that of a new pair.
     type: str
 seealso:
   - module: cnm.fabric.namespace
@@ -66,11 +67,11 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: A namespace
+- name: Create a namespace
   cnm.fabric.namespace:
     name: blue
 
-- name: A bridge
+- name: Create a bridge
   cnm.fabric.bridge:
     name: br-lan
     addresses: [10.20.0.1/24]
@@ -85,7 +86,7 @@ EXAMPLES = r"""
       name: veth-blue
       bridge: br-lan
 
-- name: A pair between the host and the namespace, without a bridge
+- name: Create a pair between the host and the namespace, without a bridge
   cnm.fabric.veth:
     name: eth1
     namespace: blue
@@ -95,18 +96,18 @@ EXAMPLES = r"""
       name: to-blue
       addresses: ["fd00:21::1/64"]
 
-- name: Without the second pair
+- name: Remove the second pair
   cnm.fabric.veth:
     name: eth1
     namespace: blue
     state: absent
 
-- name: Without the namespace, and with it the first pair
+- name: Remove the namespace and with it the first pair
   cnm.fabric.namespace:
     name: blue
     state: absent
 
-- name: Without the bridge
+- name: Remove the bridge
   cnm.fabric.bridge:
     name: br-lan
     state: absent
@@ -157,36 +158,36 @@ from ..module_utils.plan.marks import SINGLE_OBJECT
 
 
 def read(options: Options) -> single_object.DesiredObject:
-    """What is asked for."""
-    # Its role tells the ends of one pair from those of another.
+    """The desired object, from the module's options."""
+    # The role identifies the two ends of a pair.
     role = "/".join(part for part in (SINGLE_OBJECT + "veth", options["namespace"], options["name"]) if part)
-    wish = single_object.link_wish(options, "veth", role)
-    return wish if options.absent else _with_peer(options, wish)
+    desired = single_object.desired_link(options, "veth", role)
+    return desired if options.absent else _with_peer(options, desired)
 
 
-def _with_peer(options: Options, wish: single_object.DesiredObject) -> single_object.DesiredObject:
+def _with_peer(options: Options, desired: single_object.DesiredObject) -> single_object.DesiredObject:
     namespace, name, bridge = options.namespace("peer.namespace"), options.link("peer.name"), options["peer.bridge"]
     addresses = options.addresses("peer.addresses")
     if (namespace, name) == (options["namespace"] or "", options["name"]):
         options.wrong(
-            "peer.name", f"both ends cannot be {name} in {single_object.place(namespace)}: give one another name"
+            "peer.name", f"both ends are named {name} in {single_object.place(namespace)}: rename one of them"
         )
     if options["peer.isolated"] and not bridge:
-        options.wrong("peer.isolated", "only a port of a bridge can be isolated: name the bridge in peer.bridge")
+        options.wrong("peer.isolated", "only a bridge port can be isolated: set peer.bridge")
     if addresses and bridge:
         options.wrong("peer.addresses", f"a port of a bridge has no addresses: give them to the bridge {bridge}")
     peer = VethPeer(namespace, name, bridge or "", bool(options["peer.isolated"]))
-    link, *rest = wish.resources
+    link, *rest = desired.resources
     return replace(
-        wish,
+        desired,
         resources=(
             replace(link, peer=peer),  # type: ignore[call-arg]
             *rest,
             *(Address(namespace, name, address) for address in addresses or ()),
         ),
-        hanging=(*wish.hanging, *((("address", namespace, name),) if addresses is not None else ())),
+        hanging=(*desired.hanging, *((("address", namespace, name),) if addresses is not None else ())),
         needs=(
-            *wish.needs,
+            *desired.needs,
             single_object.Prerequisite(
                 "peer.bridge" if bridge else "peer.namespace", namespace, bridge or "", bool(bridge)
             ),

@@ -6,15 +6,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vlan
-short_description: Make, change or remove a VLAN link
+short_description: Create, change or remove a VLAN link
 version_added: 0.1.0
 description:
-  - Makes a link for one VLAN (IEEE 802.1Q) of another link of the host, in its place with its final name, and brings it
-    up.
-  - Of an existing one only what differs is changed, in place. It is replaced when O(parent) or O(id) changes, and what
-    was made on it is lost.
+  - Creates a link for one VLAN (IEEE 802.1Q) of another link of the host, and brings it up.
+  - An existing link is changed in place. It is replaced if O(parent) or O(id) changes, and links on it are lost.
   - Sets C(accept_ra=0). With only IPv4 O(addresses), IPv6 is disabled on it.
-  - It wants a kernel with 802.1Q.
+  - The host's kernel needs 802.1Q.
 author:
   - cnm.fabric contributors (@cnm-fabric)
 extends_documentation_fragment:
@@ -25,28 +23,29 @@ options:
     type: str
     required: true
   namespace:
-    description: Name of the network namespace it is in. Without it, the host's own.
+    description: Name of its network namespace. If omitted, the host's own.
     type: str
   parent:
     description:
-      - The link it is on, in the host's own network namespace whatever O(namespace) is. Needed for O(state=present).
+      - The link to create it on, always in the host's own network namespace. Required for O(state=present).
       - It is never changed, and has to be up.
     type: str
   id:
-    description: The VLAN, 1 to 4094. Needed for O(state=present).
+    description: The VLAN, 1 to 4094. Required for O(state=present).
     type: int
   addresses:
     description:
-      - All its addresses of global scope, IPv4 and IPv6, each with its prefix length. Others are taken off.
-      - Without it, whatever addresses there are stay; with an empty list, none does.
+      - All its addresses of global scope, IPv4 and IPv6, each with its prefix length. Others are removed.
+      - If omitted, its addresses are not changed; an empty list removes all.
     type: list
     elements: str
   mtu:
     description:
-      - MTU in bytes, at most that of the O(parent). Without it, what it has, for a new one that of the parent.
+      - MTU in bytes, at most that of the O(parent). If omitted, an existing link keeps its MTU and a new one
+        gets that of the parent.
     type: int
   mac_address:
-    description: MAC address. Without it, what it has, for a new one that of the O(parent).
+    description: MAC address. If omitted, an existing link keeps its own and a new one gets that of the O(parent).
     type: str
 seealso:
   - module: cnm.fabric.namespace
@@ -55,18 +54,18 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: VLAN 10 of a trunk
+- name: Create a link for VLAN 10 of a trunk
   cnm.fabric.vlan:
     name: eth0.10
     parent: eth0
     id: 10
     addresses: [10.10.0.11/24]
 
-- name: A namespace
+- name: Create a namespace
   cnm.fabric.namespace:
     name: blue
 
-- name: It has VLAN 20 for itself
+- name: Put VLAN 20 into it
   cnm.fabric.vlan:
     name: eth0
     namespace: blue
@@ -74,7 +73,7 @@ EXAMPLES = r"""
     id: 20
     addresses: [10.20.0.11/24, "fd00:20::11/64"]
 
-- name: Without VLAN 10
+- name: Remove the link for VLAN 10
   cnm.fabric.vlan:
     name: eth0.10
     state: absent
@@ -120,7 +119,7 @@ from ..module_utils.arguments import Options
 
 
 def read(options: Options) -> single_object.DesiredObject:
-    """What is asked for."""
+    """The desired object, from the module's options."""
     vlan = 0 if options.absent else options.number("id", 1, 4094, "a VLAN's ID")
     return single_object.on_parent(options, "vlan", vlan=vlan)
 

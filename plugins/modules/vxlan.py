@@ -6,16 +6,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vxlan
-short_description: Make, change or remove a VXLAN link and its peer table
+short_description: Create, change or remove a VXLAN link and its peer table
 version_added: 0.1.0
 description:
-  - Makes a VXLAN link (RFC 7348), in the host's own network namespace or in a named one, and brings it up. Its packets
-    travel in the host's namespace in any case, so nothing of the underlay has to be in the named one.
+  - Creates a VXLAN link (RFC 7348), in the host's own network namespace or in a named one, and brings it up. Its outer
+    packets always use the host's namespace, so a named one needs no link to the underlay.
   - With O(peers), its tables hold exactly these other hosts.
-  - Of an existing one only what differs is changed, in place. It is replaced, and what is left out is lost, when
-    O(vni), O(port) or O(local) changes, or O(peers) come to have an address where there was none, or none any more.
+  - An existing link is changed in place. It is replaced, and loses the settings whose options are omitted, if O(vni),
+    O(port) or O(local) changes, or if O(peers) gets its first plain address or loses its last one.
   - Sets C(accept_ra=0). IPv6 is disabled on it unless O(addresses) or O(peers) have IPv6 addresses.
-  - Accepts packets from anyone who can reach the UDP port and knows the VNI; restrict access by the host's firewall.
+  - Accepts packets from anyone who can reach the UDP port and knows the VNI; restrict access with the host's firewall.
 author:
   - cnm.fabric contributors (@cnm-fabric)
 extends_documentation_fragment:
@@ -26,17 +26,18 @@ options:
     type: str
     required: true
   namespace:
-    description: Name of the network namespace it is in. Without it, the host's own.
+    description: Name of its network namespace. If omitted, the host's own.
     type: str
   vni:
     description:
-      - The number of the network, 1 to 16777215. Needed for O(state=present).
-      - A host has one VXLAN of each VNI, port and address family, whatever namespace it is in.
-      - C(cnm.fabric.site) takes its own from V(4096) on (C(cnm_vni_range)), and none that is in use.
+      - The number of the network, 1 to 16777215. Required for O(state=present).
+      - A host can have one VXLAN of each VNI, port and address family, counting all its namespaces.
+      - C(cnm.fabric.site) chooses unused VNIs from V(4096) on (C(cnm_vni_range)).
     type: int
   local:
     description:
-      - The address of this host that packets leave with, IPv4 or IPv6, its VTEP. Needed for O(state=present).
+      - The VTEP of this host, that is the source address of its VXLAN packets, IPv4 or IPv6. Required for
+        O(state=present).
     type: str
   port:
     description: UDP port that VXLAN packets are sent to and received at.
@@ -44,51 +45,51 @@ options:
     default: 4789
   peers:
     description:
-      - The other hosts of the VXLAN. All others are removed from the link's tables; an empty list clears them.
-        Without it, the tables are not changed.
+      - The other hosts of the VXLAN. Entries that are not listed are removed from the link's tables; an empty list
+        clears them. If omitted, the tables are not changed.
       - An address is the VTEP of a host that gets a copy of every broadcast and of frames for unknown MAC addresses.
-      - A mapping describes a link behind a VTEP, V(vtep), which then need not be learned. It has the link's
-        V(mac_address) and, if others are to find the link by IP addresses, these as V(addresses).
+      - A mapping describes a link that is reached through the VTEP V(vtep), whose MAC address need not be learned then.
+        V(mac_address) is the link's MAC address, and V(addresses) are its IP addresses, if others need to resolve them.
       - If there are only mappings, nothing is flooded, and the link itself answers ARP and neighbour solicitations for
-        the addresses in them. Where there are both, each mapping's V(vtep) must be among the addresses too.
+        the addresses in them. If there are both, each mapping's V(vtep) must also be listed as an address.
       - The host's own VTEP is ignored, so that all hosts can use the same list.
     type: list
     elements: raw
   learning:
     description:
-      - Whether it learns from the packets that come which VTEP a MAC address is behind, and the O(bridge) that it is
-        behind this port. Whoever can send to the port can then say so, too.
-      - Without it, that is on where O(peers) has addresses and off where it has none. Without O(peers) it is what it
-        is, for a new link off.
+      - Whether the link learns MAC addresses and their VTEPs from received packets, and the O(bridge) learns MAC
+        addresses from this port. Anyone who can send to the UDP port can then claim a MAC address.
+      - If omitted, it is on if O(peers) has plain addresses and off if it has none. Without O(peers), an existing link
+        keeps its setting, and it is off for a new one.
     type: bool
   bridge:
     description:
-      - The bridge, in the same namespace, that it is a port of. Without it, of the one it is a port of already.
+      - The bridge, in the same namespace, that the link is a port of. If omitted, this is not changed.
     type: str
   flood:
-    description: Whether the O(bridge) sends broadcasts, multicasts and what is for unknown MAC addresses to this port.
+    description: Whether the O(bridge) sends broadcasts, multicasts and frames for unknown MAC addresses to this port.
     type: bool
     default: true
   neigh_suppress:
     description:
-      - Whether the O(bridge) answers ARP and neighbour solicitations for what its own neighbour table has behind this
-        port, as where a routing daemon fills that table. It is not needed for the addresses in O(peers).
+      - Whether the O(bridge) answers ARP and neighbour solicitations from its own neighbour table for addresses at this
+        port. Use it if a routing daemon fills that table; the addresses in O(peers) do not need it.
     type: bool
     default: false
   addresses:
     description:
-      - All its addresses of global scope, IPv4 and IPv6, each with its prefix length. Others are taken off. For a link
-        that is no port of a bridge.
-      - Without it, whatever addresses there are stay; with an empty list, none does.
+      - All its addresses of global scope, IPv4 and IPv6, each with its prefix length. Others are removed. Only for a
+        link that is not a bridge port.
+      - If omitted, its addresses are not changed; an empty list removes all.
     type: list
     elements: str
   mtu:
     description:
-      - MTU in bytes. Without it, what it has, for a new one that of the link that has O(local), less the 50 bytes that
-        VXLAN needs over IPv4 or the 70 over IPv6.
+      - MTU in bytes. If omitted, an existing link keeps its MTU, and a new one gets that of the link with O(local),
+        less the 50 bytes that VXLAN needs over IPv4, or the 70 bytes over IPv6.
     type: int
   mac_address:
-    description: MAC address. Without it, what it has, for a new one what the kernel chooses.
+    description: MAC address. If omitted, an existing link keeps its own and the kernel chooses that of a new one.
     type: str
   up:
     description: Whether it is up.
@@ -101,12 +102,12 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: An address that the other hosts reach this one by
+- name: Give this host an address for the other hosts
   cnm.fabric.bridge:
     name: br-underlay
     addresses: [192.0.2.11/24, "2001:db8::11/64"]
 
-- name: A VXLAN link between two hosts, with a network of its own
+- name: Create a VXLAN link between two hosts, with a network of its own
   cnm.fabric.vxlan:
     name: vx-42
     vni: 42
@@ -114,16 +115,16 @@ EXAMPLES = r"""
     peers: [192.0.2.12]
     addresses: [10.42.0.1/24]
 
-- name: A namespace
+- name: Create a namespace
   cnm.fabric.namespace:
     name: fabric
 
-- name: A bridge in it
+- name: Create a bridge in it
   cnm.fabric.bridge:
     name: br0
     namespace: fabric
 
-- name: A port of that bridge for several hosts, with one list for all of them
+- name: Create a VXLAN link as a port of that bridge, with the same list of peers on all hosts
   cnm.fabric.vxlan:
     name: vx0
     namespace: fabric
@@ -132,7 +133,7 @@ EXAMPLES = r"""
     bridge: br0
     peers: [192.0.2.11, 192.0.2.12, 192.0.2.13]
 
-- name: The same, but everybody's place is known and nothing is flooded
+- name: List the MAC addresses of each peer, so that nothing is flooded
   cnm.fabric.vxlan:
     name: vx0
     namespace: fabric
@@ -143,7 +144,7 @@ EXAMPLES = r"""
       - {vtep: 192.0.2.12, mac_address: "02:42:0a:2b:00:02", addresses: [10.43.0.2, "fd00:43::2"]}
       - {vtep: 192.0.2.13, mac_address: "02:42:0a:2b:00:03", addresses: [10.43.0.3]}
 
-- name: One for a routing daemon, which fills the tables itself (EVPN)
+- name: Create one whose tables a routing daemon fills (EVPN)
   cnm.fabric.vxlan:
     name: vx1
     namespace: fabric
@@ -153,17 +154,17 @@ EXAMPLES = r"""
     learning: false
     neigh_suppress: true
 
-- name: None of them, as their namespace goes
+- name: Remove the namespace and everything in it
   cnm.fabric.namespace:
     name: fabric
     state: absent
 
-- name: Nor the first one
+- name: Remove the first link
   cnm.fabric.vxlan:
     name: vx-42
     state: absent
 
-- name: Nor the address
+- name: Remove the bridge with the address
   cnm.fabric.bridge:
     name: br-underlay
     state: absent
@@ -183,7 +184,7 @@ operations:
       sample: create
     kind:
       description:
-        - What kind of object. What is behind which VTEP is V(fdb), which IP address has which MAC address V(neighbour).
+        - What kind of object. V(fdb) is the table of MAC addresses and VTEPs, V(neighbour) that of IP addresses.
       type: str
       returned: always
       sample: link
@@ -224,8 +225,8 @@ from ..module_utils.vxlan_peers import Peers, read_peers, read_vtep
 
 
 @dataclass(frozen=True)
-class VxlanWish(single_object.DesiredObject):
-    """A VXLAN link, of which what is left out depends on what there is."""
+class DesiredVxlan(single_object.DesiredObject):
+    """A VXLAN link whose omitted options default to the present state."""
 
     peers: Optional[Peers] = None
     learning: Optional[bool] = None
@@ -237,12 +238,12 @@ class VxlanWish(single_object.DesiredObject):
             return unmet
         vxlan = link.vxlan
         if _link_of(host, vxlan.local) is None:
-            unmet.append(f"local: {vxlan.local} is no address of this host: write one of its own, or add it before")
+            unmet.append(f"local: {vxlan.local} is not an address of this host: write one that is, or add it first")
         holder = vni_holder(host, vxlan, ["", *namespaces.names()])
         if holder not in ("", link.label):
             unmet.append(
-                f"vni: this host has a VXLAN of VNI {vxlan.id} on port {vxlan.port} already, {holder}: choose another "
-                "VNI, or another port"
+                f"vni: this host already has a VXLAN with VNI {vxlan.id} on port {vxlan.port}, {holder}: choose "
+                "another VNI or another port"
             )
         return unmet
 
@@ -273,17 +274,17 @@ def _link_of(host: Host, address: str) -> Optional[Mapping[str, Any]]:
 
 
 def _fitting(host: Host, local: str) -> Optional[int]:
-    """The MTU that goes through the link of that address; None if it is no way out."""
+    """The largest MTU for VXLAN packets that leave by the link with that address; None if it is the loopback."""
     link = _link_of(host, local)
     return None if link is None or link["loopback"] else int(link["mtu"]) - VXLAN_OVERHEAD[family_of(local)]
 
 
 def read(options: Options) -> single_object.DesiredObject:
-    """What is asked for."""
-    wish = single_object.link_wish(options, "vxlan", SINGLE_OBJECT + "vxlan")
-    link, *rest = wish.resources
+    """The desired object, from the module's options."""
+    desired = single_object.desired_link(options, "vxlan", SINGLE_OBJECT + "vxlan")
+    link, *rest = desired.resources
     if options.absent or not isinstance(link, Link):
-        return wish
+        return desired
     namespace, name = options["namespace"] or "", options["name"]
     vni = options.number("vni", 1, LARGEST_VNI, "a VNI")
     port = options.number("port", 1, LARGEST_PORT, "a UDP port")
@@ -294,10 +295,13 @@ def read(options: Options) -> single_object.DesiredObject:
         options.wrong("addresses", f"a port of a bridge has no addresses: give them to the bridge {bridge}")
     for flag, default in (("flood", True), ("neigh_suppress", False)):
         if options[flag] != default and not bridge:
-            options.wrong(flag, "it is about a port of a bridge: name the bridge, too")
+            options.wrong(flag, "it applies to a bridge port only: set bridge too")
     if not options["flood"] and peers is not None and peers.answers:
-        options.wrong("flood", "what the link is to answer has to reach it: leave it out, as nothing goes further")
-    return VxlanWish(
+        options.wrong(
+            "flood",
+            "the link must get the broadcasts that it answers: remove flood, as peers without plain addresses get none",
+        )
+    return DesiredVxlan(
         resources=(
             replace(
                 link,
@@ -310,17 +314,17 @@ def read(options: Options) -> single_object.DesiredObject:
             *_tables(namespace, name, peers),
         ),
         hanging=(
-            *wish.hanging,
+            *desired.hanging,
             *((("fdb", namespace, name), ("neighbour", namespace, name)) if peers is not None else ()),
         ),
-        needs=(*wish.needs, *((single_object.Prerequisite("bridge", namespace, bridge, True),) if bridge else ())),
+        needs=(*desired.needs, *((single_object.Prerequisite("bridge", namespace, bridge, True),) if bridge else ())),
         peers=peers,
         learning=options["learning"],
     )
 
 
 def _without_ipv6(options: Options, peers: Optional[Peers], bridged: bool) -> Optional[bool]:
-    """Whether it has no IPv6; None if nothing says so.  The kernel takes IPv6 neighbours only on a link that has it."""
+    """Whether IPv6 is disabled; None if the options do not say.  IPv6 neighbours need a link with IPv6."""
     addresses = [*(options["addresses"] or ()), *(peers.neighbours if peers is not None else ())]
     return 6 not in map(family_of, addresses) if addresses or bridged else None
 
@@ -333,7 +337,7 @@ def _port(options: Options, bridge: str) -> BridgePort:
 
 
 def _tables(namespace: str, name: str, peers: Optional[Peers]) -> list[Resource]:
-    """The link's tables; one without entries needs no making."""
+    """The link's tables; empty ones are left out."""
     if peers is None:
         return []
     tables: list[Resource] = []

@@ -186,7 +186,7 @@ class TestReplacedNamespace:
         converge(wanted)
         sh(self.AGAIN)
         inside = theirs()
-        with pytest.raises(engine.EngineError, match="What this run had changed was undone"):
+        with pytest.raises(engine.EngineError, match="The changes of this run were undone"):
             converge([*wanted, Link("", "br-wrong", "bridge", "network/wrong", mtu=20)])
         assert theirs() == inside
         converge(wanted)
@@ -256,9 +256,9 @@ class TestRefused:
         )
         for part in (
             "sandbox a: there is no process 4000000 on this host",
-            "sandbox b: there is no /run/nowhere",
-            "sandbox c: /run/plain is no network namespace",
-            "sandbox d: /proc/self/ns/mnt is no network namespace",
+            "sandbox b: /run/nowhere does not exist",
+            "sandbox c: /run/plain is not a network namespace",
+            "sandbox d: /proc/self/ns/mnt is not a network namespace",
             f"sandbox e: the process {os.getpid()} is in the host's own network namespace",
             "sandbox f: no Docker Engine answers at unix:///var/run/docker.sock (No such file or directory)",
             "sandbox g: ",
@@ -276,7 +276,7 @@ class TestRefused:
                 joined(docker="web")
             )
         os.environ["DOCKER_HOST"] = "tcp://192.0.2.1:2375"
-        assert "only a Docker Engine of this host" in refusal(joined(docker="web"))
+        assert "set it to a Docker Engine on this host" in refusal(joined(docker="web"))
 
     @on_a_host
     def test_conflicting_links_and_routes_of_the_owner_are_named(self) -> None:
@@ -300,10 +300,10 @@ class TestRefused:
             name: {"networks": ["front"], "namespace": {"path": path}}
             for name, path in (("c1", THEIRS), ("c2", "/run/theirs/same"))
         }
-        assert "is the namespace of the sandbox c1 already" in refusal(two)
+        assert "is already the namespace of the sandbox c1" in refusal(two)
         converge(resources_of({"own": {"networks": ["front"]}}))
         ours = {"own": {"networks": ["front"]}, "c1": {"networks": ["front"], "namespace": {"path": "/run/netns/own"}}}
-        assert "a namespace that this collection made" in refusal(ours)
+        assert "a namespace that this collection created" in refusal(ours)
 
     @on_a_host
     def test_a_name_in_use_is_refused(self) -> None:

@@ -231,7 +231,7 @@ class TestForwardingOfSingleLinks:
     def test_a_failed_run_restores_the_forwarding_of_links(self) -> None:
         sh(_ROUTER)
         before = self._links()
-        with pytest.raises(engine.EngineError, match="was undone"):
+        with pytest.raises(engine.EngineError, match="were undone"):
             converge([*self._planned(), Link("", "br-wrong", "bridge", "network/wrong", mtu=20)])
         assert self._links() == before
         assert self._reached() == {"y": True, "z": False}
@@ -443,7 +443,7 @@ class TestForeign:
         whole = snapshot()
         sh(f"cd /etc/netns/c1; {harm}")
         harmed = snapshot()
-        with pytest.raises(engine.EngineError, match="was undone"):
+        with pytest.raises(engine.EngineError, match="were undone"):
             converge([*wanted, Link("", "br-wrong", "bridge", "network/wrong", mtu=20)])
         the_same(harmed, snapshot())
         assert converge(wanted)
@@ -495,19 +495,19 @@ class TestAdoptedBridge:
         assert said["after"]["link br-apart"]["role"] == "adopted/network/apart"
         with Host("default", run_command) as host:
             said = reporting.diff(engine.Engine(host).converge((), check=False))
-        assert "somebody else's" in said["after"]["link br-apart"]["stays because"]
+        assert "not this project's" in said["after"]["link br-apart"]["kept because"]
 
     @on_a_host
     def test_a_failed_run_restores_the_adopted_bridge(self) -> None:
         sh(self.MADE)
         wrong = Link("", "br-wrong", "bridge", "network/wrong", mtu=20)
         before = snapshot()
-        with pytest.raises(engine.EngineError, match="was undone"):
+        with pytest.raises(engine.EngineError, match="were undone"):
             converge([*resources_of(LARGE), wrong])
         becomes(before)
         converge(resources_of(LARGE))
         used = snapshot()
-        with pytest.raises(engine.EngineError, match="was undone"):
+        with pytest.raises(engine.EngineError, match="were undone"):
             converge([*resources_of(SMALL), wrong])
         becomes(used)
 
@@ -516,7 +516,7 @@ class TestAdoptedBridge:
         sh(self.MADE + "ip address del 10.0.2.1/24 dev br-apart")
         before = snapshot()
         for check in (True, False):
-            with pytest.raises(engine.EngineError, match=r"br-apart, which somebody else made, .* 10\.0\.2\.1/24: add"):
+            with pytest.raises(engine.EngineError, match=r"adopted bridge br-apart .* 10\.0\.2\.1/24: add"):
                 converge(resources_of(LARGE), check=check)
         the_same(before, snapshot())
 
@@ -566,7 +566,7 @@ class TestLock:
             assert 0.3 <= time.monotonic() - started < 3
             said = str(refusal.value)
         assert re.fullmatch(
-            rf"another run works on this host: project blue, process {os.getpid()}, since [\d:]+ UTC; .*", said
+            rf"another run is working on this host: project blue, process {os.getpid()}, since [\d:]+ UTC. .*", said
         )
 
     @on_a_host
@@ -575,7 +575,7 @@ class TestLock:
         request = entrypoints.Request("default", made.to_json(), digest=made.digest, revision=1, lock_timeout=0.2)
         with locked("project blue", 1):
             before = snapshot()
-            with pytest.raises(entrypoints.Refused, match="another run works on this host: project blue"):
+            with pytest.raises(entrypoints.Refused, match="another run is working on this host: project blue"):
                 entrypoints.converge(request, run_command)
             the_same(before, snapshot())
         assert entrypoints.converge(request, run_command)["changed"]
@@ -662,8 +662,8 @@ class TestRuns:
         ("changed", "said"),
         [
             ({"revision": 1}, "already has a newer plan"),
-            ({"plan": None, "digest": "0" * 64}, "has no plan of that digest"),
-            ({"digest": "0" * 64}, "its digest differs"),
+            ({"plan": None, "digest": "0" * 64}, "does not have the plan with that digest"),
+            ({"digest": "0" * 64}, "digest does not match its text"),
             ({"project": "blue"}, "the plan is for project default, the call for blue"),
             ({"plan": "{}", "digest": None}, "the plan's format is None"),
         ],
@@ -705,7 +705,7 @@ class TestRuns:
         for path in held:
             assert path.rpartition("/")[0] in said, said
         assert said.count("Device or resource busy") == 2
-        assert said.endswith("All else that is ours was removed.")
+        assert said.endswith("Everything else of this project was removed.")
         left = {key: value for key, value in differing(before, snapshot()).items() if "/etc/netns/" not in key}
         kept = {"/var/lib/cnm/plan.json", "/var/lib/cnm/default/plan.json", "/run/cnm/default/tables.json"}
         assert set(left) <= {*kept, "/run/cnm/lock.json"}, left
@@ -727,7 +727,7 @@ class TestRuns:
             "warnings"
         ]
         finished = entrypoints.converge(entrypoints.Request("default", absent=True), run_command)
-        assert finished["warnings"] == ["An earlier run on this host was cut off; this run finished what it had begun."]
+        assert finished["warnings"] == ["An earlier run on this host was interrupted; this run completed its work."]
         assert not RUN.exists()
         assert os.listdir(namespaces.DIRECTORY) == ["theirs"]
 
@@ -792,7 +792,7 @@ class TestKilled:
         wanted = resources_of({"c1": {"networks": ["back"], "sysctls": {"net.ipv4.ip_no_pmtu_disc": "1"}}})
         with _dies(sysctl, "_write", before=True):
             converge(wanted)
-        with pytest.raises(engine.EngineError, match=r"was undone\.$"):
+        with pytest.raises(engine.EngineError, match=r"were undone\.$"):
             converge([*wanted, Namespace("theirs", "sandbox/theirs")])
         the_same(before, snapshot())
 
@@ -801,7 +801,7 @@ class TestKilled:
         converge(resources_of(SMALL))
         before = snapshot()
         wrong = Link("", "br-wrong", "bridge", "network/wrong", mtu=20)
-        with pytest.raises(engine.EngineError, match=r"was undone\.$"):
+        with pytest.raises(engine.EngineError, match=r"were undone\.$"):
             converge([Sysctl("", "net.ipv4.ip_forward", "1"), wrong], project="two")
         the_same(before, snapshot())
 

@@ -109,11 +109,11 @@ class TestContainer:
             (
                 "ip link delete eth0; ip link add eth0 type bridge",
                 "ip link delete eth0",
-                "in the way in there and not made by this project: link box/eth0",
+                "already in its namespace and not created by this project: link box/eth0",
             ),
             ("ip link set eth0 alias mine", "ip link delete eth0", "link box/eth0"),
             ("ip link set lo down", "ip link set lo up", "lo is down"),
-            ("ip link set lo alias cnm:default:sandbox/box", "ip link set lo alias ''", "this collection made"),
+            ("ip link set lo alias cnm:default:sandbox/box", "ip link set lo alias ''", "this collection created"),
         ],
     )
     @on_a_host
@@ -165,7 +165,7 @@ class TestContainer:
         assert not said["settled"]
         assert [item["name"] for item in said["drift"]] == ["box"]
         misses = entrypoints.verify("default", content_digest(plan), [], run_command)["misses"]
-        assert [item["found"].partition(":")[0] for item in misses] == ["sandbox box cannot be had"]
+        assert [item["found"].partition(":")[0] for item in misses] == ["sandbox box is unavailable"]
         with pytest.raises(entrypoints.Partly, match="sandbox box: lo is down"):
             entrypoints.converge(replace(request, check=True), run_command)
         sh(f"{THERE} ip link set lo up")
@@ -203,7 +203,9 @@ class TestForged:
         sh("ip netns delete c1; rm /run/cnm/default/namespaces.json")
         with holding("ip link set lo alias cnm:default:sandbox/c1; echo ready; cat", "unshare", "-Urn") as process:
             sh(f"ip netns attach c1 {process}")
-            with pytest.raises(entrypoints.Refused, match=r"in the way and not made by this project.*namespace c1"):
+            with pytest.raises(
+                entrypoints.Refused, match=r"already on this host and not created by this project.*namespace c1"
+            ):
                 entrypoints.converge(entrypoints.Request("default", plan=plan, revision=1), run_command)
             entrypoints.converge(entrypoints.Request("default", absent=True), run_command)
             assert namespaces.names() == ["c1"]
@@ -273,5 +275,5 @@ class TestUnusualContent:
             more = resources_of({**SMALL, "c3": {"networks": ["front"]}})
             with pytest.raises(engine.EngineError, match=rf"\(process {it}\) has held its lock") as error:
                 converge(more)
-            assert "was undone" in str(error.value)
+            assert "were undone" in str(error.value)
         converge(more)

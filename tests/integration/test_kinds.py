@@ -438,7 +438,7 @@ class TestDrift:
         found = operations_for(wanted)
         (entry,) = (item for item in reporting.report(found) if item["action"] == "replace")
         assert entry["reason"] == "the kernel cannot change the type and the peer of a link in place"
-        assert reporting.diff(found)["after"]["link c1/eth0"]["made anew because"] == entry["reason"]
+        assert reporting.diff(found)["after"]["link c1/eth0"]["recreated because"] == entry["reason"]
 
     @on_a_host
     def test_a_link_of_another_type_is_replaced_by_the_bridge(self) -> None:
@@ -574,7 +574,7 @@ class TestFailing:
         for number, step, after in some_of(places, FAILURES, f"failing {name}"):
             with _broken(number, after), pytest.raises(engine.EngineError, match="broken by the test") as error:
                 converge(second)
-            assert str(error.value).endswith("What this run had changed was undone."), (step, error.value)
+            assert str(error.value).endswith("The changes of this run were undone."), (step, error.value)
             assert f" {step.kind} " in str(error.value)
             becomes(before)
         converge(second)
@@ -597,8 +597,8 @@ class TestFailing:
         with pytest.raises(engine.EngineError) as error:
             converge([*resources_of(HERE), REFUSED])
         assert str(error.value) == (
-            "making link br-wrong (wanted: mtu 20, role network/wrong, type bridge): the kernel refused: "
-            "new link br-wrong failed: mtu less than device minimum (EINVAL). What this run had changed was undone."
+            "creating link br-wrong (wanted: mtu 20, role network/wrong, type bridge): the kernel refused: "
+            "new link br-wrong failed: mtu less than device minimum (EINVAL). The changes of this run were undone."
         )
 
 
@@ -719,7 +719,7 @@ class TestInterrupted:
             assert worker.warnings == []
             the_same(left, snapshot())
             worker.converge(resources_of(HERE), check=False)
-            assert worker.warnings == ["An earlier run on this host was cut off; this run finished what it had begun."]
+            assert worker.warnings == ["An earlier run on this host was interrupted; this run completed its work."]
             worker.converge(resources_of(HERE), check=False)
             assert len(worker.warnings) == 1
 

@@ -125,9 +125,9 @@ class TestContained:
         told = {what: answer.broken for what, answer in zip(whats, answers) if answer.broken}
         assert told == {
             "crash": "it crashed (SIGSEGV)",
-            "hang": "it does not end",
+            "hang": "it does not finish",
             "end": "it crashed",
-            "endless": "it says more than 64 MB",
+            "endless": "its output is larger than 64 MB",
         }
 
     def test_no_items_start_no_process(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -232,13 +232,13 @@ class TestRefused:
             taken = f"ip link add other0 type vxlan id {VNI} dstport 4789 local 192.0.2.1"
             machines[0].sh(taken)
             said = self._refused(machines[0])
-            assert f"this host's VXLAN other0 has VNI {VNI} on port 4789 already" in said
-            assert said.startswith("making link ov0/vx0 (wanted: ")
+            assert f"this host's VXLAN other0 already has VNI {VNI} on port 4789" in said
+            assert said.startswith("creating link ov0/vx0 (wanted: ")
             machines[0].sh("ip link delete other0; unshare --net=/tmp/machine0 true; touch /tmp/hidden")
             sh("umount /tmp/machine0")
             sh("unshare --net=/tmp/hidden true")
             machines[0].sh(f"ip link add vx9 netns /proc/self/fd/9 type vxlan id {VNI} dstport 4789 9</tmp/hidden")
-            assert f"another VXLAN of this host has VNI {VNI} on port 4789 already" in self._refused(machines[0])
+            assert f"another VXLAN of this host already has VNI {VNI} on port 4789" in self._refused(machines[0])
 
     @on_a_host
     def test_the_vxlan_of_a_namespace_without_a_name_is_waited_for(self) -> None:
@@ -272,7 +272,7 @@ class TestRefused:
             )
             wanted = [Fdb("", "vx9", {mac_of("c"): "192.0.2.2"}), Neighbours("", "w0", {"192.0.2.2": mac_of("c")})]
             said = self._refused(machines[0], wanted)
-            assert "in the way and not made by this project, so left alone: fdb vx9, neighbour w0." in said
+            assert "already on this host and not created by this project: fdb vx9, neighbour w0." in said
 
 
 @on_a_host

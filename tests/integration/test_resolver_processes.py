@@ -118,7 +118,7 @@ class TestLookalikeProcesses:
         wanted = resources_of(SMALL)
         converge(wanted)
         FILES.chmod(0o777)
-        with pytest.raises(engine.EXPECTED, match=rf"others than root can write in {FILES}.*chmod go-w {FILES}"):
+        with pytest.raises(engine.EXPECTED, match=rf"users other than root can write to {FILES}.*chmod go-w {FILES}"):
             compare(wanted)
 
 
@@ -355,7 +355,7 @@ class TestOccupiedPort:
         os.kill(pid("c1"), signal.SIGKILL)
         _until_gone(pid("c1"))
         with attacker(_TAKES, how, str(sockets), sandbox="c1") as process:
-            said = rf"of c1 did not start: {RESOLVER} port {PORT} is taken there by python3.* \(pid {process.pid}\)"
+            said = rf"of c1 did not start: {RESOLVER} port {PORT} is in use there by python3.* \(pid {process.pid}\)"
             with pytest.raises(engine.EngineError, match=said):
                 converge(wanted)
             assert alive(process)

@@ -83,7 +83,7 @@ def test_a_namespace_of_somebody_fails_alone(fleet: Fleet) -> None:
         ours_work(fleet)
     run = fleet.play("verify")
     assert run.code != 0
-    assert "sandbox box cannot be had" in run.output
+    assert "sandbox box is unavailable" in run.output
     fleet.sh("node1", f"nsenter --net={THEIRS} ip link set lo up")
     fleet.site()
     settled(fleet)

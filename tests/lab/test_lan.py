@@ -209,7 +209,7 @@ class TestTheLan:
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "missing": ({"parent": "eth7"}, "there is no link eth7 on this host. Write one that it has: "),
     "no base": ({"parent": "eth7.10"}, "there is no link eth7.10 on this host, and no eth7 to make it on."),
-    "port": ({"parent": "port0"}, "port0 is a port of br-theirs, which has all that comes by it."),
+    "port": ({"parent": "port0"}, "port0 is a port of br-theirs, which gets all its traffic."),
     "macvlan": ({"parent": "mv0"}, "mv0 is a macvlan link itself. Write what it is on, eth0."),
     "large": ({"parent": "eth0", "com.docker.network.driver.mtu": 9000}, "eth0 has an MTU of 1500"),
 }

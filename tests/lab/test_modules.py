@@ -767,7 +767,7 @@ class TestWhatIsNotOurs:
         results = call(foreign, *(a(module, **options, state=state) for _named, (module, options), state in states))
         for (named, _call, state), result in zip(states, results):
             assert (state, result["status"]) == (state, "failed"), named
-            assert f"in the way and not made by this project, so left alone: {named}." in result["msg"]
+            assert f"already on this host and not created by this project: {named}." in result["msg"]
         assert snapshot(foreign, "node1").replace("/run/cnm/lock.json\n", "").replace("/run/cnm\n", "") == before
 
     def test_in_a_namespace_of_somebody_else_ours_lives_beside_theirs(self, foreign: Fleet) -> None:
@@ -793,7 +793,7 @@ class TestWhatIsNotOurs:
             foreign, a("vxlan", **link), a("vxlan", True, **link), a("vxlan", **link, port=8472)
         )
         assert refused["status"] == "failed"
-        said = "vni: this host has a VXLAN of VNI 66 on port 4789 already, other/vx-x: choose another VNI"
+        said = "vni: this host already has a VXLAN with VNI 66 on port 4789, other/vx-x: choose another VNI"
         assert said in refused["msg"]
         assert said in foretold["warnings"][0]
         assert done(other) == ["create link vx0"]
@@ -843,7 +843,7 @@ class TestBesideSite:
             a("vxlan", name=of_site, namespace=place, vni=4097, local=HERE, peers=[THERE]),
         )
         assert done(same) == []
-        assert f"this host has a VXLAN of VNI 4097 on port 4789 already, {place}/{of_site}" in taken["msg"]
+        assert f"this host already has a VXLAN with VNI 4097 on port 4789, {place}/{of_site}" in taken["msg"]
         assert f"link {place}/{of_site} was made by cnm.fabric.site" in theirs["msg"]
         assert fleet.site().changed == []
         chosen = {**overlay, "driver_opts": {"com.docker.network.driver.overlay.vxlanid_list": "4096"}}
@@ -927,13 +927,13 @@ class TestBesideEachOther:
         by_veth, by_bridge = (f"made by the module cnm.fabric.{name}: change it there" for name in ("veth", "bridge"))
         assert [result["msg"] for result in results] == [
             f"link v0 was {by_veth}",
-            f"there is a link v1 in the host's own namespace already, {by_veth}",
+            f"link v1 already exists in the host's own namespace, {by_veth}",
             f"link v0 was {by_veth}",
             f"link v0 was {by_veth}",
-            f"there is a link v1 in the host's own namespace already, {by_veth}",
+            f"link v1 already exists in the host's own namespace, {by_veth}",
             f"link br-a was {by_bridge}",
-            f"there is a link br-a in the host's own namespace already, {by_bridge}",
-            f"there is a link v1 in the host's own namespace already, {by_veth}",
+            f"link br-a already exists in the host's own namespace, {by_bridge}",
+            f"link v1 already exists in the host's own namespace, {by_veth}",
         ]
 
     def test_two_projects_do_not_see_each_other(self, fleet: Fleet) -> None:
@@ -967,7 +967,7 @@ class TestBesideEachOther:
 
 WRONG: dict[str, tuple[Task, str]] = {
     "a link's name": (a("bridge", name="a-very-long-name"), "1 to 15 letters"),
-    "a link's reserved name": (a("bridge", name="all"), "none of lo, all and default"),
+    "a link's reserved name": (a("bridge", name="all"), "not lo, all or default"),
     "a namespace's name": (a("namespace", name="../x"), "is not a namespace's name"),
     "no name": (a("namespace", name=""), "needs a name"),
     "a project": (a("bridge", name="br0", project="A/B"), "is not a project's name"),
@@ -981,10 +981,10 @@ WRONG: dict[str, tuple[Task, str]] = {
     "an MTU without IPv6": (a("bridge", name="br0", mtu=1000, addresses=["fd00::1/64"]), "as IPv6 needs"),
     "a namespace that is not there": (
         a("bridge", name="br0", namespace="nowhere"),
-        "make it before, with cnm.fabric.n",
+        "create it first, with cnm.fabric.n",
     ),
-    "both ends one": (a("veth", name="v0", peer={"name": "v0"}), "both ends cannot be v0"),
-    "isolated without a bridge": (a("veth", name="v0", peer={"name": "v1", "isolated": True}), "name the bridge"),
+    "both ends one": (a("veth", name="v0", peer={"name": "v0"}), "both ends are named v0"),
+    "isolated without a bridge": (a("veth", name="v0", peer={"name": "v1", "isolated": True}), "set peer.bridge"),
     "no bridge": (a("veth", name="v0", peer={"name": "v1", "bridge": "br9"}), "there is no bridge br9"),
     "not a bridge": (
         a("veth", name="v0", peer={"name": "v1", "bridge": "eth0"}),
@@ -995,7 +995,7 @@ WRONG: dict[str, tuple[Task, str]] = {
     "a VNI": (a("vxlan", name="vx0", vni=2**24, local=HERE), "vni: 16777216 is not a VNI: choose 1 to 16777215"),
     "a UDP port": (a("vxlan", name="vx0", vni=1, local=HERE, port=0), "port: 0 is not a UDP port: choose 1 to 65535"),
     "a VTEP": (a("vxlan", name="vx0", vni=1, local="node1"), "local: 'node1' is not the address of a VTEP: write one"),
-    "somebody else's VTEP": (a("vxlan", name="vx0", vni=1, local="192.0.2.9"), "192.0.2.9 is no address of this host"),
+    "somebody else's VTEP": (a("vxlan", name="vx0", vni=1, local="192.0.2.9"), "192.0.2.9 is not an address"),
     "a VTEP of one link": (a("vxlan", name="vx0", vni=1, local="fe80::1"), "local: fe80::1 is a link-local address"),
     "a multicast VTEP": (a("vxlan", name="vx0", vni=1, local=HERE, peers=["239.1.1.1"]), "peers[0]: '239.1.1.1' can"),
     "two families": (
@@ -1012,7 +1012,7 @@ WRONG: dict[str, tuple[Task, str]] = {
     ),
     "a peer's key": (
         a("vxlan", name="vx0", vni=1, local=HERE, peers=[{**TO_THERE, "mac": MAC2}]),
-        "peers[0]: there is no mac of a peer: it has vtep, mac_address, addresses",
+        "peers[0]: a peer has no key mac: its keys are vtep, mac_address, addresses",
     ),
     "a peer's address": (
         a("vxlan", name="vx0", vni=1, local=HERE, peers=[{**TO_THERE, "addresses": ["10.43.0.2/24"]}]),
@@ -1020,49 +1020,52 @@ WRONG: dict[str, tuple[Task, str]] = {
     ),
     "a MAC address in two places": (
         a("vxlan", name="vx0", vni=1, local=HERE, peers=[TO_THERE, {**TO_THERE, "vtep": FAR}]),
-        f"peers[1].mac_address: {MAC2} is behind {THERE} already",
+        f"peers[1].mac_address: {MAC2} is already at VTEP {THERE}",
     ),
     "an address in two places": (
         a("vxlan", name="vx0", vni=1, local=HERE, peers=[TO_THERE, {**TO_THERE, "mac_address": MAC3}]),
-        f"peers[1].addresses[0]: 10.43.0.2 is that of {MAC2} already",
+        f"peers[1].addresses[0]: 10.43.0.2 already belongs to {MAC2}",
     ),
     "a peer nothing is flooded to": (
         a("vxlan", name="vx0", vni=1, local=HERE, peers=[FAR, TO_THERE]),
-        f"peers[1].vtep: what is flooded goes to the peers that are addresses, and {THERE} is none of them",
+        f"peers[1].vtep: {THERE} would get no flooded frames",
     ),
     "no flooding to what answers": (
         a("vxlan", name="vx0", vni=1, local=HERE, bridge="br-a", flood=False, peers=[TO_THERE]),
-        "flood: what the link is to answer has to reach it",
+        "flood: the link must get the broadcasts that it answers",
     ),
-    "flags of no port": (a("vxlan", name="vx0", vni=1, local=HERE, neigh_suppress=True), "name the bridge, too"),
+    "flags of no port": (a("vxlan", name="vx0", vni=1, local=HERE, neigh_suppress=True), "set bridge too"),
     "addresses of a port": (
         a("vxlan", name="vx0", vni=1, local=HERE, bridge="br-a", addresses=["10.0.0.1/24"]),
         "addresses: a port of a bridge has no addresses: give them to the bridge br-a",
     ),
-    "a macvlan on the loopback": (a("macvlan", name="m0", parent="lo"), "parent: the loopback leads to no network"),
+    "a macvlan on the loopback": (a("macvlan", name="m0", parent="lo"), "parent: lo is not connected to a network"),
     "a macvlan on nothing": (a("macvlan", name="m0", parent="eth9"), "parent: there is no link eth9 in the host's own"),
-    "a macvlan larger than its parent": (a("macvlan", name="m0", parent="eth0", mtu=9000), "is more than that of eth0"),
-    "the connection's link": (a("macvlan", name="m0", parent="eth0", mode="passthru"), "this host is reached by it"),
+    "a macvlan larger than its parent": (a("macvlan", name="m0", parent="eth0", mtu=9000), "exceeds the MTU of eth0"),
+    "the connection's link": (
+        a("macvlan", name="m0", parent="eth0", mode="passthru"),
+        "Ansible reaches this host through it",
+    ),
     "a MAC address in passthru": (
         a("macvlan", name="m0", parent="eth0", mode="passthru", mac_address=MAC2),
-        "mac_address: in mode passthru it has that of its parent",
+        "mac_address: in mode passthru the link has the parent's MAC address",
     ),
     "a VLAN of no number": (a("vlan", name="v0", parent="eth0", id=4095), "4095 is not a VLAN's ID: choose 1 to 4094"),
     "no bridge for a VXLAN": (a("vxlan", name="vx0", vni=1, local=HERE, bridge="br9"), "there is no bridge br9"),
     "a destination": (a("route", destination="nowhere", via="10.0.0.1"), "neither a prefix nor `default`"),
     "a destination of one": (a("route", destination="10.1.2.3", via="10.0.0.1"), "write 10.1.2.3/32"),
-    "no way": (a("route", destination="10.1.0.0/16"), "give via, link or both"),
-    "two versions": (a("route", destination="10.1.0.0/16", via="fd00::1"), "not of the same IP version"),
-    "a router nowhere": (a("route", destination="10.1.0.0/16", via="10.99.0.1"), "is on no link's network"),
+    "no way": (a("route", destination="10.1.0.0/16"), "set via, link or both"),
+    "two versions": (a("route", destination="10.1.0.0/16", via="fd00::1"), "have different IP versions"),
+    "a router nowhere": (a("route", destination="10.1.0.0/16", via="10.99.0.1"), "has a network with 10.99.0.1"),
     "no link": (a("route", destination="10.1.0.0/16", link="eth9"), "there is no link eth9"),
     "a router elsewhere": (a("route", destination="10.1.0.0/16", via="10.99.0.1", link="eth0"), "invalid gateway"),
     "site's table": (a("firewall", table="cnm_x"), "choose another"),
     "the user's chain": (a("firewall", table="t", chains=[{"name": "user_x"}]), "begins with user_"),
     "a rule": (a("firewall", table="t", chains=[{"name": "c", "rules": ["tcp dport nine drop"]}]), "nftables refused"),
-    "two rules": (a("firewall", table="t", chains=[{"name": "c", "rules": ["drop; flush ruleset"]}]), "not one state"),
+    "two rules": (a("firewall", table="t", chains=[{"name": "c", "rules": ["drop; flush ruleset"]}]), "not a single"),
     "two lines": (
         a("firewall", table="t", chains=[{"name": "c", "rules": ["drop\nflush ruleset"]}]),
-        "not one statement",
+        "not a single nft statement",
     ),
     "a hook": (a("firewall", table="t", chains=[{"name": "c", "hook": "input"}]), "is not a hook"),
     "an element": (
@@ -1070,7 +1073,7 @@ WRONG: dict[str, tuple[Task, str]] = {
         "elements[0]",
     ),
     "a type": (a("firewall", table="t", sets=[{"name": "s", "type": "colour"}]), "nftables refused"),
-    "twice": (a("firewall", table="t", chains=[{"name": "c"}, {"name": "c"}]), "is there twice"),
+    "twice": (a("firewall", table="t", chains=[{"name": "c"}, {"name": "c"}]), "is given twice"),
 }
 
 
@@ -1099,5 +1102,5 @@ def test_what_a_failed_run_made_is_undone(fleet: Fleet) -> None:
     # The kernel has no IPv6 on a link of such an MTU, which the module was not told.
     (result,) = play(fleet, a("bridge", name="br0", addresses=["10.27.0.1/24", "fd00:27::1/64"]))
     assert result["status"] == "failed"
-    assert "What this run had changed was undone." in result["msg"]
+    assert "The changes of this run were undone." in result["msg"]
     assert snapshot(fleet, "node1") == before

@@ -131,7 +131,7 @@ class TestTheDocumentsExample:
         before = snapshot(example, "node1")
         again = example.site()
         assert again.changed == []
-        assert "its answer was read without" not in again.output
+        assert "in its answer:" not in again.output
         assert again.of("cnm.fabric.plan", "node1")["hosts"]["node1"]["kept"] is True
         assert snapshot(example, "node1") == before
 
@@ -394,7 +394,7 @@ class TestRefusals:
             text = Path(__file__).parents[2].joinpath("playbooks/site.yml").read_text(encoding="utf-8")
             playbook.write_text(text.rstrip() + "\n  module_defaults: {cnm.fabric.converge: {lock_timeout: 1}}\n")
             run = documents.play(str(playbook))
-            assert "another run works on this host" in run.of("cnm.fabric.converge", "node1")["msg"]
+            assert "another run is working on this host" in run.of("cnm.fabric.converge", "node1")["msg"]
         finally:
             holder.communicate()
 
@@ -498,7 +498,7 @@ class TestUndo:
         run = documents.play("site")
         message = run.of("cnm.fabric.converge", "node1")["msg"]
         assert "/etc/netns/c2" in message
-        assert "What this run had changed was undone." in message
+        assert "The changes of this run were undone." in message
         after = [line for line in snapshot(documents, "node1").splitlines() if not line.startswith("/run/cnm")]
         assert after == before.splitlines()
         documents.sh("node1", "rm /etc/netns/c2")
@@ -514,7 +514,7 @@ class TestUndo:
         documents.sh("node1", "touch /etc/netns/c2")
         documents.declare({"cnm_networks": NETWORKS}, node1={"cnm_sandboxes": {"c2": {"networks": ["ps-bridge"]}}})
         message = documents.play("site").of("cnm.fabric.converge", "node1")["msg"]
-        assert "What this run had changed was undone." in message
+        assert "The changes of this run were undone." in message
         documents.sh("node1", "rm /etc/netns/c2")
         assert _comparable(documents) == clean
         documents.declare({"cnm_networks": networks}, node1=before)

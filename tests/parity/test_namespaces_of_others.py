@@ -167,7 +167,7 @@ def test_containers_of_docker_and_podman(others: Others, subtests: pytest.Subtes
         now = snapshot(fleet, "node1")
         stopped = fleet.play("site")
         assert stopped.code != 0
-        assert "web: the container web of Docker does not run (exited): start it" in stopped.output
+        assert "web: the container web of Docker is not running (exited): start it" in stopped.output
         assert snapshot(fleet, "node1") == now
         assert fleet.play("inspect").code == 0
     with subtests.test("out of the inventory, while one of them is stopped"):
@@ -201,7 +201,7 @@ def test_what_cannot_be_connected_is_named(others: Others) -> None:
     assert "create namespace own" in run.operations("node1")
     for part in (
         "one: this host's Docker Engine has no container nowhere",
-        "two: the container docked of Docker has a network of its own (--network default)",
+        "two: the container docked of Docker already has a network (--network default)",
         "three: root's podman on this host has no container nowhere",
     ):
         assert part in run.output

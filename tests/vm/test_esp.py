@@ -406,7 +406,7 @@ def shown(operations: Sequence[Operation[Any]]) -> str:
 SPOILING = {
     "no policy to encrypt": "ip xfrm policy delete src {here} dst {there} {ours} dir out",
     "no policy that blocks": "ip xfrm policy delete src 0.0.0.0/0 dst 0.0.0.0/0 {ours} dir out",
-    "no policy that wants it encrypted": "ip xfrm policy delete src {there} dst {here} {ours} dir in",
+    "no policy that requires encryption": "ip xfrm policy delete src {there} dst {here} {ours} dir in",
     "no policy that blocks clear text": "ip xfrm policy delete src 0.0.0.0/0 dst 0.0.0.0/0 {all} dir in",
     "another policy that blocks clear text": (
         "ip xfrm policy update src 0.0.0.0/0 dst 0.0.0.0/0 {all} dir in priority 1 action allow "
@@ -417,8 +417,8 @@ SPOILING = {
         "tmpl src {here} dst {there} proto esp spi {out} reqid {reqid} mode transport"
     ),
     "no key to send in epoch 1": "ip xfrm state delete src {here} dst {there} proto esp spi {out}",
-    "no key to hear epoch 2": "ip xfrm state delete src {there} dst {here} proto esp spi {heard2}",
-    "another key to hear epoch 2": (
+    "no key to receive in epoch 2": "ip xfrm state delete src {there} dst {here} proto esp spi {heard2}",
+    "another key to receive in epoch 2": (
         "ip xfrm state delete src {there} dst {here} proto esp spi {heard2}; ip xfrm state add src {there} dst {here} "
         "proto esp spi {heard2} reqid {reqid} mode transport aead 'rfc4106(gcm(aes))' 0x{zeros}01 128"
     ),
@@ -524,7 +524,7 @@ def test_a_run_that_fails_leaves_the_keys_that_were_there() -> None:
         for before, after in (([], [first]), ([first], [second]), ([first], [])):
             encrypt(machine, *before)
             said = everything(machine)
-            with broken(), pytest.raises(engine.EngineError, match="What this run had changed was undone"):
+            with broken(), pytest.raises(engine.EngineError, match="The changes of this run were undone"):
                 encrypt(machine, *after, keys=2 if second in after else 1)
             assert everything(machine) == said
 
@@ -552,7 +552,7 @@ def test_what_is_not_the_project_s_is_refused_by_name() -> None:
 def test_the_keys_have_to_come_along() -> None:
     with (
         two_machines() as (machine, _other),
-        pytest.raises(engine.EngineError, match=r"the keys .* did not come along"),
+        pytest.raises(engine.EngineError, match=r"the keys .* were not sent"),
     ):
         encrypt(machine, the_encryption(machine, 5), keys=1)
 
@@ -569,7 +569,7 @@ def test_a_peer_whose_keys_did_not_come_is_named_and_nothing_is_changed() -> Non
                 host.pair_keys = keys_for([the_encryption(machine)], PROJECT)
                 engine.Engine(host).converge([more], check=False)
 
-        with pytest.raises(engine.EngineError, match=rf"did not come along, those with {re.escape(VTEPS[4][2])}: run"):
+        with pytest.raises(engine.EngineError, match=rf"networks for {re.escape(VTEPS[4][2])} were not sent: run"):
             machine.run(run)
         assert everything(machine) == before
 

@@ -389,8 +389,8 @@ def test_a_scheduler_the_kernel_lacks_is_named_before_any_change() -> None:
     with pytest.raises(engine.EngineError) as error:
         converge([Namespace("caller", "sandbox/caller"), Ipvs("caller", mark=7, scheduler="twos")])
     assert str(error.value) == (
-        "this kernel's IPVS has no scheduler twos (module ip_vs_twos): services do without it with "
-        "cnm_load_balancer: nftables, else choose another kernel. Nothing was changed on this host."
+        "this kernel's IPVS has no scheduler twos (module ip_vs_twos): set cnm_load_balancer: "
+        "nftables, which does not need it, or use another kernel. Nothing was changed on this host."
     )
     assert "caller" not in sh("ip netns list")
 
@@ -477,7 +477,7 @@ def test_whatever_step_fails_the_host_is_as_before(name: str) -> None:
         for after in (False, True) if name == "changed" else (True,):
             with broken(number, after), pytest.raises(engine.EngineError, match="broken by the test") as error:
                 converge(second)
-            assert str(error.value).endswith("What this run had changed was undone."), (step, error.value)
+            assert str(error.value).endswith("The changes of this run were undone."), (step, error.value)
             becomes(before)
     converge(second)
     assert compare(second) == []
@@ -546,8 +546,8 @@ class TestTheModule:
     def test_a_sandbox_of_the_playbook_s_is_refused(self) -> None:
         converge([C1])
         assert called(namespace="c1", mark=7)["msg"] == (
-            "namespace: namespace c1 is cnm.fabric.site's, which removes what is not planned from it: declare a "
-            "service in cnm_services"
+            "namespace: namespace c1 belongs to cnm.fabric.site, which would remove the virtual server: declare a "
+            "service in cnm_services instead"
         )
 
     @on_a_host
@@ -573,12 +573,12 @@ class TestTheModule:
             "port: 0, which",
             "scheduler_flags: wlc",
             "one_packet: it is for udp",
-            "persistence_prefix: there is no",
+            "persistence_prefix: it has no effect",
             "persistence_prefix: 40 is not",
-            "servers[0].address: fd00::1 is not of IPv4",
+            "servers[0].address: fd00::1 is not an IPv4",
             "servers[1].port: 0 is not a port",
             "servers[1].weight: 70000",
-            "servers[2].port: by the method direct",
-            "servers[2].lower_threshold: 1 is more",
+            "servers[2].port: the method direct",
+            "servers[2].lower_threshold: 1 exceeds",
         ):
             assert option in answer["msg"], answer["msg"]

@@ -106,7 +106,7 @@ def test_without_the_process_it_is_an_outage_until_the_next_run() -> None:
         (difference,) = done.differences
         assert difference.found == [
             f"{VTEPS[4][1]}: a worn key to send in epoch 1",
-            "this host: no process that renews worn keys",
+            "this host: no process that renews its keys",
         ]
         assert pings("a", addresses_of("c")[0])
         wear(machines[0])

@@ -36,21 +36,21 @@ _METHODS = ("create", "change", "bring_up")
 
 
 class EngineError(Exception):
-    """The host cannot be brought to the plan; the message is for the person who reads it."""
+    """The host cannot be brought to the plan; the message is meant for users."""
 
 
 class ForeignConflict(EngineError):
-    """Objects of others occupy the names of ours; nothing was changed."""
+    """Objects that are not ours have the names of planned ones; nothing was changed."""
 
 
 class Broken(EngineError):
-    """Sandboxes in namespaces of others are unavailable; the rest is as planned.  ``operations`` were carried out."""
+    """Sandboxes in foreign namespaces are unavailable; the rest is as planned.  ``operations`` were carried out."""
 
     def __init__(self, sentences: Mapping[str, str], operations: Sequence[Operation[Any]], check: bool) -> None:
         self.operations = list(operations)
         said = "; ".join(f"sandbox {name}: {sentence}" for name, sentence in sorted(sentences.items()))
         rest = "would be" if check else "was"
-        super().__init__(f"{said}. All else {rest} brought to the plan; run again when that is mended.")
+        super().__init__(f"{said}. Everything else {rest} brought to the plan. Fix this and run again.")
 
 
 Observed = dict[Key, Found[Any]]
@@ -88,20 +88,20 @@ def difference(
 ) -> list[Operation[Any]]:
     """The operations that turn observed into wanted, sorted by key.  Raises ForeignConflict.  Pure.
 
-    An object goes with its parents without an operation of its own; a wanted one is then created again.  A namespace of
-    others is not removed, so each object of ours in it is.  ``only`` limits the comparison to these keys; objects of
-    ours among them that are not wanted are removed, stale or not.
+    Removing an object removes its dependents without operations of their own; wanted ones are then created again.  A
+    foreign namespace is never removed, so each object of ours in it is removed by itself.  ``only`` limits the
+    comparison to these keys; objects of ours among them that are not wanted are removed, stale or not.
     """
     if only is not None:
         observed = {key: replace(found, stale=found.ours) for key, found in observed.items() if key in only}
     found_by = dict(observed)
-    _refuse_obstacles(wanted, found_by)
+    _refuse_foreign(wanted, found_by)
     wanted_keys = {item.key for item in wanted}
     gone: set[Key] = set()
     handed_over: set[str] = set()
     outliving: set[str] = set()
     operations: list[Operation[Any]] = []
-    # The registry lists parents before what lives in them.
+    # The registry lists parents before their dependents.
     for name, kind in registry.items():
         stale = [item for item in found_by.values() if item.resource.kind == name and item.stale]
         for found in sorted(stale, key=lambda item: item.resource.key):
@@ -128,7 +128,7 @@ def difference(
 
 
 def _removed_keys(resource: Resource) -> list[Key]:
-    """Keys that go with an object: its own, and with an address what depends on the addresses of its link."""
+    """The keys removed with an object: its own; for an address also those that depend on any address of its link."""
     if resource.kind == "address":
         return [resource.key, ("addresses", resource.key[1], resource.key[2])]
     return [] if resource.foreign else [resource.key]
@@ -144,21 +144,21 @@ def _compare(kind: Kind[Any], wanted: Resource, found: Any) -> Any:
     return Operation("replace" if fixed else "change", wanted, found.resource, differences, fixed)
 
 
-def _refuse_obstacles(wanted: Sequence[Resource], observed: Observed) -> None:
-    in_the_way = sorted(
+def _refuse_foreign(wanted: Sequence[Resource], observed: Observed) -> None:
+    foreign = sorted(
         f"{item.kind} {observed[item.key].resource.label}"
         for item in wanted
         if item.key in observed and not observed[item.key].ours
     )
-    if in_the_way:
+    if foreign:
         raise ForeignConflict(
-            f"in the way and not made by this project, so left alone: {', '.join(in_the_way)}. Nothing was changed "
-            "on this host. Rename or remove what is there, or give ours another name."
+            f"already on this host and not created by this project: {', '.join(foreign)}. Nothing was changed on "
+            "this host. Rename or remove these objects, or choose other names for yours."
         )
 
 
 def order(operations: Sequence[Operation[Any]], registry: Mapping[str, Kind[Any]]) -> list[Step]:
-    """The steps in order: removals in descending stages, then all else in ascending ones.  Pure."""
+    """The steps in order: removals in descending stages, then everything else in ascending ones.  Pure."""
     removals: dict[tuple[int, str], list[Operation[Any]]] = {}
     stages: dict[tuple[int, str, int], list[Operation[Any]]] = {}
     for operation in operations:
@@ -182,7 +182,7 @@ def _has_bring_up(kind: Kind[Any]) -> bool:
 
 
 def state_before(operations: Sequence[Operation[Any]], observed: Observed) -> dict[Key, Optional[Resource]]:
-    """The objects that operations will touch, None for absent ones, and those a removal takes along.  Pure."""
+    """The objects that operations will touch, None for absent ones, and those removed with them.  Pure."""
     # An object recreated because its parent is replaced still exists now.
     keys = [operation.resource.key for operation in operations]
     result: dict[Key, Optional[Resource]] = {}
@@ -217,15 +217,15 @@ class Engine:
     def _difference(
         self, wanted: Sequence[Resource], observed: Observed, only: Optional[Container[Key]] = None
     ) -> list[Operation[Any]]:
-        """`difference` without unavailable sandboxes, such as those with objects of others in the place of ours."""
-        in_the_way: dict[str, list[str]] = {}
+        """`difference` without unavailable sandboxes, such as those with foreign objects under planned names."""
+        conflicts: dict[str, list[str]] = {}
         for item in wanted:
             place = getattr(item, "namespace", "")
             if place in self._host.attached and item.key in observed and not observed[item.key].ours:
-                in_the_way.setdefault(place, []).append(f"{item.kind} {observed[item.key].resource.label}")
-        for place, found in in_the_way.items():
-            sentence = f"in the way in there and not made by this project: {', '.join(sorted(found))}"
-            self._host.broken.setdefault(place, f"{sentence}; remove it, or give ours another name")
+                conflicts.setdefault(place, []).append(f"{item.kind} {observed[item.key].resource.label}")
+        for place, found in conflicts.items():
+            sentence = f"already in its namespace and not created by this project: {', '.join(sorted(found))}"
+            self._host.broken.setdefault(place, f"{sentence}; remove it, or choose another name for yours")
         apart = [item for item in wanted if self._is_apart(item)]
         ports = {PORT + item.role for item in apart if isinstance(item, Link)}
         return difference(
@@ -240,7 +240,7 @@ class Engine:
         )
 
     def _is_apart(self, item: Resource) -> bool:
-        """Whether it is, or is in, an unavailable sandbox."""
+        """Whether the resource is an unavailable sandbox or lies in one."""
         if not self._host.broken:
             return False
         places = [item.name] if isinstance(item, Namespace) else namespaces_of(item)
@@ -271,7 +271,7 @@ class Engine:
                 ) from error
 
     def remove(self, operations: Sequence[Operation[Any]]) -> list[str]:
-        """Carry out removals, going on past failures; returns a sentence for each failure."""
+        """Carry out removals, continuing after failures; returns a sentence for each failure."""
         failed = []
         for step in order(operations, self._registry):
             try:
@@ -326,11 +326,11 @@ class Engine:
     def converge(
         self, wanted: Sequence[Resource], check: bool, only: Optional[Container[Key]] = None
     ) -> list[Operation[Any]]:
-        """Bring the host to what is wanted; returns the operations carried out, or in check mode needed.
+        """Bring the host to the wanted state; returns the operations carried out, or in check mode needed.
 
         ``only`` limits the run to these keys; see `difference`.  Raises EngineError if the host, observed again, still
-        differs, and Broken if only sandboxes in namespaces of others do.  The work of an interrupted run is finished
-        with this one, or undone with it if it fails.
+        differs, and Broken if only sandboxes in foreign namespaces do.  The work of an interrupted run is completed
+        by this one, or undone with it if it fails.
         """
         if check:
             operations = self._difference(wanted, self._observe(wanted), only)
@@ -345,11 +345,11 @@ class Engine:
             if not journal.entries:
                 journal.close()
                 raise
-            whose = "this run and an earlier one that was cut off" if unfinished else "this run"
+            whose = "this run and an earlier interrupted one" if unfinished else "this run"
             raise EngineError(f"{sentence(error).rstrip('.')}. {self._undo(journal, whose)}") from error
         self.warnings += dict.fromkeys(self._host.warnings)
         if unfinished:
-            self.warnings.append("An earlier run on this host was cut off; this run finished what it had begun.")
+            self.warnings.append("An earlier run on this host was interrupted; this run completed its work.")
         return self._whole(operations, check)
 
     def _whole(self, operations: list[Operation[Any]], check: bool) -> list[Operation[Any]]:
@@ -358,9 +358,9 @@ class Engine:
         return operations
 
     def clear(self, check: bool) -> list[Operation[Any]]:
-        """Remove everything of ours.  Goes on past errors, then raises EngineError with all of them.
+        """Remove everything of ours.  Continues after errors, then raises EngineError with all of them.
 
-        Nothing is undone: the next run tries the rest again.
+        Nothing is undone; the next run retries what failed.
         """
         journal = Journal(self._host.project)
         observed = self._observe((), journal)
@@ -378,9 +378,9 @@ class Engine:
             left = self._difference((), observed)
         self._close(journal)
         if left:
-            raise EngineError("; ".join(failed or explain(left)) + ". All else that is ours was removed.")
+            raise EngineError("; ".join(failed or explain(left)) + ". Everything else of this project was removed.")
         if unfinished:
-            self.warnings.append("An earlier run on this host was cut off; this run finished what it had begun.")
+            self.warnings.append("An earlier run on this host was interrupted; this run completed its work.")
         return operations
 
     def _apply_until_converged(
@@ -406,7 +406,7 @@ class Engine:
                 raise problem
             lost |= self._lost()
         if left:
-            raise EngineError("after the run the host is still not as planned: " + "; ".join(explain(left)))
+            raise EngineError("the host still differs from the plan after the run: " + "; ".join(explain(left)))
         return operations
 
     def _try(self, operations: Sequence[Operation[Any]]) -> Optional[EngineError]:
@@ -423,7 +423,7 @@ class Engine:
     def _undo(self, journal: Journal, whose: str) -> str:
         """Restore what a failed run touched; returns a sentence about the outcome.
 
-        The journal's state is compared with the host as a plan would be, so it does not matter how far the run came.
+        The journal is compared with the host like a plan, so it does not matter where the run failed.
         """
         try:
             left = self._compare_back(journal)
@@ -434,10 +434,10 @@ class Engine:
             if not left:
                 self._close(journal)
         except EXPECTED as error:
-            return f"Undoing what {whose} had changed failed too ({sentence(error)}): run again when that is mended."
+            return f"Undoing the changes of {whose} failed too: {sentence(error).rstrip('.')}. Fix this and run again."
         if left:
-            return f"What {whose} had changed was undone, but for: {'; '.join(explain(left))}."
-        return f"What {whose} had changed was undone."
+            return f"The changes of {whose} were undone, except: {'; '.join(explain(left))}."
+        return f"The changes of {whose} were undone."
 
     def _close(self, journal: Journal) -> None:
         for item in journal.touched:

@@ -31,7 +31,7 @@ class SharedTexts:
     def text(self, digest: str) -> str:
         """The text; PlanError if it is missing."""
         if digest not in self._texts:
-            raise PlanError("a table that the plan shares with other hosts did not come along: run again")
+            raise PlanError("a peer table that the plan refers to was not sent with it. Run again")
         return self._texts[digest]
 
     def _lines(self, digest: str) -> str:

@@ -45,14 +45,14 @@ class Announcement:
 
 
 def due(operations: Iterable[Operation[Any]], wanted: Iterable[Resource]) -> list[Announcement]:
-    """Announcements due after a run: for new addresses and links, and for links whose MAC address changed."""
+    """The announcements to make after a run: for new addresses and links, and for links with a new MAC address."""
     operations, wanted = list(operations), list(wanted)
-    changed = {_place(item.resource) for item in operations if _tells(item)}
-    links = {_place(item): item for item in wanted if isinstance(item, Link) and item.announcements}
+    changed = {_link_of(item.resource) for item in operations if _is_new(item)}
+    links = {_link_of(item): item for item in wanted if isinstance(item, Link) and item.announcements}
     own = [
         Announcement(item.namespace, link.name, link.mac or "", item.address, link.announcements, link.announcement_ms)
         for item in wanted
-        if isinstance(item, Address) and (link := links.get(_place(item))) is not None and _place(item) in changed
+        if isinstance(item, Address) and (link := links.get(_link_of(item))) is not None and _link_of(item) in changed
     ]
     return own + [told for item in operations for told in _remote(item)]
 
@@ -69,41 +69,41 @@ def _remote(operation: Operation[Any]) -> list[Announcement]:
     ]
 
 
-def _place(resource: Any) -> tuple[str, str]:
+def _link_of(resource: Any) -> tuple[str, str]:
     return (resource.namespace, resource.link if isinstance(resource, Address) else resource.name)
 
 
-def _tells(operation: Operation[Any]) -> bool:
+def _is_new(operation: Operation[Any]) -> bool:
     if operation.resource.kind not in ("link", "address") or operation.action == "delete":
         return False
     return operation.action != "change" or any(item.attribute == "mac" for item in operation.differences)
 
 
 def announce(announcements: Sequence[Announcement]) -> None:
-    """Announce from a process that outlives the run, as closing a packet socket takes the kernel 10 ms."""
+    """Announce from a separate process, so that the run need not wait: closing a packet socket takes 10 ms."""
     due_now = [item for item in announcements if item.times]
     child = os.fork() if due_now else -1
     if child == 0:
-        # Forked twice, so that no process has to wait for it.
+        # Fork twice: init adopts and reaps the second child.
         if os.fork() == 0:
-            _tell_all(due_now)
+            _announce_all(due_now)
         os._exit(0)
     if child > 0:
         os.waitpid(child, 0)
 
 
-def _tell_all(announcements: Sequence[Announcement]) -> None:
-    """The separate process.  It closes the run's descriptors; otherwise the connection would wait for it."""
+def _announce_all(announcements: Sequence[Announcement]) -> None:
+    """The separate process.  It closes the inherited descriptors, or Ansible's connection would wait for it to end."""
     try:
         os.setsid()
         os.closerange(0, 1024)
         started = time.monotonic()
         for turn in range(max(item.times for item in announcements)):
             for (milliseconds, namespace, link), group in groupby(sorted(announcements, key=_when), key=_when):
-                told = [item for item in group if turn < item.times]
-                time.sleep(max(0.0, started + turn * milliseconds / 1000 - time.monotonic()) if told else 0)
+                chosen = [item for item in group if turn < item.times]
+                time.sleep(max(0.0, started + turn * milliseconds / 1000 - time.monotonic()) if chosen else 0)
                 with contextlib.suppress(OSError):
-                    namespaces.run(namespace, _tell, link, told)
+                    namespaces.run(namespace, _send, link, chosen)
     finally:
         os._exit(0)
 
@@ -112,7 +112,7 @@ def _when(item: Announcement) -> tuple[int, str, str]:
     return item.milliseconds, item.namespace, item.link
 
 
-def _tell(link: str, announcements: Sequence[Announcement]) -> None:
+def _send(link: str, announcements: Sequence[Announcement]) -> None:
     if not announcements:
         return
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as opened:

@@ -23,17 +23,17 @@ from ..state.files import RUN, forget, load, remove_empty, write_atomically
 
 @dataclass(frozen=True)
 class JournalEntry:
-    """An object before the run, and as the run meant it to be; None for an absent one."""
+    """An object before the run, and as the run wants it; None for an absent one."""
 
     before: Optional[Resource]
     meant: Optional[Resource] = None
 
 
 class Journal:
-    """The entries of a run in progress, with those an interrupted run has left; one file for each project."""
+    """The entries of the present run and of an interrupted one, if there was one; one file for each project."""
 
     def __init__(self, project: str, only: Optional[Container[Key]] = None) -> None:
-        """Read what an interrupted run has left.  Entries outside ``only`` wait for a run that covers them."""
+        """Read what an interrupted run has left.  Entries outside ``only`` are kept for a run that covers them."""
         self._path = RUN / project / "journal.json"
         self.entries: dict[Key, JournalEntry] = {}
         self._waiting: dict[Key, JournalEntry] = {}
@@ -62,10 +62,10 @@ class Journal:
         return [item for item in both if item is not None]
 
     def note(self, before: Mapping[Key, Optional[Resource]], meant: Mapping[Key, Resource]) -> None:
-        """Add entries before their objects are touched; the first note of an object counts.
+        """Add entries before their objects are touched; only the first entry of an object counts.
 
-        What somebody else made of an object of ours so that it cannot be made again is noted as nothing: it goes when
-        the run is undone, and no other entry is lost for it.
+        An object that somebody changed so that it cannot be restored is recorded as absent: undoing the run removes
+        it, and the other entries stay valid.
         """
         for key, resource in before.items():
             was = resource if resource is not None and can_be_put_back(resource) else None

@@ -15,7 +15,7 @@ from ..plan.codec import encode
 from ..plan.forms import printable_data
 from ..resources.base import Operation
 
-_DOING = {"create": "making", "change": "changing", "bring_up": "bringing up", "delete": "removing"}
+_DOING = {"create": "creating", "change": "changing", "bring_up": "bringing up", "delete": "removing"}
 _NAMED_AT_MOST = 3
 _ENTRIES_AT_MOST = 10
 
@@ -34,7 +34,7 @@ def _ends_of(resource: Any) -> list[Any]:
 
 
 def namespaces_of(resource: Resource) -> list[str]:
-    """The namespaces that it has ends in."""
+    """The namespaces that hold an end of the resource."""
     return [getattr(end, "namespace", "") for end in _ends_of(resource)]
 
 
@@ -42,7 +42,7 @@ def _names_of(resource: Resource) -> list[str]:
     return [getattr(end, "name", resource.key[-1]) for end in _ends_of(resource)]
 
 
-_STATES = {"create": "missing", "delete": "still there"}
+_STATES = {"create": "missing", "delete": "still exists"}
 
 
 def _in_short(resource: Resource) -> str:
@@ -65,8 +65,8 @@ def explain(operations: Iterable[Operation[Any]], states: Optional[Mapping[str, 
 def report(operations: Sequence[Operation[Any]], broken: Mapping[str, str] = MappingProxyType({})) -> list[Any]:
     """Operations as modules return them: action, kind, name; for a change also both values of each attribute.
 
-    What was found may be what others wrote: all of it is printable.  What keeps a sandbox from being had is an
-    operation that waits for somebody.
+    Found values may come from untrusted users, so everything is made printable.  Each unavailable sandbox adds an
+    operation "wait for" with the reason.
     """
     result: list[dict[str, Any]] = [
         {"action": "wait for", "kind": "sandbox", "name": name, "reason": why} for name, why in sorted(broken.items())
@@ -99,12 +99,12 @@ def diff(operations: Sequence[Operation[Any]]) -> dict[str, dict[str, Any]]:
         elif operation.action == "delete":
             before[name] = _described(operation.resource)
             if operation.reason:
-                after[name] = {"stays because": operation.reason}
+                after[name] = {"kept because": operation.reason}
         else:
             before[name] = {item.attribute: _shown(item.found) for item in operation.differences}
             after[name] = {item.attribute: _shown(item.wanted) for item in operation.differences}
             if operation.reason:
-                after[name]["made anew because"] = operation.reason
+                after[name]["recreated because"] = operation.reason
     return {"before": printable_data(before), "after": printable_data(after)}
 
 

@@ -20,7 +20,7 @@ _UDP = ("udp", "17")
 _NUMBERS = {"tcp": "6", "udp": "17", "sctp": "132"}
 _PORTS = r"(?P<protocol>[a-z0-9]{1,8}) \. (?P<first>[0-9]{1,5})(?:-(?P<last>[0-9]{1,5}))?"
 _ADDRESS = "[0-9a-f][0-9a-f.:]*|:[0-9a-f.:]+"
-# Root in a sandbox can change its sets: elements of another form are skipped, and none can be taken for an option.
+# Root in a sandbox can change its sets: elements of another form are skipped, so none can look like an option.
 _PLACE = re.compile(rf"(?:(?P<address>{_ADDRESS}) \. )?{_PORTS}")
 _SERVED_PORT = re.compile(rf"{_PORTS} \. (?P<task>{_ADDRESS})")
 _SERVED_VIP = re.compile(rf"(?P<vip>{_ADDRESS}) \. (?P<task>{_ADDRESS})")
@@ -35,8 +35,8 @@ def program() -> Optional[str]:
 def forget_udp(run_command: RunCommand, elements: Sequence[str]) -> None:
     """Delete the UDP flows of elements of a map of published ports: ``[address . ]udp . port[-port] : …``.
 
-    They are found by the *host's* port, where they were sent to (moby#53384).  Of many at once, every translated flow
-    of UDP is forgotten: its next packet makes it anew.
+    They are found by the *host's* port, which they were sent to (moby#53384).  For many elements at once, all
+    translated UDP flows are deleted: the next packet creates them again.
     """
     path = program()
     places = sorted({place for element in elements for place in _places(element)})
@@ -77,7 +77,7 @@ _Port = tuple[str, int, int, str]
 
 @dataclass
 class _Served:
-    """The services of a namespace in one address family, and the tasks behind them."""
+    """The services of a namespace in one address family, and their tasks."""
 
     vips: dict[str, set[str]] = field(default_factory=dict)
     """Tasks by VIP."""
@@ -101,7 +101,7 @@ class _Served:
             self.ports.append(port)
 
     def behind(self, flow: _Flow) -> Optional[set[str]]:
-        """The tasks that may have a flow; None if it belongs to no service."""
+        """The tasks to which a flow may go; None if it belongs to no service."""
         if flow.to in self.vips:
             return self.vips[flow.to]
         found = {task for protocol, first, last, task in self.ports if flow.is_to(protocol, first, last)}
@@ -143,10 +143,10 @@ def forget_moved(
     after: Sequence[NftSet],
     anything: Callable[[], bool] = _remembers,
 ) -> None:
-    """Delete the entries of services whose task is gone or was never one of theirs.
+    """Delete the entries of services whose task is gone or never was one of theirs.
 
-    Both are the sets of a table that have the tasks.  A caller whose TCP connection is forgotten hears so at
-    once, as another task knows nothing of it, and his next datagram goes to one that is there.
+    Both arguments are the sets of a table that list tasks.  A deleted TCP connection is reset at its next packet, as
+    the other task does not know it; the client's next datagram goes to a task that exists.
     """
     path = program()
     if path is None or not anything():
@@ -166,7 +166,7 @@ def forget_moved(
 
 
 def _has_ended(flow: _Flow, old: set[_Port], new: set[_Port]) -> bool:
-    """Whether a host's port no longer leads to the flow's task, or the flow is older than the port."""
+    """Whether a host's port no longer forwards to the flow's task, or the flow is older than the port."""
     if any(flow.task == port[3] and flow.is_to(*port[:3]) for port in old - new):
         return True
     untranslated = flow.protocol in _UDP and flow.task == flow.to

@@ -39,7 +39,7 @@ class Answer(NamedTuple):
 def each(work: Callable[[T], str], items: Sequence[T], patience: float = _PATIENCE_S) -> list[Answer]:
     """The outcome of ``work`` for each item.  One child does all; if it breaks, another does the rest.
 
-    ``patience`` is in seconds, for each.  What the work leaves in its process's memory is lost.
+    ``patience`` is in seconds, for each item.  The child's memory is lost: only the returned texts remain.
     """
     answers: list[Answer] = []
     while len(answers) < len(items):
@@ -74,7 +74,7 @@ _ENDED = "it crashed"
 
 
 def _end(child: int, kill: bool) -> int:
-    """Wait for a child and return its status; that of one which ended by itself stays as it is."""
+    """Wait for a child and return its status; with ``kill``, kill it first if it still runs."""
     if kill:
         deadline = time.monotonic() + 0.1
         while time.monotonic() < deadline:
@@ -90,10 +90,10 @@ def _end(child: int, kill: bool) -> int:
 def _hear(reading: int, deadline: float) -> Answer:
     head = _read(reading, _HEADER.size, deadline)
     if len(head) < _HEADER.size:
-        return Answer(broken=_ENDED if head is not _LATE else "it does not end")
+        return Answer(broken=_ENDED if head is not _LATE else "it does not finish")
     good, size = _HEADER.unpack(head)
     if size > _LONGEST:
-        return Answer(broken=f"it says more than {_LONGEST >> 20} MB")
+        return Answer(broken=f"its output is larger than {_LONGEST >> 20} MB")
     data = _read(reading, size, deadline)
     if len(data) < size:
         return Answer(broken=_ENDED)

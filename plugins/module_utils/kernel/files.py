@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Reads files of others: up to a size, without blocking, and without following links of others."""
+"""Reads untrusted files: up to a size, without blocking, and without following symlinks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OPENING = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
 class Refused(OSError):
-    """A file that is not read or written; the message says why."""
+    """A file that we refuse to read or write; the message says why."""
 
 
 def read_text(path: str) -> Optional[str]:
@@ -36,25 +36,25 @@ def read_open(descriptor: int) -> bytes:
     """The content of an open file.  Raises Refused if it is not a regular file or is too large."""
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode):
-        raise Refused("it is no plain file")
+        raise Refused("it is not a regular file")
     parts, left = [], AT_MOST + 1
     while left and (part := os.read(descriptor, left)):
         parts.append(part)
         left -= len(part)
     if not left:
-        raise Refused(f"it has more than {AT_MOST >> 20} MB")
+        raise Refused(f"it is larger than {AT_MOST >> 20} MB")
     return b"".join(parts)
 
 
 def open_guarded(path: str, flags: int) -> int:
-    """Open a file by a path on which only root can change anything: no links, in directories of root's alone.
+    """Open a file by a path that only root can change: without symlinks, in directories that only root can write to.
 
-    What is checked is what is opened: each directory from the one before it.  Refused if it is another one's to change
-    or no plain file with one name.
+    Each directory is opened relative to the one before it, so nothing can change between check and use.  Raises Refused
+    if another user could change the path, or if it is not a regular file with a single name.
     """
     *folders, name = [part for part in path.split("/") if part]
     if not path.startswith("/") or {".", ".."}.intersection([*folders, name]):
-        raise Refused(f"{path} is no path from the root")
+        raise Refused(f"{path} is not an absolute path")
     place = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for folder in folders:
@@ -69,7 +69,7 @@ def open_guarded(path: str, flags: int) -> int:
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
         os.close(descriptor)
-        raise Refused(f"{path} is no plain file with one name")
+        raise Refused(f"{path} is not a regular file with a single name")
     return descriptor
 
 
@@ -77,4 +77,4 @@ def _check_folder(descriptor: int, path: str) -> None:
     status = os.fstat(descriptor)
     others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
     if status.st_uid != os.geteuid() or others:
-        raise Refused(f"somebody else than root can change a directory of {path}")
+        raise Refused(f"users other than root can write to a directory of {path}")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""The host during a run: what was read from its kernel, and the ways to change it."""
+"""The host during a run: the kernel's state as read, and the means to change it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Snapshot:
 
 
 _ENTRIES_AT_MOST = 20_000
-"""The most entries of a kind that are read in a namespace, as root in it can create any number."""
+"""The largest number of entries of a kind that is read in a namespace, as root in it can create any number."""
 
 
 def _read_snapshot(bounded: bool) -> Snapshot:
@@ -84,11 +84,11 @@ class Host:
         self.foreign_namespaces: set[str] = set()
         """Names of unmarked namespaces, in which modules may have created objects of ours; filled likewise."""
         self.attached: set[str] = set()
-        """Names of namespaces of others that are or will be sandboxes; filled likewise."""
+        """Names of foreign namespaces that are or will be sandboxes; filled likewise."""
         self.adopted_bridges: set[tuple[str, str]] = set()
-        """Namespace and name of bridges of others that are or will be adopted; filled when links are observed."""
+        """Namespace and name of foreign bridges that are or will be adopted; filled when links are observed."""
         self.paths: dict[str, str] = {}
-        """Paths of owners' namespaces whose names do not lead there yet; filled when namespaces are observed."""
+        """Paths of owners' namespaces that do not have their name yet; filled when namespaces are observed."""
         self.warnings: list[str] = []
         """Warnings for the user."""
         self.include_module_objects = False
@@ -96,11 +96,11 @@ class Host:
         self.pair_keys: dict[Way, bytes] = {}
         """The host's keys of encrypted overlays; empty unless the run was given them."""
         self.verified_tables: dict[str, list[object]] = {}
-        """nftables tables found as wanted, by label: namespace, generation, and the digest of what was wanted (empty
-        for no table).  A run need not list a table again while its namespace still has that generation.
+        """Verified nftables tables, by label: namespace, generation, and the digest of the wanted table (empty for
+        none).  A run need not list a table again while its namespace still has that generation.
         """
         self.broken: dict[str, str] = {}
-        """Why a sandbox is unavailable, by name: the run leaves it and its content as they are."""
+        """Unavailable sandboxes, by name, and why: the run does not change them or their content."""
         self.spoiled: dict[str, str] = {}
         """Our namespaces that must be recreated, and why; filled when namespaces are observed."""
         self.unreadable: dict[str, str] = {}
@@ -152,7 +152,7 @@ class Host:
         return namespaces.inode(namespace) if path is None else os.stat(path).st_ino
 
     def snapshot(self, namespace: str) -> Snapshot:
-        """The namespace's links, addresses, routes and generation, read once; an absent namespace has none."""
+        """The namespace's links, addresses, routes and generation, read once; empty if there is no such namespace."""
         if namespace not in self._snapshots:
             try:
                 self._snapshots[namespace] = self.run_in(namespace, _read_snapshot, bool(namespace))
@@ -166,7 +166,7 @@ class Host:
         return self._snapshots[namespace]
 
     def disown(self, namespace: str) -> None:
-        """Ignore our plans' marks in a namespace that turned out to be another's: they are forged."""
+        """Ignore our plans' marks in a namespace that turned out to be foreign: they are forged."""
         for link in self.snapshot(namespace).links.values():
             if is_pruned(role_of(link["alias"], self.project)):
                 link["alias"] = ""
@@ -182,7 +182,7 @@ class Host:
         return self.run_in(namespace, _read_links, bool(namespace))
 
     def forget(self) -> None:
-        """Drop what was read, as the kernel has been changed."""
+        """Drop the cached reads, as the kernel has been changed."""
         self._snapshots.clear()
         self._tables.clear()
         self.unreadable.clear()

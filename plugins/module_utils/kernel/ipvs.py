@@ -2,8 +2,8 @@
 # Copyright: cnm.fabric contributors
 """A lean codec for IPVS: virtual servers, real servers and connection timeouts.
 
-Distributions' pyroute2 (Debian 12: 0.7.2) has none of it.  Numbers and layouts are those of the kernel's linux/ip_vs.h;
-the tests compare every message with a newer pyroute2, and what is read with ``ipvsadm``.
+pyroute2 as distributions ship it (Debian 12: 0.7.2) lacks IPVS.  Numbers and layouts are those of the kernel's
+linux/ip_vs.h; the tests compare every message with a newer pyroute2, and everything read with ``ipvsadm``.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _text(data: bytes, family: int) -> str:
     return socket.inet_ntop(family, data[:4] if family == socket.AF_INET else data)
 
 
-# --- What is asked of the kernel ---
+# --- Requests ---
 
 
 def _identity(item: Ipvs) -> bytes:
@@ -138,7 +138,7 @@ def set_timeouts(kind: int, item: IpvsTimeouts) -> Message:
     return pack_message(kind, 0, body, "change of IPVS's timeouts")
 
 
-# --- What it answers ---
+# --- Answers ---
 
 
 def _decode_kind(data: bytes, at: int, end: int) -> int:
@@ -208,9 +208,9 @@ class IpvsSocket(Netlink):
 
 @cache
 def number() -> int:
-    """The running kernel's message type of IPVS.
+    """The running kernel's message type of IPVS.  The kernel loads its module if necessary.
 
-    NetlinkError ENOENT where it has none; one that has it as a module loads it.
+    Raises NetlinkError ENOENT if the kernel lacks IPVS.
     """
     body = struct.pack("=BBH", _GET_FAMILY, 1, 0) + pack_attribute(2, b"IPVS\0")
     with IpvsSocket() as control:
@@ -219,7 +219,7 @@ def number() -> int:
 
 
 def is_loaded() -> bool:
-    """Whether the kernel has IPVS ready.  Loads nothing."""
+    """Whether IPVS is built in or its module is loaded.  Loads nothing."""
     return _EXISTS.exists()
 
 

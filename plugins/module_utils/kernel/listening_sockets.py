@@ -19,7 +19,7 @@ _INODE = 9
 _LINES_AT_MOST = 1_000_000
 _FILES_AT_MOST = 100_000
 _LOOKING_S = 5.0
-"""How long to search for the processes, as anyone may have many files open."""
+"""How long to search for the processes, as any user may have many files open."""
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _ALL = ("tcp", "tcp6", "udp", "udp6")
 _ANY = ("0.0.0.0", "::")
@@ -28,7 +28,7 @@ _ANY = ("0.0.0.0", "::")
 def listeners() -> list[dict[str, Any]]:
     """``{"protocol": "tcp", "address": "0.0.0.0", "port": 22, "process": "sshd (pid 7)"}`` for each, sorted.
 
-    Sockets of udp on a port the kernel chose for them are somebody's questions, not services.
+    UDP sockets on ephemeral ports are left out: they belong to clients, not services.
     """
     low, high = _ephemeral()
     found = [
@@ -49,8 +49,7 @@ def listeners() -> list[dict[str, Any]]:
 def holders(address: str, port: int, but: Container[int] = (), tables: Sequence[str] = _ALL) -> list[str]:
     """Other processes with a socket at the address and port in the thread's namespace: ``python3 (pid 7)`` for each.
 
-    ``but`` are sockets, by the numbers the kernel has for them, that are no one else's.  Each of ``tables`` can take
-    the kernel milliseconds.
+    ``but`` are the inodes of sockets to ignore.  Reading each of the ``tables`` can take milliseconds.
     """
     inodes = {
         inode
@@ -83,7 +82,7 @@ def _ephemeral() -> tuple[int, int]:
 
 
 def _address(text: str) -> str:
-    """The address, which /proc shows in words of the machine's byte order."""
+    """The address, which /proc shows as 32-bit words in the machine's byte order."""
     packed = b"".join(struct.pack("=I", int(text[at : at + 8], 16)) for at in range(0, len(text), 8))
     return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""The links by which Ansible reaches the host, so that no network takes one of them."""
+"""The links by which Ansible reaches the host: a network that took one would cut the host off."""
 
 from __future__ import annotations
 

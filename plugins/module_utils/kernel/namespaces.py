@@ -2,8 +2,8 @@
 # Copyright: cnm.fabric contributors
 """Named network namespaces as ``ip netns`` keeps them: bind mounts in one directory.
 
-Functions run in a namespace by moving the calling thread there and back: no fork, and a tenth of the time that handing
-the work to another thread takes.
+Functions run in a namespace by moving the calling thread there and back.  That needs no fork, and a tenth of the time
+that another thread would take.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ def _setns(descriptor: int, path: str) -> None:
 
 def _path(name: str) -> str:
     if name in ("", ".", "..") or "/" in name or "\0" in name:
-        raise ValueError(f"{name!r} is not a name for a network namespace")
+        raise ValueError(f"{name!r} is not a valid name for a network namespace")
     return f"{DIRECTORY}/{name}"
 
 
 def _is_namespace(path: str) -> bool:
-    """Whether a namespace is mounted at the path; all of them are on the kernel's nsfs, and nothing else is."""
+    """Whether a namespace is mounted at the path: only namespaces are on the kernel's nsfs."""
     try:
         return os.stat(path).st_dev == os.stat(_OWN).st_dev
     except FileNotFoundError:
@@ -66,7 +66,7 @@ def _is_namespace(path: str) -> bool:
 
 
 def names(directory: str = DIRECTORY) -> list[str]:
-    """The names of all namespaces, sorted; without files that a crash has left."""
+    """The names of all namespaces, sorted; without empty files that a crash has left."""
     return list(numbers(directory))
 
 
@@ -157,7 +157,7 @@ def run_in_new(function: Callable[..., T], *arguments: Any) -> T:
 def make(prepare: Callable[[], None]) -> int:
     """Create a namespace without a name; it lasts while the returned descriptor is open.  See `name_it`.
 
-    ``prepare`` is called inside it.  So a run that is killed leaves none with a name that is half prepared.
+    ``prepare`` is called inside it.  So a run that is killed never leaves a named namespace that is not prepared.
     """
 
     def inside() -> int:
@@ -236,13 +236,13 @@ def delete(name: str) -> None:
 
 def _refuse_taken(path: str) -> None:
     if _is_namespace(path):
-        raise FileExistsError(errno.EEXIST, "a network namespace has this name already", path)
+        raise FileExistsError(errno.EEXIST, "a network namespace already has this name", path)
 
 
 @contextlib.contextmanager
 def _locked_directory() -> Iterator[None]:
-    """The directory as ``ip netns`` wants it, locked as it does: a shared mount, so that mounts on it and their ends
-    reach all mount namespaces.  Else the first ``ip netns add`` would double what is mounted and no name could go.
+    """Lock the directory and make it a shared mount, as ``ip netns`` does, so that mounts and unmounts in it reach all
+    mount namespaces.  Otherwise the first ``ip netns add`` would mount everything twice, and no name could be removed.
     """
     os.makedirs(DIRECTORY, 0o755, exist_ok=True)
     descriptor = os.open(DIRECTORY, os.O_RDONLY | os.O_DIRECTORY)
@@ -270,7 +270,9 @@ def _lock(descriptor: int) -> None:
         except BlockingIOError:
             if time.monotonic() > deadline:
                 who = _holder(descriptor)
-                reason = f"{who} has held its lock for more than {_PATIENCE_S:.0f} seconds: end that, and run again"
+                reason = (
+                    f"{who} has held its lock for more than {_PATIENCE_S:.0f} seconds: end that process and run again"
+                )
                 raise TimeoutError(errno.ETIMEDOUT, reason, DIRECTORY) from None
         time.sleep(_PAUSE_S)
 

@@ -3,8 +3,8 @@
 """nftables by netlink, in the calling thread's network namespace: lists tables and base chains, copies whole tables
 from one of our namespaces to another, and removes tables.
 
-Tables of others are read here and not by libnftables, which crashes on sets written by a newer version (1.0.6 on those
-of 1.1.2).  Numbers and layouts are those of nf_tables.h and nfnetlink.h in the kernel's uapi headers.
+Foreign tables are read here and not by libnftables, which crashes on sets written by a newer version (1.0.6 on those of
+1.1.2).  Numbers and layouts are those of nf_tables.h and nfnetlink.h in the kernel's uapi headers.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Copy(NamedTuple):
 
 
 def _items(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Number and whole text of each attribute; a table of attributes by number keeps only one of a list's."""
+    """Number and bytes of each attribute, in order: unlike a dict by number, this keeps repeated attributes."""
     at = 0
     while at + 4 <= len(data):
         length, number = struct.unpack_from("=HH", data, at)
@@ -175,7 +175,7 @@ class Netfilter(Netlink):
         found = self._dump(_SUBSYSTEM | _GETSETELEM, body, "elements of a set", _decode_attributes)
         elements = [item for _family, message in found for _number, item in _items(message.get(_ELEMENTS, b""))]
         if int.from_bytes(of.get(_SET_FLAGS, b""), "big") & _INTERVAL and not _has_end(elements[:1]):
-            elements.reverse()  # the kernel lists ranges from the last to the first, and takes them the other way
+            elements.reverse()  # the kernel lists ranges in descending order, and accepts them in ascending order
         head = pack_attribute(_ELEMENT_SET, of[_SET_NAME])
         head += pack_attribute(_ELEMENT_SET_ID, _NUMBER.pack(number))
         for chunk in _chunks(elements):
@@ -201,7 +201,7 @@ class Netfilter(Netlink):
             struct.pack_into("=I", text, at + 8, number)
             if number == last:
                 struct.pack_into("=H", text, at + 6, _ACK | struct.unpack_from("=H", text, at + 6)[0])
-        # It has to go at once.
+        # A transaction has to be sent in one piece.
         self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, max(1 << 20, 2 * len(text)))
         self._socket.send(text)
         self._hear(first, last, requests)
@@ -229,7 +229,7 @@ def _chunks(elements: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _has_end(elements: Sequence[bytes]) -> bool:
-    """Whether they say where their range ends, and are not followed by an element that does."""
+    """Whether the elements contain the end of their range, so that no separate end element follows."""
     return any(number == _KEY_END for element in elements for number, _text in _items(element[4:]))
 
 
@@ -246,7 +246,7 @@ def _decode_generation(data: bytes, at: int, end: int) -> int:
 
 
 def _comment(userdata: bytes) -> str:
-    """Of pairs of a type, a length and that many octets."""
+    """The comment in userdata, which is a list of type, length and that many octets."""
     at = 0
     while at + 2 <= len(userdata):
         kind, length = userdata[at], userdata[at + 1]
@@ -275,11 +275,11 @@ def _decode_chain(data: bytes, at: int, end: int) -> Optional[BaseChain]:
 
 
 def generation() -> Optional[tuple[int, int]]:
-    """Which namespace the thread is in, and the number of the last transaction there: while both are the same, no
-    table of it is another.
+    """The cookie of the thread's namespace and the number of its last transaction: while both stay the same, no table
+    there has changed.
 
-    Every transaction raises the number, whoever's it is (``nf_tables_commit`` in the kernel), and no two namespaces
-    have the same cookie until the next boot (``SO_NETNS_COOKIE``, Linux 5.14).  None where the kernel does not say.
+    Every program's transactions raise the number (``nf_tables_commit`` in the kernel), and no two namespaces have the
+    same cookie until the next boot (``SO_NETNS_COOKIE``, Linux 5.14).  None if the kernel lacks either.
     """
     try:
         with Netfilter() as netfilter:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Finds namespaces of others (containers, machines, processes) by their owners' names for them.  Reads only.
+"""Finds the network namespaces of containers, machines and processes by their names.  Reads only.
 
-Docker is asked over its socket with the standard library, as its SDK would have to be installed on every host.  Other
-owners are asked by their programs.
+Docker is asked over its socket with the standard library, as its SDK would have to be installed on every host.  podman
+and systemd-machined are asked with their own programs.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class OwnerError(Exception):
 
 
 class Silent(OwnerError):
-    """The owner does not answer; it is not asked about other namespaces either."""
+    """The owner does not answer; it is not asked about its other namespaces either."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def find(owner: str, reference: str, run_command: RunCommand) -> Owned:
         raise OwnerError(_gone(owner, reference, path))
     if number == namespaces.own_number():
         raise OwnerError(
-            f"{words(owner, reference)} is in the host's own network namespace; what is to use the host's network is a "
+            f"{words(owner, reference)} is in the host's own network namespace: to use the host's network, declare a "
             "sandbox with network_mode: host"
         )
     return Owned(path, number, files)
@@ -83,8 +83,8 @@ def find(owner: str, reference: str, run_command: RunCommand) -> Owned:
 
 def _gone(owner: str, reference: str, path: str) -> str:
     if owner == "path":
-        return f"{path} is no network namespace" if os.path.exists(path) else f"there is no {path}"
-    return f"{words(owner, reference)} has no network namespace: it ended just now"
+        return f"{path} is not a network namespace" if os.path.exists(path) else f"{path} does not exist"
+    return f"{words(owner, reference)} has no network namespace: it has just ended"
 
 
 _Place = tuple[str, dict[str, str]]
@@ -122,7 +122,7 @@ def _request(where: str, path: str) -> str:
 
 def _whole(data: bytes) -> bytes:
     if len(data) > _LONGEST:
-        raise ValueError(f"it says more than {_LONGEST >> 20} MB")
+        raise ValueError(f"its answer is larger than {_LONGEST >> 20} MB")
     return data
 
 
@@ -134,17 +134,17 @@ def _ask_docker(path: str) -> tuple[int, Any]:
     """Status and answer.  A child process asks, as an answer may be slow or endless."""
     where = os.environ.get("DOCKER_HOST") or _DOCKER_HOST
     if not where.startswith(_UNIX):
-        raise OwnerError(f"DOCKER_HOST is {where}: only a Docker Engine of this host, at unix://…, has namespaces here")
+        raise OwnerError(f"DOCKER_HOST is {where}: set it to a Docker Engine on this host, as unix://…")
     (answer,) = contained.each(lambda asked: _request(where, asked), [path], _PATIENCE_S)
     if answer.broken:
-        raise Silent(_no_engine(where, f"nothing in {_PATIENCE_S} seconds"))
+        raise Silent(_no_engine(where, f"no answer in {_PATIENCE_S} seconds"))
     if answer.error:
         raise Silent(answer.error)
     status, _space, text = answer.text.partition(" ")
     try:
         return int(status), json.loads(text or "null")
     except ValueError as error:
-        raise OwnerError(_no_engine(where, "what answers is none")) from error
+        raise OwnerError(_no_engine(where, "the answer is not that of a Docker Engine")) from error
 
 
 def _docker(reference: str, run_command: RunCommand) -> _Place:
@@ -154,7 +154,9 @@ def _docker(reference: str, run_command: RunCommand) -> _Place:
     if status == http.client.NOT_FOUND:
         raise OwnerError(f"this host's Docker Engine has no container {reference}: start it with --network none")
     if status != http.client.OK or not isinstance(said, dict):
-        raise OwnerError(f"the Docker Engine says of the container {reference}: {_message(said) or f'status {status}'}")
+        raise OwnerError(
+            f"the Docker Engine's answer about the container {reference}: {_message(said) or f'status {status}'}"
+        )
     return _container(who, said)
 
 
@@ -168,31 +170,31 @@ def _podman(reference: str, run_command: RunCommand) -> _Place:
     if code:
         if "no such container" in errors.lower():
             raise OwnerError(f"root's podman on this host has no container {reference}: start it with --network none")
-        raise OwnerError(f"podman says of the container {reference}: {errors.strip() or f'exit code {code}'}")
+        raise OwnerError(f"podman's answer about the container {reference}: {errors.strip() or f'exit code {code}'}")
     try:
         said = json.loads(output)[0]
     except (ValueError, LookupError) as error:
-        raise OwnerError(f"podman inspect says nothing of the container {reference}") from error
+        raise OwnerError(f"podman inspect does not describe the container {reference}") from error
     return _container(who, said)
 
 
 def _container(who: str, said: Mapping[str, Any]) -> _Place:
-    """Read a container's description, which is alike for Docker and podman.  Raises OwnerError."""
+    """Read a container's description, which is similar for Docker and podman.  Raises OwnerError."""
     try:
         return _described(who, said)
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
-        raise OwnerError(f"what is said of {who} is no description of a container") from error
+        raise OwnerError(f"the answer about {who} is not a description of a container") from error
 
 
 def _described(who: str, said: Mapping[str, Any]) -> _Place:
     state, mode = said.get("State") or {}, str((said.get("HostConfig") or {}).get("NetworkMode", ""))
     if mode != "none":
         raise OwnerError(
-            f"{who} has a network of its own (--network {mode or 'default'}): make it with --network none, so that its "
-            "namespace is there to be connected"
+            f"{who} already has a network (--network {mode or 'default'}): create it with --network none, so that this "
+            "collection can connect it"
         )
     if not state.get("Running") or not state.get("Pid"):
-        raise OwnerError(f"{who} does not run ({state.get('Status') or 'stopped'}): start it")
+        raise OwnerError(f"{who} is not running ({state.get('Status') or 'stopped'}): start it")
     files = {"resolv.conf": said.get("ResolvConfPath"), "hosts": said.get("HostsPath")}
     mounts = {str(item.get("Destination")): str(item.get("Source")) for item in said.get("Mounts") or ()}
     files.update({name: mounts[f"/etc/{name}"] for name in files if f"/etc/{name}" in mounts})
@@ -209,7 +211,7 @@ def _without_links(path: Any) -> str:
 def _is_its_own(path: str) -> bool:
     """Whether a file exists and is the container's own, not one of the host's that is mounted in it.
 
-    `open_guarded` finds it by the same path later, and follows no link either.
+    `open_guarded` opens it by the same path later, and does not follow symlinks either.
     """
     try:
         descriptor = open_guarded(path, os.O_RDONLY)
@@ -228,7 +230,7 @@ def _is_its_own(path: str) -> bool:
 def _pid(reference: str, run_command: RunCommand) -> _Place:
     del run_command
     if not os.path.exists(f"/proc/{reference}"):
-        raise OwnerError(f"there is no process {reference} on this host: it ended, or was never there")
+        raise OwnerError(f"there is no process {reference} on this host: start it, or correct its number")
     return _of_process(int(reference)), {}
 
 
@@ -255,9 +257,9 @@ def _run(run_command: RunCommand, arguments: list[str], package: str) -> tuple[i
     limit = find_program("timeout")
     code, output, errors = run_command([*([limit, "-k1", str(_PATIENCE_S)] if limit else []), program, *arguments[1:]])
     if limit and code == _TIMED_OUT:
-        raise Silent(f"{arguments[0]} says nothing in {_PATIENCE_S} seconds: see what it waits for")
+        raise Silent(f"{arguments[0]} did not answer in {_PATIENCE_S} seconds: find out what it waits for")
     if len(output) > _LONGEST:
-        raise OwnerError(f"{arguments[0]} says more than {_LONGEST >> 20} MB")
+        raise OwnerError(f"the output of {arguments[0]} is larger than {_LONGEST >> 20} MB")
     return code, output, errors
 
 

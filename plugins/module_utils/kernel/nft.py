@@ -23,7 +23,7 @@ RunCommand = Callable[..., tuple[int, str, str]]
 _STATELESS, _NUMERIC_PROTOCOL, _NUMERIC_PRIORITY = 1 << 2, 1 << 7, 1 << 8
 
 _TOGETHER = 100
-"""The most contexts that are open at once; each has a socket."""
+"""The largest number of contexts open at once; each has a socket."""
 
 
 class NftError(Exception):
@@ -37,7 +37,7 @@ class Nft(Protocol):
         """Run a transaction in the thread's namespace and return its output; NftError if it is refused."""
 
     def together(self) -> AbstractContextManager[Callable[[str], str]]:
-        """Gives `run` for transactions in many namespaces; waits only once for what the kernel frees after each."""
+        """Yields a `run` for transactions in many namespaces, which waits only once for the kernel to free memory."""
 
     def close(self) -> None:
         """Release what is kept between transactions."""
@@ -53,9 +53,9 @@ def _first_complaint(text: str, commands: str) -> str:
 class Library:
     """libnftables by ctypes.
 
-    A context belongs to the namespace it was made in.  That of the host is kept: taking one down waits until the kernel
-    has freed what any transaction removed.  A namespace's is not, as it would keep the namespace alive; but it may stay
-    until the same has been done in others.
+    A context belongs to the namespace it was created in.  Freeing one waits until the kernel has freed everything that
+    transactions removed, so the host's context is kept, and those of namespaces are freed together (`together`).  They
+    are not kept longer, as a context keeps its namespace alive.
     """
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ class Library:
 
     def _run(self, context: int, commands: str) -> str:
         failed = self._library.nft_run_cmd_from_buffer(context, commands.encode())
-        # Read both buffers, or the next transaction's output begins with this one's.
+        # Read both buffers, or the next transaction's output would begin with this one's.
         output = self._library.nft_ctx_get_output_buffer(context).decode(errors="replace")
         error = self._library.nft_ctx_get_error_buffer(context).decode(errors="replace")
         if failed:

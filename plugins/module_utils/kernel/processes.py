@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Processes, identified only by what the kernel says and the process cannot choose.
+"""Processes, identified only by properties that the process itself cannot choose.
 
-A process chooses its command line, name and working directory, so these prove nothing.
+A process can choose its command line, name and working directory, so these prove nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Process:
 
     pid: int
     started: int
-    """Start time in clock ticks after the boot; with the pid, it identifies a process for good."""
+    """Start time in clock ticks after the boot; together with the pid it identifies a process until the next boot."""
     uid: int
     net: int
     mounts: int
@@ -133,7 +133,7 @@ def _handle(pid: int) -> Iterator[Optional[int]]:
 def end(processes: Iterable[Process], patience: float) -> list[Process]:
     """Kill processes and wait until they have ended, for at most ``patience`` seconds; returns those that have not.
 
-    One that is ending already is waited for, too: it has its sockets until it has ended.
+    Also waits for processes that are already ending, as they keep their sockets until they have ended.
     """
     killed = left = list(processes)
     for process in killed:
@@ -173,7 +173,7 @@ class Started:
         poll.register(self.errors, select.POLLIN)
         while True:
             if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                raise TimeoutError("it neither runs nor ends")
+                raise TimeoutError("it neither got ready nor ended in time")
             more = os.read(self.errors, 4096)
             if not more:
                 return text.decode(errors="replace").strip()
@@ -186,8 +186,8 @@ class Started:
 def start_apart(arguments: Sequence[str]) -> Started:
     """Start a program in the calling thread's namespaces, but as pid 1 of a new pid namespace.
 
-    So it sees and signals nobody but its children.  It has a session and nothing else of ours; its parent is the
-    system's first process once this one has ended.  It must close its standard error when it is ready.
+    So it can see and signal only its own children.  It gets a session of its own and no descriptors of ours; init
+    becomes its parent when this process ends.  It must close its standard error when it is ready.
     """
     reading, writing = os.pipe()
     try:
@@ -259,6 +259,6 @@ def keep_for_itself(process: Process, descriptors: Iterable[int]) -> None:
             copy = _libc.syscall(number, ctypes.c_int(handle), ctypes.c_int(descriptor), ctypes.c_uint(0))
             _call(copy, "getting a socket")
             with socket.socket(fileno=copy) as opened:
-                # Without it on TCP, a restarted process could not bind while old connections linger.
+                # TCP sockets keep it, or a restarted process could not bind while old connections linger.
                 if opened.type == socket.SOCK_DGRAM and opened.family in (socket.AF_INET, socket.AF_INET6):
                     opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""The host's programs, looked for in the system's directories whatever the caller's PATH is."""
+"""Finds the host's programs in the system's directories, regardless of the caller's PATH."""
 
 from __future__ import annotations
 

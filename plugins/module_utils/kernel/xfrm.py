@@ -3,7 +3,7 @@
 """A lean codec for XFRM, the kernel's IPsec: ESP states in transport mode, and policies.
 
 pyroute2 lacks it, and the output of ``ip xfrm`` is not meant for programs.  Numbers and layouts are those of the
-kernel's linux/xfrm.h; the tests compare what is written and read with ``ip xfrm``.  Selectors and templates are kept
+kernel's linux/xfrm.h; the tests compare everything written and read with ``ip xfrm``.  Selectors and templates are kept
 and compared in the kernel's binary form.
 """
 
@@ -36,8 +36,8 @@ _IPV4, _IPV6 = int(socket.AF_INET), int(socket.AF_INET6)
 _SELECTOR = struct.Struct("=16s16s2s2s2s2sHBBB3xiI")
 """Destination, source; destination port and mask, source port and mask; family, lengths, protocol, link, user."""
 _STATE = struct.Struct(f"={_SELECTOR.size}s16s4sB3x16s64s8xQ28xIIHBBB7x")
-"""Selector; destination, SPI, protocol; source; limits; packets so far; number of its request, reqid, family, mode,
-window, flags."""
+"""Selector; destination, SPI, protocol; source; limits; packets so far; sequence number, reqid, family, mode, window,
+flags."""
 _STATE_ID = struct.Struct("=16s4sHBx")
 _POLICY = struct.Struct(f"={_SELECTOR.size}s64s32xIIBBBB4x")
 """Selector, limits, (use so far); priority, index, direction, action, flags, share."""
@@ -141,12 +141,12 @@ class Policy:
 
     @property
     def spis(self) -> list[int]:
-        """Of its templates."""
+        """The SPIs of its templates."""
         return [int.from_bytes(_TEMPLATE.unpack(item)[1], "big") for item in self.templates]
 
     @property
     def senders(self) -> list[str]:
-        """Of its templates: from where they send."""
+        """The source addresses of its templates."""
         parts = (_TEMPLATE.unpack(item) for item in self.templates)
         return [_text(source, family) for _destination, _spi, _protocol, family, source, *_rest in parts]
 

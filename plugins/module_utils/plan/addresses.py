@@ -45,7 +45,7 @@ class Route(Resource):
     via: Optional[str] = None
     link: str = ""
     single_object: bool = False
-    """Whether a single-object module made it; a route has no room for the role prefix `SINGLE_OBJECT`."""
+    """Whether a single-object module made it; a route cannot carry the role prefix `SINGLE_OBJECT`."""
 
     @property
     def key(self) -> Key:
@@ -53,7 +53,7 @@ class Route(Resource):
 
     @property
     def parents(self) -> tuple[Key, ...]:
-        # The kernel drops a link's routes with the address they were reached through.
+        # The kernel removes routes together with the address whose prefix contains their gateway.
         return (
             ("namespace", self.namespace),
             ("link", self.namespace, self.link),
@@ -67,7 +67,7 @@ class Route(Resource):
 
 @dataclass(frozen=True)
 class Rule(Resource):
-    """A policy routing rule (ip-rule(8)): which table a packet's route comes from, or that it is dropped.
+    """A policy routing rule (ip-rule(8)): selects the table for a packet's route, or drops the packet.
 
     Ours carry `ROUTE_PROTOCOL` and one of the project's two priorities; see `rule_priority`.
     """
@@ -118,8 +118,8 @@ class _LinkTable(Resource):
 class Fdb(_LinkTable):
     """The forwarding table of a VXLAN link that is a bridge port: the VTEP of each remote endpoint.
 
-    Every entry is two of the kernel's: one of the link itself (``self permanent dst VTEP``), one of the bridge
-    (``master static sticky``).  All permanent entries of a link of ours are ours.
+    Every entry here is two entries in the kernel: one of the link itself (``self permanent dst VTEP``) and one of the
+    bridge (``master static sticky``).  All permanent entries of a link of ours are ours.
     """
 
     kind: ClassVar[str] = "fdb"

@@ -23,14 +23,14 @@ class RealServer:
     """The forwarding method: ``masquerade``, ``direct`` or ``tunnel`` (IPIP)."""
     upper: int = 0
     lower: int = 0
-    """Gets no new connections from the upper threshold on until they are below the lower one; 0 is no threshold."""
+    """At the upper number of connections it gets no new ones until it has fewer than the lower one; 0 is no limit."""
 
 
 @dataclass(frozen=True)
 class Ipvs(Resource):
     """A virtual server of IPVS, identified by a packet mark or by protocol, address and port.
 
-    They carry no mark of ours: in our namespaces all are ours, anywhere else those that are named.
+    They cannot carry a mark: in our namespaces all are ours, elsewhere only those that a module names.
     """
 
     kind: ClassVar[str] = "ipvs"

@@ -21,8 +21,8 @@ from .kinds import FOUND_CHECKS, KINDS, PLANNED_CHECKS
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Without the garbage collector, which would go through all that is being read again and again: nothing in it is
-    garbage, and checking every field costs no more than that.
+    """Turn the garbage collector off for the block.  While a large plan is read it would scan the new objects again and
+    again, which takes as long as checking every field, and it would find no garbage.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -74,7 +74,7 @@ def _said(value: Any) -> dict[str, Any]:
     return {"kind": kind, **said} if kind else said
 
 
-# A plan of thousands is worth not looking for what contains itself: nothing here does.
+# Skip the check for circular references, which is slow for large plans: resources contain none.
 to_text = json.JSONEncoder(default=_said, sort_keys=True, separators=(",", ":"), check_circular=False).encode
 
 
@@ -88,8 +88,8 @@ _R = TypeVar("_R", bound=Resource)
 
 
 def _made(cls: type[_R], values: Mapping[str, Any]) -> _R:
-    """The resource with these fields.  A frozen dataclass would set them one by one, each by a call of its own: for a
-    plan of thousands that takes as long as all checks.
+    """The resource with these fields.  The constructor of a frozen dataclass makes a call for each field; for thousands
+    of resources that takes as long as all checks.
     """
     required: Any = _required(cls)
     if not required <= values.keys():
@@ -101,9 +101,9 @@ def _made(cls: type[_R], values: Mapping[str, Any]) -> _R:
 
 
 def decode(data: Any, found: bool = False) -> Resource:
-    """The resource of that JSON data: one of a plan or, with ``found``, one that a host has found and noted.
+    """Read a resource from JSON data: one of a plan or, with ``found``, one from a host's journal.
 
-    PlanError if its kind is unknown, a field is missing or does not have its form (see `fields`).
+    Raises PlanError if the kind is unknown, or a field is missing or has the wrong form (see `fields`).
     """
     kind = data.get("kind") if isinstance(data, dict) else None
     cls = KINDS.get(kind) if isinstance(kind, str) else None
@@ -120,7 +120,7 @@ def decode(data: Any, found: bool = False) -> Resource:
 def can_be_put_back(found: Resource) -> bool:
     """Whether a found resource can be written to the journal and restored.
 
-    What somebody else made of an object of ours may have names or texts that nothing of ours says.
+    If somebody changed an object of ours, it may contain names or texts that our forms do not permit.
     """
     try:
         decode(encode(found), found=True)

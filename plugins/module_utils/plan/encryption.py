@@ -15,9 +15,9 @@ from .marks import DATA_PATH_PORT, encrypted_data_path_port
 class Xfrm(Resource):
     """ESP (RFC 4303, RFC 4106) between this host and its peers, for VXLAN packets of encrypted overlays only.
 
-    To each peer its VXLAN from `ENCRYPTED_PORT` goes encrypted with the key of the epoch; to anyone else it does not
-    go.  From each peer the keys of the epochs before and after are understood too.  What comes to the port otherwise,
-    in clear text or from anyone else, is not heard.  The keys are not in the plan.
+    VXLAN packets from `ENCRYPTED_PORT` are encrypted with the epoch's key if they go to a peer, and dropped if they go
+    to any other address.  Received packets are accepted from peers with the key of this, the previous or the next
+    epoch; packets in clear text or from other addresses are dropped.  The keys are not in the plan.
     """
 
     kind: ClassVar[str] = "xfrm"
@@ -27,13 +27,13 @@ class Xfrm(Resource):
     """The UDP destination port of VXLAN."""
     epoch: int = 1
     fingerprint: str = ""
-    """A digest of the secret, so that another secret makes another plan.  The kernel has none: never compared."""
+    """A digest of the secret, so that a new secret makes a new plan.  Never compared: the kernel does not have it."""
     peers: tuple[str, ...] = ()
     """The other hosts' VTEPs, sorted."""
     tables: tuple[str, ...] = ()
     """Digests of the peer tables whose remote VTEPs are the peers, if `peers` is empty."""
     flaws: dict[str, str] = field(default_factory=dict)
-    """As found: what is wrong, by peer, in words."""
+    """As found: for each peer, a text that says what is wrong."""
 
     @property
     def key(self) -> Key:

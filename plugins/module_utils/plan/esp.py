@@ -2,7 +2,7 @@
 # Copyright: cnm.fabric contributors
 """ESP between two hosts, for both halves: the keys a host needs, and the SPIs of its states.  Pure.
 
-The keys themselves are derived by the controller (``plugin_utils/encryption.py``), which sends each host its own.
+The controller derives the keys (``plugin_utils/networks/encryption.py``) and sends each host its own.
 """
 
 from __future__ import annotations
@@ -50,17 +50,17 @@ def ways(local: str, peer: str, epoch: int) -> list[Way]:
 
 
 def security_index(project: str, source: str, epoch: int) -> int:
-    """The SPI of what ``source`` sends in an epoch, whoever receives it.
+    """The SPI of the packets that ``source`` sends in an epoch, the same for all receivers.
 
-    A receiver has three epochs of every peer at the same time.  IPv4 addresses go in as they are (but for the highest
-    three bits), so that no two peers of a network have the same; of IPv6 it is a hash.
+    A receiver holds three epochs of every peer at the same time.  For IPv4 the SPI contains the address without its
+    highest three bits, so that no two peers of a network share one; for IPv6 it contains a hash of the address.
     """
     number = _low_bits(project) ^ _low_bits(source)
     return _OURS | number << 2 | epoch & 3
 
 
 def epoch_of(index: int, near: int) -> int:
-    """The epoch of an SPI, which has only its two lowest bits: the matching one nearest to ``near``."""
+    """The epoch of an SPI.  An SPI contains its two lowest bits; of all that match, the one nearest to ``near``."""
     return near - 1 + (index - near + 1) % 4
 
 

@@ -31,12 +31,12 @@ def _flag(value: Any) -> bool:
     return value
 
 
-def _count(least: int, largest: int, noun: str = "a number for this") -> Check:
+def _count(least: int, largest: int, noun: str = "a valid number") -> Check:
     return lambda value: number(value, least, largest, noun)
 
 
 def _one_of(*choices: str) -> Check:
-    return _once(lambda value: word(value, choices, "a word for this"))
+    return _once(lambda value: word(value, choices, "a valid value"))
 
 
 def _once(check: Check) -> Check:
@@ -72,7 +72,7 @@ def _by(key: Check, check: Check) -> Check:
 
 def _never(value: Any) -> Any:
     if value:
-        raise FormError(f"{quoted(value)} is said of what was found, and no plan says it")
+        raise FormError(f"{quoted(value)} is only valid in a journal, not in a plan")
     return value
 
 
@@ -92,7 +92,7 @@ _names = _by(_one_of("resolv.conf", "hosts"), forms.lines)
 def reference(value: Any) -> str:
     """An owner's name for a namespace, in any of the forms in `forms.OWNERS`."""
     if value != "" and not any(form.fits(value) for form in forms.OWNERS.values()):
-        raise FormError(f"{quoted(value)} is none of a container, a process, a machine and a path")
+        raise FormError(f"{quoted(value)} is not a container, process, machine or path")
     return value  # type: ignore[no-any-return]
 
 
@@ -314,7 +314,7 @@ _EASED: dict[str, dict[str, Check]] = {
 FOUND: dict[str, dict[str, Check]] = {name: {**checks, **_EASED.get(name, {})} for name, checks in PLANNED.items()}
 
 
-# --- what is around the resources ------------------------------------------------------------------------------------
+# --- the other sections of a plan, and peer tables --------------------------------------------------------------------
 
 
 def _mapping(value: Any) -> dict[str, Any]:
@@ -336,7 +336,7 @@ def _endpoint(value: Any) -> tuple[str, str, str, tuple[str, ...], tuple[str, ..
     host, sandbox, mac, addresses, names = value
     return (
         forms.host_name(host),
-        forms.host_name(sandbox),  # with its host's where others have one of that name
+        forms.host_name(sandbox),  # followed by its host's name if several hosts have a sandbox of that name
         _mac(mac),
         _each(_some_address)(addresses),
         _each(forms.dns_name)(names),
@@ -354,7 +354,7 @@ PEER_TABLE: dict[str, Check] = {
 def checked(checks: Mapping[str, Check], data: Any) -> dict[str, Any]:
     """The fields of JSON data, checked.  Raises FormError that begins with the field's name.
 
-    One that is unknown is refused; one that is not there will have its default.
+    An unknown field is an error; a missing one gets its default.
     """
     try:
         return {name: checks[name](value) for name, value in data.items()}
@@ -363,7 +363,7 @@ def checked(checks: Mapping[str, Check], data: Any) -> dict[str, Any]:
 
 
 def _checked_with_care(checks: Mapping[str, Check], data: Any) -> dict[str, Any]:
-    """The same, slower, for data with an error; says which."""
+    """The same, but slower: for data with an error, to find which field it is in."""
     if not isinstance(data, dict):
         raise FormError(f"{quoted(data)} is not a mapping of fields")
     result = {}
@@ -374,8 +374,8 @@ def _checked_with_care(checks: Mapping[str, Check], data: Any) -> dict[str, Any]
             result[name] = checks[name](value)
         except FormError as error:
             raise FormError(f"{name}: {error}") from error
-        except TypeError as error:  # what is not even hashable is no text
-            raise FormError(f"{name}: {quoted(value)} is not what belongs here") from error
+        except TypeError as error:  # unhashable, so not a text
+            raise FormError(f"{name}: {quoted(value)} has the wrong type") from error
     return result
 
 

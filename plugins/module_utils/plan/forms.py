@@ -3,8 +3,8 @@
 """Forms that values must have before they become part of a text for nft, dnsmasq, the kernel or a person.
 
 Each form is a function: it returns the value unchanged, or raises `FormError` with a sentence that shows the value
-(printable and shortened) and says what it must be.  ``form.fits(value)`` only tells whether it has the form.  Code that
-builds a text checks its values with these, whatever was checked before.  `fields` names the form of each plan field.
+(printable and shortened) and says what it must be.  ``form.fits(value)`` returns whether it has the form.  Code that
+builds a text checks its values with these even if they were checked before.  `fields` has the form of each plan field.
 
 A pattern matches the whole text and admits no line end, control character or quote that is not part of the form.  Both
 halves use this file; it imports only the standard library.
@@ -29,9 +29,9 @@ class FormError(ValueError):
 
 
 def printable(text: object, longest: int = 2000) -> str:
-    """A text of others, made safe for one line of a terminal or log.
+    """An untrusted text, made safe for one line of a terminal or log.
 
-    What could move the cursor, end the line or reorder its letters is written as an escape; what is longer is cut.
+    Characters that could move the cursor, end the line or reorder its letters are escaped; a longer text is cut.
     """
     shown = str(text)
     if len(shown) > longest:
@@ -90,7 +90,7 @@ class Form:
 
     def __call__(self, value: Any) -> str:
         """The value if it is a text of this form.  Raises FormError."""
-        # As in `fits`, which would be one more call for each of the thousands of values of a plan.
+        # `fits` inlined: one call less for each of thousands of values in a plan.
         if (
             isinstance(value, str)
             and len(value) <= self._longest
@@ -118,7 +118,7 @@ def number(value: Any, least: int, largest: int, noun: str) -> int:
 def text(value: Any) -> str:
     """Any text for a file: no NUL, no lone surrogate, at most 64 MB.  Raises FormError."""
     if not isinstance(value, str) or len(value) > _LARGEST_TEXT or "\0" in value or _HALF(value):
-        raise FormError(f"{quoted(value)} is not a text: one without NUL and halves of characters, of at most 64 MB")
+        raise FormError(f"{quoted(value)} is not a text: without NUL and lone surrogates, at most 64 MB")
     return value
 
 
@@ -129,9 +129,9 @@ _HALF = re.compile("[\ud800-\udfff]").search
 # --- names -----------------------------------------------------------------------------------------------------------
 
 _UNICODE = "\xa1-\ud7ff\ue000-\U0010ffff"
-"""What `str.isprintable` is asked about; the rest beyond ASCII is controls and halves of characters."""
-# The kernel refuses `/`, `:` and white space.  nft has no escape for `"`, reads `*` at the end as "and whatever
-# follows" and `\` as what takes that away; what it prints is taken apart at commas and braces.
+"""Non-ASCII characters that `str.isprintable` then checks; the others are control characters and lone surrogates."""
+# The kernel refuses `/`, `:` and white space.  nft has no escape for `"`; a `*` at the end is its wildcard, and `\`
+# escapes that.  We split its output at commas and braces.
 _LINK_CHARACTERS = rf"[!#-)+\-.0-9;-\[\]-z|~{_UNICODE}]{{1,{LONGEST_LINK_NAME}}}"
 _NO_DOTS = r"(?!\.{1,2}(?:/|\Z))"
 _LABEL = "[A-Za-z0-9_-]{1,63}"
@@ -204,7 +204,7 @@ _LENGTH = "/(?:0|[1-9][0-9]{0,2})"
 
 @lru_cache(_CACHED)
 def _packed(value: str) -> bytes:
-    """An address in network form; empty if it is none (a scope or leading zeros are not allowed)."""
+    """An address in network form; empty if the text is not an address (a scope or leading zeros are not allowed)."""
     try:
         return packed(value)
     except (OSError, ValueError):
@@ -246,7 +246,7 @@ mac = Form("a MAC address", "write one like 02:42:0a:00:00:01, in small letters"
 
 # --- the kernel's parameters, files, owners --------------------------------------------------------------------------
 
-# A slash is a dot of a link's name: neither `.` nor `..` may come of a part.
+# A slash stands for a dot in a link's name, so a part must not become `.` or `..`.
 _PART = rf"(?!/{{1,2}}(?:\.|\Z))[!#-)+\-/0-9;-\[\]-z|~{_UNICODE}]+"
 _PATH = rf"(?:/{_NO_DOTS}[ -.0-~{_UNICODE}]+)+"
 _NAMES = f"/run/cnm/{_PROJECT}/names"
@@ -342,14 +342,14 @@ nft_comment = Form(
 )
 nft_element = Form(
     "an element of a set of ours",
-    'numbers, addresses, ranges, protocols and "links" with " . " between them, " : " before what they lead to',
+    'numbers, addresses, ranges, protocols and "links" joined by " . "; in a map " : " and the value follow',
     rf"{_KEY}(?: : (?:{_KEY}|{_VERDICT}))?",
     512,
     _is_printable,
 )
 nft_any_element = Form(
     "an element of a set",
-    "one, printable, without , \\ and braces, without ; # and parentheses outside of quotes, its quotes closed",
+    "printable, without , \\ and braces, without ; # and parentheses outside of quotes, its quotes closed",
     r'[^"\\#;{}(),]*(?:"[^"\\{},]*"[^"\\#;{}(),]*)*',
     1024,
     lambda value: value.isprintable() and not value.isspace() and value != "",
@@ -415,7 +415,7 @@ def _is_closed(value: str) -> bool:
 def nft_elements(values: Sequence[str]) -> str:
     """Elements of a set, joined by commas.  Raises FormError for the first of wrong form.
 
-    All are looked at together: of tens of thousands, one by one would take as long as what nft does with them.
+    One match checks all: checking tens of thousands one by one takes as long as nft takes to load them.
     """
     joined = ", ".join(values)
     if not _are_elements(joined) or joined.count(",") != len(values) - 1 or not joined.isprintable():
@@ -430,7 +430,7 @@ def nft_statement(value: Any) -> str:
     """A single rule that cannot end early and begin another command.  Raises FormError."""
     if not isinstance(value, str) or len(value) > _LONGEST_RULE or not _is_statement(value):
         raise FormError(
-            f"{quoted(value)} is not one statement of nft's: write each on its own, printable, without line breaks and "
+            f"{quoted(value)} is not a single nft statement: write each on its own, printable, without line breaks and "
             "backslashes, without `;` and `#` outside of quotes, and with its brackets closed"
         )
     return value
@@ -443,5 +443,5 @@ def nft_block(value: Any) -> str:
     """The user's chains and sets as nft printed them: complete blocks for use in a table's.  Raises FormError."""
     lines = text(value).split("\n")
     if not all(line.replace("\t", " ").isprintable() for line in lines) or not _is_closed(" ".join(lines)):
-        raise FormError(f"{quoted(value)} is not what nft prints of chains and sets")
+        raise FormError(f"{quoted(value)} is not a list of chains and sets as nft prints it")
     return value  # type: ignore[no-any-return]

@@ -15,7 +15,7 @@ from .marks import ADOPTED, PORT
 class Namespace(Resource):
     """A network namespace, mounted on ``/run/netns/<name>``.  The ``lo`` of ours carries the mark and is up.
 
-    One of others is only given the name; unmarked objects in it are not changed.
+    A foreign namespace only gets the name; unmarked objects in it are not changed.
     """
 
     kind: ClassVar[str] = "namespace"
@@ -26,14 +26,14 @@ class Namespace(Resource):
     owner: str = ""
     """``docker``, ``podman``, ``pid``, ``machine`` or ``path``; "" for ours."""
     reference: str = ""
-    """The owner's name, process id or path, by which each run finds the namespace."""
+    """The container's or machine's name, the process id, or the path, by which each run finds the namespace."""
     attached: bool = True
-    """Whether the name leads to the owner's present namespace; a restarted container has another."""
+    """Whether the name refers to the owner's present namespace; a restarted container has a new one."""
     files: dict[str, str] = field(default_factory=dict)
-    """Texts for the owner's ``hosts`` and ``resolv.conf``, written in place: before the original content of hosts, and
-    instead of that of resolv.conf."""
+    """Texts for the owner's ``hosts`` and ``resolv.conf``, written in place: added before the original content of
+    ``hosts``, and replacing that of ``resolv.conf``."""
     no_forwarding: tuple[int, ...] = ()
-    """Families in which it must not forward; a new namespace inherits the host's forwarding."""
+    """Families whose forwarding must be off; a new namespace inherits the host's setting."""
 
     @property
     def key(self) -> Key:
@@ -57,8 +57,8 @@ class VethPeer:
     group: Optional[int] = None
     """Link group: the network whose port it is, for rules on bridged frames."""
     hairpin: bool = False
-    """Bridge port flag: frames may leave by the port they came in by.  Needed for sandboxes that call their own
-    published ports, if br_netfilter translates within the bridge."""
+    """Bridge port flag: frames may leave by the port they came in by.  Needed for sandboxes that connect to their own
+    published ports, if br_netfilter translates addresses within the bridge."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ class Vxlan:
     port: int = 4789
     learning: bool = False
     outside: bool = True
-    """Whether its packets travel in the host's namespace, whatever namespace the link is in."""
+    """Whether its outer packets are sent from the host's namespace, whatever namespace the link is in."""
     source_port: int = 0
     """The UDP source port, by which `Xfrm` selects packets to encrypt; 0 is a port for each flow."""
     proxy: bool = False
@@ -161,15 +161,15 @@ class Link(Resource):
 
     @property
     def parents(self) -> tuple[Key, ...]:
-        # A namespace ends only with its last process, so a link with an end elsewhere (a pair, a tunnel with its VNI, a
-        # link on a parent) is removed by itself.
+        # A process can keep a namespace open, so a link that also exists elsewhere (a veth pair, a tunnel with its VNI,
+        # a link on a parent) is removed explicitly.
         reaching = self.peer is not None or self.parent is not None or self.type in ("veth", "vxlan", "geneve")
         below = (("link", "", self.parent.link),) if self.parent is not None else ()
         return (("namespace", self.namespace),) if self.namespace and not reaching else below
 
     @property
     def restorable(self) -> bool:
-        return not self.role.startswith(PORT)  # the end of a pair whose other end is nowhere
+        return not self.role.startswith(PORT)  # an end of a pair whose other end no longer exists
 
     @property
     def foreign(self) -> bool:

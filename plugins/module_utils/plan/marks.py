@@ -79,9 +79,9 @@ MAIN_TABLE = 254
 
 
 def rule_priority(project: str) -> int:
-    """The first of the two rule priorities that mark a project's rules, which have no room for a text.
+    """The first of the two rule priorities that mark a project's rules, as a rule cannot carry a text.
 
-    From 1000 to 4999: after the kernel's rule for local addresses (0), before those others usually add.
+    From 1000 to 4999: after the kernel's rule for local addresses (0), before those that other programs usually add.
     """
     digest = hashlib.sha256(f"cnm:{project}".encode()).digest()
     return 1000 + 2 * (int.from_bytes(digest[:4], "big") % 2000)
@@ -104,7 +104,7 @@ LARGEST_DATA_PATH_PORT = 55535
 def encrypted_data_path_port(port: int) -> int:
     """The UDP port of encrypted overlays, inside ESP; ``port`` is that of the other overlays.
 
-    It differs because inbound IPsec policies cannot tell VNIs apart.  It is far from ``port`` so that other projects do
-    not choose it; 4790 is VXLAN-GPE's.
+    It differs from ``port`` because inbound IPsec policies cannot distinguish VNIs.  It is far from ``port`` so that
+    other projects are unlikely to choose it; 4790 is VXLAN-GPE's.
     """
     return port + 10000

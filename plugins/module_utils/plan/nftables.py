@@ -26,7 +26,7 @@ class Chain:
     hook: str = ""
     rules: tuple[str, ...] = ()
     user: bool = False
-    """Whether it is the user's chain: created if missing, its content never compared or changed."""
+    """Whether the chain is the user's: created if missing, its content never compared or changed."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class PeerEndpoint(NamedTuple):
 class PeerTable:
     """The hosts and endpoints of a network that spans hosts; computed once and sent beside the plans.
 
-    A plan names it by the digest of its text; what a host makes of it leaves out the host's own endpoints.
+    A plan names it by the digest of its text; each host leaves out its own endpoints when it uses the table.
     """
 
     network: str
@@ -49,9 +49,9 @@ class PeerTable:
     def from_json(cls, text: str) -> PeerTable:
         """Read what `to_json` wrote; PlanError says what is wrong with the text."""
         try:
-            values = checked(PEER_TABLE, parsed(text, "table of endpoints"))
+            values = checked(PEER_TABLE, parsed(text, "peer table"))
             if "endpoints" in values:
                 values["endpoints"] = tuple(map(PeerEndpoint._make, values["endpoints"]))
             return cls(**values)
         except (FormError, TypeError) as error:
-            raise PlanError(f"a table of endpoints cannot be read: {error}") from error
+            raise PlanError(f"a peer table cannot be read: {error}") from error

@@ -22,9 +22,9 @@ Its digest is the SHA-256 of that text; the same inventory gives the same text, 
 revision travels beside the plan, not in it: it orders plans in time and must not make equal plans differ.
 
 Conventions: ``namespace`` is the name under ``/run/netns``, ``""`` the host's own; addresses are ``10.0.0.2/24``,
-prefixes ``10.0.0.0/24`` or ``default``; MAC addresses lower case; MTUs in bytes.  ``None`` means "not ours to say":
-such a field is neither compared nor set.  What is read is checked, field by field: see `fields` and `forms`.  Both
-halves use these three files, which import nothing but the standard library.
+prefixes ``10.0.0.0/24`` or ``default``; MAC addresses lower case; MTUs in bytes.  A field that is ``None`` is neither
+compared nor set.  Every field that is read is checked: see `fields` and `forms`.  Both halves use these files, which
+import only the standard library.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Plan:
 
     @property
     def encryption(self) -> Optional[Xfrm]:
-        """The resource that takes keys which are not in the plan, if it has that."""
+        """The resource that needs keys, which are not in the plan, or None."""
         return next((resource for resource in self.resources if isinstance(resource, Xfrm)), None)
 
     @property
@@ -99,8 +99,8 @@ class Plan:
         schema = data.pop("schema", None) if isinstance(data, dict) else None
         if schema != SCHEMA:
             raise PlanError(
-                f"the plan's format is {printable(schema)}, this version reads {SCHEMA}: "
-                "use the same collection on both"
+                f"the plan's format is {printable(schema)}, and this version reads {SCHEMA}: "
+                "use the same version of the collection on both"
             )
         missing = {"host", "project", "resources", "model", "leases"} - data.keys()
         resources = data.pop("resources", None)

@@ -40,7 +40,7 @@ class Sysctl(Resource):
 class File(Resource):
     """Our files in a directory.  Other files in it are not touched.
 
-    One of the files starts with a comment line that is the mark of ``role``: by that the directory is known as ours.
+    One of the files starts with a comment line with the mark of ``role``, which identifies the directory as ours.
     """
 
     kind: ClassVar[str] = "file"
@@ -49,7 +49,7 @@ class File(Resource):
     files: dict[str, str] = field(default_factory=dict)
     """File name to whole content; mode 0644."""
     hidden: tuple[str, ...] = ()
-    """As found: files that their readers are not permitted to read."""
+    """As found: files whose mode keeps their readers from reading them."""
     shared: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """File name to digests of shared texts (see `PeerTable`) that are appended to its text in `files`."""
 
@@ -71,9 +71,9 @@ class Resolver(Resource):
     config: tuple[str, ...] = ()
     """Lines of its configuration file; a change restarts it."""
     names: dict[str, str] = field(default_factory=dict)
-    """Files of names it serves: path to SHA-256 of the content it must have loaded; a change is a reload.
+    """Files of names it serves: path to SHA-256 of the content it must have loaded; a change causes a reload.
 
-    "" is the file's content as the same plan has it.
+    "" stands for the content that the same plan gives the file.
     """
     running: bool = True
 

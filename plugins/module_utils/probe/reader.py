@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Reads what the planner must know of a host.  Changes nothing, and needs nothing installed."""
+"""Reads the facts of a host that planning needs.  Changes nothing and needs no package installed."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _is_address(server: str) -> bool:
 
 
 def resolvers(paths: Sequence[Path] = (_RESOLV_CONF, *_BEHIND_A_STUB)) -> dict[str, list[str]]:
-    """The host's resolver settings; instead of a stub on the loopback, the servers behind it if known."""
+    """The host's resolver settings; if a local stub resolver is configured, its upstream servers where known."""
     settings = {"servers": [], "search": [], "options": []}  # type: dict[str, list[str]]
     for position, path in enumerate(paths):
         text = read_text(str(path))
@@ -92,7 +92,7 @@ def resolvers(paths: Sequence[Path] = (_RESOLV_CONF, *_BEHIND_A_STUB)) -> dict[s
 
 
 def _role(link: Mapping[str, Any], project: str) -> Optional[str]:
-    """The link's role if this project made it; None for others, adopted bridges included."""
+    """The link's role if this project made it; None for other links and for adopted bridges."""
     role = role_of(link["alias"], project)
     return None if role is not None and role.startswith(ADOPTED) else role
 
@@ -124,9 +124,9 @@ def _foreign_addresses(host: Host) -> list[dict[str, Any]]:
 
 
 def _foreign_vnis(host: Host) -> list[int]:
-    """VNIs of VXLANs that no plan of this project made, wherever they are: a host has one of each VNI and port.
+    """VNIs of VXLANs in any namespace that no plan of this project made: a host can have one of each VNI and port.
 
-    Our own namespaces need no look; in others a mark of ours proves nothing.
+    Our own namespaces are skipped; in foreign ones a mark of ours proves nothing.
     """
     own, planned = own_namespaces.recorded(host.project), own_namespaces.planned(host.project)
     places = [
@@ -159,7 +159,7 @@ def _listed(folder: str) -> list[str]:
 
 
 def _links(host: Host) -> list[dict[str, Any]]:
-    """Links that can be a network's parent: without bridge ports that lead into a namespace."""
+    """Links that can be a network's parent: all but bridge ports whose other end is in a namespace."""
     snapshot = host.snapshot("")
     result = []
     for link in snapshot.links.values():
@@ -206,7 +206,7 @@ def _others(table: Optional[Nftables]) -> Sequence[str]:
 
 
 def _forwarded_before(table: Optional[Nftables]) -> list[int]:
-    """Families that the host forwarded before; if the record is lost, the nftables table still tells."""
+    """Families that the host forwarded before; if the record is lost, they are read from the nftables table."""
     others = _others(table)
     former = {name: entry["value"] for name, entry in original_values().items()}
     result = []
@@ -272,7 +272,7 @@ def _filters_bridges(host: Host) -> bool:
 
 
 def _no_esp(host: Host) -> dict[str, str]:
-    """Why encrypted networks are impossible, by family, as sentences; the kernel may load modules for this."""
+    """By family, a sentence that says why encryption is impossible; the kernel may load modules for this."""
     result = {str(family): problem for family in (4, 6) if (problem := lacking(family)) is not None}
     chains = "chain c { type filter hook input priority 0; meta ipsec missing drop; ipsec in reqid 1 drop; };"
     chains += "chain d { type filter hook postrouting priority 0; rt ipsec missing drop; }"
@@ -280,9 +280,7 @@ def _no_esp(host: Host) -> dict[str, str]:
         if host.nft is not None:
             namespaces.run_in_new(host.nft.run, f"table inet t {{ {chains}\n}}")
     except NftError as error:
-        problem = (
-            f"this host's nftables cannot tell what came encrypted ({error}): leave `encrypted` out of the networks"
-        )
+        problem = f"this host's nftables cannot match IPsec packets ({error}): remove `encrypted` from the networks"
         result.update({str(family): problem for family in (4, 6) if str(family) not in result})
     return result
 
@@ -295,7 +293,7 @@ def flushing(config: Path = _NFTABLES_CONF, units: Path = _UNITS) -> Optional[st
 
 
 def _dropping(host: Host) -> dict[str, list[str]]:
-    """Chains of others with policy drop, by hook, such as ``ip filter FORWARD``."""
+    """Chains with policy drop that are not ours, by hook, such as ``ip filter FORWARD``."""
     result: dict[str, list[str]] = {"forward": [], "input": []}
     with contextlib.suppress(OSError), Netfilter() as netfilter:
         for chain in netfilter.base_chains():
@@ -314,7 +312,7 @@ def _distribution() -> list[str]:
 
 
 def _unless_odd(default: Any, read: Callable[..., Any], *arguments: Any) -> Any:
-    """Read what others have written; the default if it has an unknown form, so that the probe continues."""
+    """Call a function that reads other programs' files; the default if their format is unknown."""
     try:
         return read(*arguments)
     except (OSError, ValueError, LookupError, TypeError):

@@ -67,8 +67,8 @@ class AddressKind(Kind[Address]):
                 index = snapshot.links[item.link]["index"]
                 if (index, item.address) not in {(entry["index"], entry["address"]) for entry in snapshot.addresses}:
                     result.append(
-                        f"the bridge {item.link}, which somebody else made, does not have the gateway's address "
-                        f"{item.address}: add it there, or say `gateway:` with an address it has"
+                        f"the adopted bridge {item.link} does not have the gateway's address {item.address}: add it "
+                        "there, or set `gateway` to an address that it has"
                     )
         return result
 

@@ -56,7 +56,7 @@ class Operation(Generic[R]):
     def reason(self) -> str:
         """Why an object is replaced, or why a removal leaves it in place; "" for other operations."""
         if self.action == "delete" and self.resource.foreign:
-            return "it is somebody else's: only what this project has put there goes"
+            return "it is not this project's: only what this project added to it is removed"
         if not self.fixed:
             return ""
         return f"the kernel cannot change the {' and the '.join(self.fixed)} of a {self.resource.kind} in place"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Our only rule in a table of others: in DOCKER-USER, the chain that Docker reserves for rules of users.
+"""Our only rule in a foreign table: in DOCKER-USER, the chain that Docker reserves for its users.
 
-Docker's own chain drops forwarded packets that are not Docker's, ours included.  The rule accepts packets that our
+Docker's chain FORWARD drops packets that are not Docker's, ours included.  The rule accepts packets that our
 table has accepted and marked.  It is written with ``iptables``, as Docker documents, and recognised by its comment.
 """
 
@@ -31,7 +31,7 @@ class IptablesError(OSError):
 
 
 def families_to_open(host: Host) -> list[int]:
-    """Families in which a Docker Engine drops forwarded traffic of others."""
+    """Families in which a Docker Engine drops forwarded traffic that is not its own."""
     return [
         family
         for family in _PROGRAMS

@@ -63,7 +63,7 @@ def _table(namespace: str, link: Mapping[str, Any], groups: Iterable[netlink.Ali
     flood = _sorted(lists.pop(_EVERYTHING_ELSE, ()))
     own.update((mac, ",".join(sorted(vteps))) for mac, vteps in lists.items())
     if static[False] or (link["master"] and own.keys() != static[True]):
-        _say_what_lacks(own, static[True], static[False])
+        _mark_incomplete(own, static[True], static[False])
     return Fdb(namespace, link["name"], {mac.hex(":"): text for mac, text in own.items()}, flood)
 
 
@@ -73,8 +73,8 @@ def _each_has_one(macs: Sequence[bytes]) -> bool:
     return _EVERYTHING_ELSE not in macs and not first_octets.translate(None, _EVEN)
 
 
-def _say_what_lacks(own: dict[bytes, str], sticky: set[bytes], loose: set[bytes]) -> None:
-    """Add the bridge's halves to the links' own entries."""
+def _mark_incomplete(own: dict[bytes, str], sticky: set[bytes], loose: set[bytes]) -> None:
+    """Say in the texts in ``own`` which half is missing, and add entries that only the bridge has."""
     for mac in own.keys() - sticky:
         own[mac] += f" {_LOOSE if mac in loose else _SELF}"
     own.update(dict.fromkeys((sticky | loose) - own.keys(), _MASTER))
@@ -88,7 +88,7 @@ def _halves(text: str) -> tuple[list[str], str]:
     return vteps.split(","), {"": "sticky", _SELF: ""}.get(note, note)
 
 
-def _is_whole(text: str) -> bool:
+def _is_complete(text: str) -> bool:
     return text != _MASTER and " " not in text and "," not in text
 
 
@@ -140,7 +140,7 @@ class FdbKind(TableKind[Fdb]):
         messages = []
         for mac, text in found.entries.items():
             want = wanted.entries.get(mac)
-            if want == text or (want is not None and _is_whole(want) and "," not in text):
+            if want == text or (want is not None and _is_complete(want) and "," not in text):
                 continue
             vteps, half = _halves(text)
             messages += [netlink.del_fdb(index, mac)] if vteps else []

@@ -25,11 +25,11 @@ from ..state.files import (
 from .base import Difference, Found, Kind, Operation
 
 _NO_COMMENTS = ("hostname",)
-_HIDDEN = "the same, for nobody but root"
+_HIDDEN = "the same, readable only by root"
 _KNOWN = ("hosts", "nsswitch.conf", "resolv.conf")
 """Files beside a marked one that are ours even if a power failure has left them empty."""
 _READ_AT_MOST = 64 << 20
-"""In bytes: the records of a million endpoints."""
+"""In bytes: enough for the records of a million endpoints."""
 _UNREAD = "(it cannot be read, or is too large to be ours)"
 
 
@@ -56,7 +56,7 @@ def _is_all_half_written(found: File) -> bool:
 
 
 def _in_the_way(directory: str, found: File, want: File) -> Iterator[str]:
-    """Paths of our files that are occupied by others."""
+    """Paths of our files at which something else exists."""
     path = Path(directory)
     if path.is_symlink():
         yield directory
@@ -127,7 +127,7 @@ class FileKind(Kind[File]):
         for item in resources:
             directory = Path(forms.directory(item.directory))
             make_directory(directory)
-            # Files that cannot carry a mark come last, so that an interrupted run has left a marked one.
+            # Files that cannot carry a mark are written last, so that an interrupted run has left a marked one.
             for name in sorted(item.files, key=lambda name: (name in _NO_COMMENTS, name)):
                 mode = 0o600 if name in item.hidden else 0o644
                 write_atomically(directory / forms.file_name(name), forms.text(item.files[name]), mode)
@@ -147,7 +147,7 @@ class FileKind(Kind[File]):
     def delete(self, host: Host, resources: Sequence[File]) -> None:
         for item in resources:
             directory = Path(item.directory)
-            # The marked ones last, for the same reason.
+            # Marked files are removed last, for the same reason.
             for name in sorted(item.files, key=lambda name: (name not in _NO_COMMENTS, name)):
                 forget(directory / name)
             remove_empty(directory, directory.parent)

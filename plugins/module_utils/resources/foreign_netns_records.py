@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Records of attached namespaces, which others own, and changes to their resolv.conf and hosts.
+"""Records of attached foreign namespaces, and changes to their owners' resolv.conf and hosts.
 
-A mount has no room for a mark, so an attached namespace is recorded with its name, owner and inode.  The record
-outlives a reboot, as it keeps the original content of the owner's files.
+A mount cannot carry a mark, so an attached namespace is recorded with its name, owner and inode.  The record outlives a
+reboot, as it keeps the original content of the owner's files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..plan.links import Namespace
 from ..state.files import HALF_WRITTEN, LIB, forget, load, remove_empty, write_atomically
 
 _APPENDED = ("hosts",)
-"""Files whose original content stays, after ours."""
+"""Files that keep their original content, after ours."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Record:
     files: Mapping[str, OwnersFile] = field(default_factory=dict)
 
     def is_of(self, number: Optional[int]) -> bool:
-        """Whether the namespace that has the name now (None for none) is the recorded one."""
+        """Whether the namespace with that inode (None for none) is the recorded one."""
         return not self.named or number in (None, self.number)
 
 
@@ -96,7 +96,7 @@ def tidy(project: str, name: str) -> None:
 
 
 def read(path: str) -> Optional[str]:
-    """An owner's file; None if there is none that can be written."""
+    """An owner's file; None if it is missing or cannot be written."""
     try:
         descriptor = open_guarded(path, os.O_RDONLY)
     except OSError:
@@ -142,9 +142,9 @@ def found_files(paths: Mapping[str, str], record: Record) -> dict[str, str]:
 
 
 def put(owned: Owned, wanted: Namespace, before: Mapping[str, OwnersFile]) -> dict[str, OwnersFile]:
-    """The record of the owner's files once our texts are in them; `write` puts them there.
+    """The record of the owner's files as it will be when `write` has put our texts into them.
 
-    A file without our mark is the owner's again, and what it says is what will be put back.
+    If a file lacks our mark, its owner has rewritten it: its present content becomes the original content.
     """
     result = {}
     for name in wanted.files:

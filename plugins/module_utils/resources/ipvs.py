@@ -2,8 +2,8 @@
 # Copyright: cnm.fabric contributors
 """Virtual servers of IPVS, and its connection timeouts.
 
-IPVS has no room for an ownership mark.  In our namespaces all virtual servers are ours; in sandboxes that others own,
-those identified by a packet mark; elsewhere only those named in this run.
+A virtual server cannot carry an ownership mark.  In our namespaces all are ours; in foreign namespaces that are
+sandboxes, those identified by a packet mark; elsewhere only those that a module names.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def _lacking(family: int, scheduler: str) -> Optional[str]:
         namespaces.run_in_new(_try, family, scheduler)
     except NetlinkError as error:
         if not ipvs.is_loaded():
-            return f"this kernel has no IPVS, and no module ip_vs to load ({error.message})"
+            return f"this kernel has neither IPVS nor its module ip_vs ({error.message})"
         if error.errno == errno.ENOENT:
             return f"this kernel's IPVS has no scheduler {scheduler} (module ip_vs_{scheduler})"
         return f"this kernel has no IPVS for IPv{family} ({error.message})"
@@ -117,7 +117,7 @@ class IpvsKind(Kind[Ipvs]):
 
     def __init__(self) -> None:
         self._named: dict[str, set[str]] = {}
-        """Virtual servers that this run has dealt with, by namespace."""
+        """Virtual servers that this run has observed or changed, by namespace."""
 
     def observe(self, host: Host, wanted: Sequence[Ipvs]) -> dict[Key, Found[Ipvs]]:
         for item in wanted:
@@ -149,7 +149,7 @@ class IpvsKind(Kind[Ipvs]):
         for family, scheduler in sorted({(item.family, item.scheduler) for item in wanted}):
             problem = _lacking(family, scheduler)
             if problem is not None:
-                return f"{problem}: services do without it with cnm_load_balancer: nftables, else choose another kernel"
+                return f"{problem}: set cnm_load_balancer: nftables, which does not need it, or use another kernel"
         return None
 
     def create(self, host: Host, resources: Sequence[Ipvs]) -> None:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Network namespaces.  Ours are recorded; the alias of ``lo`` tells people, and serves if the record is lost.
+"""Network namespaces.  Ours are recorded; the alias of ``lo`` is for readers, and for a host that lost the record.
 
-Namespaces of others are given a name, which is recorded, and their ``lo`` is not changed.  If a process blocks our
-nftables table or a namespace cannot be read, ours is recreated and one of others is left out of the run.
+Foreign namespaces are given a name, which is recorded, and their ``lo`` is not changed.  If a process blocks our
+nftables table or a namespace cannot be read, our own is recreated and a foreign one is left out of the run.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CONTENT = "content"
 
 
 def _not_forwarded(host: Host, name: str) -> tuple[int, ...]:
-    """Families that no link there forwards; turning forwarding on for all links does so for each."""
+    """Families that no link there forwards."""
     links = host.snapshot(name).links.values()
     return tuple(family for family in FORWARDING if not any(link[f"forwarding{family}"] for link in links))
 
@@ -71,7 +71,7 @@ class NamespaceKind(Kind[Namespace]):
                 host.broken.setdefault(item.name, str(self._problem(item)))
 
     def _look_up(self, host: Host, owner: str, reference: str) -> Optional[Owned]:
-        """The owner's namespace; None if there is none.  The owner is asked once a run, and again if it is gone."""
+        """The owner's namespace; None if there is none.  The owner is asked once a run, and again if it has gone."""
         key = (owner, reference)
         known = self._owned.get(key)
         if known is None or (isinstance(known, Owned) and namespaces.number(known.path) != known.number):
@@ -107,7 +107,7 @@ class NamespaceKind(Kind[Namespace]):
                 if name in host.unreadable:
                     host.spoiled[name] = host.unreadable[name]
                 elif host.snapshot(name).generation not in verified and _is_held(host, name):
-                    host.spoiled[name] = f"a process in there has taken {table_name(host.project)} for itself"
+                    host.spoiled[name] = f"a process in it owns the nftables table {table_name(host.project)}"
             elif project_of(alias) in (None, host.project):
                 host.foreign_namespaces.add(name)
             if name in self._own or name in wanted_by:
@@ -123,7 +123,7 @@ class NamespaceKind(Kind[Namespace]):
         self._find_broken(host, wanted)
         self._spoiled = dict(host.spoiled)
         numbers = {host.number(name) for name in host.attached}
-        # Under other names they would be observed a second time.
+        # Otherwise they would be observed a second time under other names.
         host.foreign_namespaces -= {
             name for name in host.foreign_namespaces if foreign_netns_records.mounted(name) in numbers
         }
@@ -174,7 +174,7 @@ class NamespaceKind(Kind[Namespace]):
                 host.paths[item.name] = owned.path
 
     def _find_broken(self, host: Host, wanted: Sequence[Namespace]) -> None:
-        """Note which namespaces of others cannot be sandboxes, and why; nothing is changed in those."""
+        """Record which foreign namespaces cannot be sandboxes, and why; the run does not change these."""
         numbers: dict[int, Namespace] = {}
         files: dict[str, Namespace] = {}
         for item in wanted:
@@ -184,9 +184,9 @@ class NamespaceKind(Kind[Namespace]):
             problem = self._unfit(host, item, owned, numbers)
             for path in owned.files.values():
                 if foreign_netns_records.too_large(path):
-                    problem = f"its {path} has more than 1 MB, which nobody reads: make it smaller"
+                    problem = f"its {path} is larger than 1 MB: make it smaller"
                 if (other := files.setdefault(path, item)) is not item:
-                    problem = f"its {path} is that of {other.name} too: give each its own"
+                    problem = f"its {path} is also that of {other.name}: give each its own file"
             if problem:
                 host.broken.setdefault(item.name, problem)
         # Its content is not read, as it may be another sandbox's.
@@ -200,20 +200,22 @@ class NamespaceKind(Kind[Namespace]):
         who = netns_owners.words(item.owner, item.reference)
         other = numbers.setdefault(owned.number, item)
         if other is not item:
-            return f"{who} is the namespace of the sandbox {other.name} already"
+            return f"{who} is already the namespace of the sandbox {other.name}: declare only one of the two"
         if place in host.unreadable:
             return host.unreadable[place]
         loopback = links.get("lo", {})
         if project_of(str(loopback.get("alias", ""))) is not None:
-            return f"{who} is a namespace that this collection made: connect that sandbox itself"
+            return f"{who} is a namespace that this collection created: connect its sandbox instead"
         if not loopback.get("up"):
-            return f"lo is down in the namespace of {who}, and names are resolved over it: bring it up there"
+            return f"lo is down in the namespace of {who}, and the resolver listens on it: bring it up there"
         if item.name in self._others:
             taken = sorted(
                 name for name, link in links.items() if name != "lo" and role_of(link["alias"], host.project) is None
             )
             if taken:
-                return f"in the way in the namespace of {who}: {', '.join(f'link {name}' for name in taken)}"
+                return (
+                    f"the namespace of {who} already has {', '.join(f'link {name}' for name in taken)}: remove it there"
+                )
         return ""
 
     def differences(self, wanted: Namespace, found: Namespace) -> list[Difference]:
@@ -230,11 +232,11 @@ class NamespaceKind(Kind[Namespace]):
             if not self._is_recorded:
                 result.append(Difference(_RECORD, "kept", "lost"))
             if found.name in self._spoiled:
-                result.append(Difference(_CONTENT, "ours to change", self._spoiled[found.name]))
+                result.append(Difference(_CONTENT, "can be changed", self._spoiled[found.name]))
             return result
         who = netns_owners.words(wanted.owner, wanted.reference)
         if wanted.attached and not found.attached:
-            result.append(Difference(_PLACE, f"what {who} has now", "another, or none"))
+            result.append(Difference(_PLACE, f"that of {who}", "another, or none"))
         result += [
             Difference(name, text, found.files[name])
             for name, text in sorted(wanted.files.items())
@@ -251,7 +253,7 @@ class NamespaceKind(Kind[Namespace]):
             self._make(host, own[start : start + _OPEN_AT_ONCE])
 
     def _make(self, host: Host, resources: Sequence[Namespace]) -> None:
-        """Record namespaces before naming them, so that an interrupted run leaves none that is not known as ours."""
+        """Record namespaces before naming them, so that an interrupted run leaves no unrecorded one."""
 
         def prepare() -> None:
             _forward_nothing(resource.no_forwarding)
@@ -288,13 +290,13 @@ class NamespaceKind(Kind[Namespace]):
         if resource.files and "resolv.conf" not in files:
             owner = netns_owners.words(resource.owner, resource.reference)
             host.warnings.append(
-                f"{resource.name}: {owner} has no resolv.conf of its own on the host, so names do not resolve in "
-                "there: start it with a file mounted there (docs/namespaces.md)"
+                f"{resource.name}: {owner} has no resolv.conf of its own on the host, so names do not resolve in it. "
+                "Start it with a file mounted as /etc/resolv.conf (docs/namespaces.md)"
             )
 
     @staticmethod
     def _has_ours(host: Host, place: str) -> bool:
-        """Whether it has links of ours; then we named it, though the record is lost."""
+        """Whether it has links of ours: then we gave it the name, even if the record is lost."""
         return any(role_of(link["alias"], host.project) is not None for link in host.links(place).values())
 
     def _problem(self, resource: Namespace) -> OwnerError:
@@ -305,7 +307,7 @@ class NamespaceKind(Kind[Namespace]):
         for operation in operations:
             wanted = operation.resource
             if wanted.owner:
-                self._attach_anew(host, wanted)
+                self._reattach(host, wanted)
                 continue
             role = wanted.role or self._own[wanted.name].role
             self._own[wanted.name] = Own(namespaces.inode(wanted.name), role)
@@ -315,7 +317,7 @@ class NamespaceKind(Kind[Namespace]):
         if any(not operation.resource.owner for operation in operations):
             own_namespaces.record(host.project, self._own)
 
-    def _attach_anew(self, host: Host, wanted: Namespace) -> None:
+    def _reattach(self, host: Host, wanted: Namespace) -> None:
         """Attach the owner's present namespace, and write its files."""
         record = foreign_netns_records.records(host.project).get(wanted.name)
         owned = self._look_up(host, wanted.owner, wanted.reference)
@@ -325,13 +327,13 @@ class NamespaceKind(Kind[Namespace]):
         self._attach(host, wanted, record)
 
     def _let_go(self, host: Host, name: str, record: Record) -> None:
-        """Remove the name, and our objects in it in case a process keeps the namespace open."""
+        """Remove the name, and also our objects in it, as a process may keep the namespace open."""
         if not record.named or foreign_netns_records.mounted(name) != record.number:
             return
         place = f"{namespaces.DIRECTORY}/{name}"
         links = host.snapshot(place).links.values()
         ours = [link["index"] for link in links if host.prunes(role_of(link["alias"], host.project))]
-        # Objects that its root keeps from being removed are left.
+        # Its root can keep objects from being removed; those are left.
         host.run_in(place, try_send, [netlink.del_link(index) for index in ours])
         namespaces.delete(name)
 
@@ -360,7 +362,7 @@ class NamespaceKind(Kind[Namespace]):
         foreign_netns_records.tidy(host.project, resource.name)
         own, there = self._own.get(resource.name), foreign_netns_records.mounted(resource.name)
         if own is None or own.number != there:
-            # It was recorded and then never named.
+            # It was recorded but never named.
             own_namespaces.drop(host.project, resource.name)
         own_namespaces.tidy(host.project)
 

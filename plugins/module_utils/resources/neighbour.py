@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Permanent neighbours on links of overlays, from which their bridge answers ARP and neighbour solicitations.
+"""Permanent neighbours on links of overlays; their bridge answers ARP and neighbour solicitations from them.
 
 The kernel refuses IPv6 neighbours on a link whose IPv6 is disabled.
 """

@@ -6,11 +6,11 @@ Tables are compared as nft prints them: the wanted one is loaded into a temporar
 So spelling, order and version make no difference, and a rule that the kernel refuses is found before anything changes.
 The mark is the table's comment.
 
-Tables that others can write are listed and changed by a child process, as nft crashes on what a newer version has
-written (1.0.6 on sets of 1.1.2).  If that fails, the table is recreated by netlink as a copy of the one in the
-temporary namespace; new tables are always created so.
+Tables that other users can write to are listed and changed by a child process, as nft crashes on sets that a newer
+version has written (1.0.6 on those of 1.1.2).  If that fails, the table is recreated by netlink as a copy of the one in
+the temporary namespace; new tables are always created that way.
 
-A table that was found as wanted is not listed again while its namespace has had no transaction since.
+A verified table is not listed again until a transaction takes place in its namespace.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _place_of(table: Nftables) -> str:
 
 
 def _declare(table: Nftables, project: str) -> list[str]:
-    """Commands that create what is missing of the table, and nothing twice."""
+    """Commands that create the missing parts of the table."""
     place = _place_of(table)
     commands = [f"add table {place} {{ comment {nft_quoted(mark(project, table.role))}; }}"]
     for item in table.sets:
@@ -88,8 +88,9 @@ def script(table: Nftables, project: str) -> str:
 def transaction(wanted: Nftables, normal: Nftables, found: Nftables, project: str) -> str:
     """Commands that turn the found table into the wanted one; ``normal`` is the wanted one as nft prints it.
 
-    Only the chains that differ are emptied and filled again, of sets only the elements, all in one commit.  FormError
-    if what was found, which others may have put there, has names or elements that cannot be said.
+    Only chains that differ are flushed and filled again, and only elements of sets that differ are changed, all in one
+    commit.  Raises FormError if the found table, which other users may have changed, has names or elements that cannot
+    be written safely.
     """
     place = _place_of(wanted)
     found_chains = {nft_name(chain.name): chain for chain in found.chains}
@@ -122,7 +123,7 @@ def transaction(wanted: Nftables, normal: Nftables, found: Nftables, project: st
         fresh.sets,
         [chain for chain in wanted.chains if chain.name in changed and not chain.user],
     )
-    # Last, as elements of maps may have referred to them until now.
+    # Deleted last, as elements of maps may have referred to them until now.
     commands += [f"delete chain {place} {name}" for name in sorted(stale_chains)]
     return "".join(f"{command}\n" for command in commands)
 
@@ -174,7 +175,7 @@ class NftablesKind(Kind[Nftables]):
             if look is not None and self._is_as(host, want, found):
                 verified[table.label] = look
             if found is not None and (found.role or want is not None):
-                # A table owned by a process is not ours, except in our namespaces, which are recreated because of it.
+                # A table owned by a process is foreign, except in our namespaces, which are recreated because of it.
                 held = found is not want and host.tables(table.namespace)[table.family, table.name].owned
                 own = bool(found.role) or (want is not None and host.repairs(table.namespace, want.role))
                 ours = table.namespace in host.own_namespaces or (own and not held)
@@ -198,9 +199,10 @@ class NftablesKind(Kind[Nftables]):
         return [Nftables(*place) for place in sorted(places) if place[0] in within]
 
     def _look(self, host: Host, table: Nftables, want: Optional[Nftables]) -> Optional[list[object]]:
-        """What `Host.verified_tables` has of a table that is as wanted, None being nothing; None if that cannot be.
+        """The entry of `Host.verified_tables` for the table once it is as wanted; ``want`` None means no table.
 
-        What is listed later than the generation was read may be of a later one, and is then listed again next time.
+        None if the kernel has no generations.  The generation is read before the table is listed: if the table changes
+        in between, it is only listed once more in the next run.
         """
         when = host.snapshot(table.namespace).generation
         return None if when is None else [*when, "" if want is None else content_digest(want.role + self._text(want))]
@@ -214,8 +216,8 @@ class NftablesKind(Kind[Nftables]):
         return not self.differences(want, found)
 
     def prepare(self, host: Host, wanted: Sequence[Nftables]) -> None:
-        """Learn how nft prints each wanted table, but where all are known to be as they should; NftError if the kernel
-        would refuse one.
+        """Learn how nft prints the wanted tables, except in namespaces whose tables are all verified.  Raises NftError
+        if the kernel would refuse a table.
         """
         self._project = host.project
         # A transaction on one table advances the generation of all in its namespace, so all will be listed.
@@ -223,8 +225,8 @@ class NftablesKind(Kind[Nftables]):
         self._learn(host, [item for item in wanted if item.namespace in unsettled])
 
     def _text(self, wanted: Nftables) -> str:
-        """Its script in any namespace, and without its role: that of the sandboxes' tables is often the same, and
-        those of a thousand elements are dear.
+        """The table's script without namespace and role.  Tables of many sandboxes then have the same text, and it is
+        made only once, as scripts of a thousand elements are slow.
         """
         table, text = self._texts.get(wanted.key, (None, ""))
         if table is not wanted:
@@ -250,7 +252,7 @@ class NftablesKind(Kind[Nftables]):
         if wanted is found or wanted.flags == UNREADABLE:
             return []
         if found.flags == UNREADABLE:
-            return [Difference("content", "as planned", "what cannot be read")]
+            return [Difference("content", "as planned", "unreadable")]
         normal = self._normal_of(wanted)
         result = [
             Difference(name, getattr(normal, name), getattr(found, name))
@@ -267,30 +269,30 @@ class NftablesKind(Kind[Nftables]):
         tracked = [item for table in wanted for item in table.sets if item.tracks]
         needed = any(item.tracks in TASKS or any("udp" in each for each in item.elements) for item in tracked)
         if needed and program() is None:
-            return "this host has no conntrack, which services and ports of udp need: install the package conntrack"
+            return "this host has no conntrack, which services and udp ports need: install the package conntrack"
         return None
 
     @staticmethod
     def _speak(host: Host) -> Nft:
         if host.nft is None:
-            raise NftError("neither libnftables nor nft is there any more")
+            raise NftError("this host no longer has libnftables or nft: install the package nftables")
         return host.nft
 
     def create(self, host: Host, resources: Sequence[Nftables]) -> None:
         for item in resources:
-            self._put(host, item, anew=False)
+            self._put(host, item, recreate=False)
             self._forget_flows(host, item, None)
 
-    def _put(self, host: Host, wanted: Nftables, anew: bool) -> None:
-        """Create the table; with ``anew`` it replaces an existing one in the same transaction."""
+    def _put(self, host: Host, wanted: Nftables, recreate: bool) -> None:
+        """Create the table; with ``recreate`` it replaces an existing one in the same transaction."""
         self._speak(host)
         self._learn(host, [wanted])
         copy, comment = self._copies[self._text(wanted)], mark(host.project, wanted.role)
-        host.run_in(wanted.namespace, netfilter.put, netfilter.as_messages(copy, wanted.name, comment, anew))
+        host.run_in(wanted.namespace, netfilter.put, netfilter.as_messages(copy, wanted.name, comment, recreate))
 
     def _forget_flows(self, host: Host, wanted: Nftables, found: Optional[Nftables]) -> None:
-        """Connections of UDP live on in conntrack with the translation they began with (moby#44742), and those of a
-        service with a task that is gone.
+        """Delete stale conntrack entries: UDP flows keep their old translation (moby#44742), and connections of a
+        service keep a task that is gone.
         """
         old, new = ([] if table is None else _tracked(table, wanted) for table in (found, self._normal_of(wanted)))
         before = {item.name: set(item.elements) for item in old}
@@ -316,12 +318,12 @@ class NftablesKind(Kind[Nftables]):
             said = contained.each(lambda place: host.run_in(place[0], run, place[1]), list(texts.values()))
         answers = dict(zip(texts, said))
         for wanted, found in changes:
-            answer = answers.get(wanted.key, contained.Answer(broken="it cannot be read"))
+            answer = answers.get(wanted.key, contained.Answer(broken="unreadable"))
             if answer.error:
                 host.failed_in = wanted.namespace
                 raise NftError(answer.error)
             if answer.broken:
-                self._put(host, _with_users(wanted, found), anew=True)
+                self._put(host, _with_users(wanted, found), recreate=True)
             self._forget_flows(host, wanted, None if found.flags == UNREADABLE else found)
 
     def _exchanged(self, host: Host, operation: Operation[Nftables], found: Nftables) -> str:
@@ -361,8 +363,8 @@ def _is_sayable(item: netfilter.Table) -> bool:
 
 
 def _with_users(wanted: Nftables, found: Nftables) -> Nftables:
-    """The wanted table with the user's chains and sets.  Those of a sandbox are its root's: where that has made of
-    them what cannot be said again, they go.
+    """The wanted table with the user's chains and sets.  Root in a sandbox can change those; if they cannot be written
+    again safely, they are dropped.
     """
     if found.users and wanted.namespace:
         try:
@@ -396,10 +398,10 @@ def _compare_parts(
 
 
 def _learned(nft: Nft, tables: Sequence[Nftables], project: str) -> list[tuple[str, netfilter.Copy]]:
-    """How nft prints each, and what it made of it, in a namespace that has none; NftError, naming the table, if it
-    refuses one.
+    """For each table, the text that nft prints and a copy as loaded, in a namespace without tables.  Raises NftError,
+    with the table's name, if nft refuses one.
 
-    All in one transaction, side by side under other names: to remove one the kernel takes longer than to make it.
+    All are loaded side by side under other names, in one transaction: removing a table takes longer than loading one.
     """
     others = {f"t{number}": table for number, table in enumerate(tables)}
     texts = {name: script(replace(table, name=name), project) for name, table in others.items()}

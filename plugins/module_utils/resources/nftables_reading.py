@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Reads the output of ``nft list table``.  A child process runs nft, which may crash on tables of others."""
+"""Reads the output of ``nft list table``.  A child process runs nft, which may crash on foreign tables."""
 
 from __future__ import annotations
 

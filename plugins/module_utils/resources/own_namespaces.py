@@ -3,7 +3,7 @@
 """The record of our named namespaces, by inode, in a file that only root can write.
 
 The alias of ``lo`` proves nothing, as root in a namespace can set it.  It is used only if the whole record is lost, and
-then only for namespaces that the kept plan names and no other user namespace owns.
+then only for namespaces that are in the kept plan and not owned by another user namespace.
 """
 
 from __future__ import annotations

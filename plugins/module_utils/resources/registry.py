@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""All kinds of resources.  The imports are static: only what is imported travels to a host."""
+"""All kinds of resources.  The imports are static, as Ansible sends only imported files to a host."""
 
 from __future__ import annotations
 

@@ -3,10 +3,10 @@
 """The DNS server of each sandbox: a dnsmasq in its network namespace and in a pid namespace of its own.
 
 Two files beside its configuration can be written only by root.  ``.pid`` identifies the process in a way that no other
-process ever matches; see `_record`.  ``.loaded`` has the digests of the names it was told to load, so that the next run
-notices if one was interrupted before it told the process.  dnsmasq rereads names (``addn-hosts``, ``servers-file``) at
-SIGHUP between two queries, so no query is lost; watching directories would need an inotify instance for each process,
-and the 129th would fail.
+process ever matches; see `_record`.  ``.loaded`` has the digests of the names that the process has loaded, so that the
+next run notices if one was interrupted before it sent SIGHUP.  At SIGHUP dnsmasq rereads names (``addn-hosts``,
+``servers-file``) between two queries, so no query is lost; watching directories would need an inotify instance for each
+process, and the 129th would fail.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _PROGRAM = "dnsmasq"
 _PATIENCE_S = 10.0
 _POLL_S = 0.0005
 _AT_ONCE = 100
-"""The most that are started before the first is waited for; each keeps a descriptor open until then."""
+"""How many are started before the first is waited for; each keeps a descriptor open until then."""
 _CONF, _PID, _LOADED = ".conf", ".pid", ".loaded"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
 """The form of sandbox names; files of other names are not ours."""
@@ -58,7 +58,7 @@ _NO_IDENT = "no-ident"
 
 
 class ResolverError(Exception):
-    """A resolver did not start or stop; the message says whose and why."""
+    """A resolver did not start or stop; the message says which and why."""
 
 
 def user() -> Optional[int]:
@@ -86,7 +86,7 @@ def _read(directory: Path, name: str) -> str:
 
 
 def _record(process: Process, boot: str) -> str:
-    """The process id for people, then what distinguishes the process from all others that ever have its id."""
+    """The process id, for readers, then what distinguishes the process from all others that ever have its id."""
     known = {**vars(process), "boot": boot}
     return f"{process.pid}\n{json.dumps(known, sort_keys=True)}\n"
 
@@ -125,13 +125,13 @@ def _known(directory: Path) -> dict[str, Process]:
 
 
 def _lost(host: Host, known: Mapping[str, Process]) -> Iterator[tuple[str, Process]]:
-    """Unrecorded resolvers in our namespaces: a run was interrupted before it wrote the record, or that was lost."""
+    """Unrecorded resolvers in our namespaces: a run was interrupted before recording one, or the record is lost."""
     uid, mounts = user(), os.stat("/proc/self/ns/mnt").st_ino
     inside = {}
     for name in host.own_namespaces | host.attached:
         with contextlib.suppress(OSError):
             inside[host.number(name)] = name
-    families = {process.ids for process in known.values()}  # a resolver forks for questions by TCP
+    families = {process.ids for process in known.values()}  # a resolver forks for TCP queries
     others: Optional[set[Process]] = None
     for process in processes.in_namespaces(inside, [process.pid for process in known.values()]):
         who = (process.uid, process.program, process.mounts)
@@ -163,7 +163,7 @@ class ResolverKind(Kind[Resolver]):
                 loaded = json.loads(_read(directory, f"{namespace}{_LOADED}"))
             except ValueError:
                 loaded = {}
-            # Anything but one process in the present namespace is stopped and restarted.
+            # Unless it is exactly one process in the present namespace, it is stopped and restarted.
             process = known.get(namespace)
             running = process is not None and namespace not in lost and process.uid == uid
             running = running and process is not None and _serves(host, process, namespace)
@@ -197,7 +197,7 @@ class ResolverKind(Kind[Resolver]):
     def change(self, host: Host, operations: Sequence[Operation[Resolver]]) -> None:
         directory = _directory(host.project)
         known = _known(directory)
-        anew = []
+        restarted = []
         for operation in operations:
             item = operation.resource
             names_only = {difference.attribute for difference in operation.differences} == {"names"}
@@ -207,9 +207,9 @@ class ResolverKind(Kind[Resolver]):
             if process is not None and processes.send(process, signal.SIGHUP):
                 _note_loaded(directory, item, item.names)
             else:
-                anew.append(item)
-        _stop(host, {item.namespace for item in anew})
-        self.create(host, anew)
+                restarted.append(item)
+        _stop(host, {item.namespace for item in restarted})
+        self.create(host, restarted)
 
     def delete(self, host: Host, resources: Sequence[Resolver]) -> None:
         directory = _directory(host.project)
@@ -227,7 +227,7 @@ class ResolverKind(Kind[Resolver]):
 
 
 def _serves(host: Host, process: Process, namespace: str) -> bool:
-    """Whether it runs in the namespace that has the name now, which may have been recreated by hand."""
+    """Whether it runs in the namespace that has the name now; the namespace may have been recreated by hand."""
     try:
         return process.net == host.number(namespace) and not processes.is_stopped(process)
     except OSError:
@@ -235,7 +235,7 @@ def _serves(host: Host, process: Process, namespace: str) -> bool:
 
 
 def _note_loaded(directory: Path, item: Resolver, names: Optional[dict[str, str]]) -> None:
-    """Record what it has loaded; None before it is told, so that an interrupted run leaves no stale record."""
+    """Record which names it has loaded; None before the reload, so that an interrupted run leaves no stale record."""
     path = directory / f"{item.namespace}{_LOADED}"
     if names is None:
         forget(path)
@@ -255,7 +255,7 @@ def _stop(host: Host, names: set[str]) -> None:
     found = [*_records(directory).items(), *_lost(host, _known(directory))]
     left = processes.end((process for name, process in found if name in names), _PATIENCE_S)
     if left:
-        raise ResolverError(f"a resolver does not end though it was killed: process {left[0].pid}")
+        raise ResolverError(f"a resolver did not end after SIGKILL: process {left[0].pid}")
 
 
 class _Starting:
@@ -295,7 +295,7 @@ class _Starting:
         return self._host.run_in(item.namespace, processes.start_apart, arguments)
 
     def _settle(self, item: Resolver, started: Started, deadline: float) -> str:
-        """Wait until a resolver answers and record it; returns "", or why it failed once it is stopped."""
+        """Wait until a resolver is ready and record it; otherwise stop it and return why it failed."""
         try:
             problem = started.said(deadline)
             process = None if problem else self._as_itself(started.pid, deadline)
@@ -311,13 +311,13 @@ class _Starting:
         left = processes.read(started.pid)
         processes.end([left] if left else [], _PATIENCE_S)
         processes.reap(started.pid)
-        return self._taken(item, None) or problem or "it ended at once; the system's log says why"
+        return self._taken(item, None) or problem or "it ended at once; see the system's log"
 
     def _as_itself(self, pid: int, deadline: float) -> Optional[Process]:
         """The process once it runs as its user; None if it has ended."""
         while (process := processes.read(pid)) is not None and process.uid != self._uid:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"it does not become the user {RESOLVER_USER}")
+                raise TimeoutError(f"it did not switch to the user {RESOLVER_USER} in time")
             time.sleep(_POLL_S)
         return process
 
@@ -328,7 +328,11 @@ class _Starting:
         own = processes.sockets(process.pid) if process is not None else {}
         if process is not None:
             processes.keep_for_itself(process, own.values())
-        # For TCP the kernel admits only one listener.
+        # The resolver itself has the TCP port, for which the kernel permits only one listener.
         tables = ("udp",) if process is not None else ("tcp", "tcp6", "udp", "udp6")
         others = self._host.run_in(item.namespace, holders, address, port, own, tables)
-        return f"{address} port {port} is taken there by {', '.join(others)}: end that, and run again" if others else ""
+        return (
+            f"{address} port {port} is in use there by {', '.join(others)}: end that process and run again"
+            if others
+            else ""
+        )

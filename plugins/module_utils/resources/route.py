@@ -18,7 +18,9 @@ _MAIN_TABLE = 254
 
 
 def _is_marked(host: Host, namespace: str, protocol: int, link: Optional[dict[str, Any]]) -> bool:
-    """The project of a route, which has no room for its name: that of its namespace, its link, or ``default``."""
+    """Whether the route is this project's.  A route cannot carry a project's name: the project is that of its namespace
+    or its link, or else ``default``.
+    """
     if protocol not in (ROUTE_PROTOCOL, ROUTE_PROTOCOL_SINGLE_OBJECT):
         return False
     owner = project_of(link["alias"]) if link else None

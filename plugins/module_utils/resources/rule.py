@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Rules of policy routing; ours carry our route protocol and a priority of the project's."""
+"""Policy routing rules; ours carry our route protocol and one of the project's priorities."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
 def sysctl_path(name: str) -> Path:
     """The file of a parameter in dotted form; a slash stands for a dot in a link's name, as in sysctl(8).
 
-    Raises FormError for a name that is none, whoever noted it: no path leads out of /proc/sys/net.
+    Raises FormError for an invalid name, so that a path is never outside /proc/sys/net.
     """
     return Path("/proc/sys") / sysctl_name(name).translate(_SEPARATORS)
 
@@ -108,7 +108,7 @@ class SysctlKind(Kind[Sysctl]):
             place = _place(item.namespace, item.name)
             own = item.value == original_values().get(place, {}).get("value")
             if own or not item.held:
-                let_go.append(place)  # undone: it is the host's own value again, or what others need
+                let_go.append(place)  # undone: it has the host's own value again, or one that other projects need
             elif found is not None:
                 record_original(host.project, place, item.former or found.value, item.links)
             host.run_in(item.namespace, _put_back if own else _write, item.name, item.value)
@@ -118,14 +118,14 @@ class SysctlKind(Kind[Sysctl]):
     def delete(self, host: Host, resources: Sequence[Sysctl]) -> None:
         for item in resources:
             place = _place(item.namespace, item.name)
-            # After an interruption between the two, the next run repeats both, and nothing is lost.
+            # If a run is interrupted between the two, the next one repeats both.
             former = original_if_last_holder(host.project, place)
             if former is not None:
                 host.run_in(item.namespace, _put_back, item.name, former)
             release_original(host.project, place)
 
     def remove_partial_files(self, host: Host, resource: Sysctl) -> None:
-        """Also remove records of values that were not changed after all."""
+        """Also remove records of values that were never changed."""
         place = _place(resource.namespace, resource.name)
         own = original_values().get(place, {}).get("value", resource.value)
         there = own != resource.value and resource.namespace in host.observed_namespaces

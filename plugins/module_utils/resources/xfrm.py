@@ -2,13 +2,13 @@
 # Copyright: cnm.fabric contributors
 """Encryption of overlays: ESP between this host's VTEP and each peer's, for VXLAN packets from one source port.
 
-Each peer has inbound keys of the previous, the present and the next epoch, and outbound keys of the previous and the
-present one; a policy selects one of the two.  So each host understands a peer that enters the next epoch first, and
-packets on their way still find their key.  Another policy requires that packets from the peer are encrypted.  Policies
-for all other addresses block both directions; they exist before the first peer and until after the last.  None of this
-depends on nftables, whose rules enforce the same once more.
+For each peer there are inbound keys of the previous, the present and the next epoch, and outbound keys of the previous
+and the present one; a policy selects one of the two.  So a host can decrypt packets of a peer that enters the next
+epoch first, and packets in transit still find their key.  Another policy requires that packets from the peer are
+encrypted.  Policies for all other addresses block both directions; they are created before the first peer and removed
+after the last.  None of this depends on nftables, whose rules enforce the same a second time.
 
-A process renews states that wear out (``renewal.py``); whether it runs is compared too.
+A process renews states before they run out (``renewal.py``); whether it runs is compared too.
 
 The kernel's state is compared, keys included, but keys are never shown or stored.
 """
@@ -55,7 +55,7 @@ from .entry_table import shortened
 T = TypeVar("T")
 
 _FIRST, _LAST = 0, 1
-"""Priorities: a peer's policy precedes the one for all other addresses; both precede any of others above 0."""
+"""Priorities: a peer's policy precedes the one for all other addresses; both precede foreign ones, if above 0."""
 
 _EVERYBODY_ELSE, _THIS_HOST = "everybody else", "this host"
 _ANY = {4: "0.0.0.0", 6: "::"}
@@ -91,8 +91,8 @@ def lacking(family: int) -> Optional[str]:
     except OSError as error:
         said = error.message if isinstance(error, NetlinkError) else error.strerror
         return (
-            f"this kernel has no ESP with AES-GCM for IPv{family} ({said}): load its module esp{family} or choose a "
-            "kernel that has it, or leave `encrypted` out of the networks"
+            f"this kernel has no ESP with AES-GCM for IPv{family} ({said}): load its module esp{family}, use a "
+            "kernel that has it, or remove `encrypted` from the networks"
         )
     return None
 
@@ -127,7 +127,7 @@ def _send(messages: Iterable[Message]) -> None:
 
 
 def _send_later(messages: Iterable[Message]) -> None:
-    """Send the messages once packets that are now on their way have passed.
+    """Send the messages after the packets that are being sent now have left.
 
     Closing a packet socket waits for that (``packet_release`` in the kernel: ``synchronize_net``).
     """
@@ -171,7 +171,7 @@ class XfrmKind(Kind[Xfrm]):
         # Their templates have no effect; the reqid in them marks the policies as ours.
         mine = (template(item.local, anybody, 0, reqid),)
         rest = selector(anybody, anybody, ENCRYPTED_PORT, item.port)
-        result.add(Policy(rest, BLOCK, _LAST, mine), _EVERYBODY_ELSE, "policy that blocks")
+        result.add(Policy(rest, BLOCK, _LAST, mine), _EVERYBODY_ELSE, "policy that blocks sending")
         rest = selector(anybody, anybody, 0, item.port)
         result.add(Policy(rest, BLOCK, _LAST, mine, IN), _EVERYBODY_ELSE, "policy that blocks clear text")
         for peer in item.peers:
@@ -186,7 +186,7 @@ class XfrmKind(Kind[Xfrm]):
             result.add(sending, peer, "policy to encrypt")
             chosen = selector(peer, item.local, ENCRYPTED_PORT, item.port)
             hearing = Policy(chosen, ALLOW, _FIRST, (template(peer, item.local, 0, reqid),), IN)
-            result.add(hearing, peer, "policy that wants it encrypted")
+            result.add(hearing, peer, "policy that requires encryption")
         return result
 
     def _states(self, host: Host, item: Xfrm, peer: str) -> Iterator[tuple[State, str]]:
@@ -196,7 +196,7 @@ class XfrmKind(Kind[Xfrm]):
             spi = security_index(host.project, way.source, way.epoch)
             key = host.pair_keys.get(way) or self._seen.get((way.destination, spi), b"")
             sends = way.source == item.local
-            words = f"key to {'send in' if sends else 'hear'} epoch {way.epoch}"
+            words = f"key to {'send' if sends else 'receive'} in epoch {way.epoch}"
             limit = renewal.LOOK if sends else 0
             yield State(way.source, way.destination, spi, reqid, chosen, key, limit=limit), words
 
@@ -223,7 +223,7 @@ class XfrmKind(Kind[Xfrm]):
         found = _described(mine, wanted[0] if wanted else Xfrm(_ANY[4]))
         flaws = _flaws(self._content(host, found), mine, found.local)
         if not renewed:
-            flaws[_THIS_HOST] = "no process that renews worn keys"
+            flaws[_THIS_HOST] = "no process that renews its keys"
         return {found.key: Found(replace(found, flaws=flaws))}
 
     def differences(self, wanted: Xfrm, found: Xfrm) -> list[Difference]:
@@ -253,7 +253,7 @@ class XfrmKind(Kind[Xfrm]):
             }
             if absent:
                 who = ", ".join(shortened(absent))
-                return f"the keys of the encrypted networks did not come along, those with {who}: run cnm.fabric.site"
+                return f"the keys of the encrypted networks for {who} were not sent: run cnm.fabric.site"
             problem = self._in_the_way(host, content, mine)
             if problem is not None:
                 return problem
@@ -261,21 +261,21 @@ class XfrmKind(Kind[Xfrm]):
 
     @staticmethod
     def _in_the_way(host: Host, content: _Content, mine: _Content) -> Optional[str]:
-        """States and policies of others in the place of ours."""
+        """Foreign states and policies that conflict with ours."""
         if content.clashes:
             return (
-                f"the SPIs derived from the address {content.clashes[0]} are another peer's too: set another "
-                "cnm_underlay_address for one of the two"
+                f"the SPIs derived from the address {content.clashes[0]} are the same as those of another peer: set "
+                "another cnm_underlay_address for one of the two hosts"
             )
         states, policies = host.run_in("", _read)
         for state in states:
             if state.place in content.states and state.place not in mine.states:
-                return f"the {state.text} is not this project's and has a number that is needed: remove it"
+                return f"the {state.text} is not this project's and has an SPI that this project needs: remove it"
         for policy in policies:
             if policy.place in content.policies and policy.place not in mine.policies:
                 return (
-                    f"the {policy.text} is not this project's and is where one of ours belongs: remove it, or set "
-                    "another cnm_data_path_port for one of two projects on this host"
+                    f"the {policy.text} is not this project's and conflicts with one of this project: remove it, or "
+                    "set another cnm_data_path_port if it belongs to another project on this host"
                 )
         return None
 
@@ -295,9 +295,9 @@ class XfrmKind(Kind[Xfrm]):
             self._apply_content(host, _Content())
 
     def _apply_content(self, host: Host, wanted: _Content) -> None:
-        """Apply changes in an order that never sends clear text and never drops packets that have a key.
+        """Apply changes in an order that never sends clear text and never drops packets that have a right key.
 
-        But for keys that are wrong: what they are used for is blocked while they are made anew.
+        Packets that use a wrong key are blocked while it is recreated.
         """
         host.run_in("", _renew, host.project)
         found = self._mine(host)
@@ -321,8 +321,9 @@ class XfrmKind(Kind[Xfrm]):
         host.run_in("", _send, [new_state(state) for place, state in right.items() if place not in there])
         left = {place: policy for place, policy in peering.items() if place not in stopped}
         host.run_in("", _send, _writing(peers, left))
-        # A packet that came upon the old policy just then may have left its way, with the old key, in a cache of IPv6
-        # that takes itself for new (Linux 6.1), until that key goes; the peer stops hearing it earlier.
+        # A packet that was routed during the change may have left a route with the old key in IPv6's cache, and Linux
+        # 6.1 believes that entry to be new.  It would be used until the key is removed, which the peer does earlier.
+        # Setting the policies once more invalidates the entry.
         again = _writing({place: policy for place, policy in peers.items() if place in left}, left)
         if again:
             host.run_in("", _send_later, again)
@@ -374,7 +375,7 @@ def _most(values: Sequence[T], preferred: T) -> T:
 
 
 def _flaws(wanted: _Content, found: _Content, local: str) -> dict[str, str]:
-    """What is missing, wrong or superfluous, by peer, in words."""
+    """For each peer, a text that says what is missing, wrong or superfluous."""
     said: dict[str, list[str]] = {}
     for place, (peer, words) in wanted.about.items():
         problem = _flaw(words, wanted, found, place)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Our files, written as root: only in directories that nobody else can write, and never through a link."""
+"""Our files, written as root: only in directories that only root can write to, and never through a symlink."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ETC_NETNS = Path("/etc/netns")
 HALF_WRITTEN = ".new"
 
 READ_AT_MOST = 1 << 20
-"""Bytes read of a file that others can write, by default."""
+"""The default limit, in bytes, for reading a file that other users can write to."""
 
 _DIRECTORY_MODE = 0o755
 
@@ -29,21 +29,21 @@ _OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 
 
 class Unsafe(Exception):
-    """Others can write where only root should; the message says where and what to do."""
+    """Users other than root can write to a directory of ours; the message says which and what to do."""
 
 
 def check_directory(path: Path) -> None:
-    """Raise Unsafe unless the directory, and those of ours above it, are there and ours alone to write.
+    """Raise Unsafe unless only root can write to the directory and to those of ours above it.
 
-    FileNotFoundError if one is not there.
+    Raises FileNotFoundError if one of them does not exist.
     """
     for step in _ours(path):
         status = os.lstat(step)
         if not stat.S_ISDIR(status.st_mode):
-            raise Unsafe(f"{step} is no directory: remove it, and run again")
+            raise Unsafe(f"{step} is not a directory: remove it and run again")
         if status.st_uid != os.geteuid() or status.st_mode & _OTHERS_WRITE:
             raise Unsafe(
-                f"others than root can write in {step}, so nothing there can be relied on: look at what it holds, then "
+                f"users other than root can write to {step}, so its content cannot be trusted. Check its content, then "
                 f"chown root:root {step} && chmod go-w {step}, and run again"
             )
 
@@ -61,7 +61,7 @@ def _ours(path: Path) -> list[str]:
 
 
 def make_directory(path: Path) -> None:
-    """Make a directory that all can read and only root can write, if there is none.  Raises Unsafe."""
+    """Make a directory that all can read and only root can write to, if there is none.  Raises Unsafe."""
     try:
         check_directory(path)
     except FileNotFoundError:
@@ -76,7 +76,7 @@ def make_directory(path: Path) -> None:
 def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
     """Replace a file's content in one step, so that no reader sees half of it.
 
-    Makes its directory.  Raises Unsafe if others can write there.
+    Makes its directory.  Raises Unsafe if users other than root can write there.
     """
     make_directory(path.parent)
     temporary = path.with_name(path.name + HALF_WRITTEN)
@@ -87,7 +87,7 @@ def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
 
 
 def _open_new(path: Path, mode: int) -> int:
-    """Open a new file, never through a link; replaces what an interrupted run has left."""
+    """Open a new file, never through a symlink; replaces one that an interrupted run has left."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         return os.open(path, flags, mode)
@@ -97,21 +97,21 @@ def _open_new(path: Path, mode: int) -> int:
 
 
 def read_limited(path: Union[Path, str], limit: int = READ_AT_MOST) -> bytes:
-    """The content of a regular file in a place where others may write.
+    """The content of a regular file in a directory where other users may write.
 
-    OSError if there is none, with ELOOP for a link and EFBIG for more than ``limit`` bytes.
+    Raises OSError if there is none, with ELOOP for a symlink and EFBIG for more than ``limit`` bytes.
     """
     # Do not block on a pipe.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "this is no plain file", str(path))
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         content = b""
         while more := os.read(descriptor, min(status.st_size, limit) + 1):
             content += more
             if len(content) > limit:
-                raise OSError(errno.EFBIG, f"this has more than {limit} bytes", str(path))
+                raise OSError(errno.EFBIG, f"larger than {limit} bytes", str(path))
         return content
     finally:
         os.close(descriptor)

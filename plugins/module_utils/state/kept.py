@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What a host keeps of a project: its last plan, and the tables found as wanted.  No network depends on it."""
+"""What a host keeps of a project: its last plan, and the verified nftables tables.  No network depends on it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class State:
     def kept(self) -> dict[str, Any]:
         """The last plan as ``{"revision": 7, "digest": "…", "plan": "<json>"}``; empty if missing or damaged.
 
-        ``shared`` lists the digests of what it shares with other hosts, all of which are there.
+        ``shared`` lists the digests of its shared texts, all of which exist.
         """
         data = load(self.lib / "plan.json")
         kinds = {"revision": int, "digest": str, "plan": str}

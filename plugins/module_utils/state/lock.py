@@ -26,7 +26,7 @@ class Locked(Exception):
 def locked(holder: str, wait: float, last_out: bool = False) -> Iterator[None]:
     """Hold the host's lock.  Waits at most ``wait`` seconds, then raises Locked.
 
-    ``last_out`` removes the lock's file and directory afterwards if nothing of any project is left there.
+    ``last_out`` removes the lock's file and directory afterwards, unless files of a project are left there.
     """
     path = RUN / _LOCK
     stream = _acquire(path, time.monotonic() + wait)
@@ -61,7 +61,7 @@ def _acquire(path: Path, deadline: float) -> Any:
 
 
 def _open_lock(path: Path) -> Any:
-    """The lock file, which only root can open, as whoever can open it can lock it."""
+    """The lock file.  Only root can open it, as anybody who can open it could lock it."""
     make_directory(path.parent)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     stream = os.fdopen(os.open(path, flags, 0o600), "r+", encoding="utf-8")
@@ -84,8 +84,8 @@ def _who_holds(stream: Any) -> str:
         who = None
     stream.close()
     if not who:
-        return "another run works on this host; run again when it is done"
+        return "another run is working on this host. Run again when it has finished"
     return (
-        f"another run works on this host: {who['holder']}, process {who['pid']}, since {who['since']}; "
-        "run again when it is done"
+        f"another run is working on this host: {who['holder']}, process {who['pid']}, since {who['since']}. "
+        "Run again when it has finished"
     )

@@ -16,7 +16,8 @@ _BEFORE = "before.json"
 def original_values() -> dict[str, dict[str, Any]]:
     """Original values of sysctls that projects have set: name to ``{"value": "0", "holders": ["default"]}``.
 
-    The name of one in a sandbox is ``<namespace>:<name>``.  ``links`` of a forwarding have it all the same.
+    A sysctl of a sandbox has the name ``<namespace>:<name>``.  A forwarding sysctl also has ``links``, those that
+    forwarded before.
     """
     data = load(LIB / _BEFORE)
     return {

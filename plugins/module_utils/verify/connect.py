@@ -24,7 +24,7 @@ _ENDS = (0, errno.ECONNREFUSED)
 def unconnected(targets: Sequence[tuple[str, int]]) -> dict[tuple[str, int], str]:
     """Addresses and ports that do not answer TCP connections from the thread's namespace, and why.
 
-    An end is whoever accepts it, or refuses it: then it arrived where nobody listens.
+    A refused connection counts as an answer: it arrived at the task, where nothing listens on that port.
     """
     found: dict[tuple[str, int], str] = {}
     waiting: dict[socket.socket, tuple[str, int]] = {}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Sends echo requests (RFC 792, RFC 4443) to many targets at once; with what the sockets of all checks share."""
+"""Sends echo requests (RFC 792, RFC 4443) to many targets at once; also `collect`, which all checks use."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def answering(targets: Sequence[str], silent: Sequence[str]) -> tuple[set[str], 
 
 def _ask_for_echo(sockets: Mapping[int, socket.socket], target: str, attempt: int, with_full: bool) -> None:
     family, opened = FAMILIES[family_of(target)], sockets[family_of(target)]
-    with contextlib.suppress(OSError):  # no route is as good as no answer
+    with contextlib.suppress(OSError):  # without a route there is no answer either
         opened.sendto(_echo_request(family, attempt), (target, 0))
         if with_full:
             size = _largest_payload(family, target)

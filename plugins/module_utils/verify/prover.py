@@ -32,7 +32,7 @@ def _misses(check: Mapping[str, Any]) -> list[dict[str, Any]]:
     found = ways_out()
     for version in sorted(set(found) ^ set(check["way_out"])):
         wanted, there = (
-            ("a default route", "none") if version in check["way_out"] else ("no way out", "a default route")
+            ("a default route", "none") if version in check["way_out"] else ("no default route", "a default route")
         )
         misses.append(_miss("egress", f"outside over IPv{version}", wanted, there))
     if check["names"]:

@@ -55,7 +55,7 @@ def test_a_flooding_link_does_not_answer_itself() -> None:
 @pytest.mark.parametrize(
     ("items", "said"),
     [
-        (["192.0.2.13", TWO], "peers[1].vtep: what is flooded goes to"),
+        (["192.0.2.13", TWO], "peers[1].vtep: 192.0.2.12 would get no flooded frames"),
         (["fd00::12"], "peers[0]: fd00::12 and local, 192.0.2.11, are not of the same IP version"),
         (["0.0.0.0"], "peers[0]: '0.0.0.0' cannot be the address of a VTEP"),
         (["169.254.0.1"], "peers[0]: 169.254.0.1 is a link-local address"),
@@ -64,9 +64,12 @@ def test_a_flooding_link_does_not_answer_itself() -> None:
         ([{**TWO, "vtep": "fd00::12"}], "peers[0].vtep: fd00::12 and local"),
         ([{**TWO, "mac_address": "ff:ff:ff:ff:ff:ff"}], "peers[0].mac_address: 'ff:ff:ff:ff:ff:ff' is not a link's"),
         ([{**TWO, "addresses": "10.43.0.2"}], "peers[0].addresses: '10.43.0.2' is not a list: write it in brackets"),
-        ([{**TWO, "mac": ""}], "peers[0]: there is no mac of a peer"),
-        ([TWO, {**TWO, "vtep": "192.0.2.13"}], "peers[1].mac_address: 02:42:0a:2b:00:02 is behind 192.0.2.12 already"),
-        ([TWO, {**THREE, "addresses": ["fd00:43::2"]}], "peers[1].addresses[0]: fd00:43::2 is that of 02:42:0a:2b:00"),
+        ([{**TWO, "mac": ""}], "peers[0]: a peer has no key mac"),
+        ([TWO, {**TWO, "vtep": "192.0.2.13"}], "peers[1].mac_address: 02:42:0a:2b:00:02 is already at VTEP 192.0.2.12"),
+        (
+            [TWO, {**THREE, "addresses": ["fd00:43::2"]}],
+            "peers[1].addresses[0]: fd00:43::2 already belongs to 02:42:0a:2b:00",
+        ),
     ],
 )
 def test_an_invalid_peer_is_reported_with_its_position(items: list[Any], said: str) -> None:
@@ -92,8 +95,8 @@ def test_ipv6_is_enabled_only_with_ipv6_addresses_or_peers(given: dict[str, Any]
 
 
 def test_an_empty_table_is_not_created_but_compared() -> None:
-    wish = read(options(peers=["192.0.2.11"]))
-    assert not [item for item in wish.resources if isinstance(item, (Fdb, Neighbours))]
-    assert ("fdb", "", "vx0") in wish
-    assert ("neighbour", "", "vx0") in wish
+    desired = read(options(peers=["192.0.2.11"]))
+    assert not [item for item in desired.resources if isinstance(item, (Fdb, Neighbours))]
+    assert ("fdb", "", "vx0") in desired
+    assert ("neighbour", "", "vx0") in desired
     assert ("fdb", "", "vx0") not in read(options())

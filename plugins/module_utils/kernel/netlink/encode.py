@@ -116,7 +116,7 @@ def set_link(
 ) -> Message:
     """Change what is not None.  ``master`` 0 releases the link, ``alias`` "" clears it.
 
-    ``data`` holds options of a link of that ``kind``; some the kernel only takes when it makes the link.
+    ``data`` holds options of a link of that ``kind``; the kernel accepts some of them only at creation.
 
     ``port`` holds bridge port flags (the names in `PORT_OPTIONS`).  They apply to the bridge the link is already in:
     the kernel handles them before ``master``, so setting both takes two messages.
@@ -146,7 +146,7 @@ def del_link(index: int) -> Message:
 def del_group(group: int) -> Message:
     """Remove all links of a device group in one grace period; ValueError for 0, the default group."""
     if group == 0:
-        raise ValueError("group 0 has every link that was given no other")
+        raise ValueError("group 0 is the default group of all links")
     body = IFINFOMSG.pack(0, 0, 0, 0, 0) + pack_options(LINK_OPTIONS, {"group": group}, "a link")
     return pack_message(RTM_DELLINK, 0, body, f"removal of the links of group {group}")
 
@@ -155,7 +155,7 @@ def del_group(group: int) -> Message:
 
 
 def _split(prefix: str) -> tuple[int, str, int]:
-    """Address family, address and length of ``10.0.0.2/24``; without a length it is a host's."""
+    """Address family, address and length of ``10.0.0.2/24``; the length defaults to that of a single address."""
     address, _slash, length = prefix.partition("/")
     family = socket_family(address)
     number = int(length or BITS[family])
@@ -197,8 +197,8 @@ def new_route(
 ) -> Message:
     """Set the unicast route to a prefix or ``default`` (of ``family``, else that of ``via`` or ``source``, else 4).
 
-    ``scope`` None is what iproute2 fills in: for IPv4 without ``via`` that of the link (253), else the universe (0).
-    ``remove`` is `del_route`.
+    ``scope`` defaults to what iproute2 uses: for IPv4 without ``via`` link (253), else universe (0).  `del_route` calls
+    this with ``remove``.
     """
     if destination == "default":
         six = family == 6 if family is not None else family_of(via or source or "") == 6
@@ -287,10 +287,10 @@ def new_fdb(
 ) -> Message:
     """Set a forwarding entry: of the device itself (``dst``: a VXLAN's remote end) or of the bridge it is a port of.
 
-    In a bridge, ``static`` is what points at the port; without it the address is the bridge's own.  Unless it is
-    ``sticky`` it moves all the same to a port from which somebody says to have the address (Linux 4.20).  A VXLAN's
-    all-zero or multicast entry is a list of remote ends, which the kernel refuses to replace: those are appended, and
-    one that is there already is no error.
+    In a bridge, a ``static`` entry points at the port; without it the address is the bridge's own.  Without ``sticky``
+    (Linux 4.20) the entry still moves to another port that receives a frame from the address.  A VXLAN's all-zero or
+    multicast entry is a list of remote ends, which the kernel cannot replace: the new one is appended, which is no
+    error if it exists.
     """
     flags = (NTF_MASTER if master else NTF_SELF) | (NTF_STICKY if sticky else 0)
     body, text = _fdb(index, NUD_NOARP if static else NUD_PERMANENT, mac, dst, flags, vlan)
@@ -302,7 +302,7 @@ def new_fdb(
 def del_fdb(
     index: int, mac: str, *, dst: Optional[str] = None, master: bool = False, vlan: Optional[int] = None
 ) -> Message:
-    """Remove a forwarding entry, or with ``dst`` that one remote end of it; ENOENT if there is none."""
+    """Remove a forwarding entry, or with ``dst`` only that remote end of it; ENOENT if there is none."""
     # The device's own list requires the state of its entries; bridges and VXLANs ignore it.
     body, text = _fdb(index, NUD_PERMANENT, mac, dst, NTF_MASTER if master else NTF_SELF, vlan)
     return pack_message(RTM_DELNEIGH, 0, body, f"removal of {text}")

@@ -90,7 +90,7 @@ def choice_codec(size: int, **names: int) -> Codec:
 
     def encode(value: str) -> bytes:
         if value not in numbers:
-            raise ValueError(f"{value!r} is none of {', '.join(numbers)}")
+            raise ValueError(f"{value!r} is not one of {', '.join(numbers)}")
         return numbers[value]
 
     return Codec(encode, lambda data: texts.get(data, data.hex()))
@@ -135,7 +135,7 @@ FIRST_BIT = Codec(lambda value: struct.pack("=II", bool(value), 1), lambda data:
 ADDR_GEN_MODE = choice_codec(1, eui64=0, none=1, stable_secret=2, random=3)
 
 LINK_NUMBERS = options(U32, mtu=4, link=5, master=10, group=27, netns_fd=28)
-# An alias is sent without NUL, as only an empty attribute clears it.
+# An alias is sent without a terminating NUL, as only an empty attribute clears it.
 LINK_OPTIONS = {**options(NAME, name=3), **options(MAC, mac=1), **options(TEXT, alias=20), **LINK_NUMBERS}
 ADDRESS_OPTIONS = {**options(IP, local=2, address=1), **options(U32, flags=8)}
 ROUTE_OPTIONS = {**options(IP, destination=1, via=5, source=7), **options(U32, dev=4, metric=6, table=15)}
@@ -180,8 +180,8 @@ KIND_OPTIONS: dict[str, dict[str, Option]] = {
 }
 """Options by link kind.  Times are in 1/100 s (bridge) or s (vxlan); bridge ``stp_state`` is 0, 1, or 2: user space.
 
-A VXLAN's ``source_ports`` are the first it sends from and the first after them; of two that are equal the kernel makes
-its own range.
+A VXLAN's ``source_ports`` are the first port it sends from and the first after the range; if both are equal, the kernel
+chooses the range.
 """
 
 PORT_OPTIONS = {

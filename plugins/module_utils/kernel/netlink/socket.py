@@ -90,7 +90,7 @@ class Netlink:
         self._view = memoryview(self._buffer)
         self._sequence = 0
         self.most: Optional[int] = None
-        """The most entries that a table may have; a larger one is an error."""
+        """The largest number of entries that is read from a table; a larger table is an error."""
 
     def close(self) -> None:
         self._socket.close()
@@ -102,9 +102,9 @@ class Netlink:
         self.close()
 
     def send(self, messages: Sequence[Message]) -> None:
-        """Send in order, many at once.  NetlinkError is the first that failed.
+        """Send in order, in batches of up to 200.  Raises NetlinkError for the first message that failed.
 
-        Those sent along with it (up to 200) were tried all the same, later ones were not.
+        The rest of its batch was executed nevertheless, later batches were not sent.
         """
         for chunk in _chunks(messages):
             for error in self._exchange(chunk):
@@ -112,7 +112,7 @@ class Netlink:
                     raise error
 
     def try_send(self, messages: Sequence[Message]) -> list[Optional[NetlinkError]]:
-        """Send all in order; returns for each its error, or None."""
+        """Send all in order; returns the error of each message, or None."""
         return [error for chunk in _chunks(messages) for error in self._exchange(chunk)]
 
     def links(self) -> list[Entry]:
@@ -120,7 +120,7 @@ class Netlink:
 
         index, name, mac ("" if none), mtu, up, running, carrier, loopback, master, link (0 if none), link_netnsid (or
         None), alias, group, kind ("" for physical ones), data and port (as `new_link` and `set_link` take them),
-        slave (the kind of what it is a port of, ""),
+        slave (the kind of link it is a port of, or ""),
         forwarding4, route_localnet, forwarding6, accept_ra, disable_ipv6, addr_gen_mode (None without that family).
         """
         return self._dump(RTM_GETLINK, IFINFOMSG.pack(0, 0, 0, 0, 0) + _SKIP_STATISTICS, "list of links", decode_link)
@@ -155,7 +155,7 @@ class Netlink:
     def fdb(self, index: int = 0) -> list[Entry]:
         """Forwarding entries: index, mac, dst, master, vlan (or None), self, permanent, static, sticky, extern_learn.
 
-        With an ``index`` those of that link alone, its own and those of the bridge it is a port of that lead there.
+        With an ``index`` only that link's own entries, and the entries for it in the bridge it is a port of.
         """
         body = NDMSG.pack(AF_BRIDGE, index, 0, 0, 0)
         entries = self._dump(RTM_GETNEIGH, body, "list of forwarding entries", decode_fdb)
@@ -177,11 +177,11 @@ class Netlink:
         """One datagram."""
         size = self._socket.recv_into(self._buffer, 0, socket.MSG_TRUNC)
         if size > len(self._buffer):
-            raise NetlinkError(errnos.EMSGSIZE, "an answer is larger than any the kernel is known to send")
+            raise NetlinkError(errnos.EMSGSIZE, "the kernel's answer is too large")
         return bytes(self._view[:size])
 
     def _exchange(self, chunk: Sequence[Message]) -> list[Optional[NetlinkError]]:
-        """Send a chunk; the kernel answers failures, and the last message, which requests an acknowledgement."""
+        """Send a chunk; the kernel answers each message that fails, and the last one, which asks for it."""
         first = self._sequence + 1
         request = bytearray(b"".join([message.payload for message in chunk]))
         at = 0
@@ -228,7 +228,7 @@ class Netlink:
                 end, answer, answer_flags, sequence = header
                 start, at = at + 16, (end + 3) & ~3
                 if sequence != self._sequence:
-                    continue  # what an interrupted call left unread
+                    continue  # left unread by an interrupted call
                 seen |= answer_flags
                 if answer in (NLMSG_DONE, NLMSG_ERROR):
                     error = _error(data, answer_flags, start, end, text)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Bridges, their ports, and bridges of others that the project adopts."""
+"""Bridges, their ports, and adopted bridges, which the project did not create."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def learns_from_reserved(link: Mapping[str, Any]) -> Optional[bool]:
 
 
 def is_adoptable(want: Optional[Link], link: dict[str, Any]) -> bool:
-    """Whether the plan may adopt the link: an unmarked bridge, which can be released as it was."""
+    """Whether the plan may adopt the link: an unmarked bridge, so that it can be restored when released."""
     marked = link["alias"] or link["group"]
     return want is not None and want.adopts_existing and link["kind"] == want.type and not marked
 
@@ -61,7 +61,7 @@ def as_adopted(wanted: Link) -> Link:
 
 
 def release_adopted(host: Host, resources: Sequence[Link]) -> None:
-    """Remove from adopted bridges what adopting them has added; their addresses are not ours."""
+    """Remove from adopted bridges what adopting added; their addresses are not ours."""
     for namespace, group in by_namespace(resources).items():
         links = host.links(namespace)
         there = [item for item in group if item.name in links]

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""The resource kind for links of every type; the other files here hold what is particular to one type.
+"""The resource kind for links of every type; each other file here covers one type.
 
 Links are created in their namespace with their final names, marked, and brought up in a later stage.
 """
@@ -145,7 +145,7 @@ class LinkKind(Kind[Link]):
         self._configure_and_mark(host, resources)
 
     def _configure_and_mark(self, host: Host, resources: Sequence[Link]) -> None:
-        """Set what only an existing link accepts: its parameters while it is down, then the mark."""
+        """Set what the kernel accepts only for an existing link: its parameters while it is down, then the mark."""
         by_end = ends_by_namespace(resources)
         for namespace, ends in sorted(by_end.items()):
             links = host.links(namespace)
@@ -191,7 +191,7 @@ class LinkKind(Kind[Link]):
 
     @staticmethod
     def _change_single(host: Host, wanted: Link, names: set[str]) -> None:
-        """Change what a bridge, a bridge port that is no veth, a VXLAN or a link on a parent allows to be changed."""
+        """Change the attributes that can be changed in place, for all links but veth pairs."""
         links = host.links(wanted.namespace)
         index = links[wanted.name]["index"]
         messages = []
@@ -217,7 +217,7 @@ class LinkKind(Kind[Link]):
             host.send(namespace, [netlink.set_link(links[name]["index"], up=True) for name in down])
 
     def delete(self, host: Host, resources: Sequence[Link]) -> None:
-        """Remove links as one device group: the kernel waits one grace period for a group, else one for each link."""
+        """Remove links as one device group: the kernel waits one grace period for it, not one for each link."""
         release_adopted(host, [item for item in resources if item.foreign])
         resources = [item for item in resources if not item.foreign]
         doomed: dict[str, set[str]] = {}

@@ -20,7 +20,7 @@ PASSTHRU = "passthru"
 def create_on_parents(host: Host, items: Sequence[Link]) -> None:
     """Create each in its own namespace, by a request made in the parent's.
 
-    Older kernels (seen on 6.1) refuse a name that is in use in the parent's namespace, such as eth0, unless the request
+    Older kernels (such as 6.1) refuse a name that is in use in the parent's namespace, such as eth0, unless the request
     gives the new link's index (rtnl_newlink).
     """
     links = host.links("")
@@ -31,7 +31,7 @@ def create_on_parents(host: Host, items: Sequence[Link]) -> None:
         for item in items:
             parent = item.parent or Parent("")
             if parent.link not in links:
-                problem = f"there is no link {parent.link} on this host to make it on"
+                problem = f"its parent {parent.link} does not exist on this host"
                 raise netlink.NetlinkError(errno.ENODEV, problem, f"new link {item.name}")
             path = f"{namespaces.DIRECTORY}/{item.namespace}"
             place = stack.enter_context(open(path, "rb")) if item.namespace else None

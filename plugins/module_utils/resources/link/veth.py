@@ -30,7 +30,7 @@ def peer_flags(peer: VethPeer) -> dict[str, bool]:
 
 
 def marked_far_ends(host: Host) -> dict[str, list[FarEnd]]:
-    """The marked far ends of veth pairs by role; those that no pair takes have lost their sandbox."""
+    """The marked far ends of veth pairs by role; the far end of a pair whose sandbox is gone remains in the result."""
     result: dict[str, list[FarEnd]] = {}
     for namespace in host.observed_namespaces:
         for link in host.snapshot(namespace).links.values():
@@ -58,7 +58,7 @@ def take_peer(host: Host, namespace: str, link: dict[str, Any], ends: list[FarEn
 
 
 def find_occupied_names(host: Host, wanted: Sequence[Link], result: dict[Key, Found[Link]]) -> None:
-    """Report links of others that have the name the far end of a new pair needs; they have another key."""
+    """Report foreign links with the name that the far end of a new pair needs; their keys differ from the pair's."""
     for item in wanted:
         if item.peer is None or item.key in result:
             continue

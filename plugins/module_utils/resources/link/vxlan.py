@@ -24,7 +24,7 @@ _VNI_PAUSE_S = 0.02
 
 
 def create_vxlan(host: Host, item: Link, vxlan: Vxlan) -> None:
-    """Create it in its namespace; its packets travel in the namespace that the request is made in."""
+    """Create it in its namespace; its outer packets use the namespace in which the request is made."""
     asking = "" if vxlan.outside else item.namespace
     elsewhere = asking != item.namespace
     path = f"{namespaces.DIRECTORY}/{item.namespace}"
@@ -69,4 +69,4 @@ def vni_holder(host: Host, vxlan: Vxlan, places: Iterable[str]) -> str:
 def vni_taken(host: Host, vxlan: Vxlan, error: netlink.NetlinkError) -> netlink.NetlinkError:
     name = vni_holder(host, vxlan, host.observed_namespaces)
     who = f"this host's VXLAN {name}" if name else "another VXLAN of this host"
-    return netlink.NetlinkError(errno.EEXIST, f"{who} has VNI {vxlan.id} on port {vxlan.port} already", error.request)
+    return netlink.NetlinkError(errno.EEXIST, f"{who} already has VNI {vxlan.id} on port {vxlan.port}", error.request)

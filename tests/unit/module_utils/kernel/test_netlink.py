@@ -559,7 +559,7 @@ def test_ipvlan_flags_which_pyroute2_does_not_know_are_those_of_the_kernels_head
             lambda: netlink.new_link("a", "dummy", data={"id": 1}),
             "a link of kind dummy has no option 'id'; it has none",
         ),
-        (lambda: netlink.new_link("a", "macvlan", data={"mode": "l2"}), "'l2' is none of private, vepa"),
+        (lambda: netlink.new_link("a", "macvlan", data={"mode": "l2"}), "'l2' is not one of private, vepa"),
         (lambda: netlink.new_link("a", "veth", peer={"name": "b", "up": True}), "a peer has no option 'up'"),
         (lambda: netlink.set_link(1, port={"isolate": True}), "a bridge port has no option 'isolate'"),
         (lambda: netlink.set_link(1, mac="02:42"), "'02:42' is not a MAC address"),

@@ -102,8 +102,8 @@ def test_a_program_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, tmp_pat
         asked.append(arguments)
         return 124, "", ""
 
-    with pytest.raises(Silent, match="podman says nothing in 10 seconds"):
+    with pytest.raises(Silent, match="podman did not answer in 10 seconds"):
         find("podman", "web", run)
     assert os.path.basename(asked[0][0]) == "timeout"
-    with pytest.raises(OwnerError, match="no description"):
+    with pytest.raises(OwnerError, match="not a description"):
         find("podman", "web", lambda *_a, **_n: (0, json.dumps([{"HostConfig": 7}]), ""))

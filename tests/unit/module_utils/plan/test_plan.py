@@ -325,11 +325,11 @@ def test_the_declaration_distinguishes_sets_from_maps() -> None:
 
 REFUSED = {
     "no JSON": ("{", "the plan is not JSON"),
-    "a list": ("[]", "the plan's format is None, this version reads 1"),
+    "a list": ("[]", "the plan's format is None, and this version reads 1"),
     "no format": ("{}", "the plan's format is None"),
     "another format": (
         json.dumps({"schema": SCHEMA + 1}),
-        f"the plan's format is {SCHEMA + 1}, this version reads {SCHEMA}: use the same collection on both",
+        f"the plan's format is {SCHEMA + 1}, and this version reads {SCHEMA}: use the same version of the collection",
     ),
 }
 

@@ -73,7 +73,7 @@ class TestWriting:
     def test_directory_that_others_can_write_is_refused(self, run: Path, which: str, mode: int) -> None:
         (run / "project" / "names").mkdir(parents=True)
         (run / which).chmod(mode)
-        with pytest.raises(Unsafe, match=f"others than root can write in {run / which}"):
+        with pytest.raises(Unsafe, match=f"users other than root can write to {run / which}"):
             write_atomically(run / "project" / "names" / "front", "ours\n")
         assert list((run / "project" / "names").iterdir()) == []
 
@@ -91,7 +91,7 @@ class TestWriting:
         place = run / which
         place.parent.mkdir(parents=True)
         place.symlink_to(elsewhere)
-        with pytest.raises(Unsafe, match="is no directory"):
+        with pytest.raises(Unsafe, match="is not a directory"):
             write_atomically(run / "project" / "journal.json", "{}")
         assert list(elsewhere.iterdir()) == []
 
@@ -112,12 +112,12 @@ class TestReading:
 
     def test_reading_is_limited(self, victim: Path) -> None:
         assert read_limited(victim, len(SECRET)) == SECRET.encode()
-        with pytest.raises(OSError, match="more than 10 bytes"):
+        with pytest.raises(OSError, match="larger than 10 bytes"):
             read_limited(victim, 10)
 
     def test_a_pipe_does_not_block(self, tmp_path: Path) -> None:
         os.mkfifo(tmp_path / "hosts")
-        with pytest.raises(OSError, match="no plain file"):
+        with pytest.raises(OSError, match="not a regular file"):
             read_limited(tmp_path / "hosts")
 
 
