@@ -28,7 +28,7 @@ _NOTHING_TO_DO: dict[str, Any] = {
     "diff": {"before": {}, "after": {}},
     "warnings": [],
 }
-"""Of a host that the probe found as planned: it is not called again."""
+"""The result for a host that the probe found as planned: the module is not called."""
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -61,7 +61,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def _pair_keys(
         self, planned_host: Mapping[str, Any], directory: Path, project: str, variables: Mapping[str, Any]
     ) -> dict[str, str]:
-        """The host's own keys of encrypted overlays; they travel in this call alone."""
+        """The host's own keys of encrypted overlays; only this module call contains them."""
         wanted = decode(planned_host["encryption"]) if "encryption" in planned_host else None
         if not isinstance(wanted, Xfrm):
             return {}
@@ -76,7 +76,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         planned = variables.get(arguments.pop("planned", "fabric_plan")) or {}
         planned_host = planned.get("hosts", {}).get(host)
         if planned_host is None:
-            return "there is no plan for this host: run cnm.fabric.probe and cnm.fabric.plan before, in the same play"
+            return "there is no plan for this host: run cnm.fabric.probe and cnm.fabric.plan first, in the same play"
         if "refused" in planned_host:
             return " ".join(planned_host["refused"])
         arguments.update(

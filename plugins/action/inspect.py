@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Controller action: prints what the hosts have, in Docker's words."""
+"""Controller action: prints the hosts' networks in Docker's formats."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Controller action of the module network, and the base of those of endpoint, sandbox and service."""
+"""Controller action of the module network, and the base class of those of endpoint, sandbox and service."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.edits impo
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
-    """Plans the host anew with what the call asks for, and brings it there."""
+    """Plans the whole host with the requested change, and converges it."""
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
@@ -59,13 +59,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def _problem(self) -> Optional[str]:
         if MISSING_LIBRARY is not None:
             return (
-                f"the Python that runs Ansible lacks {MISSING_LIBRARY}: install what meta/ee-requirements.txt of the "
-                "collection cnm.fabric lists"
+                f"the Python that runs Ansible lacks {MISSING_LIBRARY}: install the packages listed in "
+                "meta/ee-requirements.txt of the collection cnm.fabric"
             )
         return unknown_options(self.MODULE, self._task.args) or None
 
     def _topology(self, variables: Mapping[str, Any]) -> list[str]:
-        """The hosts whose lease store it is; the host alone if it is none of them."""
+        """The hosts of the topology, which share the lease store; only this host if it is not one of them."""
         host = str(variables["inventory_hostname"])
         try:
             hosts = topology_hosts(self._templar.template(variables.get("cnm_hosts")), variables["groups"])
@@ -74,7 +74,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return hosts if host in hosts else [host]
 
     def _settings(self, variables: Mapping[str, Any]) -> dict[str, Any]:
-        """The host's settings as the inventory has them now."""
+        """The host's settings as they are in the inventory now."""
         result = {}
         for name in (*KEPT_SETTINGS, "cnm_leases"):
             if variables.get(name) is None:

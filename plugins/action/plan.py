@@ -46,7 +46,7 @@ def _write(path: Path, text: str) -> None:
 
 
 class _Fleet(dict[str, Mapping[str, Any]]):
-    """Hosts' variables, templated when they are asked for; what only the inventory may say is taken from there."""
+    """Hosts' variables, templated on access; those that facts must not set are taken from the inventory."""
 
     def __init__(self, hostvars: Any, templar: Any, register: str) -> None:
         super().__init__()
@@ -73,17 +73,17 @@ class _Fleet(dict[str, Mapping[str, Any]]):
         return _Templated(given, self._templar.copy_with_new_env(available_variables=given))
 
     def variable_of(self, name: str, variable: str, variables: Mapping[str, Any]) -> Any:
-        """A variable of the task's own host: a play may set it too, which ``variables`` has and an inventory not."""
+        """A variable of a host.  For the task's own host it comes from ``variables``, as the play may set it too."""
         found = self[name]
         return found.get(variable) if variable in self._forged[name] else variables.get(variable)
 
     def forgery(self, name: str) -> Optional[str]:
-        """A sentence about what a host's facts have of that; None if nothing."""
+        """A sentence that names the forbidden variables among a host's facts; None if there are none."""
         return forgery(self._forged.get(name, ()))
 
 
 class _Templated(Mapping[str, Any]):
-    """One host's variables, templated when they are asked for."""
+    """One host's variables, templated on access."""
 
     def __init__(self, variables: Mapping[str, Any], templar: Any) -> None:
         self._variables = variables
@@ -129,22 +129,22 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             self._display.display(str(error), color=constants.COLOR_ERROR, stderr=True)
             errors = [str(item) for item in error.errors]
             count = f"{len(errors)} error{'s' if len(errors) > 1 else ''}" if errors else str(error)
-            message = f"{count} in the variables, written out above. Nothing was changed." if errors else count
+            message = f"{count} in the variables, listed above. Nothing was changed." if errors else count
             return {**result, "failed": True, "msg": message, "errors": errors}
 
     def _misplaced(self, scope: str) -> Optional[str]:
         if MISSING_LIBRARY is not None:
             return (
-                f"the Python that runs Ansible lacks {MISSING_LIBRARY}: install what meta/ee-requirements.txt of the "
-                "collection cnm.fabric lists"
+                f"the Python that runs Ansible lacks {MISSING_LIBRARY}: install the packages listed in "
+                "meta/ee-requirements.txt of the collection cnm.fabric"
             )
         if scope == "host":
             return None
         play = getattr(getattr(self._task, "_parent", None), "_play", None)
         if not self._task.run_once:
-            return "cnm.fabric.plan plans all hosts at once: write run_once: true"
+            return "cnm.fabric.plan plans all hosts at once: set run_once: true"
         if play is not None and (play.strategy not in (None, "linear", "ansible.builtin.linear") or play.serial):
-            return "cnm.fabric.plan must see all hosts at the same time: use strategy linear and no serial"
+            return "cnm.fabric.plan needs all hosts at the same time: use strategy linear and no serial"
         return None
 
     def _plan(self, variables: dict[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,7 +182,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "signature": outcome.signatures[name],
                 "based_on": facts[name].digest,
                 "kept": facts[name].digest == plan.digest,
-                # Without the keys the probe cannot tell whether encryption is as planned.
+                # The probe cannot compare encryption, as it does not have the keys.
                 "settled": facts[name].digest == plan.digest
                 and facts[name].settled
                 and plan.encryption is None
@@ -197,7 +197,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return {"changed": False, "directory": str(directory), "hosts": summary}
 
     def _read(self, hosts: list[str], about: _Fleet, register: str) -> tuple[dict[str, Facts], dict[str, list[str]]]:
-        """What the hosts report, and those whose report cannot be used, with a sentence."""
+        """The facts of the hosts, and for hosts whose report cannot be used the reasons."""
         facts, refused = {}, {}
         for name in hosts:
             probe = self._probe(about[name], register)
@@ -228,7 +228,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 result[variable] = decrypted(variables[variable])
             except AnsibleError as error:
                 raise AnsibleError(f"{variable} on {name} cannot be rendered: {error}") from error
-            # ansible-core 2.18 leaves a template it cannot render as it is.
+            # ansible-core 2.18 leaves a template that it cannot render unchanged.
             if unrendered := first_template(result[variable]):
-                raise AnsibleError(f"{variable} on {name} cannot be rendered: {unrendered} uses what is not defined")
+                raise AnsibleError(f"{variable} on {name} cannot be rendered: {unrendered} uses an undefined variable")
         return result

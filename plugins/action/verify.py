@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Controller action: derives a host's checks from its plan and shows what became of them."""
+"""Controller action: derives a host's checks from its plan and shows their results."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         planned_host = planned.get("hosts", {}).get(host)
         if planned_host is None or "refused" in planned_host:
             why = (
-                " ".join(planned_host["refused"]) if planned_host else "run cnm.fabric.probe and cnm.fabric.plan before"
+                " ".join(planned_host["refused"]) if planned_host else "run cnm.fabric.probe and cnm.fabric.plan first"
             )
             return {**result, "failed": True, "msg": f"there is no plan to verify this host against: {why}"}
         directory = Path(planned["directory"])
@@ -59,7 +59,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return {**result, **answer}
 
     def _show(self, host: str, checks: list[dict[str, Any]], answer: dict[str, Any]) -> None:
-        """One line a sandbox: what was tried, and what of it missed."""
+        """Print one line per sandbox with the number of checks, or a line for each failure."""
         missed: dict[str, list[dict[str, Any]]] = {}
         for miss in answer.get("misses", ()):
             missed.setdefault(miss["sandbox"], []).append(miss)

@@ -8,34 +8,34 @@ name: netns
 short_description: Run tasks inside a sandbox
 version_added: 0.1.0
 description:
-  - A play whose hosts are sandboxes. Each task runs in the sandbox's network namespace on the host the sandbox is on,
-    as C(ip netns exec) would run it. The network, and what lies in C(/etc/netns/NAME), are the sandbox's, so names
-    resolve as they do there; all other files, users and processes are the host's.
-  - The host is reached as its own variables in the inventory say, whatever its connection plugin is, and over the same
-    persistent connection.
+  - For plays whose hosts are sandboxes. Each task runs in the sandbox's network namespace on the sandbox's host, as
+    with C(ip netns exec). The network and the files in C(/etc/netns/NAME) are the sandbox's, so names resolve as in the
+    sandbox; all other files, users and processes are the host's.
+  - The host is reached as its own inventory variables specify, by any connection plugin, over the same persistent
+    connection.
 author:
   - cnm.fabric contributors (@cnm-fabric)
 requirements:
   - The program C(ip) of iproute2 on the host.
 notes:
-  - Entering a namespace takes root, so tasks run as root unless C(become_user) names somebody else. Where the host's
-    user is not root, it becomes root by the host's own C(ansible_become_method) (or else the usual, C(sudo)) and
+  - Entering a namespace requires root, so tasks run as root unless C(become_user) names another user. If the host's
+    user is not root, it becomes root with the host's own C(ansible_become_method) (by default C(sudo)) and
     C(ansible_become_password), whether or not C(ansible_become) is set.
-  - C(become) for root does nothing here, as tasks are root's already.
-  - An C(ansible_connection) that stands in a play, and not in the inventory, is not known here.
-  - Unless C(cnm_hosts) says which hosts are the topology, C(cnm.fabric.site) takes every host of the inventory for one.
+  - C(become) for root does nothing here, as tasks already run as root.
+  - If C(ansible_connection) of the host is set in a play and not in the inventory, it is ignored here.
+  - Unless C(cnm_hosts) names the hosts of the topology, C(cnm.fabric.site) takes every host of the inventory as one.
 options:
   sandbox:
     description:
       - Name of the namespace, as in C(/run/netns).
-      - Without it, the sandbox's name in the inventory.
+      - If omitted, the sandbox's name in the inventory.
     type: str
     vars:
       - name: cnm_netns_sandbox
   host:
     description:
-      - The inventory's name of the host the sandbox is on.
-      - Without it the sandbox is on the controller itself.
+      - The inventory name of the sandbox's host.
+      - If omitted, the sandbox is on the controller itself.
     type: str
     ini:
       - section: netns_connection
@@ -45,7 +45,7 @@ options:
     vars:
       - name: cnm_netns_host
   pipelining:
-    description: Whether modules travel without a file on the host. Without it, as the host's connection does.
+    description: Whether modules are sent without a file on the host. If omitted, as for the host's own connection.
     type: bool
     vars:
       - name: ansible_pipelining
@@ -62,7 +62,7 @@ EXAMPLES = r"""
 #       vars: {ansible_connection: cnm.fabric.netns, cnm_netns_host: node1}
 #       hosts: {c1: , c2: }
 
-- name: Ask one sandbox from another
+- name: Test one sandbox from another
   hosts: c1
   gather_facts: false
   tasks:
@@ -76,14 +76,14 @@ EXAMPLES = r"""
       ansible.builtin.uri:
         url: http://c2/
 
-- name: A namespace of somebody else, under a name of ours
+- name: Use a namespace that another program created
   hosts: router
   vars:
     ansible_connection: cnm.fabric.netns
     cnm_netns_host: node1
     cnm_netns_sandbox: qrouter-7
   tasks:
-    - name: See its routes
+    - name: Show its routes
       ansible.builtin.command: ip route
       changed_when: false
 """
@@ -109,8 +109,8 @@ _ALSO_SSH = ("ssh", "smart")
 _REFUSED = 97
 _NO_NAMESPACE = f"{_SELF}: no namespace"
 _NO_PROGRAM = f"{_SELF}: no ip"
-# Arguments: the namespace, what to run in it, and what to do first with the standard input if that cannot be.
-# A user who is not root may have no sbin in its path, and the path is not ours to change for the task.
+# Arguments: the namespace, the command, and what to do with standard input if the namespace cannot be entered.
+# The PATH of a user other than root may lack sbin; it is extended only to find `ip`, not for the task.
 _ENTER = (
     f'no() {{ echo "$0: no $1" >&2; "$2" >/dev/null; exit {_REFUSED}; }}; '
     '[ -e "/run/netns/$1" ] || no namespace "$3"; '
@@ -118,12 +118,12 @@ _ENTER = (
     'exec "$ip" netns exec "$1" /bin/sh -c "$2"'
 )
 _STAGE = 'directory=$(mktemp -d "${TMPDIR:-/tmp}/cnm-netns.XXXXXX") && : >"$directory/file" && echo "$directory"'
-# What `ip netns exec` mounts things over, and what shows each process its own.
+# Directories that `ip netns exec` mounts over, and those that differ for each process.
 _OF_THE_SANDBOX = ("/etc", "/sys", "/proc")
 
 
 class _AsIs:
-    """Stands for a templar where values are templated already, by their own host's variables."""
+    """Replaces the templar for values that are already templated, with their own host's variables."""
 
     @staticmethod
     def template(value: Any) -> Any:
@@ -131,7 +131,7 @@ class _AsIs:
 
 
 class Connection(ConnectionBase):  # type: ignore[misc]
-    """The connection of the sandbox's host, with each command led into the namespace."""
+    """The connection of the sandbox's host; each command is run in the namespace."""
 
     transport = _SELF
     has_pipelining = True
@@ -144,12 +144,12 @@ class Connection(ConnectionBase):  # type: ignore[misc]
         self._hosts: Mapping[str, Any] = {}
         self._task_keys: Any = None
         self._known_outer: Any = None
-        self._known_climb: Optional[tuple[Any]] = None
+        self._known_root_become: Optional[tuple[Any]] = None
 
     # --- how the host is reached
 
     def _resolve_option_variables(self, variables: dict[str, Any], templar: Any) -> dict[str, Any]:
-        """Besides our own options' variables, those that say how the sandbox's host is reached."""
+        """Also keep the variables that say how the sandbox's host is reached."""
         found: dict[str, Any] = super()._resolve_option_variables(variables, templar)
         self._hosts = variables.get("hostvars") or {}
         self._name = str(variables.get("inventory_hostname", ""))
@@ -158,72 +158,74 @@ class Connection(ConnectionBase):  # type: ignore[misc]
     def set_options(self, task_keys: Any = None, var_options: Any = None, direct: Any = None) -> None:
         super().set_options(task_keys=task_keys, var_options=var_options, direct=direct)
         self._task_keys = task_keys
-        # Among the variables of a host that a task is delegated to, inventory_hostname is not that host's.
+        # For a delegated task, inventory_hostname is not the name of the host that it is delegated to.
         self._name = str((task_keys or {}).get("delegate_to") or self._name)
-        self._known_outer = self._known_climb = None
+        self._known_outer = self._known_root_become = None
 
     @property
     def _outer(self) -> Any:
-        """The connection to the host; made when it is first needed, as not every task needs one."""
+        """The connection to the host; made on first use, as not every task needs one."""
         if self._known_outer is None:
             self._known_outer = self._load_outer()
         return self._known_outer
 
     def _load_outer(self) -> Any:
-        host, theirs = self.get_option("host"), self._theirs()
-        name = (theirs.get("ansible_connection") or constants.DEFAULT_TRANSPORT) if host else _LOCAL
+        host, host_variables = self.get_option("host"), self._host_variables()
+        name = (host_variables.get("ansible_connection") or constants.DEFAULT_TRANSPORT) if host else _LOCAL
         if name == _SELF:
-            raise AnsibleConnectionFailure(
-                f"cnm_netns_host: {host} is reached by this plugin itself. Name the sandbox's host."
-            )
+            raise AnsibleConnectionFailure(f"cnm_netns_host: {host} is a sandbox itself. Name the host that it is on.")
         play_context = self._play_context.copy()
-        play_context.remote_addr = theirs.get("ansible_host") or host
+        play_context.remote_addr = host_variables.get("ansible_host") or host
         arguments, named = self._more
         outer = connection_loader.get(_SSH if name in _ALSO_SSH else name, play_context, *arguments, **named)
         if outer is None:
-            raise AnsibleConnectionFailure(f"{host}: there is no connection plugin {name!r}, by which it is reached.")
-        outer.set_options(task_keys=self._task_keys, var_options=outer._resolve_option_variables(theirs, _AsIs))
+            raise AnsibleConnectionFailure(
+                f"{host}: there is no connection plugin {name!r}. Correct ansible_connection."
+            )
+        outer.set_options(task_keys=self._task_keys, var_options=outer._resolve_option_variables(host_variables, _AsIs))
         if self.get_option("pipelining") is not None and outer.has_pipelining:
             outer.set_option("pipelining", self.get_option("pipelining"))
         return outer
 
-    def _theirs(self) -> Mapping[str, Any]:
+    def _host_variables(self) -> Mapping[str, Any]:
         """The variables of the host."""
         host = self.get_option("host")
         if host and host not in self._hosts:
             raise AnsibleConnectionFailure(
                 f"cnm_netns_host: the inventory has no host {host!r}. Name the sandbox's host."
             )
-        theirs: Mapping[str, Any] = self._hosts[host or "localhost"] if self._hosts else {}
-        return theirs
+        host_variables: Mapping[str, Any] = self._hosts[host or "localhost"] if self._hosts else {}
+        return host_variables
 
-    def _climb(self) -> Any:
+    def _root_become(self) -> Any:
         """The become plugin by which the host's user becomes root; None if it is root."""
-        if self._known_climb is None:
-            self._known_climb = (None if self._is_root() else self._load_climb(),)
-        return self._known_climb[0]
+        if self._known_root_become is None:
+            self._known_root_become = (None if self._is_root() else self._load_root_become(),)
+        return self._known_root_become[0]
 
     def _is_root(self) -> bool:
-        with contextlib.suppress(KeyError):  # the plugin has no such option
+        with contextlib.suppress(KeyError):  # the plugin lacks the option
             if self._outer.get_option("remote_user") == "root":
                 return True
         return self._on_host("id -u").split()[-1:] == [b"0"]
 
-    def _load_climb(self) -> Any:
-        theirs = self._theirs()
+    def _load_root_become(self) -> Any:
+        host_variables = self._host_variables()
         default = context.CLIARGS.get("become_method") or constants.DEFAULT_BECOME_METHOD
-        name = theirs.get("ansible_become_method") or default
-        climb = become_loader.get(name)
-        if climb is None:
-            raise AnsibleConnectionFailure(f"{self._where()}: there is no become plugin {name!r}, to become root by.")
-        known = constants.config.get_plugin_vars("become", climb._load_name)
+        name = host_variables.get("ansible_become_method") or default
+        root_become = become_loader.get(name)
+        if root_become is None:
+            raise AnsibleConnectionFailure(
+                f"{self._where()}: there is no become plugin {name!r}. Correct ansible_become_method."
+            )
+        known = constants.config.get_plugin_vars("become", root_become._load_name)
         asked = {"become_pass": self._play_context.become_pass} if self._play_context.become_pass else {}
-        climb.set_options(
+        root_become.set_options(
             task_keys=asked,
-            var_options={item: theirs[item] for item in known if item in theirs},
+            var_options={item: host_variables[item] for item in known if item in host_variables},
             direct={"become_user": "root"},
         )
-        return climb
+        return root_become
 
     def _where(self) -> str:
         return str(self.get_option("host") or "the controller")
@@ -233,7 +235,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]
     def is_pipelining_enabled(self, wrap_async: bool = False) -> bool:
         if self.become is not None and not self.become.pipelining:
             return False
-        self._outer.set_become_plugin(self._climb())
+        self._outer.set_become_plugin(self._root_become())
         return bool(self._outer.is_pipelining_enabled(wrap_async))
 
     def _connect(self) -> Connection:
@@ -246,48 +248,48 @@ class Connection(ConnectionBase):  # type: ignore[misc]
     ) -> tuple[int, bytes, bytes]:
         """Run a command in the namespace; AnsibleConnectionFailure if there is no such namespace."""
         super().exec_command(cmd, in_data=in_data, sudoable=sudoable)
-        climb, sandbox = self._climb(), self._sandbox()
+        root_become, sandbox = self._root_become(), self._sandbox()
         command = shlex.join(["/bin/sh", "-c", _ENTER, _SELF, sandbox, cmd, self._drain(cmd, in_data)])
-        if climb is not None:
-            command = climb.build_become_command(command, self._outer._shell)
-        self._outer.set_become_plugin(climb or self.become)
+        if root_become is not None:
+            command = root_become.build_become_command(command, self._outer._shell)
+        self._outer.set_become_plugin(root_become or self.become)
         try:
-            result = self._outer.exec_command(command, in_data=in_data, sudoable=sudoable or climb is not None)
+            result = self._outer.exec_command(command, in_data=in_data, sudoable=sudoable or root_become is not None)
         except AnsibleError as problem:
             self._explain(to_bytes(str(problem)))
-            if climb is None or isinstance(problem, AnsibleConnectionFailure):
+            if root_become is None or isinstance(problem, AnsibleConnectionFailure):
                 raise
             raise AnsibleConnectionFailure(
-                f"entering the sandbox {sandbox} on {self._where()} takes root, and the host's user cannot become root "
-                f"by {climb.name}: {problem}"
+                f"entering the sandbox {sandbox} on {self._where()} requires root, and the host's user cannot become "
+                f"root with {root_become.name}: {problem}"
             ) from problem
         code, output, errors = result
         if code in (_REFUSED, 255):
             self._explain(output + errors)
-        return code, _after(climb.success, output) if climb is not None else output, errors
+        return code, _after(root_become.success, output) if root_become is not None else output, errors
 
     def _sandbox(self) -> str:
         name = str(self.get_option("sandbox") or self._name)
         if not _NAME.fullmatch(name):
-            raise AnsibleConnectionFailure(f"{name!r} is no name of a sandbox: set cnm_netns_sandbox")
+            raise AnsibleConnectionFailure(f"{name!r} is not a valid name of a sandbox: set cnm_netns_sandbox")
         return name
 
     def _drain(self, cmd: str, in_data: Optional[bytes]) -> str:
-        """What a command that cannot be run does with its input, so that whoever sends it hears why.
+        """The command that reads the input if the task's command cannot be run, so that the sender gets the error.
 
-        If the task becomes somebody inside, the input is sent only after that.
+        If the task becomes another user in the namespace, the input is sent only after that.
         """
         waits = self.become is not None and self.become.success and self.become.success in cmd
-        return "cat" if in_data and (self._climb() is not None or not waits) else ":"
+        return "cat" if in_data and (self._root_become() is not None or not waits) else ":"
 
     def _explain(self, stderr: bytes) -> None:
-        """Raise what is wrong if it is the namespace."""
+        """Raise AnsibleConnectionFailure if the namespace or the program ip is missing."""
         sandbox, where = self._sandbox(), self._where()
         if to_bytes(_NO_PROGRAM) in stderr:
             raise AnsibleConnectionFailure(
                 f"the sandbox {sandbox} on {where} cannot be entered: the host has no program ip. Install iproute2."
             )
-        # The second is what is said of a file in /run/netns that is no namespace.
+        # The second is the error of `ip` for a file in /run/netns that is not a namespace.
         if to_bytes(_NO_NAMESPACE) in stderr or to_bytes(f'network namespace "{sandbox}"') in stderr:
             raise AnsibleConnectionFailure(
                 f"there is no sandbox {sandbox} on {where}: run cnm.fabric.site, or name the host it is on with "
@@ -295,7 +297,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]
             )
 
     def _on_host(self, script: str) -> bytes:
-        """What a script prints on the host, as the host's user and outside the namespace."""
+        """Run a script on the host as the host's user, outside the namespace; returns its output."""
         self._outer.set_become_plugin(None)
         return self._checked(self._outer.exec_command(shlex.join(["/bin/sh", "-c", script]), sudoable=False))
 
@@ -310,7 +312,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]
 
     def put_file(self, in_path: str, out_path: str) -> None:
         super().put_file(in_path, out_path)
-        if self._is_host_s(out_path):
+        if self._is_same_on_host(out_path):
             self._outer.put_file(in_path, out_path)
             return
         with self._staged() as path:
@@ -319,21 +321,21 @@ class Connection(ConnectionBase):  # type: ignore[misc]
 
     def fetch_file(self, in_path: str, out_path: str) -> None:
         super().fetch_file(in_path, out_path)
-        if self._is_host_s(in_path):
+        if self._is_same_on_host(in_path):
             self._outer.fetch_file(in_path, out_path)
             return
         with self._staged() as path:
             self._copy(in_path, path)
             self._outer.fetch_file(path, out_path)
 
-    def _is_host_s(self, path: str) -> bool:
-        """Whether the host's user, outside the namespace, may use that path and finds the same file there."""
+    def _is_same_on_host(self, path: str) -> bool:
+        """Whether the path is the same file outside the namespace, and the host's user is root."""
         first = "/" + posixpath.normpath(path).lstrip("/").partition("/")[0]
-        return self._climb() is None and first not in _OF_THE_SANDBOX
+        return self._root_become() is None and first not in _OF_THE_SANDBOX
 
     @contextlib.contextmanager
     def _staged(self) -> Iterator[str]:
-        """A file on the host that its user and root in the sandbox both reach, and nobody else."""
+        """A temporary file on the host that only the host's user and root can access."""
         directory = to_native(self._on_host(_STAGE)).split()[-1]
         try:
             yield f"{directory}/file"
@@ -345,7 +347,7 @@ class Connection(ConnectionBase):  # type: ignore[misc]
         self._checked(self.exec_command(script, sudoable=False))
 
     def reset(self) -> None:
-        with contextlib.suppress(AnsibleConnectionFailure):  # what cannot be reached has nothing to reset
+        with contextlib.suppress(AnsibleConnectionFailure):  # a host that cannot be reached has no connection to reset
             self._outer.reset()
 
     def close(self) -> None:
@@ -355,6 +357,6 @@ class Connection(ConnectionBase):  # type: ignore[misc]
 
 
 def _after(mark: str, output: bytes) -> bytes:
-    """Output without the line by which a become plugin says that it succeeded; some connections leave it in."""
+    """Output without the line with which a become plugin reports success; some connections leave it in."""
     before, found, after = output.partition(to_bytes(mark))
     return re.sub(rb"\A\r?\n", b"", after, count=1) if found and not before.strip() else output

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What the actions have in common: the topology's hosts, the project's name, calling a module."""
+"""Shared by the actions: the topology's hosts, the project's name, calling a module."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .reports.answers import admitted, forged, forgery
 
 
 def plan_file(host: str) -> str:
-    """The name of a host's file among the plans; a host's own name may be anything."""
+    """The name of a host's plan file; it is a digest, as a host's name may contain any character."""
     return f"{content_digest(host)[:32]}.json"
 
 
@@ -28,28 +28,28 @@ def without_work(
     try:
         hosts = topology_hosts(template(variables.get("cnm_hosts")), variables["groups"])
     except UnknownHosts:
-        return None  # the plan says so for all
+        return None  # cnm.fabric.plan reports it once for all hosts
     if variables["inventory_hostname"] in hosts:
         return None
     return {"skipped": True, "skip_reason": "not in the topology (cnm_hosts)"}
 
 
 def project_of(variables: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
-    """The project the task names, else the host's ``cnm_project``, else the default."""
+    """The task's project, or else the host's ``cnm_project``, or else the default."""
     return str(arguments.get("project") or variables.get("cnm_project") or "default")
 
 
 def inventory_directory(variables: Mapping[str, Any], hosts: Sequence[str]) -> str:
-    """The folder of the inventory the topology's first host stands in: the lease store is there by default."""
+    """The directory of the inventory that has the topology's first host: the default place of the lease store."""
     directory = variables["hostvars"][hosts[0]].get("inventory_dir") if hosts else None
-    # Ansible says "None" of hosts that stand on the command line.
+    # Ansible has "None" for hosts given on the command line.
     return str(directory) if directory and str(directory) != "None" else str(Path.cwd())
 
 
 def ask(action: Any, module: str, arguments: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Run a module of ours on an action's host; its answer as far as it may reach the play (see `answers`).
+    """Run a module of ours on an action's host; returns the part of its answer that may reach the play (`answers`).
 
-    Of facts it has but the Python that Ansible found there, which Ansible notes as one.
+    The only fact in it is the Python interpreter that Ansible discovered on the host.
     """
     answer = action._execute_module(module_name=module, module_args=dict(arguments), task_vars=variables)
     if isinstance(answer, Mapping):
@@ -62,33 +62,33 @@ def ask(action: Any, module: str, arguments: Mapping[str, Any], variables: Mappi
 
 
 def _is_python(action: Any, facts: Any) -> bool:
-    """Whether these facts are but the Python that Ansible found."""
+    """Whether the discovered Python interpreter is the only fact."""
     return isinstance(facts, Mapping) and set(facts) == {getattr(action, "_discovered_interpreter_key", None)}
 
 
 class _NoFacts(dict[str, Any]):
-    """Stands for the cache of facts of hosts that have reported nothing."""
+    """An empty fact cache for all hosts."""
 
     def get(self, _host: Any, _default: Any = None) -> Any:
         return {}
 
 
 def without_facts(hostvars: Any, host: str) -> Mapping[str, Any]:
-    """A host's variables, not templated, as they would be if it had reported no facts.
+    """A host's variables, not templated, as they would be without facts.
 
-    Ansible lays facts over the inventory and has no way to ask for one without the other, so this asks a copy of its
-    own manager of variables that has no facts.  Raises AttributeError with an Ansible that is made otherwise.
+    Ansible merges facts over the inventory and cannot return the inventory alone, so this uses a copy of its variable
+    manager with an empty fact cache.  Raises AttributeError if this Ansible's variable manager has no fact cache.
     """
     manager = hostvars._variable_manager
     copy = object.__new__(type(manager))
     copy.__dict__.update(manager.__dict__)
     if not hasattr(copy, "_fact_cache"):
-        raise AttributeError("Ansible's manager of variables has no cache of facts any more")
+        raise AttributeError("Ansible's variable manager has no fact cache")
     copy._fact_cache = _NoFacts()
     found: Mapping[str, Any] = copy.get_vars(host=hostvars._inventory.get_host(host), include_hostvars=False)
     return found
 
 
 def forged_facts(variables: Mapping[str, Any], also: Sequence[str] = ()) -> Optional[str]:
-    """A sentence if a host's facts have what only the inventory may say; None if they do not."""
+    """A sentence about variables among a host's facts that facts must not set; None if there are none."""
     return forgery(forged(variables.get("ansible_facts"), also))

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What the probe found on a host, as the planner uses it."""
+"""The probe's results about a host, as planning uses them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..module_utils.plan.constants import DEFAULT_MTU
 
 @dataclass(frozen=True)
 class LinkFacts:
-    """A link of the host that a network might be made on."""
+    """A link of the host that can be a network's parent."""
 
     kind: str = ""
     mtu: int = DEFAULT_MTU
@@ -21,15 +21,15 @@ class LinkFacts:
     loopback: bool = False
     ethernet: bool = True
     below: str = ""
-    """The link of the host it is made on."""
+    """Its own parent on the host."""
     master: str = ""
     """The bridge or bond it is a port of."""
     ours: str = ""
-    """What it is to a plan of this project that made it."""
+    """Its role, if a plan of this project made it."""
     made: bool = False
-    """Whether that is but the parent of a network, to be made again."""
+    """Whether it is a parent that this project's plan made, and can make again."""
     owner: str = ""
-    """The other project that made it."""
+    """The project that made it, if it is another one."""
 
 
 @dataclass(frozen=True)
@@ -39,61 +39,61 @@ class Facts:
     routes: tuple[tuple[str, str, Optional[str]], ...] = ()
     """``(prefix, link, gateway or None)`` of every route that is not ours; None means on link."""
     addresses: tuple[tuple[str, str, int], ...] = ()
-    """``(address, link, MTU)`` of the addresses that other hosts may know it by."""
+    """``(address, link, MTU)`` of the addresses by which other hosts may reach it."""
     vnis: tuple[int, ...] = ()
-    """VNIs that others use on the host, a Docker Engine's Swarm among them."""
+    """Foreign VNIs on the host, including those of a Docker Swarm."""
     links: Mapping[str, LinkFacts] = field(default_factory=dict)
-    """By name, without ports of bridges that lead into somebody's namespace."""
+    """By name, without bridge ports whose other end is in a namespace."""
     reached_by: tuple[str, ...] = ()
-    """Links that have the address by which Ansible reaches the host."""
+    """Links with the address by which Ansible reaches the host."""
     bridges: tuple[str, ...] = ()
     """Bridges that are not ours."""
     resolvers: tuple[str, ...] = ()
     search: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
-    """The host's upstream resolvers and resolv.conf settings; a loopback stub only if nothing behind it is known."""
+    """The host's upstream resolvers and resolv.conf settings; a local stub only if its upstreams are unknown."""
     forwarding_before: tuple[int, ...] = ()
-    """The families the host forwarded before we first asked it to."""
+    """Families that the host forwarded before we turned forwarding on."""
     forwarding_links: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
-    """By family the links that forwarded all the same; ``default`` stands for those to come."""
+    """By family, links that forwarded before; ``default`` stands for links that are created later."""
     ra_links: tuple[str, ...] = ()
-    """Links that have learned a default route from router advertisements, and have to go on doing so."""
+    """Links with a default route from router advertisements, which they must continue to accept."""
     neighbour_tables: Mapping[str, int] = field(default_factory=dict)
-    """``ipv4.gc_thresh1`` and so on; empty where the kernel shows them to the first namespace alone."""
+    """``ipv4.gc_thresh1`` and so on; empty if the kernel shows them only in the first namespace."""
     listeners: tuple[tuple[str, str, int, str], ...] = ()
-    """``(protocol, address, port, process)`` of sockets on the host that others can reach; udp and tcp."""
+    """``(protocol, address, port, process)`` of listening sockets on the host; udp and tcp."""
     flushing: Optional[str] = None
-    """A file of an enabled service that clears all tables of the host, ours too, whenever it is started."""
+    """The ruleset file of an enabled service that flushes all tables, ours too, at its start."""
     filters_bridges: bool = True
     """Whether its nftables can filter bridged frames."""
     ipvs: bool = False
-    """Whether its kernel has IPVS, or can load it."""
+    """Whether its kernel has IPVS or can load it."""
     no_esp: Mapping[int, str] = field(default_factory=dict)
-    """By family a sentence about why it cannot encrypt overlays; empty if it can, or was not asked."""
+    """By family, a sentence that says why it cannot encrypt overlays; empty if it can or was not asked."""
     dropping: tuple[str, ...] = ()
-    """Chains of others that drop forwarded traffic they do not know: ``ip filter FORWARD``."""
+    """Foreign chains that drop unmatched forwarded traffic: ``ip filter FORWARD``."""
     closed: tuple[str, ...] = ()
-    """The same of traffic for the host itself."""
+    """Foreign chains that drop unmatched traffic to the host itself."""
     docker_user: tuple[int, ...] = ()
-    """Families in which a Docker Engine would drop what we forward, and has a chain for its users' rules."""
+    """Families in which a Docker Engine drops forwarded traffic and has the chain DOCKER-USER."""
     missing: tuple[str, ...] = ()
-    """What it lacks: the programs ``nft``, ``dnsmasq``, ``conntrack``, the user ``cnm-resolver``."""
+    """Missing ones of the programs ``nft``, ``dnsmasq``, ``conntrack`` and the user ``cnm-resolver``."""
     has_table: bool = False
-    """Whether our table is there: a run never removes it, the user may have rules in it."""
+    """Whether our table exists: runs never remove it, as users may have rules in it."""
     revision: int = 0
     digest: str = ""
     leases: Mapping[str, Any] = field(default_factory=dict)
-    """The kept plan's age, digest and part of the lease store."""
+    """The kept plan's revision, digest and leases."""
     signature: str = ""
-    """What the lease store that gave them out wrote under leases and `module_state`; see `leases.signing`."""
+    """The lease store's signature of ``leases`` and ``module_state``; see `leases.signing`."""
     settled: bool = False
-    """Whether the host is as its kept plan says."""
+    """Whether the host is as its kept plan."""
     shared: tuple[str, ...] = ()
     """Digests of the kept texts that are shared with other hosts."""
     module_state: Mapping[str, Any] = field(default_factory=dict)
     declared: Mapping[str, Any] = field(default_factory=dict)
     model: Mapping[str, Any] = field(default_factory=dict)
-    """The kept plan's sections of these names; the last two only where they were asked for."""
+    """Sections of the kept plan; the last two only if they were requested."""
 
     def forwarded_before(self, family: int) -> bool:
         """Whether the host forwarded that family by itself."""

@@ -2,7 +2,7 @@
 # Copyright: cnm.fabric contributors
 """One call of the module network, sandbox, endpoint or service: read the host, plan it again, converge it.
 
-Imports no Ansible; the actions hand it plain data, and the way to run a module on the host.
+Imports no Ansible; the actions pass plain data, and a function that runs a module on the host.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _ATTEMPTS = 5
 
 Answer = dict[str, Any]
 Execute = Callable[[str, Mapping[str, Any]], Answer]
-"""Runs a module on the host: its name and its arguments."""
+"""Runs a module on the host, given its name and arguments."""
 
 _ONE_OR_MORE = ("aliases", "dns", "dns_search", "dns_opt", "subnet")
 _LISTS = ("networks", "ports", "routes")
@@ -51,7 +51,7 @@ _FLAGS = ("internal", "enable_ipv4", "enable_ipv6", "attachable", "encrypted")
 
 
 def argument_spec(module: str) -> dict[str, dict[str, Any]]:
-    """The options of a model module, for Ansible; what is in them is judged by the declaration's own readers."""
+    """The options of a model module, for Ansible; their values are validated by the declaration's readers."""
     spec: dict[str, dict[str, Any]] = {name: _argument(name) for name in OPTIONS[module]}
     for name in ("name",) if "name" in spec else ("network", "sandbox"):
         spec[name] = {"type": "str", "required": True}
@@ -73,7 +73,7 @@ def _argument(name: str) -> dict[str, Any]:
 
 
 def from_text(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that were given, as YAML would have them: on a command line every value is text."""
+    """The given options, parsed as YAML where they are text, as all values on a command line are."""
     return {name: _yaml(name, value) for name, value in options.items() if value is not None}
 
 
@@ -94,7 +94,7 @@ def _structured(text: str) -> Any:
 
 @dataclass(frozen=True)
 class Run:
-    """What a call is carried out with: ``settings`` are the host's ``cnm_`` settings as the inventory has them."""
+    """The input of a call; ``settings`` are the host's ``cnm_`` settings from the inventory."""
 
     call: Call
     settings: Mapping[str, Any]
@@ -105,12 +105,12 @@ class Run:
 
     @property
     def project(self) -> str:
-        """Whose objects these are."""
+        """The project that the objects belong to."""
         return str(self.settings["cnm_project"])
 
 
 def carry_out(run: Run) -> Answer:
-    """The module's result.  A run that another one overtook begins anew."""
+    """The module's result.  Starts again if another run changed the host meanwhile."""
     for _attempt in range(_ATTEMPTS):
         answer = _once(run)
         if not answer.pop("overtaken", False):
@@ -143,7 +143,7 @@ def _once(run: Run) -> Answer:
         return _failed("\n".join(localize_message(text, run.call, wanted) for text in planned.refusals[run.call.host]))
     made = planned.plans[run.call.host]
     module_state = with_link_names(wanted.module_state, made.model)
-    # As it is, so that the plan is the one that site makes of the same.
+    # Unchanged, so that the plan equals the one that site makes.
     declared = pack_declared(unpack_declared(facts.declared))
     plan = replace(made, declared=declared, module_state=module_state.packed())
     answer = _converge(run, plan, stamp, facts)
@@ -177,15 +177,15 @@ def _failed(message: str) -> Answer:
 
 
 def _foretold(call: Call, message: str) -> Answer:
-    """What check mode says of a call that needs what is not there: a task before it may be what makes it."""
-    warning = f"{message} Without check mode this fails, unless a task before this one makes it."
+    """The result of check mode if an object is missing that an earlier task of the play may create."""
+    warning = f"{message} Without check mode this fails, unless an earlier task creates it."
     operation = {"action": "create", "kind": call.module, "name": call.label}
     diff = {"before": {}, "after": {f"{call.module} {call.label}": call.entry}}
     return {"changed": True, "operations": [operation], "diff": diff, "warnings": [warning]}
 
 
 def _result(run: Run, before: Mapping[str, Any], after: Mapping[str, Any], answer: Answer) -> Answer:
-    """The answer, with what users see of the network or sandbox; a difference in that alone is an operation too."""
+    """The answer, with the network or sandbox as users see it; if only that differs, this is an operation too."""
     kind = run.call.module if run.call.module in ("network", "service") else "sandbox"
     name = str(run.call.options["name" if "name" in run.call.options else "sandbox"])
     was, becomes = (_shown(kind, model, name) for model in (before, after))
@@ -197,7 +197,7 @@ def _result(run: Run, before: Mapping[str, Any], after: Mapping[str, Any], answe
 
 
 def _shown(kind: str, model: Mapping[str, Any], name: str) -> Answer:
-    """What a call says of a network or sandbox, by the names of attributes; empty if it is not there."""
+    """A network's or sandbox's attributes as results show them; empty if it does not exist."""
     document = _full(kind, model, name)
     return {key: value for key, value in (document or {}).items() if key != "Containers"}
 
@@ -227,7 +227,7 @@ def _seen_alone(kind: str, name: str, was: Answer, becomes: Answer) -> Answer:
 
 
 def network_documents(probe: Mapping[str, Any], host: str, project: str) -> list[Answer]:
-    """The documents of all networks of a probed host, as they are there now; the predefined ones always."""
+    """The documents of all networks of a probed host as they are now, always including the predefined ones."""
     kept = own_model(probe["kept"].get("model") or {}, host, project)
     model = cast("Model", kept) if kept else model_of_host(Host(host, Settings(project)), {}, {})
     return [inspect_document(item) for item in live_model(model, probe.get("drift", ()))["networks"]]

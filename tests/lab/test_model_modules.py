@@ -315,9 +315,9 @@ class TestServices:
         for text, part in zip(
             said,
             (
-                "the network second is one of the service idle",
-                "deploy.placement: the module makes the service of one host",
-                "port 8080/tcp of the host leads to two sandboxes",
+                "the network second is used by the service idle",
+                "deploy.placement: this module runs all tasks on one host",
+                "port 8080/tcp is also published by",
                 "networks: there is no network labb on this host. Did you mean `lab`?",
                 "10.0.0.0/24 has no address left for",
                 "deploy.replicaz: ",
@@ -410,14 +410,11 @@ class TestBesideSite:
             a("sandbox", name="c1", networks=["front"]),
             a("endpoint", network="lab", sandbox="web", ipv4_address="10.0.0.99"),
         ) == [
-            "the network lab is declared in the inventory (cnm_networks.lab): take it out there",
-            "the network lab is declared in the inventory (cnm_networks.lab), otherwise: change it there",
-            "the sandbox c1 is declared in the inventory (cnm_sandboxes.c1): take it out there",
-            "the sandbox c1 is declared in the inventory (cnm_sandboxes.c1), otherwise: change it there",
-            (
-                "web is on lab by its own declaration: change the endpoint's options there, in the inventory "
-                "(cnm_sandboxes.web)"
-            ),
+            "the network lab is declared in the inventory (cnm_networks.lab): remove it there",
+            "the network lab is declared differently in the inventory (cnm_networks.lab): change it there",
+            "the sandbox c1 is declared in the inventory (cnm_sandboxes.c1): remove it there",
+            "the sandbox c1 is declared differently in the inventory (cnm_sandboxes.c1): change it there",
+            ("web is declared on lab in the inventory (cnm_sandboxes.web): change the endpoint's options there"),
         ]
         del sandboxes["c1"], sandboxes["web"]
         site.declare({"cnm_networks": networks}, node1={"cnm_sandboxes": sandboxes})
@@ -465,11 +462,11 @@ class TestRefusals:
             said,
             (
                 "the network lab has active endpoints: c1.",
-                "is always there and cannot be removed",
-                "driver: there is one network of the driver host",
+                "is predefined and cannot be removed",
+                "driver: the network of the driver host is predefined",
                 "alone has network_mode none",
-                "by its network_mode alone",
-                "network: there is no network nowhere on this host. Make it before, with cnm.fabric.network.",
+                "only network_mode connects a sandbox to the network",
+                "network: there is no network nowhere on this host. Create it first, with cnm.fabric.network.",
                 "sandbox: there is no sandbox c9 on this host.",
                 "networks: there is no network labb on this host. Did you mean `lab`?",
                 "ipv4_address (10.1.0.2x): ",

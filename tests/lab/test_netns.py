@@ -154,8 +154,8 @@ def test_a_host_that_is_not_there_is_named(sandboxes: Sandboxes) -> None:
 @pytest.mark.parametrize(
     ("host", "sentence"),
     [
-        ("circle", "c1 is reached by this plugin itself. Name the sandbox's host."),
-        ("wrong", "'../c1' is no name of a sandbox"),
+        ("circle", "c1 is a sandbox itself. Name the host that it is on."),
+        ("wrong", "'../c1' is not a valid name of a sandbox"),
         ("odd", "there is no sandbox odd on node1"),
     ],
 )

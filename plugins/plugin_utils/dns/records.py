@@ -2,8 +2,8 @@
 # Copyright: cnm.fabric contributors
 """The records of each network: hosts files for the resolvers of its sandboxes, and the names answered here.
 
-Records have no time to live (dnsmasq's own choice, where Docker says 600 s): asking again costs a tenth of a
-millisecond and leaves the sandbox only for names that are not local, and a replaced endpoint is found at once.
+Records have a TTL of 0, dnsmasq's default (Docker: 600 s), so that a replaced endpoint is found at once.  A query takes
+a tenth of a millisecond, and leaves the sandbox only for names that are not local.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
 _LONGEST_NAME = 253
 
 _DIGITS = {4: 8, 6: 4}
-"""How many bits of an address a label of a reverse name stands for."""
+"""How many bits of an address each label of a reverse name represents."""
 
 
 def is_dns_name(text: str) -> bool:
-    """Whether a text is a valid DNS name.  Others could end a line of the hosts file and begin a record."""
+    """Whether a text is a valid DNS name.  Any other text could add lines, and thus records, to the hosts file."""
     return len(text) <= _LONGEST_NAME and _NAME.fullmatch(text) is not None
 
 
 def names_of(network: str, sandbox: Sandbox, endpoint: Endpoint) -> list[str]:
-    """An endpoint's names, the first being what its addresses resolve to."""
+    """An endpoint's names; its addresses resolve to the first."""
     short = [sandbox.name, *endpoint.aliases]
     if sandbox.hostname and sandbox.hostname not in short:
         short.append(sandbox.hostname)
@@ -49,7 +49,7 @@ def names_of_endpoint(item: PlannedEndpoint) -> list[str]:
 
 
 def record(addresses: Iterable[str], names: Iterable[str]) -> str:
-    """An endpoint's lines, one an address: the address, then its names."""
+    """An endpoint's lines, one per address: the address, then its names."""
     joined = " ".join(map(forms.dns_name, names))
     return "".join(f"{forms.address(address)} {joined}\n" for address in addresses if joined)
 
@@ -61,7 +61,7 @@ def names_text(project: str, rows: Iterable[tuple[Sequence[str], Sequence[str]]]
 
 
 def servers_text(names: Iterable[str], subnets: Iterable[str] = ()) -> str:
-    """Lines of a servers file that keep names here, and the reverse names of subnets."""
+    """Lines of a servers file that keep queries for these names and for reverse names of the subnets local."""
     own = sorted({*names, *(zone for subnet in subnets for zone in reverse_zones(subnet))})
     return "".join(f"server=/{forms.dns_name(name)}/\n" for name in own)
 
@@ -87,13 +87,13 @@ def names_of_vips(network: str, vips: Mapping[str, Vip]) -> dict[str, list[str]]
 
 
 def own_servers_text(endpoints: Sequence[PlannedEndpoint]) -> str:
-    """Servers lines of a local network: its dotted names and reverse names are answered here, for every record type."""
+    """Servers lines of a local network: queries for its dotted names and reverse names are never forwarded."""
     network = endpoints[0].network
     virtual = names_of_vips(network.name, network.vips)
     every = (*map(names_of_endpoint, endpoints), *virtual.values())
     names = [name for group in every for name in group if "." in name]
     if network.network.traits.bridged:
         return servers_text(names, [subnet.subnet for subnet in network.subnets])
-    # others have addresses of the subnet too
+    # other hosts have addresses in the subnet too
     addresses = (ip_address(address) for endpoint in endpoints for address in endpoint.addresses)
     return servers_text([*names, *(address.reverse_pointer for address in addresses)])

@@ -4,12 +4,12 @@
 
 A sandbox's dnsmasq reads three kinds of files:
 
-- its configuration, where a change means a restart: so nothing in it depends on records or on the host's resolvers
+- its configuration: a change needs a restart, so nothing in it depends on records or on the host's resolvers
 - a hosts file for each of its networks, with the records
-- a servers file: which dotted names are answered here or not at all, and which upstream servers resolve the rest
+- a servers file: which dotted names are never forwarded, and which upstream servers resolve the rest
 
-It rereads the last two on a signal, between two questions, so no question is lost.  Sandboxes on the same networks
-share all files but the configuration.
+It rereads the last two on a signal, between two queries, so no query is lost.  Sandboxes on the same networks share all
+files but the configuration.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _LOCALHOST = (
 )
 
 _SERVERS = "@"
-"""What names of servers files begin with, as no network's name can."""
+"""Prefix of the names of servers files, which no network's name can have."""
 
 _EVERYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 
@@ -50,12 +50,12 @@ _OWN_LOOPBACK = ("127.0.0.0/8", "::1/128")
 _NAMED = 5
 
 _WITH_FILES = ("docker", "podman")
-"""Owners who tell the host where resolv.conf and hosts of theirs are."""
+"""Owners that report the paths of their resolv.conf and hosts on the host."""
 
 _IN_PLACE = ("resolv.conf", "hosts")
 
 _QUESTIONS = 1024
-"""How many questions a resolver has open at a time before it refuses more; Docker's number."""
+"""The largest number of concurrent queries of a resolver, as in Docker."""
 
 
 def names_directory(project: str) -> str:
@@ -68,7 +68,7 @@ def _networks(endpoints: Iterable[PlannedEndpoint]) -> list[PlannedNetwork]:
 
 
 def _reach(endpoints: Sequence[PlannedEndpoint]) -> list[str]:
-    """Prefixes of the addresses that a sandbox's questions may go to: none if all of its networks are internal."""
+    """Prefixes of the addresses to which a sandbox's queries can go: none if all of its networks are internal."""
     if all(item.network.network.internal for item in endpoints):
         return []
     prefixes = set(_OWN_LOOPBACK)
@@ -80,7 +80,7 @@ def _reach(endpoints: Sequence[PlannedEndpoint]) -> list[str]:
 
 
 def _usable(server: str, reach: Iterable[str]) -> bool:
-    """Whether questions can go to the server.  A link-local one would need a link, and ours are not the host's."""
+    """Whether queries can go to the server.  A link-local address is valid only on a link of the host."""
     try:
         address = ip_address(server)
     except ValueError:
@@ -92,7 +92,7 @@ def _usable(server: str, reach: Iterable[str]) -> bool:
 
 
 def upstreams(facts: Facts, endpoints: Sequence[PlannedEndpoint]) -> list[str]:
-    """The upstream servers for dotted names of no network: asked in order until one answers; may be none."""
+    """The upstream servers for dotted names that are not local, in the order in which they are tried; may be empty."""
     reach = _reach(endpoints)
     declared = endpoints[0].sandbox.dns
     servers = declared or [server for server in facts.resolvers if not _usable(server, _OWN_LOOPBACK)]
@@ -118,7 +118,7 @@ def _list_names(names: Sequence[str]) -> str:
 
 
 def _servers_name(endpoints: Sequence[PlannedEndpoint]) -> str:
-    """One name for all sandboxes whose servers files say the same, whatever the records and the host's resolvers."""
+    """The name of the servers file.  All sandboxes with the same content share it; records do not change the name."""
     networks = [network.name for network in _networks(endpoints)]
     text = "\n".join([*networks, "", *endpoints[0].sandbox.dns, "", *_reach(endpoints)])
     return _SERVERS + content_digest(text)[:12]
@@ -126,7 +126,7 @@ def _servers_name(endpoints: Sequence[PlannedEndpoint]) -> str:
 
 @dataclass(frozen=True)
 class Names:
-    """The records of all networks of a host, a file a network, and the servers files of its sandboxes."""
+    """The records of all networks of a host, one file per network, and the servers files of its sandboxes."""
 
     file: File
     servers: Mapping[str, str]
@@ -198,7 +198,7 @@ class Naming:
             "no-resolv",
             "strict-order",
             f"dns-forward-max={_QUESTIONS}",
-            "local=//",  # a name without a dot is ours or nobody's
+            "local=//",  # never forward a name without a dot
             *(f"addn-hosts={paths[name]}" for name in records),
             f"servers-file={paths[servers]}",
         ]
@@ -209,7 +209,7 @@ class Naming:
         )
 
     def namespace(self) -> Namespace:
-        """The sandbox's namespace; of a container its own files of names, too."""
+        """The sandbox's namespace; for a container also the texts for its resolv.conf and hosts."""
         joined = self.sandbox.namespace
         in_place = self.endpoints and joined.owner in _WITH_FILES
         files = {name: text for name, text in self.files().files.items() if name in _IN_PLACE} if in_place else {}
@@ -217,7 +217,7 @@ class Naming:
         return Namespace(name, f"sandbox/{name}", owner=joined.owner, reference=joined.reference, files=files)
 
     def files(self) -> File:
-        """``/etc/netns/<sandbox>``: what ``ip netns exec`` shows in place of the files in /etc."""
+        """``/etc/netns/<sandbox>``: the files that ``ip netns exec`` mounts over those in /etc."""
         role = f"sandbox/{self.sandbox.name}"
         header = f"# {mark(self.project, role)}\n"
         hostname = self.sandbox.hostname or self.sandbox.name
@@ -235,7 +235,7 @@ class Naming:
         return File(f"/etc/netns/{self.sandbox.name}", role, files)
 
     def _host_addresses(self) -> list[str]:
-        """The host's own addresses on the first network that leads out by it, of the families the sandbox has there."""
+        """The host's own addresses on the first network with a default route by the host, in the sandbox's families."""
         for item in self.endpoints:
             found = driver_of(item.network).host_addresses(item.network) if item.gateways else []
             bare = [ip_address(address.partition("/")[0]) for address in found]
@@ -248,7 +248,7 @@ class Naming:
     def _resolv_conf(self) -> str:
         if not self.endpoints:
             return ""
-        # The host's own are what somebody else wrote: words that are none are passed over.
+        # The host's own settings are untrusted: invalid domains and options are skipped.
         search = self.sandbox.dns_search or tuple(filter(forms.search_domain.fits, self.facts.search))
         options = [*(self.sandbox.dns_opt or filter(forms.resolver_option.fits, self.facts.options))]
         if not any(option.startswith("ndots:") for option in options):

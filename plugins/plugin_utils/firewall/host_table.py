@@ -2,8 +2,8 @@
 # Copyright: cnm.fabric contributors
 """The host's nftables table: isolation of networks, translation of addresses, published ports.
 
-The rules are fixed; what grows with networks and ports stands in sets and maps.  Traffic neither from nor to a bridge
-of this collection leaves the table at the second rule of each chain.
+The rules are fixed; everything that grows with networks and ports is in sets and maps.  Traffic neither from nor to a
+bridge of this collection leaves the table at the second rule of each chain.
 """
 
 from __future__ import annotations
@@ -32,38 +32,38 @@ _FAMILIES = (4, 6)
 
 @dataclass(frozen=True)
 class HostRules:
-    """What the host's table is made from."""
+    """The input for the host's table."""
 
     project: str
     networks: Sequence[PlannedNetwork]
-    """Those with a bridge, sorted by name."""
+    """Networks with a bridge, sorted by name."""
     bridges: Mapping[str, str]
     """The bridge's link by network name."""
     ports: Sequence[PublishedPort]
     closed: Sequence[int]
-    """Families the host did not forward before us: it goes on dropping of them what is not ours…"""
+    """Families that the host did not forward before us: traffic that is not ours is still dropped…"""
     routing: Sequence[str]
-    """…but for what comes in by these links, which forwarded IPv4 by themselves (of IPv6 the kernel asks only all)."""
+    """…except from these links, whose own setting forwarded IPv4 (IPv6 has only the setting for all links)."""
     foreign: Sequence[str]
-    """Bridges of others."""
+    """Bridges that are not ours."""
     marked: bool
-    """Whether what may pass is marked, for the rule in DOCKER-USER."""
+    """Whether accepted packets are marked, for the rule in DOCKER-USER."""
     uplinks: Sequence[str] = ()
     """Links of the host's own default routes."""
     overlays: Sequence[PlannedNetwork] = ()
-    """Networks that span hosts, whose packets arrive here in others."""
+    """Overlay networks, whose packets arrive encapsulated."""
     virtual: Sequence[VirtualService] = ()
-    """Services on networks that the host has an address on, and so calls itself."""
+    """Services on networks where the host has an address, so that the host itself can use them."""
     with_others: Container[str] = ()
-    """Bridges that others have put somebody on, too: what that one sends is not ours to say."""
+    """Bridges that also have foreign ports, whose sources are not checked."""
     behind: Mapping[str, Iterable[str]] = field(default_factory=dict)
-    """By network the prefixes that its sandboxes may send from, beside the network's subnets."""
+    """By network, the prefixes that its sandboxes may send from besides the network's subnets."""
     data_path: Sequence[int] = (4789,)
-    """The UDP ports by which overlays travel."""
+    """The UDP ports of overlays."""
     underlay: str = ""
-    """The link that has the address by which the other hosts know this one, where it is known."""
+    """The link with this host's VTEP, or "" if that is unknown."""
     speakers: Mapping[str, Iterable[str]] = field(default_factory=dict)
-    """By network the addresses of its sandboxes."""
+    """By network, the addresses of its sandboxes."""
 
     @property
     def guarded(self) -> list[PlannedNetwork]:
@@ -121,7 +121,7 @@ def host_table(rules: HostRules) -> Nftables:
 
 
 _TO_HOST = "fib daddr type local jump publish"
-"""Nothing but what is meant for the host itself is ever translated (GHSA-jv3w-x3r3-g6rm)."""
+"""Only packets to the host's own addresses are translated (GHSA-jv3w-x3r3-g6rm)."""
 
 
 def _link_sets(rules: HostRules) -> Iterable[NftSet]:
@@ -140,12 +140,12 @@ def _link_sets(rules: HostRules) -> Iterable[NftSet]:
 
 
 def nameable_links(names: Iterable[str]) -> list[str]:
-    """Links of others as nft strings, without those no rule can name (`unnameable_link_warnings` says which)."""
+    """Foreign links as nft strings, without those whose names nft cannot hold (see `unnameable_link_warnings`)."""
     return [nft_link(name) for name in names if link_name.fits(name)]
 
 
 def unnameable_link_warnings(facts: Facts) -> list[str]:
-    """Sentences about links of the host whose names nft cannot hold, so that no rule names them."""
+    """Warnings about links of the host whose names nft cannot hold."""
     links = {
         *facts.bridges,
         *facts.uplinks,
@@ -153,15 +153,15 @@ def unnameable_link_warnings(facts: Facts) -> list[str]:
         *(n for on in facts.forwarding_links.values() for n in on),
     }
     return [
-        f"no firewall rule or setting can name the link {quoted(name)} of this host, so it is treated as unknown: give "
-        "it a name without quotes, `*`, `,`, backslashes and braces"
+        f"no firewall rule or setting can contain the name of this host's link {quoted(name)}, so it is treated as "
+        "unknown: rename it without quotes, `*`, `,`, backslashes and braces"
         for name in sorted(links)
         if not link_name.fits(name)
     ]
 
 
 def _subnet_sets(rules: HostRules, family: int) -> Iterable[NftSet]:
-    """Per family: whose subnets are kept from outside, where each is at home, what is translated on its way out."""
+    """Sets of a family: guarded subnets, the bridge of each subnet, and subnets that are masqueraded."""
     guarded = [n for n in rules.guarded if n.of(family)]
     address = NFT_TYPE[family]
     modes = {n.name: forwarding_of(n).mode(family) for n in guarded}
@@ -201,7 +201,7 @@ def _subnet_sets(rules: HostRules, family: int) -> Iterable[NftSet]:
 
 
 def _port_maps(ports: Sequence[PublishedPort], family: int) -> Iterable[NftSet]:
-    """Single ports in hash maps, ranges that lead to the same numbers in interval maps; other ranges port by port."""
+    """Single ports in hash maps, ranges with unchanged numbers in interval maps; other ranges port by port."""
     address = NFT_TYPE[family]
     single: dict[bool, list[str]] = {True: [], False: []}
     ranges: dict[bool, list[str]] = {True: [], False: []}
@@ -256,7 +256,7 @@ def _sorted(elements: Iterable[str]) -> tuple[str, ...]:
 
 
 def _unmanaged(rules: HostRules) -> Chain:
-    """Forwarded traffic of no network of ours.  With br_netfilter, bridged frames of foreign bridges pass here too."""
+    """Forwarded traffic that is not of our networks.  With br_netfilter this includes frames on foreign bridges."""
     verdicts = {family: "drop" if family in rules.closed else "accept" for family in _FAMILIES}
     return Chain(
         OTHERS,
@@ -271,12 +271,12 @@ def _unmanaged(rules: HostRules) -> Chain:
 
 
 def _both(text: str) -> list[str]:
-    """A rule for each family: ``IP`` is its word, ``N`` its number."""
+    """A rule for each family: ``IP`` is replaced by its keyword, ``N`` by its number."""
     return [text.replace("IP", NFT_PROTOCOL[family]).replace("N", str(family)) for family in _FAMILIES]
 
 
 def _forward(rules: HostRules) -> Chain:
-    """What is not for a bridge of ours passes, and is for others to judge: a Docker Engine guards its own bridges."""
+    """Isolation.  Traffic that is not for one of our bridges is accepted here: a Docker Engine guards its own."""
     judged = f"oifgroup != {LINK_GROUP}"
     docker = [
         f'{judged} oifname "docker*" accept',
@@ -285,12 +285,12 @@ def _forward(rules: HostRules) -> Chain:
     ]
     return Chain(
         "forward",
-        # Before the chains of others, which may want to know what passed here.
+        # Before other programs' chains, which may want to see what was accepted here.
         "type filter hook forward priority -1; policy accept",
         (
             "jump user_forward",
             f"iifgroup != {LINK_GROUP} oifgroup != {LINK_GROUP} goto {OTHERS}",
-            # Before what is established: a connection with the outside is none that an internal network may have.
+            # Before the rule for established connections, as an internal network must not have any to the outside.
             "iifname @internal iifname . oifname != @icc_enabled drop",
             "oifname @internal iifname . oifname != @icc_enabled drop",
             "ct state established,related goto mark_and_accept",
@@ -308,23 +308,23 @@ def _forward(rules: HostRules) -> Chain:
 
 
 def _direct_access() -> Chain:
-    """Packets that aim at a sandbox, or at the host's loopback, from where neither is at home (moby#45610).
+    """Drops packets to a sandbox's address that come in by another link than its bridge, and to the host's loopback.
 
-    In whose name they come, `source_chains` has seen to.
+    See moby#45610.  Their sources are checked by `source_chains`.
     """
     return Chain(
         "direct_access",
-        # After conntrack, which knows answers, and before the translation of destinations, which hides where it aims.
+        # After conntrack, which recognises answers, and before DNAT, which replaces the destination.
         "type filter hook prerouting priority -150; policy accept",
         (
             'iifname "lo" accept',
             "ip daddr 127.0.0.0/8 drop",
-            # The kernel takes all of it but 127.0.0.1 where answers to the loopback may come in (route_localnet).
+            # With route_localnet, the kernel accepts all of it but 127.0.0.1.
             "ip saddr 127.0.0.0/8 drop",
             "ct state established,related accept",
-            # Of IPv4 the kernel takes none of these; of IPv6 it does.
+            # The kernel drops these itself for IPv4, but not for IPv6.
             "iifname @bridges fib saddr type local drop",
-            # A bridge without an address hears what is for the host's others, once somebody guesses its MAC address.
+            # A bridge without an address would accept packets for the host's other addresses.
             "iifname @isolated meta nfproto ipv4 fib daddr type local drop",
             *_both("iifname @bridges IP daddr @gatewaysN accept"),
             *_both("IP daddr @guardedN IP daddr . iifname != @subnet_interfacesN drop"),
@@ -333,7 +333,7 @@ def _direct_access() -> Chain:
 
 
 def _publish(ports: Sequence[PublishedPort]) -> Iterable[str]:
-    """The kernel has no way back from an address that was translated from ``::1``."""
+    """The rules that translate published ports.  Not for ``::1``, as the kernel cannot route the answers back."""
     yield "ip6 daddr ::1 return"
     for family in _FAMILIES:
         key = "meta l4proto . th dport"
@@ -353,9 +353,9 @@ def _postrouting() -> Chain:
         "postrouting",
         "type nat hook postrouting priority 100; policy accept",
         (
-            # From the host's loopback to a port published there: the sandbox needs an address it can answer.
+            # From the host's loopback to a published port: the sandbox needs a source address that it can answer.
             "ip saddr 127.0.0.0/8 oifname @bridges masquerade",
-            # From a sandbox to its own network through a published port: the answer has to come back this way.
+            # From a sandbox to its own network through a published port: the answer has to come back through the host.
             *_both("IP saddr . oifname @subnet_interfacesN ct status dnat masquerade"),
             *_both("oifname != @bridges snat IP to IP saddr map @sourcesN"),
             *_both("IP saddr @masqueradedN oifname != @bridges masquerade"),

@@ -19,7 +19,7 @@ from ..facts import Facts
 FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
 
 NEIGHBOUR_TABLE = {"gc_thresh1": 8192, "gc_thresh2": 49152, "gc_thresh3": 65536}
-"""What Docker sets.  The kernel's own 1024 entries are for all namespaces together (arp(7))."""
+"""Docker's values.  The kernel's default of 1024 entries is for all namespaces together (arp(7))."""
 _MANY = 100
 
 
@@ -29,7 +29,7 @@ def _readable(links: Sequence[str]) -> tuple[str, ...]:
 
 
 def host_sysctls(facts: Facts, families: Sequence[int], endpoints: int) -> list[Resource]:
-    """Forwarding, and what keeps a host its own: routes it learned, and room for the neighbours of many sandboxes."""
+    """Forwarding; accept_ra, so that the host keeps its learned routes; and sizes of the neighbour tables."""
     result: list[Resource] = [
         Sysctl("", FORWARDING[family], "1", former="0", links=_readable(facts.forwarding_links.get(family, ())))
         if not facts.forwarded_before(family)
@@ -37,7 +37,7 @@ def host_sysctls(facts: Facts, families: Sequence[int], endpoints: int) -> list[
         for family in families
     ]
     if 6 in families:
-        # A router takes no router advertisements, unless told so (ip-sysctl, accept_ra).
+        # With forwarding on, the kernel ignores router advertisements unless accept_ra is 2 (ip-sysctl).
         result += [
             Sysctl("", f"net.ipv6.conf.{link.replace('.', '/')}.accept_ra", "2") for link in _readable(facts.ra_links)
         ]
@@ -55,17 +55,17 @@ _FORWARDS = re.compile(r"net\.ipv([46])\.(?:ip_forward|conf\.[^.]+\.(?:force_)?f
 
 
 def closed_families(sandbox: Sandbox, endpoints: Iterable[Endpoint]) -> tuple[int, ...]:
-    """Families that a sandbox does not forward: neither its sysctls nor its links' set forwarding for them."""
+    """Families that a sandbox does not forward: neither its sysctls nor those of its links turn forwarding on."""
     declared = [*sandbox.sysctls, *(pair for endpoint in endpoints for pair in endpoint.sysctls)]
     opened = {int(match[1]) for name, _value in declared if (match := _FORWARDS.fullmatch(name))}
     return tuple(family for family in (4, 6) if family not in opened)
 
 
 def closing_rules(project: str, bridges: Mapping[str, str], networks: Iterable[PlannedNetwork]) -> list[Resource]:
-    """Policy routing that keeps internal networks shut, even after somebody has flushed all of nftables.
+    """Policy routing that isolates internal networks even if somebody flushes all nftables tables.
 
-    What comes in by their bridges reaches the host and nothing behind it, and only the host sends to them.  The rules
-    come before those of others, and say nothing of any other network.
+    Packets from their bridges reach only the host itself, and only the host can send to them.  The rules precede those
+    of other programs, and match no other network.
     """
     first = rule_priority(project)
     result: list[Resource] = []

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Rules of the host's table about tunnels: which senders are accepted for our VNIs, and which VNIs only encrypted.
+"""Rules of the host's table about VXLAN: which senders are accepted for our VNIs, and which VNIs must be encrypted.
 
 VXLAN and Geneve do not authenticate senders (see CVE-2020-10136).  Only our own VNIs are filtered; others pass.  Pure.
 """
@@ -16,12 +16,12 @@ from ...module_utils.plan.nftables import Chain, NftSet
 from ..drivers.base import PlannedNetwork
 
 _VNI = "@th,96,24"
-"""After UDP's eight octets, and four of VXLAN (RFC 7348 §5) or Geneve (RFC 8926 §3.4).  It is in no fragment, but
-conntrack leaves none."""
+"""The VNI, after eight octets of UDP and four of VXLAN (RFC 7348 §5) or Geneve (RFC 8926 §3.4).  Conntrack has
+reassembled fragments before."""
 
 
 def overlay_sets(networks: Sequence[PlannedNetwork]) -> list[NftSet]:
-    """Sets of our VNIs on the host, and of the other hosts that each is heard from; none without an overlay."""
+    """Sets of our VNIs on the host and of the VTEPs accepted for each; none without a tunnel."""
     own = [(network.tunnel, network.shared) for network in networks]
     found = [(tunnel, shared) for tunnel, shared in own if tunnel is not None and shared is not None]
     if not found:
@@ -47,34 +47,35 @@ def overlay_chains(project: str, networks: Sequence[PlannedNetwork], underlay: s
     vxlan = f"udp dport {_any_of(ports)} {_VNI}"
     own = address(tunnel.vteps[first.host])
     sent = [
-        # A sandbox's, or anybody's, that would leave masqueraded as this host's.
+        # VXLAN that a sandbox or another host sends through this one, and that would be masqueraded as this host's.
         f"{vxlan} @vnis ct status snat ct original {NFT_PROTOCOL[family_of(own)]} saddr != {own} drop"
     ]
     chains = [
-        # Before conntrack: what is forged is not to be remembered.
+        # Before conntrack, so that forged packets create no entry.
         _base("overlay_prerouting", "prerouting", -300, [f"{vxlan} @vnis goto overlay_received"]),
         Chain(
             "overlay_received",
             rules=(
                 f"iifgroup {{ {LINK_GROUP}, {OPEN_GROUP} }} drop",
-                # What is only passing through, routed or (with br_netfilter) bridged, may be another fabric's.
+                # Packets not for this host, routed or (with br_netfilter) bridged, may belong to another fabric.
                 *(
                     f"{_VNI} . {word} saddr != @vteps{family} fib daddr type local drop"
                     for family, word in NFT_PROTOCOL.items()
                 ),
-                # Somebody on another link who has taken a host's address; on the same he cannot be told from it.
+                # Drop a host's address on another link, where it is forged.  On the underlay's own link a forged
+                # address cannot be recognised.
                 *([f'iifname "{underlay}" accept'] if underlay else []),
-                # Of a route with several next hops the link of each will do.  IPv6 looks at one of them by chance (seen
-                # on 6.18), so it is not asked where the address is on no link, as on fabrics that have such routes.
+                # For a route with several next hops, each of their links is accepted.  IPv6 checks a random one of them
+                # (seen on 6.18), so it is not checked if the VTEP's link is unknown, as on fabrics with such routes.
                 f"{'' if underlay else 'meta nfproto ipv4 '}fib saddr . iif oif missing fib daddr type local drop",
             ),
         ),
-        # The kernel's own has no socket, or one of a sandbox's namespace, neither of which has a user here.
+        # VXLAN packets of the kernel have no socket, or one in a sandbox's namespace, and so no user here.
         _base("overlay_output", "output", -300, [f"{vxlan} @vnis meta skuid != 0 drop"]),
     ]
     encrypted = next((tunnel.port for tunnel, network in known if network.network.encrypted), None)
     if encrypted is not None:
-        # What XFRM is going to encrypt passes here with that intent, and once more as ESP.
+        # A packet that XFRM will encrypt passes here before, marked for encryption, and then again as ESP.
         vxlan = f"udp dport {encrypted} {_VNI}"
         sent.append(f"{vxlan} @vnis rt ipsec missing drop")
         foreign = f"ipsec in reqid != {request_id(project)} drop"
@@ -82,7 +83,7 @@ def overlay_chains(project: str, networks: Sequence[PlannedNetwork], underlay: s
             _base("overlay_input", "input", -300, [f"{vxlan} @vnis goto overlay_decrypted"]),
             Chain("overlay_decrypted", rules=("meta ipsec missing drop", foreign)),
         ]
-    # After all who may change where a packet goes, and whose it seems to be.
+    # After all chains that may change a packet's destination or source.
     return [*chains, _base("overlay_postrouting", "postrouting", 300, sent)]
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Published ports: which port of a host leads to which sandbox.  Pure."""
+"""Published ports: which port of a host is forwarded to which sandbox.  Pure."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from ..facts import Facts
 
 Range = tuple[int, int]
 _SHOWN = 60
-"""How much of a process's name is shown: whoever runs it gives it any."""
+"""How many characters of a process's name are shown, as a process can choose any name."""
 
 
 @dataclass(frozen=True)
 class PublishedPort:
-    """One port or range of one family that leads to a sandbox's address; ranges are inclusive and of equal length."""
+    """A port or range of one family and its sandbox's address; both ranges are inclusive and of equal length."""
 
     family: int
     protocol: str
@@ -34,23 +34,23 @@ class PublishedPort:
     address: str
     target: Range
     translated: bool
-    """False in gateway mode routed: the target is open at the sandbox's own address, and the host has no port."""
+    """False in gateway mode routed: the port is open at the sandbox's own address, and the host publishes none."""
     network: str
     weight: Optional[int] = None
-    """How many of the connections it gets, in proportion, where several sandboxes share the port of the host."""
+    """Its share of the connections if several sandboxes share the host's port; None if it is the only one."""
     path: str = ""
 
     @property
     def at_loopback(self) -> bool:
-        """Whether the host reaches it at 127.0.0.1; the kernel has no way back from an address that was ``::1``."""
+        """Whether the host reaches it at 127.0.0.1.  For ``::1`` the kernel cannot route the answers back."""
         return self.translated and self.family == 4 and (not self.host_ip or ip_address(self.host_ip).is_loopback)
 
 
 def published_ports(endpoints: Sequence[PlannedEndpoint]) -> list[PublishedPort]:
-    """All ports that sandboxes publish, sorted by where they lead.
+    """All ports that sandboxes publish, sorted by their targets.
 
-    As in Docker a port of the host leads to the endpoint that supplies the sandbox's default route of that family;
-    where the gateway mode is routed, the port is open on each such endpoint.
+    As in Docker, a port of the host is forwarded to the endpoint that supplies the sandbox's default route of that
+    family; with gateway mode routed, the port is open on each such endpoint.
     """
     found = [
         item
@@ -81,7 +81,7 @@ def _of_endpoint(endpoint: PlannedEndpoint) -> Iterator[PublishedPort]:
 
 
 def used_port_errors(ports: Sequence[PublishedPort], facts: Facts) -> list[str]:
-    """Errors of ports that a process of the host listens on."""
+    """Errors about ports that a process of the host listens on."""
     wanted: dict[str, list[PublishedPort]] = {}
     for item in ports:
         if item.translated:
@@ -99,7 +99,7 @@ def used_port_errors(ports: Sequence[PublishedPort], facts: Facts) -> list[str]:
 
 
 def unowned_host_ip_errors(topology: Topology, facts: Mapping[str, Facts]) -> dict[str, list[str]]:
-    """By host the errors of ports with a host_ip that no host has, once all hosts are known."""
+    """By host, errors about ports with a host_ip that no host has; empty unless the facts of all hosts are known."""
     if any(host.name not in facts for host in topology.hosts):
         return {}
     known = {address for each in facts.values() for address, _link, _mtu in each.addresses}
@@ -117,12 +117,12 @@ def unowned_host_ip_errors(topology: Topology, facts: Mapping[str, Facts]) -> di
 
 
 def unroutable_port_errors(sandboxes: Iterable[Sandbox], ports: Sequence[PublishedPort]) -> list[str]:
-    """Errors of tasks' ports that cannot be reached: no network of the task leads out of the host."""
+    """Errors about tasks' ports that cannot be reached: no network of the task has a route out of the host."""
     done = {port.path for port in ports}
     return sorted(
         {
-            f"{port.path}: no network of the task {sandbox.name} has a way out that this port could lead in by. Leave "
-            "it out, or put the service on a network that is not internal and has addresses of its family."
+            f"{port.path}: no network of the task {sandbox.name} can receive connections from outside for this port. "
+            "Remove it, or put the service on a network that is not internal and has addresses of the port's family."
             for sandbox in sandboxes
             for port in sandbox.ports
             if port.path not in done
@@ -132,12 +132,12 @@ def unroutable_port_errors(sandboxes: Iterable[Sandbox], ports: Sequence[Publish
 
 @dataclass(frozen=True)
 class SharedPort:
-    """A port or range of the host, of one family, that leads to several sandboxes."""
+    """A port or range of the host, of one family, that several sandboxes share."""
 
     port: PublishedPort
-    """One of them, for what they have in common."""
+    """One of them, for the fields that all have in common."""
     weights: tuple[tuple[str, int], ...]
-    """Address and weight, sorted; one that is drained has none."""
+    """Address and weight, sorted, without drained tasks."""
 
 
 def shared_ports(ports: Iterable[PublishedPort]) -> list[SharedPort]:
@@ -156,7 +156,7 @@ def shared_ports(ports: Iterable[PublishedPort]) -> list[SharedPort]:
 
 
 def published_twice_errors(ports: Sequence[PublishedPort]) -> list[str]:
-    """Errors of ports that two tasks on the same host publish."""
+    """Errors about ports that two tasks on the same host publish."""
     seen: dict[tuple[int, str, Optional[str], int], PublishedPort] = {}
     result = []
     for item in ports:
@@ -165,8 +165,8 @@ def published_twice_errors(ports: Sequence[PublishedPort]) -> list[str]:
             shared = item.weight is not None and item.path == other.path
             if other.address != item.address and not shared:
                 result.append(
-                    f"{item.path}: port {number}/{item.protocol} of the host leads to two sandboxes placed on it, by "
-                    f"{other.path} too. Publish another port, or place them apart."
+                    f"{item.path}: port {number}/{item.protocol} is also published by {other.path} for a sandbox on "
+                    "the same host. Publish another port, or place the sandboxes on different hosts."
                 )
                 break
     return sorted(set(result))
@@ -176,7 +176,7 @@ def _same_place(item: PublishedPort, address: str, number: int) -> bool:
     if not item.published[0] <= number <= item.published[1]:
         return False
     if address == "::":
-        return True  # unless it says otherwise such a socket takes IPv4 too
+        return True  # by default a socket at :: accepts IPv4 too
     if family_of(address) != item.family:
         return False
     return address == "0.0.0.0" or item.host_ip in (None, address)

@@ -2,10 +2,10 @@
 # Copyright: cnm.fabric contributors
 """Anti-spoofing: rules about the source of a packet.  Pure.
 
-Two places ask.  At its port of a bridge a sandbox sends with its own MAC and IP addresses, and what it routes for
-others with theirs (`bridge_table`, `segment_table`).  Before conntrack the host takes from a bridge the addresses of
-that bridge's network alone, and those of no network from anywhere else (`source_chains`): so no forged packet begins a
-connection, and none is taken for an answer.
+There are two checks.  At its bridge port, a sandbox may send only from its own MAC and IP addresses, and from prefixes
+that it routes (`bridge_table`, `segment_table`).  Before conntrack, the host accepts from a bridge only addresses of
+its network, and accepts these from nowhere else (`source_chains`): so no forged packet begins a connection or looks
+like an answer.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .kernel_settings import FORWARDING, closed_families
 _FAMILIES = (4, 6)
 
 _TARGET = "@th,64,128"
-"""Whom neighbour discovery is about: 8 bytes into ICMPv6 (RFC 4861 §4).  nft 1.0.6 has no name for it yet."""
+"""The target address of neighbour discovery, 8 octets into ICMPv6 (RFC 4861 §4).  nft 1.0.6 has no name for it."""
 _TYPES = {
     "mac": "typeof iifname . ether saddr;",
     "ipv4": "typeof iifname . ip saddr;",
@@ -35,7 +35,7 @@ _TYPES = {
 }
 
 _NO_SOURCE4 = "ip saddr 0.0.0.0 ip daddr { 224.0.0.0/24, 255.255.255.255 } accept"
-"""Who has no address yet: DHCP, and IGMP on a link without an address."""
+"""Packets without a source address: DHCP, and IGMP on a link without an address."""
 
 
 def link_local(mac: str) -> str:
@@ -46,7 +46,7 @@ def link_local(mac: str) -> str:
 
 
 def routed_by(declared: Iterable[Network | Endpoint]) -> dict[str, set[str]]:
-    """By gateway the prefixes that are reached through it, of all who declare routes."""
+    """By gateway, the prefixes of all declared routes through it."""
     result: dict[str, set[str]] = {}
     for owner in declared:
         for route in owner.routes:
@@ -55,7 +55,7 @@ def routed_by(declared: Iterable[Network | Endpoint]) -> dict[str, set[str]]:
 
 
 def _declared_on(network: PlannedNetwork, endpoints: Iterable[PlannedEndpoint]) -> dict[str, set[str]]:
-    """`routed_by` for a network: of one that spans hosts the endpoints on all of them declare routes."""
+    """`routed_by` for a network, including the endpoints on other hosts if it spans hosts."""
     if network.spanning is not None:
         mates: Iterable[Endpoint] = (member.endpoint for member in network.spanning.members.values())
     else:
@@ -64,7 +64,10 @@ def _declared_on(network: PlannedNetwork, endpoints: Iterable[PlannedEndpoint]) 
 
 
 def _answering(endpoint: PlannedEndpoint, mates: Iterable[PlannedEndpoint]) -> set[str]:
-    """The sandbox's addresses on its other networks at which others call it, and from which it answers by this one."""
+    """The sandbox's addresses on its other networks that it may answer from by this one.
+
+    In gateway mode routed or nat-unprotected, others can connect to these addresses directly.
+    """
     families = {family_of(gateway) for gateway in endpoint.gateways}
     return {
         address
@@ -79,7 +82,7 @@ def _answering(endpoint: PlannedEndpoint, mates: Iterable[PlannedEndpoint]) -> s
 
 
 def forwarded_sources(endpoints: Sequence[PlannedEndpoint]) -> dict[str, set[str]]:
-    """By endpoint id the prefixes that it may send from besides its own addresses, if there are any."""
+    """By endpoint id, the prefixes that it may send from besides its own addresses; only endpoints with such."""
     result: dict[str, set[str]] = {}
     boxes: dict[str, list[PlannedEndpoint]] = {}
     for endpoint in endpoints:
@@ -96,8 +99,8 @@ def forwarded_sources(endpoints: Sequence[PlannedEndpoint]) -> dict[str, set[str
 
 
 def sources_behind(endpoints: Sequence[PlannedEndpoint], forwarded: Mapping[str, set[str]]) -> dict[str, set[str]]:
-    """By network the prefixes that come from it besides its subnets: `forwarded_sources`, and what is behind a gateway
-    that is no sandbox of ours.
+    """By network, the prefixes that packets from it may have besides its subnets: `forwarded_sources`, and prefixes
+    behind gateways that are not sandboxes.
     """
     result: dict[str, set[str]] = {}
     for name, group in by_network(endpoints).items():
@@ -109,7 +112,7 @@ def sources_behind(endpoints: Sequence[PlannedEndpoint], forwarded: Mapping[str,
 
 
 def idle_routers(endpoints: Sequence[PlannedEndpoint]) -> list[str]:
-    """Warnings of sandboxes that are the gateway of a declared route and do not forward."""
+    """Warnings about sandboxes that are the gateway of a declared route and do not forward."""
     links: dict[str, list[Endpoint]] = {}
     for item in endpoints:
         links.setdefault(item.sandbox.name, []).append(item.endpoint)
@@ -123,21 +126,21 @@ def idle_routers(endpoints: Sequence[PlannedEndpoint]) -> list[str]:
                 family = family_of(address)
                 if family in closed and address in routed:
                     found.append(
-                        f"{box.name} is the gateway of the route to {', '.join(sorted(routed[address]))}, and forwards "
-                        f"nothing: write `{FORWARDING[family]}: 1` in its sysctls"
+                        f"{box.name} is the gateway of the route to {', '.join(sorted(routed[address]))}, but does not "
+                        f"forward: set `{FORWARDING[family]}: 1` in its sysctls"
                     )
     return found
 
 
-# --- At a sandbox's port of a bridge ---
+# --- At a sandbox's bridge port ---
 
 _PORT_CHAINS = (
     Chain(
         "from_port",
         rules=(
-            # Rules do not look behind a tag, and who receives the frame takes off one of VLAN 0.
+            # The other rules do not look behind a VLAN tag, and a receiver removes a tag of VLAN 0.
             "ether type { 8021q, 8021ad } drop",
-            # Before the bridge learns: nobody fills its table, or moves another's address to himself.
+            # Before the bridge learns, so that nobody can fill its table or claim another's MAC address.
             "iifname . ether saddr != @allowed_mac drop",
             "meta protocol vmap { ip : goto from_ipv4, ip6 : goto from_ipv6, arp : goto from_arp }",
         ),
@@ -163,10 +166,10 @@ _PORT_CHAINS = (
     Chain(
         "from_icmpv6",
         rules=(
-            # No sandbox is a router to others unless it is declared.
+            # A sandbox must not announce itself as a router.
             "icmpv6 type { nd-router-advert, nd-redirect } drop",
             f"icmpv6 type nd-neighbor-advert iifname . {_TARGET} != @allowed_target drop",
-            # From nobody comes only the question whether one's own address is free, and who is in which group.
+            # From the unspecified address only duplicate address detection and MLD reports are accepted.
             f"ip6 saddr :: icmpv6 type nd-neighbor-solicit iifname . {_TARGET} @allowed_target accept",
             "ip6 saddr :: icmpv6 type { mld-listener-report, mld2-listener-report } accept",
         ),
@@ -175,18 +178,18 @@ _PORT_CHAINS = (
         "from_arp",
         rules=(
             "iifname . arp saddr ip @allowed_ipv4 accept",
-            # Linux asks in the name of the address that it is going to send from (arp_announce).
+            # Linux sends ARP requests from the address that it is going to send from (arp_announce).
             "iifname . arp saddr ip @routed_ipv4 accept",
             "arp saddr ip 0.0.0.0 iifname . arp daddr ip @allowed_ipv4 accept",
             "drop",
         ),
     ),
 )
-"""The order is the point: a base chain of another rule each leads to the first."""
+"""In order of evaluation: the base chain's rules lead to the first of these chains."""
 
 
 def _port_table(namespace: str, project: str, role: str, endpoints: Sequence[PlannedEndpoint], first: str) -> Nftables:
-    """A table whose base chain has the rule ``first`` and then asks what each endpoint may send."""
+    """A table whose base chain has the rule ``first`` and then checks the sources of each endpoint's packets."""
     allowed: dict[str, set[str]] = {kind: set() for kind in _TYPES}
     for endpoint in endpoints:
         for kind, value in _spoken(endpoint):
@@ -205,7 +208,7 @@ def _port_table(namespace: str, project: str, role: str, endpoints: Sequence[Pla
 
 
 def _spoken(endpoint: PlannedEndpoint) -> Iterable[tuple[str, str]]:
-    """As who an endpoint may speak; of IPv6, if it has any, by its address of scope link, too."""
+    """The addresses that an endpoint may send from, by kind; with IPv6 also its link-local address."""
     yield "mac", forms.mac(endpoint.mac)
     has_ipv6 = 6 in map(family_of, endpoint.addresses)
     for address in map(forms.address, (*endpoint.addresses, *([link_local(endpoint.mac)] if has_ipv6 else ()))):
@@ -235,10 +238,10 @@ def bridge_table(
     endpoints: Sequence[PlannedEndpoint],
     forwarded: Mapping[str, set[str]],
 ) -> Nftables:
-    """The table of rules for what sandboxes may send onto the host's bridges.
+    """The table that checks the sources of packets from sandboxes on the host's bridges.
 
-    ``endpoints`` may be on other networks, too; ``forwarded`` is `forwarded_sources`.  Ports are known as their
-    network's by their link group: what others have on a bridge is theirs.
+    ``endpoints`` may include those of other networks; ``forwarded`` is `forwarded_sources`.  Our ports have the link
+    group of their network; other ports of a bridge are not checked.
     """
     groups = {network.name: port_group(network.id) for network in networks}
     own = [endpoint for endpoint in endpoints if endpoint.network.name in groups]
@@ -250,7 +253,7 @@ def bridge_table(
 def segment_table(
     project: str, network: PlannedNetwork, endpoints: Sequence[PlannedEndpoint], forwarded: Mapping[str, set[str]]
 ) -> Nftables:
-    """The same in a segment's own namespace.  ``endpoints`` are those of the network; other hosts see to theirs."""
+    """The same in a segment's own namespace.  ``endpoints`` are those of the network on this host."""
     segment = driver_of(network).segment(network)
     if segment is None:
         raise ValueError(f"{network.name} has no segment")
@@ -272,11 +275,11 @@ def source_sets(
     speakers: Mapping[str, Iterable[str]],
     ports: Iterable[int],
 ) -> Iterable[NftSet]:
-    """The sets of `source_chains` that no other chain of the host's table has.
+    """The sets that only `source_chains` uses.
 
-    ``own`` are the guarded bridges that nobody else has put anybody on; ``behind`` has by bridge the prefixes that its
-    sandboxes may send from, beside the network's subnets, ``speakers`` their addresses; ``ports`` are those of UDP by
-    which overlays travel.
+    ``own`` are the guarded bridges on which all ports are ours.  ``behind`` has, by bridge, the prefixes that its
+    sandboxes may send from besides the network's subnets, ``speakers`` the sandboxes' addresses.  ``ports`` are the UDP
+    ports of overlays.
     """
     yield NftSet("own_bridges", "type ifname;", tuple(sorted(f'"{name}"' for name in own)))
     yield NftSet("data_path", "type inet_service;", tuple(sorted(map(str, ports))))
@@ -293,9 +296,9 @@ def _at(found: Mapping[str, Iterable[str]], family: int) -> tuple[str, ...]:
 
 
 def source_chains() -> list[Chain]:
-    """What comes from a network's bridge has an address of the network, and what comes from elsewhere has none.
+    """The chains that accept a network's addresses only from its bridge, and from the bridge only these.
 
-    After what was in pieces is put together (-400), so that no VXLAN passes in some; before conntrack (-200).
+    After reassembly (-400), so that VXLAN cannot pass in fragments; before conntrack (-200).
     """
     of_subnets = [
         f"{word} saddr @subnets{f} {word} saddr . iifname != @subnet_interfaces{f} drop"
@@ -310,16 +313,16 @@ def source_chains() -> list[Chain]:
         Chain(
             "from_bridge",
             rules=(
-                # Whatever the VNI and to whomever: what leaves masqueraded would be taken for the host's own.
+                # For any VNI and destination, as masqueraded VXLAN would look like the host's own.
                 "udp dport @data_path drop",
-                # A look-up by hash; those of intervals cost several times as much.
+                # A hash lookup; lookups in interval sets take several times as long.
                 *(f"{word} saddr . iifname @speakers{f} accept" for f, word in NFT_PROTOCOL.items()),
                 *(f"{word} saddr . iifname @subnet_interfaces{f} accept" for f, word in NFT_PROTOCOL.items()),
                 *(f"{word} saddr . iifname @behind{f} accept" for f, word in NFT_PROTOCOL.items()),
                 *(f"{word} saddr @subnets{f} drop" for f, word in NFT_PROTOCOL.items()),
-                # Another project's, which guards it; or one with somebody else on it.
+                # A bridge of another project, which has its own rules, or one with foreign ports.
                 "iifname != @own_bridges accept",
-                # Neighbour discovery, MLD, DHCP: what has such a source is not routed.
+                # Neighbour discovery, MLD and DHCP: packets with such a source are never routed.
                 "ip6 saddr fe80::/10 accept",
                 "ip6 saddr :: ip6 daddr ff02::/16 accept",
                 _NO_SOURCE4,

@@ -80,9 +80,9 @@ def inspect_document(document: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merge_documents(networks: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-    """Hosts' documents, those of a network that spans hosts with everyone on it on all hosts.
+    """The documents by host; that of a network that spans hosts contains its endpoints on all hosts.
 
-    Such a network has one id.  Its options are each host's own: what is its parent there.
+    Such a network has the same id on all hosts.  Its options may differ, such as its parent.
     """
     complete: dict[str, dict[str, Any]] = {}
     for _host, documents in sorted(networks.items()):

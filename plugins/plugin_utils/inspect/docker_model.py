@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""The model of a host: its networks, sandboxes and services in Docker's words, as a plan carries it."""
+"""The model of a host in a plan: its networks, sandboxes and services in Docker's terms."""
 
 from __future__ import annotations
 
@@ -26,13 +26,12 @@ def model_of_host(
     services: Iterable[PlacedService] = (),
     engine: str = "",
 ) -> Model:
-    """The networks and sandboxes of a host in Docker's words, as JSON data.
+    """The networks and sandboxes of a host in Docker's terms, as JSON data.
 
-    ``networks`` are documents of ``docker network inspect``, the predefined ones among them; where each endpoint's link
-    is stands under ``sandboxes``.  Under ``traits`` is what `verify` has to know of each network (`Traits`): whether
-    it isolates its sandboxes, is a public LAN, and in which families it leads out.  Under ``services``, if there are
-    any, is what the host has to do with: it has tasks of them, or sandboxes on a network of theirs, or a port; and then
-    under ``load_balancer`` the ``engine``.
+    ``networks`` are documents of ``docker network inspect``, including the predefined ones; ``sandboxes`` say where
+    each endpoint's link is.  ``traits`` are what `verify` has to know of each network (see `TraitsModel`).
+    ``services``, if there are any, are those with tasks or ports on the host, or with a network that a sandbox of the
+    host is on; then ``load_balancer`` has the ``engine``.
     """
     project = host.settings.project
     ids = {sandbox.name: identifier("sandbox", project, host.name, sandbox.name) for sandbox in host.sandboxes}
@@ -95,7 +94,7 @@ def model_of_host(
 
 
 def _service(host: str, placed: PlacedService, networks: Mapping[str, PlannedNetwork]) -> ServiceModel:
-    """A service as a host knows it: of its networks those that are there, of its tasks the host's own."""
+    """A service from the host's view: only the networks and tasks that are on the host."""
     service = placed.service
     weights = {task: placed.weight(task, where) for task, where in zip(placed.names, placed.tasks.values())}
     result: dict[str, VipModel] = {}
@@ -124,7 +123,7 @@ def _service(host: str, placed: PlacedService, networks: Mapping[str, PlannedNet
 
 
 def _port(port: PublishedPort) -> str:
-    """As ``docker ps`` has it: ``0.0.0.0:8080->80/tcp``, ``[::]:9000-9010->9000-9010/udp``, ``80/tcp`` if routed."""
+    """A port as in ``docker ps``: ``0.0.0.0:8080->80/tcp``, ``[::]:9000-9010->9000-9010/udp``, ``80/tcp`` if routed."""
     published, target = (str(low) if low == high else f"{low}-{high}" for low, high in (port.published, port.target))
     if not port.translated:
         return f"{target}/{port.protocol}"
@@ -134,7 +133,7 @@ def _port(port: PublishedPort) -> str:
 
 
 def _reachable_gateways(network: PlannedNetwork) -> list[str]:
-    """The host's addresses that sandboxes on the network reach."""
+    """The host's addresses that sandboxes on the network can reach."""
     if network.network.internal:
         return []
     return [item.partition("/")[0] for item in driver_of(network).host_addresses(network)]
@@ -157,7 +156,7 @@ def _containers_of_mode(host: Host, mode: str) -> dict[str, Any]:
 def live_model(model: Model, drift: Sequence[Mapping[str, Any]]) -> Model:
     """The model without endpoints whose link is missing on the host."""
     created = [(item["kind"], item["name"]) for item in drift if item["action"] == "create"]
-    # A link in a sandbox has a slash in its name, one of the host has none.
+    # The label of a link in a sandbox has a slash, that of a link on the host has none.
     missing = {name for kind, name in created if kind == "namespace" or (kind == "link" and "/" in name)}
     sandboxes: dict[str, SandboxModel] = {
         name: {

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from .model import Model, PortModel, ServiceModel
 
 _SHOWN = 3
-"""How many hosts of a network are named in its row."""
+"""How many hosts of a network its row names."""
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -20,7 +20,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def network_table(models: Mapping[str, Model]) -> str:
-    """``docker network ls`` over all hosts, with the host in the last column; what spans hosts has one row."""
+    """``docker network ls`` over all hosts, with a column for the host; a network that spans hosts has one row."""
     rows = []
     hosts_of: dict[str, list[str]] = {}
     for host, model in sorted(models.items()):
@@ -40,7 +40,7 @@ def _few(hosts: Sequence[str]) -> str:
 
 
 def sandbox_table(models: Mapping[str, Model]) -> str:
-    """A row an endpoint: sandbox, network, link, addresses, host; the sandbox's ports stand in its first row."""
+    """A row per endpoint: sandbox, network, link, addresses, host; the sandbox's ports are in its first row."""
     rows = []
     for host, model in sorted(models.items()):
         for name, entry in sorted(model["sandboxes"].items()):
@@ -77,7 +77,7 @@ def service_table(models: Mapping[str, Model]) -> str:
 
 
 def _ingress_port(port: PortModel) -> str:
-    """As ``docker service ls`` has it: ``*:3000->6379/tcp``."""
+    """A port as in ``docker service ls``: ``*:3000->6379/tcp``."""
     published, target = (
         str(low) if low == high else f"{low}-{high}" for low, high in (port["published"], port["target"])
     )
@@ -85,7 +85,7 @@ def _ingress_port(port: PortModel) -> str:
 
 
 def balancer_line(models: Mapping[str, Model]) -> str:
-    """Which engine balances on which hosts; "" without services."""
+    """A sentence that says which hosts use which load-balancing engine; "" without services."""
     hosts: dict[str, list[str]] = {}
     for host, model in sorted(models.items()):
         if model.get("load_balancer"):

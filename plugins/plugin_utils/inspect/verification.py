@@ -17,17 +17,16 @@ from .model import EndpointModel, Model, SandboxModel
 
 Check = dict[str, Any]
 """``{"sandbox": "c1", "reach": [address …], "refuse": [address …], "names": {name: [address …]},
-"way_out": [4, 6]}``, the last being the families with a default route; or, with sandbox "", of the host itself
-``"connect": [[address, port] …]``, where TCP must find an end."""
+"way_out": [4, 6]}``, the last being the families with a default route; or, with sandbox "", a check of the host itself:
+``"connect": [[address, port] …]``, which TCP connections must reach."""
 
 
 def checks_of(model: Model, limit: int, peer_tables: Sequence[PeerTable] = (), host: str = "") -> list[Check]:
     """For each sandbox of a host: addresses it must reach, addresses it must not, and names with their addresses.
 
-    ``limit`` bounds the pairs tried each way; beyond it a fixed sample is taken, the same from run to run.
-    ``peer_tables`` are those of the networks that span hosts; of each as many pairs with other hosts' sandboxes are
-    tried.  As many virtual addresses are tried, and from the host itself as many ports of the ingress mesh, its own
-    and other hosts'.
+    ``limit`` bounds the number of pairs that must reach each other and of those that must not; if there are more, a
+    sample is taken, the same in each run.  It also bounds, for each of the ``peer_tables``, the pairs with sandboxes of
+    other hosts; the virtual addresses; and the ingress ports, of this host and of others.
     """
     addresses = _addresses(model["sandboxes"])
     traits = model.get("traits", {})
@@ -60,11 +59,11 @@ def checks_of(model: Model, limit: int, peer_tables: Sequence[PeerTable] = (), h
             shared = _shared(addresses, sandbox, other)
             connected = [network for network in shared if network not in unconnected and network not in unsure]
             reach.update(item for network in connected for item in addresses[other][network])
-            # The sandbox that ports of the ingress lead to is everyone's business, also where sandboxes are kept apart.
+            # The ingress sandbox must reach all tasks, even on a network that isolates sandboxes.
             apart = [network for network in shared if network in unconnected and INGRESS not in (sandbox, other)]
             refuse.update(item for network in apart for item in addresses[other][network])
             if not shared:
-                # Who reaches what is on a LAN is for its routers to say.
+                # Routers of the LAN decide who can reach a sandbox on it.
                 unpublished = [name for name in addresses[other] if name not in public]
                 refuse.update(item for network in unpublished for item in addresses[other][network])
             else:
@@ -84,7 +83,7 @@ def checks_of(model: Model, limit: int, peer_tables: Sequence[PeerTable] = (), h
 
 
 def _own_ports(model: Model, limit: int) -> list[list[Any]]:
-    """The same without a mesh: ports of this host that lead to its own tasks, at its loopback."""
+    """Ports of this host that lead to its own tasks, at its loopback, if there is no ingress mesh."""
     found = {
         port["published"][0]
         for entry in model.get("services", {}).values()
@@ -98,7 +97,7 @@ def _own_ports(model: Model, limit: int) -> list[list[Any]]:
 
 
 def _virtual(model: Model, addresses: Mapping[str, Any], limit: int) -> dict[str, list[dict[str, Any]]]:
-    """Services' places on the networks of each sandbox."""
+    """Virtual addresses and names of the services on the networks of each sandbox."""
     vips: list[dict[str, Any]] = [
         {"network": network, "service": name, "answers": entry["answers"], **vip}
         for name, entry in model.get("services", {}).items()
@@ -116,10 +115,10 @@ def _virtual(model: Model, addresses: Mapping[str, Any], limit: int) -> dict[str
 
 
 def _published(model: Model, peers: PeerTable, host: str, limit: int) -> list[list[Any]]:
-    """Address and port of what TCP must find an end at: first ports of ranges, on this host and on others.
+    """Addresses and ports that TCP connections must reach: the first port of each range, on this host and on others.
 
-    Whether anybody listens in a task is not the fabric's business, so a refusal is as good as an answer.  Ports of one
-    address (`host_ip`) are left out, as it may be on no host of these.
+    A refused connection counts as reached, as a task need not listen.  Ports with a `host_ip` are left out, as these
+    hosts may not have that address.
     """
     ports = [
         port["published"][0]
@@ -134,7 +133,7 @@ def _published(model: Model, peers: PeerTable, host: str, limit: int) -> list[li
 
 
 def _called(model: Model, peer_tables: Iterable[PeerTable]) -> dict[tuple[str, str], set[str]]:
-    """The addresses of everyone a name stands for, by network and name."""
+    """All addresses that each name resolves to, by network and name."""
     result: dict[tuple[str, str], set[str]] = {}
     for entry in model["sandboxes"].values():
         for item in entry["endpoints"]:
@@ -154,7 +153,7 @@ def _called(model: Model, peer_tables: Iterable[PeerTable]) -> dict[tuple[str, s
 def _remote(
     peers: PeerTable, host: str, addresses: Mapping[str, Mapping[str, list[str]]], limit: int
 ) -> dict[str, list[PeerEndpoint]]:
-    """The endpoints of other hosts that each sandbox of this host is to reach."""
+    """For each sandbox of this host, the peer table's rows of other hosts' endpoints that it must reach."""
     own = sorted(sandbox for sandbox, networks in addresses.items() if peers.network in networks)
     others = [peer for peer in peers.endpoints if peer.host != host and peer.host in peers.vteps]
     each = max(1, limit // max(1, len(own)))

@@ -10,8 +10,8 @@ The document is plain JSON::
      "overlays":  {"multinet": {"created": "…", "subnets": ["10.10.2.0/24"], "vni": 4096, "vips": {"redis": {…}}}},
      "services":  {"redis": {"tasks": {"1": "node1"}}}}
 
-Keys begin with the host, but for networks and services that span hosts.  ``hosts`` is what was last seen of each: its
-VTEP and the MTU there, VNIs that others use on it, and a digest of what it was last told of its networks.
+Keys begin with the host, except for networks and services that span hosts.  ``hosts`` has what was last known of each:
+its VTEP and the MTU there, foreign VNIs on it, and a digest of the peer tables that it last got.
 """
 
 from __future__ import annotations
@@ -72,22 +72,22 @@ class LeaseError(Exception):
 
 
 class Conflict(LeaseError):
-    """Another controller changed the document since it was read: read and plan again."""
+    """Another controller has changed the document since it was read: read and plan again."""
 
 
 class Store(Protocol):
-    """What a lease store does."""
+    """The interface of a lease store."""
 
     def read(self, project: str) -> tuple[int, Leases]:
         """The document's revision and content; ``(0, empty())`` if there is none."""
 
     def write(self, project: str, expected: int, revision: int, leases: Leases) -> None:
-        """Replace the document if its revision still is ``expected``, else raise Conflict; make the key if need be."""
+        """Replace the document if its revision still is ``expected``, else raise Conflict; create a missing key."""
 
     def key(self) -> bytes:
-        """The secret by which the store knows what it gave out (see `signing`); b"" while nothing was written.
+        """The secret with which the store signs leases (see `signing`); b"" before the first write.
 
-        It is made once, of `signing.KEY_SIZE` random octets, and kept where only those who may write leases read it.
+        It is created once, from `signing.KEY_SIZE` random octets, and only users who may write leases can read it.
         """
 
 
@@ -108,7 +108,7 @@ def no_part() -> Leases:
 
 
 def split(leases: Leases) -> tuple[dict[str, Leases], Leases]:
-    """The document by host, without the sections `SPANNING`, and those."""
+    """The parts of the document by host, and its sections `SPANNING`."""
     result: dict[str, Leases] = {}
     for section in OF_HOSTS:
         for key, value in leases.get(section, {}).items():
@@ -120,7 +120,7 @@ def split(leases: Leases) -> tuple[dict[str, Leases], Leases]:
 
 
 def join(parts: Mapping[str, Leases], spanning: Leases) -> Leases:
-    """The whole document again."""
+    """The reverse of `split`."""
     result: Leases = {**empty(), **spanning}
     for part in parts.values():
         for section in OF_HOSTS:
@@ -129,7 +129,7 @@ def join(parts: Mapping[str, Leases], spanning: Leases) -> Leases:
 
 
 def kept_by(host: str, part: Leases, spanning: Leases) -> Leases:
-    """What a host keeps: its own part, and of what spans hosts that of which it has an endpoint or a task."""
+    """The leases that a host keeps: its own part, and those of shared networks and services that it uses."""
     names = {key.split("/")[1] for key in part.get("endpoints", ())}
     own: Leases = {
         **part,

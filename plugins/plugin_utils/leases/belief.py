@@ -2,11 +2,11 @@
 # Copyright: cnm.fabric contributors
 """Decides which of the leases that hosts report are accepted.  Pure.
 
-* What carries the store's signature of a later revision than the store's own is the store's word (it was put back from
-  a backup): it replaces the store's part of that host, and of what spans hosts.
-* Anything else is the host's word alone.  It counts for the networks of that host; of networks that span hosts only
-  for what the store does not know: addresses of the host's own sandboxes that nobody else has, and subnets, VNIs and
-  tasks where the hosts that are on the network agree.
+* Leases with the store's own signature of a later revision than the store's: the store was restored from a backup.
+  They replace the store's leases of that host, and those of networks and services that span hosts.
+* Other leases are only the host's claim.  They are accepted for networks of that host alone.  For networks that span
+  hosts they are accepted only if the store does not know them: addresses of the host's own sandboxes that nobody else
+  has, and subnets, VNIs and tasks on which the hosts of the network agree.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _HOST_ITSELF = "@host"
 
 @dataclass(frozen=True)
 class Claim:
-    """What a host reports: the revision it keeps, its leases, and which revision of this store gave them out."""
+    """What a host reports: its revision, its leases, and the revision of this store that signed them, or None."""
 
     revision: int
     leases: Leases
@@ -45,7 +45,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Part:
-    """What a host is declared to have a part in: its sandboxes by network that spans hosts, and services."""
+    """The shared objects that a host is declared to use: its sandboxes by network that spans hosts, and services."""
 
     sandboxes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     services: frozenset[str] = frozenset()
@@ -61,7 +61,7 @@ class Part:
 
 @dataclass
 class Belief:
-    """The document as believed, its revision, and sentences by host: about what was not, and why one is refused."""
+    """The accepted document, its revision, and by host warnings about ignored leases, and reasons to refuse it."""
 
     revision: int
     leases: Leases
@@ -80,9 +80,9 @@ def believe(
 ) -> Belief:
     """The stored document, completed by what hosts report.
 
-    ``part_of`` says what a host may speak of, ``shared`` which networks span hosts; both are asked only if they count.
-    ``signed`` says that the store has a key.  ``complete`` false is for a run that plans these hosts by themselves:
-    what they report of themselves counts whoever is newer, as the others' changes may be what made the store so.
+    ``part_of`` returns the `Part` of a host, ``shared`` the networks that span hosts; both are called only if needed.
+    ``signed``: whether the store has a key.  ``complete``: false if these hosts are planned without the others.  Their
+    own leases are then accepted even if the store is newer, as only other hosts' changes may have made it so.
     """
     ours = {host: claim for host, claim in claims.items() if claim.given is not None and claim.given > revision}
     result = Belief(max((revision, *(claim.given or 0 for claim in ours.values()))), _replaced(stored, ours))
@@ -99,7 +99,7 @@ def believe(
 
 
 def _replaced(leases: Leases, ours: Mapping[str, Claim]) -> Leases:
-    """The document with the parts of hosts as it gave them out later; of what spans hosts the last of them counts."""
+    """The document with signed leases of later revisions; for shared objects the latest one is used."""
     if not ours:
         return leases
     parts, spanning = split(leases)
@@ -115,7 +115,7 @@ def _replaced(leases: Leases, ours: Mapping[str, Claim]) -> Leases:
 def _add(
     result: Belief, claims: Mapping[str, Claim], part_of: Callable[[str], Part], shared: frozenset[str], signed: bool
 ) -> None:
-    """Add what hosts say by themselves."""
+    """Add the hosts' own claims."""
     parts, spanning = split(result.leases)
     names = frozenset(shared | spanning[OVERLAYS].keys())
     differing = {}
@@ -161,7 +161,7 @@ def _add(
             elif left.is_free(network, sandbox, entry):
                 part["endpoints"][key] = entry
         if claims[host].given is not None:
-            continue  # what this store gave out before it knew better
+            continue  # an outdated lease of this store
         if signed:
             result.warnings.setdefault(host, []).append(_caught(result.revision, claims[host], differs))
         if left.warnings:
@@ -174,17 +174,17 @@ def _add(
 def _caught(revision: int, claim: Claim, found: set[str]) -> str:
     names = ", ".join(sorted(found)[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
     return (
-        f"what it keeps (revision {claim.revision}) was not given out by this lease store (revision {revision}), from "
-        f"which it differs in {names}. What concerns this host alone is taken over, of what it shares with others only "
-        "what the store does not know. If another controller was here, let both have one cnm_leases; else see who "
-        "changed it"
+        f"its leases (revision {claim.revision}) are not from this lease store (revision {revision}) and differ from "
+        f"it in {names}. Leases of this host alone are accepted, shared ones only if the store does not know them. If "
+        "another controller manages this host, set the same cnm_leases for both. Otherwise find out who changed the "
+        "host's files"
     )
 
 
 def _holders(
     parts: Mapping[str, Leases], spanning: Leases, names: frozenset[str]
 ) -> Iterator[tuple[tuple[str, str], tuple[str, str]]]:
-    """``((network, address), (host, sandbox or service))`` of what is known on networks that span hosts."""
+    """``((network, address), (host, sandbox or service))`` of all known addresses on networks that span hosts."""
     for host, part in parts.items():
         for key, entry in part["endpoints"].items():
             _host, network, sandbox = key.split("/")
@@ -198,7 +198,7 @@ def _holders(
 
 
 class _Left:
-    """Judges one host's endpoints on networks that it shares, and says what is left out."""
+    """Decides about one host's claims on shared networks, and collects warnings about ignored ones."""
 
     def __init__(
         self,
@@ -215,22 +215,22 @@ class _Left:
     def known(self, key: str, entry: Mapping[str, str], leased: Mapping[str, str]) -> None:
         """Warn that the store has the endpoint with another address."""
         here, there = (", ".join(sorted(item.values())) for item in (leased, entry))
-        self.warnings.append(f"it reports {there} for {key}, which has {here} in the lease store: that counts")
+        self.warnings.append(f"it reports {there} for {key}, but the lease store has {here}: ignored")
 
     def foreign(self, key: str) -> None:
         """Warn that the endpoint is not declared on this host."""
-        self.warnings.append(f"it reports a lease of {key}, which is not declared to be on it: left out")
+        self.warnings.append(f"it reports a lease of {key}, which is not declared on it: ignored")
 
     def is_free(self, network: str, sandbox: str, entry: Mapping[str, str]) -> bool:
-        """Whether nobody else has one of the addresses; who has is named."""
+        """Whether all addresses are free; otherwise add a warning or refusal that names the holder."""
         claimed = [(network, address) for address in entry.values()]
         for claim in claimed:
             holder = self._holders.get(claim)
             if holder is not None and holder != (self._host, sandbox):
                 who = f"{holder[1]} on {holder[0]}" if holder[0] else f"the service {holder[1]}"
                 self.warnings.append(
-                    f"it reports {claim[1]} on {network} for its {sandbox}, which is {who}'s in the lease store: that "
-                    "counts"
+                    f"it reports {claim[1]} on {network} for its {sandbox}, but the lease store has that address for "
+                    f"{who}: ignored"
                 )
                 return False
         for claim in claimed:
@@ -238,22 +238,22 @@ class _Left:
             if other != (self._host, sandbox):
                 self.refusals.append(
                     f"{self._host} and {other[0]} both report {claim[1]} on {network}, for {sandbox} and {other[1]}, "
-                    f"and the lease store knows neither. It is left to {other[0]}: run again, and {sandbox} gets "
-                    "another address; or give both their address in the variables before."
+                    f"and the lease store knows neither. {other[0]} keeps it. Run again to give {sandbox} another "
+                    "address, or set both addresses in the variables first."
                 )
                 return False
         return True
 
 
 def _add_networks(result: Belief, reported: Mapping[str, Leases], own: Mapping[str, Part], spanning: Leases) -> None:
-    """Networks that the store does not know, as most of the hosts on them report them."""
+    """Add networks that the store does not know, as most of their hosts report them."""
     found: dict[str, dict[str, list[str]]] = {}
     vips: dict[str, dict[str, AddressLease]] = {}
     for host, leases in reported.items():
         for name, entry in leases.get(OVERLAYS, {}).items():
             if name in spanning[OVERLAYS] or name not in own[host].sandboxes:
                 if name not in own[host].sandboxes:
-                    sentence = f"it reports leases of {name}, which it is not declared to be on: left out"
+                    sentence = f"it reports leases of {name}, which is not declared on it: ignored"
                     result.warnings.setdefault(host, []).append(sentence)
                 continue
             text = json.dumps({key: value for key, value in entry.items() if key not in ("created", "vips")})
@@ -274,12 +274,12 @@ def _add_networks(result: Belief, reported: Mapping[str, Leases], own: Mapping[s
             for host in losers if other != text else ():
                 result.warnings.setdefault(host, []).append(
                     f"{host} and {hosts[0]} report {name} differently ({other[:200]} and {text[:200]}), and the lease "
-                    f"store does not know it: it is as {hosts[0]} says"
+                    f"store does not know it: the report of {hosts[0]} is used"
                 )
 
 
 def _add_tasks(result: Belief, reported: Mapping[str, Leases], own: Mapping[str, Part], spanning: Leases) -> None:
-    """Places of services' tasks that the store does not know, each as its own host reports it."""
+    """Add the hosts of services' tasks that the store does not know, as each host reports its own."""
     found: dict[str, dict[str, str]] = {}
     for host, leases in reported.items():
         for service, entry in leases.get(SERVICES, {}).items():
@@ -290,6 +290,6 @@ def _add_tasks(result: Belief, reported: Mapping[str, Leases], own: Mapping[str,
                 if place == host and tasks.setdefault(number, host) != host:
                     result.warnings.setdefault(host, []).append(
                         f"{host} and {tasks[number]} both report the task {service}.{number}, and the lease store does "
-                        f"not know it: it is on {tasks[number]}"
+                        f"not know it: it stays on {tasks[number]}"
                     )
     spanning[SERVICES].update({service: {"tasks": tasks} for service, tasks in found.items()})

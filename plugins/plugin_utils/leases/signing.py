@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""A lease store's signature of what a host is given, by which the store recognizes it when the host reports it.  Pure.
+"""A lease store's signature of a host's leases, by which the store recognizes them when the host reports them.  Pure.
 
-A signature is ``<revision>:<hex>``: the store's revision then, and an HMAC-SHA256 under the store's key of that, the
-project, the host, its part of the leases and what modules made there.  A host keeps it beside its plan.  It cannot
-make one, so it can repeat what it was given, for itself, and nothing else.
+A signature is ``<revision>:<hex>``: the store's revision, and an HMAC-SHA256 with the store's key over that revision,
+the project, the host, its part of the leases and the objects that modules made there.  A host keeps it beside its plan.
+It cannot create one, so it can only repeat what it was given itself.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def sign(
 def revision_given(
     key: bytes, project: str, host: str, signature: str, leases: Mapping[str, Any], module_state: Mapping[str, Any]
 ) -> Optional[int]:
-    """The store's revision when it gave this out; None if it never did."""
+    """The store's revision when it signed this; None if the signature is invalid."""
     revision = signature.partition(":")[0]
     if not key or not (revision.isascii() and revision.isdigit()):
         return None

@@ -79,8 +79,8 @@ class SqliteStore:
         return bytes(row[0]) if row is not None else b""
 
     def _keep_private(self) -> None:
-        """There is a key in it: a new file is its owner's alone, and one that was there is not everybody's to read."""
-        with contextlib.suppress(OSError):  # what stands against it is said when the file is opened
+        """Make the file unreadable for others, as it contains a key."""
+        with contextlib.suppress(OSError):  # opening the file then reports the problem
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             mode = stat.S_IMODE(self._path.stat().st_mode)
             if mode & stat.S_IRWXO:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Edits of one host's module objects, as the modules network, sandbox, endpoint and service ask for.  Pure.
+"""Edits of one host's module objects, for calls of the modules network, sandbox, endpoint and service.  Pure.
 
 Each function in `EDITS` takes a call and the host's model and returns the module objects after it.
 """
@@ -54,12 +54,12 @@ class Refusal(Exception):
 
 
 class Missing(Refusal):
-    """What a call needs is not there; in check mode a task before it may be what makes it."""
+    """An object that the call needs does not exist; in check mode an earlier task may be the one that creates it."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a module: ``options`` are those that were given, names and all."""
+    """One call of a module; ``options`` are those that were given, including names."""
 
     module: str
     host: str
@@ -68,21 +68,21 @@ class Call:
 
     @property
     def label(self) -> str:
-        """What it is about: a name, or for an endpoint ``c1/lab``."""
+        """The object's name, or for an endpoint ``c1/lab``."""
         if self.module == "endpoint":
             return f"{self.options['sandbox']}/{self.options['network']}"
         return str(self.options["name"])
 
     @property
     def entry(self) -> dict[str, Any]:
-        """The options as an entry of the variables has them."""
+        """The options as an entry of the variables."""
         names = ("network", "sandbox") if self.module == "endpoint" else ("name",)
         return {key: value for key, value in self.options.items() if key not in names and value is not None}
 
 
 @dataclass(frozen=True)
 class HostModel:
-    """What is declared for the host, as it was last brought to it, and what modules made there."""
+    """The variables of the host's present plan, and the objects that modules made there."""
 
     name: str
     declared: Mapping[str, Any]
@@ -91,9 +91,9 @@ class HostModel:
 
     @classmethod
     def of(cls, name: str, facts: Facts, current: Mapping[str, Any]) -> HostModel:
-        """From the host's own memory; ``current`` are the settings as the inventory has them now.
+        """From what the host keeps; ``current`` are the settings as they are in the inventory now.
 
-        Raises Refusal for a host that has more than it remembers the reason for.
+        Raises Refusal if the host has networks or sandboxes whose declaration it does not keep.
         """
         kept = unpack_declared(facts.declared) or {key: current[key] for key in KEPT_SETTINGS if key in current}
         settings = {key: current[key] for key in ("cnm_project", "cnm_leases") if key in current}
@@ -106,13 +106,13 @@ class HostModel:
         forgotten = planned - ours - tasks
         if forgotten:
             raise Refusal(
-                f"this host's networks and sandboxes ({', '.join(sorted(forgotten))}) are from a version that did not "
-                "note what they were declared from: run cnm.fabric.site once"
+                f"this host's networks and sandboxes ({', '.join(sorted(forgotten))}) were made by a version that did "
+                "not record their variables: run cnm.fabric.site once"
             )
         return known
 
     def with_(self, module_state: ModuleState) -> HostModel:
-        """The same host with something else made by modules."""
+        """The same host with other module objects."""
         module_state = settle(module_state, self.declared)
         return replace(self, module_state=module_state, host=_read(self.name, self.declared, module_state))
 
@@ -121,7 +121,7 @@ class HostModel:
         return {**self.module_state.of(kind), **declared_entries(self.declared, kind)}
 
     def declares(self, kind: str, name: str) -> Optional[str]:
-        """Where the inventory declares it, or None."""
+        """The variable that declares it in the inventory, or None."""
         for variable, value in self.declared.items():
             if kind_of(variable) == kind and name in value:
                 return f"{variable}.{word(name)}"
@@ -141,7 +141,7 @@ class HostModel:
         return _sandbox(self.host, name)
 
     def naming(self, network: str) -> list[str]:
-        """Services that are on a network, if only by what they say."""
+        """Services whose declarations name a network."""
         return sorted(name for name, entry in self.names(SERVICES).items() if network in (own_networks(entry) or ()))
 
 
@@ -155,9 +155,9 @@ def _sandbox(host: Host, name: str) -> Optional[Sandbox]:
 
 
 def edit(call: Call, known: HostModel) -> Optional[HostModel]:
-    """The host as it is to be; None if there is nothing to do.  Raises Refusal and DeclarationError."""
+    """The host after the call; None if there is nothing to do.  Raises Refusal and DeclarationError."""
     if call.absent and call.options.get("network", call.options.get("name")) in PREDEFINED and call.module == "network":
-        raise Refusal(f"name: the network {call.label} is always there and cannot be removed")
+        raise Refusal(f"name: the network {call.label} is predefined and cannot be removed")
     module_state = EDITS[call.module](call, known)
     if module_state is None:
         return None
@@ -170,8 +170,8 @@ def edit(call: Call, known: HostModel) -> Optional[HostModel]:
     spanning += [service.name for service in wanted.host.services if not is_of_one_host(service, wanted.host)]
     if spanning:
         raise Refusal(
-            f"this host has a part in networks and services that span hosts ({', '.join(sorted(spanning))}), which are "
-            "not planned for one host by itself yet: declare what you want in the inventory, and run cnm.fabric.site"
+            f"this host uses networks or services that span hosts ({', '.join(sorted(spanning))}), and modules cannot "
+            "plan these yet: declare the change in the inventory and run cnm.fabric.site"
         )
     return wanted
 
@@ -181,12 +181,12 @@ def _network(call: Call, known: HostModel) -> Optional[ModuleState]:
     where = known.declares(NETWORKS, name)
     if call.absent:
         if where:
-            raise Refusal(f"the network {name} is declared in the inventory ({where}): take it out there")
+            raise Refusal(f"the network {name} is declared in the inventory ({where}): remove it there")
         return _network_gone(name, known)
     if entry.get("driver") in ("host", "none"):
         raise Refusal(
-            f"driver: there is one network of the driver {entry['driver']}, and it is always there: give sandboxes "
-            f"network_mode: {entry['driver']}"
+            f"driver: the network of the driver {entry['driver']} is predefined: set network_mode: {entry['driver']} "
+            "in sandboxes instead"
         )
     if where:
         _as_declared_network(name, entry, where, known)
@@ -204,32 +204,32 @@ def _network_gone(name: str, known: HostModel) -> Optional[ModuleState]:
     members = [sandbox.name for sandbox, _endpoint in networks_in_use(known.host).get(name, ())]
     if members:
         raise Refusal(
-            f"the network {name} has active endpoints: {', '.join(members)}. Disconnect them before, with "
+            f"the network {name} has active endpoints: {', '.join(members)}. Disconnect them first, with "
             "cnm.fabric.endpoint or where they are declared"
         )
     services = known.naming(name)
     if services:
-        raise Refusal(f"the network {name} is one of the service {services[0]}: remove that, or change it, before")
+        raise Refusal(f"the network {name} is used by the service {services[0]}: remove or change that first")
     naming = sorted(box for box, entry in known.names(SANDBOXES).items() if name in (own_networks(entry) or ()))
     if naming:
         raise Refusal(
-            f"the network {name} is one of those that {', '.join(naming)} is declared with, though it is disconnected: "
-            "take it out there before"
+            f"the network {name} is named in the declaration of {', '.join(naming)}, though disconnected: remove it "
+            "there first"
         )
     return replace(known.module_state, networks=_without(known.module_state.networks, name))
 
 
 def _as_declared_network(name: str, entry: Mapping[str, Any], where: str, known: HostModel) -> None:
-    """Raise Refusal unless the entry says what the inventory says, and the network is on the host."""
+    """Raise Refusal unless the entry equals the inventory's, and the network is on the host."""
     module_state = ModuleState({name: entry})
     own = _read(known.name, {**known.without(NETWORKS, name), **_no_sandboxes(known)}, module_state).network(name)
     theirs = known.host.network(name)
     if own and theirs and replace(own, standing=False) != theirs:
-        raise Refusal(f"the network {name} is declared in the inventory ({where}), otherwise: change it there")
+        raise Refusal(f"the network {name} is declared differently in the inventory ({where}): change it there")
     if name not in networks_in_use(known.host):
         raise Refusal(
-            f"the network {name} is declared in the inventory ({where}), which has it on this host only while a "
-            "sandbox here uses it"
+            f"the network {name} is declared in the inventory ({where}), and exists on this host only while a sandbox "
+            "here uses it: connect one"
         )
 
 
@@ -242,7 +242,7 @@ def _sandbox_edit(call: Call, known: HostModel) -> Optional[ModuleState]:
     where = known.declares(SANDBOXES, name)
     if call.absent:
         if where:
-            raise Refusal(f"the sandbox {name} is declared in the inventory ({where}): take it out there")
+            raise Refusal(f"the sandbox {name} is declared in the inventory ({where}): remove it there")
         if name not in known.module_state.sandboxes:
             return None
         return replace(known.module_state, sandboxes=_without(known.module_state.sandboxes, name))
@@ -260,14 +260,14 @@ def _as_declared_sandbox(name: str, entry: Mapping[str, Any], where: str, known:
     theirs = _sandbox(_read(known.name, known.declared, module_state), name)
     module_state = replace(module_state, sandboxes={**module_state.sandboxes, name: entry})
     if _sandbox(_read(known.name, known.without(SANDBOXES, name), module_state), name) != theirs:
-        raise Refusal(f"the sandbox {name} is declared in the inventory ({where}), otherwise: change it there")
+        raise Refusal(f"the sandbox {name} is declared differently in the inventory ({where}): change it there")
 
 
 def _require_networks(option: str, names: Iterable[str], known: HostModel) -> None:
     there = known.names(NETWORKS)
     for name in names:
         if name not in there and name not in PREDEFINED:
-            near = did_you_mean(name, there, "Make it before, with cnm.fabric.network.")
+            near = did_you_mean(name, there, "Create it first, with cnm.fabric.network.")
             raise Missing(f"{option}: there is no network {word(name)} on this host. {near}")
 
 
@@ -276,14 +276,14 @@ def _service_edit(call: Call, known: HostModel) -> Optional[ModuleState]:
     where = known.declares(SERVICES, name)
     if call.absent:
         if where:
-            raise Refusal(f"the service {name} is declared in the inventory ({where}): take it out there")
+            raise Refusal(f"the service {name} is declared in the inventory ({where}): remove it there")
         if name not in known.module_state.services:
             return None
         return replace(known.module_state, services=_without(known.module_state.services, name))
     if (entry.get("deploy") or {}).get("placement") is not None:
         raise Refusal(
-            "deploy.placement: the module makes the service of one host, which has all tasks: leave placement out, or "
-            "declare the service in the inventory"
+            "deploy.placement: this module runs all tasks on one host: remove placement, or declare the service in the "
+            "inventory"
         )
     _require_networks("networks", own_networks(entry) or (), known)
     module_state = replace(known.module_state, services={**known.module_state.services, name: entry})
@@ -294,11 +294,11 @@ def _service_edit(call: Call, known: HostModel) -> Optional[ModuleState]:
 
 
 def _as_declared_service(name: str, module_state: ModuleState, where: str, known: HostModel) -> None:
-    """Raise Refusal unless the inventory says the same, of a service that is this host's alone."""
+    """Raise Refusal unless the inventory declares the same service, only for this host."""
     own = _service(_read(known.name, known.without(SERVICES, name), module_state), name)
     theirs = _service(known.host, name)
     if theirs is None or own is None or of_host(theirs, known.name) != own or not is_of_one_host(theirs, known.host):
-        raise Refusal(f"the service {name} is declared in the inventory ({where}), otherwise: change it there")
+        raise Refusal(f"the service {name} is declared differently in the inventory ({where}): change it there")
 
 
 def _service(host: Host, name: str) -> Optional[Service]:
@@ -316,13 +316,15 @@ def _endpoint(call: Call, known: HostModel) -> Optional[ModuleState]:
         edits.pop(network, None)
         return _with_edits(known, sandbox, {**edits, network: None} if network in own else edits)
     if sandbox not in boxes:
-        near = did_you_mean(sandbox, boxes, "Make it before, with cnm.fabric.sandbox.")
+        near = did_you_mean(sandbox, boxes, "Create it first, with cnm.fabric.sandbox.")
         raise Missing(f"sandbox: there is no sandbox {word(sandbox)} on this host. {near}")
     if network in ("host", "none"):
-        raise Refusal(f"network: a sandbox is on the network {network} by its network_mode alone")
+        raise Refusal(f"network: only network_mode connects a sandbox to the network {network}: set it in the sandbox")
     mode = mode_of(boxes[sandbox] or {})
     if mode in ("host", "none"):
-        raise Refusal(f"sandbox: {sandbox} has network_mode {mode}, and can be connected to no network")
+        raise Refusal(
+            f"sandbox: {sandbox} has network_mode {mode} and cannot be connected to a network: remove its network_mode"
+        )
     _require_networks("network", [network], known)
     if network in own:
         _as_own(call, known, boxes[sandbox], own)
@@ -347,9 +349,7 @@ def _as_own(call: Call, known: HostModel, raw: Any, own: Mapping[str, Any]) -> N
     if ends[0] != ends[1]:
         where = known.declares(SANDBOXES, sandbox)
         where_declared = f"in the inventory ({where})" if where else "with cnm.fabric.sandbox"
-        raise Refusal(
-            f"{sandbox} is on {network} by its own declaration: change the endpoint's options there, {where_declared}"
-        )
+        raise Refusal(f"{sandbox} is declared on {network} {where_declared}: change the endpoint's options there")
 
 
 def _own_endpoint(known: HostModel, name: str, network: str, entry: Any) -> Optional[Endpoint]:
@@ -371,7 +371,7 @@ EDITS: dict[str, Callable[[Call, HostModel], Optional[ModuleState]]] = {
 
 
 def with_link_names(module_state: ModuleState, model: Mapping[str, Any]) -> ModuleState:
-    """The endpoints that were connected, each with the name its link got, so that it keeps it when others go."""
+    """The endpoints that modules connected, each with its link's name, so that it keeps the name if others go."""
     endpoints = {}
     for sandbox, edits in module_state.endpoints.items():
         links = {end["network"]: end["link"] for end in model["sandboxes"].get(sandbox, {}).get("endpoints", ())}
@@ -412,14 +412,14 @@ def _line(error: ValidationError, before: str, call: Call) -> str:
 
 
 def _option_of_entry(error: ValidationError, call: Call) -> str:
-    """The option that an error about the whole entry is told by."""
+    """The option that an error about the whole entry is attributed to."""
     if error.problem.startswith("The subnet "):
         return "subnet"
     return "network" if call.module == "endpoint" else "name"
 
 
 def unknown_options(module: str, given: Iterable[str]) -> str:
-    """A sentence about options the module does not have; empty if it has them all."""
+    """A sentence about unknown options; empty if there are none."""
     known = (*OPTIONS[module], *COMMON)
     wrong = [
         f"there is no option {word(name)}. {did_you_mean(name, known)}".rstrip() for name in given if name not in known

@@ -2,8 +2,8 @@
 # Copyright: cnm.fabric contributors
 """Reads hosts' module objects together with the variables.  Errors in a host's objects refuse that host only.  Pure.
 
-A host keeps it, so a host can say anything.  What is wrong with it costs that host its part in the run, never another;
-and what would reach others (a network or service that spans hosts) counts only with the lease store's signature.
+Each host keeps its own, so it can report anything.  An error in it excludes only that host from the run.  Objects that
+affect other hosts (a network or service that spans hosts) are accepted only with the lease store's signature.
 """
 
 from __future__ import annotations
@@ -38,9 +38,10 @@ def read_contained(
     module_state: Mapping[str, ModuleState],
     vouched: Callable[[str], bool],
 ) -> tuple[Topology, dict[str, ModuleState], Refused]:
-    """The topology; what counts in it of what modules made; and hosts refused for theirs, with sentences.
+    """The topology, the accepted module objects, and the refused hosts with the reasons.
 
-    ``vouched`` says whether a host keeps what it was given.  Raises DeclarationError for errors in the variables.
+    ``vouched`` returns whether a host's module objects have the store's signature.  Raises DeclarationError for errors
+    in the variables.
     """
     counting, refused = dict(module_state), Refused()
     doubtful = {host for host, made in module_state.items() if made != ModuleState() and not vouched(host)}
@@ -63,7 +64,7 @@ def read_contained(
 
 
 def _guilty(error: DeclarationError, module_state: Mapping[str, ModuleState], doubtful: set[str]) -> Refused:
-    """Hosts whose modules' objects are what the errors are about: first those that nobody vouches for."""
+    """Hosts whose module objects the errors are about; only those without a signature, if there are such."""
     made = {host for host, objects in module_state.items() if objects != ModuleState()}
     found: dict[str, list[ValidationError]] = {}
     for item in error.errors:
@@ -77,7 +78,7 @@ def _guilty(error: DeclarationError, module_state: Mapping[str, ModuleState], do
 
 
 def _reaching(topology: Topology, doubtful: Mapping[str, ModuleState]) -> Refused:
-    """Hosts that nobody vouches for, and what they say modules made of things that other hosts have a part in."""
+    """Hosts without a signature that report module objects which other hosts share, and the reasons to refuse them."""
     if not doubtful:
         return {}
     on: dict[str, set[str]] = {}
@@ -90,12 +91,9 @@ def _reaching(topology: Topology, doubtful: Mapping[str, ModuleState]) -> Refuse
         for service in host.services:
             services.setdefault(service.name, set()).add(host.name)
     found = {name: list(_reaches(topology.host(name), made, on, services)) for name, made in doubtful.items()}
-    remedy = (
-        "The host keeps this without the lease store's signature. Declare it in the inventory, or make it with the "
-        "module again"
-    )
+    remedy = "This is not signed by the lease store. Declare it in the inventory, or create it with the module again"
     return {
-        host: [f"modules are said to have made here {', '.join(sorted(set(reasons))[:_MOST])}. {remedy}."]
+        host: [f"this host reports that modules made {', '.join(sorted(set(reasons))[:_MOST])}. {remedy}."]
         for host, reasons in found.items()
         if reasons
     }
@@ -118,4 +116,4 @@ def _reaches(
     for service in host.services:
         others = services[service.name] - {host.name}
         if service.name in module_state.services and (others or not is_of_one_host(service, host)):
-            yield f"the service {service.name}, which other hosts have a part in"
+            yield f"the service {service.name}, which other hosts share"

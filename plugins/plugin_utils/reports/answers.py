@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Optional
 
-from .forms import Form, Notes, Unfit, flag, matching, number, printable, shown, written
+from .forms import Form, ReportErrors, Unfit, flag, matching, number, printable, shown, written
 from .models import COUNTS, DIFF, MISSES, OPERATIONS
 from .probe import PROBE_KEYS, read_probe
 
@@ -26,7 +26,7 @@ _OF_ANSIBLE: dict[str, Form] = {
     "module_stdout": _LONG,
     "module_stderr": _LONG,
 }
-"""What a module that fails, or did not run at all, has beside its own keys."""
+"""Keys of a result that Ansible adds, as when a module fails or does not run."""
 _FOR_DISPLAY = ("warnings", "deprecations", "exception")
 _SILENT = ("invocation", "stdout_lines", "stderr_lines", "stdout", "stderr", "failed_when_result")
 _CONVERGE: dict[str, Form] = {
@@ -45,18 +45,18 @@ _ALWAYS = {
     "cnm.fabric.verify": ("misses", "counts"),
     "cnm.fabric.probe": ("kept",),
 }
-"""Without these an answer that tells of no failure is no answer."""
+"""Keys that an answer must have unless it reports a failure."""
 _MOST = 20
 
 
 def admitted(module: str, host: str, answer: Any) -> dict[str, Any]:
-    """The answer in builtin types, with nothing in it that is not the module's to say; what was left out is a warning.
+    """The answer in builtin types, with only the module's documented keys; ignored values become warnings.
 
-    A probe's that cannot be used becomes a failure of that host.
+    If a probe's answer cannot be used, the result is a failure of that host.
     """
     if not isinstance(answer, Mapping):
         return {"failed": True, "msg": f"{module} answered with {shown(answer)} instead of a mapping"}
-    notes: Notes = []
+    errors: ReportErrors = []
     result: dict[str, Any] = {}
     forms = {**_OF_ANSIBLE, **_FORMS[module]}
     own = PROBE_KEYS if module == "cnm.fabric.probe" else ()
@@ -64,11 +64,11 @@ def admitted(module: str, host: str, answer: Any) -> dict[str, Any]:
         form = forms.get(key) if isinstance(key, str) else None
         if form is not None:
             try:
-                result[str.__str__(key)] = form(value, notes)
+                result[str.__str__(key)] = form(value, errors)
             except Unfit as problem:
-                notes.append((str(key), str(problem)))
+                errors.append((str(key), str(problem)))
         elif key not in (*own, *_FOR_DISPLAY, *_SILENT) and not str(key).startswith("_ansible_"):
-            notes.append((printable(str(key)), "there is no such key"))
+            errors.append((printable(str(key)), "unknown key"))
     warnings = [_warning(item) for item in _items(answer.get("warnings"))]
     for key in ("deprecations", "exception"):
         if key in answer:
@@ -82,10 +82,10 @@ def admitted(module: str, host: str, answer: Any) -> dict[str, Any]:
         warnings += [f"{host}: {sentence}" for sentence in report.warnings]
     missing = [key for key in _ALWAYS[module] if key not in result]
     if missing and not result.get("failed"):
-        message = f"{module} answered without {', '.join(missing)}: something else than the module answered"
+        message = f"the answer of {module} lacks {', '.join(missing)}: check the Python on this host"
         result.update(failed=True, msg=message)
     warnings += [
-        f"{host}: {module} answered with `{printable(path, 120)}`, left out: {why}" for path, why in notes[:_MOST]
+        f"{host}: ignored `{printable(path, 120)}` in the answer of {module}: {why}" for path, why in errors[:_MOST]
     ]
     if warnings:
         result["warnings"] = warnings
@@ -97,14 +97,14 @@ def _items(value: Any) -> Iterable[Any]:
 
 
 def _warning(value: Any) -> Any:
-    """Text from a host is made printable; what is no data came from Ansible itself."""
+    """A warning with texts made printable; other objects come from Ansible itself."""
     if isinstance(value, str):
         return "\n".join(printable(line, 1000) for line in str.__str__(value)[: 2**16].split("\n"))
     return {str(key): _warning(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
 def forged(facts: Any, also: Iterable[str] = ()) -> list[str]:
-    """Names among a host's facts that only the inventory may set: ``cnm_*``, where it is, and what plays register."""
+    """Names among a host's facts that facts must not set: ``cnm_*``, ``inventory_dir``, and registered variables."""
     if not isinstance(facts, Mapping):
         return []
     others = {"inventory_dir", *also}
@@ -112,11 +112,11 @@ def forged(facts: Any, also: Iterable[str] = ()) -> list[str]:
 
 
 def forgery(names: Iterable[str]) -> Optional[str]:
-    """A sentence about them; None if there are none."""
+    """A sentence about these names; None if there are none."""
     found = ", ".join(printable(name, 60) for name in names)
     if not found:
         return None
     return (
-        f"{found}: among this host's facts, which the host itself reports. Facts cannot declare networks: write it in "
-        "the inventory, and clear the facts (ansible-playbook --flush-cache)"
+        f"this host's facts contain {found}, which a host must not set itself. Set it in the inventory, and clear the "
+        "facts (ansible-playbook --flush-cache)"
     )

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Forms of data that a host reports: small readers that are put together as tables.  Pure.
+"""Forms of data that a host reports: small readers that are combined into tables.  Pure.
 
-A form takes a value and gives it back in builtin types, or raises `Unfit`.  One that has parts leaves out the parts
-that do not fit, and notes each in `Notes`; so one bad entry costs that entry alone.  All have limits.
+A form takes a value and returns it in builtin types, or raises `Unfit`.  A form with parts drops each part that does
+not fit and adds an error to `ReportErrors`, so one bad entry affects only itself.  All forms have limits.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from typing import Any, Union
 from ...module_utils.plan import forms
 from ...module_utils.plan.families import LENGTH, family_of
 
-Notes = list[tuple[str, str]]
-"""``(path, why)`` of what was left out; the path is relative to whoever reads the list."""
-Form = Callable[[Any, Notes], Any]
+ReportErrors = list[tuple[str, str]]
+"""``(path, why)`` of each dropped value; the path is relative to the form that got the list."""
+Form = Callable[[Any, ReportErrors], Any]
 
 LONGEST = 4096
-"""Characters of a text that has no narrower limit."""
+"""Default limit of a text, in characters."""
 MOST = 65536
-"""Entries of a list or mapping that has no narrower limit."""
+"""Default limit of a list or mapping, in entries."""
 _DEEPEST = 12
 _SHOWN = 40
 _MOST_DIGITS = 64
@@ -36,7 +36,7 @@ class Unfit(Exception):
 
 
 def printable(text: str, longest: int = _SHOWN) -> str:
-    """A host's text for people: one line, shortened, nothing that a terminal would obey."""
+    """A host's text for output: one line, shortened, without terminal control characters."""
     cut = text if len(text) <= longest else text[: longest - 1] + "…"
     if cut.isprintable():
         return cut
@@ -44,7 +44,7 @@ def printable(text: str, longest: int = _SHOWN) -> str:
 
 
 def shown(value: Any) -> str:
-    """A value for people, in a few characters."""
+    """A value for a message, in a few characters."""
     if isinstance(value, str):
         return f"`{printable(str.__str__(value))}`"
     if value is None or isinstance(value, (bool, float)):
@@ -56,7 +56,7 @@ def shown(value: Any) -> str:
 
 def _text(value: Any, longest: int) -> str:
     if not isinstance(value, str):
-        raise Unfit(f"it is {shown(value)} and no text")
+        raise Unfit(f"it is {shown(value)}, not a text")
     text = str.__str__(value)
     if len(text) > longest:
         raise Unfit(f"it is a text of {len(text)} characters, more than {longest}")
@@ -64,9 +64,9 @@ def _text(value: Any, longest: int) -> str:
 
 
 def text(longest: int = LONGEST) -> Form:
-    """Text in one line that can be printed."""
+    """A printable text of one line."""
 
-    def read(value: Any, _notes: Notes) -> str:
+    def read(value: Any, _errors: ReportErrors) -> str:
         found = _text(value, longest)
         if not found.isprintable():
             raise Unfit(f"{shown(found)} has characters that cannot be printed")
@@ -76,23 +76,23 @@ def text(longest: int = LONGEST) -> Form:
 
 
 def written(longest: int = LONGEST) -> Form:
-    """Any text that can be written as UTF-8: for what is shown as JSON only, or goes through other checks."""
+    """Any text that can be encoded in UTF-8: for texts that are only shown as JSON or get other checks."""
 
-    def read(value: Any, _notes: Notes) -> str:
+    def read(value: Any, _errors: ReportErrors) -> str:
         found = _text(value, longest)
         try:
             found.isascii() or found.encode()
         except UnicodeEncodeError:
-            raise Unfit(f"{shown(found)} is no valid Unicode") from None
+            raise Unfit(f"{shown(found)} is not valid Unicode") from None
         return found
 
     return read
 
 
 def words(longest: int) -> Form:
-    """Text for people only: made printable in one line and shortened, never refused."""
+    """Text for output only: made printable in one line and shortened, never refused."""
 
-    def read(value: Any, _notes: Notes) -> str:
+    def read(value: Any, _errors: ReportErrors) -> str:
         return printable(_text(value, MOST), longest)
 
     return read
@@ -102,19 +102,19 @@ def matching(pattern: str, longest: int, noun: str) -> Form:
     """Text of which the pattern matches the whole."""
     matches = re.compile(pattern).fullmatch
 
-    def read(value: Any, _notes: Notes) -> str:
+    def read(value: Any, _errors: ReportErrors) -> str:
         found = _text(value, longest)
         if matches(found) is None:
-            raise Unfit(f"{shown(found)} is no {noun}")
+            raise Unfit(f"{shown(found)} is not a valid {noun}")
         return found
 
     return read
 
 
 def like(form: forms.Form, empty: bool = False) -> Form:
-    """Text of a form that both halves know; or none, where it may be ``empty``."""
+    """Text of a form that both halves use; with ``empty`` also an empty text."""
 
-    def read(value: Any, _notes: Notes) -> str:
+    def read(value: Any, _errors: ReportErrors) -> str:
         found = _text(value, LONGEST)
         if not form.fits(found) and not (empty and not found):
             try:
@@ -127,15 +127,15 @@ def like(form: forms.Form, empty: bool = False) -> Form:
 
 
 def choice(*words: Union[str, int]) -> Form:
-    """One of some words or numbers, which Ansible may have in types of its own."""
+    """One of these words or numbers; Ansible may deliver them in types of its own."""
     plain = [str.__str__(word) if isinstance(word, str) else word for word in words]
 
-    def read(value: Any, _notes: Notes) -> Any:
+    def read(value: Any, _errors: ReportErrors) -> Any:
         for word in plain:
-            # True is no number here.
+            # True must not count as 1.
             if word == value and isinstance(value, type(word)) and not isinstance(value, bool):
                 return word
-        raise Unfit(f"{shown(value)} is none of {', '.join(map(str, plain))}")
+        raise Unfit(f"{shown(value)} is not one of {', '.join(map(str, plain))}")
 
     return read
 
@@ -143,9 +143,9 @@ def choice(*words: Union[str, int]) -> Form:
 def number(least: int, most: int) -> Form:
     """A whole number."""
 
-    def read(value: Any, _notes: Notes) -> int:
+    def read(value: Any, _errors: ReportErrors) -> int:
         if not isinstance(value, int) or isinstance(value, bool):
-            raise Unfit(f"{shown(value)} is no whole number")
+            raise Unfit(f"{shown(value)} is not a whole number")
         if not least <= value <= most:
             raise Unfit(f"{shown(value)} is not between {least} and {most}")
         return int(value)
@@ -153,7 +153,7 @@ def number(least: int, most: int) -> Form:
     return read
 
 
-def flag(value: Any, _notes: Notes) -> bool:
+def flag(value: Any, _errors: ReportErrors) -> bool:
     """True or false."""
     if not isinstance(value, bool):
         raise Unfit(f"{shown(value)} is neither true nor false")
@@ -162,11 +162,11 @@ def flag(value: Any, _notes: Notes) -> bool:
 
 def optional(form: Form) -> Form:
     """The form, or null."""
-    return lambda value, notes: None if value is None else form(value, notes)
+    return lambda value, errors: None if value is None else form(value, errors)
 
 
 def _spelling(parse: Callable[[str], object]) -> Callable[[str], str]:
-    """Reads a text into its one usual spelling; empty if it is none or has a zone."""
+    """A function that returns an address's canonical spelling, or "" if it is invalid or has a zone."""
 
     @lru_cache(maxsize=65536)
     def read(found: str) -> str:
@@ -182,30 +182,30 @@ _address, _prefix = _spelling(ip_address), _spelling(partial(ip_network, strict=
 
 
 def _spelled(spelling: Callable[[str], str], most: int, noun: str) -> Form:
-    def read(value: Any, _notes: Notes) -> str:
+    def read(value: Any, _errors: ReportErrors) -> str:
         found = _text(value, most)
         known = spelling(found)
         if not known:
-            raise Unfit(f"{shown(found)} is no {noun}")
+            raise Unfit(f"{shown(found)} is not a valid {noun}")
         return known
 
     return read
 
 
 address = _spelled(_address, 45, "address")
-"""An IP address without a zone, in its one usual spelling."""
+"""An IP address without a zone, in canonical spelling."""
 prefix = _spelled(_prefix, 50, "prefix")
-"""A prefix in its one usual spelling, without bits behind its length."""
+"""A prefix in canonical spelling, without host bits."""
 
 
-def addresses(value: Any, notes: Notes) -> dict[str, str]:
-    """``{"ipv4": "10.0.0.2", "ipv6": "fd00::2"}``, or one of them.  A fleet has more of these than of anything else."""
+def addresses(value: Any, errors: ReportErrors) -> dict[str, str]:
+    """``{"ipv4": "10.0.0.2", "ipv6": "fd00::2"}``, or one of them; a separate function for speed."""
     if value.__class__ is dict and all(
         key in _FAMILIES and item.__class__ is str and _FAMILIES[key] == family_of(item) and _address(item) == item
         for key, item in value.items()
     ):
         return dict(value)
-    found: dict[str, str] = _ADDRESSES(value, notes)
+    found: dict[str, str] = _ADDRESSES(value, errors)
     return found
 
 
@@ -231,41 +231,41 @@ def _with_length(found: str) -> bool:
     return not slash or (length.isascii() and length.isdigit() and int(length) <= LENGTH[family_of(known)])
 
 
-def address_with_length(value: Any, _notes: Notes) -> str:
-    """An IP address, with a prefix length or without."""
+def address_with_length(value: Any, _errors: ReportErrors) -> str:
+    """An IP address with or without a prefix length."""
     found = _text(value, 50)
     if not _with_length(found):
-        raise Unfit(f"{shown(found)} is no address")
+        raise Unfit(f"{shown(found)} is not an IP address")
     return found
 
 
 def listing(form: Form, most: int = MOST) -> Form:
-    """A list of things of one form."""
+    """A list whose items all have the form."""
 
-    def read(value: Any, notes: Notes) -> list[Any]:
+    def read(value: Any, errors: ReportErrors) -> list[Any]:
         if not isinstance(value, (list, tuple)):
-            raise Unfit(f"it is {shown(value)} and no list")
+            raise Unfit(f"it is {shown(value)}, not a list")
         if len(value) > most:
             raise Unfit(f"it is a list of {len(value)} entries, more than {most}")
-        read_items = (_part(form, item, notes, "[{}]", index) for index, item in enumerate(value))
+        read_items = (_part(form, item, errors, "[{}]", index) for index, item in enumerate(value))
         return [item for item in read_items if item is not _LEFT_OUT]
 
     return read
 
 
 def mapping(key: Form, form: Form, most: int = MOST) -> Form:
-    """A mapping whose keys are of one form, and its values of another."""
+    """A mapping with a form for its keys and one for its values."""
 
-    def read(value: Any, notes: Notes) -> dict[str, Any]:
+    def read(value: Any, errors: ReportErrors) -> dict[str, Any]:
         found = _mapping(value, most)
         result: dict[str, Any] = {}
         for given, item in found.items():
             try:
-                name = key(given, notes)
+                name = key(given, errors)
             except Unfit as problem:
-                notes.append((f".{_name(given)}", f"its key does not fit: {problem}"))
+                errors.append((f".{_name(given)}", f"its key is invalid: {problem}"))
                 continue
-            read_value = _part(form, item, notes, ".{}", name)
+            read_value = _part(form, item, errors, ".{}", name)
             if read_value is not _LEFT_OUT:
                 result[name] = read_value
         return result
@@ -274,18 +274,18 @@ def mapping(key: Form, form: Form, most: int = MOST) -> Form:
 
 
 def record(forms: Mapping[str, Form], needed: tuple[str, ...] = ()) -> Form:
-    """A mapping with some of these keys, those ``needed`` all; others are left out and noted."""
+    """A mapping with these keys.  Those ``needed`` are required; unknown keys are dropped with an error."""
 
-    def read(value: Any, notes: Notes) -> dict[str, Any]:
+    def read(value: Any, errors: ReportErrors) -> dict[str, Any]:
         found = _mapping(value, MOST)
         result: dict[str, Any] = {}
         for name, item in found.items():
             form = forms.get(name) if isinstance(name, str) else None
             if form is None:
-                notes.append((f".{_name(name)}", "there is no such key"))
+                errors.append((f".{_name(name)}", "unknown key"))
             elif name in needed:
-                result[str.__str__(name)] = form(item, notes)
-            elif (read_value := _part(form, item, notes, ".{}", name)) is not _LEFT_OUT:
+                result[str.__str__(name)] = form(item, errors)
+            elif (read_value := _part(form, item, errors, ".{}", name)) is not _LEFT_OUT:
                 result[str.__str__(name)] = read_value
         missing = [name for name in needed if name not in result]
         if missing:
@@ -299,22 +299,22 @@ _LEFT_OUT = object()
 _ADDRESSES = record({key: _family(number) for key, number in _FAMILIES.items()})
 
 
-def _part(form: Form, item: Any, notes: Notes, path: str, key: Any) -> Any:
-    """A part as its form reads it, or `_LEFT_OUT` and a note why; notes of what is in it get ``path`` of the key."""
-    before = len(notes)
+def _part(form: Form, item: Any, errors: ReportErrors, path: str, key: Any) -> Any:
+    """A part as its form returns it, or `_LEFT_OUT` and an error; errors of its own parts get ``path`` of the key."""
+    before = len(errors)
     try:
-        found = form(item, notes)
+        found = form(item, errors)
     except Unfit as problem:
         found = _LEFT_OUT
-        notes.append(("", str(problem)))
-    if len(notes) > before:
-        notes[before:] = [(path.format(key) + inner, why) for inner, why in notes[before:]]
+        errors.append(("", str(problem)))
+    if len(errors) > before:
+        errors[before:] = [(path.format(key) + inner, why) for inner, why in errors[before:]]
     return found
 
 
 def _mapping(value: Any, most: int) -> Mapping[Any, Any]:
     if not isinstance(value, Mapping):
-        raise Unfit(f"it is {shown(value)} and no mapping")
+        raise Unfit(f"it is {shown(value)}, not a mapping")
     if len(value) > most:
         raise Unfit(f"it has {len(value)} keys, more than {most}")
     return value
@@ -325,33 +325,35 @@ def _name(key: Any) -> str:
 
 
 def plain(most: int = MOST, longest: int = LONGEST) -> Form:
-    """Any JSON of at most so many values, in builtin types."""
+    """Any JSON data with a limited number of values, in builtin types."""
     read_value = written(longest)
 
-    def read(value: Any, notes: Notes) -> Any:
-        return _plain(value, read_value, notes, [most], 0)
+    def read(value: Any, errors: ReportErrors) -> Any:
+        return _plain(value, read_value, errors, [most], 0)
 
     return read
 
 
-def _plain(value: Any, read_value: Form, notes: Notes, left: list[int], depth: int) -> Any:
+def _plain(value: Any, read_value: Form, errors: ReportErrors, left: list[int], depth: int) -> Any:
     left[0] -= 1
     if left[0] < 0:
         raise Unfit("it has too many values")
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return read_value(value, notes)
+        return read_value(value, errors)
     if isinstance(value, int):
-        return number(-(2**63), 2**63)(value, notes)
+        return number(-(2**63), 2**63)(value, errors)
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise Unfit("it is no number of JSON")
+            raise Unfit("it is not a JSON number")
         return float(value)
     if depth >= _DEEPEST:
         raise Unfit("it is nested too deeply")
     if isinstance(value, Mapping):
-        return {read_value(key, notes): _plain(item, read_value, notes, left, depth + 1) for key, item in value.items()}
+        return {
+            read_value(key, errors): _plain(item, read_value, errors, left, depth + 1) for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
-        return [_plain(item, read_value, notes, left, depth + 1) for item in value]
-    raise Unfit("it is no data of JSON")
+        return [_plain(item, read_value, errors, left, depth + 1) for item in value]
+    raise Unfit("it is not JSON data")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Forms of what hosts report for people to read: the model of a kept plan, operations, what verify missed.  Pure."""
+"""Forms of reports that are shown to users: the model of a kept plan, operations, failed checks of verify.  Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...module_utils.plan.constants import MAC
 from ..ipam.identifiers import identifier
 from .forms import (
     Form,
-    Notes,
+    ReportErrors,
     Unfit,
     address,
     address_with_length,
@@ -79,11 +79,11 @@ _SANDBOX: dict[str, Form] = {
 _NUMBERS = listing(number(0, 65535), 2)
 
 
-def _range(value: Any, notes: Notes) -> list[int]:
-    """The first and the last of some ports."""
-    found: list[int] = _NUMBERS(value, notes)
+def _range(value: Any, errors: ReportErrors) -> list[int]:
+    """The first and the last port of a range."""
+    found: list[int] = _NUMBERS(value, errors)
     if len(found) != 2:
-        raise Unfit("it is not the first and the last of some ports")
+        raise Unfit("it is not a range of ports")
     return found
 
 
@@ -116,9 +116,9 @@ _MODEL = record(
 )
 
 
-def MODEL(value: Any, notes: Notes) -> dict[str, Any]:
+def MODEL(value: Any, errors: ReportErrors) -> dict[str, Any]:
     """The section ``model`` of a plan; {} for none."""
-    found: dict[str, Any] = _MODEL(value, notes)
+    found: dict[str, Any] = _MODEL(value, errors)
     if not found:
         return {}
     sandboxes = found.setdefault("sandboxes", {})
@@ -127,12 +127,12 @@ def MODEL(value: Any, notes: Notes) -> dict[str, Any]:
         unknown = [task for task in service["tasks"] if task not in sandboxes]
         for task in unknown:
             del service["tasks"][task]
-            notes.append((f".services.{name}.tasks.{task}", "it is none of its sandboxes"))
+            errors.append((f".services.{name}.tasks.{task}", "it is not one of its sandboxes"))
     return found
 
 
 def own_model(model: Mapping[str, Any], host: str, project: str) -> dict[str, Any]:
-    """The model without what carries the id of another host's network or sandbox: it is not this host's to tell of."""
+    """The model without entries that have the id of another host's network or sandbox."""
     documents = []
     for document in model.get("networks", ()):
         name = document["Name"]

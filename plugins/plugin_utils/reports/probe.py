@@ -2,9 +2,9 @@
 # Copyright: cnm.fabric contributors
 """Checks what a probe reports against a table of forms.  Pure.
 
-A host is believed about itself alone: its kept leases are read with keys of its own, and what of them concerns others
-is judged later, in `leases.belief`.  What does not fit is left out with a note; an answer that cannot be used without
-what does not fit is refused whole, which costs that host its part in the run and no other.
+A host is trusted only about itself: only its own keys are read from its kept leases, and leases that affect other hosts
+are checked later, in `leases.belief`.  Values that do not fit are dropped with a warning.  If the answer cannot be used
+without them, it is refused, and only that host is excluded from the run.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..declaration.module_objects import NETWORKS, kind_of
 from ..facts import Facts
 from .forms import (
     Form,
-    Notes,
+    ReportErrors,
     Unfit,
     address,
     addresses,
@@ -46,10 +46,10 @@ from .forms import (
 from .models import MODEL, OPERATIONS
 
 NEWEST = 2**53
-"""The highest revision a host may report; no store counts as far."""
+"""The highest revision a host may report; no store reaches it."""
 _MOST_NOTES = 5
 _SMALLEST_MTU = 576
-"""Of a link that other hosts' packets come by (RFC 791: every host takes as much)."""
+"""The lowest MTU of a link to other hosts (RFC 791: every host accepts packets of this size)."""
 
 
 NAME = like(forms.object_name)
@@ -72,8 +72,8 @@ _SEEN = record(
 )
 
 
-def _destination(value: Any, notes: Notes) -> str:
-    return "default" if value == "default" else str(prefix(value, notes))
+def _destination(value: Any, errors: ReportErrors) -> str:
+    return "default" if value == "default" else str(prefix(value, errors))
 
 
 _LINK_FACTS: dict[str, Form] = {
@@ -104,7 +104,7 @@ _SETTINGS = {
 }
 
 _NEEDED = ("routes", "addresses", "links", "kept")
-"""Without these nothing can be planned: what they leave out would be taken for free."""
+"""Required facts: if values were missing from them, planning would treat used addresses and links as free."""
 _ROUTES = 1_000_000
 _PROBE: dict[str, tuple[Form, Any]] = {
     "routes": (listing(record(_ROUTE, tuple(_ROUTE)), _ROUTES), ()),
@@ -153,12 +153,12 @@ _KEPT: dict[str, tuple[Form, Any]] = {
 
 @dataclass
 class Report:
-    """What one host reports, as far as it can be used: ``data`` in the probe's own keys, and it as `Facts`."""
+    """The usable part of a host's report: ``data`` with the probe's own keys, and the same as `Facts`."""
 
     data: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     refusal: str = ""
-    """Why the host is left out of the run; then there are no ``data``."""
+    """Why the host is excluded from the run; ``data`` is then empty."""
 
     @property
     def facts(self) -> Optional[Facts]:
@@ -167,10 +167,10 @@ class Report:
 
 
 def read_probe(host: str, answer: Any) -> Report:
-    """Read a probe's answer, or one that was read before: the same comes of it again."""
+    """Read a probe's answer.  Reading its result again gives the same result."""
     if not isinstance(answer, Mapping):
-        return Report(refusal=_refused("", "it is no mapping"))
-    notes: Notes = []
+        return Report(refusal=_refused("", "it is not a mapping"))
+    errors: ReportErrors = []
     data: dict[str, Any] = {}
     for key, (form, default) in _PROBE.items():
         if key not in answer and key not in _NEEDED:
@@ -178,78 +178,80 @@ def read_probe(host: str, answer: Any) -> Report:
                 data[key] = default
             continue
         try:
-            data[key] = _section(key, form, answer.get(key), notes)
+            data[key] = _section(key, form, answer.get(key), errors)
         except Unfit as problem:
             if key in _NEEDED:
                 return Report(refusal=_refused(key, str(problem)))
-            notes.append((key, str(problem)))
+            errors.append((key, str(problem)))
             data[key] = default
     data["resolvers"] = {"servers": [], "search": [], "options": [], **data["resolvers"]}
     try:
-        data["kept"] = _kept(host, answer.get("kept"), notes)
+        data["kept"] = _kept(host, answer.get("kept"), errors)
     except Unfit as problem:
         return Report(refusal=_refused("kept", str(problem)))
-    return Report(data, _warnings(notes))
+    return Report(data, _warnings(errors))
 
 
-def _section(key: str, form: Form, value: Any, notes: Notes) -> Any:
-    found: Notes = []
+def _section(key: str, form: Form, value: Any, errors: ReportErrors) -> Any:
+    found: ReportErrors = []
     result = form(value, found)
-    notes += [(f"{key}{path}", why) for path, why in found]
+    errors += [(f"{key}{path}", why) for path, why in found]
     return result
 
 
-def _kept(host: str, kept: Any, notes: Notes) -> dict[str, Any]:
-    """The section ``kept``.  Raises Unfit where nothing could be planned without doing harm to what the host has."""
+def _kept(host: str, kept: Any, errors: ReportErrors) -> dict[str, Any]:
+    """The section ``kept``.  Raises Unfit if a plan without the invalid values could damage the host's networks."""
     if not isinstance(kept, Mapping):
-        raise Unfit(f"it is {shown(kept)} and no mapping")
+        raise Unfit(f"it is {shown(kept)}, not a mapping")
     result: dict[str, Any] = {}
     for key, need in _KEPT_WHOLE.items():
         try:
             if key in kept or key == "revision":
                 result[key] = need(kept.get(key, 0))
         except Unfit as problem:
-            raise Unfit(f"of what it keeps, `{key}`: {problem}") from None
+            raise Unfit(f"`{key}`: {problem}") from None
     result.setdefault("module_state", {})
     for key, (form, default) in _KEPT.items():
         if key in kept:
             try:
-                result[key] = _section(f"kept.{key}", form, kept[key], notes)
+                result[key] = _section(f"kept.{key}", form, kept[key], errors)
             except Unfit as problem:
-                notes.append((f"kept.{key}", str(problem)))
+                errors.append((f"kept.{key}", str(problem)))
                 result[key] = default
-    result["leases"] = _leases(host, kept.get("leases", {}), notes)
+    result["leases"] = _leases(host, kept.get("leases", {}), errors)
     return result
 
 
 def _module_state(value: Any) -> dict[str, Any]:
-    """What modules made."""
-    found: Notes = []
+    """The objects that modules made."""
+    found: ReportErrors = []
     result: dict[str, Any] = record(_ALONE)(value, found)
     for name, pairs in result.get("endpoints", {}).items():
         if not all(_is_pair(pair) for pair in pairs):
-            found.append((f".endpoints.{name}", "it is not made of pairs of a name and options"))
+            found.append((f".endpoints.{name}", "it is not a list of pairs of a name and options"))
     return _complete(result, found)
 
 
 def _declared(value: Any) -> dict[str, Any]:
-    """The declared variables that the kept plan follows from."""
-    found: Notes = []
+    """The variables that the kept plan was made from."""
+    found: ReportErrors = []
     return _complete(_DECLARED(value, found), found)
 
 
-def _complete(result: dict[str, Any], found: Notes) -> dict[str, Any]:
-    """Accept all of it or refuse the host: what is left out here would be removed from the host."""
+def _complete(result: dict[str, Any], found: ReportErrors) -> dict[str, Any]:
+    """Accept all of it or refuse the host: a dropped object would be removed from the host."""
     for variable, entries in result.items():
         kind = kind_of(variable)
         if kind is not None and not isinstance(entries, Mapping):
-            found.append((f".{variable}", "it is no mapping"))
+            found.append((f".{variable}", "it is not a mapping"))
             continue
         for name, entry in entries.items() if kind is not None else ():
             if entry is not None and not isinstance(entry, Mapping):
-                found.append((f".{variable}.{name}", "it is no mapping"))
+                found.append((f".{variable}.{name}", "it is not a mapping"))
             elif kind != NETWORKS and not _has_networks(entry or {}):
-                found.append((f".{variable}.{name}.networks", "it is neither names nor pairs of a name and options"))
+                found.append(
+                    (f".{variable}.{name}.networks", "it is neither a list of names nor of pairs of a name and options")
+                )
     if found:
         path, why = found[0]
         raise Unfit(f"it cannot be read ({path[1:]}: {why})")
@@ -261,11 +263,11 @@ _KEPT_WHOLE: dict[str, Callable[[Any], Any]] = {
     "module_state": _module_state,
     "declared": _declared,
 }
-"""Sections of `kept` that a host is refused for."""
+"""Sections of `kept` that must be valid as a whole; otherwise the host is refused."""
 
 
 def _has_networks(entry: Mapping[str, Any]) -> bool:
-    """Whether a sandbox's networks are as `declaration.module_objects` packs them: names, or pairs in link order."""
+    """Whether a sandbox's networks have the form of `declaration.module_objects`: names, or pairs in link order."""
     networks = entry.get("networks")
     if networks is None:
         return True
@@ -290,21 +292,21 @@ def _parts(count: int) -> re.Pattern[str]:
 
 
 def _own(host: str, count: int) -> Form:
-    """A key of the host's own: its name, then so many names behind slashes."""
+    """A key of the host's own leases: its name, then ``count`` names separated by slashes."""
     start, matches = f"{host}/", _parts(count).fullmatch
 
-    def read(value: Any, _notes: Notes) -> str:
+    def read(value: Any, _errors: ReportErrors) -> str:
         if not isinstance(value, str) or not value.startswith(start):
-            raise Unfit(f"{shown(value)} is not this host's own")
+            raise Unfit(f"{shown(value)} does not belong to this host")
         rest = str.__str__(value)[len(start) :]
         if len(rest) > 2 * names.OBJECT.longest + 1 or matches(rest) is None:
-            raise Unfit(f"{shown(value)} is no name")
+            raise Unfit(f"{shown(value)} is not a valid name")
         return start + rest
 
     return read
 
 
-def _leases(host: str, value: Any, notes: Notes) -> dict[str, Any]:
+def _leases(host: str, value: Any, errors: ReportErrors) -> dict[str, Any]:
     forms: dict[str, Form] = {
         "networks": mapping(_own(host, 1), _NETWORK),
         "endpoints": mapping(_own(host, 2), addresses),
@@ -313,9 +315,9 @@ def _leases(host: str, value: Any, notes: Notes) -> dict[str, Any]:
         "services": mapping(NAME, _SERVICE),
     }
     try:
-        result: dict[str, Any] = _section("kept.leases", record(forms), value, notes)
+        result: dict[str, Any] = _section("kept.leases", record(forms), value, errors)
     except Unfit as problem:
-        notes.append(("kept.leases", str(problem)))
+        errors.append(("kept.leases", str(problem)))
         return {}
     return result
 
@@ -323,12 +325,12 @@ def _leases(host: str, value: Any, notes: Notes) -> dict[str, Any]:
 def _refused(key: str, why: str) -> str:
     what = f"`{key}` of its answer" if key else "its answer"
     return (
-        f"{what} cannot be used: {printable(why, 400)}. Nothing is changed on it. See what answers for it there: its "
-        "Python, the files in /var/lib/cnm"
+        f"{what} cannot be used: {printable(why, 400)}. Nothing is changed on this host. Check its Python and its "
+        "files in /var/lib/cnm"
     )
 
 
-def _warnings(notes: Notes) -> list[str]:
-    found = [f"its answer was read without {printable(path, 120)}: {printable(why, 200)}" for path, why in notes]
-    more = len(found) - _MOST_NOTES
-    return [*found[:_MOST_NOTES], *([f"its answer was read without {more} more of such"] if more > 0 else [])]
+def _warnings(errors: ReportErrors) -> list[str]:
+    found = [f"ignored {printable(path, 120)} in its answer: {printable(why, 200)}" for path, why in errors]
+    more = len(found) - _MOST_ERRORS
+    return [*found[:_MOST_ERRORS], *([f"ignored {more} more invalid values in its answer"] if more > 0 else [])]

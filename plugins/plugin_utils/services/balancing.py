@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Virtual IPs in a caller's own sandbox, where each new connection is sent to one of a service's tasks.  Pure.
+"""Virtual IPs in the client's own sandbox, which sends each new connection to one of a service's tasks.  Pure.
 
-The destination is translated where the connection begins, so the tasks see who calls.  An engine is a function from a
-sandbox's name and its virtual services to a `Balancing`.
+The destination is translated in the sandbox where the connection begins, so the tasks see the client's address.  An
+engine is a function from a sandbox's name and its virtual services to a `Balancing`.
 """
 
 from __future__ import annotations
@@ -52,24 +52,24 @@ def virtual_services(
 
 
 def balancing_engine(host: Host, facts: Facts) -> str:
-    """Which engine balances on the host: the declared one; of ``auto`` IPVS if its kernel has it, else nftables."""
+    """The host's engine: the declared one; for ``auto`` IPVS if the kernel has it, else nftables."""
     declared = host.settings.load_balancer
     return ("ipvs" if facts.ipvs else "nftables") if declared == "auto" else declared
 
 
 def of_family(services: Iterable[VirtualService], family: int) -> list[VirtualService]:
-    """Those of IPv4 or of IPv6, sorted, each VIP once."""
+    """The services of one family, sorted, each VIP once."""
     found = {item.vip: item for item in services if item.family == family}
     return [item for _vip, item in sorted(found.items())]
 
 
 @dataclass(frozen=True)
 class Balancing:
-    """What an engine puts into a sandbox for its virtual services."""
+    """An engine's rules and resources in a sandbox for its virtual services."""
 
     sets: tuple[NftSet, ...] = ()
     output: tuple[str, ...] = ()
-    """Rules of the chain that translates destinations of what begins in the sandbox."""
+    """Rules of the chain that translates destinations of connections from the sandbox."""
     chains: tuple[Chain, ...] = ()
     resources: tuple[Resource, ...] = ()
-    """What there is besides the table."""
+    """Resources besides the table."""

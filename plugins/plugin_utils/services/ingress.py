@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Docker's routing mesh: a published port of any host leads to a task on any host.  Pure.
+"""Docker's routing mesh: a published port of any host is forwarded to a task on any host.  Pure.
 
-As in Docker's Swarm each host has a sandbox of its own on a network of all hosts; the host's port leads there, and from
-there, with that sandbox's address as the sender, to a task.
+As in Docker's Swarm, each host has an ingress sandbox on a network of all hosts.  The host's port is forwarded to that
+sandbox, and from there, with the sandbox's address as source, to a task.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Range = tuple[int, int]
 
 @dataclass(frozen=True)
 class IngressPort:
-    """A published port or range with the services' tasks behind it: their addresses on the ingress network."""
+    """A published port or range with the addresses of the service's tasks on the ingress network."""
 
     port: Port
     tasks: tuple[tuple[str, int], ...]
-    """Address and weight, of both families; one that is drained has none."""
+    """Address and weight, of both families, without drained tasks."""
 
 
 def ingress_backends(network: Spanning, services: Mapping[str, PlacedService]) -> list[IngressPort]:
@@ -51,7 +51,7 @@ def ingress_backends(network: Spanning, services: Mapping[str, PlacedService]) -
 def ingress_rules(ports: Iterable[IngressPort], inner: str) -> tuple[list[NftSet], list[Chain]]:
     """Sets and chains of an ingress sandbox whose link on the ingress network is ``inner``.
 
-    A port without a task that takes connections leads nowhere, and is refused.
+    A port whose tasks are all drained is not translated, so connections to it are refused.
     """
     sets: list[NftSet] = []
     translated: list[str] = []
@@ -87,9 +87,9 @@ def _range(numbers: tuple[int, int]) -> str:
 def translations(
     protocol: str, published: Range, target: Range, weights: Sequence[tuple[str, int]], family: int
 ) -> list[str]:
-    """Rules that lead ports to one of several addresses: one for all numbers that stay as they are, else one each.
+    """Rules that translate ports to one of several addresses: one rule if the numbers do not change, else one each.
 
-    ``weights`` are addresses with how many of the connections each gets, in proportion, at least one.
+    ``weights`` are addresses with their shares of the connections, at least one address.
     """
     weights = [(forms.address(address), weight) for address, weight in weights]
     choice = f"numgen inc mod {sum(weight for _address, weight in weights)}"

@@ -2,7 +2,7 @@
 # Copyright: cnm.fabric contributors
 """Virtual IPs by IPVS: packets to a VIP are marked, and a virtual server of that mark sends them to a task.  Pure.
 
-Virtual servers match the mark, not the address, so one of them serves all ports of a VIP, TCP and UDP.
+A virtual server matches the mark, not the address, so it serves all ports of a VIP, TCP and UDP.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from .balancing import Balancing, VirtualService, of_family
 _ECHO = {4: "icmp type echo-request", 6: "icmpv6 type echo-request"}
 
 _HAIRPIN = 'meta mark != 0 oifname != "lo" fib daddr type local meta mark set 0'
-"""IPVS lets a packet leave by the way to the VIP, even if the task is the caller; with another mark it is looked up."""
+"""For a task that calls itself: IPVS keeps the route to the VIP; a changed mark makes the kernel look it up again."""
 
 _BY_WEIGHT = {"rr": "wrr", "lc": "wlc"}
-"""What heeds weights, of those that do not."""
+"""The scheduler that uses weights, for those that ignore them."""
 
 _FLAGS = {"sh": ("fallback",), "mh": ("fallback",)}
-"""By scheduler: without it they refuse callers whose task is drained."""
+"""Flags by scheduler; without them, clients whose task is drained would be refused."""
 
 _SETTINGS = {
-    # What IPVS translates stays in the sight of conntrack, and so of a sandbox's own firewall.
+    # Conntrack sees translated connections, so that a sandbox's own firewall works.
     "conntrack": "1",
-    # A port that is used again is a new connection, which no drained task gets.
+    # A reused client port is a new connection, which a drained task must not get.
     "conn_reuse_mode": "1",
-    # Who is connected to a task that is gone, or would be by persistence, is balanced anew.
+    # Clients whose task is gone, by a connection or by persistence, get another task.
     "expire_nodest_conn": "1",
     "expire_quiescent_template": "1",
 }
 _NOT_EVERYWHERE = {
-    # Every two seconds the kernel would work out rates for each task in each sandbox, which nobody reads.
+    # Turn off rate estimation, which would run every two seconds for each task in each sandbox.
     "run_estimation": "0",
 }
 _LIKE_CONNTRACK = {"tcp": 432000, "udp": 120}
-"""Seconds for which the kernel's conntrack remembers: IPVS would forget idle connections after a quarter of an hour."""
+"""Conntrack's own timeouts, in seconds: by default IPVS would forget idle connections after 15 minutes."""
 
 
 def by_ipvs(sandbox: str, services: Iterable[VirtualService]) -> Balancing:
-    """Marks in a sandbox's table, virtual servers and what IPVS needs to be set in its namespace."""
+    """The rules that mark packets in a sandbox's table, the virtual servers, and IPVS settings of its namespace."""
     every = list(services)
     if not every:
         return Balancing()
@@ -62,7 +62,7 @@ def by_ipvs(sandbox: str, services: Iterable[VirtualService]) -> Balancing:
         resources += [_server(sandbox, item, marks[item.vip]) for item in own]
         sets += _maps(own, marks, family)
         marking.append(f"meta mark set {ip} daddr map @vips{family}")
-        # IPVS leaves pings alone.
+        # IPVS does not balance pings.
         output.append(f"{_ECHO[family]} dnat {ip} to {ip} daddr map @vip_echo{family}")
     chains = (
         Chain("services", "type filter hook output priority -150; policy accept", tuple(marking)),
@@ -98,11 +98,11 @@ def _maps(services: Sequence[VirtualService], marks: Mapping[str, int], family: 
 
 
 _LAST_MARK = 0x7FFFFFFF
-"""ipvsadm shows greater ones as negative numbers, which it does not take back."""
+"""The largest mark: ipvsadm shows greater ones as negative numbers, which it does not accept as input."""
 
 
 def _marks(vips: Sequence[str]) -> dict[str, int]:
-    """A mark for each, which stays the same whatever others there are: of an IPv4 address it is the address's bits."""
+    """A mark for each VIP, independent of the others unless two collide: for IPv4 the bits of the address."""
     result: dict[str, int] = {}
     for vip in vips:
         mark = _mark(vip)

@@ -2,8 +2,8 @@
 # Copyright: cnm.fabric contributors
 """Virtual IPs by nftables: one rule per VIP chooses a number and translates to the task with that number.  Pure.
 
-The map from numbers to tasks is the rule's own, so that both change at once.  In a map of the table they would not:
-for a moment a number is drawn that no task has yet, and that connection would never be translated.
+The map from numbers to tasks is part of the rule, so that both change at once.  With a named map there would be a
+moment in which a number without a task is chosen, and that connection would never be translated.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from ...module_utils.plan.nftables import VIP_TASKS, NftSet, task_set
 from .balancing import Balancing, VirtualService, of_family
 
 _SEED = "0x636e6d"
-"""Without one the kernel takes another whenever rules are changed, and all callers change their tasks."""
+"""A fixed seed: otherwise the kernel chooses a new one with each change of rules, and all clients change tasks."""
 _CHOICES = {"rr": "numgen inc mod {n}", "sh": f"jhash {{ip}} saddr mod {{n}} seed {_SEED}"}
-"""How one of ``n`` numbers is chosen, by scheduler (nft(8))."""
+"""The expression that chooses one of ``n`` numbers, by scheduler (nft(8))."""
 
 
 SCHEDULERS = tuple(_CHOICES)
 _NEAREST = {"mh": "sh"}
-"""Of those it does not have, the one that is most like it, if that is not rr."""
+"""Replacements for schedulers that nftables lacks, if rr is not the most similar one."""
 
 
 def host_services(services: Iterable[VirtualService]) -> list[VirtualService]:
-    """The services for callers on the host itself.  IPVS is not used there: the host may use it for something else."""
+    """The services for clients on the host itself.  IPVS is not used there, as the host may use it otherwise."""
     return [
         item if item.scheduler in SCHEDULERS else replace(item, scheduler=_NEAREST.get(item.scheduler, "rr"))
         for item in services

@@ -2,7 +2,7 @@
 # Copyright: cnm.fabric contributors
 """Places the tasks of services on hosts.  Pure.
 
-A placed task stays: scaling a service, adding a host or losing one moves no other task.
+A placed task stays on its host: scaling a service, adding a host or removing one moves no other task.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class PlacedService:
 
 @dataclass
 class Placement:
-    """All placed services, and by host the errors of those that cannot be placed."""
+    """All placed services, and by host the errors about services that cannot be placed."""
 
     found: dict[str, PlacedService] = field(default_factory=dict)
     problems: dict[str, list[str]] = field(default_factory=dict)
 
 
 def place_services(topology: Topology, leased: dict[str, ServiceLease]) -> Placement:
-    """Place the tasks of all services; ``leased`` has the places of before and is brought up to date in place."""
+    """Place the tasks of all services; ``leased`` has their present hosts and is updated in place."""
     result = Placement()
     candidates: dict[str, list[str]] = {}
     services: dict[str, Service] = {}
@@ -78,7 +78,7 @@ def place_services(topology: Topology, leased: dict[str, ServiceLease]) -> Place
 
 
 def is_of_one_host(service: Service, host: Host) -> bool:
-    """Whether a service can be planned for a host by itself: no other host has a part in it."""
+    """Whether a service can be planned for one host alone: no other host declares it or can have its tasks."""
     if service.placement != (host.name,) or (ingress_ports([service]) and host.settings.ingress_mode == "snat"):
         return False
     networks = [host.network(attachment.network) for attachment in service.networks]
@@ -86,7 +86,7 @@ def is_of_one_host(service: Service, host: Host) -> bool:
 
 
 def place_on_one_host(host: Host, leased: dict[str, ServiceLease]) -> Placement:
-    """As `place_services`, for a host of whose others nothing is known: their services stay as they are."""
+    """As `place_services`, for one host alone: services of other hosts are not changed."""
     own = tuple(service for service in host.services if is_of_one_host(service, host))
     own_leases = {name: entry for name, entry in leased.items() if set(entry["tasks"].values()) == {host.name}}
     leased_elsewhere = {
@@ -101,13 +101,13 @@ def place_on_one_host(host: Host, leased: dict[str, ServiceLease]) -> Placement:
     for name, entry in leased_elsewhere.items():
         service = next(item for item in host.services if item.name == name)
         where = ", ".join(sorted(set(entry["tasks"].values())))
-        sentence = f"{service.path}: there is a service `{name}` on {where} already. Give one of them another name."
+        sentence = f"{service.path}: a service `{name}` already exists on {where}. Give one of them another name."
         result.problems.setdefault(host.name, []).append(sentence)
     return result
 
 
 def _everywhere(hosts: Sequence[str], old: Mapping[int, str]) -> dict[int, str]:
-    """A task on each host; newcomers get the lowest numbers that are free, in order of their names."""
+    """A task on each host; new hosts get the lowest free numbers, in order of their names."""
     lowest: dict[str, int] = {}
     for number, host in sorted(old.items()):
         lowest.setdefault(host, number)
@@ -117,7 +117,7 @@ def _everywhere(hosts: Sequence[str], old: Mapping[int, str]) -> dict[int, str]:
 
 
 def _spread(replicas: int, hosts: Sequence[str], old: Mapping[int, str], load: Mapping[str, int]) -> dict[int, str]:
-    """Tasks 1 to ``replicas``: those with a place keep it, the others go to the one of ``hosts`` that has fewest."""
+    """Tasks 1 to ``replicas``: placed ones stay, the others go to the host with the fewest tasks."""
     tasks = {number: host for number, host in old.items() if number <= replicas}
     counted = Counter(tasks.values())
     for number in range(1, replicas + 1):

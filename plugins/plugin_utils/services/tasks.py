@@ -15,11 +15,11 @@ from ..drivers.registry import DRIVERS
 from .placement import PlacedService, Placement
 
 TASKS = "tasks."
-"""Before a service's name it stands for all of its tasks, as in Docker."""
+"""Prefix of the name that resolves to all tasks of a service, as in Docker."""
 
 
 def with_tasks(topology: Topology, placement: Placement) -> Topology:
-    """The topology with the tasks among its sandboxes, connected to the outside like any other."""
+    """The topology with the tasks added as sandboxes."""
     by_host: dict[str, list[Sandbox]] = {}
     modes = {host.name: host.settings.ingress_mode for host in topology.hosts}
     for placed in placement.found.values():

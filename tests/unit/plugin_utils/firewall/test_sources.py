@@ -77,7 +77,7 @@ def test_a_router_s_port_accepts_routed_prefixes_whoever_declares_them() -> None
 def test_a_router_without_forwarding_gives_a_warning() -> None:
     networks = {"n": named("br-n", 1, routes=[{"destination": "10.7.0.0/16", "gateway": "10.9.1.9"}])}
     router: dict[str, Any] = {"networks": {"n": {"ipv4_address": "10.9.1.9"}}}
-    said = "r is the gateway of the route to 10.7.0.0/16, and forwards nothing: write `net.ipv4.ip_forward: 1` in its "
+    said = "r is the gateway of the route to 10.7.0.0/16, but does not forward: set `net.ipv4.ip_forward: 1` in its "
     assert warned(networks, {"r": router}) == [said + "sysctls"]
     assert warned(networks, {"r": {**router, "sysctls": {"net.ipv4.ip_forward": "1"}}}) == []
 

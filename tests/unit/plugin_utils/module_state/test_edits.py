@@ -276,7 +276,7 @@ class TestEdits:
 
     def test_a_network_named_by_a_disconnected_sandbox_is_not_removed(self) -> None:
         alone = ModuleState(LAB, C1, {"c1": {"lab": None}})
-        with pytest.raises(Refusal, match="is one of those that c1 is declared with"):
+        with pytest.raises(Refusal, match="is named in the declaration of c1"):
             edit(call("network", name="lab", absent=True), known(alone))
 
     def test_a_host_with_only_module_objects_has_the_inventory_s_settings(self) -> None:
@@ -286,7 +286,7 @@ class TestEdits:
 
     def test_a_host_whose_plan_lacks_its_variables_is_refused(self, tmp_path: Path) -> None:
         made = outcome(tmp_path, FRONT).plans["node1"]
-        with pytest.raises(Refusal, match=r"\(front, web\) are from a version .* run cnm.fabric.site once"):
+        with pytest.raises(Refusal, match=r"\(front, web\) were made by a version .* run cnm.fabric.site once"):
             HostModel.of("node1", Facts(model=made.model), {"cnm_project": "default"})
         HostModel.of("node1", Facts(model=made.model, declared=made.declared), {"cnm_project": "default"})
 

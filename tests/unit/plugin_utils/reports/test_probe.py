@@ -69,17 +69,29 @@ class TestClaimsAboutOthers:
         ("host", "change", "words"),
         [
             ("node3", lambda kept: kept.update(hosts=UNDERLAY), "kept.leases.hosts.node2"),
-            ("node3", lambda kept: kept.update(hosts={"node3": {"underlay": NFT[:40]}}), "is no address"),
-            ("node3", lambda kept: kept["endpoints"].update({"node1/multinet/c1": {"ipv4": "10.20.0.77"}}), "own"),
+            ("node3", lambda kept: kept.update(hosts={"node3": {"underlay": NFT[:40]}}), "is not a valid address"),
+            (
+                "node3",
+                lambda kept: kept["endpoints"].update({"node1/multinet/c1": {"ipv4": "10.20.0.77"}}),
+                "not belong to this host",
+            ),
             ("node3", lambda kept: kept["endpoints"].update({"node3/multinet/c1": {"ipv4": "10.20.0.77"}}), "declared"),
             ("node3", lambda kept: kept["endpoints"].update({"node3/multinet/c9": {"ipv4": "10.20.0.2"}}), "declared"),
-            ("node3", lambda kept: kept.update(overlays={"multinet": {"vni": 7777}}), "declared to be on"),
+            ("node3", lambda kept: kept.update(overlays={"multinet": {"vni": 7777}}), "not declared on it"),
             ("node2", lambda kept: kept["overlays"]["multinet"].update(vni=7777), "overlays multinet"),
-            ("node2", lambda kept: kept["endpoints"].update({"node2/multinet/c2": {"ipv4": "10.20.0.2"}}), "counts"),
+            (
+                "node2",
+                lambda kept: kept["endpoints"].update({"node2/multinet/c2": {"ipv4": "10.20.0.2"}}),
+                "lease store has",
+            ),
             ("node2", lambda kept: kept["services"].update(redis={"tasks": {"1": "node2", "2": "node2"}}), "redis"),
             ("node2", lambda kept: kept["services"].update(redis={"tasks": {"x/../y": "node2"}}), "number of a task"),
-            ("node2", lambda kept: kept.update(networks={"node2": 7, "a": {}, "node2/../x/y": {}}), "own"),
-            ("node2", lambda kept: kept.update(endpoints=["node2/multinet/c2"]), "no mapping"),
+            (
+                "node2",
+                lambda kept: kept.update(networks={"node2": 7, "a": {}, "node2/../x/y": {}}),
+                "not belong to this host",
+            ),
+            ("node2", lambda kept: kept.update(endpoints=["node2/multinet/c2"]), "not a mapping"),
         ],
     )
     def test_a_claim_about_others_is_ignored(
@@ -121,7 +133,7 @@ class TestClaimsAboutOthers:
         honest, hostile = attacked(settled, "node3", leases(renumbered))
         assert hostile.plans["node3"].leases["endpoints"]["node3/front/c3"] == {"ipv4": "10.21.0.99"}
         assert texts(hostile, "node3") == texts(honest, "node3")
-        assert "was not given out by this lease store" in said(hostile, "node3")
+        assert "are not from this lease store" in said(hostile, "node3")
 
 
 class TestSignatures:
@@ -230,8 +242,8 @@ class TestModuleState:
             ({"cnm_sandboxes": {"c9/../../x": {}}}, "is not a name"),
             ({"cnm_sandboxes": {"c9": {"namespace": {"path": "/etc/../x"}, "networks": ["nowhere"]}}}, "no network"),
             ({"endpoints": {"c3": [["front"]]}}, "pairs"),
-            ({"cnm_hosts": {}}, "no such key"),
-            ([], "no mapping"),
+            ({"cnm_hosts": {}}, "unknown key"),
+            ([], "not a mapping"),
         ],
     )
     def test_hostile_module_state_does_not_affect_other_hosts(
@@ -347,7 +359,7 @@ class TestAnswers:
         failed = admitted("cnm.fabric.probe", "node1", {"failed": True, "msg": "reading networks needs root"})
         assert failed == {"failed": True, "msg": "reading networks needs root"}
         for module in ("probe", "converge", "verify"):
-            assert "answered without" in admitted(f"cnm.fabric.{module}", "node1", {"": None})["msg"]
+            assert "lacks" in admitted(f"cnm.fabric.{module}", "node1", {"": None})["msg"]
             assert admitted(f"cnm.fabric.{module}", "node1", {"failed": True, "msg": "x"})["msg"] == "x"
         assert admitted("cnm.fabric.converge", "node1", None)["failed"]
         assert "cannot be used" in admitted("cnm.fabric.probe", "node1", {"kept": 1})["msg"]

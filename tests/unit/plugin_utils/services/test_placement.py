@@ -292,7 +292,7 @@ class TestServicesOfOneHost:
         taken = empty()
         taken["services"] = {"api": {"tasks": {"1": "h2"}}}
         made = self.alone({"api": self.HERE}, taken)
-        assert "there is a service `api` on h2 already" in made.refusals["h1"][0]
+        assert "a service `api` already exists on h2" in made.refusals["h1"][0]
         assert made.leases["services"] == taken["services"]
 
     @pytest.mark.parametrize(
@@ -344,7 +344,10 @@ class TestRefusals:
         services = redis(1)
         services["redis"]["ports"] = [{"target": 80, "published": 80, "mode": "host"}]
         made = planned(services, 1, networks=inner)
-        assert "cnm_services.redis.ports[0]: no network of the task redis.1 has a way out" in made.refusals["h1"][0]
+        assert (
+            "cnm_services.redis.ports[0]: no network of the task redis.1 can receive connections"
+            in made.refusals["h1"][0]
+        )
 
 
 # --- what is remembered ----------------------------------------------------------------------------------------------
