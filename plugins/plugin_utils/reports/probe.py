@@ -47,7 +47,7 @@ from .models import MODEL, OPERATIONS
 
 NEWEST = 2**53
 """The highest revision a host may report; no store reaches it."""
-_MOST_NOTES = 5
+_MOST_ERRORS = 5
 _SMALLEST_MTU = 576
 """The lowest MTU of a link to other hosts (RFC 791: every host accepts packets of this size)."""
 
