@@ -213,8 +213,8 @@ _FAMILIES = {"ipv4": 4, "ipv6": 6}
 
 
 def _family(wanted: int) -> Form:
-    def read(value: Any, notes: Notes) -> str:
-        found: str = address(value, notes)
+    def read(value: Any, errors: ReportErrors) -> str:
+        found: str = address(value, errors)
         if family_of(found) != wanted:
             raise Unfit(f"{shown(value)} is of the other family")
         return found
