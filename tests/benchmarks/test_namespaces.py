@@ -8,7 +8,6 @@ docs/development/libraries.md says what follows.  Reported; asserted is that all
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ import pytest
 from host import measured_on_a_host, sh
 from pyroute2 import IPRoute, NetNS, netns
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+pytestmark = pytest.mark.root
 NUMBERS = range(20)
 ROUNDS = 5
 
