@@ -353,6 +353,14 @@ def attributes() -> Iterator[tuple[str, str]]:
                 yield from ((kind.name, f"{spec.name}.{inner.name}") for inner in fields(nested))
 
 
+def drifts_of(kind: str) -> dict[str, Drift]:
+    """What can happen to the attributes of a kind."""
+    listed = {name: DRIFTS.get(kind, {}).get(name) for each, name in attributes() if each == kind}
+    for name, drift in listed.items():
+        assert drift is not None, f"list in DRIFTS what can happen to {name} of {kind}, or why nothing can"
+    return {name: drift for name, drift in listed.items() if isinstance(drift, Drift)}
+
+
 def operations_for(wanted: Sequence[Resource]) -> list[Operation[Any]]:
     with Host("default", run_command) as host:
         host.pair_keys = keys_for(wanted)
@@ -371,29 +379,39 @@ def test_every_sample_survives_the_journal_s_json() -> None:
 
 
 class TestDrift:
-    @pytest.mark.parametrize("name", [".".join(pair) for pair in attributes()])
+    @pytest.mark.parametrize("kind", sorted(KINDS))
     @on_a_host
-    def test_it_is_seen_and_repaired(self, name: str) -> None:
-        kind, _dot, attribute = name.partition(".")
-        drift = DRIFTS.get(kind, {}).get(attribute)
-        assert drift is not None, f"list in DRIFTS what can happen to {attribute} of {kind}, or why nothing can"
-        if isinstance(drift, Never):
-            return
+    def test_of_each_attribute_is_seen_and_repaired(self, kind: str) -> None:
         wanted = the_house()
-        if all(item.kind != kind for item in wanted) or not can(drift.kernel):
+        mine = {name: drift for name, drift in drifts_of(kind).items() if not drift.kernel}
+        if not mine or all(item.kind != kind for item in wanted):
             return
-        if drift.kernel:
-            wanted = a_lan(IPVLAN, vlan=7)
         converge(wanted)
         whole = snapshot()
+        for name, drift in mine.items():
+            self.seen_and_repaired(f"{kind}.{name}", drift, wanted, whole)
+
+    @pytest.mark.parametrize("name", [name for name, drift in drifts_of("link").items() if drift.kernel])
+    @on_a_host
+    def test_of_what_a_kernel_may_lack_is_seen_and_repaired(self, name: str) -> None:
+        drift = drifts_of("link")[name]
+        if not can(drift.kernel):
+            return
+        wanted = a_lan(IPVLAN, vlan=7)
+        converge(wanted)
+        self.seen_and_repaired(f"link.{name}", drift, wanted, snapshot())
+
+    @staticmethod
+    def seen_and_repaired(name: str, drift: Drift, wanted: Sequence[Resource], whole: dict[str, Any]) -> None:
+        kind, _dot, attribute = name.partition(".")
         sh(drift.harm)
         found = operations_for(wanted)
         seen = {
             item.attribute for operation in found if operation.resource.kind == kind for item in operation.differences
         }
-        assert (drift.called or attribute) in seen, [operation.text for operation in found]
-        assert converge(wanted)
-        assert compare(wanted) == []
+        assert (drift.called or attribute) in seen, (name, [operation.text for operation in found])
+        assert converge(wanted), name
+        assert compare(wanted) == [], name
         becomes(whole)
 
     @on_a_host
