@@ -14,6 +14,8 @@ from typing import Any, Optional
 from .engine import engine, gratuitous_arp, reporting
 from .engine.expand_plan import expand_plan
 from .engine.journal import Journal
+from .hostd import cli
+from .hostd.restore import keep_rules, kept_resources
 from .kernel.host import Host
 from .kernel.nft import RunCommand
 from .plan.base import PlanError, Resource
@@ -94,6 +96,7 @@ def working(request: Request, run_command: RunCommand) -> Iterator[Host]:
     # Resolvers do not run as root and must be able to read their files.
     os.umask(0o022)
     with _in_words("changing networks"), _lock(request), Host(request.project, run_command) as host:
+        host.command = cli.__name__
         host.include_module_objects = request.absent
         host.pair_keys = {Way.from_text(way): bytes.fromhex(key) for way, key in request.pair_keys.items()}
         yield host
@@ -110,6 +113,7 @@ def probe(
     more = ("model", "declared") if declared else ("model",) if live else ()
     with _in_words("reading networks"), Host(project, run_command) as host:
         state = State(project)
+        host.command = cli.__name__
         if not live:
             host.verified_tables = state.verified_tables
         result = reader.probe(host, more, encryption)
@@ -128,16 +132,11 @@ def _drift(project: str, host: Host, strict: bool) -> Optional[list[Operation[An
     """Differences from the kept plan; None without a plan or, unless ``strict``, if they cannot be determined."""
     kept = State(project).kept
     try:
-        return engine.Engine(host).compare(_kept_resources(project, kept)) if kept else None
+        return engine.Engine(host).compare(kept_resources(project, kept)) if kept else None
     except (PlanError, *engine.EXPECTED):
         if strict:
             raise
         return None
-
-
-def _kept_resources(project: str, kept: Mapping[str, Any]) -> list[Resource]:
-    """The resources of the kept plan, with shared texts expanded."""
-    return expand_plan(Plan.from_json(kept["plan"]), State(project).shared())
 
 
 @contextlib.contextmanager
@@ -172,6 +171,7 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
         broken, operations = error, error.operations
     if not request.check:
         state.keep(text, digest, request.revision, texts, request.signature)
+        keep_rules(request.project, resources)
         state.keep_verified_tables(host.verified_tables)
         gratuitous_arp.announce(gratuitous_arp.due(operations, resources))
     result = {**outcome(worker, operations), "digest": digest}
@@ -229,12 +229,13 @@ def outcome(worker: engine.Engine, operations: Sequence[Operation[Any]]) -> dict
 def verify(project: str, digest: str, checks: Sequence[Mapping[str, Any]], run_command: RunCommand) -> dict[str, Any]:
     """Prove that the host is as planned and that its data plane works; see `prover.verify`.  Raises Refused."""
     with _in_words("verifying networks"), Host(project, run_command) as host:
+        host.command = cli.__name__
         result = prover.verify(host, checks)
         kept = State(project).kept
         if kept.get("digest") != digest:
             drift = ["the host does not have the plan of the present variables: run cnm.fabric.site"]
         else:
-            resources = _kept_resources(project, kept)
+            resources = kept_resources(project, kept)
             drift = [item.text for item in engine.Engine(host).compare(resources)]
             drift += [f"sandbox {name} is unavailable: {why}" for name, why in sorted(host.broken.items())]
             result["misses"] += _source_link_misses(host, resources)

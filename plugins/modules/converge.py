@@ -35,8 +35,8 @@ options:
     description:
       - The host's own keys of encrypted overlays, by epoch, sender and receiver, each of 40 hexadecimal digits. The
         action derives them and fills them in.
-      - No host keeps them in a file. They are required for a plan with encrypted overlays, unless the host already is
-        as planned.
+      - The host keeps them in a file of mode 0600 if the plan says so (C(cnm_keep_keys)), else only in its kernel. They
+        are required for a plan with encrypted overlays, unless the host already is as planned.
     type: dict
     default: {}
   digest:

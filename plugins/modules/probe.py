@@ -149,6 +149,10 @@ has_table:
   description: Whether the project's nftables table exists.
   returned: always
   type: bool
+systemd:
+  description: Whether systemd is the host's first process.
+  returned: always
+  type: bool
 missing:
   description: Programs that a plan may need and the host lacks, and the user C(cnm-resolver) if it is missing.
   returned: always

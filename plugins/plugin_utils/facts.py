@@ -76,6 +76,8 @@ class Facts:
     """Foreign chains that drop unmatched traffic to the host itself."""
     docker_user: tuple[int, ...] = ()
     """Families in which a Docker Engine drops forwarded traffic and has the chain DOCKER-USER."""
+    systemd: bool = False
+    """Whether systemd is its first process."""
     missing: tuple[str, ...] = ()
     """Missing ones of the programs ``nft``, ``dnsmasq``, ``conntrack`` and the user ``cnm-resolver``."""
     has_table: bool = False
@@ -133,6 +135,7 @@ class Facts:
             dropping=tuple(result["dropping"]),
             closed=tuple(result["closed"]),
             docker_user=tuple(result["docker_user"]),
+            systemd=bool(result["systemd"]),
             missing=tuple(result["missing"]),
             has_table=bool(result["has_table"]),
             revision=int(result["kept"].get("revision", 0)),

@@ -21,12 +21,12 @@ from typing import Any
 
 import netaddr
 
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.ipam.addresses import allocate
 from ansible_collections.cnm.fabric.plugins.plugin_utils.ipam.identifiers import mac_of
 from ansible_collections.cnm.fabric.plugins.plugin_utils.ipam.ranges import Ranges, first_free
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
 
 FEW, MANY, ROUNDS = 200, 2000, 3
 POOL, LENGTH = IPv4Network("10.0.0.0/8"), 24

@@ -51,7 +51,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.kinds import KINDS
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace, Parent
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import MAIN_TABLE, request_id, rule_priority
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import DockerUser
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Sysctl
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Boot, Sysctl
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Operation
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.registry import kinds
 from ansible_collections.cnm.fabric.plugins.module_utils.state.files import RUN
@@ -94,6 +94,8 @@ EXTRAS: dict[str, tuple[str, Callable[[], Resource]]] = {
     ),
     "ipvs": (IPVS, lambda: BY_MARK),
     "ipvs_timeouts": (IPVS, lambda: IpvsTimeouts("c1", 432000, 60, 120)),
+    # It takes systemd as the first process, as in the guests of tests/vm/systemd, where these drifts are done.
+    "boot": ("test -d /run/systemd/system", Boot),
 }
 """Samples of what the plan above has not: what they need on the host, and the resource."""
 
@@ -122,6 +124,7 @@ C1 = "ip -n c1 "
 PORT = "$(ip -j link show master br-apart | tr '{' '\\n' | sed -n 's/.*\"ifname\":\"\\(vethee[^\"]*\\)\".*/\\1/p')"
 IN_C1 = "ip netns exec c1 "
 RUN_C1 = "/run/cnm/default/resolvers/c1"
+RULES_UNIT = "/etc/systemd/system/cnm-rules.service"
 OV0 = "ip -n ov0 "
 M1 = "ip -n m1 "
 FDB = "bridge -n ov0 fdb "
@@ -320,6 +323,11 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "names": Drift(f"echo '{{}}' > {RUN_C1}.loaded"),
         "running": Drift(f"kill $(head -n 1 {RUN_C1}.pid)"),
     },
+    "boot": {
+        "keep_keys": Drift("mkdir -p /var/lib/cnm/default/keys; echo {} > /var/lib/cnm/default/keys/pair_keys.json"),
+        "awaited": Drift('echo \'{"awaited": ["eth9"]}\' > /var/lib/cnm/default/boot.json'),
+        "flaws": Drift(f"rm {RULES_UNIT}", RULES_UNIT),
+    },
 }
 
 
@@ -495,8 +503,8 @@ OVERLAY_TRANSITIONS: dict[str, tuple[Sequence[Resource], Sequence[Resource]]] = 
 
 
 EVERY_KIND = "every kind at once"
-IN_THE_VM = ("xfrm", "ipvs", "ipvs_timeouts")
-"""Kinds that this machine's kernel may lack: tests/vm breaks their runs."""
+IN_THE_VM = ("xfrm", "ipvs", "ipvs_timeouts", "boot")
+"""Kinds that this machine may lack: tests/vm breaks their runs."""
 
 UNCHANGING = {
     "docker_user": "it is there or not",

@@ -217,10 +217,11 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "names": {"/run/cnm/default/names/front": _DIGEST},
         "running": True,
     },
+    "boot": {"keep_keys": True, "awaited": ["eth1"]},
 }
 """By kind, as a plan has it but for ``kind``."""
 
-FOUND_ONLY = {("nftables", "flags"), ("nftables", "users"), ("file", "hidden"), ("xfrm", "flaws")}
+FOUND_ONLY = {("nftables", "flags"), ("nftables", "users"), ("file", "hidden"), ("xfrm", "flaws"), ("boot", "flaws")}
 """Fields that no plan says: they are for what a host finds."""
 
 Path = tuple[Any, ...]

@@ -11,6 +11,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
+from ..hostd.half import BootError
 from ..kernel.host import Host
 from ..kernel.netlink import NetlinkError
 from ..kernel.netns_owners import OwnerError
@@ -55,7 +56,7 @@ class Broken(EngineError):
 
 Observed = dict[Key, Found[Any]]
 
-EXPECTED = (EngineError, FormError, NetlinkError, NftError, OwnerError, ResolverError, Unsafe, OSError)
+EXPECTED = (EngineError, FormError, NetlinkError, NftError, OwnerError, ResolverError, BootError, Unsafe, OSError)
 """Errors that a host can cause; any other exception is a bug and keeps its traceback."""
 
 

@@ -91,6 +91,8 @@ class Host:
         """Paths of owners' namespaces that do not have their name yet; filled when namespaces are observed."""
         self.warnings: list[str] = []
         """Warnings for the user."""
+        self.command = ""
+        """The module of the command ``cnm``, kept with the host half; "" in calls that keep nothing."""
         self.include_module_objects = False
         """Whether to observe and prune objects made by single-object modules too, as a teardown does."""
         self.pair_keys: dict[Way, bytes] = {}

@@ -267,6 +267,11 @@ PLANNED: dict[str, dict[str, Check]] = {
         "names": _by(_once(forms.names_path), _digest),
         "running": _flag,
     },
+    "boot": {
+        "keep_keys": _flag,
+        "awaited": _each(_some_link),
+        "flaws": _never,
+    },
 }
 
 _any_number = _count(-_SIGNED_32 - 1, _LARGEST_32)
@@ -309,6 +314,7 @@ _EASED: dict[str, dict[str, Check]] = {
     "RealServer": {"method": _any_word, "weight": _any_number},
     "file": {"role": _any_role, "files": _by(_once(forms.file_name), forms.text), "hidden": _each(forms.file_name)},
     "resolver": {"config": _each(forms.one_line), "names": _by(forms.path, _digest)},
+    "boot": {"awaited": _each(_any_link), "flaws": _by(_any_text, _any_text)},
 }
 
 FOUND: dict[str, dict[str, Check]] = {name: {**checks, **_EASED.get(name, {})} for name, checks in PLANNED.items()}

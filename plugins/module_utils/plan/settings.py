@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Resources: sysctls, files and resolvers."""
+"""Resources: sysctls, files, resolvers, and what brings them back after a boot."""
 
 from __future__ import annotations
 
@@ -80,3 +80,23 @@ class Resolver(Resource):
     @property
     def key(self) -> Key:
         return (self.kind, self.namespace)
+
+
+@dataclass(frozen=True)
+class Boot(Resource):
+    """What brings the networks back without a controller: the host half, its command ``cnm``, units of systemd.
+
+    All projects of a host have them in common; the last one removes them.
+    """
+
+    kind: ClassVar[str] = "boot"
+    keep_keys: bool = False
+    """Whether the host keeps the keys of its encrypted overlays, in a file that only root can read."""
+    awaited: tuple[str, ...] = ()
+    """Links of others that networks are made on: when one appears, what could not be restored is tried again."""
+    flaws: dict[str, str] = field(default_factory=dict)
+    """As found: what is missing or differs, by path."""
+
+    @property
+    def key(self) -> Key:
+        return (self.kind, "host")

@@ -48,6 +48,8 @@ _BEHIND_A_STUB = (
     Path("/run/dnsmasq/resolv.conf"),
 )
 _OS_RELEASE = "/etc/os-release"
+_SYSTEMD = Path("/run/systemd/system")
+"""Is there where systemd is the first process (sd_booted(3))."""
 
 
 def read_resolv_conf(text: str) -> dict[str, list[str]]:
@@ -356,6 +358,7 @@ def probe(host: Host, more: Sequence[str] = (), encryption: bool = False) -> dic
         "no_esp": _no_esp(host) if encryption else {},
         "docker_user": _unless_odd([], docker_user.families_to_open, host),
         "has_table": table is not None,
+        "systemd": _SYSTEMD.is_dir(),
         "missing": missing,
         "distribution": _unless_odd([], _distribution),
         "kept": answer,

@@ -8,6 +8,7 @@ from typing import Any
 
 from .address import AddressKind
 from .base import Kind
+from .boot import BootKind
 from .docker_user import DockerUserKind
 from .fdb import FdbKind
 from .file import FileKind
@@ -41,4 +42,5 @@ def kinds() -> list[Kind[Any]]:
         IpvsKind(),
         FileKind(),
         ResolverKind(),
+        BootKind(),
     ]

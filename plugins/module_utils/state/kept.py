@@ -1,16 +1,23 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What a host keeps of a project: its last plan, and the verified nftables tables.  No network depends on it."""
+"""What a host keeps of a project: its last plan, keys if it may, and the verified nftables tables.
+
+Only networks that come back by themselves after a boot depend on it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ..plan.codec import content_digest
-from .files import LIB, RUN, boot_id, forget, load, remove_empty, write_atomically
+from ..plan.esp import Way
+from .files import LIB, RUN, boot_id, forget, load, make_directory, remove_empty, write_atomically
 
 
 class State:
@@ -58,6 +65,39 @@ class State:
         remove_empty(folder)
 
     @property
+    def pair_keys(self) -> dict[Way, bytes]:
+        """The kept keys of encrypted overlays; empty if none are kept, or they are damaged."""
+        keys = load(self._keys).get("pair_keys")
+        try:
+            return {Way.from_text(way): bytes.fromhex(key) for way, key in keys.items()} if keys else {}
+        except (AttributeError, TypeError, ValueError):
+            return {}
+
+    @property
+    def _keys(self) -> Path:
+        return self.lib / "keys" / "pair_keys.json"
+
+    def keeps_keys(self, pair_keys: Mapping[Way, bytes]) -> bool:
+        """Whether keys are kept: these, if any are given."""
+        return self._keys.is_file() and (not pair_keys or self.pair_keys == pair_keys)
+
+    def keep_keys(self, pair_keys: Mapping[Way, bytes]) -> None:
+        """Keep keys for a boot without a controller, readable by root alone; without any, what is kept stays."""
+        if self.keeps_keys(pair_keys):
+            return
+        make_directory(self.lib)
+        with contextlib.suppress(FileExistsError):
+            self._keys.parent.mkdir(mode=0o700)
+        os.chmod(self._keys.parent, 0o700)
+        texts = {way.text: key.hex() for way, key in sorted(pair_keys.items())}
+        write_atomically(self._keys, json.dumps({"pair_keys": texts}), 0o600)
+
+    def forget_keys(self) -> None:
+        """Remove the kept keys."""
+        forget(self._keys)
+        remove_empty(self._keys.parent)
+
+    @property
     def verified_tables(self) -> dict[str, list[object]]:
         """The kept `Host.verified_tables`; empty after a boot, as they describe the running kernel."""
         data = load(self.run / "tables.json")
@@ -80,3 +120,8 @@ class State:
         for directory in (self.lib, self.run):
             shutil.rmtree(directory, ignore_errors=True)
         remove_empty(LIB)
+
+
+def keeping_projects() -> list[str]:
+    """The projects that keep a plan on this host, sorted."""
+    return sorted(path.parent.name for path in LIB.glob("*/plan.json"))

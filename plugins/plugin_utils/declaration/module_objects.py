@@ -21,9 +21,11 @@ from .validation import plain
 
 NETWORKS, SANDBOXES, SERVICES = "cnm_networks", "cnm_sandboxes", "cnm_services"
 KEPT_SETTINGS = (
+    "cnm_boot",
     "cnm_default_address_pools",
     "cnm_docker_user",
     "cnm_ingress_mode",
+    "cnm_keep_keys",
     "cnm_load_balancer",
     "cnm_project",
     "cnm_underlay_address",

@@ -257,6 +257,8 @@ SETTINGS = _keys(
         "cnm_overlay_key_epoch": _integer("a whole number", 1, 2**31 - 1),
         "cnm_ingress_mode": _choice("snat", "local"),
         "cnm_docker_user": _flag(),
+        "cnm_boot": _flag(),
+        "cnm_keep_keys": _flag(),
         "cnm_flood": _flag(),
     },
 )

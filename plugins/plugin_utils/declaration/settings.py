@@ -46,6 +46,8 @@ def read_settings(value: Mapping[str, Any], path: VarPath) -> Settings:
         key_epoch=int(value.get("cnm_overlay_key_epoch") or defaults.key_epoch),
         leases=_leases(leases, path / "cnm_leases") if leases is not None else "",
         docker_user=flag(value.get("cnm_docker_user"), True),
+        boot=flag(value.get("cnm_boot"), True),
+        keep_keys=flag(value.get("cnm_keep_keys"), True),
     )
 
 

@@ -245,6 +245,10 @@ class Settings:
     leases: str = ""
     docker_user: bool = True
     """Whether a rule may be put into Docker's chain DOCKER-USER where Docker would drop what we accept."""
+    boot: bool = True
+    """Whether the host brings its networks back by itself, where systemd runs."""
+    keep_keys: bool = True
+    """Whether it may keep the keys of encrypted overlays for that."""
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from .checks import (
     bridge_port_limit_errors,
     encryption_errors,
     foreign_firewall_warnings,
+    keys_not_kept_warnings,
     off_link_errors,
     other_hosts_needed_errors,
     scheduler_errors,
@@ -98,6 +99,7 @@ def allocate_host(host: Host, facts: Facts, topology_plan: TopologyPlan, leases:
             if item.attachment is not None
             for sentence in item.attachment.warnings
         ),
+        *keys_not_kept_warnings(host, facts, networks),
         *unreachable_resolver_warnings(facts, endpoints),
         *unnameable_link_warnings(facts),
         *idle_routers(allocated.every),

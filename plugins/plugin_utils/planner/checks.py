@@ -55,7 +55,9 @@ def foreign_firewall_warnings(host: Host, facts: Facts) -> list[str]:
         f"{facts.flushing} has `flush ruleset`: whenever nftables.service is started or reloaded, the networks' rules "
         "are gone until the next run. Write `destroy table` for its own tables instead"
     )
-    found = [unfiltered] * (not facts.filters_bridges and "nft" not in facts.missing) + [flushed] * bool(facts.flushing)
+    followed = facts.systemd and host.settings.boot
+    found = [unfiltered] * (not facts.filters_bridges and "nft" not in facts.missing)
+    found += [flushed] * (bool(facts.flushing) and not followed)
     return found + [
         f"the chain {chain} of the host's other firewall drops unmatched forwarded traffic, including "
         "that of the networks. Allow traffic from and to their bridges"
@@ -107,6 +109,14 @@ def encryption_errors(host: Host, facts: Facts, networks: Mapping[str, PlannedNe
         problem = f"{path}.encrypted: there is no cnm_overlay_secret to derive keys from."
         problems.append(f"{problem} Set it for all hosts of the network, from a vault.")
     return problems
+
+
+def keys_not_kept_warnings(host: Host, facts: Facts, networks: Mapping[str, PlannedNetwork]) -> list[str]:
+    """Warnings of encrypted networks that do not come back by themselves."""
+    if host.settings.keep_keys or not host.settings.boot or not facts.systemd:
+        return []
+    names = ", ".join(sorted(name for name, network in networks.items() if network.network.encrypted))
+    return [f"cnm_keep_keys is false: after a reboot {names} stays down until cnm.fabric.site is run"] if names else []
 
 
 def scheduler_errors(

@@ -7,7 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ...module_utils.plan.base import Resource
+from ...module_utils.plan.encryption import Xfrm
+from ...module_utils.plan.links import Link
 from ...module_utils.plan.plan import Plan
+from ...module_utils.plan.settings import Boot
 from ..declaration.driver import DriverError
 from ..declaration.topology import Host
 from ..facts import Facts
@@ -27,7 +30,10 @@ def compose(
     leases: Leases,
 ) -> Plan:
     """The plan of a host; its resources are sorted, so that the same inventory gives the same text."""
-    resources = sorted(resources, key=lambda item: item.key)
+    resources = list(resources)
+    if facts.systemd and host.settings.boot and (allocated.networks or host.sandboxes):
+        resources.append(_boot(host, resources))
+    resources.sort(key=lambda item: item.key)
     for one, other in zip(resources, resources[1:]):
         if one.key == other.key:
             raise DriverError(f"Two parts of the plan make {one.kind} {one.label}: a driver's names must be its own.")
@@ -39,3 +45,12 @@ def compose(
         model=dict(model_of_host(host, allocated.networks, allocated.endpoints, placement.found.values(), engine)),
         leases=dict(leases),
     )
+
+
+def _boot(host: Host, resources: Iterable[Resource]) -> Boot:
+    """What brings the resources back without a controller."""
+    links = [item for item in resources if isinstance(item, Link)]
+    own = {item.name for item in links if not item.namespace}
+    parents = {item.parent.link for item in links if item.parent is not None} - own
+    encrypted = any(isinstance(item, Xfrm) for item in resources)
+    return Boot(encrypted and host.settings.keep_keys, tuple(sorted(parents)))

@@ -127,6 +127,7 @@ _PROBE: dict[str, tuple[Form, Any]] = {
     "no_esp": (mapping(_VERSION_KEY, words(500)), {}),
     "docker_user": (listing(_VERSION, 2), ()),
     "has_table": (flag, False),
+    "systemd": (flag, False),
     "missing": (listing(choice("nft", "dnsmasq", "conntrack", RESOLVER_USER), 4), ()),
     "distribution": (listing(matching(r"[A-Za-z0-9._-]{1,64}", 64, "word"), 64), ()),
     "settled": (flag, False),

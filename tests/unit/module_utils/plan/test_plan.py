@@ -31,7 +31,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import (
     NftSet,
 )
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import SCHEMA, Plan
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File, Resolver, Sysctl
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Boot, File, Resolver, Sysctl
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,14}", fullmatch=True)
 SPACES = st.one_of(st.just(""), NAMES)
@@ -128,6 +128,7 @@ RESOURCES: dict[str, st.SearchStrategy[Any]] = {
         st.dictionaries(NAMES.map("/run/cnm/default/names/{}".format), OPTIONAL_DIGESTS, max_size=3),
         st.booleans(),
     ),
+    "boot": st.builds(Boot, st.booleans(), st.lists(NAMES.map(lambda name: name[:15]), max_size=3).map(tuple)),
 }
 EVERY_KIND = sorted(RESOURCES)
 LEAST: dict[str, Resource] = {
@@ -146,6 +147,7 @@ LEAST: dict[str, Resource] = {
     "ipvs_timeouts": IpvsTimeouts("c1"),
     "file": File("/etc/netns/c1"),
     "resolver": Resolver("c1"),
+    "boot": Boot(),
 }
 """The least that can be said of an object of each kind."""
 
@@ -238,7 +240,7 @@ def test_a_key_begins_with_the_kind_and_a_label_names_the_object(kind: str) -> N
     assert least.key[0] == kind
     assert all(isinstance(part, str) for part in least.key)
     assert least.label.startswith(
-        {"file": "/etc/netns/c1", "docker_user": "DOCKER-USER", "xfrm": "overlays"}.get(kind, "c1")
+        {"file": "/etc/netns/c1", "docker_user": "DOCKER-USER", "xfrm": "overlays", "boot": "host"}.get(kind, "c1")
     )
 
 
@@ -260,6 +262,7 @@ def test_attributes_do_not_change_the_key(kind: str) -> None:
         "ipvs_timeouts": IpvsTimeouts("c1", 1),
         "file": File("/etc/netns/c1", "role", {"hosts": ""}),
         "resolver": Resolver("c1", ("port=53",), {"/n": "d"}, False),
+        "boot": Boot(True, ("eth1",)),
     }[kind]
     assert changed != LEAST[kind] or kind == "docker_user"
     assert changed.key == LEAST[kind].key
@@ -301,6 +304,7 @@ def test_parents_of_each_kind() -> None:
         "ipvs_timeouts": (namespace,),
         "file": (),
         "resolver": (),
+        "boot": (),
     }
     assert Link("c1", "eth0", "veth", peer=VethPeer("", "veth1")).parents == ()
     assert Link("", "br0", "bridge").parents == ()

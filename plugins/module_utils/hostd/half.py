@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The host half kept on the host: the very files that run now, in a folder named by their digest."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Optional
+
+from ..state.files import HALF_WRITTEN, LIB, make_directory, remove_empty
+
+HALVES = LIB / ".half"
+"""No project's name begins with a dot."""
+
+_PACKAGE = __name__.rpartition(".hostd.")[0].replace(".", "/")
+"""The folder of the host half, below a folder of Python's search path."""
+
+_NOT_KEPT = ("arguments.py", "single_object.py", "vxlan_peers.py")
+"""Of modules for single objects alone: not all modules that run here have them."""
+
+
+class BootError(Exception):
+    """What brings the networks back after a boot cannot be put in place; the message says why."""
+
+
+def running() -> dict[str, bytes]:
+    """The files of the host half that runs now, by path below the package.  Raises BootError."""
+    archive = getattr(globals().get("__loader__"), "archive", None)
+    if archive is not None:  # a module that Ansible has sent
+        with zipfile.ZipFile(archive) as stream:
+            names = [name for name in stream.namelist() if name.startswith(f"{_PACKAGE}/") and name.endswith(".py")]
+            return _kept({name[len(_PACKAGE) + 1 :]: stream.read(name) for name in names})
+    try:
+        found = _in(Path(__file__).parents[1])
+    except OSError as error:
+        raise BootError(f"the host half cannot be read where it runs: {error}") from error
+    if not found:
+        raise BootError(f"there is no host half at {Path(__file__).parents[1]}")
+    return found
+
+
+def _in(folder: Path) -> dict[str, bytes]:
+    paths = sorted(path for path in folder.rglob("*.py") if path.is_file() and not path.is_symlink())
+    return _kept({str(path.relative_to(folder)): path.read_bytes() for path in paths})
+
+
+def _kept(found: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Without packages' empty files, which are not everywhere, and what does not belong to it."""
+    return {
+        name: content
+        for name, content in sorted(found.items())
+        if name not in _NOT_KEPT and (content.strip() or not name.endswith("__init__.py"))
+    }
+
+
+def digest(files: Mapping[str, bytes]) -> str:
+    """SHA-256 of the files' names and contents, in hex."""
+    result = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        result.update(f"{name}\0{len(content)}\0".encode() + content)
+    return result.hexdigest()
+
+
+def folder(name: str) -> Path:
+    """The folder of the host half of that digest, for Python's search path."""
+    return HALVES / name
+
+
+def kept(name: str) -> bool:
+    """Whether the host half of that digest is kept, unharmed."""
+    place = folder(name) / _PACKAGE
+    with contextlib.suppress(OSError):
+        return place.is_dir() and digest(_in(place)) == name
+    return False
+
+
+def keep(files: Mapping[str, bytes]) -> None:
+    """Keep a host half, unless it is kept already.  Raises OSError and Unsafe."""
+    name = digest(files)
+    if kept(name):
+        return
+    make_directory(LIB)
+    with contextlib.suppress(FileExistsError):
+        HALVES.mkdir(mode=0o700)
+    HALVES.chmod(0o700)
+    place = folder(name)
+    new = place.with_name(place.name + HALF_WRITTEN)
+    for old in (new, place):
+        shutil.rmtree(old, ignore_errors=True)
+    new.mkdir(mode=0o700)
+    for path, content in _with_packages(files):
+        (new / path).parent.mkdir(parents=True, exist_ok=True)
+        (new / path).write_bytes(content)
+    os.sync()  # else a power cut after the renaming could leave empty files
+    new.rename(place)
+
+
+def _with_packages(files: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
+    """The files below a folder of the search path, each folder made a package: installed Ansible has one of that
+    name.
+    """
+    whole = {f"{_PACKAGE}/{name}": content for name, content in files.items()}
+    packages = {f"{parent}/__init__.py" for path in whole for parent in Path(path).parents if str(parent) != "."}
+    yield from sorted({**dict.fromkeys(packages, b""), **whole}.items())
+
+
+def remove_others(name: Optional[str]) -> None:
+    """Remove every kept host half but that one."""
+    if HALVES.is_dir():
+        for path in HALVES.iterdir():
+            if path.name != name:
+                shutil.rmtree(path, ignore_errors=True)
+        remove_empty(HALVES, LIB)

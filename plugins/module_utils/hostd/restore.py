@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Bring a host back to its kept plan without a controller: after a boot, or when its firewall's rules were flushed.
+
+All at once if that works.  Else part by part, so that what cannot be restored (a network whose parent link is missing,
+a sandbox whose owner does not run) keeps nothing else from being restored.  Nothing is brought up without the rules
+that guard it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..engine import engine, gratuitous_arp
+from ..engine.expand_plan import expand_plan
+from ..kernel.host import Host
+from ..kernel.nft import RunCommand
+from ..plan.base import Key, PlanError, Resource
+from ..plan.encryption import Xfrm
+from ..plan.forms import printable
+from ..plan.links import Link, Namespace
+from ..plan.nftables import Nftables
+from ..plan.plan import Plan
+from ..plan.settings import Boot, Sysctl
+from ..resources.nftables import script
+from ..state.files import boot_id, forget, load, write_atomically
+from ..state.kept import State
+from ..state.lock import locked
+
+LOCK_PATIENCE = 240.0
+"""Seconds: a run of Ansible's may be under way, which brings everything about by itself."""
+
+_GUARDS = "the rules of the host"
+_ENCRYPTION = "encryption"
+_RECORD = "restored.json"
+_RULES = "rules.nft"
+
+
+def kept_resources(project: str, kept: Mapping[str, Any]) -> list[Resource]:
+    """The resources of the kept plan, with shared texts expanded.  Raises PlanError."""
+    return expand_plan(Plan.from_json(kept["plan"]), State(project).shared())
+
+
+def keep_rules(project: str, resources: Sequence[Resource]) -> None:
+    """Keep the host's tables as a file that nft loads where they are missing, if the plan is to be restored."""
+    path = State(project).lib / _RULES
+    tables = [item for item in resources if isinstance(item, Nftables) and not item.namespace]
+    if not any(isinstance(item, Boot) for item in resources) or not tables:
+        forget(path)
+        return
+    # Unlike `add`, `create` fails if the table is there, and with it the whole file.
+    text = "".join(script(table, project).replace("add table", "create table", 1) for table in tables)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text, 0o600)
+
+
+@dataclass
+class Restored:
+    """What a restore came to: each part of the plan by name, ``sandbox c1`` or ``network front``."""
+
+    changed: dict[str, int] = field(default_factory=dict)
+    """Parts that were not as planned and are now, with the number of operations that took."""
+    failed: dict[str, str] = field(default_factory=dict)
+    """Parts that could not be restored, and why, as a sentence."""
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Part:
+    """Resources that are restored together or not at all, and the names of the parts they need."""
+
+    name: str
+    resources: list[Resource] = field(default_factory=list)
+    needs: set[str] = field(default_factory=set)
+
+
+def parts_of(resources: Sequence[Resource]) -> list[Part]:
+    """The plan's parts, each after those it needs.  Pure."""
+    names = _Names(resources)
+    parts: dict[str, Part] = {}
+    home: dict[Key, str] = {}
+    for item in resources:
+        name = names.part_of(item)
+        parts.setdefault(name, Part(name)).resources.append(item)
+        home[item.key] = name
+    for part in parts.values():
+        wanted = {home[key] for item in part.resources for key in _needed(item) if key in home}
+        part.needs = wanted - {part.name}
+        if _GUARDS in parts and part.name != _GUARDS:
+            part.needs.add(_GUARDS)
+        if _ENCRYPTION in parts and any(_is_encrypted(item) for item in part.resources):
+            part.needs.add(_ENCRYPTION)
+    return _in_order(parts)
+
+
+def _is_encrypted(item: Resource) -> bool:
+    return isinstance(item, Link) and item.vxlan is not None and item.vxlan.source_port != 0
+
+
+def _needed(item: Resource) -> Iterable[Key]:
+    """Keys of objects that must exist before this one can be made."""
+    yield from item.parents
+    where = getattr(item, "namespace", "")
+    if where:
+        yield ("namespace", where)
+    link = getattr(item, "link", "")
+    if link:
+        yield ("link", where, link)
+    if isinstance(item, Link):
+        if item.peer is not None and item.peer.master:
+            yield ("link", item.peer.namespace, item.peer.master)
+        if item.port is not None:
+            yield ("link", where, item.port.master)
+
+
+class _Names:
+    """Which part of a plan a resource belongs to."""
+
+    def __init__(self, resources: Sequence[Resource]) -> None:
+        links = [item for item in resources if isinstance(item, Link)]
+        self._roles = {item.name: item.role for item in resources if isinstance(item, Namespace)}
+        self._links = {(item.namespace, item.name): item for item in links}
+
+    def part_of(self, item: Resource) -> str:
+        if isinstance(item, Xfrm):
+            return _ENCRYPTION
+        where = str(getattr(item, "namespace", ""))
+        if not where and (isinstance(item, Nftables) or item.kind == "rule"):
+            return _GUARDS
+        link = item if isinstance(item, Link) else self._links.get((where, self._link_named_by(item, where)))
+        if link is not None:
+            return self._of_link(link)
+        if item.kind == "namespace":
+            return self._of_namespace(item.key[1])
+        if where:
+            # What serves the whole sandbox, its names and rules, comes with its namespace.
+            return self._of_namespace(where)
+        if item.kind == "file" and item.key[1].startswith("/etc/netns/"):
+            return self._of_namespace(item.key[1].rpartition("/")[2])
+        return f"{item.kind} {item.label}"
+
+    def _link_named_by(self, item: Resource, where: str) -> str:
+        if isinstance(item, Sysctl):
+            dotted = {name.replace(".", "/"): name for space, name in self._links if space == where}
+            return next((name for said, name in dotted.items() if f".{said}." in item.name), "")
+        return str(getattr(item, "link", ""))
+
+    def _of_namespace(self, name: str) -> str:
+        role = self._roles.get(name, "")
+        noun, _slash, rest = role.partition("/")
+        return f"network {rest}" if noun == "overlay" else f"sandbox {name}"
+
+    def _of_link(self, link: Link) -> str:
+        noun, _slash, rest = link.role.partition("/")
+        if noun == "endpoint":
+            network = rest.partition("/")[0]
+            return f"network {network} in sandbox {link.namespace}"
+        if noun in ("network", "vxlan", "shim", "adopted"):
+            return f"network {rest.rpartition('network/')[2]}"
+        return f"link {link.label}"
+
+
+def _in_order(parts: Mapping[str, Part]) -> list[Part]:
+    """Each after those it needs; what goes in a circle, which no plan has, comes as it is."""
+    result: list[Part] = []
+    done: set[str] = set()
+
+    def add(name: str) -> None:
+        if name not in done and name in parts:
+            done.add(name)
+            for other in sorted(parts[name].needs):
+                add(other)
+            result.append(parts[name])
+
+    for name in sorted(parts):
+        add(name)
+    return result
+
+
+class Restoration:
+    """One restore of one project."""
+
+    def __init__(self, project: str, run_command: RunCommand, command: str) -> None:
+        """``command`` is `Host.command`."""
+        self._project = project
+        self._run_command = run_command
+        self._command = command
+        self._state = State(project)
+
+    def run(self, rules_only: bool = False) -> Restored:
+        """Restore everything, or what guards the host alone.  Raises Locked, PlanError and Unsafe."""
+        with locked(f"cnm restore of project {self._project}", LOCK_PATIENCE):
+            result = Restored()
+            kept = self._state.kept
+            if not kept:
+                raise PlanError("no plan is kept, or it is damaged: run cnm.fabric.site")
+            resources = kept_resources(self._project, kept)
+            if rules_only:
+                self._bring([part for part in parts_of(resources) if part.name == _GUARDS], result)
+            else:
+                self._all(resources, result)
+            self._note(result, rules_only)
+            return result
+
+    def _all(self, resources: list[Resource], result: Restored) -> None:
+        try:
+            operations = self._converge(resources, None, result)
+        except engine.EXPECTED:
+            self._bring(parts_of(resources), result)
+        else:
+            names = _Names(resources)
+            for operation in operations:
+                self._count(result, names.part_of(operation.resource))
+
+    def _bring(self, parts: list[Part], result: Restored) -> None:
+        """Restore parts, each after those it needs.  Halves what fails until what is at fault stands alone."""
+        ready = []
+        for part in parts:
+            missing = sorted(part.needs & result.failed.keys())
+            if missing:
+                result.failed[part.name] = f"needs {missing[0]}, which could not be restored"
+            else:
+                ready.append(part)
+        if not ready:
+            return
+        resources = [item for part in ready for item in part.resources]
+        try:
+            operations = self._converge(resources, {item.key for item in resources}, result)
+        except engine.EXPECTED as error:
+            if len(ready) == 1:
+                result.failed[ready[0].name] = engine.sentence(error)
+                return
+            self._bring(ready[: len(ready) // 2], result)
+            self._bring(ready[len(ready) // 2 :], result)
+            return
+        home = {item.key: part.name for part in ready for item in part.resources}
+        for operation in operations:
+            self._count(result, home.get(operation.resource.key, operation.resource.label))
+
+    @staticmethod
+    def _count(result: Restored, name: str) -> None:
+        result.changed[name] = result.changed.get(name, 0) + 1
+
+    def _converge(self, resources: Sequence[Resource], only: Any, result: Restored) -> Sequence[Any]:
+        with Host(self._project, self._run_command) as host:
+            host.command = self._command
+            host.pair_keys = self._state.pair_keys
+            host.verified_tables = self._state.verified_tables
+            worker = engine.Engine(host)
+            try:
+                operations: Sequence[Any] = worker.converge(resources, check=False, only=only)
+            except engine.Broken as error:
+                operations = error.operations
+                result.failed.update({f"sandbox {name}": why for name, why in host.broken.items()})
+            if only is None:
+                self._state.keep_verified_tables(host.verified_tables)
+            gratuitous_arp.announce(gratuitous_arp.due(operations, resources))
+            result.warnings += worker.warnings
+            return operations
+
+    def _note(self, result: Restored, rules_only: bool) -> None:
+        """Keep until the next boot what could not be restored, for ``cnm status``."""
+        failed = {name: printable(why) for name, why in result.failed.items()}
+        if rules_only:
+            failed = {**{name: why for name, why in last_failures(self._project).items() if name != _GUARDS}, **failed}
+        if failed:
+            write_atomically(self._state.run / _RECORD, json.dumps({"boot": boot_id(), "failed": failed}))
+        else:
+            forget(self._state.run / _RECORD)
+
+
+def last_failures(project: str) -> dict[str, str]:
+    """What the last restore of this boot could not bring back, and why, by part; empty without one."""
+    record = load(State(project).run / _RECORD)
+    failed = record.get("failed")
+    return dict(failed) if record.get("boot") == boot_id() and isinstance(failed, dict) else {}

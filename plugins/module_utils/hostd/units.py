@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The command ``cnm`` and the units of systemd that restore a host's networks, as texts by path.  Pure."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..plan.forms import path
+
+COMMAND = "/usr/local/sbin/cnm"
+
+UNITS = "/etc/systemd/system"
+
+MARK = "# Made by cnm.fabric, which replaces and removes it: changes are lost."
+"""The second line of the command, and the first of each unit; what has none of it is not ours."""
+
+PARTLY = 3
+"""Exit status of a restore that could not bring back everything; a crash of Python is 1."""
+
+_RULES, _NETWORKS, _PARENT = "cnm-rules.service", "cnm-networks.service", "cnm-parent@.service"
+
+FOLLOWING = _RULES
+"""The unit that is started as soon as it is installed: only an active unit follows another."""
+
+ACTIVE = (_RULES, _NETWORKS)
+"""Units that are active after a boot."""
+
+_LINK = "-> "
+
+_PLAIN = frozenset(f"{string.ascii_letters}{string.digits}:_.")
+
+_COMMAND = """#!{python} -I
+{mark}
+import sys
+
+sys.path.insert(0, {half!r})
+from {module} import main
+
+sys.exit(main(sys.argv[1:]))
+"""
+
+_SERVICE = """
+[Service]
+Type=oneshot
+{more}SuccessExitStatus={partly}
+TimeoutStartSec=300
+SyslogIdentifier=cnm
+# Resolvers are started by it and must outlive it.
+KillMode=process
+"""
+
+# The network waits for it, so it does without Python: a file of rules makes tables that are missing, all at once, and
+# fails where one is there.  Only then, and after it anyway by the networks' unit, is looked whether all is as planned.
+_LOAD = (
+    "/bin/sh -c 'for rules in /var/lib/cnm/*/rules.nft; do "
+    '[ ! -e "$$rules" ] || nft -f "$$rules" 2>/dev/null || failed=yes; done; '
+    f'[ -z "$$failed" ] || exec {COMMAND} restore --rules\''
+)
+
+_TEXTS = {
+    # nftables.service flushes the whole ruleset when it is started, stopped or reloaded: this one follows it.
+    _RULES: f"""{MARK}
+[Unit]
+Description=Firewall rules of cnm.fabric, as last planned
+DefaultDependencies=no
+RequiresMountsFor=/var/lib/cnm /usr/local/sbin
+Wants=network-pre.target
+Before=network-pre.target shutdown.target
+Conflicts=shutdown.target
+After=local-fs.target systemd-sysctl.service nftables.service
+PartOf=nftables.service
+ReloadPropagatedFrom=nftables.service
+"""
+    + _SERVICE.format(
+        more=f"RemainAfterExit=yes\nExecStart={_LOAD}\nExecReload={_LOAD}\n",
+        partly=PARTLY,
+    )
+    + "\n[Install]\nWantedBy=sysinit.target nftables.service\n",
+    _NETWORKS: f"""{MARK}
+[Unit]
+Description=Networks of cnm.fabric, as last planned
+RequiresMountsFor=/var/lib/cnm /usr/local/sbin
+Wants={_RULES}
+After={_RULES} network-pre.target networking.service systemd-networkd.service NetworkManager.service
+Before=network-online.target
+"""
+    + _SERVICE.format(more=f"RemainAfterExit=yes\nExecStart={COMMAND} restore\n", partly=PARTLY)
+    + "\n[Install]\nWantedBy=multi-user.target\n",
+    _PARENT: f"""{MARK}
+[Unit]
+Description=Networks of cnm.fabric on the link %I, which has appeared
+After={_NETWORKS}
+"""
+    + _SERVICE.format(more=f"ExecStart={COMMAND} restore\n", partly=PARTLY),
+}
+"""The units by name."""
+
+NAMES = frozenset(_TEXTS)
+
+_WANTED_BY = ((_RULES, "sysinit.target"), (_RULES, "nftables.service"), (_NETWORKS, "multi-user.target"))
+
+
+@dataclass(frozen=True)
+class HostHalf:
+    """What the command is started with."""
+
+    python: str
+    """The interpreter's path."""
+    folder: str
+    """The folder in which the host half is kept, for Python's search path."""
+    module: str
+    """The module with ``main``, by its dotted name."""
+
+
+def escape(text: str) -> str:
+    """A text within a unit's name, as systemd-escape(1) writes it."""
+    octets = (chr(octet) for octet in text.encode("utf-8", "surrogateescape"))
+    return "".join("-" if octet == "/" else octet if octet in _PLAIN else f"\\x{ord(octet):02x}" for octet in octets)
+
+
+def is_link(text: str) -> bool:
+    """Whether a text of `files` stands for a symbolic link."""
+    return text.startswith(_LINK)
+
+
+def target(text: str) -> str:
+    """Where the symbolic link leads that a text of `files` stands for."""
+    return text[len(_LINK) :]
+
+
+def files(half: HostHalf, parents: Iterable[str]) -> dict[str, str]:
+    """The command and the units by path; of a symbolic link the text is ``-> `` and its target.
+
+    ``parents`` are the names of links whose appearance starts another attempt.  Raises FormError for a path that is
+    none.
+    """
+    command = _COMMAND.format(python=path(half.python), mark=MARK, half=path(half.folder), module=half.module)
+    result = {COMMAND: command, **{f"{UNITS}/{name}": text for name, text in _TEXTS.items()}}
+    for unit, by in _WANTED_BY:
+        result[f"{UNITS}/{by}.wants/{unit}"] = f"{_LINK}{UNITS}/{unit}"
+    for parent in sorted(parents):
+        name = escape(parent)
+        place = f"{UNITS}/sys-subsystem-net-devices-{name}.device.wants"
+        result[f"{place}/{_PARENT.replace('@', f'@{name}')}"] = f"{_LINK}{UNITS}/{_PARENT}"
+    return result
+
+
+OURS = ("cnm-*.service", "*.wants/cnm-*.service")
+"""Patterns, below `UNITS`, of everything that may be ours there."""

@@ -1,0 +1,209 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What brings the networks back without a controller: the kept host half, the command ``cnm``, units of systemd.
+
+A host has one of each for all projects.  Which projects want them stands beside their kept plans, in ``boot.json``; the
+last one that does not any more removes them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Optional
+
+from ..hostd import half, units
+from ..kernel.host import Host
+from ..kernel.programs import find_program
+from ..plan.base import Key
+from ..plan.settings import Boot
+from ..state.files import HALF_WRITTEN, LIB, forget, load, remove_empty, write_atomically
+from ..state.kept import State
+from .base import Difference, Found, Kind, Operation
+
+_RECORD = "boot.json"
+_PYTHON = "/usr/bin/python3"
+_MISSING, _DIFFERS, _SUPERFLUOUS = "missing", "another version", "no longer wanted"
+
+
+def _record(project: str) -> Path:
+    return LIB / project / _RECORD
+
+
+def projects() -> list[str]:
+    """The projects whose networks are restored on this host, sorted."""
+    return sorted(path.parent.name for path in LIB.glob(f"*/{_RECORD}"))
+
+
+def _awaited(but: str = "") -> set[str]:
+    """The links that any project waits for, except the one named."""
+    found = (load(_record(project)).get("awaited") for project in projects() if project != but)
+    return {str(name) for names in found if isinstance(names, list) for name in names}
+
+
+def _text(path: Path) -> Optional[str]:
+    """The file's content as `units.files` has it; None if there is none."""
+    with contextlib.suppress(OSError, ValueError):
+        return f"-> {os.readlink(path)}" if path.is_symlink() else path.read_text(encoding="utf-8")
+    return None
+
+
+def _is_ours(path: Path) -> bool:
+    if path.is_symlink():
+        return Path(os.readlink(path)).name in units.NAMES
+    return units.MARK in (_text(path) or "")
+
+
+def _there() -> set[str]:
+    """The paths of all that is ours."""
+    found = [path for pattern in units.OURS for path in Path(units.UNITS).glob(pattern)]
+    return {str(path) for path in [Path(units.COMMAND), *found] if path.is_symlink() or path.exists()}
+
+
+def _is_complete(path: Path, mode: int) -> bool:
+    return path.is_symlink() or path.stat().st_mode & 0o777 == mode
+
+
+def _mode(path: str) -> int:
+    return 0o755 if path == units.COMMAND else 0o644
+
+
+class BootKind(Kind[Boot]):
+    """Files below `half.HALVES` and `units.UNITS`, and the command."""
+
+    name = "boot"
+    # Last, so that it is there for what was carried out.
+    stages = (90,)
+
+    def __init__(self) -> None:
+        self._running: Optional[dict[str, bytes]] = None
+
+    def _half(self) -> dict[str, bytes]:
+        if self._running is None:
+            self._running = half.running()
+        return self._running
+
+    def _files(self, host: Host, awaited: set[str]) -> dict[str, str]:
+        python = _PYTHON if os.path.exists(_PYTHON) else sys.executable
+        folder = str(half.folder(half.digest(self._half())))
+        return units.files(units.HostHalf(python, folder, host.command), awaited)
+
+    def observe(self, host: Host, wanted: Sequence[Boot]) -> dict[Key, Found[Boot]]:
+        record = _record(host.project)
+        if not record.is_file():
+            return {}
+        awaited = load(record).get("awaited")
+        keeps = State(host.project).keeps_keys(host.pair_keys)
+        found = Boot(keeps, tuple(map(str, awaited)) if isinstance(awaited, list) else ())
+        if wanted and host.command:
+            flaws = dict(self._flaws(host, {*_awaited(host.project), *found.awaited}))
+            found = Boot(found.keep_keys, found.awaited, flaws)
+        return {found.key: Found(found)}
+
+    def _flaws(self, host: Host, awaited: set[str]) -> Iterator[tuple[str, str]]:
+        digest = half.digest(self._half())
+        if not half.kept(digest):
+            yield str(half.HALVES), _DIFFERS if half.HALVES.is_dir() else _MISSING
+        files = self._files(host, awaited)
+        for path, text in files.items():
+            found = _text(Path(path))
+            if found != text:
+                yield path, _MISSING if found is None else _DIFFERS
+            elif not _is_complete(Path(path), _mode(path)):
+                yield path, f"not of mode {_mode(path):o}"
+        for path in sorted(_there() - files.keys()):
+            if _is_ours(Path(path)):
+                yield path, _SUPERFLUOUS
+
+    def differences(self, wanted: Boot, found: Boot) -> list[Difference]:
+        result = [
+            Difference(name, getattr(wanted, name), getattr(found, name))
+            for name in ("keep_keys", "awaited")
+            if getattr(wanted, name) != getattr(found, name)
+        ]
+        result += [Difference(path, "as this version has it", flaw) for path, flaw in found.flaws.items()]
+        return result
+
+    def check_conflicts(self, host: Host, wanted: Sequence[Boot]) -> list[str]:
+        if not wanted or not host.command:
+            return []
+        return [
+            f"{path} is there and not made by this collection: rename it, or set cnm_boot: false"
+            for path in self._files(host, set())
+            if _text(Path(path)) is not None and not _is_ours(Path(path))
+        ]
+
+    def create(self, host: Host, resources: Sequence[Boot]) -> None:
+        for item in resources:
+            write_atomically(_record(host.project), json.dumps({"awaited": list(item.awaited)}), 0o600)
+            state = State(host.project)
+            if item.keep_keys:
+                state.keep_keys(host.pair_keys)
+            else:
+                state.forget_keys()
+            half.keep(self._half())
+            files = self._files(host, _awaited())
+            for path, text in files.items():
+                if _text(Path(path)) != text or not _is_complete(Path(path), _mode(path)):
+                    _put(Path(path), text)
+            _remove(_there() - files.keys())
+            self._systemctl(host, "daemon-reload")
+            self._systemctl(host, "start", "--no-block", units.FOLLOWING)
+
+    def change(self, host: Host, operations: Sequence[Operation[Boot]]) -> None:
+        self.create(host, [operation.resource for operation in operations])
+
+    def delete(self, host: Host, resources: Sequence[Boot]) -> None:
+        for _item in resources:
+            left = [project for project in projects() if project != host.project]
+            if left:
+                stale = _there() - self._files(host, _awaited(host.project)).keys()
+            else:
+                stale = _there()
+                with contextlib.suppress(half.BootError):  # if somebody has removed them
+                    self._systemctl(host, "stop", "--no-block", *units.ACTIVE)
+            _remove(stale)
+            self._systemctl(host, "daemon-reload")
+            State(host.project).forget_keys()
+            if not left:
+                half.remove_others(None)
+            forget(_record(host.project))
+            remove_empty(LIB / host.project, LIB)
+
+    def remove_partial_files(self, host: Host, resource: Boot) -> None:
+        """Only now is nothing left that could need the earlier host half."""
+        if projects() and host.command:
+            half.remove_others(half.digest(self._half()))
+
+    @staticmethod
+    def _systemctl(host: Host, *arguments: str) -> None:
+        program = find_program("systemctl")
+        if program is None:
+            raise half.BootError("this host has no systemctl: set cnm_boot: false")
+        code, _output, errors = host.run_command([program, *arguments])
+        if code:
+            raise half.BootError(f"systemctl {' '.join(arguments)} failed: {errors.strip()[:500]}")
+
+
+def _put(path: Path, text: str) -> None:
+    """Replace the file or link in one step.  Raises OSError and Unsafe."""
+    if not units.is_link(text):
+        write_atomically(path, text, _mode(str(path)))
+        return
+    path.parent.mkdir(mode=0o755, exist_ok=True)
+    temporary = path.with_name(path.name + HALF_WRITTEN)
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(units.target(text))
+    temporary.replace(path)
+
+
+def _remove(paths: set[str]) -> None:
+    for path in sorted(paths):
+        if _is_ours(Path(path)):
+            forget(Path(path))
+            if path.endswith(".service") and ".wants/" in path:
+                remove_empty(Path(path).parent)

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""A host brings its networks back from the plan it keeps, without a controller."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from host import (
+    LARGE,
+    a_plan,
+    differing,
+    on_a_host,
+    run_command,
+    sh,
+    snapshot,
+    the_same,
+    works,
+)
+
+from ansible_collections.cnm.fabric.plugins.module_utils import entrypoints
+from ansible_collections.cnm.fabric.plugins.module_utils.hostd import cli
+from ansible_collections.cnm.fabric.plugins.module_utils.hostd.restore import (
+    Restoration,
+    Restored,
+    keep_rules,
+    last_failures,
+)
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import PlanError
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.esp import Way
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Boot
+from ansible_collections.cnm.fabric.plugins.module_utils.state.kept import State
+
+RUN = Path("/run/cnm/default")
+
+
+def site() -> list[str]:
+    """A controller's run: what it did."""
+    made = a_plan(LARGE)
+    result = entrypoints.converge(entrypoints.Request("default", made.to_json(), digest=made.digest), run_command)
+    return [f"{item['action']} {item['kind']} {item['name']}" for item in result["operations"]]
+
+
+def restore(rules_only: bool = False) -> Restored:
+    return Restoration("default", run_command, "").run(rules_only)
+
+
+def lose_everything() -> None:
+    """What a reboot takes: the kernel's objects, processes and /run."""
+    for path in RUN.glob("resolvers/*.pid"):
+        sh(f"kill -9 {path.read_text(encoding='utf-8').split()[0]}")
+    sh("ip -all netns delete")
+    sh("for link in $(ls /sys/class/net); do ip link del $link 2>/dev/null || true; done")
+    sh("nft flush ruleset; rm -rf /run/cnm /run/netns/*; sysctl -qw net.ipv4.ip_forward=0")
+    sh(r"for rule in $(ip rule show | sed -n 's/:.*proto 137.*//p'); do ip rule del priority $rule; done")
+
+
+def host_as_it_is() -> dict[str, Any]:
+    """A snapshot without who held the lock last."""
+    return {key: value for key, value in snapshot().items() if key != "/run/cnm/lock.json"}
+
+
+def parts(result: Restored) -> set[str]:
+    return set(result.changed)
+
+
+@on_a_host
+def test_everything_is_back_as_it_was_and_a_run_afterwards_changes_nothing() -> None:
+    site()
+    before = host_as_it_is()
+    lose_everything()
+    assert differing(before, host_as_it_is())
+    result = restore()
+    assert result.failed == {}
+    assert {"the rules of the host", "network front", "sandbox c1", "network back in sandbox c2"} <= parts(result)
+    the_same(before, host_as_it_is(), "after a restore")
+    works([("c1", "c2", "10.0.1.3")])
+    assert site() == []
+    assert parts(restore()) == set()
+
+
+@on_a_host
+def test_a_network_that_cannot_be_restored_keeps_nothing_else_from_it() -> None:
+    site()
+    before = host_as_it_is()
+    lose_everything()
+    sh("ip link add br-apart type bridge")
+    result = restore()
+    assert set(result.failed) == {"network apart", "network apart in sandbox c3"}
+    assert "br-apart" in result.failed["network apart"]
+    assert result.failed["network apart in sandbox c3"] == "needs network apart, which could not be restored"
+    assert last_failures("default") == result.failed
+    works([("c1", "c2", "10.0.1.3")])
+    assert sh("ip -n c3 -br link").split()[0] == "lo"
+    sh("ip link del br-apart")
+    result = restore()
+    assert result.failed == last_failures("default") == {}
+    assert parts(result) == {"network apart", "network apart in sandbox c3"}
+    the_same(before, host_as_it_is(), "after another restore")
+    assert site() == []
+
+
+@on_a_host
+def test_nothing_is_brought_up_without_the_rules_that_guard_it() -> None:
+    site()
+    lose_everything()
+    sh("nft add table inet cnm")
+    result = restore()
+    assert "inet cnm" in result.failed["the rules of the host"]
+    assert result.failed["sandbox c1"] == "needs the rules of the host, which could not be restored"
+    assert result.changed == {}
+    assert sh("ip netns list") == ""
+
+
+@on_a_host
+def test_rules_that_were_flushed_come_back_alone() -> None:
+    site()
+    before = host_as_it_is()
+    sh("nft flush ruleset; ip netns delete c4")
+    assert parts(restore(rules_only=True)) == {"the rules of the host"}
+    now = host_as_it_is()
+    assert now[": rules"] == before[": rules"]
+    assert not [key for key in now if key.startswith("c4:")]
+    assert parts(restore()) == {"sandbox c4"}
+
+
+@on_a_host
+def test_rules_that_were_flushed_come_back_by_nft_alone_and_are_left_alone_where_they_are() -> None:
+    site()
+    before = host_as_it_is()[": rules"]
+    keep_rules("default", [*a_plan(LARGE).resources, Boot()])
+    file = Path("/var/lib/cnm/default/rules.nft")
+    sh(f"nft flush ruleset; nft -f {file}")
+    assert host_as_it_is()[": rules"] == before
+    assert parts(restore()) == set()
+    sh("nft add rule inet cnm user_forward accept")
+    before = host_as_it_is()[": rules"]
+    sh(f"! nft -f {file} 2>&1")
+    assert host_as_it_is()[": rules"] == before
+    keep_rules("default", a_plan(LARGE).resources)
+    assert not file.exists()
+
+
+@on_a_host
+def test_a_host_that_keeps_no_plan_says_so() -> None:
+    with pytest.raises(PlanError, match=r"no plan is kept.* run cnm\.fabric\.site"):
+        restore()
+
+
+def command(*words: str) -> tuple[int, str]:
+    """The exit status of the command and what it prints."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        return cli.main(words), said.getvalue()
+
+
+@on_a_host
+def test_the_command_says_what_there_is_and_what_is_not_as_planned() -> None:
+    site()
+    status, said = command("ls")
+    assert status == 0
+    assert ["front", "bridge", "local", "10.0.0.0/24", "1"] in [line.split()[1:] for line in said.splitlines()]
+    status, said = command("ps")
+    (line,) = [line for line in said.splitlines() if line.startswith("c1 ")]
+    assert line.split() == ["c1", "up", "front", "10.0.0.2/24,", "back", "10.0.1.2/24"]
+    document = json.loads(command("inspect", "front")[1])
+    assert [item["Name"] for item in document[0]["Containers"].values()] == ["c1"]
+    assert command("inspect", "frnt") == (1, "cnm: this host has no network frnt: cnm ls lists what it has\n")
+    assert command("exec", "c9", "id") == (1, "cnm: this host has no sandbox c9: cnm ps lists what it has\n")
+    sh("ip -n c1 link set eth0 down")
+    status, said = command("status")
+    assert (status, "link c1/eth0 differs: up" in said) == (1, True)
+    assert "restored network front in sandbox c1" in command("restore", "--project", "default")[1]
+    assert json.loads(command("status", "--json")[1]) == {"default": {"drift": [], "not_restored": {}}}
+    assert command("ls", "--project", "other")[1].startswith("cnm: this host keeps no plan of project other")
+
+
+@on_a_host
+def test_keys_are_kept_for_root_alone_and_forgotten_when_they_may_not_be() -> None:
+    state = State("default")
+    keys = {Way(1, "192.0.2.1", "192.0.2.2"): b"k" * 20}
+    state.keep_keys(keys)
+    assert state.pair_keys == keys
+    assert state.keeps_keys({})
+    assert state.keeps_keys(keys)
+    assert not state.keeps_keys({Way(2, "192.0.2.1", "192.0.2.2"): b"k" * 20})
+    file = Path("/var/lib/cnm/default/keys/pair_keys.json")
+    assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    state.forget_keys()
+    assert not state.keeps_keys({})
+    assert not file.parent.exists()

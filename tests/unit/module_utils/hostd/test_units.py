@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The command and the units of systemd, as texts; which parts of a plan are restored together."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import hostile
+import pytest
+
+from ansible_collections.cnm.fabric.plugins.module_utils.hostd import cli, half, units
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.forms import FormError, link_name
+
+GOLDEN = Path(__file__).parents[2] / "golden" / "boot-units.txt"
+HALF = units.HostHalf("/usr/bin/python3", "/var/lib/cnm/.half/0123", "fabric.hostd.cli")
+PARENT_UNIT = f"{units.UNITS}/cnm-parent@.service"
+
+
+def listed(files: dict[str, str]) -> str:
+    """All files as one text."""
+    return "".join(f"=== {path}\n{text}{'' if text.endswith(chr(10)) else chr(10)}" for path, text in files.items())
+
+
+def test_the_command_and_the_units_are_these() -> None:
+    assert listed(units.files(HALF, ["eth1"])) == GOLDEN.read_text(encoding="utf-8")
+
+
+def test_the_same_values_give_the_same_files_in_any_order() -> None:
+    assert units.files(HALF, ["eth1", "eth0"]) == units.files(HALF, ["eth0", "eth1"])
+
+
+@pytest.mark.parametrize(
+    ("link", "escaped"),
+    [
+        ("eth0", "eth0"),
+        ("eth0.10", "eth0.10"),
+        ("br-lan", r"br\x2dlan"),
+        ("a@b", r"a\x40b"),
+        ("a\\b", r"a\x5cb"),
+        ("é", r"\xc3\xa9"),
+        ("%n", r"\x25n"),
+        ("../x", "..-x"),
+    ],
+)
+def test_a_links_name_is_escaped_as_systemd_escape_does(link: str, escaped: str) -> None:
+    assert units.escape(link) == escaped
+    program = shutil.which("systemd-escape")
+    if program and not link.startswith("."):
+        assert subprocess.run([program, link], capture_output=True, text=True, check=True).stdout == f"{escaped}\n"
+
+
+@pytest.mark.parametrize("text", [text for text in hostile.TEXTS if text and "\udcff" not in text])
+def test_whatever_a_link_is_called_its_unit_is_one_file_in_the_directory_of_units(text: str) -> None:
+    made = {path: target for path, target in units.files(HALF, [text]).items() if "cnm-parent@" in path}
+    assert made.pop(PARENT_UNIT)
+    ((path, target),) = made.items()
+    assert target == f"-> {PARENT_UNIT}"
+    assert Path(path).parent.parent == Path(units.UNITS)
+    assert path.isascii()
+    assert path.isprintable()
+
+
+@pytest.mark.parametrize("name", ["", "eth0\n", "/", "..", "a b"])
+def test_no_plan_names_a_link_that_the_kernel_cannot_have(name: str) -> None:
+    assert not link_name.fits(name)
+
+
+@pytest.mark.parametrize("place", ["relative", "/a\nb", "/a/../b", ""])
+def test_a_path_that_is_none_is_refused(place: str) -> None:
+    with pytest.raises(FormError):
+        units.files(units.HostHalf(place, HALF.folder, HALF.module), [])
+    with pytest.raises(FormError):
+        units.files(units.HostHalf(HALF.python, place, HALF.module), [])
+
+
+def test_every_unit_is_marked_and_matches_a_pattern_of_ours() -> None:
+    files = units.files(HALF, ["eth1"])
+    patterns = [path for pattern in units.OURS for path in (pattern,)]
+    for path, text in files.items():
+        assert units.is_link(text) or units.MARK in text.splitlines()[:2]
+        inside = Path(path).relative_to(units.UNITS) if path.startswith(units.UNITS) else None
+        assert inside is None or any(inside.match(pattern) for pattern in patterns)
+
+
+def test_the_running_host_half_has_the_command_and_nothing_of_modules_for_single_objects() -> None:
+    files = half.running()
+    assert "hostd/cli.py" in files
+    assert "engine/engine.py" in files
+    assert "single_object.py" not in files
+    assert half.digest(files) == half.digest(dict(reversed(files.items())))
+    assert half.digest({**files, "hostd/cli.py": b""}) != half.digest(files)
+
+
+def test_a_kept_host_half_runs_by_itself_and_damage_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (half,):
+        monkeypatch.setattr(module, "LIB", tmp_path)
+        monkeypatch.setattr(module, "HALVES", tmp_path / ".half")
+    files = half.running()
+    name = half.digest(files)
+    assert not half.kept(name)
+    half.keep(files)
+    assert half.kept(name)
+    assert (tmp_path / ".half").stat().st_mode & 0o777 == 0o700
+    place = str(half.folder(name))
+    program = f"import sys; sys.path.insert(0, {place!r}); from {cli.__name__} import main; main(['ls', '-h'])"
+    done = subprocess.run(["/usr/bin/python3", "-I", "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, "usage: cnm ls" in done.stdout) == (0, True), done.stderr
+    assert half.kept(name)
+    next(half.folder(name).rglob("cli.py")).write_text("pass\n", encoding="utf-8")
+    assert not half.kept(name)
+    half.keep(files)
+    assert half.kept(name)
+    half.remove_others(None)
+    assert not (tmp_path / ".half").exists()

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Which hosts are planned to bring their networks back by themselves, and with what."""
+
+from __future__ import annotations
+
+from typing import Any, Optional
+
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Boot
+from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts, LinkFacts
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import Planned, plan
+
+FRONT: dict[str, Any] = {
+    "cnm_networks": {"front": {"subnet": "10.0.0.0/24"}},
+    "cnm_sandboxes": {"c1": {"networks": ["front"]}},
+}
+HIDDEN: dict[str, Any] = {
+    "cnm_overlay_secret": "not-so-secret-as-it-should-be",
+    "cnm_networks": {"hidden": {"driver": "overlay", "encrypted": True, "subnet": "10.10.0.0/24"}},
+    "cnm_sandboxes": {"h1": {"networks": ["hidden"]}},
+}
+WARNING = "cnm_keep_keys is false: after a reboot hidden stays down until cnm.fabric.site is run"
+
+
+def office(name: str, parent: str, subnet: str) -> dict[str, Any]:
+    return {name: {"driver": "macvlan", "subnet": subnet, "driver_opts": {"parent": parent}}}
+
+
+def planned(variables: dict[str, Any], systemd: bool = True, **more: Any) -> Planned:
+    facts = Facts(
+        addresses=(("192.0.2.1", "eth0", 1500),),
+        routes=(("192.0.2.0/24", "eth0", None), ("default", "eth0", "192.0.2.254")),
+        links={"eth0": LinkFacts(), "eth1": LinkFacts()},
+        systemd=systemd,
+        flushing="/etc/nftables.conf",
+    )
+    made = plan(read_topology({"node1": {**variables, **more}}), {"node1": facts}, empty(), "now")
+    assert not made.refusals
+    return made
+
+
+def boot(made: Planned) -> Optional[Boot]:
+    found = [item for item in made.plans["node1"].resources if isinstance(item, Boot)]
+    assert len(found) < 2
+    return found[0] if found else None
+
+
+def warnings(made: Planned) -> list[str]:
+    return made.warnings.get("node1", [])
+
+
+def test_a_host_with_systemd_and_networks_brings_them_back_by_itself() -> None:
+    assert boot(planned(FRONT)) == Boot()
+
+
+def test_no_other_host_does() -> None:
+    assert boot(planned(FRONT, systemd=False)) is None
+    assert boot(planned(FRONT, cnm_boot=False)) is None
+    assert boot(planned({"cnm_networks": {}})) is None
+
+
+def test_keys_are_kept_only_where_there_are_some_and_they_may_be() -> None:
+    assert boot(planned(HIDDEN)) == Boot(keep_keys=True)
+    assert boot(planned(HIDDEN, cnm_keep_keys=False)) == Boot()
+    assert boot(planned(FRONT)) == Boot(keep_keys=False)
+
+
+def test_who_has_no_keys_kept_is_warned_of_what_stays_down() -> None:
+    assert WARNING in warnings(planned(HIDDEN, cnm_keep_keys=False))
+    assert WARNING not in warnings(planned(HIDDEN))
+    assert WARNING not in warnings(planned(HIDDEN, cnm_keep_keys=False, cnm_boot=False))
+    assert WARNING not in warnings(planned(HIDDEN, systemd=False, cnm_keep_keys=False))
+
+
+def test_links_of_others_that_networks_are_made_on_are_awaited() -> None:
+    networks = {
+        **office("lan", "eth1", "198.51.100.0/24"),
+        **office("vlan", "eth0.10", "203.0.113.0/24"),
+        "front": {"subnet": "10.0.0.0/24"},
+    }
+    made = planned({"cnm_networks": networks, "cnm_sandboxes": {"m1": {"networks": ["lan", "vlan", "front"]}}})
+    # eth0.10 is made by us, on eth0.
+    assert boot(made) == Boot(awaited=("eth0", "eth1"))
+
+
+def test_a_ruleset_that_is_flushed_is_warned_of_where_nothing_follows_it() -> None:
+    def flushed(made: Planned) -> bool:
+        return any("flush ruleset" in text for text in warnings(made))
+
+    assert not flushed(planned(FRONT))
+    assert flushed(planned(FRONT, cnm_boot=False))
