@@ -96,12 +96,14 @@ pytest_alone() {
         shift
         case $argument in
             parity | tests/parity*) engine ;;
+            systemd | tests/vm/systemd*) emulator ;; # its guests are booted from here
             vm | tests/vm*)
                 emulator
                 run=pytest_in_vm
                 ;;
         esac
         case $argument in
+            systemd) set -- "$@" tests/vm/systemd ;;
             unit | integration | lab | vm | parity | benchmarks) set -- "$@" "tests/$argument" ;;
             *) set -- "$@" "$argument" ;;
         esac
@@ -126,13 +128,13 @@ all_tests() {
         shift
         if [ "$argument" = --all ]; then
             export CNM_ALL=1
-            default="$every benchmarks"
+            default="$every systemd benchmarks"
         else
             set -- "$@" "$argument"
         fi
     done
     for argument; do
-        case " $every benchmarks " in
+        case " $every systemd benchmarks " in
             *" $argument "*) parts="$parts $argument" ;;
             *)
                 pytest_alone "$@"
@@ -142,7 +144,7 @@ all_tests() {
     done
     [ -n "$parts" ] || parts=$default
     if wanted parity; then engine; fi
-    if wanted vm; then emulator; fi
+    if wanted vm || wanted systemd; then emulator; fi
 
     case $parts in
         *[a-z]' '[a-z]*) several=yes ;;
@@ -158,7 +160,8 @@ all_tests() {
     if [ -n "$several" ] && wanted sanity; then joined sanity; fi
     if wanted integration; then step "integration" run_pytest $every_core tests/integration; fi
     if wanted lab; then step "lab" run_pytest $every_core tests/lab; fi
-    if wanted vm; then step "vm" pytest_in_vm $every_core tests/vm; fi
+    if wanted vm; then step "vm" pytest_in_vm $every_core tests/vm --ignore tests/vm/systemd; fi
+    if wanted systemd; then step "systemd" run_pytest --durations 12 tests/vm/systemd; fi
     if [ -n "$several" ] && wanted molecule; then beside molecule; fi
     if wanted parity; then step "parity" run_pytest tests/parity; fi
     if [ -n "$several" ] && wanted molecule; then joined molecule; fi
