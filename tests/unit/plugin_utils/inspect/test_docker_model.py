@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -148,6 +149,15 @@ class TestTables:
         assert [row.split()[-1] for row in rows[5:]] == ["node2"] * 5
         assert all(len(row.split()[0]) == 12 for row in rows)
         assert rows[0].startswith(document(made, "back")["Id"][:12])
+
+    @pytest.mark.parametrize(("driver", "scope"), [("overlay", "swarm"), ("macvlan", "local"), ("ipvlan", "local")])
+    def test_a_network_that_spans_hosts_has_one_row_with_all_of_them(self, driver: str, scope: str) -> None:
+        shared = {"Id": "ab" * 32, "Name": "multinet", "Driver": driver, "Scope": scope}
+        models = {f"node{number}": {"networks": [shared]} for number in (4, 2, 3, 1)}
+        _header, row = network_table(models).splitlines()
+        cells = ["abababababab", "multinet", driver, scope, "node1, node2, node3 and 1 more"]
+        assert re.split(r" {3,}", row) == cells
+        assert network_table({"node1": models["node1"]}).endswith("node1")
 
     def test_ports_are_written_as_docker_does_beside_the_sandbox_s_first_network(self) -> None:
         networks = {

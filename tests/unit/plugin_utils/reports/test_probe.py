@@ -140,9 +140,10 @@ class TestSignatures:
     def test_a_restored_store_accepts_its_own_later_leases(self, settled: Controller) -> None:
         backup = settled.copied(settled.directory.with_name("backup"))
         more = copy.deepcopy(VARIABLES)
-        more["node1"]["cnm_sandboxes"] = {"a": {"networks": ["multinet"]}, **more["node1"]["cnm_sandboxes"]}
-        settled.variables = more
-        settled.run(settled.answers())
+        for name in ("b", "a"):  # so that by name alone each would get the other's address
+            more["node1"]["cnm_sandboxes"] = {name: {"networks": ["multinet"]}, **more["node1"]["cnm_sandboxes"]}
+            settled.variables = copy.deepcopy(more)
+            settled.run(settled.answers())
         last = settled.run(settled.answers())
         answers = settled.answers()
         backup.variables = more
