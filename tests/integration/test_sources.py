@@ -375,7 +375,7 @@ class TestWithoutNftables:
             ):
                 assert heard("b1", inner, forging(sender, mac, source, inner)) == "nobody", sender
             assert " 0% packet loss" in sh(f"ping -c 1 -W 2 {inner}; ip netns exec b1 ping -c 1 -W 2 {gateway}")
-            # Other networks' are as they were.  One datagram alone could be lost while the host looks for its neighbour.
+            # Other networks' are as they were.  A single datagram can be lost while the host looks for its neighbour.
             sh(f"ping -c 3 -i 0.2 -W 2 {NEIGHBOUR[family]}")
             out = forging("f2", to[2], at(11, family), NEIGHBOUR[family])
             assert heard("neighbour", NEIGHBOUR[family], out) == at(11, family)

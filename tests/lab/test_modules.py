@@ -45,10 +45,11 @@ WITH_STATE = sorted(
 )
 LACKING = {kind for kind in ("ipvlan", "vlan") if run_in_new(lacks, kind)} | (set() if is_available() else {"ipvs"})
 """Modules for what this kernel has not: tests/vm runs these tests for them, on one that has."""
-MODULES_WITH_EXAMPLES = sorted(
-    {"namespace", "bridge", "veth", "vxlan", "route", "firewall", "ipvs", "macvlan", "ipvlan", "vlan", *WITH_STATE}
-    - LACKING
-)
+SINGLE_OBJECT = {
+    path.stem for path in MODULES.glob("*.py") if "- cnm.fabric.single_object\n" in path.read_text(encoding="utf-8")
+}
+"""Modules for one object of the kernel."""
+MODULES_WITH_EXAMPLES = sorted({*SINGLE_OBJECT, *WITH_STATE} - LACKING)
 
 NETWORKS = {"ps-bridge": {"subnet": "10.0.0.0/24", "driver_opts": {"com.docker.network.bridge.name": "br-ps"}}}
 C1 = {"cnm_sandboxes": {"c1": {"networks": ["ps-bridge"]}}}
@@ -849,7 +850,7 @@ class TestBesideSite:
         chosen = {**overlay, "driver_opts": {"com.docker.network.driver.overlay.vxlanid_list": "4096"}}
         fleet.declare({"cnm_networks": {"span": chosen}}, node1={"cnm_sandboxes": {"c1": {"networks": ["span"]}}})
         run = fleet.play("site")
-        assert "the VNI 4096 is used by somebody else on node1" in run.output
+        assert "the VNI 4096 is used by a foreign VXLAN on node1" in run.output
 
     def test_modules_leave_alone_what_site_made(self, site: Fleet) -> None:
         before = snapshot(site, "node1")

@@ -702,7 +702,7 @@ class TestTheVniOfSomebodyElse:
             fleet.declare({"cnm_networks": {"multinet": overlay("10.10.2.0/24", driver_opts=option)}}, **ONE_EACH)
             run = fleet.play("site")
             assert run.code != 0
-            assert "the VNI 4096 is used by somebody else on node2" in " ".join(run.output.split())
+            assert "the VNI 4096 is used by a foreign VXLAN on node2" in " ".join(run.output.split())
         finally:
             fleet.sh("node2", remove)
 

@@ -60,7 +60,7 @@ def _make(made: Path) -> None:
     new, log = CACHE / "vm-new", CACHE / "vm.log"
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
-    # What it mounts and starts ends with it.
+    # What it starts ends with it, and what it mounts, but for a plain chroot in a host that shares its mounts.
     apart = [*FOLLOW, "unshare", "--mount", *_propagation(), "--pid", "--fork", "--kill-child", "--mount-proc"]
     with open(log, "w", encoding="utf-8") as output:
         command = [*apart, "sh", str(HERE / "image.sh"), str(new), sys.executable]

@@ -108,7 +108,7 @@ def _check_members(
 
 
 def _check_parents(networks: Iterable[Network], drivers: Drivers, errors: list[ValidationError]) -> None:
-    """Note networks of a host that want a parent that another one has for itself."""
+    """Note networks of a host whose parent is exclusive to another network."""
     seen: dict[str, Network] = {}
     for network in sorted((item for item in networks if item.traits.parent), key=lambda item: item.name):
         parent = network.traits.parent
@@ -143,7 +143,7 @@ def _undeclared(name: str, draft: Draft, elsewhere: list[str], path: VarPath) ->
 
 
 def _distinct_subnets(draft: Draft, errors: list[ValidationError]) -> None:
-    """In order of address, a subnet that overlaps one before lies within it."""
+    """Sorted by address, a subnet that overlaps an earlier one is inside it."""
     found = [
         (network_of(config.subnet), network)
         for network in draft.host.networks
@@ -175,7 +175,7 @@ def _distinct_bridges(networks: Iterable[Network], drivers: Drivers, errors: lis
 
 
 def _distinct_namespaces(draft: Draft, errors: list[ValidationError]) -> None:
-    """What somebody else owns is one sandbox at most."""
+    """A foreign namespace is at most one sandbox."""
     seen: dict[Namespace, Sandbox] = {}
     for sandbox in draft.host.sandboxes:
         joined = sandbox.namespace

@@ -110,7 +110,7 @@ class Traits:
     ways_out: tuple[int, ...] = ()
     """Families in which it can supply a sandbox's default route."""
     egress: bool = False
-    """Whether sandboxes with no other way out get the egress network beside it."""
+    """Whether sandboxes without another default route also get the egress network."""
     forwarding: Optional[Forwarding] = None
     """Set if the host forwards for it; only such networks publish ports."""
     balances: bool = False

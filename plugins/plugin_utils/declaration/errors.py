@@ -2,7 +2,7 @@
 # Copyright: cnm.fabric contributors
 """Errors in the variables as data, and the exception that carries all of them.
 
-A `VarPath` is a spot in somebody's variables (``cnm_sandboxes.c1.networks.ps-bridge.ipv4_address``) where an error can
+A `VarPath` is a place in the user's variables (``cnm_sandboxes.c1.networks.ps-bridge.ipv4_address``) where an error can
 be noted; readers pass it down as they descend: ``path / "ipam" / "config" / 0``.
 """
 

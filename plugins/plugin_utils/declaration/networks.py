@@ -48,7 +48,7 @@ _DEFAULT_GATEWAYS = ("DefaultGatewayIPv4", "DefaultGatewayIPv6")
 
 
 def with_traits(network: Network, drivers: Drivers) -> Network:
-    """A network that nobody declares, with what its driver says it is like."""
+    """A predefined network, with the traits that its driver states."""
     return replace(network, traits=drivers.find(network.driver).traits(network))
 
 
@@ -66,7 +66,7 @@ def read_network(key: str, value: Mapping[str, Any], drivers: Drivers, path: Var
         (path / "ipam" / "driver").wrong(
             "Addresses do not come from a DHCP server: which a sandbox has would be known only once it runs, and its "
             "names, routes and services are planned before.",
-            "Leave it out, and write as ip_range a part of the subnet that the DHCP server gives to nobody.",
+            "Leave it out, and set ip_range to a part of the subnet that the DHCP server does not lease.",
             "dhcp",
         )
     options = _options(value.get("driver_opts") or {}, driver, drivers, path)
@@ -149,10 +149,10 @@ def _families(
         if subnet is not None and not found[family]:
             where = path / key if value.get(key) is not None else path / "driver_opts" / ENABLE[family]
             remedy = f"Leave out the one or the other; `{key}: true` is what a subnet of IPv{family} needs."
-            where.wrong(f"The network has the IPv{family} subnet {subnet}, but is to have no IPv{family}.", remedy)
+            where.wrong(f"The network has the IPv{family} subnet {subnet}, but IPv{family} is turned off.", remedy)
     if not any(found.values()) and not ipam:
         (path / "enable_ipv4").wrong(
-            "A network has IPv4, IPv6 or both; this one is to have neither.", "Write `enable_ipv6: true`."
+            "A network has IPv4, IPv6 or both; this one has both turned off.", "Write `enable_ipv6: true`."
         )
     return found[4], found[6]
 

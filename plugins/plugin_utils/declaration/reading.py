@@ -90,7 +90,7 @@ def _topology_hosts(
 
 @dataclass(frozen=True)
 class _Reading:
-    """What came of one entry: the object (None if there is none to be had), and what is wrong with it.
+    """The result of one entry: the object (None if it cannot be read), and its errors.
 
     It is ``is_valid`` if what it says of addresses is right, even if it is not there yet.
     """
@@ -248,7 +248,7 @@ def _with_module_state(
 
 
 def _settings(variables: Mapping[str, Any], errors: list[ValidationError]) -> Settings:
-    """Read the settings among the variables; a ``cnm_`` variable that nobody knows is noted."""
+    """Read the settings among the variables; an unknown ``cnm_`` variable is noted."""
     known: dict[str, Any] = SETTINGS["properties"]
     path = VarPath("", errors)
     raw = {}

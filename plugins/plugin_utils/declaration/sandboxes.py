@@ -72,7 +72,7 @@ def _endpoints(networks: Any, path: VarPath) -> tuple[Endpoint, ...]:
     for index, key in texts(networks):
         if key in found:
             (path / index if index is not None else path).wrong(
-                "The network stands in the list twice; a sandbox is on a network once.", "Leave one of them out.", key
+                "The network is in the list twice; a sandbox is on a network once.", "Leave one of them out.", key
             )
         else:
             found[key] = Endpoint(key, path=at(path, index).path)

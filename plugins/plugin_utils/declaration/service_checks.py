@@ -34,7 +34,7 @@ class _Everywhere:
 
     @property
     def first(self) -> str:
-        """The host that errors of the whole service are told of."""
+        """The host that errors about the whole service are reported for."""
         return self.drafts[0].host.name
 
 
@@ -105,7 +105,7 @@ def _named_like_tasks(services: Sequence[Service]) -> Iterator[tuple[Service, Va
 
 
 def _distinct_ports(services: Sequence[Service]) -> Iterator[tuple[Service, ValidationError]]:
-    """Ports of every host that are told apart by the host's address alone: behind it the number says which it is."""
+    """Ports of every host that differ only in the host's address; past it, only the number tells them apart."""
     every = [
         (service, index, port)
         for service in services

@@ -67,7 +67,7 @@ def task_name(service: str, number: int) -> str:
 
 
 def task_number(service: str, task: str) -> Optional[int]:
-    """The number of a task of the service, None if the name is none of its tasks'."""
+    """The number of a task of the service, None if no task of it has the name."""
     before, _dot, number = task.rpartition(".")
     return int(number) if before == service and number.isascii() and number.isdigit() and int(number) > 0 else None
 
@@ -79,7 +79,7 @@ def _networks(value: Any, path: VarPath) -> tuple[ServiceNetwork, ...]:
     for index, key in texts(value):
         if key in found:
             at(path, index).wrong(
-                "The network stands in the list twice; a task is on a network once.", "Leave one of them out.", key
+                "The network is in the list twice; a task is on a network once.", "Leave one of them out.", key
             )
         found.setdefault(key, ServiceNetwork(key, path=at(path, index).path))
     return tuple(found.values())

@@ -23,7 +23,7 @@ try:
     MISSING_LIBRARY: Optional[str] = None
 except ImportError:
     MISSING_LIBRARY = "jsonschema"
-    """The library the controller's Python lacks, for whoever is about to call `fit`."""
+    """The library that the controller's Python lacks and `fit` needs."""
 
 from . import schema as schemas
 from .errors import VarPath, show, word
@@ -59,7 +59,7 @@ def did_you_mean(text: str, known: Iterable[str], otherwise: str = "") -> str:
 def plain(value: Any, path: VarPath, depth: int = 0) -> Any:
     """The value in builtin types (dict with text keys, list, str, int, float, bool, None).
 
-    What is none of these is noted and becomes None.
+    Other values are noted and become None.
     """
     if value is None or isinstance(value, bool):
         return value

@@ -46,6 +46,6 @@ def pairs(value: Any, path: VarPath) -> Pairs:
     for index, item in texts(value):
         key, _equals, content = item.partition("=")
         if key in found:
-            at(path, index).wrong(f"`{key[:60]}` stands in the list twice.", "Leave one of them out.")
+            at(path, index).wrong(f"`{key[:60]}` is in the list twice.", "Leave one of them out.")
         found[key] = content
     return tuple(sorted(found.items()))

@@ -65,7 +65,7 @@ class ParentDriver(Driver):
     """Networks of a link type that is made on another link."""
 
     link_stem: ClassVar[str]
-    """What the name of the link begins with that stands in for the parent of a network that names none."""
+    """The beginning of the name of the link that replaces the parent, for a network without one."""
 
     def traits_on_parent(self, network: Network, *, exclusive: str, shares_mac: bool, routed: bool = False) -> Traits:
         """``routed``: whether the host routes between the network and the rest; the others are traits."""
@@ -192,7 +192,7 @@ def _made_parent(attachment: Attachment) -> list[Resource]:
     """What is made to be the parent; networks that share it have it in common."""
     if not attachment.makes:
         return []
-    # The host has no part in what is beyond it, and no router there shall think so.
+    # The host itself is not on that LAN: without IPv6 no router there can configure it.
     return [
         Link(
             "",
@@ -277,7 +277,7 @@ def _as_it_is(name: str, link: LinkFacts, driver: str, facts: Facts) -> Union[At
     if link.kind in _TAKEN_WHOLE:
         return f"{name} is a {link.kind} link itself. Write what it is on{f', {link.below}' if link.below else ''}."
     if link.master:
-        return f"{name} is a port of {link.master}, which has all that comes by it. Write {link.master} instead."
+        return f"{name} is a port of {link.master}, which gets all its packets. Write {link.master} instead."
     if others:
         carried = f"the {facts.links[others[0]].kind} link {others[0]}"
         return f"{name} already carries {carried}; no {driver} can share it."

@@ -40,7 +40,7 @@ class Registry:
         self.names: tuple[str, ...] = tuple(self._found)
 
     def find(self, name: str) -> Driver:
-        """The driver of that name.  Raises `DriverError` if there is none, or none that can be used."""
+        """The driver of that name.  Raises `DriverError` if it does not exist or cannot be used."""
         if name not in self._found:
             self._found[name] = _load(name, self.names)
         return self._found[name]

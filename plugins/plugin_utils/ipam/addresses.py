@@ -100,7 +100,7 @@ SHIM = "@host"
 
 
 def shims(host: Host, network: Network) -> list[tuple[Sandbox, Endpoint]]:
-    """The host's own place on a LAN, where it is to have one: the aux address called as the host is, else any."""
+    """The host's own endpoint on a network with host access: the aux address with the host's name, else any."""
     if not network.traits.host_access:
         return []
     given: dict[int, str] = {}
@@ -267,7 +267,7 @@ class UsedPrefixes:
         return next((prefix for prefix in found if prefix is not None), None)
 
     def take(self, prefix: AnyNetwork) -> None:
-        """Mark it as used, by whoever shares what is taken."""
+        """Mark it as used for all that share `taken`."""
         self._taken.add(prefix)
 
     def reserve(self, prefix: AnyNetwork) -> None:

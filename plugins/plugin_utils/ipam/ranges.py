@@ -48,7 +48,7 @@ def _ends(prefix: AnyNetwork) -> tuple[int, int]:
 
 
 def first_free(pool: AnyNetwork, length: int, used: Sequence[Ranges]) -> Optional[AnyNetwork]:
-    """The first prefix of that length in the pool that overlaps none of the sets; None if there is none."""
+    """The first prefix of that length in the pool that overlaps none of the sets, or None."""
     size = 1 << (pool.max_prefixlen - length)
     first, end = _ends(pool)
     while first <= end:

@@ -48,7 +48,7 @@ def _packed(address: str) -> bytes:
 
 
 def epoch_key(secret: str, project: str, epoch: int) -> bytes:
-    """What the keys of an epoch are derived from.  No host gets it: whoever has it has the keys of every pair."""
+    """What the keys of an epoch are derived from.  No host gets it, as all keys of all pairs derive from it."""
     return hkdf_expand(_project_key(secret, project), f"epoch {epoch}".encode(), _KEY_OCTETS)
 
 

@@ -57,10 +57,10 @@ def choose_vnis(
     leased: Mapping[str, NetworkLease],
     result: SpanningNetworks,
 ) -> dict[str, int]:
-    """A VNI each: the one declared, the one leased, else the lowest that nobody on any host of the topology uses.
+    """A VNI each: the one declared, the one leased, else the lowest that is unused on all hosts of the topology.
 
-    One that is leased is kept while nobody else uses it on a host of the network: another would part its hosts for a
-    while, and for good those that are not reached.
+    A leased one is kept while it is free on the network's hosts: a new one would separate its hosts until all have run,
+    and those that are not reached for longer.
     """
     seen = {
         host: set(facts[host].vnis if host in facts else part["hosts"].get(host, {}).get("vnis", ()))
@@ -75,7 +75,9 @@ def choose_vnis(
             result.problems.setdefault(host, []).append(f"{sentence} Choose another, or leave the option out.")
         for host in spanning_networks[name].names:
             if vni in seen[host]:
-                sentence = f"{spanning_networks[name].network.path}: the VNI {vni} is used by somebody else on {host}."
+                sentence = (
+                    f"{spanning_networks[name].network.path}: the VNI {vni} is used by a foreign VXLAN on {host}."
+                )
                 result.problems.setdefault(host, []).append(f"{sentence} Choose another, or leave the option out.")
     used = set(found.values())
     for name, spanned in spanning_networks.items():

@@ -18,7 +18,7 @@ from ..leases.base import HostLease, Leases
 
 @dataclass(frozen=True)
 class Underlay:
-    """A host's VTEP; ``mtu`` is None while nobody has seen its link."""
+    """A host's VTEP; ``mtu`` is None until its link was probed."""
 
     address: str
     mtu: Optional[int]
@@ -32,7 +32,7 @@ class Underlay:
 def underlay_of(
     host: Host, facts: Optional[Facts], leased: HostLease, connection: Optional[str]
 ) -> Union[Underlay, str]:
-    """The VTEP, or a sentence about why there is none.
+    """The VTEP, or a sentence that says why there is none.
 
     ``facts`` is None for a host that was not reached: then what was declared, or ``leased`` from the last time, counts.
     ``connection`` is where Ansible reaches it: an address of the host counts, a name or what leads elsewhere does not.
@@ -42,7 +42,7 @@ def underlay_of(
         address = declared or leased.get("underlay") or reached
         if address is None:
             return (
-                "this host was not reached, and nobody knows by which address the others reach it: set "
+                "this host was not reached, and its address on the underlay is not known: set "
                 "cnm_underlay_address for it"
             )
         return Underlay(address, leased.get("mtu") if address == leased.get("underlay") else None)
@@ -71,7 +71,7 @@ class Claims:
         """By host a sentence for those that claim what is another's, from the address that each claims.
 
         An address is the host's that declares it, else the one's that Ansible reaches there, else the one's that had it
-        before; if there is none of these, or several, it is nobody's.
+        before; if there is none of these, or several, no host has it.
         """
         by_address: dict[str, list[str]] = {}
         for host, address in claimed.items():

@@ -21,7 +21,7 @@ from ..services.placement import PlacedService, is_of_one_host
 _DOCKER_CHAINS = {4: "ip filter FORWARD", 6: "ip6 filter FORWARD"}
 
 _BRIDGE_PORTS = 1023
-"""One of the 1024 numbers is none of a port, and an overlay's VXLAN has one."""
+"""BR_MAX_PORTS is 1024, but number 0 is unused; an overlay's VXLAN link takes one more."""
 
 
 def other_hosts_needed_errors(host: Host) -> list[str]:
@@ -48,7 +48,7 @@ def foreign_firewall_warnings(host: Host, facts: Facts) -> list[str]:
     """Warnings of foreign firewall rules that drop the networks' traffic, whatever our own table accepts."""
     handled = {_DOCKER_CHAINS[family] for family in facts.docker_user if host.settings.docker_user}
     unfiltered = (
-        "this host's nftables cannot filter bridged frames (it wants nft 1.0.3 and CONFIG_NF_TABLES_BRIDGE): sandboxes "
+        "this host's nftables cannot filter bridged frames (it needs nft 1.0.3 and CONFIG_NF_TABLES_BRIDGE): sandboxes "
         "of one network can speak in each other's name, in that of their gateway, and fill its bridge with addresses"
     )
     flushed = (

@@ -15,7 +15,7 @@ from ..networks.spanning import Spanning
 
 
 def shared_texts(project: str, network: Spanning) -> tuple[Digests, dict[str, str]]:
-    """A network's `PeerTable`, its hosts file, and the lines that keep its names at home; the texts by digest."""
+    """A network's `PeerTable`, its hosts file, and the lines that answer its names locally; the texts by digest."""
     name, members, tunnel = network.network.name, network.sandboxes, network.tunnel
     named = network.network.discovery
     called = {key: names_of(name, item.sandbox, item.endpoint) if named else [] for key, item in members.items()}

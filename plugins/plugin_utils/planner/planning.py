@@ -83,16 +83,16 @@ def _form_errors_as_lease_errors() -> Iterator[None]:
         yield
     except FormError as error:
         raise LeaseError(
-            f"a plan would have a value in it that is none: {error}. Nothing was changed. It is not from the variables "
-            "but from what a host reports or the lease store has: mend it there."
+            f"a plan would get an invalid value: {error}. Nothing was changed. It is not from the variables "
+            "but from a host's report or the lease store: correct it there."
         ) from error
 
 
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
-    """Without the garbage collector, which would go through a fleet's plans again and again and find no cycle.
+    """Turn the garbage collector off: it would scan a fleet's plans again and again, which have no cycles.
 
-    Nor does it go through them later: they last as long as the process that planned.
+    The plans are frozen for it afterwards, as they live as long as the process.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -163,7 +163,7 @@ class _Vouching:
 
 @dataclass(frozen=True)
 class Stamp:
-    """What goes with a project's plans to the hosts, beside them: a revision, and the lease store's signature."""
+    """What is sent beside a project's plans: a revision, and the lease store's signature."""
 
     project: str
     revision: int

@@ -126,14 +126,14 @@ def _data_path_ports(host: Host, tunneled: Iterable[PlannedNetwork]) -> tuple[in
 
 
 def _underlay(host: Host, tunneled: Iterable[PlannedNetwork], facts: Facts) -> str:
-    """The link that has the host's VTEP and that packets come in by; "" if it is not known or there is none."""
+    """The link that has the host's VTEP and gets the packets; "" if unknown."""
     vteps = {item.tunnel.vteps[host.name] for item in tunneled if item.tunnel is not None}
     nothing = {name for name, link in facts.links.items() if link.loopback or link.kind == "dummy"}
     return next((link for address, link, _mtu in facts.addresses if address in vteps and link not in nothing), "")
 
 
 def _shared_bridges(networks: Iterable[PlannedNetwork], bridges: Mapping[str, str], facts: Facts) -> set[str]:
-    """Bridges that somebody else made, or where somebody else is the default gateway."""
+    """Bridges that are foreign, or whose default gateway is."""
     known = {name: facts.links.get(bridges[name]) for name in bridges}
     adopted = {name for name, link in known.items() if link and link.kind == "bridge" and not (link.ours or link.owner)}
     others = {

@@ -116,7 +116,7 @@ class TestVnis:
         assert vnis(planned(hosts(["x"], networks=networks))) == {"multinet": 5000}
         refused = planned(hosts(["x"], ["y"], networks=networks), {"h1": facts(1), "h2": facts(2, vnis=(5000,))})
         assert set(refused.refusals) == {"h2"}
-        assert "the VNI 5000 is used by somebody else on h2" in refused.refusals["h2"][0]
+        assert "the VNI 5000 is used by a foreign VXLAN on h2" in refused.refusals["h2"][0]
         elsewhere = planned(hosts(["x"], [], networks=networks), {"h1": facts(1), "h2": facts(2, vnis=(5000,))})
         assert elsewhere.refusals == {}
 
