@@ -100,7 +100,7 @@ class _Served:
         else:
             self.ports.append(port)
 
-    def behind(self, flow: _Flow) -> Optional[set[str]]:
+    def tasks_of(self, flow: _Flow) -> Optional[set[str]]:
         """The tasks to which a flow may go; None if it belongs to no service."""
         if flow.to in self.vips:
             return self.vips[flow.to]
@@ -157,7 +157,7 @@ def forget_moved(
             continue
         _code, said, _errors = run_command([path, "-L", "-f", f"ipv{family}"])
         for flow in sorted(set(_flows(said)), key=lambda item: (item.to, item.protocol, item.port, item.task)):
-            wanted, known = new.behind(flow), old.behind(flow)
+            wanted, known = new.tasks_of(flow), old.tasks_of(flow)
             moved = (wanted is None and known is not None) or (wanted is not None and flow.task not in wanted)
             if moved or _has_ended(flow, old.shared, new.shared):
                 ports = ["--orig-port-dst", flow.port] if flow.port else []

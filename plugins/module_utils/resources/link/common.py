@@ -4,15 +4,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+import errno
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional
 
-from ...kernel import netlink
+from ...kernel import namespaces, netlink
 from ...kernel.host import Host
 from ...plan.links import Link, Parent
 
 OPEN_AT_ONCE = 200
+_VNI_WAIT_S = 5.0
+_VNI_PAUSE_S = 0.02
 THIS_NETNS = "/proc/thread-self/ns/net"
 
 SETTINGS = {"accept_ra": "ipv6", "disable_ipv6": "ipv6", "route_localnet": "ipv4"}
@@ -65,6 +70,34 @@ def new_link(
         data = {**data, "no_linklocal_learn": True}
     values: dict[str, Any] = {"mac": item.mac, "mtu": item.mtu, "group": item.group}
     return netlink.new_link(item.name, item.type, **values, link=parent, netns_fd=netns_fd, data=data, index=index)
+
+
+def create_tunnel(
+    host: Host, item: Link, outside: bool, said: tuple[str, str], holder: Callable[[], str] = lambda: ""
+) -> None:
+    """Create a tunnel in its namespace; if it is ``outside``, its outer packets use the host's own.
+
+    ``said`` is a word for the link, and the VNI that it needs; ``holder`` names the link of this host that has that
+    VNI, "" if none is known.
+    """
+    asking = "" if outside else item.namespace
+    path = f"{namespaces.DIRECTORY}/{item.namespace}"
+    with open(path, "rb") if asking != item.namespace else contextlib.nullcontext() as place:
+        message = new_link(item, place.fileno() if place is not None else None)
+        deadline = time.monotonic() + _VNI_WAIT_S
+        while True:
+            try:
+                host.send(asking, [message])
+                return
+            except netlink.NetlinkError as error:
+                if error.errno not in (errno.EEXIST, errno.EBUSY) or item.name in host.links(item.namespace):
+                    raise
+                # The kernel frees a removed namespace's VNIs some time after its name is gone.
+                name = holder()
+                if name or time.monotonic() > deadline:
+                    who = f"this host's {said[0]} {name}" if name else f"another {said[0]} of this host"
+                    raise netlink.NetlinkError(errno.EEXIST, f"{who} already has {said[1]}", error.request) from error
+            time.sleep(_VNI_PAUSE_S)
 
 
 def parent_options(parent: Parent, kind: str) -> dict[str, Any]:

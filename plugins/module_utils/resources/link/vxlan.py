@@ -5,43 +5,21 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Optional
 
-from ...kernel import namespaces, netlink
 from ...kernel.host import Host
 from ...plan.families import family_of
 from ...plan.links import Link, Vxlan
-from .common import is_outside, new_link
+from .common import create_tunnel, is_outside
 
 _SEVERAL = -1
 """The source port of a VXLAN that uses a range."""
 
-_VNI_WAIT_S = 5.0
-_VNI_PAUSE_S = 0.02
-
 
 def create_vxlan(host: Host, item: Link, vxlan: Vxlan) -> None:
-    """Create it in its namespace; its outer packets use the namespace in which the request is made."""
-    asking = "" if vxlan.outside else item.namespace
-    elsewhere = asking != item.namespace
-    path = f"{namespaces.DIRECTORY}/{item.namespace}"
-    with open(path, "rb") if elsewhere else contextlib.nullcontext() as place:
-        message = new_link(item, place.fileno() if place is not None else None)
-        deadline = time.monotonic() + _VNI_WAIT_S
-        while True:
-            try:
-                host.send(asking, [message])
-                return
-            except netlink.NetlinkError as error:
-                if error.errno != errno.EEXIST or item.name in host.links(item.namespace):
-                    raise
-                # The kernel frees a removed namespace's VNIs some time after its name is gone.
-                if vni_holder(host, vxlan, host.observed_namespaces) or time.monotonic() > deadline:
-                    raise vni_taken(host, vxlan, error) from error
-            time.sleep(_VNI_PAUSE_S)
+    said = ("VXLAN", f"VNI {vxlan.id} on port {vxlan.port}")
+    create_tunnel(host, item, vxlan.outside, said, lambda: vni_holder(host, vxlan, host.observed_namespaces))
 
 
 def vxlan_of(namespace: str, link: Mapping[str, Any], outside: bool) -> Optional[Vxlan]:
@@ -64,9 +42,3 @@ def vni_holder(host: Host, vxlan: Vxlan, places: Iterable[str]) -> str:
                 if found is not None and (found.id, found.port, family_of(found.local), found.outside) == wanted:
                     return "/".join(part for part in (namespace, name) if part)
     return ""
-
-
-def vni_taken(host: Host, vxlan: Vxlan, error: netlink.NetlinkError) -> netlink.NetlinkError:
-    name = vni_holder(host, vxlan, host.observed_namespaces)
-    who = f"this host's VXLAN {name}" if name else "another VXLAN of this host"
-    return netlink.NetlinkError(errno.EEXIST, f"{who} already has VNI {vxlan.id} on port {vxlan.port}", error.request)

@@ -244,6 +244,26 @@ CASES = {
         "new link vx-1",
     ),
     **{
+        f"geneve to {remote}": Case(
+            netlink.new_link("ge-1", "geneve", data={"id": 77, "remote": remote, "port": 6081, "ttl": 64, "tos": 4}),
+            NEW_LINK,
+            {},
+            [
+                ("IFLA_IFNAME", "ge-1"),
+                info(
+                    "geneve",
+                    ("IFLA_GENEVE_ID", 77),
+                    (attribute, remote),
+                    ("IFLA_GENEVE_PORT", 6081),
+                    ("IFLA_GENEVE_TTL", 64),
+                    ("IFLA_GENEVE_TOS", 4),
+                ),
+            ],
+            "new link ge-1",
+        )
+        for remote, attribute in (("192.0.2.2", "IFLA_GENEVE_REMOTE"), ("2001:db8::2", "IFLA_GENEVE_REMOTE6"))
+    },
+    **{
         f"macvlan {mode}": Case(
             netlink.new_link("eth0", "macvlan", link=3, netns_fd=11, index=4, data={"mode": mode}),
             NEW_LINK,
