@@ -357,6 +357,23 @@ class TestASandboxOnTwoNetworks:
             assert passed() == 0
 
 
+@FAMILIES
+@on_a_host
+def test_nftables_alone_isolates_an_internal_network(family: int) -> None:
+    """Without policy routing, which holds the same: systemd-networkd may have removed it."""
+    with a_world():
+        inner, gateway = ("10.9.2.2", "10.9.2.1") if family == 4 else ("fd09:2::2", "fd09:2::1")
+        sh(f"ip -n b1 route add default via {gateway}; ping -c 3 -i 0.2 -W 2 {NEIGHBOUR[family]}")
+        for rule in sh(f"ip -{family} rule").splitlines():
+            if "proto 137" in rule:
+                sh(f"ip -{family} rule delete prio {rule.partition(':')[0]}")
+        out = forging("b1", mac_of("br-back"), inner, NEIGHBOUR[family])
+        assert heard("neighbour", NEIGHBOUR[family], out) == "nobody"
+        assert heard("b1", inner, forging("neighbour", mac_of("up0"), NEIGHBOUR[family], inner)) == "nobody"
+        sh("nft flush ruleset")
+        assert heard("neighbour", NEIGHBOUR[family], out) == inner
+
+
 class TestWithoutNftables:
     """After somebody else's ``nft flush ruleset``."""
 
