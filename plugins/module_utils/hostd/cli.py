@@ -187,7 +187,7 @@ def _status(arguments: argparse.Namespace) -> int:
     return 1 if any(drift.values()) else 0
 
 
-_WORDS = {"create": "is missing", "delete": "is no longer wanted", "replace": "has to be made anew"}
+_WORDS = {"create": "is missing", "delete": "is no longer wanted", "replace": "has to be recreated"}
 
 
 def _in_words(item: Mapping[str, Any]) -> str:

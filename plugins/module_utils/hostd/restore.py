@@ -151,16 +151,16 @@ class _Names:
     def _of_namespace(self, name: str) -> str:
         role = self._roles.get(name, "")
         noun, _slash, rest = role.partition("/")
-        return f"network {rest}" if noun == "overlay" else f"sandbox {name}"
+        return f"sandbox {name}" if noun in ("sandbox", "") else f"network {rest}"
 
     def _of_link(self, link: Link) -> str:
         noun, _slash, rest = link.role.partition("/")
         if noun == "endpoint":
             network = rest.partition("/")[0]
             return f"network {network} in sandbox {link.namespace}"
-        if noun in ("network", "vxlan", "shim", "adopted"):
-            return f"network {rest.rpartition('network/')[2]}"
-        return f"link {link.label}"
+        if noun in ("parent", "") or not rest:
+            return f"link {link.label}"
+        return f"network {rest.rpartition('network/')[2]}"
 
 
 def _in_order(parts: Mapping[str, Part]) -> list[Part]:
