@@ -229,5 +229,5 @@ def _seen_alone(kind: str, name: str, was: Answer, becomes: Answer) -> Answer:
 def network_documents(probe: Mapping[str, Any], host: str, project: str) -> list[Answer]:
     """The documents of all networks of a probed host as they are now, always including the predefined ones."""
     kept = own_model(probe["kept"].get("model") or {}, host, project)
-    model = cast("Model", kept) if kept else model_of_host(Host(host, Settings(project)), {}, {})
+    model = cast(Model, kept) if kept else model_of_host(Host(host, Settings(project)), {}, {})
     return [inspect_document(item) for item in live_model(model, probe.get("drift", ()))["networks"]]

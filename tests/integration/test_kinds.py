@@ -48,7 +48,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import decod
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.encryption import Xfrm
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.esp import security_index
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.kinds import KINDS, PARTS
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace, Parent
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Geneve, Link, Namespace, Parent
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import MAIN_TABLE, request_id, rule_priority
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import DockerUser
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Boot, Sysctl
@@ -149,6 +149,22 @@ def on_a_parent(parent: str, kind: str) -> Drift:
 TRIED = "ip link add try0 type ifb; ip link add link try0 name try1 type {}; ip link delete try0"
 
 
+GENEVE = "ip link add try0 type geneve id 7 remote 192.0.2.2; ip link delete try0"
+
+
+def a_geneve() -> tuple[Resource, ...]:
+    """A sandbox with a Geneve link, for kernels that have it."""
+    settings = {"mac": "02:42:0a:07:00:aa", "mtu": 1400, "disable_ipv6": True, "accept_ra": 0}
+    link = Link("m1", "ge0", "geneve", "tunnel/wire", geneve=Geneve(7, "192.0.2.2"), **settings)  # type: ignore[arg-type]
+    return Namespace("m1", "sandbox/m1"), link
+
+
+def geneve_with(kind: str, asking: str = "ip link add ge0 netns m1 ") -> Drift:
+    """Another link in the place of the Geneve link."""
+    alias = f"{M1}link set ge0 alias cnm:default:tunnel/wire"
+    return Drift(f"{M1}link delete ge0; {asking}type {kind}; {alias}", kernel=GENEVE)
+
+
 def another_policy(source: str = HERE_4, port: int = SECRET_PORT, epoch: int = 1) -> Drift:
     """In the place of a peer's and that for everybody else."""
     ends = f"src {source} dst {THERE_4}"
@@ -222,6 +238,11 @@ DRIFTS: dict[str, dict[str, Any]] = {
             "ip link set lan0.7 alias cnm:default:parent/vlan",
             kernel=TRIED.format("vlan id 7"),
         ),
+        "geneve": geneve_with("bridge"),
+        "geneve.id": geneve_with("geneve id 8 remote 192.0.2.2"),
+        "geneve.remote": geneve_with("geneve id 7 remote 192.0.2.3"),
+        "geneve.port": geneve_with("geneve id 7 remote 192.0.2.2 dstport 6082"),
+        "geneve.outside": geneve_with("geneve id 7 remote 192.0.2.2", asking=f"{M1}link add ge0 "),
     },
     "fdb": {
         "namespace": NAME,
@@ -405,7 +426,7 @@ class TestDrift:
         drift = drifts_of("link")[name]
         if not can(drift.kernel):
             return
-        wanted = a_lan(IPVLAN, vlan=7)
+        wanted = a_geneve() if name.startswith("geneve") else a_lan(IPVLAN, vlan=7)
         converge(wanted)
         self.seen_and_repaired(f"link.{name}", drift, wanted, snapshot())
 

@@ -553,7 +553,7 @@ def test_a_deleted_namespace_is_gone_and_may_be_deleted_again(unused: Callable[[
 def test_names_that_lead_elsewhere_are_refused(tmp_path: Path) -> None:
     for name in ("", ".", "..", "a/b", "/proc/1/ns/net"):
         for function in (namespaces.create, namespaces.delete, namespaces.inode):
-            with pytest.raises(ValueError, match="not a name"):
+            with pytest.raises(ValueError, match="not a valid name"):
                 function(name)
     assert namespaces.names(str(tmp_path / "missing")) == []
     (tmp_path / "plain").touch()

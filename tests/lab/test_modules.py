@@ -1083,7 +1083,7 @@ def test_every_mistake_is_a_sentence_and_changes_nothing(fleet: Fleet) -> None:
     # Whose link it is that the host is reached by is known from the connection.
     by_connection = "the connection's link"
     results = [
-        play(fleet, task)[0] if name == by_connection else call(fleet, task)[0] for name, (task, _) in WRONG.items()
+        play(fleet, task)[0] if name == by_connection else call(fleet, task)[0] for name, (task, _said) in WRONG.items()
     ]
     for (name, (_task, said)), result in zip(WRONG.items(), results):
         assert (name, result["status"]) == (name, "failed")

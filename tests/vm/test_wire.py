@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 from fleet import Fleet
+from host import compare, converge, on_a_host, snapshot
 from lab import Lab
 from overlaying import answered, ended, sandboxes
 from test_drivers_of_others import WIRE, installed
+from test_kinds import DRIFTS, a_geneve
+from test_kinds import TestDrift as _Drifts
 
 __all__ = ["installed"]
 """A fixture of the suite in tests/lab."""
@@ -34,3 +37,14 @@ def test_a_geneve_tunnel_comes_is_repaired_and_goes(installed: Path, lab: Lab, t
         assert [line for line in fleet.site().operations("node1") if "link" in line]
         assert answered(fleet, "node1", "c1", "c2.wire")
         assert [fleet.site().operations(host) for host in fleet.hosts] == [[], []]
+
+
+@on_a_host
+def test_a_changed_geneve_link_is_seen_and_repaired() -> None:
+    wanted = a_geneve()
+    converge(wanted)
+    complete = snapshot()
+    for name, drift in DRIFTS["link"].items():
+        if name.startswith("geneve"):
+            _Drifts.seen_and_repaired(f"link.{name}", drift, wanted, complete)
+    assert compare(wanted) == []

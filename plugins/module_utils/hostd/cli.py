@@ -44,21 +44,30 @@ def run_command(arguments: Sequence[str], data: Optional[str] = None) -> tuple[i
     return done.returncode, done.stdout, done.stderr
 
 
+def _line(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _complain(text: str) -> None:
+    sys.stderr.write(f"cnm: {text}\n")
+
+
 def _say(text: str, level: int = 6) -> None:
     """A line of output; in a unit of systemd's with its level in front, which the journal takes for its own."""
     prefix = f"<{level}>" if "JOURNAL_STREAM" in os.environ else ""
-    print(f"{prefix}{printable(text)}", flush=True)
+    _line(f"{prefix}{printable(text)}")
 
 
 def _show(data: Any) -> None:
-    print(json.dumps(data, indent=2))
+    _line(json.dumps(data, indent=2))
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     lines = [list(head), *(list(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
     for line in lines:
-        print("   ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+        _line("   ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
 
 
 # --- what is kept ---
@@ -179,11 +188,11 @@ def _status(arguments: argparse.Namespace) -> int:
         return 1 if any(drift.values()) else 0
     for project, operations in drift.items():
         state = "as planned" if not operations else f"{len(operations)} differences from the plan"
-        print(f"project {project}: {state}")
+        _line(f"project {project}: {state}")
         for item in operations:
-            print(printable(f"  {_in_words(item)}"))
+            _line(printable(f"  {_in_words(item)}"))
         for name, why in failures[project].items():
-            print(printable(f"  {name} could not be restored: {why}"))
+            _line(printable(f"  {name} could not be restored: {why}"))
     return 1 if any(drift.values()) else 0
 
 
@@ -266,19 +275,19 @@ def main(argv: Sequence[str]) -> int:
     """Carry out the command line; returns the exit status."""
     arguments = _parser().parse_args(argv)
     if arguments.verb == "exec" and not arguments.command:
-        print("cnm: say which command to run: cnm exec SANDBOX COMMAND…", file=sys.stderr)
+        _complain("say which command to run: cnm exec SANDBOX COMMAND…")
         return 2
     if os.geteuid() != 0:
-        print("cnm: this needs root", file=sys.stderr)
+        _complain("this needs root")
         return 1
     os.umask(0o022)
     try:
         result: int = arguments.carry_out(arguments)
         return result
     except _Usage as problem:
-        print(f"cnm: {printable(problem)}", file=sys.stderr)
+        _complain(f"{printable(problem)}")
     except _ERRORS as error:
-        print(f"cnm: {engine.sentence(error)}", file=sys.stderr)
+        _complain(f"{engine.sentence(error)}")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     return 1

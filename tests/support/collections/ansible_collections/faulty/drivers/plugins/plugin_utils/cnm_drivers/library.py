@@ -4,4 +4,6 @@
 
 from __future__ import annotations
 
-import library_that_nobody_has  # noqa: F401
+import library_that_nobody_has
+
+DRIVER = library_that_nobody_has.DRIVER
