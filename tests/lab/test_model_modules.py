@@ -486,7 +486,7 @@ class TestRefusals:
             "an option": (a("network", name="x", subnets="10.0.0.0/24"), ["no option subnets. Did you mean `subnet`?"]),
             "not yet": (
                 a("network", name="x", driver="acme.net.fast"),
-                ["driver (acme.net.fast): Drivers of other collections are not there"],
+                ["driver (acme.net.fast): The collection acme.net is not installed."],
             ),
             "of a LAN": (a("network", name="x", driver="macvlan"), ["driver_opts: ", "Write `parent: eth0`"]),
             "of many hosts": (a("network", name="x", driver="overlay"), ["span hosts (x)", "run cnm.fabric.site"]),

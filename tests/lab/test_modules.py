@@ -952,7 +952,7 @@ class TestBesideEachOther:
         )
         assert [result["status"] for result in results] == ["ok", "ok", *["failed"] * 4, "ok", "ok"]
         assert "link br-lab" in results[2]["msg"]
-        assert "namespace blue belongs to the project lab" in results[3]["msg"]
+        assert "namespace blue belongs to project lab" in results[3]["msg"]
         assert "write project: default" in results[4]["msg"]
         assert "write project: lab" in results[5]["msg"]
         fleet.teardown()

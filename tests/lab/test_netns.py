@@ -300,7 +300,7 @@ class TestAHostWhoseUserIsNotRoot:
             assert sentence in _words(run), run.output
             if given != "sesame":
                 assert "unreachable=1" in run.output
-                assert "entering the sandbox c1 on node1 takes root" in _words(run)
+                assert "entering the sandbox c1 on node1 requires root" in _words(run)
 
 
 def test_it_becomes_another_user_inside(sandboxes: Sandboxes) -> None:

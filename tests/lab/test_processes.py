@@ -40,7 +40,7 @@ def test_role_makes_the_user_of_the_resolvers_and_check_says_so(fleet: Fleet) ->
     assert fleet.sh("node1", "getent passwd cnm-resolver; getent group cnm-resolver", check=False) == ""
     done = fleet.site()
     assert sorted(foretold.changed) == sorted(done.changed)
-    assert any("Make the user that resolvers run as" in task for task in done.changed)
+    assert any("Create the user that resolvers run as" in task for task in done.changed)
     name, _password, uid, gid, _words, home, shell = fleet.sh("node1", "getent passwd cnm-resolver").strip().split(":")
     assert (name, home, shell) == ("cnm-resolver", "/nonexistent", "/usr/sbin/nologin")
     assert 0 < int(uid) < 1000

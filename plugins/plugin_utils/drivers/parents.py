@@ -277,7 +277,7 @@ def _as_it_is(name: str, link: LinkFacts, driver: str, facts: Facts) -> Union[At
     if link.kind in _TAKEN_WHOLE:
         return f"{name} is a {link.kind} link itself. Write what it is on{f', {link.below}' if link.below else ''}."
     if link.master:
-        return f"{name} is a port of {link.master}, which gets all its packets. Write {link.master} instead."
+        return f"{name} is a port of {link.master}, which gets all its traffic. Write {link.master} instead."
     if others:
         carried = f"the {facts.links[others[0]].kind} link {others[0]}"
         return f"{name} already carries {carried}; no {driver} can share it."

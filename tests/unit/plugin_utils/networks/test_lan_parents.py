@@ -153,7 +153,7 @@ class TestParents:
             ("eth1.10", "eth1, which the VLAN link eth1.10 is to be made on, is down."),
             ("tun0.10", "tun0 is no Ethernet link, so it has no VLANs."),
             ("tun0", "tun0 is no Ethernet link."),
-            ("eth2", "eth2 is a port of br-theirs, which gets all its packets. Write br-theirs instead."),
+            ("eth2", "eth2 is a port of br-theirs, which gets all its traffic. Write br-theirs instead."),
             ("br-ours", "br-ours is made by this inventory itself (network/ours)."),
             ("elsewhere", "elsewhere was made by the project lab and goes when that does."),
             ("mv0", "mv0 is a macvlan link itself. Write what it is on, eth3."),
