@@ -110,7 +110,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
             "source_port": 50,
             "proxy": True,
         },
-        "geneve": {"id": 5, "remote": "198.51.100.8", "port": 6081, "outside": False},
+        "geneve": {"id": 5, "remote": "198.51.100.8", "port": 6081},
         "parent": {"link": "eth9", "mode": "bridge", "flag": "private", "vlan": 10},
         "adopts_existing": True,
         "learns_from_reserved": False,

@@ -150,7 +150,6 @@ PLANNED: dict[str, dict[str, Check]] = {
         "id": _count(1, LARGEST_VNI, "a VNI"),
         "remote": _some_address,
         "port": _count(1, LARGEST_PORT, "a port"),
-        "outside": _flag,
     },
     "Parent": {
         "link": _some_link,

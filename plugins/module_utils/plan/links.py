@@ -94,15 +94,17 @@ class Vxlan:
 
 @dataclass(frozen=True)
 class Geneve:
-    """A Geneve link's own settings (RFC 8926): a tunnel to one other host."""
+    """A Geneve link's own settings (RFC 8926): a tunnel to one other host.
+
+    Its outer packets use the host's namespace, whatever namespace the link is in.  The kernel does not say which they
+    use, so that is not compared.
+    """
 
     id: int
     """The VNI."""
     remote: str
     """The other host's address, IPv4 or IPv6."""
     port: int = 6081
-    outside: bool = True
-    """Whether its packets travel in the host's namespace, whatever namespace the link is in."""
 
 
 @dataclass(frozen=True)

@@ -107,9 +107,9 @@ def parent_options(parent: Parent, kind: str) -> dict[str, Any]:
 
 
 def is_outside(host: Host, namespace: str, link: Mapping[str, Any]) -> bool:
-    """Whether a tunnel's underlay or a link's parent is in the host's own namespace."""
+    """Whether a VXLAN's underlay or a link's parent is in the host's own namespace."""
     number = link["link_netnsid"]
-    if link["kind"] not in ("vxlan", "geneve", *KINDS_ON_PARENT) or not namespace or number is None:
+    if link["kind"] not in ("vxlan", *KINDS_ON_PARENT) or not namespace or number is None:
         return not namespace and number is None
     with open(THIS_NETNS, "rb") as here:
         return bool(host.run_in(namespace, namespace_number, here.fileno()) == number)

@@ -13,11 +13,11 @@ from .common import create_tunnel
 
 
 def create_geneve(host: Host, item: Link, geneve: Geneve) -> None:
-    create_tunnel(host, item, geneve.outside, ("Geneve link", f"VNI {geneve.id} on port {geneve.port}"))
+    create_tunnel(host, item, True, ("Geneve link", f"VNI {geneve.id} on port {geneve.port}"))
 
 
-def geneve_of(link: Mapping[str, Any], outside: bool) -> Optional[Geneve]:
+def geneve_of(link: Mapping[str, Any]) -> Optional[Geneve]:
     if link["kind"] != "geneve":
         return None
     data = link["data"]
-    return Geneve(data.get("id", 0), data.get("remote", ""), data.get("port", 0), outside)
+    return Geneve(data.get("id", 0), data.get("remote", ""), data.get("port", 0))

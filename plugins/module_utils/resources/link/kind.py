@@ -56,7 +56,7 @@ class LinkKind(Kind[Link]):
         {"type", "peer", "peer.name", "peer.namespace", "parent", "parent.link", "parent.vlan"}
         # The kernel accepts a new local address, but keeps using the old one for remote ends it has sent to before.
         | {f"vxlan.{name}" for name in ("id", "local", "port", "outside", "source_port", "proxy")}
-        | {f"geneve.{name}" for name in ("id", "remote", "port", "outside")}
+        | {f"geneve.{name}" for name in ("id", "remote", "port")}
     )
 
     def recreates(self, difference: Difference) -> bool:
@@ -110,7 +110,7 @@ class LinkKind(Kind[Link]):
             bool(link["route_localnet"]),
             port=port_of(host, namespace, link),
             vxlan=vxlan_of(namespace, link, outside),
-            geneve=geneve_of(link, outside),
+            geneve=geneve_of(link),
             parent=parent_of(host, link, outside),
             learns_from_reserved=learns_from_reserved(link),
         )
