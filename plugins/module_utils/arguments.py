@@ -72,7 +72,7 @@ class Options:
         given = self[option]
         if given is None:
             return None
-        read = [self._address(f"{option}[{place}]", str(text)) for place, text in enumerate(given)]
+        read = [self._address(f"{option}[{index}]", str(text)) for index, text in enumerate(given)]
         return tuple(dict.fromkeys(address for address in read if address))
 
     def _address(self, option: str, text: str) -> str:

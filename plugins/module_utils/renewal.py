@@ -68,7 +68,7 @@ def keeping(states: Sequence[State], policies: Iterable[Policy]) -> list[Message
 
 def _renewed(state: State, states: Iterable[State], policies: Iterable[Policy]) -> list[Message]:
     """Remove and recreate the state; meanwhile its packets use the other epoch's key, so none is lost."""
-    users = [
+    affected = [
         policy
         for policy in policies
         if state.spi in policy.spis and ends(policy.selector)[:2] == (state.source, state.destination)
@@ -82,10 +82,10 @@ def _renewed(state: State, states: Iterable[State], policies: Iterable[Policy]) 
     ]
     detour = [template(state.source, state.destination, other.spi, other.reqid) for other in others[:1]]
     return [
-        *(new_policy(replace(policy, templates=tuple(detour)), replace=True) for policy in users if detour),
+        *(new_policy(replace(policy, templates=tuple(detour)), replace=True) for policy in affected if detour),
         delete_state(state),
         new_state(replace(state, limit=LOOK)),
-        *(new_policy(policy, replace=True) for policy in users if detour),
+        *(new_policy(policy, replace=True) for policy in affected if detour),
     ]
 
 
@@ -120,8 +120,8 @@ def _process(project: str) -> Optional[processes.Process]:
     """The process of this namespace, if the recorded one still runs."""
     noted = load(_record(project))
     process = processes.read(noted["pid"]) if isinstance(noted.get("pid"), int) else None
-    mine = process is not None and process.started == noted.get("started") and process.net == _here()
-    return process if mine else None
+    is_ours = process is not None and process.started == noted.get("started") and process.net == _here()
+    return process if is_ours else None
 
 
 def is_running(project: str) -> bool:
@@ -142,8 +142,8 @@ def start(project: str) -> None:
     ) as child:
         if child.stdin is None or child.stdout is None:
             raise OSError("no pipe to the process that renews keys")
-        said = child.stdout.readline().strip()
-        process = processes.read(int(said)) if said.isdigit() else None
+        line = child.stdout.readline().strip()
+        process = processes.read(int(line)) if line.isdigit() else None
         if process is None:
             raise OSError("the process that renews worn keys did not start")
         write_atomically(_record(project), json.dumps({"pid": process.pid, "started": process.started}), 0o600)

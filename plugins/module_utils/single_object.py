@@ -203,7 +203,7 @@ class OnParent(DesiredObject):
         return f"it is a port of a {below['slave']}, which gets all its traffic" if below["slave"] in _TAKING else ""
 
 
-def place(namespace: str) -> str:
+def namespace_label(namespace: str) -> str:
     """A namespace's name in a sentence."""
     return f"namespace {namespace}" if namespace else "the host's own namespace"
 
@@ -220,30 +220,32 @@ def _missing(host: Host, needs: Sequence[Prerequisite]) -> Iterator[str]:
         links = host.snapshot(need.namespace).links
         owner = project_of(links.get("lo", {}).get("alias", "")) if need.namespace else None
         if owner is not None and owner != host.project:
-            raise Refused(f"{need.option}: {place(need.namespace)} belongs to project {owner}: set `project` to it")
+            raise Refused(
+                f"{need.option}: {namespace_label(need.namespace)} belongs to project {owner}: set `project` to it"
+            )
         if need.link and need.link not in links:
             noun = "bridge" if need.bridge else "link"
-            yield f"{need.option}: there is no {noun} {need.link} in {place(need.namespace)}: create it first"
+            yield f"{need.option}: there is no {noun} {need.link} in {namespace_label(need.namespace)}: create it first"
         elif need.bridge and links[need.link]["kind"] != "bridge":
-            raise Refused(f"{need.option}: {need.link} in {place(need.namespace)} is not a bridge")
+            raise Refused(f"{need.option}: {need.link} in {namespace_label(need.namespace)} is not a bridge")
 
 
 def _refuse_others(host: Host, operations: Sequence[Operation[Any]]) -> None:
     """Raise Refused if an operation would take over an object of a plan or of another module of this project."""
-    said: list[str] = []
+    conflicts: list[str] = []
     for operation in operations:
         resource, found = operation.resource, operation.found
         if isinstance(resource, Link) and operation.action in ("create", "replace"):
-            said += _names_taken(host, resource, found)
+            conflicts += _names_taken(host, resource, found)
         role = getattr(found, "role", "")
         if operation.action == "delete":
-            taken = bool(role) and is_pruned(role)
+            made_otherwise = bool(role) and is_pruned(role)
         else:
-            taken = any(item.attribute in ("role", "single_object") for item in operation.differences)
-        if taken and (role or hasattr(found, "single_object")):
-            said.append(f"{resource.kind} {resource.label} was made {_maker(role)}")
-    if said:
-        raise Refused("; ".join(said))
+            made_otherwise = any(item.attribute in ("role", "single_object") for item in operation.differences)
+        if made_otherwise and (role or hasattr(found, "single_object")):
+            conflicts.append(f"{resource.kind} {resource.label} was made {_maker(role)}")
+    if conflicts:
+        raise Refused("; ".join(conflicts))
 
 
 def _names_taken(host: Host, wanted: Link, found: Any) -> Iterator[str]:
@@ -256,7 +258,7 @@ def _names_taken(host: Host, wanted: Link, found: Any) -> Iterator[str]:
         link = host.snapshot(namespace).links.get(name)
         role = role_of(link["alias"], host.project) if link is not None else None
         if role is not None:
-            yield f"link {name} already exists in {place(namespace)}, made {_maker(role)}"
+            yield f"link {name} already exists in {namespace_label(namespace)}, made {_maker(role)}"
 
 
 def _maker(role: str) -> str:

@@ -168,8 +168,8 @@ def read(options: Options) -> single_object.DesiredObject:
     resource = Nftables(namespace, "inet", table, SINGLE_OBJECT + "firewall")
     if options.absent:
         return single_object.DesiredObject((resource,), needs=needs)
-    sets = tuple(_nft_set(options, f"sets[{place}]", item) for place, item in enumerate(options["sets"]))
-    chains = tuple(_chain(options, f"chains[{place}]", item) for place, item in enumerate(options["chains"]))
+    sets = tuple(_nft_set(options, f"sets[{index}]", item) for index, item in enumerate(options["sets"]))
+    chains = tuple(_chain(options, f"chains[{index}]", item) for index, item in enumerate(options["chains"]))
     for option, names in (("sets", [item.name for item in sets]), ("chains", [item.name for item in chains])):
         for name in sorted({name for name in names if names.count(name) > 1}):
             options.wrong(option, f"{name!r} is given twice: rename one of them")
@@ -182,7 +182,7 @@ def _nft_set(options: Options, where: str, given: dict[str, Any]) -> NftSet:
     return NftSet(
         _part_name(options, where, given["name"]),
         f"type {_statement(options, f'{where}.type', given['type'])};{flags}",
-        tuple(_element(options, f"{where}.elements[{place}]", text) for place, text in enumerate(given["elements"])),
+        tuple(_element(options, f"{where}.elements[{index}]", text) for index, text in enumerate(given["elements"])),
     )
 
 
@@ -193,7 +193,7 @@ def _chain(options: Options, where: str, given: dict[str, Any]) -> Chain:
             f"{where}.hook",
             f"{hook!r} is not a hook: write one like type filter hook forward priority 10; policy accept",
         )
-    rules = tuple(_statement(options, f"{where}.rules[{place}]", text) for place, text in enumerate(given["rules"]))
+    rules = tuple(_statement(options, f"{where}.rules[{index}]", text) for index, text in enumerate(given["rules"]))
     return Chain(_part_name(options, where, given["name"]), hook, rules)
 
 

@@ -212,7 +212,7 @@ class DesiredIpvs(single_object.DesiredObject):
         namespace = item.key[1]
         alias = host.snapshot(namespace).links.get("lo", {}).get("alias", "") if namespace else ""
         if is_pruned(role_of(alias, host.project)):
-            where = single_object.place(namespace)
+            where = single_object.namespace_label(namespace)
             raise Refused(
                 f"namespace: {where} belongs to cnm.fabric.site, which would remove the virtual server: declare a "
                 "service in cnm_services instead"
@@ -250,9 +250,9 @@ def read(options: Options) -> single_object.DesiredObject:
     )
     if options["servers"] is None:
         return DesiredIpvsWithoutServers((item,), needs=needs)
-    servers = [_server(options, place, given, item) for place, given in enumerate(options["servers"])]
-    places = [(server.address, server.port) for server in servers]
-    for address, port in sorted({place for place in places if places.count(place) > 1 and place[0]}):
+    servers = [_server(options, index, given, item) for index, given in enumerate(options["servers"])]
+    endpoints = [(server.address, server.port) for server in servers]
+    for address, port in sorted({endpoint for endpoint in endpoints if endpoints.count(endpoint) > 1 and endpoint[0]}):
         what = f"{address} with port {port}" if port else address
         options.wrong("servers", f"{what} is given twice: write it once, and set its share as weight")
     return DesiredIpvs((replace(item, servers=sorted_servers(servers)),), needs=needs)
@@ -289,8 +289,8 @@ def _prefix(options: Options, family: int) -> int:
     return options.number("persistence_prefix", 1, _BITS[family], f"a number of bits of an IPv{family} address")
 
 
-def _server(options: Options, place: int, given: dict[str, Any], of: Ipvs) -> RealServer:
-    where = f"servers[{place}]"
+def _server(options: Options, index: int, given: dict[str, Any], of: Ipvs) -> RealServer:
+    where = f"servers[{index}]"
     address = options.read_host(f"{where}.address", given["address"], "a real server")
     method = given["method"]
     family = family_of(address)

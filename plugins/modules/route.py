@@ -125,7 +125,7 @@ class DesiredRoute(single_object.DesiredObject):
         route = self.resources[0]
         if unmet or not isinstance(route, Route) or route.link or _link_towards(host, route):
             return unmet
-        where = single_object.place(route.namespace)
+        where = single_object.namespace_label(route.namespace)
         return [
             f"via: no link in {where} has a network with {route.via}: set link, or give a link such an address first"
         ]

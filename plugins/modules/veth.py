@@ -170,7 +170,7 @@ def _with_peer(options: Options, desired: single_object.DesiredObject) -> single
     addresses = options.addresses("peer.addresses")
     if (namespace, name) == (options["namespace"] or "", options["name"]):
         options.wrong(
-            "peer.name", f"both ends are named {name} in {single_object.place(namespace)}: rename one of them"
+            "peer.name", f"both ends are named {name} in {single_object.namespace_label(namespace)}: rename one of them"
         )
     if options["peer.isolated"] and not bridge:
         options.wrong("peer.isolated", "only a bridge port can be isolated: set peer.bridge")

@@ -49,9 +49,9 @@ class Broken(EngineError):
 
     def __init__(self, sentences: Mapping[str, str], operations: Sequence[Operation[Any]], check: bool) -> None:
         self.operations = list(operations)
-        said = "; ".join(f"sandbox {name}: {sentence}" for name, sentence in sorted(sentences.items()))
+        problems = "; ".join(f"sandbox {name}: {sentence}" for name, sentence in sorted(sentences.items()))
         rest = "would be" if check else "was"
-        super().__init__(f"{said}. Everything else {rest} brought to the plan. Fix this and run again.")
+        super().__init__(f"{problems}. Everything else {rest} brought to the plan. Fix this and run again.")
 
 
 Observed = dict[Key, Found[Any]]
@@ -62,14 +62,14 @@ EXPECTED = (EngineError, FormError, NetlinkError, NftError, OwnerError, Resolver
 
 def sentence(error: BaseException) -> str:
     """The error as a sentence for the user."""
-    said = printable_lines(str(error))
+    text = printable_lines(str(error))
     if isinstance(error, NftError):
-        return f"nftables refused a transaction: {said}"
+        return f"nftables refused a transaction: {text}"
     if isinstance(error, NetlinkError):
-        return f"the kernel refused: {said}"
+        return f"the kernel refused: {text}"
     if isinstance(error, OSError):
-        return f"a system call failed: {said}"
-    return said
+        return f"a system call failed: {text}"
+    return text
 
 
 @dataclass(frozen=True)
@@ -221,12 +221,12 @@ class Engine:
         """`difference` without unavailable sandboxes, such as those with foreign objects under planned names."""
         conflicts: dict[str, list[str]] = {}
         for item in wanted:
-            place = getattr(item, "namespace", "")
-            if place in self._host.attached and item.key in observed and not observed[item.key].ours:
-                conflicts.setdefault(place, []).append(f"{item.kind} {observed[item.key].resource.label}")
-        for place, found in conflicts.items():
+            namespace = getattr(item, "namespace", "")
+            if namespace in self._host.attached and item.key in observed and not observed[item.key].ours:
+                conflicts.setdefault(namespace, []).append(f"{item.kind} {observed[item.key].resource.label}")
+        for namespace, found in conflicts.items():
             sentence = f"already in its namespace and not created by this project: {', '.join(sorted(found))}"
-            self._host.broken.setdefault(place, f"{sentence}; remove it, or choose another name for yours")
+            self._host.broken.setdefault(namespace, f"{sentence}; remove it, or choose another name for yours")
         apart = [item for item in wanted if self._is_apart(item)]
         ports = {PORT + item.role for item in apart if isinstance(item, Link)}
         return difference(
@@ -244,8 +244,8 @@ class Engine:
         """Whether the resource is an unavailable sandbox or lies in one."""
         if not self._host.broken:
             return False
-        places = [item.name] if isinstance(item, Namespace) else namespaces_of(item)
-        return not self._host.broken.keys().isdisjoint(places)
+        namespaces = [item.name] if isinstance(item, Namespace) else namespaces_of(item)
+        return not self._host.broken.keys().isdisjoint(namespaces)
 
     def _observe(self, wanted: Sequence[Resource], journal: Optional[Journal] = None) -> Observed:
         """Objects that exist, among them unmarked ones that an interrupted run had begun to create."""
@@ -253,9 +253,9 @@ class Engine:
         observed: Observed = {}
         begun = journal.begun({item.key for item in wanted}) if journal else []
         for name, kind in self._registry.items():
-            mine = self._those(name, wanted)
-            kind.prepare(self._host, mine)
-            observed.update(kind.observe(self._host, [*mine, *(item for item in begun if item.kind == name)]))
+            resources = self._those(name, wanted)
+            kind.prepare(self._host, resources)
+            observed.update(kind.observe(self._host, [*resources, *(item for item in begun if item.kind == name)]))
         for item in begun:
             if item.key in observed:
                 observed[item.key] = replace(observed[item.key], stale=observed[item.key].ours)
@@ -279,7 +279,7 @@ class Engine:
                 self._run_step(step)
             except EXPECTED:
                 failed += [
-                    said for item in step.operations if (said := self._attempt(replace(step, operations=(item,))))
+                    problem for item in step.operations if (problem := self._attempt(replace(step, operations=(item,))))
                 ]
         return failed
 
@@ -346,8 +346,8 @@ class Engine:
             if not journal.entries:
                 journal.close()
                 raise
-            whose = "this run and an earlier interrupted one" if unfinished else "this run"
-            raise EngineError(f"{sentence(error).rstrip('.')}. {self._undo(journal, whose)}") from error
+            runs = "this run and an earlier interrupted one" if unfinished else "this run"
+            raise EngineError(f"{sentence(error).rstrip('.')}. {self._undo(journal, runs)}") from error
         self.warnings += dict.fromkeys(self._host.warnings)
         if unfinished:
             self.warnings.append("An earlier run on this host was interrupted; this run completed its work.")
@@ -421,7 +421,7 @@ class Engine:
         """Sandboxes that are unavailable or must be recreated; a step that fails there does not undo the run."""
         return self._host.broken.keys() | self._host.spoiled.keys()
 
-    def _undo(self, journal: Journal, whose: str) -> str:
+    def _undo(self, journal: Journal, runs: str) -> str:
         """Restore what a failed run touched; returns a sentence about the outcome.
 
         The journal is compared with the host like a plan, so it does not matter where the run failed.
@@ -435,10 +435,10 @@ class Engine:
             if not left:
                 self._close(journal)
         except EXPECTED as error:
-            return f"Undoing the changes of {whose} failed too: {sentence(error).rstrip('.')}. Fix this and run again."
+            return f"Undoing the changes of {runs} failed too: {sentence(error).rstrip('.')}. Fix this and run again."
         if left:
-            return f"The changes of {whose} were undone, except: {'; '.join(explain(left))}."
-        return f"The changes of {whose} were undone."
+            return f"The changes of {runs} were undone, except: {'; '.join(explain(left))}."
+        return f"The changes of {runs} were undone."
 
     def _close(self, journal: Journal) -> None:
         for item in journal.touched:

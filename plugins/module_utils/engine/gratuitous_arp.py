@@ -54,7 +54,7 @@ def due(operations: Iterable[Operation[Any]], wanted: Iterable[Resource]) -> lis
         for item in wanted
         if isinstance(item, Address) and (link := links.get(_link_of(item))) is not None and _link_of(item) in changed
     ]
-    return own + [told for item in operations for told in _remote(item)]
+    return own + [announcement for item in operations for announcement in _remote(item)]
 
 
 def _remote(operation: Operation[Any]) -> list[Announcement]:

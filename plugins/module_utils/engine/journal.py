@@ -39,8 +39,8 @@ class Journal:
         self._waiting: dict[Key, JournalEntry] = {}
         for key, entry in _read(self._path).items():
             around = entry.before.parents if entry.before is not None else ()
-            mine = only is None or any(one in only for one in (key, *around))
-            (self.entries if mine else self._waiting)[key] = entry
+            covered = only is None or any(one in only for one in (key, *around))
+            (self.entries if covered else self._waiting)[key] = entry
 
     @property
     def before(self) -> list[Resource]:

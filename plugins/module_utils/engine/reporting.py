@@ -47,8 +47,8 @@ _STATES = {"create": "missing", "delete": "still exists"}
 
 def _in_short(resource: Resource) -> str:
     """An object's simple attributes that are not part of its name."""
-    said = {name: value for name, value in _described(resource).items() if isinstance(value, (str, int))}
-    shown = ", ".join(f"{name} {value}" for name, value in said.items() if str(value) not in resource.key)
+    simple = {name: value for name, value in _described(resource).items() if isinstance(value, (str, int))}
+    shown = ", ".join(f"{name} {value}" for name, value in simple.items() if str(value) not in resource.key)
     return f"wanted: {shown}" if shown else ""
 
 

@@ -79,8 +79,8 @@ def _plans(arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     kept = {name: State(name).kept for name in names}
     missing = [name for name, found in kept.items() if not found]
     if missing or not kept:
-        whose = f" of project {', '.join(missing)}" if missing else ""
-        raise _Usage(f"this host keeps no plan{whose}: run cnm.fabric.site on it")
+        of_project = f" of project {', '.join(missing)}" if missing else ""
+        raise _Usage(f"this host keeps no plan{of_project}: run cnm.fabric.site on it")
     return {name: json.loads(found["plan"]) for name, found in kept.items()}
 
 

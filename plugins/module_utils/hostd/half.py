@@ -74,9 +74,9 @@ def folder(name: str) -> Path:
 
 def kept(name: str) -> bool:
     """Whether the host half of that digest is kept, unharmed."""
-    place = folder(name) / _PACKAGE
+    package = folder(name) / _PACKAGE
     with contextlib.suppress(OSError):
-        return place.is_dir() and digest(_in(place)) == name
+        return package.is_dir() and digest(_in(package)) == name
     return False
 
 
@@ -89,25 +89,25 @@ def keep(files: Mapping[str, bytes]) -> None:
     with contextlib.suppress(FileExistsError):
         HALVES.mkdir(mode=0o700)
     HALVES.chmod(0o700)
-    place = folder(name)
-    new = place.with_name(place.name + HALF_WRITTEN)
-    for old in (new, place):
+    directory = folder(name)
+    new = directory.with_name(directory.name + HALF_WRITTEN)
+    for old in (new, directory):
         shutil.rmtree(old, ignore_errors=True)
     new.mkdir(mode=0o700)
     for path, content in _with_packages(files):
         (new / path).parent.mkdir(parents=True, exist_ok=True)
         (new / path).write_bytes(content)
     os.sync()  # else a power cut after the renaming could leave empty files
-    new.rename(place)
+    new.rename(directory)
 
 
 def _with_packages(files: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
     """The files below a folder of the search path, each folder made a package: installed Ansible has one of that
     name.
     """
-    whole = {f"{_PACKAGE}/{name}": content for name, content in files.items()}
-    packages = {f"{parent}/__init__.py" for path in whole for parent in Path(path).parents if str(parent) != "."}
-    yield from sorted({**dict.fromkeys(packages, b""), **whole}.items())
+    contents = {f"{_PACKAGE}/{name}": content for name, content in files.items()}
+    packages = {f"{parent}/__init__.py" for path in contents for parent in Path(path).parents if str(parent) != "."}
+    yield from sorted({**dict.fromkeys(packages, b""), **contents}.items())
 
 
 def remove_others(name: Optional[str]) -> None:

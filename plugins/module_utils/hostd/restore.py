@@ -145,7 +145,7 @@ class _Names:
     def _link_named_by(self, item: Resource, where: str) -> str:
         if isinstance(item, Sysctl):
             dotted = {name.replace(".", "/"): name for space, name in self._links if space == where}
-            return next((name for said, name in dotted.items() if f".{said}." in item.name), "")
+            return next((name for segment, name in dotted.items() if f".{segment}." in item.name), "")
         return str(getattr(item, "link", ""))
 
     def _of_namespace(self, name: str) -> str:
@@ -199,7 +199,7 @@ class Restoration:
                 raise PlanError("no plan is kept, or it is damaged: run cnm.fabric.site")
             resources = kept_resources(self._project, kept)
             if rules_only:
-                self._bring([part for part in parts_of(resources) if part.name == _GUARDS], result)
+                self._restore_parts([part for part in parts_of(resources) if part.name == _GUARDS], result)
             else:
                 self._all(resources, result)
             self._note(result, rules_only)
@@ -209,13 +209,13 @@ class Restoration:
         try:
             operations = self._converge(resources, None, result)
         except engine.EXPECTED:
-            self._bring(parts_of(resources), result)
+            self._restore_parts(parts_of(resources), result)
         else:
             names = _Names(resources)
             for operation in operations:
                 self._count(result, names.part_of(operation.resource))
 
-    def _bring(self, parts: list[Part], result: Restored) -> None:
+    def _restore_parts(self, parts: list[Part], result: Restored) -> None:
         """Restore parts, each after those it needs.  Halves what fails until what is at fault stands alone."""
         ready = []
         for part in parts:
@@ -233,8 +233,8 @@ class Restoration:
             if len(ready) == 1:
                 result.failed[ready[0].name] = engine.sentence(error)
                 return
-            self._bring(ready[: len(ready) // 2], result)
-            self._bring(ready[len(ready) // 2 :], result)
+            self._restore_parts(ready[: len(ready) // 2], result)
+            self._restore_parts(ready[len(ready) // 2 :], result)
             return
         home = {item.key: part.name for part in ready for item in part.resources}
         for operation in operations:

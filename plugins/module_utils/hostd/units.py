@@ -143,8 +143,8 @@ def files(half: HostHalf, parents: Iterable[str]) -> dict[str, str]:
         result[f"{UNITS}/{by}.wants/{unit}"] = f"{_LINK}{UNITS}/{unit}"
     for parent in sorted(parents):
         name = escape(parent)
-        place = f"{UNITS}/sys-subsystem-net-devices-{name}.device.wants"
-        result[f"{place}/{_PARENT.replace('@', f'@{name}')}"] = f"{_LINK}{UNITS}/{_PARENT}"
+        directory = f"{UNITS}/sys-subsystem-net-devices-{name}.device.wants"
+        result[f"{directory}/{_PARENT.replace('@', f'@{name}')}"] = f"{_LINK}{UNITS}/{_PARENT}"
     return result
 
 

@@ -21,7 +21,7 @@ _NUMBERS = {"tcp": "6", "udp": "17", "sctp": "132"}
 _PORTS = r"(?P<protocol>[a-z0-9]{1,8}) \. (?P<first>[0-9]{1,5})(?:-(?P<last>[0-9]{1,5}))?"
 _ADDRESS = "[0-9a-f][0-9a-f.:]*|:[0-9a-f.:]+"
 # Root in a sandbox can change its sets: elements of another form are skipped, so none can look like an option.
-_PLACE = re.compile(rf"(?:(?P<address>{_ADDRESS}) \. )?{_PORTS}")
+_ENDPOINT = re.compile(rf"(?:(?P<address>{_ADDRESS}) \. )?{_PORTS}")
 _SERVED_PORT = re.compile(rf"{_PORTS} \. (?P<task>{_ADDRESS})")
 _SERVED_VIP = re.compile(rf"(?P<vip>{_ADDRESS}) \. (?P<task>{_ADDRESS})")
 _COUNT = "/proc/sys/net/netfilter/nf_conntrack_count"
@@ -39,23 +39,23 @@ def forget_udp(run_command: RunCommand, elements: Sequence[str]) -> None:
     translated UDP flows are deleted: the next packet creates them again.
     """
     path = program()
-    places = sorted({place for element in elements for place in _places(element)})
-    if path is None or not places:
+    endpoints = sorted({endpoint for element in elements for endpoint in _endpoints(element)})
+    if path is None or not endpoints:
         return
-    if len(places) > _ONE_BY_ONE:
+    if len(endpoints) > _ONE_BY_ONE:
         for family in ("ipv4", "ipv6"):
             run_command([path, "-D", "-f", family, "-p", "udp", "--dst-nat"])
         return
-    for family, address, port in places:
+    for family, address, port in endpoints:
         where = ["--orig-dst", address] if address else []
         # The program fails if no entry matches.
         run_command([path, "-D", "-f", family, "-p", "udp", *where, "--orig-port-dst", port])
 
 
-def _places(element: str) -> Iterator[tuple[str, str, str]]:
+def _endpoints(element: str) -> Iterator[tuple[str, str, str]]:
     """(family, address or "", port) of each port of an element; nothing for elements of another form."""
     key, _colon, target = element.partition(" : ")
-    match = _PLACE.fullmatch(key)
+    match = _ENDPOINT.fullmatch(key)
     if match is None or match["protocol"] not in _UDP:
         return
     family = f"ipv{family_of(target)}"
@@ -155,8 +155,8 @@ def forget_moved(
         old, new = (_served(sets, family) for sets in (before, after))
         if not any((old.vips, old.ports, old.shared, new.vips, new.ports, new.shared)):
             continue
-        _code, said, _errors = run_command([path, "-L", "-f", f"ipv{family}"])
-        for flow in sorted(set(_flows(said)), key=lambda item: (item.to, item.protocol, item.port, item.task)):
+        _code, output, _errors = run_command([path, "-L", "-f", f"ipv{family}"])
+        for flow in sorted(set(_flows(output)), key=lambda item: (item.to, item.protocol, item.port, item.task)):
             wanted, known = new.tasks_of(flow), old.tasks_of(flow)
             moved = (wanted is None and known is not None) or (wanted is not None and flow.task not in wanted)
             if moved or _has_ended(flow, old.shared, new.shared):
@@ -182,8 +182,8 @@ def _served(sets: Sequence[NftSet], family: int) -> _Served:
     return result
 
 
-def _flows(said: str) -> Iterator[_Flow]:
-    for line in said.splitlines():
+def _flows(output: str) -> Iterator[_Flow]:
+    for line in output.splitlines():
         match = _FLOW.match(line)
         if match is not None:
             yield _Flow(match["protocol"], match["to"], match["port"] or "", match["task"])

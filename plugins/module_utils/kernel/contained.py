@@ -63,8 +63,8 @@ def _in_a_child(work: Callable[[T], str], items: Sequence[T], patience: float) -
                 break
     finally:
         os.close(reading)
-        whole = len(answers) == len(items) and not answers[-1].broken
-        status = _end(child, kill=not whole)
+        complete = len(answers) == len(items) and not answers[-1].broken
+        status = _end(child, kill=not complete)
     if answers[-1].broken == _ENDED and os.WIFSIGNALED(status):
         answers[-1] = Answer(broken=f"{_ENDED} ({signal.Signals(os.WTERMSIG(status)).name})")
     return answers

@@ -55,17 +55,17 @@ def open_guarded(path: str, flags: int) -> int:
     *folders, name = [part for part in path.split("/") if part]
     if not path.startswith("/") or {".", ".."}.intersection([*folders, name]):
         raise Refused(f"{path} is not an absolute path")
-    place = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    directory = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for folder in folders:
-            _check_folder(place, path)
-            below = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=place)
-            os.close(place)
-            place = below
-        _check_folder(place, path)
-        descriptor = os.open(name, flags | os.O_NOFOLLOW | _OPENING, dir_fd=place)
+            _check_folder(directory, path)
+            below = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+            os.close(directory)
+            directory = below
+        _check_folder(directory, path)
+        descriptor = os.open(name, flags | os.O_NOFOLLOW | _OPENING, dir_fd=directory)
     finally:
-        os.close(place)
+        os.close(directory)
     status = os.fstat(descriptor)
     if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
         os.close(descriptor)

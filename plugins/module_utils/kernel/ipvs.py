@@ -82,7 +82,7 @@ def _settings(item: Ipvs) -> bytes:
     )
 
 
-def _place(server: RealServer) -> bytes:
+def _server_identity(server: RealServer) -> bytes:
     family = pack_attribute(11, _u16(_FAMILIES[family_of(server.address)]))
     return family + pack_attribute(1, packed(server.address)) + pack_attribute(2, server.port.to_bytes(2, "big"))
 
@@ -115,19 +115,19 @@ def del_service(kind: int, item: Ipvs) -> Message:
 def new_server(kind: int, item: Ipvs, server: RealServer) -> Message:
     """Add a real server that must not exist yet."""
     text = f"new real server {server.address} of {item.name}"
-    return _message(kind, _NEW_SERVER, text, _identity(item), _place(server) + _manner(server))
+    return _message(kind, _NEW_SERVER, text, _identity(item), _server_identity(server) + _manner(server))
 
 
 def set_server(kind: int, item: Ipvs, server: RealServer) -> Message:
     """Change a real server in place; its connections continue."""
     text = f"change of real server {server.address} of {item.name}"
-    return _message(kind, _SET_SERVER, text, _identity(item), _place(server) + _manner(server))
+    return _message(kind, _SET_SERVER, text, _identity(item), _server_identity(server) + _manner(server))
 
 
 def del_server(kind: int, item: Ipvs, server: RealServer) -> Message:
     """Remove a real server; ENOENT if there is none."""
     text = f"removal of real server {server.address} of {item.name}"
-    return _message(kind, _DEL_SERVER, text, _identity(item), _place(server))
+    return _message(kind, _DEL_SERVER, text, _identity(item), _server_identity(server))
 
 
 def set_timeouts(kind: int, item: IpvsTimeouts) -> Message:

@@ -160,11 +160,11 @@ def make(prepare: Callable[[], None]) -> int:
     ``prepare`` is called inside it.  So a run that is killed never leaves a named namespace that is not prepared.
     """
 
-    def inside() -> int:
+    def prepare_and_open() -> int:
         prepare()
         return os.open(_OWN, os.O_RDONLY)
 
-    return run_in_new(inside)
+    return run_in_new(prepare_and_open)
 
 
 def name_it(name: str, descriptor: int) -> None:
@@ -280,10 +280,10 @@ def _lock(descriptor: int) -> None:
 def _holder(descriptor: int) -> str:
     """The holder of a lock on an open file, from /proc/locks (proc(5)): ``sshd (process 7)``."""
     status = os.fstat(descriptor)
-    place = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
+    file_id = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}:{status.st_ino}"
     with contextlib.suppress(OSError), open("/proc/locks", encoding="ascii", errors="replace") as lines:
         for words in map(str.split, lines):
-            if len(words) > 5 and words[1] != "->" and words[5] == place:
+            if len(words) > 5 and words[1] != "->" and words[5] == file_id:
                 with contextlib.suppress(OSError), open(f"/proc/{words[4]}/comm", errors="replace") as comm:
                     return f"{comm.read().strip()} (process {words[4]})"
                 return f"process {words[4]}"

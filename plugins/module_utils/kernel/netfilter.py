@@ -268,8 +268,8 @@ def _decode_chain(data: bytes, at: int, end: int) -> Optional[BaseChain]:
         return None
     family = FAMILIES.get(number, str(number))
     hooks = _ARP_HOOKS if family == "arp" else _HOOKS
-    place = _NUMBER.unpack(attributes(found[_CHAIN_HOOK], 0, len(found[_CHAIN_HOOK]))[1])[0]
-    hook = hooks[place] if place < len(hooks) and family != "netdev" else "ingress"
+    hook_number = _NUMBER.unpack(attributes(found[_CHAIN_HOOK], 0, len(found[_CHAIN_HOOK]))[1])[0]
+    hook = hooks[hook_number] if hook_number < len(hooks) and family != "netdev" else "ingress"
     table, name, kind = (text_of(found.get(item, b"")) for item in (_NAME, _CHAIN_NAME, _CHAIN_TYPE))
     return BaseChain(family, table, name, kind, hook, found.get(_CHAIN_POLICY) == bytes(4))
 

@@ -87,7 +87,7 @@ def _gone(owner: str, reference: str, path: str) -> str:
     return f"{words(owner, reference)} has no network namespace: it has just ended"
 
 
-_Place = tuple[str, dict[str, str]]
+_PathAndFiles = tuple[str, dict[str, str]]
 
 
 def _of_process(pid: int) -> str:
@@ -114,13 +114,13 @@ def _request(where: str, path: str) -> str:
         try:
             connection.request("GET", path, headers={"Host": "docker"})
             response = connection.getresponse()
-            return f"{response.status} {_whole(response.read(_LONGEST + 1)).decode(errors='backslashreplace')}"
+            return f"{response.status} {_within_limit(response.read(_LONGEST + 1)).decode(errors='backslashreplace')}"
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             raise OwnerError(_no_engine(where, reason)) from error
 
 
-def _whole(data: bytes) -> bytes:
+def _within_limit(data: bytes) -> bytes:
     if len(data) > _LONGEST:
         raise ValueError(f"its answer is larger than {_LONGEST >> 20} MB")
     return data
@@ -147,24 +147,24 @@ def _ask_docker(path: str) -> tuple[int, Any]:
         raise OwnerError(_no_engine(where, "the answer is not that of a Docker Engine")) from error
 
 
-def _docker(reference: str, run_command: RunCommand) -> _Place:
+def _docker(reference: str, run_command: RunCommand) -> _PathAndFiles:
     del run_command
-    status, said = _ask_docker(f"/containers/{quote(reference, safe='')}/json")
+    status, answer = _ask_docker(f"/containers/{quote(reference, safe='')}/json")
     who = words("docker", reference)
     if status == http.client.NOT_FOUND:
         raise OwnerError(f"this host's Docker Engine has no container {reference}: start it with --network none")
-    if status != http.client.OK or not isinstance(said, dict):
+    if status != http.client.OK or not isinstance(answer, dict):
         raise OwnerError(
-            f"the Docker Engine's answer about the container {reference}: {_message(said) or f'status {status}'}"
+            f"the Docker Engine's answer about the container {reference}: {_message(answer) or f'status {status}'}"
         )
-    return _container(who, said)
+    return _container(who, answer)
 
 
-def _message(said: Any) -> str:
-    return str(said.get("message", "")) if isinstance(said, dict) else ""
+def _message(answer: Any) -> str:
+    return str(answer.get("message", "")) if isinstance(answer, dict) else ""
 
 
-def _podman(reference: str, run_command: RunCommand) -> _Place:
+def _podman(reference: str, run_command: RunCommand) -> _PathAndFiles:
     who = words("podman", reference)
     code, output, errors = _run(run_command, ["podman", "inspect", "--type", "container", "--", reference], "podman")
     if code:
@@ -172,22 +172,22 @@ def _podman(reference: str, run_command: RunCommand) -> _Place:
             raise OwnerError(f"root's podman on this host has no container {reference}: start it with --network none")
         raise OwnerError(f"podman's answer about the container {reference}: {errors.strip() or f'exit code {code}'}")
     try:
-        said = json.loads(output)[0]
+        answer = json.loads(output)[0]
     except (ValueError, LookupError) as error:
         raise OwnerError(f"podman inspect does not describe the container {reference}") from error
-    return _container(who, said)
+    return _container(who, answer)
 
 
-def _container(who: str, said: Mapping[str, Any]) -> _Place:
+def _container(who: str, answer: Mapping[str, Any]) -> _PathAndFiles:
     """Read a container's description, which is similar for Docker and podman.  Raises OwnerError."""
     try:
-        return _described(who, said)
+        return _described(who, answer)
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise OwnerError(f"the answer about {who} is not a description of a container") from error
 
 
-def _described(who: str, said: Mapping[str, Any]) -> _Place:
-    state, mode = said.get("State") or {}, str((said.get("HostConfig") or {}).get("NetworkMode", ""))
+def _described(who: str, answer: Mapping[str, Any]) -> _PathAndFiles:
+    state, mode = answer.get("State") or {}, str((answer.get("HostConfig") or {}).get("NetworkMode", ""))
     if mode != "none":
         raise OwnerError(
             f"{who} already has a network (--network {mode or 'default'}): create it with --network none, so that this "
@@ -195,11 +195,11 @@ def _described(who: str, said: Mapping[str, Any]) -> _Place:
         )
     if not state.get("Running") or not state.get("Pid"):
         raise OwnerError(f"{who} is not running ({state.get('Status') or 'stopped'}): start it")
-    files = {"resolv.conf": said.get("ResolvConfPath"), "hosts": said.get("HostsPath")}
-    mounts = {str(item.get("Destination")): str(item.get("Source")) for item in said.get("Mounts") or ()}
+    files = {"resolv.conf": answer.get("ResolvConfPath"), "hosts": answer.get("HostsPath")}
+    mounts = {str(item.get("Destination")): str(item.get("Source")) for item in answer.get("Mounts") or ()}
     files.update({name: mounts[f"/etc/{name}"] for name in files if f"/etc/{name}" in mounts})
-    places = {name: _without_links(path) for name, path in files.items() if path}
-    return _of_process(int(state["Pid"])), {name: path for name, path in places.items() if _is_its_own(path)}
+    paths = {name: _without_links(path) for name, path in files.items() if path}
+    return _of_process(int(state["Pid"])), {name: path for name, path in paths.items() if _is_its_own(path)}
 
 
 def _without_links(path: Any) -> str:
@@ -227,14 +227,14 @@ def _is_its_own(path: str) -> bool:
         os.close(descriptor)
 
 
-def _pid(reference: str, run_command: RunCommand) -> _Place:
+def _pid(reference: str, run_command: RunCommand) -> _PathAndFiles:
     del run_command
     if not os.path.exists(f"/proc/{reference}"):
         raise OwnerError(f"there is no process {reference} on this host: start it, or correct its number")
     return _of_process(int(reference)), {}
 
 
-def _machine(reference: str, run_command: RunCommand) -> _Place:
+def _machine(reference: str, run_command: RunCommand) -> _PathAndFiles:
     arguments = ["machinectl", "show", "--property=Leader", "--value", "--", reference]
     code, output, errors = _run(run_command, arguments, "systemd-container")
     leader = output.strip()
@@ -244,7 +244,7 @@ def _machine(reference: str, run_command: RunCommand) -> _Place:
     return _of_process(int(leader)), {}
 
 
-def _path(reference: str, run_command: RunCommand) -> _Place:
+def _path(reference: str, run_command: RunCommand) -> _PathAndFiles:
     del run_command
     return reference, {}
 
@@ -263,7 +263,7 @@ def _run(run_command: RunCommand, arguments: list[str], package: str) -> tuple[i
     return code, output, errors
 
 
-_FINDERS: dict[str, Callable[[str, RunCommand], _Place]] = {
+_FINDERS: dict[str, Callable[[str, RunCommand], _PathAndFiles]] = {
     "docker": _docker,
     "podman": _podman,
     "pid": _pid,

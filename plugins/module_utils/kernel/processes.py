@@ -167,7 +167,7 @@ class Started:
     pid: int
     errors: int
 
-    def said(self, deadline: float) -> str:
+    def read_errors(self, deadline: float) -> str:
         """Its standard error until that is closed; TimeoutError if this takes too long."""
         text, poll = b"", select.poll()
         poll.register(self.errors, select.POLLIN)

@@ -106,7 +106,7 @@ class State:
     """Sequence numbers used; they have 32 bits, and the kernel stops sending at the last."""
 
     @property
-    def place(self) -> tuple[str, int, int, bytes]:
+    def identity(self) -> tuple[str, int, int, bytes]:
         """What identifies a state in the kernel."""
         return self.destination, self.spi, self.protocol, self.mark
 
@@ -130,7 +130,7 @@ class Policy:
     """The kernel's number of the direction."""
 
     @property
-    def place(self) -> tuple[bytes, int, bytes, int]:
+    def identity(self) -> tuple[bytes, int, bytes, int]:
         """What identifies a policy in the kernel."""
         return self.selector, self.direction, self.mark, self.interface
 

@@ -66,16 +66,16 @@ def _required(cls: type[Any]) -> frozenset[str]:
     return frozenset(spec.name for spec in fields(cls) if spec.default is MISSING and spec.default_factory is MISSING)
 
 
-def _said(value: Any) -> dict[str, Any]:
+def _json_data(value: Any) -> dict[str, Any]:
     """A resource, or a part of one, as JSON data: its fields without those that have their default value."""
     defaults = _defaults(value.__class__)
-    said = {name: item for name, item in vars(value).items() if item != defaults[name]}
+    values = {name: item for name, item in vars(value).items() if item != defaults[name]}
     kind = getattr(value, "kind", "")
-    return {"kind": kind, **said} if kind else said
+    return {"kind": kind, **values} if kind else values
 
 
 # Skip the check for circular references, which is slow for large plans: resources contain none.
-to_text = json.JSONEncoder(default=_said, sort_keys=True, separators=(",", ":"), check_circular=False).encode
+to_text = json.JSONEncoder(default=_json_data, sort_keys=True, separators=(",", ":"), check_circular=False).encode
 
 
 def encode(resource: Resource) -> dict[str, Any]:

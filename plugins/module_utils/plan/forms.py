@@ -283,8 +283,8 @@ resolver_option = Form("an option of resolv.conf", "write one like ndots:1", "[a
 
 def lines(value: Any) -> str:
     """The text of a file of ours: printable lines, each with a line end.  Raises FormError."""
-    whole = isinstance(value, str) and len(value) <= _LARGEST_TEXT and (not value or value[-1] == "\n")
-    if not whole or not _are_lines(value) or not (value.isascii() or value.replace("\n", "").isprintable()):
+    complete = isinstance(value, str) and len(value) <= _LARGEST_TEXT and (not value or value[-1] == "\n")
+    if not complete or not _are_lines(value) or not (value.isascii() or value.replace("\n", "").isprintable()):
         raise FormError(f"{quoted(value)} is not a file's text: printable lines, each with its end")
     return value  # type: ignore[no-any-return]
 

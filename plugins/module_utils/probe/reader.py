@@ -131,16 +131,16 @@ def _foreign_vnis(host: Host) -> list[int]:
     Our own namespaces are skipped; in foreign ones a mark of ours proves nothing.
     """
     own, planned = own_namespaces.recorded(host.project), own_namespaces.planned(host.project)
-    places = [
+    foreign = [
         name
         for name, number in namespaces.numbers().items()
         if (name not in planned if own is None else name not in own or own[name].number != number)
     ]
-    places += [f"{folder}/{name}" for folder in _OTHERS_NAMESPACES for name in _listed(folder)]
+    foreign += [f"{folder}/{name}" for folder in _OTHERS_NAMESPACES for name in _listed(folder)]
     found: set[int] = set()
-    for place in ["", *places]:
+    for namespace in ["", *foreign]:
         try:
-            links = host.links(place).values() if place else host.snapshot("").links.values()
+            links = host.links(namespace).values() if namespace else host.snapshot("").links.values()
         except (OSError, ValueError, LookupError):
             continue
         found.update(
@@ -148,7 +148,7 @@ def _foreign_vnis(host: Host) -> list[int]:
             for link in links
             if link["kind"] == "vxlan"
             and "id" in link["data"]
-            and not (not place and is_pruned(role_of(link["alias"], host.project)))
+            and not (not namespace and is_pruned(role_of(link["alias"], host.project)))
         )
     return sorted(found)
 
@@ -210,11 +210,11 @@ def _others(table: Optional[Nftables]) -> Sequence[str]:
 def _forwarded_before(table: Optional[Nftables]) -> list[int]:
     """Families that the host forwarded before; if the record is lost, they are read from the nftables table."""
     others = _others(table)
-    former = {name: entry["value"] for name, entry in original_values().items()}
+    originals = {name: entry["value"] for name, entry in original_values().items()}
     result = []
     for family, name in FORWARDING.items():
-        closed = name not in former and f"meta nfproto ipv{family} drop" in others
-        if not closed and former.get(name, read_sysctl(name)) == "1":
+        was_off = name not in originals and f"meta nfproto ipv{family} drop" in others
+        if not was_off and originals.get(name, read_sysctl(name)) == "1":
             result.append(family)
     return result
 
@@ -238,7 +238,7 @@ def _forwarding_links(host: Host, table: Optional[Nftables]) -> dict[str, list[s
 
 def _ra_links(host: Host) -> list[str]:
     """Links with a default route from router advertisements, and those already set to keep accepting them."""
-    held = {name for name, entry in original_values().items() if host.project in entry["holders"]}
+    own_sysctls = {name for name, entry in original_values().items() if host.project in entry["holders"]}
     snapshot = host.snapshot("")
     learned = {
         route["dev"]
@@ -249,7 +249,7 @@ def _ra_links(host: Host) -> list[str]:
         name
         for name, link in snapshot.links.items()
         if (link["index"] in learned and link["accept_ra"] == 1)
-        or f"net.ipv6.conf.{name.replace('.', '/')}.accept_ra" in held
+        or f"net.ipv6.conf.{name.replace('.', '/')}.accept_ra" in own_sysctls
     )
 
 

@@ -47,14 +47,14 @@ class AddressKind(Kind[Address]):
                 link = snapshot.link_by_index(entry["index"])
                 if link is None or entry["scope"] != _SCOPE_GLOBAL or link["loopback"]:
                     continue
-                used = (namespace, link["name"]) in host.adopted_bridges
+                on_adopted_bridge = (namespace, link["name"]) in host.adopted_bridges
                 # An adopted bridge's addresses are not ours.
-                role = None if used else role_of(link["alias"], host.project)
+                role = None if on_adopted_bridge else role_of(link["alias"], host.project)
                 marked, adopted = role is not None, (namespace, link["name"]) in wanted_links
                 if marked or adopted:
                     connected = not link["up"] or (entry["index"], prefix_of(entry["address"])) in routes
                     found = Address(namespace, link["name"], entry["address"], connected)
-                    ours = marked or used or namespace in host.own_namespaces
+                    ours = marked or on_adopted_bridge or namespace in host.own_namespaces
                     result[found.key] = Found(found, ours, stale=host.prunes(role) or (marked and adopted))
         return result
 

@@ -89,9 +89,9 @@ class DockerUserKind(Kind[DockerUser]):
         for item in resources:
             rules = [rule for rule in _rules(host, item.family, _CHAIN) or [] if rule.startswith("-A ")]
             # After the user's rules, but before the RETURN that ends the chain in older Engines.
-            place = len(rules) if rules[-1:] == [f"-A {_CHAIN} -j RETURN"] else len(rules) + 1
+            position = len(rules) if rules[-1:] == [f"-A {_CHAIN} -j RETURN"] else len(rules) + 1
             chain, *rule = _rule(host.project)
-            self._run(host, item.family, ["-I", chain, str(place), *rule])
+            self._run(host, item.family, ["-I", chain, str(position), *rule])
 
     def change(self, host: Host, operations: Sequence[Operation[DockerUser]]) -> None:
         """The rule has no attributes that could differ."""

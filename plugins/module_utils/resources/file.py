@@ -62,13 +62,13 @@ def _in_the_way(directory: str, found: File, want: File) -> Iterator[str]:
         yield directory
         return
     for name, text in want.files.items():
-        place = path / name
+        target = path / name
         if (
-            place.is_symlink()
-            or place.is_dir()
+            target.is_symlink()
+            or target.is_dir()
             or (not found.role and name in found.files and found.files[name] != text)
         ):
-            yield str(place)
+            yield str(target)
 
 
 class FileKind(Kind[File]):
@@ -79,15 +79,15 @@ class FileKind(Kind[File]):
 
     def observe(self, host: Host, wanted: Sequence[File]) -> dict[Key, Found[File]]:
         wanted_by = {item.directory: item for item in wanted}
-        places = {str(path) for path in ETC_NETNS.glob("*") if path.is_dir() and not path.is_symlink()}
-        places.add(str(RUN / host.project / "names"))
+        directories = {str(path) for path in ETC_NETNS.glob("*") if path.is_dir() and not path.is_symlink()}
+        directories.add(str(RUN / host.project / "names"))
         result: dict[Key, Found[File]] = {}
-        for directory in sorted(places | set(wanted_by)):
+        for directory in sorted(directories | set(wanted_by)):
             found = self._read(host.project, directory)
             want = wanted_by.get(directory)
-            taken = sorted(_in_the_way(directory, found, want)) if want is not None else []
-            if want is not None and taken:
-                result[want.key] = Found(File(taken[0]), ours=False, stale=False)
+            foreign = sorted(_in_the_way(directory, found, want)) if want is not None else []
+            if want is not None and foreign:
+                result[want.key] = Found(File(foreign[0]), ours=False, stale=False)
             elif found.role:
                 result[found.key] = Found(found)
             elif want is not None and Path(directory).is_dir() and _is_all_half_written(found):

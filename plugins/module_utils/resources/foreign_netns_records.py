@@ -88,7 +88,7 @@ def drop(project: str, name: str) -> None:
     remove_empty(directory, directory.parent, LIB)
 
 
-def tidy(project: str, name: str) -> None:
+def remove_partial_files(project: str, name: str) -> None:
     """Remove a partial record that an interrupted run has left."""
     directory = _directory(project)
     (directory / f"{name}.json{HALF_WRITTEN}").unlink(missing_ok=True)

@@ -188,8 +188,10 @@ def _writing(kind: int, wanted: Ipvs, found: Optional[Ipvs]) -> Iterable[Message
 
 
 def _removing(kind: int, wanted: Ipvs, found: Ipvs) -> Iterable[Message]:
-    places = {(item.address, item.port) for item in wanted.servers}
-    return (ipvs.del_server(kind, wanted, item) for item in found.servers if (item.address, item.port) not in places)
+    wanted_servers = {(item.address, item.port) for item in wanted.servers}
+    return (
+        ipvs.del_server(kind, wanted, item) for item in found.servers if (item.address, item.port) not in wanted_servers
+    )
 
 
 class IpvsTimeoutsKind(Kind[IpvsTimeouts]):
@@ -199,14 +201,14 @@ class IpvsTimeoutsKind(Kind[IpvsTimeouts]):
     stages = (46,)
 
     def observe(self, host: Host, wanted: Sequence[IpvsTimeouts]) -> dict[Key, Found[IpvsTimeouts]]:
-        places = {item.namespace for item in wanted}
+        wanted_namespaces = {item.namespace for item in wanted}
         result: dict[Key, Found[IpvsTimeouts]] = {}
         if not ipvs.is_loaded():
             return result
-        balancing = {name for name in host.attached if name in places or host.run_in(name, _read, (), True)}
+        balancing = {name for name in host.attached if name in wanted_namespaces or host.run_in(name, _read, (), True)}
         for namespace in sorted(host.own_namespaces | balancing):
             found = host.run_in(namespace, _read_timeouts)
-            if found is not None and (namespace in places or found != _DEFAULT):
+            if found is not None and (namespace in wanted_namespaces or found != _DEFAULT):
                 item = replace(found, namespace=namespace)
                 result[item.key] = Found(item, stale=_prunes(host, namespace))
         return result

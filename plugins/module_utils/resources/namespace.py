@@ -27,7 +27,7 @@ from .own_namespaces import Own
 from .sysctl import FORWARDING, sysctl_path
 
 _OPEN_AT_ONCE = 200
-_PLACE = "owner's namespace"
+_OWNERS_NAMESPACE = "owner's namespace"
 _RECORD = "record"
 _CONTENT = "content"
 
@@ -111,8 +111,8 @@ class NamespaceKind(Kind[Namespace]):
             elif project_of(alias) in (None, host.project):
                 host.foreign_namespaces.add(name)
             if name in self._own or name in wanted_by:
-                up, closed = bool(loopback.get("up")), _not_forwarded(host, name)
-                found = Namespace(name, role or "", up, no_forwarding=closed)
+                up, not_forwarded = bool(loopback.get("up")), _not_forwarded(host, name)
+                found = Namespace(name, role or "", up, no_forwarding=not_forwarded)
                 stale = name in self._own and host.prunes(self._own[name].role)
                 result[found.key] = Found(found, ours=name in self._own, stale=stale)
         for name in sorted(records.keys() - host.own_namespaces):
@@ -195,26 +195,27 @@ class NamespaceKind(Kind[Namespace]):
     def _unfit(self, host: Host, item: Namespace, owned: Owned, numbers: dict[int, Namespace]) -> str:
         """Why the owner's namespace cannot be a sandbox; "" if it can."""
         there = item.name in host.attached and owned.number == host.number(item.name)
-        place = item.name if there else owned.path
-        links = host.snapshot(place).links
+        namespace = item.name if there else owned.path
+        links = host.snapshot(namespace).links
         who = netns_owners.words(item.owner, item.reference)
         other = numbers.setdefault(owned.number, item)
         if other is not item:
             return f"{who} is already the namespace of the sandbox {other.name}: declare only one of the two"
-        if place in host.unreadable:
-            return host.unreadable[place]
+        if namespace in host.unreadable:
+            return host.unreadable[namespace]
         loopback = links.get("lo", {})
         if project_of(str(loopback.get("alias", ""))) is not None:
             return f"{who} is a namespace that this collection created: connect its sandbox instead"
         if not loopback.get("up"):
             return f"lo is down in the namespace of {who}, and the resolver listens on it: bring it up there"
         if item.name in self._others:
-            taken = sorted(
+            foreign = sorted(
                 name for name, link in links.items() if name != "lo" and role_of(link["alias"], host.project) is None
             )
-            if taken:
+            if foreign:
                 return (
-                    f"the namespace of {who} already has {', '.join(f'link {name}' for name in taken)}: remove it there"
+                    f"the namespace of {who} already has {', '.join(f'link {name}' for name in foreign)}: remove it "
+                    "there"
                 )
         return ""
 
@@ -236,7 +237,7 @@ class NamespaceKind(Kind[Namespace]):
             return result
         who = netns_owners.words(wanted.owner, wanted.reference)
         if wanted.attached and not found.attached:
-            result.append(Difference(_PLACE, f"that of {who}", "another, or none"))
+            result.append(Difference(_OWNERS_NAMESPACE, f"that of {who}", "another, or none"))
         result += [
             Difference(name, text, found.files[name])
             for name, text in sorted(wanted.files.items())
@@ -295,9 +296,9 @@ class NamespaceKind(Kind[Namespace]):
             )
 
     @staticmethod
-    def _has_ours(host: Host, place: str) -> bool:
+    def _has_ours(host: Host, namespace: str) -> bool:
         """Whether it has links of ours: then we gave it the name, even if the record is lost."""
-        return any(role_of(link["alias"], host.project) is not None for link in host.links(place).values())
+        return any(role_of(link["alias"], host.project) is not None for link in host.links(namespace).values())
 
     def _problem(self, resource: Namespace) -> OwnerError:
         problem = self._owned[(resource.owner, resource.reference)]
@@ -330,11 +331,11 @@ class NamespaceKind(Kind[Namespace]):
         """Remove the name, and also our objects in it, as a process may keep the namespace open."""
         if not record.named or foreign_netns_records.mounted(name) != record.number:
             return
-        place = f"{namespaces.DIRECTORY}/{name}"
-        links = host.snapshot(place).links.values()
+        path = f"{namespaces.DIRECTORY}/{name}"
+        links = host.snapshot(path).links.values()
         ours = [link["index"] for link in links if host.prunes(role_of(link["alias"], host.project))]
         # Its root can keep objects from being removed; those are left.
-        host.run_in(place, try_send, [netlink.del_link(index) for index in ours])
+        host.run_in(path, try_send, [netlink.del_link(index) for index in ours])
         namespaces.delete(name)
 
     def delete(self, host: Host, resources: Sequence[Namespace]) -> None:
@@ -359,12 +360,12 @@ class NamespaceKind(Kind[Namespace]):
         path = Path(namespaces.DIRECTORY) / resource.name
         if not namespaces.exists(resource.name) and path.is_file() and path.stat().st_size == 0:
             namespaces.delete(resource.name)
-        foreign_netns_records.tidy(host.project, resource.name)
+        foreign_netns_records.remove_partial_files(host.project, resource.name)
         own, there = self._own.get(resource.name), foreign_netns_records.mounted(resource.name)
         if own is None or own.number != there:
             # It was recorded but never named.
             own_namespaces.drop(host.project, resource.name)
-        own_namespaces.tidy(host.project)
+        own_namespaces.remove_partial_files(host.project)
 
 
 def _own(name: str, number: int, role: Optional[str], planned: Container[str]) -> Optional[Own]:

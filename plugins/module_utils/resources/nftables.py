@@ -51,38 +51,40 @@ FAMILIES = (FAMILY, "bridge")
 _TABLE = re.compile(r"^table \S+ (\S+) \{$.*?^\}$", re.DOTALL | re.MULTILINE)
 
 
-def _place_of(table: Nftables) -> str:
+def _table_ref(table: Nftables) -> str:
     return f"{word(table.family, FAMILIES, 'a family of ours')} {nft_name(table.name)}"
 
 
 def _declare(table: Nftables, project: str) -> list[str]:
     """Commands that create the missing parts of the table."""
-    place = _place_of(table)
-    commands = [f"add table {place} {{ comment {nft_quoted(mark(project, table.role))}; }}"]
+    table_ref = _table_ref(table)
+    commands = [f"add table {table_ref} {{ comment {nft_quoted(mark(project, table.role))}; }}"]
     for item in table.sets:
-        commands.append(f"add {item.noun} {place} {nft_name(item.name)} {{ {nft_any_declaration(item.declaration)} }}")
+        commands.append(
+            f"add {item.noun} {table_ref} {nft_name(item.name)} {{ {nft_any_declaration(item.declaration)} }}"
+        )
     for chain in table.chains:
         hook = f" {{ {nft_hook(chain.hook)}; }}" if chain.hook else ""
-        commands.append(f"add chain {place} {nft_name(chain.name)}{hook}")
+        commands.append(f"add chain {table_ref} {nft_name(chain.name)}{hook}")
     return commands
 
 
 def _fill(table: Nftables, sets: Sequence[NftSet], chains: Sequence[Chain]) -> list[str]:
-    place = _place_of(table)
+    table_ref = _table_ref(table)
     commands = []
     for item in sets:
         if item.elements:
-            commands.append(f"add element {place} {nft_name(item.name)} {{ {nft_elements(item.elements)} }}")
+            commands.append(f"add element {table_ref} {nft_name(item.name)} {{ {nft_elements(item.elements)} }}")
     for chain in chains:
-        start = f"add rule {place} {nft_name(chain.name)}"
+        start = f"add rule {table_ref} {nft_name(chain.name)}"
         commands += [f"{start} {nft_statement(rule)}" for rule in chain.rules]
     return commands
 
 
 def script(table: Nftables, project: str) -> str:
     """The complete table as one transaction on an empty namespace.  FormError if a part has the wrong form."""
-    users = [f"table {_place_of(table)} {{\n{nft_block(table.users)}\n}}"] if table.users else []
-    return "\n".join([*_declare(table, project), *users, *_fill(table, table.sets, table.chains)]) + "\n"
+    user_block = [f"table {_table_ref(table)} {{\n{nft_block(table.users)}\n}}"] if table.users else []
+    return "\n".join([*_declare(table, project), *user_block, *_fill(table, table.sets, table.chains)]) + "\n"
 
 
 def transaction(wanted: Nftables, normal: Nftables, found: Nftables, project: str) -> str:
@@ -92,7 +94,7 @@ def transaction(wanted: Nftables, normal: Nftables, found: Nftables, project: st
     commit.  Raises FormError if the found table, which other users may have changed, has names or elements that cannot
     be written safely.
     """
-    place = _place_of(wanted)
+    table_ref = _table_ref(wanted)
     found_chains = {nft_name(chain.name): chain for chain in found.chains}
     found_sets = {nft_name(item.name): item for item in found.sets}
     reshaped = {c.name for c in normal.chains if c.name in found_chains and c.hook != found_chains[c.name].hook}
@@ -105,9 +107,9 @@ def transaction(wanted: Nftables, normal: Nftables, found: Nftables, project: st
     kept_sets = [i for i in normal.sets if i.name in found_sets and i.name not in reshaped_sets]
     fresh_sets = {item.name for item in wanted.sets} - {item.name for item in kept_sets}
 
-    commands = [f"flush chain {place} {name}" for name in sorted((changed | stale_chains) & set(found_chains))]
-    commands += [f"delete chain {place} {name}" for name in sorted(reshaped)]
-    commands += [f"delete {found_sets[n].noun} {place} {n}" for n in sorted(reshaped_sets | stale_sets)]
+    commands = [f"flush chain {table_ref} {name}" for name in sorted((changed | stale_chains) & set(found_chains))]
+    commands += [f"delete chain {table_ref} {name}" for name in sorted(reshaped)]
+    commands += [f"delete {found_sets[n].noun} {table_ref} {n}" for n in sorted(reshaped_sets | stale_sets)]
     fresh = replace(
         wanted,
         sets=tuple(item for item in wanted.sets if item.name in fresh_sets),
@@ -117,24 +119,24 @@ def transaction(wanted: Nftables, normal: Nftables, found: Nftables, project: st
         # Declaring existing objects changes nothing, but nft would read the whole table for it.
         commands += _declare(fresh, project)
     for item in kept_sets:
-        commands += _exchange(place, item, found_sets[item.name])
+        commands += _exchange(table_ref, item, found_sets[item.name])
     commands += _fill(
         wanted,
         fresh.sets,
         [chain for chain in wanted.chains if chain.name in changed and not chain.user],
     )
     # Deleted last, as elements of maps may have referred to them until now.
-    commands += [f"delete chain {place} {name}" for name in sorted(stale_chains)]
+    commands += [f"delete chain {table_ref} {name}" for name in sorted(stale_chains)]
     return "".join(f"{command}\n" for command in commands)
 
 
-def _exchange(place: str, wanted: NftSet, found: NftSet) -> list[str]:
+def _exchange(table_ref: str, wanted: NftSet, found: NftSet) -> list[str]:
     """Remove and add elements that differ, so that the cost does not depend on the set's size."""
     have, want = set(found.elements), set(wanted.elements)
     commands = []
     for verb, elements in (("delete", have - want), ("add", want - have)):
         if elements:
-            commands.append(f"{verb} element {place} {wanted.name} {{ {nft_elements(sorted(elements))} }}")
+            commands.append(f"{verb} element {table_ref} {wanted.name} {{ {nft_elements(sorted(elements))} }}")
     return commands
 
 
@@ -176,9 +178,9 @@ class NftablesKind(Kind[Nftables]):
                 verified[table.label] = look
             if found is not None and (found.role or want is not None):
                 # A table owned by a process is foreign, except in our namespaces, which are recreated because of it.
-                held = found is not want and host.tables(table.namespace)[table.family, table.name].owned
+                process_owned = found is not want and host.tables(table.namespace)[table.family, table.name].owned
                 own = bool(found.role) or (want is not None and host.repairs(table.namespace, want.role))
-                ours = table.namespace in host.own_namespaces or (own and not held)
+                ours = table.namespace in host.own_namespaces or (own and not process_owned)
                 result[found.key] = Found(found, ours and own, stale=ours and host.prunes(found.role or None))
         host.verified_tables = verified if wanted else {}
         return result
@@ -187,16 +189,18 @@ class NftablesKind(Kind[Nftables]):
     def _candidates(host: Host, wanted: Sequence[Nftables]) -> list[Nftables]:
         """Names of all tables that may be ours."""
         own_name = table_name(host.project)
-        places = {(item.namespace, item.family, item.name) for item in wanted}
-        places |= {("", family, own_name) for family in FAMILIES}
+        identities = {(item.namespace, item.family, item.name) for item in wanted}
+        identities |= {("", family, own_name) for family in FAMILIES}
         for name in host.own_namespaces | host.attached:
             bridged = any(link["kind"] == "bridge" for link in host.snapshot(name).links.values())
-            places |= {(name, family, own_name) for family in (FAMILIES if bridged else (FAMILY,))}
-        for place in host.observed_namespaces if host.include_module_objects else ():
-            marked = [item for item in host.tables(place).values() if role_of(item.comment, host.project) is not None]
-            places |= {(place, item.family, item.name) for item in marked if _is_sayable(item)}
+            identities |= {(name, family, own_name) for family in (FAMILIES if bridged else (FAMILY,))}
+        for namespace in host.observed_namespaces if host.include_module_objects else ():
+            marked = [
+                item for item in host.tables(namespace).values() if role_of(item.comment, host.project) is not None
+            ]
+            identities |= {(namespace, item.family, item.name) for item in marked if _is_sayable(item)}
         within = set(host.observed_namespaces)
-        return [Nftables(*place) for place in sorted(places) if place[0] in within]
+        return [Nftables(*identity) for identity in sorted(identities) if identity[0] in within]
 
     def _look(self, host: Host, table: Nftables, want: Optional[Nftables]) -> Optional[list[object]]:
         """The entry of `Host.verified_tables` for the table once it is as wanted; ``want`` None means no table.
@@ -315,8 +319,8 @@ class NftablesKind(Kind[Nftables]):
             if operation.found is not None and operation.found.flags != UNREADABLE and (wanted := operation.resource)
         }
         with self._speak(host).together() as run:
-            said = contained.each(lambda place: host.run_in(place[0], run, place[1]), list(texts.values()))
-        answers = dict(zip(texts, said))
+            outcomes = contained.each(lambda command: host.run_in(command[0], run, command[1]), list(texts.values()))
+        answers = dict(zip(texts, outcomes))
         for wanted, found in changes:
             answer = answers.get(wanted.key, contained.Answer(broken="unreadable"))
             if answer.error:
@@ -332,7 +336,7 @@ class NftablesKind(Kind[Nftables]):
         if not any(difference.attribute == "role" for difference in operation.differences):
             with contextlib.suppress(FormError):
                 return transaction(wanted, self._normal_of(wanted), found, host.project)
-        return f"delete table {_place_of(found)}\n{script(_with_users(wanted, found), host.project)}"
+        return f"delete table {_table_ref(found)}\n{script(_with_users(wanted, found), host.project)}"
 
     def delete(self, host: Host, resources: Sequence[Nftables]) -> None:
         for item in resources:
@@ -412,8 +416,8 @@ def _learned(nft: Nft, tables: Sequence[Nftables], project: str) -> list[tuple[s
             try:
                 nft.run(texts[name])
             except NftError as error:
-                said = str(error).replace(f" {name} ", f" {table.name} ")
-                raise NftError(f"table {table.label}: {said}") from error
+                message = str(error).replace(f" {name} ", f" {table.name} ")
+                raise NftError(f"table {table.label}: {message}") from error
     printed = {match[1]: match[0] for match in _TABLE.finditer(nft.run("list ruleset"))}
     with netfilter.Netfilter() as socket:
         copies = socket.copies()

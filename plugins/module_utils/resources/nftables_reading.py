@@ -37,12 +37,12 @@ def parse(text: str, project: str, namespace: str, user_chains: frozenset[str]) 
     comment = flags = ""
     body: list[str] = []
     blocks: list[tuple[str, str, list[str]]] = []
-    users: list[str] = []
+    user_lines: list[str] = []
     in_users = False
     for line in lines[1:]:
         in_users = in_users or bool((match := _BLOCK.match(line)) and match[2].startswith(_USERS))
         if in_users:
-            users.append(line)
+            user_lines.append(line)
             in_users = line != "\t}"
         if match := _COMMENT.match(line):
             comment = match[1]
@@ -64,7 +64,7 @@ def parse(text: str, project: str, namespace: str, user_chains: frozenset[str]) 
         tuple(_nft_set(block, lines_of) for noun, block, lines_of in blocks if noun != "chain"),
         tuple(_chain(block, lines_of, block in user_chains) for noun, block, lines_of in blocks if noun == "chain"),
         flags,
-        "\n".join(users),
+        "\n".join(user_lines),
     )
 
 
@@ -94,10 +94,10 @@ def listed(host: Host, tables: Sequence[Nftables], wanted_by: Mapping[Key, Nftab
         return result
     there = [item for item in tables if (item.family, item.name) in host.tables(item.namespace)]
     with host.nft.together() as run:
-        said = contained.each(
+        answers = contained.each(
             lambda item: host.run_in(item.namespace, run, f"list table {item.family} {item.name}"), there
         )
-    for item, answer in zip(there, said):
+    for item, answer in zip(there, answers):
         want = wanted_by.get(item.key)
         found = None
         with contextlib.suppress(ValueError, LookupError):

@@ -61,7 +61,7 @@ def record(project: str, names: Mapping[str, Own]) -> None:
     write_atomically(path, json.dumps({"boot": boot_id(), "names": entries}), 0o600)
 
 
-def tidy(project: str) -> None:
+def remove_partial_files(project: str) -> None:
     """Remove a partial record that an interrupted run has left."""
     path = _path(project)
     path.with_name(path.name + HALF_WRITTEN).unlink(missing_ok=True)

@@ -127,20 +127,20 @@ def _known(directory: Path) -> dict[str, Process]:
 def _lost(host: Host, known: Mapping[str, Process]) -> Iterator[tuple[str, Process]]:
     """Unrecorded resolvers in our namespaces: a run was interrupted before recording one, or the record is lost."""
     uid, mounts = user(), os.stat("/proc/self/ns/mnt").st_ino
-    inside = {}
+    by_number = {}
     for name in host.own_namespaces | host.attached:
         with contextlib.suppress(OSError):
-            inside[host.number(name)] = name
+            by_number[host.number(name)] = name
     families = {process.ids for process in known.values()}  # a resolver forks for TCP queries
     others: Optional[set[Process]] = None
-    for process in processes.in_namespaces(inside, [process.pid for process in known.values()]):
+    for process in processes.in_namespaces(by_number, [process.pid for process in known.values()]):
         who = (process.uid, process.program, process.mounts)
         if who != (uid, _PROGRAM, mounts) or process.ids in families:
             continue
         if others is None:
             others = {item for directory in RUN.glob("*/resolvers") for item in _known(directory).values()}
         if process not in others:
-            yield inside[process.net], process
+            yield by_number[process.net], process
 
 
 class ResolverKind(Kind[Resolver]):
@@ -297,21 +297,21 @@ class _Starting:
     def _settle(self, item: Resolver, started: Started, deadline: float) -> str:
         """Wait until a resolver is ready and record it; otherwise stop it and return why it failed."""
         try:
-            problem = started.said(deadline)
+            problem = started.read_errors(deadline)
             process = None if problem else self._as_itself(started.pid, deadline)
         except TimeoutError as error:
             problem, process = str(error), None
         if process is not None:
-            taken = self._taken(item, process)
-            if not taken:
+            in_use = self._others_on_port(item, process)
+            if not in_use:
                 write_atomically(self._directory / f"{item.namespace}{_PID}", _record(process, self._boot), 0o600)
                 _note_loaded(self._directory, item, item.names)
                 return ""
-            problem = taken
+            problem = in_use
         left = processes.read(started.pid)
         processes.end([left] if left else [], _PATIENCE_S)
         processes.reap(started.pid)
-        return self._taken(item, None) or problem or "it ended at once; see the system's log"
+        return self._others_on_port(item, None) or problem or "it ended at once; see the system's log"
 
     def _as_itself(self, pid: int, deadline: float) -> Optional[Process]:
         """The process once it runs as its user; None if it has ended."""
@@ -321,10 +321,10 @@ class _Starting:
             time.sleep(_POLL_S)
         return process
 
-    def _taken(self, item: Resolver, process: Optional[Process]) -> str:
+    def _others_on_port(self, item: Resolver, process: Optional[Process]) -> str:
         """Other processes on its port, as a sentence; if there are none, no other can bind the port from now on."""
-        said = dict(line.partition("=")[::2] for line in item.config)
-        address, port = said.get("listen-address", ""), int(said.get("port", "0"))
+        config = dict(line.partition("=")[::2] for line in item.config)
+        address, port = config.get("listen-address", ""), int(config.get("port", "0"))
         own = processes.sockets(process.pid) if process is not None else {}
         if process is not None:
             processes.keep_for_itself(process, own.values())

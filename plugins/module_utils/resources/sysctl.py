@@ -55,7 +55,7 @@ def _put_back(name: str, value: str) -> None:
             _write(forwarding_of(name, link), "1")
 
 
-def _place(namespace: str, name: str) -> str:
+def _record_key(namespace: str, name: str) -> str:
     """The key of a recorded value."""
     return f"{namespace}:{name}" if namespace else name
 
@@ -73,8 +73,10 @@ class SysctlKind(Kind[Sysctl]):
         return self.stages[1] if resource.name in FORWARDING.values() else self.stages[0]
 
     def observe(self, host: Host, wanted: Sequence[Sysctl]) -> dict[Key, Found[Sysctl]]:
-        holders = {place: entry["holders"] for place, entry in original_values().items()}
-        ours = {tuple(place.rpartition(":")[::2]) for place, names in holders.items() if host.project in names}
+        holders = {record_key: entry["holders"] for record_key, entry in original_values().items()}
+        ours = {
+            tuple(record_key.rpartition(":")[::2]) for record_key, names in holders.items() if host.project in names
+        }
         result: dict[Key, Found[Sysctl]] = {}
         meant = {(item.namespace, item.name): item for item in wanted}
         for namespace, name in sorted(set(meant) | ours):
@@ -86,9 +88,9 @@ class SysctlKind(Kind[Sysctl]):
                 result[known.key] = Found(known, stale=False)
             elif value is not None:
                 # An unchanged value is the host's own: nothing has to be restored later.
-                mine = (namespace, name) in ours
-                held = mine or (not holders.get(_place(namespace, name)) and known.former is None)
-                result[known.key] = Found(replace(known, value=value, held=held), stale=mine)
+                is_ours = (namespace, name) in ours
+                held = is_ours or (not holders.get(_record_key(namespace, name)) and known.former is None)
+                result[known.key] = Found(replace(known, value=value, held=held), stale=is_ours)
         return result
 
     def create(self, host: Host, resources: Sequence[Sysctl]) -> None:
@@ -98,37 +100,37 @@ class SysctlKind(Kind[Sysctl]):
             if value is None and item.optional:
                 continue
             if value is not None and value != item.value:
-                record_original(host.project, _place(item.namespace, item.name), value)
+                record_original(host.project, _record_key(item.namespace, item.name), value)
             host.run_in(item.namespace, _write, item.name, item.value)
 
     def change(self, host: Host, operations: Sequence[Operation[Sysctl]]) -> None:
         let_go = []
         for operation in operations:
             item, found = operation.resource, operation.found
-            place = _place(item.namespace, item.name)
-            own = item.value == original_values().get(place, {}).get("value")
+            record_key = _record_key(item.namespace, item.name)
+            own = item.value == original_values().get(record_key, {}).get("value")
             if own or not item.held:
-                let_go.append(place)  # undone: it has the host's own value again, or one that other projects need
+                let_go.append(record_key)  # undone: it has the host's own value again, or one that other projects need
             elif found is not None:
-                record_original(host.project, place, item.former or found.value, item.links)
+                record_original(host.project, record_key, item.former or found.value, item.links)
             host.run_in(item.namespace, _put_back if own else _write, item.name, item.value)
-        for place in let_go:
-            release_original(host.project, place)
+        for record_key in let_go:
+            release_original(host.project, record_key)
 
     def delete(self, host: Host, resources: Sequence[Sysctl]) -> None:
         for item in resources:
-            place = _place(item.namespace, item.name)
+            record_key = _record_key(item.namespace, item.name)
             # If a run is interrupted between the two, the next one repeats both.
-            former = original_if_last_holder(host.project, place)
-            if former is not None:
-                host.run_in(item.namespace, _put_back, item.name, former)
-            release_original(host.project, place)
+            original = original_if_last_holder(host.project, record_key)
+            if original is not None:
+                host.run_in(item.namespace, _put_back, item.name, original)
+            release_original(host.project, record_key)
 
     def remove_partial_files(self, host: Host, resource: Sysctl) -> None:
         """Also remove records of values that were never changed."""
-        place = _place(resource.namespace, resource.name)
-        own = original_values().get(place, {}).get("value", resource.value)
+        record_key = _record_key(resource.namespace, resource.name)
+        own = original_values().get(record_key, {}).get("value", resource.value)
         there = own != resource.value and resource.namespace in host.observed_namespaces
         if there and host.run_in(resource.namespace, read_sysctl, resource.name) == own:
-            release_original(host.project, place)
+            release_original(host.project, record_key)
         remove_unused()

@@ -72,13 +72,13 @@ class _Content:
     states: dict[object, State] = field(default_factory=dict)
     policies: dict[object, Policy] = field(default_factory=dict)
     about: dict[object, tuple[str, str]] = field(default_factory=dict)
-    clashes: list[str] = field(default_factory=list)
+    spi_collisions: list[str] = field(default_factory=list)
     """Peers whose SPIs collide with another's."""
 
     def add(self, policy: Policy, peer: str, words: str) -> None:
         """Add a policy."""
-        self.policies[policy.place] = policy
-        self.about[policy.place] = (peer, words)
+        self.policies[policy.identity] = policy
+        self.about[policy.identity] = (peer, words)
 
 
 def lacking(family: int) -> Optional[str]:
@@ -89,9 +89,9 @@ def lacking(family: int) -> Optional[str]:
     try:
         namespaces.run_in_new(_try, trial)
     except OSError as error:
-        said = error.message if isinstance(error, NetlinkError) else error.strerror
+        reason = error.message if isinstance(error, NetlinkError) else error.strerror
         return (
-            f"this kernel has no ESP with AES-GCM for IPv{family} ({said}): load its module esp{family}, use a "
+            f"this kernel has no ESP with AES-GCM for IPv{family} ({reason}): load its module esp{family}, use a "
             "kernel that has it, or remove `encrypted` from the networks"
         )
     return None
@@ -169,17 +169,17 @@ class XfrmKind(Kind[Xfrm]):
         result = _Content()
         reqid, anybody = request_id(host.project), _ANY[family_of(item.local)]
         # Their templates have no effect; the reqid in them marks the policies as ours.
-        mine = (template(item.local, anybody, 0, reqid),)
+        templates = (template(item.local, anybody, 0, reqid),)
         rest = selector(anybody, anybody, ENCRYPTED_PORT, item.port)
-        result.add(Policy(rest, BLOCK, _LAST, mine), _EVERYBODY_ELSE, "policy that blocks sending")
+        result.add(Policy(rest, BLOCK, _LAST, templates), _EVERYBODY_ELSE, "policy that blocks sending")
         rest = selector(anybody, anybody, 0, item.port)
-        result.add(Policy(rest, BLOCK, _LAST, mine, IN), _EVERYBODY_ELSE, "policy that blocks clear text")
+        result.add(Policy(rest, BLOCK, _LAST, templates, IN), _EVERYBODY_ELSE, "policy that blocks clear text")
         for peer in item.peers:
             for state, words in self._states(host, item, peer):
-                if state.place in result.states:
-                    result.clashes.append(peer)
-                result.states[state.place] = state
-                result.about[state.place] = (peer, words)
+                if state.identity in result.states:
+                    result.spi_collisions.append(peer)
+                result.states[state.identity] = state
+                result.about[state.identity] = (peer, words)
             spi = security_index(host.project, item.local, item.epoch)
             chosen = selector(item.local, peer, ENCRYPTED_PORT, item.port)
             sending = Policy(chosen, ALLOW, _FIRST, (template(item.local, peer, spi, reqid),))
@@ -203,25 +203,25 @@ class XfrmKind(Kind[Xfrm]):
     # --- found ---
 
     @staticmethod
-    def _mine(host: Host) -> _Content:
+    def _own_content(host: Host) -> _Content:
         """The kernel's states and policies with the project's reqid."""
         reqid = request_id(host.project)
         states, policies = host.run_in("", _read)
         return _Content(
-            {item.place: item for item in states if item.reqid == reqid and item.protocol == ESP},
-            {item.place: item for item in policies if reqid in item.reqids},
+            {item.identity: item for item in states if item.reqid == reqid and item.protocol == ESP},
+            {item.identity: item for item in policies if reqid in item.reqids},
         )
 
     def observe(self, host: Host, wanted: Sequence[Xfrm]) -> dict[Key, Found[Xfrm]]:
-        mine = self._mine(host)
-        for state in mine.states.values():
+        own = self._own_content(host)
+        for state in own.states.values():
             if _shown(state):
                 self._seen.setdefault((state.destination, state.spi), state.key)
         renewed = host.run_in("", renewal.is_running, host.project)
-        if not mine.states and not mine.policies and not renewed:
+        if not own.states and not own.policies and not renewed:
             return {}
-        found = _described(mine, wanted[0] if wanted else Xfrm(_ANY[4]))
-        flaws = _flaws(self._content(host, found), mine, found.local)
+        found = _described(own, wanted[0] if wanted else Xfrm(_ANY[4]))
+        flaws = _flaws(self._content(host, found), own, found.local)
         if not renewed:
             flaws[_THIS_HOST] = "no process that renews its keys"
         return {found.key: Found(replace(found, flaws=flaws))}
@@ -245,34 +245,34 @@ class XfrmKind(Kind[Xfrm]):
             missing = lacking(family_of(item.local))
             if missing is not None:
                 return missing
-            content, mine = self._content(host, item), self._mine(host)
+            content, own = self._content(host, item), self._own_content(host)
             absent = {
-                content.about[place][0]
-                for place, state in content.states.items()
-                if not state.key and place not in mine.states
+                content.about[identity][0]
+                for identity, state in content.states.items()
+                if not state.key and identity not in own.states
             }
             if absent:
                 who = ", ".join(shortened(absent))
                 return f"the keys of the encrypted networks for {who} were not sent: run cnm.fabric.site"
-            problem = self._in_the_way(host, content, mine)
+            problem = self._in_the_way(host, content, own)
             if problem is not None:
                 return problem
         return None
 
     @staticmethod
-    def _in_the_way(host: Host, content: _Content, mine: _Content) -> Optional[str]:
+    def _in_the_way(host: Host, content: _Content, own: _Content) -> Optional[str]:
         """Foreign states and policies that conflict with ours."""
-        if content.clashes:
+        if content.spi_collisions:
             return (
-                f"the SPIs derived from the address {content.clashes[0]} are the same as those of another peer: set "
-                "another cnm_underlay_address for one of the two hosts"
+                f"the SPIs derived from the address {content.spi_collisions[0]} are the same as those of another peer: "
+                "set another cnm_underlay_address for one of the two hosts"
             )
         states, policies = host.run_in("", _read)
         for state in states:
-            if state.place in content.states and state.place not in mine.states:
+            if state.identity in content.states and state.identity not in own.states:
                 return f"the {state.text} is not this project's and has an SPI that this project needs: remove it"
         for policy in policies:
-            if policy.place in content.policies and policy.place not in mine.policies:
+            if policy.identity in content.policies and policy.identity not in own.policies:
                 return (
                     f"the {policy.text} is not this project's and conflicts with one of this project: remove it, or "
                     "set another cnm_data_path_port if it belongs to another project on this host"
@@ -300,43 +300,47 @@ class XfrmKind(Kind[Xfrm]):
         Packets that use a wrong key are blocked while it is recreated.
         """
         host.run_in("", _renew, host.project)
-        found = self._mine(host)
+        found = self._own_content(host)
         blocks, peers = _divided(wanted.policies)
         blocking, peering = _divided(found.policies)
         # States whose key is no longer known can be left out: their epoch precedes the one that is restored.
-        right = {place: state for place, state in wanted.states.items() if state.key}
+        right = {identity: state for identity, state in wanted.states.items() if state.key}
         spoilt = {
-            place for place, state in found.states.items() if place in right and not _same_state(right[place], state)
+            identity
+            for identity, state in found.states.items()
+            if identity in right and not _same_state(right[identity], state)
         }
-        ways = {(found.states[place].destination, found.states[place].spi) for place in spoilt}
+        ways = {(found.states[identity].destination, found.states[identity].spi) for identity in spoilt}
         stopped = {
-            place
-            for place, policy in peering.items()
+            identity
+            for identity, policy in peering.items()
             if any((ends(policy.selector)[1], spi) in ways for spi in policy.spis)
         }
         host.run_in("", _send, _writing(blocks, blocking))
-        host.run_in("", _remove, [delete_policy(peering[place]) for place in stopped])
-        host.run_in("", _remove, [delete_state(found.states[place]) for place in spoilt])
+        host.run_in("", _remove, [delete_policy(peering[identity]) for identity in stopped])
+        host.run_in("", _remove, [delete_state(found.states[identity]) for identity in spoilt])
         there = found.states.keys() - spoilt
-        host.run_in("", _send, [new_state(state) for place, state in right.items() if place not in there])
-        left = {place: policy for place, policy in peering.items() if place not in stopped}
+        host.run_in("", _send, [new_state(state) for identity, state in right.items() if identity not in there])
+        left = {identity: policy for identity, policy in peering.items() if identity not in stopped}
         host.run_in("", _send, _writing(peers, left))
         # A packet that was routed during the change may have left a route with the old key in IPv6's cache, and Linux
         # 6.1 believes that entry to be new.  It would be used until the key is removed, which the peer does earlier.
         # Setting the policies once more invalidates the entry.
-        again = _writing({place: policy for place, policy in peers.items() if place in left}, left)
+        again = _writing({identity: policy for identity, policy in peers.items() if identity in left}, left)
         if again:
             host.run_in("", _send_later, again)
-        host.run_in("", _remove, [delete_policy(policy) for place, policy in left.items() if place not in peers])
-        stale = [state for place, state in found.states.items() if place not in wanted.states]
+        host.run_in("", _remove, [delete_policy(policy) for identity, policy in left.items() if identity not in peers])
+        stale = [state for identity, state in found.states.items() if identity not in wanted.states]
         host.run_in("", _remove, [delete_state(state) for state in stale])
-        host.run_in("", _remove, [delete_policy(policy) for place, policy in blocking.items() if place not in blocks])
+        host.run_in(
+            "", _remove, [delete_policy(policy) for identity, policy in blocking.items() if identity not in blocks]
+        )
 
 
 def _divided(policies: Mapping[object, Policy]) -> tuple[dict[object, Policy], dict[object, Policy]]:
     """Policies for all other addresses, and those of peers."""
-    blocks = {place: policy for place, policy in policies.items() if ends(policy.selector)[1] in _ANY.values()}
-    return blocks, {place: policy for place, policy in policies.items() if place not in blocks}
+    blocks = {identity: policy for identity, policy in policies.items() if ends(policy.selector)[1] in _ANY.values()}
+    return blocks, {identity: policy for identity, policy in policies.items() if identity not in blocks}
 
 
 def _peer(policy: Policy) -> str:
@@ -346,19 +350,21 @@ def _peer(policy: Policy) -> str:
 
 def _writing(wanted: Mapping[object, Policy], found: Mapping[object, Policy]) -> list[Message]:
     return [
-        new_policy(policy, replace=place in found) for place, policy in wanted.items() if policy != found.get(place)
+        new_policy(policy, replace=identity in found)
+        for identity, policy in wanted.items()
+        if policy != found.get(identity)
     ]
 
 
-def _described(mine: _Content, wanted: Xfrm) -> Xfrm:
+def _described(own: _Content, wanted: Xfrm) -> Xfrm:
     """The resource that most of the kernel's content corresponds to, with the epoch nearest to the wanted one."""
-    blocks, peering = _divided(mine.policies)
-    addresses = [address for state in mine.states.values() for address in (state.source, state.destination)]
-    leaving = [policy for policy in mine.policies.values() if policy.direction == OUT]
+    blocks, peering = _divided(own.policies)
+    addresses = [address for state in own.states.values() for address in (state.source, state.destination)]
+    leaving = [policy for policy in own.policies.values() if policy.direction == OUT]
     senders = [sender for policy in leaving for sender in policy.senders]
-    everything = blocks or peering or mine.states
+    everything = blocks or peering or own.states
     local = _most(senders or addresses, wanted.local)
-    sending = [policy for policy in leaving if policy.place in peering]
+    sending = [policy for policy in leaving if policy.identity in peering]
     peers = {*addresses, *map(_peer, peering.values())}
     return Xfrm(
         local,
@@ -376,29 +382,29 @@ def _most(values: Sequence[T], preferred: T) -> T:
 
 def _flaws(wanted: _Content, found: _Content, local: str) -> dict[str, str]:
     """For each peer, a text that says what is missing, wrong or superfluous."""
-    said: dict[str, list[str]] = {}
-    for place, (peer, words) in wanted.about.items():
-        problem = _flaw(words, wanted, found, place)
+    problems: dict[str, list[str]] = {}
+    for identity, (peer, words) in wanted.about.items():
+        problem = _flaw(words, wanted, found, identity)
         if problem:
-            said.setdefault(peer, []).append(problem)
+            problems.setdefault(peer, []).append(problem)
     for state in found.states.values():
-        if state.place not in wanted.states:
+        if state.identity not in wanted.states:
             peer = state.destination if state.source == local else state.source
-            said.setdefault(peer, []).append(f"a key that is not planned (SPI {state.spi:#x})")
+            problems.setdefault(peer, []).append(f"a key that is not planned (SPI {state.spi:#x})")
     for policy in found.policies.values():
-        if policy.place not in wanted.policies:
-            said.setdefault(_peer(policy), []).append("a policy that is not planned")
-    return {peer: ", ".join(said[peer]) for peer in sorted(said)}
+        if policy.identity not in wanted.policies:
+            problems.setdefault(_peer(policy), []).append("a policy that is not planned")
+    return {peer: ", ".join(problems[peer]) for peer in sorted(problems)}
 
 
-def _flaw(words: str, wanted: _Content, found: _Content, place: object) -> str:
-    if place in wanted.policies:
-        have = found.policies.get(place)
-        right = have == wanted.policies[place]
+def _flaw(words: str, wanted: _Content, found: _Content, identity: object) -> str:
+    if identity in wanted.policies:
+        have = found.policies.get(identity)
+        right = have == wanted.policies[identity]
         return "" if right else f"another {words}" if have is not None else f"no {words}"
-    state = found.states.get(place)
+    state = found.states.get(identity)
     if state is None:
         return f"no {words}"
-    if _same_state(wanted.states[place], state):
+    if _same_state(wanted.states[identity], state):
         return ""
     return f"a worn {words}" if state.sent >= renewal.WORN else f"another {words}"

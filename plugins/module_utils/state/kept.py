@@ -35,8 +35,8 @@ class State:
         """
         data = load(self.lib / "plan.json")
         kinds = {"revision": int, "digest": str, "plan": str}
-        whole = all(isinstance(data.get(name), kind) for name, kind in kinds.items())
-        if not whole or content_digest(data["plan"]) != data["digest"]:
+        complete = all(isinstance(data.get(name), kind) for name, kind in kinds.items())
+        if not complete or content_digest(data["plan"]) != data["digest"]:
             return {}
         return data if self.shared().keys() >= set(data.get("shared", ())) else {}
 

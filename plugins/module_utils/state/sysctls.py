@@ -63,7 +63,7 @@ def remove_unused() -> None:
 def forget_inside(namespace: str) -> None:
     """Remove the records of a namespace that is gone."""
     values = original_values()
-    left = {place: entry for place, entry in values.items() if not place.startswith(f"{namespace}:")}
+    left = {name: entry for name, entry in values.items() if not name.startswith(f"{namespace}:")}
     if left != values:
         _keep_original_values(left)
 

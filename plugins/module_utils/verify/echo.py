@@ -137,21 +137,21 @@ def answering(targets: Sequence[str], silent: Sequence[str]) -> tuple[set[str], 
     Nothing is fragmented.  ``silent`` are those not expected to answer: one try, half a second.
     """
     small: set[str] = set()
-    full: set[str] = set()
+    large: set[str] = set()
 
     def take(opened: socket.socket, data: bytes, address: str) -> None:
         family = FAMILIES[family_of(address)]
         start = (data[0] & 15) * 4 if family.in_front else 0
         kind, _code, _sum, identifier, sequence = struct.unpack_from("!BBHHH", data, start)
         if kind == family.reply and identifier == _IDENTIFIER:
-            (full if sequence >= _FULL_SIZE else small).add(address)
+            (large if sequence >= _FULL_SIZE else small).add(address)
 
     def done() -> bool:
-        return small.issuperset(targets) and full.issuperset(targets)
+        return small.issuperset(targets) and large.issuperset(targets)
 
     with _echo_sockets({family_of(item) for item in (*targets, *silent)}) as sockets:
         for attempt in range(ATTEMPTS):
-            missing = [item for item in targets if item not in small or item not in full]
+            missing = [item for item in targets if item not in small or item not in large]
             for target in missing:
                 _ask_for_echo(sockets, target, attempt, with_full=True)
             if attempt == 0 and silent:
@@ -161,7 +161,7 @@ def answering(targets: Sequence[str], silent: Sequence[str]) -> tuple[set[str], 
             collect(list(sockets.values()), ROUND_SECONDS, take, done)
             if done():
                 break
-    return small, full
+    return small, large
 
 
 def _ask_for_echo(sockets: Mapping[int, socket.socket], target: str, attempt: int, with_full: bool) -> None:

@@ -21,11 +21,11 @@ def _unconnected(targets: Sequence[Sequence[Any]]) -> list[dict[str, Any]]:
 
 def _misses(check: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Failures of a sandbox's checks; runs in its namespace."""
-    small, full = answering(check["reach"], check["refuse"])
+    small, large = answering(check["reach"], check["refuse"])
     misses = [_miss("reach", target, "an answer", "none") for target in check["reach"] if target not in small]
     misses += [
         _miss("reach", target, "an answer to a packet as large as the MTU", "none")
-        for target in sorted(small - full)
+        for target in sorted(small - large)
         if target in check["reach"]
     ]
     misses += [_miss("refuse", target, "no answer", "one") for target in check["refuse"] if target in small]
@@ -39,8 +39,8 @@ def _misses(check: Mapping[str, Any]) -> list[dict[str, Any]]:
         resolved = resolving(sorted(check["names"]))
         for name, addresses in sorted(check["names"].items()):
             if resolved.get(name) != addresses:
-                said = ", ".join(resolved.get(name, ())) or "no answer"
-                misses.append(_miss("resolve", name, ", ".join(addresses), said))
+                answer = ", ".join(resolved.get(name, ())) or "no answer"
+                misses.append(_miss("resolve", name, ", ".join(addresses), answer))
     return misses
 
 

@@ -70,12 +70,12 @@ class GroupingDecoder:
     def __call__(self, data: bytes, at: int, end: int) -> Alike:
         form, numbers = _columns(data, at, end)
         start = at - 16
-        whole = form.size == (end - start + 3) & ~3
-        count = min(self._ahead, (len(data) - start) // form.size if whole else 0)
+        complete = form.size == (end - start + 3) & ~3
+        count = min(self._ahead, (len(data) - start) // form.size if complete else 0)
         fields = list(zip(*form.iter_unpack(memoryview(data)[start : start + count * form.size])))
         for number, field in zip(numbers, fields):
             if not number and field.count(field[0]) != len(field):
-                count = min(count, next(place for place, value in enumerate(field) if value != field[0]))
+                count = min(count, next(index for index, value in enumerate(field) if value != field[0]))
         self._ahead = self._ahead * 4 if count == self._ahead else max(_FEWEST, count)
         found = {number: field[:count] for number, field in zip(numbers, fields)}
         first = self._decode(data, at, end) or {}

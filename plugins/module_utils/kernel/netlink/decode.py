@@ -96,7 +96,7 @@ def _signed(data: bytes) -> int:
 def _settings(data: bytes) -> Entry:
     """IPv6 settings of a link; their positions are those of DEVCONF in ipv6.h."""
     values = struct.unpack_from(f"={len(data) // 4}i", data)
-    found: Entry = {name: values[place] for name, place in _DEVCONF.items() if place < len(values)}
+    found: Entry = {name: values[index] for name, index in _DEVCONF.items() if index < len(values)}
     if "addr_gen_mode" in found:  # its own attribute is left out along with the statistics
         found["addr_gen_mode"] = ADDR_GEN_MODE.decode(bytes([found["addr_gen_mode"] & 0xFF]))
     return found
@@ -105,7 +105,7 @@ def _settings(data: bytes) -> Entry:
 def _settings4(data: bytes) -> Entry:
     """IPv4 settings of a link; positions in ip.h's enum count from 1."""
     values = struct.unpack_from(f"={len(data) // 4}i", data)
-    return {name: values[place - 1] for name, place in _DEVCONF4.items() if place <= len(values)}
+    return {name: values[position - 1] for name, position in _DEVCONF4.items() if position <= len(values)}
 
 
 _DEVCONF4 = {"forwarding4": 1, "route_localnet": 26}

@@ -73,17 +73,17 @@ def new_link(
 
 
 def create_tunnel(
-    host: Host, item: Link, outside: bool, said: tuple[str, str], holder: Callable[[], str] = lambda: ""
+    host: Host, item: Link, outside: bool, words: tuple[str, str], holder: Callable[[], str] = lambda: ""
 ) -> None:
     """Create a tunnel in its namespace; if it is ``outside``, its outer packets use the host's own.
 
-    ``said`` is a word for the link, and the VNI that it needs; ``holder`` names the link of this host that has that
+    ``words`` are a noun for the link, and the VNI that it needs; ``holder`` names the link of this host that has that
     VNI, "" if none is known.
     """
     asking = "" if outside else item.namespace
     path = f"{namespaces.DIRECTORY}/{item.namespace}"
-    with open(path, "rb") if asking != item.namespace else contextlib.nullcontext() as place:
-        message = new_link(item, place.fileno() if place is not None else None)
+    with open(path, "rb") if asking != item.namespace else contextlib.nullcontext() as file:
+        message = new_link(item, file.fileno() if file is not None else None)
         deadline = time.monotonic() + _VNI_WAIT_S
         while True:
             try:
@@ -95,8 +95,8 @@ def create_tunnel(
                 # The kernel frees a removed namespace's VNIs some time after its name is gone.
                 name = holder()
                 if name or time.monotonic() > deadline:
-                    who = f"this host's {said[0]} {name}" if name else f"another {said[0]} of this host"
-                    raise netlink.NetlinkError(errno.EEXIST, f"{who} already has {said[1]}", error.request) from error
+                    who = f"this host's {words[0]} {name}" if name else f"another {words[0]} of this host"
+                    raise netlink.NetlinkError(errno.EEXIST, f"{who} already has {words[1]}", error.request) from error
             time.sleep(_VNI_PAUSE_S)
 
 

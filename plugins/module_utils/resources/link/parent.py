@@ -34,11 +34,11 @@ def create_on_parents(host: Host, items: Sequence[Link]) -> None:
                 problem = f"its parent {parent.link} does not exist on this host"
                 raise netlink.NetlinkError(errno.ENODEV, problem, f"new link {item.name}")
             path = f"{namespaces.DIRECTORY}/{item.namespace}"
-            place = stack.enter_context(open(path, "rb")) if item.namespace else None
-            number = max(number, highest[item.namespace]) + 1 if place else number
-            given = {"index": number} if place else {}
+            file = stack.enter_context(open(path, "rb")) if item.namespace else None
+            number = max(number, highest[item.namespace]) + 1 if file else number
+            given = {"index": number} if file else {}
             below = links[parent.link]["index"]
-            messages.append(new_link(item, place.fileno() if place else None, below, **given))
+            messages.append(new_link(item, file.fileno() if file else None, below, **given))
         host.send("", messages)
 
 

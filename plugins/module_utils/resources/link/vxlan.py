@@ -18,8 +18,8 @@ _SEVERAL = -1
 
 
 def create_vxlan(host: Host, item: Link, vxlan: Vxlan) -> None:
-    said = ("VXLAN", f"VNI {vxlan.id} on port {vxlan.port}")
-    create_tunnel(host, item, vxlan.outside, said, lambda: vni_holder(host, vxlan, host.observed_namespaces))
+    words = ("VXLAN", f"VNI {vxlan.id} on port {vxlan.port}")
+    create_tunnel(host, item, vxlan.outside, words, lambda: vni_holder(host, vxlan, host.observed_namespaces))
 
 
 def vxlan_of(namespace: str, link: Mapping[str, Any], outside: bool) -> Optional[Vxlan]:
@@ -32,10 +32,10 @@ def vxlan_of(namespace: str, link: Mapping[str, Any], outside: bool) -> Optional
     return Vxlan(data.get("id", 0), data.get("local", ""), data.get("port", 0), learning, outside, source_port, proxy)
 
 
-def vni_holder(host: Host, vxlan: Vxlan, places: Iterable[str]) -> str:
+def vni_holder(host: Host, vxlan: Vxlan, namespaces: Iterable[str]) -> str:
     """The VXLAN in these namespaces that uses the VNI and port, as ``namespace/name``; "" if there is none."""
     wanted = (vxlan.id, vxlan.port, family_of(vxlan.local), vxlan.outside)
-    for namespace in places:
+    for namespace in namespaces:
         with contextlib.suppress(FileNotFoundError):
             for name, link in host.links(namespace).items():
                 found = vxlan_of(namespace, link, is_outside(host, namespace, link))
