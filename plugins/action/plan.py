@@ -45,7 +45,7 @@ def _write(path: Path, text: str) -> None:
         stream.write(text)
 
 
-class _Fleet(dict[str, Mapping[str, Any]]):
+class _HostVariables(dict[str, Mapping[str, Any]]):
     """Hosts' variables, templated on access; those that facts must not set are taken from the inventory."""
 
     def __init__(self, hostvars: Any, templar: Any, register: str) -> None:
@@ -149,7 +149,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
     def _plan(self, variables: dict[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
         hostvars, groups = variables["hostvars"], variables["groups"]
-        about = _Fleet(hostvars, self._templar, arguments["probes"])
+        about = _HostVariables(hostvars, self._templar, arguments["probes"])
         selection = about.variable_of(variables["inventory_hostname"], "cnm_hosts", variables)
         hosts = topology_hosts(self._templar.template(selection), groups)
         if arguments["scope"] == "host":
@@ -196,7 +196,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             summary[name] = {"refused": reasons}
         return {"changed": False, "directory": str(directory), "hosts": summary}
 
-    def _read(self, hosts: list[str], about: _Fleet, register: str) -> tuple[dict[str, Facts], dict[str, list[str]]]:
+    def _read(
+        self, hosts: list[str], about: _HostVariables, register: str
+    ) -> tuple[dict[str, Facts], dict[str, list[str]]]:
         """The facts of the hosts, and for hosts whose report cannot be used the reasons."""
         facts, refused = {}, {}
         for name in hosts:

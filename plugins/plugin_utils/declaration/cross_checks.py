@@ -262,8 +262,8 @@ def fits(endpoint: Endpoint, network: Network, path: VarPath) -> None:
             )
             continue
         address = ip_address(text)
-        inside = [config for config in configs if address in network_of(config.subnet)]
-        config = (inside or configs)[0]
+        containing = [config for config in configs if address in network_of(config.subnet)]
+        config = (containing or configs)[0]
         subnet, gateway = network_of(config.subnet), gateway_in(network, config)
         aux = {value: name for name, value in config.aux_addresses}
         problem = why_not(address, subnet)

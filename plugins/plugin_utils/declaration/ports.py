@@ -120,16 +120,16 @@ def _range(text: str, noun: str, path: VarPath, complete: Optional[str]) -> Opti
 
 
 def _equal(target: Range, published: Range, path: VarPath, text: Optional[str]) -> bool:
-    inside, outside = target[1] - target[0], published[1] - published[0]
-    if inside == outside:
+    target_span, published_span = target[1] - target[0], published[1] - published[0]
+    if target_span == published_span:
         return True
-    if inside == 0:
+    if target_span == 0:
         problem = "Docker would choose a port of the range at run time, which could not be in an inventory."
         remedy = f"Publish one port of it, like {published[0]}, or make the target a range too."
     else:
-        ports = f"{outside + 1} published port{'s' if outside else ''}"
-        problem = f"{ports} cannot lead to {inside + 1} targets: each port leads to one."
-        remedy = f"Publish {published[0]}-{published[0] + inside}."
+        ports = f"{published_span + 1} published port{'s' if published_span else ''}"
+        problem = f"{ports} cannot lead to {target_span + 1} targets: each port leads to one."
+        remedy = f"Publish {published[0]}-{published[0] + target_span}."
     path.wrong(problem, remedy, text)
     return False
 

@@ -132,13 +132,13 @@ class _Flaw:
     drop: Optional[str] = None
 
 
-def fit(value: Any, schema: schemas.Schema, place: VarPath) -> Any:
+def fit(value: Any, schema: schemas.Schema, root: VarPath) -> Any:
     """Note where the plain value differs from the schema → the value with None in place of those parts."""
     drops: list[list[Any]] = []
     for error in _validator(schema["title"]).iter_errors(value):
         for flaw in _SENTENCES.get(str(error.validator), _any)(error):
             path: list[Any] = [*error.absolute_path, *([] if flaw.drop is None else [flaw.drop])]
-            where = place
+            where = root
             for part in path:
                 where = where / part
             where.wrong(flaw.problem, flaw.remedy, error.instance if flaw.drop is None else None)

@@ -64,8 +64,8 @@ def checks_of(model: Model, limit: int, peer_tables: Sequence[PeerTable] = (), h
             refuse.update(item for network in apart for item in addresses[other][network])
             if not shared:
                 # Routers of the LAN decide who can reach a sandbox on it.
-                unpublished = [name for name in addresses[other] if name not in public]
-                refuse.update(item for network in unpublished for item in addresses[other][network])
+                non_public = [name for name in addresses[other] if name not in public]
+                refuse.update(item for network in non_public for item in addresses[other][network])
             else:
                 names.update(_names(model, other))
         networks = [endpoint["network"] for endpoint in entry["endpoints"]]

@@ -201,11 +201,11 @@ class UsedPrefixes:
     Nor may it have an address of any of the hosts ``known`` by name: a sandbox or a service of that address would be
     called in its place (CVE-2020-8554).
 
-    What is ``taken`` may be several networks' in common; what is reserved is one's own.
+    Several networks can have the same ``shared`` prefixes in use; reserved prefixes are one network's own.
     """
 
     def __init__(
-        self, hosts: Iterable[Facts], known: Mapping[str, Facts] = MappingProxyType({}), taken: Optional[Ranges] = None
+        self, hosts: Iterable[Facts], known: Mapping[str, Facts] = MappingProxyType({}), shared: Optional[Ranges] = None
     ) -> None:
         self._on_link: list[tuple[AnyNetwork, str, str]] = []
         self._routed: list[tuple[AnyNetwork, str]] = []
@@ -230,9 +230,9 @@ class UsedPrefixes:
                 for address, link, _mtu in facts.addresses
             ]
         self._foreign = Ranges([item[0] for item in self._on_link] + [item[0] for item in self._routed])
-        self._taken = Ranges() if taken is None else taken
+        self._shared = Ranges() if shared is None else shared
         self._reserved = Ranges()
-        self._used = (self._foreign, self._taken, self._reserved)
+        self._used = (self._foreign, self._shared, self._reserved)
 
     def _clash(self, prefix: AnyNetwork, own: str = "") -> Optional[str]:
         """What the prefix overlaps, but for what is on the network's ``own`` link: that is taken over."""
@@ -267,8 +267,8 @@ class UsedPrefixes:
         return next((prefix for prefix in found if prefix is not None), None)
 
     def take(self, prefix: AnyNetwork) -> None:
-        """Mark it as used for all that share `taken`."""
-        self._taken.add(prefix)
+        """Mark it as used for all networks with the same `shared`."""
+        self._shared.add(prefix)
 
     def reserve(self, prefix: AnyNetwork) -> None:
         """Mark it as used here alone."""

@@ -33,8 +33,8 @@ class Ranges:
     def last_of(self, version: int, first: int, last: int) -> Optional[int]:
         """The end of the first range that has any of these addresses; None if none has."""
         firsts, lasts = self._firsts[version], self._lasts[version]
-        place = bisect_left(lasts, first)
-        return lasts[place] if place < len(lasts) and firsts[place] <= last else None
+        index = bisect_left(lasts, first)
+        return lasts[index] if index < len(lasts) and firsts[index] <= last else None
 
     def overlaps(self, prefix: AnyNetwork) -> bool:
         """Whether any address of the prefix is in the set."""

@@ -286,8 +286,8 @@ def _add_tasks(result: Belief, reported: Mapping[str, Leases], own: Mapping[str,
             if service in spanning[SERVICES] or service not in own[host].services:
                 continue
             tasks = found.setdefault(service, {})
-            for number, place in entry["tasks"].items():
-                if place == host and tasks.setdefault(number, host) != host:
+            for number, task_host in entry["tasks"].items():
+                if task_host == host and tasks.setdefault(number, host) != host:
                     result.warnings.setdefault(host, []).append(
                         f"{host} and {tasks[number]} both report the task {service}.{number}, and the lease store does "
                         f"not know it: it stays on {tasks[number]}"

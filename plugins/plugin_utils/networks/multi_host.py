@@ -70,10 +70,10 @@ def plan_spanning_networks(
     if others is None:
         spanning_leases.clear()
     vnis = choose_vnis(tunneled, facts, parts, leased, result)
-    taken = Ranges()
+    shared = Ranges()
     used_prefixes = {
         name: UsedPrefixes(
-            facts_of_hosts(spanned.hosts, spanned, facts), {} if spanned.network.traits.on_parent else facts, taken
+            facts_of_hosts(spanned.hosts, spanned, facts), {} if spanned.network.traits.on_parent else facts, shared
         )
         for name, spanned in spanning_networks.items()
     }

@@ -93,12 +93,12 @@ _PORT: dict[str, Form] = {
     "protocol": choice("tcp", "udp", "sctp"),
     "host_ip": optional(_ADDRESS),
 }
-_PLACE = record({"vips": listing(address, 64), "names": listing(_WORD, 4096), "answers": flag}, ("vips", "names"))
+_ON_NETWORK = record({"vips": listing(address, 64), "names": listing(_WORD, 4096), "answers": flag}, ("vips", "names"))
 _SERVICE: dict[str, Form] = {
     "mode": _WORD,
     "wanted": number(0, 2**31),
     "answers": flag,
-    "networks": mapping(_WORD, _PLACE),
+    "networks": mapping(_WORD, _ON_NETWORK),
     "ports": listing(record(_PORT, tuple(_PORT))),
     "tasks": mapping(
         matching(r".{1,254}\.[1-9][0-9]{0,6}", 255, "task"), record({"weight": number(0, 65535)}, ("weight",))
