@@ -191,18 +191,18 @@ def _result(run: Run, before: Mapping[str, Any], after: Mapping[str, Any], answe
     was, becomes = (_shown(kind, model, name) for model in (before, after))
     answer = dict(answer)
     if not answer["operations"] and was != becomes:
-        answer = {**answer, **_seen_alone(kind, name, was, becomes)}
+        answer = {**answer, **_shown_operation(kind, name, was, becomes)}
     answer.pop("digest", None)
-    return {**answer, kind: _full(kind, after, name)}
+    return {**answer, kind: _document(kind, after, name)}
 
 
 def _shown(kind: str, model: Mapping[str, Any], name: str) -> Answer:
     """A network's or sandbox's attributes as results show them; empty if it does not exist."""
-    document = _full(kind, model, name)
+    document = _document(kind, model, name)
     return {key: value for key, value in (document or {}).items() if key != "Containers"}
 
 
-def _full(kind: str, model: Mapping[str, Any], name: str) -> Optional[Answer]:
+def _document(kind: str, model: Mapping[str, Any], name: str) -> Optional[Answer]:
     if kind == "network":
         documents = (item for item in model.get("networks", ()) if item["Name"] == name)
         return next((inspect_document(item) for item in documents), None)
@@ -210,7 +210,7 @@ def _full(kind: str, model: Mapping[str, Any], name: str) -> Optional[Answer]:
     return {"name": name, **entry} if entry is not None else None
 
 
-def _seen_alone(kind: str, name: str, was: Answer, becomes: Answer) -> Answer:
+def _shown_operation(kind: str, name: str, was: Answer, becomes: Answer) -> Answer:
     action = "change" if was and becomes else "create" if becomes else "delete"
     operation: Answer = {"action": action, "kind": kind, "name": name}
     keys = [key for key in {**was, **becomes} if was.get(key) != becomes.get(key)]

@@ -336,7 +336,7 @@ class Engine:
         if check:
             operations = self._difference(wanted, self._observe(wanted), only)
             self._check_conflicts(wanted if operations else ())
-            return self._whole(operations, check)
+            return self._unless_broken(operations, check)
         journal = Journal(self._host.project, only)
         unfinished = bool(journal.entries)
         try:
@@ -351,9 +351,9 @@ class Engine:
         self.warnings += dict.fromkeys(self._host.warnings)
         if unfinished:
             self.warnings.append("An earlier run on this host was interrupted; this run completed its work.")
-        return self._whole(operations, check)
+        return self._unless_broken(operations, check)
 
-    def _whole(self, operations: list[Operation[Any]], check: bool) -> list[Operation[Any]]:
+    def _unless_broken(self, operations: list[Operation[Any]], check: bool) -> list[Operation[Any]]:
         if self._host.broken:
             raise Broken(self._host.broken, operations, check)
         return operations

@@ -174,7 +174,7 @@ def name_it(name: str, descriptor: int) -> None:
 
 def create(name: str, prepare: Callable[[], None] = lambda: None) -> None:
     """Create a namespace; it is named once prepared.  FileExistsError if the name is in use."""
-    _refuse_taken(_path(name))
+    _refuse_existing(_path(name))
     descriptor = make(prepare)
     try:
         name_it(name, descriptor)
@@ -208,7 +208,7 @@ def attach(name: str, source: str) -> None:
     """Give the namespace at a path another name.  FileExistsError if the name is in use."""
     path = _path(name)
     with _locked_directory():
-        _refuse_taken(path)
+        _refuse_existing(path)
         _mount_on(path, source)
 
 
@@ -234,7 +234,7 @@ def delete(name: str) -> None:
         os.unlink(path)
 
 
-def _refuse_taken(path: str) -> None:
+def _refuse_existing(path: str) -> None:
     if _is_namespace(path):
         raise FileExistsError(errno.EEXIST, "a network namespace already has this name", path)
 

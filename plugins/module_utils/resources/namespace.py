@@ -19,7 +19,7 @@ from ..kernel.netns_owners import Owned, OwnerError, Silent
 from ..plan.base import Key
 from ..plan.links import Namespace
 from ..plan.marks import mark, project_of, role_of, table_name
-from ..state.sysctls import forget_inside
+from ..state.sysctls import forget_namespace
 from . import foreign_netns_records, own_namespaces
 from .base import Difference, Found, Kind, Operation
 from .foreign_netns_records import Record
@@ -106,7 +106,7 @@ class NamespaceKind(Kind[Namespace]):
                 host.own_namespaces.add(name)
                 if name in host.unreadable:
                     host.spoiled[name] = host.unreadable[name]
-                elif host.snapshot(name).generation not in verified and _is_held(host, name):
+                elif host.snapshot(name).generation not in verified and _has_owned_table(host, name):
                     host.spoiled[name] = f"a process in it owns the nftables table {table_name(host.project)}"
             elif project_of(alias) in (None, host.project):
                 host.foreign_namespaces.add(name)
@@ -324,7 +324,7 @@ class NamespaceKind(Kind[Namespace]):
         owned = self._look_up(host, wanted.owner, wanted.reference)
         if record is not None and owned is not None and record.number != owned.number:
             self._let_go(host, wanted.name, record)
-            forget_inside(wanted.name)
+            forget_namespace(wanted.name)
         self._attach(host, wanted, record)
 
     def _let_go(self, host: Host, name: str, record: Record) -> None:
@@ -345,7 +345,7 @@ class NamespaceKind(Kind[Namespace]):
             else:
                 namespaces.delete(resource.name)
                 self._own.pop(resource.name, None)
-            forget_inside(resource.name)
+            forget_namespace(resource.name)
         own_namespaces.record(host.project, self._own)
 
     def _detach(self, host: Host, resource: Namespace) -> None:
@@ -374,7 +374,7 @@ def _own(name: str, number: int, role: Optional[str], planned: Container[str]) -
     return Own(number, role or "") if ours else None
 
 
-def _is_held(host: Host, name: str) -> bool:
+def _has_owned_table(host: Host, name: str) -> bool:
     """Whether a process owns our table in a namespace, so that nobody else can change or remove it."""
     own = table_name(host.project)
     return any(table.owned and table.name == own for table in host.tables(name).values())

@@ -60,7 +60,7 @@ def remove_unused() -> None:
     remove_empty(LIB)
 
 
-def forget_inside(namespace: str) -> None:
+def forget_namespace(namespace: str) -> None:
     """Remove the records of a namespace that is gone."""
     values = original_values()
     left = {name: entry for name, entry in values.items() if not name.startswith(f"{namespace}:")}

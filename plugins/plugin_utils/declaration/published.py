@@ -160,7 +160,7 @@ def _check_claims(claims: dict[tuple[int, str], list[_Claim]], errors: list[Vali
             other = next((item for item in rivals if item and item.ports[1] >= claim.ports[0]), None)
             if other is not None and (claim.port.path, other.port.path) not in seen:
                 seen.add((claim.port.path, other.port.path))
-                _clash(claim, other, errors)
+                _report_conflict(claim, other, errors)
             if widest is None or claim.ports[1] > widest.ports[1]:
                 widest = claim
             before = farthest.get(claim.address)
@@ -168,7 +168,7 @@ def _check_claims(claims: dict[tuple[int, str], list[_Claim]], errors: list[Vali
                 farthest[claim.address] = claim
 
 
-def _clash(claim: _Claim, other: _Claim, errors: list[ValidationError]) -> None:
+def _report_conflict(claim: _Claim, other: _Claim, errors: list[ValidationError]) -> None:
     first, last = claim.ports[0], min(claim.ports[1], other.ports[1])
     ports = f"Port {first}" if first == last else f"Ports {first}-{last}"
     VarPath(claim.port.path, errors).wrong(

@@ -164,12 +164,12 @@ def _without(value: Any, path: list[Any]) -> Any:
 def _validator(title: str) -> Draft202012Validator:
     known = {schema["title"]: schema for schema in (*schemas.ENTRIES.values(), schemas.SETTINGS)}
     # To JSON Schema 1.0 is an integer; to YAML, and to us, it is not.
-    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_whole)
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
     build: Any = extend
     return cast("Draft202012Validator", build(Draft202012Validator, type_checker=types)(known[title]))
 
 
-def _is_whole(_checker: Any, value: Any) -> bool:
+def _is_integer(_checker: Any, value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -34,7 +34,7 @@ PARENT, HOST_ACCESS = "parent", "host_access"
 
 _LARGEST_VLAN = 4094
 _VLAN = re.compile(r"[1-9][0-9]{0,2}|[1-3][0-9]{3}|40[0-8][0-9]|409[0-4]")
-_TAKEN_WHOLE = ("macvlan", "ipvlan")
+_EXCLUSIVE_KINDS = ("macvlan", "ipvlan")
 _SHOWN = 12
 
 
@@ -266,7 +266,7 @@ def _as_it_is(name: str, link: LinkFacts, driver: str, facts: Facts) -> Union[At
     others = sorted(
         other
         for other, item in facts.links.items()
-        if item.below == name and item.kind in _TAKEN_WHOLE and item.kind != driver and not item.made
+        if item.below == name and item.kind in _EXCLUSIVE_KINDS and item.kind != driver and not item.made
     )
     if link.loopback or not link.ethernet:
         return f"{name} is no Ethernet link. Write one that is: {_names(facts.links)}."
@@ -274,7 +274,7 @@ def _as_it_is(name: str, link: LinkFacts, driver: str, facts: Facts) -> Union[At
         return f"{name} was made by the project {link.owner} and goes when that does. Write a link of the host's own."
     if link.ours:
         return f"{name} is made by this inventory itself ({link.ours}). Write a link of the host's own."
-    if link.kind in _TAKEN_WHOLE:
+    if link.kind in _EXCLUSIVE_KINDS:
         return f"{name} is a {link.kind} link itself. Write what it is on{f', {link.below}' if link.below else ''}."
     if link.master:
         return f"{name} is a port of {link.master}, which gets all its traffic. Write {link.master} instead."
@@ -298,7 +298,7 @@ def _names(links: Mapping[str, LinkFacts]) -> str:
         name
         for name, link in links.items()
         if link.ethernet
-        and link.kind not in _TAKEN_WHOLE
+        and link.kind not in _EXCLUSIVE_KINDS
         and not (link.loopback or link.master or link.ours or link.made or link.owner)
     )
     more = [f"and {len(usable) - _SHOWN} more"] if len(usable) > _SHOWN else []

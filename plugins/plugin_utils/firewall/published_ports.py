@@ -88,7 +88,7 @@ def used_port_errors(ports: Sequence[PublishedPort], facts: Facts) -> list[str]:
             wanted.setdefault(item.protocol, []).append(item)
     result = []
     for protocol, address, number, process in facts.listeners:
-        other_port = next((item for item in wanted.get(protocol, ()) if _same_place(item, address, number)), None)
+        other_port = next((item for item in wanted.get(protocol, ()) if _conflicts(item, address, number)), None)
         if other_port is not None:
             result.append(
                 f"{other_port.path}: port {number}/{protocol} of the host is not free: {printable(process, _SHOWN)} "
@@ -172,7 +172,7 @@ def published_twice_errors(ports: Sequence[PublishedPort]) -> list[str]:
     return sorted(set(result))
 
 
-def _same_place(item: PublishedPort, address: str, number: int) -> bool:
+def _conflicts(item: PublishedPort, address: str, number: int) -> bool:
     if not item.published[0] <= number <= item.published[1]:
         return False
     if address == "::":

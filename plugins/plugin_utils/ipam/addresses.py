@@ -234,7 +234,7 @@ class UsedPrefixes:
         self._reserved = Ranges()
         self._used = (self._foreign, self._shared, self._reserved)
 
-    def _clash(self, prefix: AnyNetwork, own: str = "") -> Optional[str]:
+    def _overlapped(self, prefix: AnyNetwork, own: str = "") -> Optional[str]:
         """What the prefix overlaps, but for what is on the network's ``own`` link: that is taken over."""
         if not self._foreign.overlaps(prefix):
             return None
@@ -243,7 +243,7 @@ class UsedPrefixes:
 
     def overlap_errors(self, network: Network, config: IpamConfig) -> list[str]:
         """An error if a declared subnet overlaps a prefix in use."""
-        overlapped = self._clash(network_of(config.subnet), network.traits.adopted_link)
+        overlapped = self._overlapped(network_of(config.subnet), network.traits.adopted_link)
         if overlapped is None:
             return []
         return [f"{network.path}: subnet {config.subnet} overlaps {overlapped}. Choose another subnet."]

@@ -65,7 +65,7 @@ class Claims:
             if host.settings.underlay_address is not None:
                 self._declared.setdefault(host.settings.underlay_address, set()).add(host.name)
         self._reached = {host: _usable(address) for host, address in connections.items()}
-        self._held = {host: part["hosts"].get(host, {}).get("underlay") for host, part in parts.items()}
+        self._leased = {host: part["hosts"].get(host, {}).get("underlay") for host, part in parts.items()}
 
     def judge(self, claimed: Mapping[str, str]) -> dict[str, str]:
         """By host a sentence for those that claim what is another's, from the address that each claims.
@@ -81,7 +81,7 @@ class Claims:
             owners = (
                 self._declared.get(address)
                 or {host for host in hosts if self._reached.get(host) == address}
-                or {host for host in hosts if self._held.get(host) == address}
+                or {host for host in hosts if self._leased.get(host) == address}
             )
             everyone = owners.union(hosts)
             for host in hosts if len(everyone) > 1 else ():

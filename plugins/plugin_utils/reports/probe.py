@@ -137,7 +137,7 @@ PROBE_KEYS = (*_PROBE, "kept")
 
 _ENTRY = plain()
 _PAIRS = listing(plain(), 4096)
-_ALONE: dict[str, Form] = {
+_MODULE_STATE: dict[str, Form] = {
     "cnm_networks": mapping(NAME, _ENTRY, 4096),
     "cnm_sandboxes": mapping(NAME, _ENTRY),
     "endpoints": mapping(NAME, _PAIRS),
@@ -205,7 +205,7 @@ def _kept(host: str, kept: Any, errors: ReportErrors) -> dict[str, Any]:
     if not isinstance(kept, Mapping):
         raise Unfit(f"it is {shown(kept)}, not a mapping")
     result: dict[str, Any] = {}
-    for key, need in _KEPT_WHOLE.items():
+    for key, need in _KEPT_COMPLETE.items():
         try:
             if key in kept or key == "revision":
                 result[key] = need(kept.get(key, 0))
@@ -226,7 +226,7 @@ def _kept(host: str, kept: Any, errors: ReportErrors) -> dict[str, Any]:
 def _module_state(value: Any) -> dict[str, Any]:
     """The objects that modules made."""
     found: ReportErrors = []
-    result: dict[str, Any] = record(_ALONE)(value, found)
+    result: dict[str, Any] = record(_MODULE_STATE)(value, found)
     for name, pairs in result.get("endpoints", {}).items():
         if not all(_is_pair(pair) for pair in pairs):
             found.append((f".endpoints.{name}", "it is not a list of pairs of a name and options"))
@@ -259,7 +259,7 @@ def _complete(result: dict[str, Any], found: ReportErrors) -> dict[str, Any]:
     return result
 
 
-_KEPT_WHOLE: dict[str, Callable[[Any], Any]] = {
+_KEPT_COMPLETE: dict[str, Callable[[Any], Any]] = {
     "revision": lambda value: number(0, NEWEST)(value, []),
     "module_state": _module_state,
     "declared": _declared,
