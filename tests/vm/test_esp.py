@@ -405,7 +405,7 @@ def shown(operations: Sequence[Operation[Any]]) -> str:
 
 SPOILING = {
     "no policy to encrypt": "ip xfrm policy delete src {here} dst {there} {ours} dir out",
-    "no policy that blocks": "ip xfrm policy delete src 0.0.0.0/0 dst 0.0.0.0/0 {ours} dir out",
+    "no policy that blocks sending": "ip xfrm policy delete src 0.0.0.0/0 dst 0.0.0.0/0 {ours} dir out",
     "no policy that requires encryption": "ip xfrm policy delete src {there} dst {here} {ours} dir in",
     "no policy that blocks clear text": "ip xfrm policy delete src 0.0.0.0/0 dst 0.0.0.0/0 {all} dir in",
     "another policy that blocks clear text": (
