@@ -121,9 +121,6 @@ class ParentDriver(Driver):
             return [f"{network.path}.driver_opts.{PARENT}: {problem}" for problem in problems]
         return replace(found, mtu=mtu or found.mtu, warnings=_warnings(network, found.link, facts))
 
-    def bridge(self, network: PlannedNetwork) -> Optional[str]:
-        return None
-
     def gateway(self, network: PlannedNetwork, family: int) -> Optional[str]:
         """As in Docker 29 only one that is given."""
         if network.network.internal:

@@ -77,14 +77,15 @@ def allocate_host(host: Host, facts: Facts, topology_plan: TopologyPlan, leases:
         for sandbox in sorted(host.sandboxes, key=lambda item: item.name)
     }
     allocated = HostAllocation(networks, endpoints, leases, topology_plan.virtual_on(networks, endpoints), problems, [])
+    ports = published_ports(allocated.every)
     allocated.problems = problems or [
         *off_link_errors(allocated.every),
         *bridge_port_limit_errors(networks, allocated.every),
         *encryption_errors(host, facts, networks),
         *scheduler_errors(host, facts, networks, topology_plan.placement.found),
-        *published_twice_errors(published_ports(allocated.every)),
-        *unroutable_port_errors(host.sandboxes, published_ports(allocated.every)),
-        *used_port_errors(published_ports(allocated.every), facts),
+        *published_twice_errors(ports),
+        *unroutable_port_errors(host.sandboxes, ports),
+        *used_port_errors(ports, facts),
     ]
     allocated.warnings = [
         *allocation.warnings,
