@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional, Protocol
 
-from ...module_utils.plan.constants import LINK_PREFIX, VXLAN_OVERHEAD
+from ...module_utils.plan.constants import VXLAN_OVERHEAD
 from .errors import ValidationError, VarPath
 
 if TYPE_CHECKING:
@@ -117,10 +117,6 @@ class Traits:
     """Whether services can be on it."""
     isolates: Optional[bool] = False
     """Whether it keeps the sandboxes of a host from each other; None if a switch outside decides."""
-    mtu: int = 0
-    """The MTU that is declared; 0 for the default, which for a tunnel is that of the underlay."""
-    link_prefix: str = LINK_PREFIX
-    """What names of sandboxes' links begin with."""
 
 
 class DeclaredDriver(Protocol):

@@ -218,7 +218,7 @@ def _disconnected(host: Host, module_state: ModuleState) -> Host:
 def _without(host: Host, sandbox: Sandbox, gone: set[str]) -> Sandbox:
     networks = [host.network(endpoint.network) for endpoint in sandbox.endpoints]
     links = link_names(
-        (endpoint.interface_name, network.traits.link_prefix if network else LINK_PREFIX)
+        (endpoint.interface_name, network.link_prefix if network else LINK_PREFIX)
         for endpoint, network in zip(sandbox.endpoints, networks)
     )
     names = dict(zip((endpoint.network for endpoint in sandbox.endpoints), links))

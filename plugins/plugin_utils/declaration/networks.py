@@ -25,9 +25,9 @@ from .addresses import (
 from .driver import DeclaredDriver, DriverError, Drivers
 from .errors import VarPath
 from .names import OBJECT, name
-from .options import ENABLE, MTU, enabled, read_options
+from .options import ENABLE, enabled, read_options
 from .routes import check_routes, read_routes
-from .topology import PREDEFINED, IpamConfig, Network, Pairs
+from .topology import MTU, PREDEFINED, IpamConfig, Network, Pairs
 from .values import at, flag, pairs, texts
 
 _DEFAULT = "bridge"
@@ -117,9 +117,9 @@ def _check_any(network: Network, driver: DeclaredDriver, path: VarPath) -> None:
         problem = f"Only networks of the driver overlay are encrypted; this one is of the driver {driver.name}."
         (path / "encrypted").wrong(problem, "Leave it out.")
     check_routes(network, path / "routes")
-    if network.enable_ipv6 and 0 < network.traits.mtu < SMALLEST_MTU[6]:
+    if network.enable_ipv6 and 0 < network.mtu < SMALLEST_MTU[6]:
         problem = f"IPv6 takes an MTU of at least {SMALLEST_MTU[6]} (RFC 8200): Linux has none on a link with less."
-        (path / "driver_opts" / MTU).wrong(problem, "Write a larger one, or leave IPv6 out.", network.traits.mtu)
+        (path / "driver_opts" / MTU).wrong(problem, "Write a larger one, or leave IPv6 out.", network.mtu)
     for config in network.ipam:
         if network.traits.chooses_gateway and gateway_of(config) is None:
             problem, remedy = (

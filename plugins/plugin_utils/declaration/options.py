@@ -16,14 +16,12 @@ from .driver import DeclaredDriver, Drivers, Option, Reader
 from .errors import VarPath
 from .names import LINK, LINK_PREFIX, name
 from .ports import why_no_binding
-from .topology import Pairs
+from .topology import LINK_NAMES, MTU, Pairs
 from .validation import did_you_mean
 from .values import scalar
 
 _NET = "com.docker.network."
 ENABLE = {family: f"{_NET}enable_ipv{family}" for family in (4, 6)}
-MTU = f"{_NET}driver.mtu"
-LINK_NAMES = f"{_NET}container_iface_prefix"
 VNI = f"{_NET}driver.overlay.vxlanid_list"
 """Docker's option for an overlay's VNI, by which ``network inspect`` shows it."""
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Optional
 
+from ...module_utils.plan.constants import LINK_PREFIX
 from ...module_utils.plan.families import family_of
 from ...module_utils.plan.marks import DATA_PATH_PORT
 from .driver import Traits
@@ -20,6 +21,8 @@ from .driver import Traits
 Pairs = tuple[tuple[str, str], ...]
 """A mapping as sorted ``(key, value)`` pairs, so that it can be hashed and compared."""
 
+MTU = "com.docker.network.driver.mtu"
+LINK_NAMES = "com.docker.network.container_iface_prefix"
 PREDEFINED = ("bridge", "host", "none")
 
 TASK = "{task}"
@@ -79,6 +82,16 @@ class Network:
     path: str = field(default="", compare=False)
     traits: Traits = field(default=Traits(), compare=False, repr=False)
     """What its driver says it is like."""
+
+    @property
+    def mtu(self) -> int:
+        """The MTU that is declared; 0 for the default, which for a tunnel is that of the underlay."""
+        return int(self.option(MTU) or 0)
+
+    @property
+    def link_prefix(self) -> str:
+        """What names of sandboxes' links begin with."""
+        return self.option(LINK_NAMES, LINK_PREFIX)
 
     def has(self, family: int) -> bool:
         """Whether it has addresses of the family 4 or 6."""

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from ...module_utils.plan.addresses import Address, Fdb, Neighbours, Route
 from ...module_utils.plan.base import Resource
-from ...module_utils.plan.constants import LINK_PREFIX
 from ...module_utils.plan.families import family_of
 from ...module_utils.plan.links import BridgePort, Geneve, Link, Namespace, Parent, VethPeer, Vxlan
 from ...module_utils.plan.settings import Sysctl
 from ..declaration.driver import Forwarding, Option, Reader, Traits, Tunnel
 from ..declaration.errors import ValidationError, VarPath
-from ..declaration.options import ANY_NETWORK, LINK_NAMES, MTU, boolean, link, links, number, word
-from ..declaration.topology import Endpoint, Network, Sandbox
+from ..declaration.options import ANY_NETWORK, boolean, link, links, number, word
+from ..declaration.topology import MTU, Endpoint, Network, Sandbox
 from ..facts import Facts
 from ..ipam.addresses import Subnet
 from ..ipam.identifiers import bridge_name, mac_of, port_group, port_name
@@ -27,8 +26,6 @@ from .endpoints import ON_LINK, endpoint_resources, veth_resources
 __all__ = [
     "ANY_NETWORK",
     "INTERFACE",
-    "LINK_NAMES",
-    "LINK_PREFIX",
     "MTU",
     "ON_LINK",
     "Address",

@@ -9,13 +9,13 @@ from typing import Optional
 
 from ...module_utils.plan.addresses import Address
 from ...module_utils.plan.base import Resource
-from ...module_utils.plan.constants import DEFAULT_MTU, LINK_PREFIX
+from ...module_utils.plan.constants import DEFAULT_MTU
 from ...module_utils.plan.families import family_of
 from ...module_utils.plan.links import Link, VethPeer
 from ...module_utils.plan.marks import LINK_GROUP, OPEN_GROUP
 from ..declaration.driver import Forwarding, Option, Traits
 from ..declaration.errors import VarPath
-from ..declaration.options import ANY_NETWORK, LINK_NAMES, MTU, boolean, host_binding, link, links, source, word
+from ..declaration.options import ANY_NETWORK, boolean, host_binding, link, links, source, word
 from ..declaration.topology import Network
 from ..ipam.identifiers import bridge_name, mac_of, port_group, port_name
 from .base import Driver, PlannedEndpoint, PlannedNetwork
@@ -78,8 +78,6 @@ class BridgeDriver(Driver):
             ),
             balances=True,
             isolates=not icc,
-            mtu=int(network.option(MTU) or 0),
-            link_prefix=network.option(LINK_NAMES, LINK_PREFIX),
         )
 
     def check(self, network: Network, path: VarPath) -> None:
@@ -127,7 +125,7 @@ class BridgeDriver(Driver):
                 "bridge",
                 role=f"network/{network.name}",
                 mac=mac_of(network.subnets[0].gateway),
-                mtu=declared.traits.mtu or DEFAULT_MTU,
+                mtu=declared.mtu or DEFAULT_MTU,
                 disable_ipv6=not declared.enable_ipv6 or _mode(network, 6) == "isolated",
                 accept_ra=0,
                 group=LINK_GROUP if declared.firewall else OPEN_GROUP,
@@ -149,7 +147,7 @@ class BridgeDriver(Driver):
             group=port_group(network.id) if declared.firewall else 0,
             hairpin=bool(endpoint.sandbox.ports),
         )
-        return veth_resources(endpoint, declared.traits.mtu or DEFAULT_MTU, peer)
+        return veth_resources(endpoint, declared.mtu or DEFAULT_MTU, peer)
 
 
 def _mode(network: PlannedNetwork, family: int) -> str:

@@ -13,13 +13,13 @@ from typing import Optional
 
 from ...module_utils.plan.addresses import Address, Fdb, Neighbours, Route
 from ...module_utils.plan.base import Resource
-from ...module_utils.plan.constants import LARGEST_VNI, LINK_PREFIX
+from ...module_utils.plan.constants import LARGEST_VNI
 from ...module_utils.plan.links import BridgePort, Link, Namespace, VethPeer, Vxlan
 from ...module_utils.plan.marks import ENCRYPTED_PORT
 from ..declaration.driver import Option, Traits, Tunnel
 from ..declaration.errors import VarPath
-from ..declaration.options import ANY_NETWORK, LINK_NAMES, MTU, VNI, mtu, number
-from ..declaration.topology import Network
+from ..declaration.options import ANY_NETWORK, VNI, mtu, number
+from ..declaration.topology import MTU, Network
 from ..ipam.addresses import Subnet, network_of
 from ..ipam.identifiers import mac_of, port_group, port_name
 from ..networks.spanning import TunnelEnds
@@ -60,8 +60,6 @@ class OverlayDriver(Driver):
             tunnel=Tunnel(vni=int(network.option(VNI) or 0)),
             egress=not network.internal,
             balances=True,
-            mtu=int(network.option(MTU) or 0),
-            link_prefix=network.option(LINK_NAMES, LINK_PREFIX),
         )
 
     def check(self, network: Network, path: VarPath) -> None:

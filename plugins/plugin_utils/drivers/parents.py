@@ -16,14 +16,14 @@ from typing import ClassVar, Optional, Union
 
 from ...module_utils.plan.addresses import Address, Route
 from ...module_utils.plan.base import Resource
-from ...module_utils.plan.constants import DEFAULT_MTU, LINK_PREFIX
+from ...module_utils.plan.constants import DEFAULT_MTU
 from ...module_utils.plan.families import LENGTH, family_of
 from ...module_utils.plan.links import Link, Parent
 from ...module_utils.plan.marks import LAN_GROUP
 from ..declaration.driver import Option, Traits
 from ..declaration.errors import ValidationError, VarPath
 from ..declaration.names import LINK, name
-from ..declaration.options import ANY_NETWORK, LINK_NAMES, MTU, boolean
+from ..declaration.options import ANY_NETWORK, boolean
 from ..declaration.topology import Endpoint, Network, Sandbox
 from ..facts import Facts, LinkFacts
 from ..ipam.identifiers import mac_of
@@ -88,8 +88,6 @@ class ParentDriver(Driver):
             chooses_gateway=False,
             ways_out=tuple(ways_out),
             isolates=None if forwarding == "vepa" else forwarding == "private",
-            mtu=int(network.option(MTU) or 0),
-            link_prefix=network.option(LINK_NAMES, LINK_PREFIX),
         )
 
     def check(self, network: Network, path: VarPath) -> None:
@@ -111,7 +109,7 @@ class ParentDriver(Driver):
             )
 
     def attach(self, network: Network, network_id: str, facts: Facts) -> Union[Attachment, list[str], None]:
-        parent, mtu = network.traits.parent, network.traits.mtu
+        parent, mtu = network.traits.parent, network.mtu
         if not parent:
             return Attachment(f"{self.link_stem}-{network_id[:12]}", mtu or DEFAULT_MTU, "ifb")
         link = facts.links.get(parent)

@@ -129,7 +129,7 @@ def choose_mtu(network: Network, vteps: Mapping[str, Underlay], result: Spanning
         if underlay.mtu is not None:
             sizes.setdefault(underlay.mtu, []).append(host)
     smallest = min(sizes, default=DEFAULT_MTU)
-    declared = network.traits.mtu
+    declared = network.mtu
     underlay_mtu = declared or smallest
     added = dict(zip(FAMILIES, tunnel_of(network).overhead))
     overhead = max((added[item.family] for item in vteps.values()), default=added[4])

@@ -164,7 +164,7 @@ def _endpoints_of_sandbox(
     placed = [endpoint for endpoint in sandbox.endpoints if endpoint.network in networks]
     gateways = _gateways(placed, networks)
     result = []
-    links = link_names((each.interface_name, networks[each.network].network.traits.link_prefix) for each in placed)
+    links = link_names((each.interface_name, networks[each.network].network.link_prefix) for each in placed)
     for endpoint, link in zip(placed, links):
         network = networks[endpoint.network]
         ipv4, ipv6 = _addresses(network, sandbox, allocation)

@@ -9,8 +9,6 @@ from dataclasses import replace
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.drivers.api import (
     ANY_NETWORK,
-    LINK_NAMES,
-    LINK_PREFIX,
     MTU,
     BridgePort,
     Driver,
@@ -60,8 +58,6 @@ class Wire(Driver):
             tunnel=Tunnel(vni=int(network.option(VNI) or 0), port=0 if _is_vxlan(network) else GENEVE_PORT),
             chooses_gateway=False,
             egress=not network.internal,
-            mtu=int(network.option(MTU) or 0),
-            link_prefix=network.option(LINK_NAMES, LINK_PREFIX),
         )
 
     def check(self, network: Network, path: VarPath) -> None:
