@@ -21,7 +21,7 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent
 CHECKOUT = TESTS.parent
-NEED_ROOT = ("integration", "lab", "parity")
+NEED_ROOT = ("integration", "lab", "parity", "systemd")
 
 sys.path.insert(0, str(TESTS / "support"))
 sys.path.append(str(TESTS / "support" / "collections"))  # drivers of another collection, each with a fault

@@ -112,8 +112,14 @@ install() {
 # A Docker Engine to compare with, and podman, which only the tests start.
 engine() { install dockerd:docker.io podman:podman; }
 
+# Whole systems, from their distribution's packages.
+bootstrap() {
+    install debootstrap:debootstrap
+    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || apt_install debian-archive-keyring
+}
+
 # A virtual machine, for tests of what this machine's kernel may lack.
 emulator() {
-    install qemu-system-x86_64:qemu-system-x86 debootstrap:debootstrap mke2fs:e2fsprogs
-    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || apt_install debian-archive-keyring
+    install qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs
+    bootstrap
 }

@@ -96,15 +96,16 @@ pytest_alone() {
         shift
         case $argument in
             parity | tests/parity*) engine ;;
-            systemd | tests/vm/systemd*) emulator ;; # its guests are booted from here
+            guests | tests/vm/systemd*) emulator ;; # its guests are booted from here
+            systemd | tests/systemd*) bootstrap ;;
             vm | tests/vm*)
                 emulator
                 run=pytest_in_vm
                 ;;
         esac
         case $argument in
-            systemd) set -- "$@" tests/vm/systemd ;;
-            unit | integration | lab | vm | parity | benchmarks) set -- "$@" "tests/$argument" ;;
+            guests) set -- "$@" tests/vm/systemd ;;
+            unit | integration | lab | systemd | vm | parity | benchmarks) set -- "$@" "tests/$argument" ;;
             *) set -- "$@" "$argument" ;;
         esac
     done
@@ -122,19 +123,19 @@ all_tests() {
     logs=$(mktemp -d)
     undo="rm -rf '$logs'; $undo"
 
-    every="lint docs sanity unit demo integration lab parity molecule vm"
+    every="lint docs sanity unit demo integration lab systemd parity molecule vm"
     default=$every
     for argument; do
         shift
         if [ "$argument" = --all ]; then
             export CNM_ALL=1
-            default="$every systemd benchmarks"
+            default="$every guests benchmarks"
         else
             set -- "$@" "$argument"
         fi
     done
     for argument; do
-        case " $every systemd benchmarks " in
+        case " $every guests benchmarks " in
             *" $argument "*) parts="$parts $argument" ;;
             *)
                 pytest_alone "$@"
@@ -144,7 +145,8 @@ all_tests() {
     done
     [ -n "$parts" ] || parts=$default
     if wanted parity; then engine; fi
-    if wanted vm || wanted systemd; then emulator; fi
+    if wanted vm || wanted guests; then emulator; fi
+    if wanted systemd; then bootstrap; fi
 
     case $parts in
         *[a-z]' '[a-z]*) several=yes ;;
@@ -160,8 +162,9 @@ all_tests() {
     if [ -n "$several" ] && wanted sanity; then joined sanity; fi
     if wanted integration; then step "integration" run_pytest $every_core tests/integration; fi
     if wanted lab; then step "lab" run_pytest $every_core tests/lab; fi
+    if wanted systemd; then step "systemd" run_pytest $every_core tests/systemd; fi
     if wanted vm; then step "vm" pytest_in_vm $every_core tests/vm --ignore tests/vm/systemd; fi
-    if wanted systemd; then step "systemd" run_pytest --durations 12 tests/vm/systemd; fi
+    if wanted guests; then step "guests" run_pytest --durations 12 tests/vm/systemd; fi
     if [ -n "$several" ] && wanted molecule; then beside molecule; fi
     if wanted parity; then step "parity" run_pytest tests/parity; fi
     if [ -n "$several" ] && wanted molecule; then joined molecule; fi
