@@ -15,7 +15,8 @@ from .engine import engine, gratuitous_arp, reporting
 from .engine.expand_plan import expand_plan
 from .engine.journal import Journal
 from .hostd import cli
-from .hostd.restore import keep_rules, kept_resources
+from .hostd.restore import kept_resources
+from .hostd.rules import keep_rules
 from .kernel.host import Host
 from .kernel.nft import RunCommand
 from .plan.base import PlanError, Resource
@@ -123,6 +124,7 @@ def probe(
             # Keep them now: a host that is as planned gets no converge run.  A teardown may be in progress.
             with contextlib.suppress(OSError):
                 state.keep_verified_tables(host.verified_tables)
+                state.keep_user_rules(host.user_rules)
         if live:
             result["drift"] = reporting.report(drift or (), host.broken)
         return result
@@ -172,6 +174,7 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
     if not request.check:
         state.keep(text, digest, request.revision, texts, request.signature)
         keep_rules(request.project, resources)
+        state.keep_user_rules(host.user_rules)
         state.keep_verified_tables(host.verified_tables)
         gratuitous_arp.announce(gratuitous_arp.due(operations, resources))
     result = {**outcome(worker, operations), "digest": digest}

@@ -257,7 +257,7 @@ class System:
     @property
     def enter(self) -> list[str]:
         """The beginning of a command that runs in it, in its init's cgroup."""
-        namespaces = ["--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup", "--root", "--wd=/"]
+        namespaces = ["--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup", "--root", "--wdns=/"]
         join = f'echo $$ >{self._cgroup}/init.scope/cgroup.procs; exec "$@"'
         return ["sh", "-c", join, "sh", "nsenter", f"--target={self._pid}", *namespaces]
 

@@ -22,6 +22,7 @@ from ..resources.boot import projects
 from ..state.kept import State, keeping_projects
 from ..state.lock import Locked
 from .restore import Restoration, Restored, kept_resources, last_failures
+from .rules import keep_user_rules
 from .units import PARTLY
 
 _ERRORS = (PlanError, Locked, *engine.EXPECTED)
@@ -231,6 +232,12 @@ def _restore(arguments: argparse.Namespace) -> int:
     return PARTLY if any(result.failed for result in results.values()) else 0
 
 
+def _keep_user_rules(arguments: argparse.Namespace) -> int:
+    for project in [arguments.project] if arguments.project else projects():
+        keep_user_rules(project, run_command)
+    return 0
+
+
 def _tell(project: str, result: Restored) -> None:
     """What was restored and what could not be, a line each."""
     where = "" if project == "default" else f" of project {project}"
@@ -268,6 +275,8 @@ def _parser() -> argparse.ArgumentParser:
     add("status", _status, "say what is not as planned; exit status 1 if anything is not")
     restore = add("restore", _restore, "bring everything back to the kept plan")
     restore.add_argument("--rules", action="store_true", help="the rules of the host's firewall alone")
+    # Without help: for units, which run it before the rules are flushed.
+    commands.add_parser("keep-user-rules", parents=[common]).set_defaults(carry_out=_keep_user_rules)
     return parser
 
 

@@ -24,8 +24,7 @@ from ..plan.forms import printable
 from ..plan.links import Link, Namespace
 from ..plan.nftables import Nftables
 from ..plan.plan import Plan
-from ..plan.settings import Boot, Sysctl
-from ..resources.nftables import script
+from ..plan.settings import Sysctl
 from ..state.files import boot_id, forget, load, write_atomically
 from ..state.kept import State
 from ..state.lock import locked
@@ -36,25 +35,11 @@ LOCK_PATIENCE = 240.0
 _GUARDS = "the rules of the host"
 _ENCRYPTION = "encryption"
 _RECORD = "restored.json"
-_RULES = "rules.nft"
 
 
 def kept_resources(project: str, kept: Mapping[str, Any]) -> list[Resource]:
     """The resources of the kept plan, with shared texts expanded.  Raises PlanError."""
     return expand_plan(Plan.from_json(kept["plan"]), State(project).shared())
-
-
-def keep_rules(project: str, resources: Sequence[Resource]) -> None:
-    """Keep the host's tables as a file that nft loads where they are missing, if the plan is to be restored."""
-    path = State(project).lib / _RULES
-    tables = [item for item in resources if isinstance(item, Nftables) and not item.namespace]
-    if not any(isinstance(item, Boot) for item in resources) or not tables:
-        forget(path)
-        return
-    # Unlike `add`, `create` fails if the table is there, and with it the whole file.
-    text = "".join(script(table, project).replace("add table", "create table", 1) for table in tables)
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        write_atomically(path, text, 0o600)
 
 
 @dataclass

@@ -52,11 +52,13 @@ SyslogIdentifier=cnm
 KillMode=process
 """
 
-# The network waits for it, so it does without Python: a file of rules makes tables that are missing, all at once, and
-# fails where one is there.  Only then, and after it anyway by the networks' unit, is looked whether all is as planned.
+# The network waits for it, so it does without Python unless nft refuses.  Where nftables.service has loaded the tables
+# together with its own there is nothing to do.
 _LOAD = (
-    "/bin/sh -c 'for rules in /var/lib/cnm/*/rules.nft; do "
-    '[ ! -e "$$rules" ] || nft -f "$$rules" 2>/dev/null || failed=yes; done; '
+    "/bin/sh -c 'there=$$(nft list tables); for rules in /var/lib/cnm/*/rules.nft; do "
+    '[ -e "$$rules" ] || continue; read -r table <"$$rules"; case "$$there" in *"$$table"*) continue ;; esac; '
+    'cat "$$rules" "$${rules%%/*}/user.nft" 2>/dev/null | nft -f - 2>/dev/null || nft -f "$$rules" || '
+    "failed=yes; done; "
     f'[ -z "$$failed" ] || exec {COMMAND} restore --rules\''
 )
 
@@ -73,9 +75,12 @@ Conflicts=shutdown.target
 After=local-fs.target systemd-sysctl.service nftables.service
 PartOf=nftables.service
 ReloadPropagatedFrom=nftables.service
+# As often as that one.
+StartLimitIntervalSec=0
 """
     + _SERVICE.format(
-        more=f"RemainAfterExit=yes\nExecStart={_LOAD}\nExecReload={_LOAD}\n",
+        more=f"RemainAfterExit=yes\nExecStart={_LOAD}\nExecReload={_LOAD}\nExecReload={COMMAND} restore --rules\n"
+        f"ExecStop=-{COMMAND} keep-user-rules\n",
         partly=PARTLY,
     )
     + "\n[Install]\nWantedBy=sysinit.target nftables.service\n",
@@ -148,5 +153,5 @@ def files(half: HostHalf, parents: Iterable[str]) -> dict[str, str]:
     return result
 
 
-OURS = ("cnm-*.service", "*.wants/cnm-*.service")
+OURS = ("cnm-*.service", "*.wants/cnm-*.service", "*.service.d/cnm.conf")
 """Patterns, below `UNITS`, of everything that may be ours there."""

@@ -101,6 +101,8 @@ class Host:
         """Verified nftables tables, by label: namespace, generation, and the digest of the wanted table (empty for
         none).  A run need not list a table again while its namespace still has that generation.
         """
+        self.user_rules: dict[str, str] = {}
+        """What was read of the user's chains in the host's tables: ``inet cnm`` to blocks as nft prints them."""
         self.broken: dict[str, str] = {}
         """Unavailable sandboxes, by name, and why: the run does not change them or their content."""
         self.spoiled: dict[str, str] = {}

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
-from ..hostd import half, units
+from ..hostd import half, nftables_service, units
 from ..kernel.host import Host
 from ..kernel.programs import find_program
 from ..plan.base import Key
@@ -90,7 +90,11 @@ class BootKind(Kind[Boot]):
     def _files(self, host: Host, awaited: set[str]) -> dict[str, str]:
         python = _PYTHON if os.path.exists(_PYTHON) else sys.executable
         folder = str(half.folder(half.digest(self._half())))
-        return units.files(units.HostHalf(python, folder, host.command), awaited)
+        drop_in = nftables_service.drop_in()
+        return {
+            **units.files(units.HostHalf(python, folder, host.command), awaited),
+            **({nftables_service.DROP_IN: drop_in} if drop_in is not None else {}),
+        }
 
     def observe(self, host: Host, wanted: Sequence[Boot]) -> dict[Key, Found[Boot]]:
         record = _record(host.project)
@@ -205,5 +209,5 @@ def _remove(paths: set[str]) -> None:
     for path in sorted(paths):
         if _is_ours(Path(path)):
             forget(Path(path))
-            if path.endswith(".service") and ".wants/" in path:
+            if Path(path).parent.suffix in (".wants", ".d"):
                 remove_empty(Path(path).parent)

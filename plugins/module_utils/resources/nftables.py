@@ -42,6 +42,7 @@ from ..plan.forms import (
 )
 from ..plan.marks import mark, role_of, table_name
 from ..plan.nftables import TASKS, UDP_PORTS, Chain, Nftables, NftSet, task_set
+from ..state.kept import State
 from .base import Difference, Found, Kind, Operation
 from .nftables_reading import UNREADABLE, listed, parse, user_chains
 
@@ -51,13 +52,14 @@ FAMILIES = (FAMILY, "bridge")
 _TABLE = re.compile(r"^table \S+ (\S+) \{$.*?^\}$", re.DOTALL | re.MULTILINE)
 
 
-def _table_ref(table: Nftables) -> str:
+def table_reference(table: Nftables) -> str:
+    """Family and name, as nft's commands want them.  Raises FormError."""
     return f"{word(table.family, FAMILIES, 'a family of ours')} {nft_name(table.name)}"
 
 
 def _declare(table: Nftables, project: str) -> list[str]:
     """Commands that create the missing parts of the table."""
-    table_ref = _table_ref(table)
+    table_ref = table_reference(table)
     commands = [f"add table {table_ref} {{ comment {nft_quoted(mark(project, table.role))}; }}"]
     for item in table.sets:
         commands.append(
@@ -70,7 +72,7 @@ def _declare(table: Nftables, project: str) -> list[str]:
 
 
 def _fill(table: Nftables, sets: Sequence[NftSet], chains: Sequence[Chain]) -> list[str]:
-    table_ref = _table_ref(table)
+    table_ref = table_reference(table)
     commands = []
     for item in sets:
         if item.elements:
@@ -83,7 +85,7 @@ def _fill(table: Nftables, sets: Sequence[NftSet], chains: Sequence[Chain]) -> l
 
 def script(table: Nftables, project: str) -> str:
     """The complete table as one transaction on an empty namespace.  FormError if a part has the wrong form."""
-    user_block = [f"table {_table_ref(table)} {{\n{nft_block(table.users)}\n}}"] if table.users else []
+    user_block = [f"table {table_reference(table)} {{\n{nft_block(table.users)}\n}}"] if table.users else []
     return "\n".join([*_declare(table, project), *user_block, *_fill(table, table.sets, table.chains)]) + "\n"
 
 
@@ -94,7 +96,7 @@ def transaction(wanted: Nftables, normal: Nftables, found: Nftables, project: st
     commit.  Raises FormError if the found table, which other users may have changed, has names or elements that cannot
     be written safely.
     """
-    table_ref = _table_ref(wanted)
+    table_ref = table_reference(wanted)
     found_chains = {nft_name(chain.name): chain for chain in found.chains}
     found_sets = {nft_name(item.name): item for item in found.sets}
     reshaped = {c.name for c in normal.chains if c.name in found_chains and c.hook != found_chains[c.name].hook}
@@ -176,6 +178,8 @@ class NftablesKind(Kind[Nftables]):
             want, found, look = wanted_by.get(table.key), found_by.get(table.key), looks[table.key]
             if look is not None and self._is_as(host, want, found):
                 verified[table.label] = look
+            if found is not None and found is not want and not table.namespace and table.family == FAMILY:
+                note_user_rules(host, found)
             if found is not None and (found.role or want is not None):
                 # A table owned by a process is foreign, except in our namespaces, which are recreated because of it.
                 process_owned = found is not want and host.tables(table.namespace)[table.family, table.name].owned
@@ -286,6 +290,17 @@ class NftablesKind(Kind[Nftables]):
         for item in resources:
             self._put(host, item, recreate=False)
             self._forget_flows(host, item, None)
+            if not item.namespace and item.family == FAMILY:
+                self._load_user_rules(host)
+
+    def _load_user_rules(self, host: Host) -> None:
+        """Load the kept rules of the user's chains, which a flush or a reboot has removed."""
+        kept = State(host.project).user_rules
+        try:
+            if kept:
+                self._speak(host).run(kept)
+        except NftError as error:
+            host.warnings.append(f"the kept rules of the user's chains could not be loaded: {error}")
 
     def _put(self, host: Host, wanted: Nftables, recreate: bool) -> None:
         """Create the table; with ``recreate`` it replaces an existing one in the same transaction."""
@@ -336,7 +351,7 @@ class NftablesKind(Kind[Nftables]):
         if not any(difference.attribute == "role" for difference in operation.differences):
             with contextlib.suppress(FormError):
                 return transaction(wanted, self._normal_of(wanted), found, host.project)
-        return f"delete table {_table_ref(found)}\n{script(_with_users(wanted, found), host.project)}"
+        return f"delete table {table_reference(found)}\n{script(_with_users(wanted, found), host.project)}"
 
     def delete(self, host: Host, resources: Sequence[Nftables]) -> None:
         for item in resources:
@@ -364,6 +379,18 @@ def _tracked(table: Nftables, wanted: Nftables) -> list[NftSet]:
 
 def _is_sayable(item: netfilter.Table) -> bool:
     return item.family in FAMILIES and nft_name.fits(item.name)
+
+
+_EMPTY_CHAIN = re.compile(r"\tchain \S+ \{\n\t\}\n?")
+
+
+def note_user_rules(host: Host, found: Nftables) -> None:
+    """Note what the user's chains and sets in the host's table have in them, "" for nothing."""
+    if found.flags == UNREADABLE:
+        return
+    with contextlib.suppress(FormError):
+        block = nft_block(found.users) if found.users else ""
+        host.user_rules[table_reference(found)] = block if _EMPTY_CHAIN.sub("", block) else ""
 
 
 def _with_users(wanted: Nftables, found: Nftables) -> Nftables:

@@ -98,6 +98,32 @@ class State:
         remove_empty(self._keys.parent)
 
     @property
+    def user_rules(self) -> str:
+        """The kept rules of the user's chains in the host's tables, in nft's language; "" if there are none."""
+        with contextlib.suppress(OSError, ValueError):
+            return self._user_rules.read_text(encoding="utf-8")
+        return ""
+
+    @property
+    def _user_rules(self) -> Path:
+        return self.lib / "user.nft"
+
+    def keep_user_rules(self, found: Mapping[str, str]) -> None:
+        """Keep what was found in the user's chains, by table: a flush and a reboot remove it.
+
+        A table that was not read keeps what is kept of it.
+        """
+        if not found or not self.lib.is_dir():
+            return
+        text = "".join(f"table {table} {{\n{block}\n}}\n" for table, block in sorted(found.items()) if block)
+        if text == self.user_rules:
+            return
+        if text:
+            write_atomically(self._user_rules, text, 0o600)
+        else:
+            forget(self._user_rules)
+
+    @property
     def verified_tables(self) -> dict[str, list[object]]:
         """The kept `Host.verified_tables`; empty after a boot, as they describe the running kernel."""
         data = load(self.run / "tables.json")

@@ -53,7 +53,7 @@ def foreign_firewall_warnings(host: Host, facts: Facts) -> list[str]:
     )
     flushed = (
         f"{facts.flushing} has `flush ruleset`: whenever nftables.service is started or reloaded, the networks' rules "
-        "are gone until the next run. Write `destroy table` for its own tables instead"
+        "are gone until the next run. Write `table inet NAME; delete table inet NAME;` for each of its tables instead"
     )
     followed = facts.systemd and host.settings.boot
     found = [unfiltered] * (not facts.filters_bridges and "nft" not in facts.missing)

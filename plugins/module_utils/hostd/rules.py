@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The host's tables as files that nft loads at boot, and whenever nftables.service flushes the ruleset."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..kernel.host import Host
+from ..kernel.nft import RunCommand
+from ..plan.base import Resource
+from ..plan.marks import table_name
+from ..plan.nftables import Nftables
+from ..plan.settings import Boot
+from ..resources.nftables import FAMILY, note_user_rules, script, table_reference
+from ..resources.nftables_reading import listed
+from ..state.files import forget, write_atomically
+from ..state.kept import State
+
+_RULES = "rules.nft"
+
+
+def keep_rules(project: str, resources: Sequence[Resource]) -> None:
+    """Keep the host's tables as a file for nft, if the plan is to be restored.  Loading it replaces the tables."""
+    path = State(project).lib / _RULES
+    tables = [item for item in resources if isinstance(item, Nftables) and not item.namespace]
+    if not any(isinstance(item, Boot) for item in resources) or not tables:
+        forget(path)
+        return
+    text = "".join(
+        f"table {table_reference(table)}\ndelete table {table_reference(table)}\n{script(table, project)}"
+        for table in tables
+    )
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_atomically(path, text, 0o600)
+
+
+def keep_user_rules(project: str, run_command: RunCommand) -> None:
+    """Keep what the user's chains of the host's table have in them now.  Raises what `engine.EXPECTED` has."""
+    state = State(project)
+    table = Nftables("", FAMILY, table_name(project))
+    with Host(project, run_command) as host:
+        found = listed(host, [table], {})[table.key]
+        if found is not None:
+            note_user_rules(host, found)
+        state.keep_user_rules(host.user_rules)
