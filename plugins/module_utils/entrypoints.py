@@ -17,6 +17,7 @@ from .engine.journal import Journal
 from .hostd import cli
 from .hostd.restore import kept_resources
 from .hostd.rules import keep_rules
+from .kernel import mounts
 from .kernel.host import Host
 from .kernel.nft import RunCommand
 from .plan.base import PlanError, Resource
@@ -79,6 +80,8 @@ def _in_words(work: str) -> Iterator[None]:
     """Turn every expected error into Refused with a sentence."""
     if os.geteuid() != 0:
         raise Refused(f"{work} needs root on the host: set ansible_become: true or connect as root")
+    if mounts.are_private():
+        raise Refused(f"{work} {mounts.REFUSAL}")
     try:
         yield
     except (PlanError, Locked, *engine.EXPECTED) as error:

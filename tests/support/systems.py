@@ -40,6 +40,8 @@ ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 def image(suite: str) -> Path:
     """The folder with the tree of a Debian release, made if it is not there."""
     made = CACHE / f"system-{suite}-{hashlib.sha256(RECIPE.read_bytes()).hexdigest()[:12]}"
+    if made.exists():
+        return made
     CACHE.mkdir(parents=True, exist_ok=True)
     with open(CACHE / f"system-{suite}.lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -354,6 +356,11 @@ class Controller:
         result = Run(done.stdout + done.stderr, done.returncode)
         assert (done.returncode != 0) == fails, result.output
         return result
+
+    def settled(self, host: str, variables: Mapping[str, Any]) -> None:
+        """Another run of site changes nothing on the host."""
+        run = self.run("site", variables, "--diff")
+        assert run.changed(host) == 0, run.output
 
 
 @contextlib.contextmanager

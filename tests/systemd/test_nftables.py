@@ -125,7 +125,7 @@ class TestReload:
         assert system.sh(RULES) == rules
         system.reboot()
         assert system.sh(RULES) == rules
-        assert controller.run("site", VARIABLES).changed("n1") == 0
+        controller.settled("n1", VARIABLES)
         system.kill()
         system.start()
         assert system.sh(RULES) == rules

@@ -10,24 +10,29 @@ that guard it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..engine import engine, gratuitous_arp
 from ..engine.expand_plan import expand_plan
+from ..kernel import mounts
+from ..kernel.forwarding import FORWARDING
 from ..kernel.host import Host
 from ..kernel.nft import RunCommand
 from ..plan.base import Key, PlanError, Resource
 from ..plan.encryption import Xfrm
 from ..plan.forms import printable
 from ..plan.links import Link, Namespace
+from ..plan.marks import OTHERS
 from ..plan.nftables import Nftables
 from ..plan.plan import Plan
 from ..plan.settings import Sysctl
+from ..resources.sysctl import host_forwards
 from ..state.files import boot_id, forget, load, write_atomically
 from ..state.kept import State
 from ..state.lock import locked
+from ..state.sysctls import original_values
 
 LOCK_PATIENCE = 240.0
 """Seconds: a run of Ansible's may be under way, which brings everything about by itself."""
@@ -38,8 +43,35 @@ _RECORD = "restored.json"
 
 
 def kept_resources(project: str, kept: Mapping[str, Any]) -> list[Resource]:
-    """The resources of the kept plan, with shared texts expanded.  Raises PlanError."""
-    return expand_plan(Plan.from_json(kept["plan"]), State(project).shared())
+    """The resources of the kept plan, with shared texts expanded, as they are right in this boot.  Raises PlanError.
+
+    Whether the host forwards without us was read when the plan was made, and may be otherwise by now.
+    """
+    resources = expand_plan(Plan.from_json(kept["plan"]), State(project).shared())
+    turned_on = {item.name for item in resources if isinstance(item, Sysctl) and not item.namespace}
+    families = [family for family, name in FORWARDING.items() if name in turned_on]
+    right = {
+        f"meta nfproto ipv{family} {wrong}": f"meta nfproto ipv{family} {verdict}"
+        for family in families
+        for verdict, wrong in (("accept", "drop") if host_forwards(family) else ("drop", "accept"),)
+    }
+    recorded = original_values()
+    return [_in_this_boot(item, right, recorded) for item in resources]
+
+
+def _in_this_boot(item: Resource, right: Mapping[str, str], recorded: Container[str]) -> Resource:
+    """``right`` has the rules to replace in the chain for traffic that is not ours."""
+    if isinstance(item, Sysctl) and item.former is not None and item.name not in recorded:
+        return replace(item, former=None)
+    if isinstance(item, Nftables) and not item.namespace:
+        chains = (
+            replace(chain, rules=tuple(right.get(rule, rule) for rule in chain.rules))
+            if chain.name == OTHERS
+            else chain
+            for chain in item.chains
+        )
+        return replace(item, chains=tuple(chains))
+    return item
 
 
 @dataclass
@@ -177,6 +209,8 @@ class Restoration:
 
     def run(self, rules_only: bool = False) -> Restored:
         """Restore everything, or what guards the host alone.  Raises Locked, PlanError and Unsafe."""
+        if mounts.are_private():
+            raise PlanError(f"restoring networks {mounts.REFUSAL}")
         with locked(f"cnm restore of project {self._project}", LOCK_PATIENCE):
             result = Restored()
             kept = self._state.kept

@@ -15,6 +15,7 @@ from typing import Any, Optional
 
 from ..kernel import ipvs, namespaces
 from ..kernel.files import read_text
+from ..kernel.forwarding import FORWARDING, forwards_for_itself
 from ..kernel.host import Host
 from ..kernel.listening_sockets import listeners
 from ..kernel.management_link import reached_by
@@ -26,7 +27,7 @@ from ..plan.nftables import Nftables
 from ..resources import docker_user, own_namespaces, resolver
 from ..resources.nftables import FAMILY
 from ..resources.nftables_reading import UNREADABLE, listed
-from ..resources.sysctl import FORWARDING, forwarding_of, read_sysctl
+from ..resources.sysctl import forwarding_of, host_forwards, read_sysctl
 from ..resources.xfrm import lacking
 from ..state.kept import State
 from ..state.sysctls import original_values
@@ -210,11 +211,11 @@ def _others(table: Optional[Nftables]) -> Sequence[str]:
 def _forwarded_before(table: Optional[Nftables]) -> list[int]:
     """Families that the host forwarded before; if the record is lost, they are read from the nftables table."""
     others = _others(table)
-    originals = {name: entry["value"] for name, entry in original_values().items()}
+    originals = original_values()
     result = []
     for family, name in FORWARDING.items():
         was_off = name not in originals and f"meta nfproto ipv{family} drop" in others
-        if not was_off and originals.get(name, read_sysctl(name)) == "1":
+        if forwards_for_itself(family) or (not was_off and host_forwards(family)):
             result.append(family)
     return result
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from ..kernel import namespaces, netlink, netns_owners
+from ..kernel.forwarding import FORWARDING
 from ..kernel.host import Host, try_send
 from ..kernel.netns_owners import Owned, OwnerError, Silent
 from ..plan.base import Key
@@ -24,7 +25,7 @@ from . import foreign_netns_records, own_namespaces
 from .base import Difference, Found, Kind, Operation
 from .foreign_netns_records import Record
 from .own_namespaces import Own
-from .sysctl import FORWARDING, sysctl_path
+from .sysctl import sysctl_path
 
 _OPEN_AT_ONCE = 200
 _OWNERS_NAMESPACE = "owner's namespace"

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
+from ..kernel.forwarding import FORWARDING, forwards_for_itself
 from ..kernel.host import Host
 from ..plan.base import Key
 from ..plan.forms import sysctl_name
@@ -17,9 +18,6 @@ from ..state.sysctls import original_if_last_holder, original_values, record_ori
 from .base import Found, Kind, Operation
 
 _SEPARATORS = str.maketrans("./", "/.")
-
-FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
-"""Forwarding of all links by family; writing it sets that of every link (ip-sysctl)."""
 
 
 def sysctl_path(name: str) -> Path:
@@ -45,6 +43,20 @@ def _write(name: str, value: str) -> None:
 def forwarding_of(name: str, link: str) -> str:
     """The parameter of a link that changes with the forwarding of all links."""
     return f"net.ipv{4 if name == FORWARDING[4] else 6}.conf.{link.replace('.', '/')}.forwarding"
+
+
+def host_forwards(family: int) -> bool:
+    """Whether the host forwards without us: it did before, or has begun to."""
+    name = FORWARDING[family]
+    before = original_values().get(name, {}).get("value")
+    return (read_sysctl(name) if before is None else before) == "1" or forwards_for_itself(family)
+
+
+def _is_wanted_by_the_host(item: Sysctl) -> bool:
+    """Whether it is forwarding that the host wants for itself by now."""
+    return not item.namespace and any(
+        name == item.name and forwards_for_itself(family) for family, name in FORWARDING.items()
+    )
 
 
 def _put_back(name: str, value: str) -> None:
@@ -122,7 +134,7 @@ class SysctlKind(Kind[Sysctl]):
             record_key = _record_key(item.namespace, item.name)
             # If a run is interrupted between the two, the next one repeats both.
             original = original_if_last_holder(host.project, record_key)
-            if original is not None:
+            if original is not None and not _is_wanted_by_the_host(item):
                 host.run_in(item.namespace, _put_back, item.name, original)
             release_original(host.project, record_key)
 

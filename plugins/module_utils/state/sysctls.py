@@ -8,7 +8,7 @@ import json
 from collections.abc import Sequence
 from typing import Any, Optional
 
-from .files import HALF_WRITTEN, LIB, forget, load, remove_empty, write_atomically
+from .files import HALF_WRITTEN, LIB, boot_id, forget, load, remove_empty, write_atomically
 
 _BEFORE = "before.json"
 
@@ -17,9 +17,11 @@ def original_values() -> dict[str, dict[str, Any]]:
     """Original values of sysctls that projects have set: name to ``{"value": "0", "holders": ["default"]}``.
 
     A sysctl of a sandbox has the name ``<namespace>:<name>``.  A forwarding sysctl also has ``links``, those that
-    forwarded before.
+    forwarded before.  Values of an earlier boot say nothing about this one and are left out.
     """
     data = load(LIB / _BEFORE)
+    if data.get("boot") != boot_id():
+        return {}
     return {
         name: entry
         for name, entry in data.items()
@@ -71,7 +73,7 @@ def forget_namespace(namespace: str) -> None:
 def _keep_original_values(values: dict[str, dict[str, Any]]) -> None:
     path = LIB / _BEFORE
     if values:
-        write_atomically(path, json.dumps(values, sort_keys=True))
+        write_atomically(path, json.dumps({"boot": boot_id(), **values}, sort_keys=True))
     else:
         forget(path)
         remove_empty(LIB)

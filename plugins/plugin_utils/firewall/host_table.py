@@ -27,6 +27,9 @@ from .sources import source_chains, source_sets
 
 _ICMP = {4: 1, 6: 58}
 
+DOCKER = '"docker0"'
+"""The link of a Docker Engine's default network."""
+
 _FAMILIES = (4, 6)
 
 
@@ -256,7 +259,10 @@ def _sorted(elements: Iterable[str]) -> tuple[str, ...]:
 
 
 def _unmanaged(rules: HostRules) -> Chain:
-    """Forwarded traffic that is not of our networks.  With br_netfilter this includes frames on foreign bridges."""
+    """Forwarded traffic that is not of our networks.  With br_netfilter this includes frames on foreign bridges.
+
+    A Docker Engine that is started later has its way with its default bridge at once, with others after the next run.
+    """
     verdicts = {family: "drop" if family in rules.closed else "accept" for family in _FAMILIES}
     return Chain(
         OTHERS,
@@ -264,6 +270,7 @@ def _unmanaged(rules: HostRules) -> Chain:
             "iifname . oifname @foreign_bridge_pairs accept",
             f"iifgroup {OPEN_GROUP} goto mark_and_accept",
             f"oifgroup {OPEN_GROUP} goto mark_and_accept",
+            *(f"{way} {DOCKER} accept" for way in ("iifname", "oifname")),
             *(f"meta nfproto ipv4 iifname {link} accept" for link in nameable_links(rules.routing)),
             *(f"meta nfproto ipv{family} {verdict}" for family, verdict in verdicts.items()),
         ),

@@ -106,7 +106,7 @@ def test_a_host_that_did_not_forward_goes_on_dropping_what_is_not_ours() -> None
             for t in of_kind(planned({"node1": EXAMPLE}, {"node1": facts}).plans["node1"], Nftables)
             if not t.namespace and t.family == "inet"
         )
-        return next(chain.rules[3:5] for chain in table.chains if chain.name == "forward_unmanaged")
+        return next(chain.rules[5:7] for chain in table.chains if chain.name == "forward_unmanaged")
 
     assert others(Facts()) == ("meta nfproto ipv4 drop", "meta nfproto ipv6 accept")
     assert others(Facts(forwarding_before=(4,))) == ("meta nfproto ipv4 accept", "meta nfproto ipv6 accept")

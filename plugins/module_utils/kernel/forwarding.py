@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Whether the host forwards for itself, whatever the present value of the kernel's parameter.
+
+That value says nothing once we have turned forwarding on: an engine or an administrator who wants it finds it on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..plan.families import NFT_PROTOCOL
+from .netfilter import Netfilter
+
+FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
+"""Forwarding of all links by family; writing it sets that of every link (ip-sysctl)."""
+
+_ALIASES = {"net.ipv4.conf.all.forwarding": FORWARDING[4]}
+
+_SETTINGS = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d")
+"""Folders of settings, the first first (sysctl.d(5))."""
+
+_LAST = "/etc/sysctl.conf"
+"""Read after them (sysctl(8))."""
+
+_DOCKER_CHAIN = "DOCKER-USER"
+_DOCKER_LINK = "/sys/class/net/docker0"
+
+
+def forwards_for_itself(family: int) -> bool:
+    """Whether the host's settings turn forwarding on, or a Docker Engine, which wants it, has come."""
+    return _is_set(FORWARDING[family]) or _has_docker(family)
+
+
+def _has_docker(family: int) -> bool:
+    try:
+        with Netfilter() as netfilter:
+            if _DOCKER_CHAIN in netfilter.chain_names(NFT_PROTOCOL[family], "filter"):
+                return True
+    except OSError:
+        pass
+    # Chains of the older iptables are not nftables'.
+    return family == 4 and os.path.exists(_DOCKER_LINK)
+
+
+def _is_set(name: str, folders: Sequence[str] = _SETTINGS, last: str = _LAST) -> bool:
+    """Whether the last setting of a parameter is 1."""
+    found = [value for key, value in _settings(folders, last) if _ALIASES.get(key, key) == name]
+    return found[-1:] == ["1"]
+
+
+def _settings(folders: Sequence[str], last: str) -> Iterator[tuple[str, str]]:
+    paths: dict[str, Path] = {}
+    for folder in folders:
+        for path in Path(folder).glob("*.conf"):
+            paths.setdefault(path.name, path)
+    for path in (*(paths[name] for name in sorted(paths)), Path(last)):
+        try:
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            key, equals, value = (part.strip() for part in line.partition("="))
+            if equals and not key.startswith(("#", ";")):
+                yield key.lstrip("-").replace("/", "."), value
