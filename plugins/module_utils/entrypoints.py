@@ -170,12 +170,14 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
     resources = expand_plan(plan, texts)
     host.verified_tables = state.verified_tables
     broken: Optional[engine.Broken] = None
-    try:
-        operations = worker.converge(resources, request.check)
-    except engine.Broken as error:
-        broken, operations = error, error.operations
+    with contextlib.nullcontext() if request.check else state.underway(digest, request.revision):
+        try:
+            operations = worker.converge(resources, request.check)
+        except engine.Broken as error:
+            broken, operations = error, error.operations
+        if not request.check:
+            state.keep(text, digest, request.revision, texts, request.signature)
     if not request.check:
-        state.keep(text, digest, request.revision, texts, request.signature)
         keep_rules(request.project, resources)
         state.keep_user_rules(host.user_rules)
         state.keep_verified_tables(host.verified_tables)

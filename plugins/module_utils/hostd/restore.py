@@ -217,6 +217,11 @@ class Restoration:
             if not kept:
                 raise PlanError("no plan is kept, or it is damaged: run cnm.fabric.site")
             resources = kept_resources(self._project, kept)
+            if self._state.cut_off is not None:
+                result.warnings.append(
+                    f"a run was cut off while it brought this host to a plan of revision {self._state.cut_off}: it has "
+                    f"that of revision {kept['revision']} again. Run cnm.fabric.site"
+                )
             if rules_only:
                 self._restore_parts([part for part in parts_of(resources) if part.name == _GUARDS], result)
             else:

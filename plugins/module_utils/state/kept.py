@@ -11,9 +11,9 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 from ..plan.codec import content_digest
 from ..plan.esp import Way
@@ -63,6 +63,31 @@ class State:
             if path.name not in shared:
                 path.unlink(missing_ok=True)
         remove_empty(folder)
+
+    @contextlib.contextmanager
+    def underway(self, digest: str, revision: int) -> Iterator[None]:
+        """Note, while a plan other than the kept one is applied, that it is: only a power cut leaves the note."""
+        if self.kept.get("digest") == digest:
+            forget(self._underway)
+            yield
+            return
+        write_atomically(self._underway, json.dumps({"digest": digest, "revision": revision}), 0o600)
+        try:
+            yield
+        finally:
+            forget(self._underway)
+            remove_empty(self.lib, LIB)
+
+    @property
+    def cut_off(self) -> Optional[int]:
+        """The revision of the plan that a run was applying when the power was cut; None if none was."""
+        note = load(self._underway)
+        revision = note.get("revision")
+        return revision if isinstance(revision, int) and note.get("digest") != self.kept.get("digest") else None
+
+    @property
+    def _underway(self) -> Path:
+        return self.lib / "underway.json"
 
     @property
     def pair_keys(self) -> dict[Way, bytes]:

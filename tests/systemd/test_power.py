@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The power is cut at any moment of a run: after the boot the host is as before or as declared, and says which."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sampling import WHOLE
+from systems import Controller, System, systems
+
+BEFORE: dict[str, Any] = {
+    "cnm_networks": {
+        "front": {"subnet": "10.0.0.0/24"},
+        "back": {"subnet": "10.0.1.0/24", "internal": True},
+        "wide": {"driver": "overlay", "subnet": "10.10.9.0/24"},
+    },
+    "n1": {
+        "cnm_sandboxes": {
+            **{f"c{number}": {"networks": ["front", "wide"]} for number in range(1, 6)},
+            "gone": {"networks": ["front", "back"], "ports": ["8080:80"]},
+        }
+    },
+    "n2": {"cnm_sandboxes": {"d1": {"networks": ["wide"]}}},
+}
+
+AFTER: dict[str, Any] = {
+    "cnm_networks": {**BEFORE["cnm_networks"], "new": {"subnet": "10.0.3.0/24"}},
+    "n1": {
+        "cnm_sandboxes": {
+            **{f"c{number}": {"networks": ["front", "wide"]} for number in range(1, 6)},
+            "added": {"networks": ["new", "back", "wide"], "ports": ["8081:80"]},
+        }
+    },
+    "n2": BEFORE["n2"],
+}
+
+CUTS = 20 if WHOLE else 4
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, Controller]]:
+    """A system with networks, beside another; and the controller."""
+    folder = tmp_path_factory.mktemp("systems")
+    with systems(folder, "n1", "n2") as (one, other):
+        controller = Controller(folder, one, other)
+        controller.run("site", BEFORE)
+        yield one, controller
+
+
+def state(system: System) -> str:
+    """What tells the two declarations apart, each part of it."""
+    return system.sh(
+        "ip netns list | cut -d' ' -f1 | sort; ip -br link | grep -c cnm; nft list table inet cnm | grep -o '808[01]'; "
+        "ls /etc/netns"
+    )
+
+
+def test_after_a_cut_at_any_moment_the_host_is_as_before_or_as_declared_and_says_which(
+    found: tuple[System, Controller], record_property: Any
+) -> None:
+    system, controller = found
+    before = state(system)
+    started = time.monotonic()
+    controller.run("site", AFTER)
+    took = time.monotonic() - started
+    after = state(system)
+    assert before != after
+    outcomes = []
+    chance = random.Random(15)
+    for cut in range(CUTS):
+        controller.run("site", BEFORE)
+        assert state(system) == before
+        run = threading.Thread(target=lambda: controller.run("site", AFTER, fails=None))
+        run.start()
+        # Where the host is changed: the last third of a run's time, read by trial.
+        moment = took * (0.45 + 0.55 * (cut + chance.random()) / CUTS)
+        time.sleep(moment)
+        system.kill()
+        run.join()
+        system.start()
+        now = state(system)
+        assert now in (before, after), f"after {moment} s of {took}: {now}"
+        told = "was cut off" in system.sh("journalctl -b -t cnm -o cat --no-pager")
+        outcomes.append(("as before" if now == before else "as declared") + ", told" * told)
+        assert not told or now == before
+        assert system.status("cnm status") == 0, system.run("cnm status").stdout
+    record_property("outcomes", outcomes)
+    controller.run("site", AFTER)
+    assert state(system) == after
+    controller.settled("n1", AFTER)
