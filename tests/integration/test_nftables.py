@@ -18,6 +18,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Ch
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Operation
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables import NftablesKind, script
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.nftables_reading import UNREADABLE, parse
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.checks import REPLACE_TABLE
 
 TABLE = Nftables(
     namespace="",
@@ -77,6 +78,16 @@ def found(host: Host, kind: NftablesKind) -> Nftables:
     (entry,) = kind.observe(host, [TABLE]).values()
     assert entry.ours
     return entry.resource
+
+
+def test_what_a_warning_advises_instead_of_a_flush_is_understood_by_this_nft(speaker: nft.Nft) -> None:
+    def loaded_twice() -> str:
+        conf = REPLACE_TABLE.replace("NAME", "mine") + "table inet mine { chain c { }; }"
+        speaker.run(conf)
+        speaker.run(conf)
+        return speaker.run("list ruleset")
+
+    assert namespaces.run_in_new(loaded_twice).count("chain c") == 1
 
 
 def test_a_created_table_is_found_without_differences(speaker: nft.Nft) -> None:

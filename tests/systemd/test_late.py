@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from systems import Controller, System, systems
 
-
 VARIABLES: dict[str, Any] = {
     "cnm_networks": {
         "front": {"subnet": "10.0.0.0/24"},

@@ -20,6 +20,9 @@ from ..services.placement import PlacedService, is_of_one_host
 
 _DOCKER_CHAINS = {4: "ip filter FORWARD", 6: "ip6 filter FORWARD"}
 
+REPLACE_TABLE = "table inet NAME; delete table inet NAME;"
+"""Removes a table or none at its place, in any version of nft; ``destroy table`` needs 1.0.7, Debian 12 has 1.0.6."""
+
 _BRIDGE_PORTS = 1023
 """BR_MAX_PORTS is 1024, but number 0 is unused; an overlay's VXLAN link takes one more."""
 
@@ -53,7 +56,7 @@ def foreign_firewall_warnings(host: Host, facts: Facts) -> list[str]:
     )
     flushed = (
         f"{facts.flushing} has `flush ruleset`: whenever nftables.service is started or reloaded, the networks' rules "
-        "are gone until the next run. Write `table inet NAME; delete table inet NAME;` for each of its tables instead"
+        f"are gone until the next run. Write `{REPLACE_TABLE}` for each of its tables instead"
     )
     followed = facts.systemd and host.settings.boot
     found = [unfiltered] * (not facts.filters_bridges and "nft" not in facts.missing)
