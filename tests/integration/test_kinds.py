@@ -51,7 +51,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.kinds import KINDS
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Geneve, Link, Namespace, Parent
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import MAIN_TABLE, request_id, rule_priority
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import DockerUser
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Boot, Sysctl
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Boot, Sysctl, Target
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Operation
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.registry import kinds
 from ansible_collections.cnm.fabric.plugins.module_utils.state.files import RUN
@@ -96,6 +96,7 @@ EXTRAS: dict[str, tuple[str, Callable[[], Resource]]] = {
     "ipvs_timeouts": (IPVS, lambda: IpvsTimeouts("c1", 432000, 60, 120)),
     # It takes systemd as the first process, as in the guests of tests/vm/systemd, where these drifts are done.
     "boot": ("test -d /run/systemd/system", Boot),
+    "target": ("test -d /run/systemd/system", lambda: Target("c1")),
 }
 """Samples of what the plan above has not: what they need on the host, and the resource."""
 
@@ -348,6 +349,7 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "awaited": Drift('echo \'{"awaited": ["eth9"]}\' > /var/lib/cnm/default/boot.json'),
         "flaws": Drift(f"rm {RULES_UNIT}", RULES_UNIT),
     },
+    "target": {"namespace": NAME, "active": Drift("echo '{}' > /run/cnm/default/targets.json")},
 }
 
 
@@ -523,7 +525,7 @@ OVERLAY_TRANSITIONS: dict[str, tuple[Sequence[Resource], Sequence[Resource]]] = 
 
 
 EVERY_KIND = "every kind at once"
-IN_THE_VM = ("xfrm", "ipvs", "ipvs_timeouts", "boot")
+IN_THE_VM = ("xfrm", "ipvs", "ipvs_timeouts", "boot", "target")
 """Kinds that this machine may lack: tests/vm breaks their runs."""
 
 UNCHANGING = {

@@ -218,6 +218,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "running": True,
     },
     "boot": {"keep_keys": True, "awaited": ["eth1"]},
+    "target": {"namespace": "c1", "active": True},
 }
 """By kind, as a plan has it but for ``kind``."""
 

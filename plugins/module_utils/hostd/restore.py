@@ -27,7 +27,7 @@ from ..plan.links import Link, Namespace
 from ..plan.marks import OTHERS
 from ..plan.nftables import Nftables
 from ..plan.plan import Plan
-from ..plan.settings import Sysctl
+from ..plan.settings import Sysctl, Target
 from ..resources.sysctl import host_forwards
 from ..state.files import boot_id, forget, load, write_atomically
 from ..state.kept import State
@@ -99,12 +99,17 @@ def parts_of(resources: Sequence[Resource]) -> list[Part]:
     names = _Names(resources)
     parts: dict[str, Part] = {}
     home: dict[Key, str] = {}
+    inside: dict[str, set[str]] = {}
     for item in resources:
         name = names.part_of(item)
         parts.setdefault(name, Part(name)).resources.append(item)
         home[item.key] = name
+        inside.setdefault(getattr(item, "namespace", ""), set()).add(name)
     for part in parts.values():
         wanted = {home[key] for item in part.resources for key in _needed(item) if key in home}
+        for item in part.resources:
+            if isinstance(item, Target):  # applications need all that their sandbox has
+                wanted |= inside[item.namespace]
         part.needs = wanted - {part.name}
         if _GUARDS in parts and part.name != _GUARDS:
             part.needs.add(_GUARDS)
@@ -145,6 +150,8 @@ class _Names:
         if isinstance(item, Xfrm):
             return _ENCRYPTION
         where = str(getattr(item, "namespace", ""))
+        if isinstance(item, Target):
+            return f"applications in sandbox {where}"
         if not where and (isinstance(item, Nftables) or item.kind == "rule"):
             return _GUARDS
         link = item if isinstance(item, Link) else self._links.get((where, self._link_named_by(item, where)))

@@ -21,12 +21,16 @@ PARTLY = 3
 """Exit status of a restore that could not bring back everything; a crash of Python is 1."""
 
 _RULES, _NETWORKS, _PARENT = "cnm-rules.service", "cnm-networks.service", "cnm-parent@.service"
+_SANDBOX = "cnm-sandbox@.target"
 
 FOLLOWING = _RULES
 """The unit that is started as soon as it is installed: only an active unit follows another."""
 
 ACTIVE = (_RULES, _NETWORKS)
 """Units that are active after a boot."""
+
+SANDBOXES = _SANDBOX.replace("@", "@*")
+"""The pattern of sandboxes' targets."""
 
 _LINK = "-> "
 
@@ -100,6 +104,16 @@ Description=Networks of cnm.fabric on the link %I, which has appeared
 After={_NETWORKS}
 """
     + _SERVICE.format(more=f"ExecStart={COMMAND} restore\n", partly=PARTLY),
+    # It has no default dependencies, or it would wait for what it starts, which may wait for the network to be online.
+    _SANDBOX: f"""{MARK}
+[Unit]
+Description=Sandbox %I of cnm.fabric
+DefaultDependencies=no
+BindsTo=run-netns-%i.mount
+After=run-netns-%i.mount
+Conflicts=shutdown.target
+Before=shutdown.target
+""",
 }
 """The units by name."""
 
@@ -124,6 +138,11 @@ def escape(text: str) -> str:
     """A text within a unit's name, as systemd-escape(1) writes it."""
     octets = (chr(octet) for octet in text.encode("utf-8", "surrogateescape"))
     return "".join("-" if octet == "/" else octet if octet in _PLAIN else f"\\x{ord(octet):02x}" for octet in octets)
+
+
+def target_of(sandbox: str) -> str:
+    """The target that is active while the sandbox is as planned."""
+    return _SANDBOX.replace("@", f"@{escape(sandbox)}")
 
 
 def is_link(text: str) -> bool:
@@ -153,5 +172,5 @@ def files(half: HostHalf, parents: Iterable[str]) -> dict[str, str]:
     return result
 
 
-OURS = ("cnm-*.service", "*.wants/cnm-*.service", "*.service.d/cnm.conf")
+OURS = ("cnm-*.service", "cnm-*.target", "*.wants/cnm-*.service", "*.service.d/cnm.conf")
 """Patterns, below `UNITS`, of everything that may be ours there."""

@@ -271,6 +271,7 @@ PLANNED: dict[str, dict[str, Check]] = {
         "awaited": _each(_some_link),
         "flaws": _never,
     },
+    "target": {"namespace": _once(forms.namespace_name), "active": _flag},
 }
 
 _any_number = _count(-_SIGNED_32 - 1, _LARGEST_32)

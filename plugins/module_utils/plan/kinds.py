@@ -14,7 +14,7 @@ from .encryption import Xfrm
 from .fields import FOUND, PLANNED, Check, part_of
 from .links import BridgePort, Geneve, Link, Namespace, Parent, VethPeer, Vxlan
 from .nftables import Chain, DockerUser, Nftables, NftSet
-from .settings import Boot, File, Resolver, Sysctl
+from .settings import Boot, File, Resolver, Sysctl, Target
 
 
 def shared_by(resource: Resource) -> list[str]:
@@ -34,7 +34,7 @@ KINDS: dict[str, type[Resource]] = {
     cls.kind: cls
     for cls in (
         *(Nftables, DockerUser, Xfrm, Sysctl, Rule, Namespace, Link, Address, Fdb, Neighbours, Route),
-        *(Ipvs, IpvsTimeouts, File, Resolver, Boot),
+        *(Ipvs, IpvsTimeouts, File, Resolver, Boot, Target),
     )
 }
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Resources: sysctls, files, resolvers, and what brings them back after a boot."""
+"""Resources: sysctls, files, resolvers, targets for applications, and what brings them back after a boot."""
 
 from __future__ import annotations
 
@@ -100,3 +100,22 @@ class Boot(Resource):
     @property
     def key(self) -> Key:
         return (self.kind, "host")
+
+
+@dataclass(frozen=True)
+class Target(Resource):
+    """``cnm-sandbox@NAME.target`` of systemd, which units of applications in a sandbox are bound to."""
+
+    kind: ClassVar[str] = "target"
+    namespace: str
+    """The sandbox."""
+    active: bool = True
+    """Whether it is active, and was started for the namespace that has the name now."""
+
+    @property
+    def key(self) -> Key:
+        return (self.kind, self.namespace)
+
+    @property
+    def parents(self) -> tuple[Key, ...]:
+        return (("namespace", self.namespace),)

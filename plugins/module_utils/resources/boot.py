@@ -169,7 +169,7 @@ class BootKind(Kind[Boot]):
             else:
                 stale = _there()
                 with contextlib.suppress(half.BootError):  # if somebody has removed them
-                    self._systemctl(host, "stop", "--no-block", *units.ACTIVE)
+                    self._systemctl(host, "stop", "--no-block", units.SANDBOXES, *units.ACTIVE)
             _remove(stale)
             self._systemctl(host, "daemon-reload")
             State(host.project).forget_keys()

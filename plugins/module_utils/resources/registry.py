@@ -21,6 +21,7 @@ from .resolver import ResolverKind
 from .route import RouteKind
 from .rule import RuleKind
 from .sysctl import SysctlKind
+from .target import TargetKind
 from .xfrm import XfrmKind
 
 
@@ -43,4 +44,5 @@ def kinds() -> list[Kind[Any]]:
         FileKind(),
         ResolverKind(),
         BootKind(),
+        TargetKind(),
     ]

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 from ...module_utils.plan.base import Resource
 from ...module_utils.plan.encryption import Xfrm
-from ...module_utils.plan.links import Link
+from ...module_utils.plan.links import Link, Namespace
 from ...module_utils.plan.plan import Plan
-from ...module_utils.plan.settings import Boot
+from ...module_utils.plan.settings import Boot, Target
 from ..declaration.driver import DriverError
 from ..declaration.topology import Host
 from ..facts import Facts
@@ -32,7 +32,7 @@ def compose(
     """The plan of a host; its resources are sorted, so that the same inventory gives the same text."""
     resources = list(resources)
     if facts.systemd and host.settings.boot and (allocated.networks or host.sandboxes):
-        resources.append(_boot(host, resources))
+        resources += [_boot(host, resources), *_targets(resources)]
     resources.sort(key=lambda item: item.key)
     for one, other in zip(resources, resources[1:]):
         if one.key == other.key:
@@ -54,3 +54,9 @@ def _boot(host: Host, resources: Iterable[Resource]) -> Boot:
     parents = {item.parent.link for item in links if item.parent is not None} - own
     encrypted = any(isinstance(item, Xfrm) for item in resources)
     return Boot(encrypted and host.settings.keep_keys, tuple(sorted(parents)))
+
+
+def _targets(resources: Iterable[Resource]) -> list[Target]:
+    """What units of applications are bound to, one for each sandbox that has a namespace."""
+    namespaces = [item for item in resources if isinstance(item, Namespace)]
+    return [Target(item.name) for item in namespaces if item.role == f"sandbox/{item.name}"]

@@ -17,7 +17,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import (
     Vxlan,
 )
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File, Resolver, Sysctl
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File, Resolver, Sysctl, Target
 
 GUARDS = "the rules of the host"
 TABLE = Nftables("", "inet", "cnm")
@@ -83,6 +83,16 @@ def test_a_link_on_a_parent_of_ours_needs_it_and_on_one_of_others_nothing() -> N
     inside = Link("m1", "eth0", "macvlan", "endpoint/office/m1", parent=Parent("eth0.10", "bridge"))
     found = names_and_needs(inside, vlan, Link("", "sh-1", "macvlan", "shim/office", parent=Parent("eth1")))
     assert found == {"link eth0.10": set(), "network office in sandbox m1": {"link eth0.10"}, "network office": set()}
+
+
+def test_applications_need_everything_in_their_sandbox() -> None:
+    in_b = Link("c1", "eth1", "veth", "endpoint/back/c1")
+    found = names_and_needs(Namespace("c1", "sandbox/c1"), Namespace("c2", "sandbox/c2"), IN_C1, in_b, Target("c1"))
+    assert found["applications in sandbox c1"] == {
+        "sandbox c1",
+        "network front in sandbox c1",
+        "network back in sandbox c1",
+    }
 
 
 def test_parts_come_after_what_they_need() -> None:

@@ -31,7 +31,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import (
     NftSet,
 )
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import SCHEMA, Plan
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Boot, File, Resolver, Sysctl
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Boot, File, Resolver, Sysctl, Target
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,14}", fullmatch=True)
 SPACES = st.one_of(st.just(""), NAMES)
@@ -129,6 +129,7 @@ RESOURCES: dict[str, st.SearchStrategy[Any]] = {
         st.booleans(),
     ),
     "boot": st.builds(Boot, st.booleans(), st.lists(NAMES.map(lambda name: name[:15]), max_size=3).map(tuple)),
+    "target": st.builds(Target, NAMES, st.booleans()),
 }
 EVERY_KIND = sorted(RESOURCES)
 LEAST: dict[str, Resource] = {
@@ -148,6 +149,7 @@ LEAST: dict[str, Resource] = {
     "file": File("/etc/netns/c1"),
     "resolver": Resolver("c1"),
     "boot": Boot(),
+    "target": Target("c1"),
 }
 """The least that can be said of an object of each kind."""
 
@@ -263,6 +265,7 @@ def test_attributes_do_not_change_the_key(kind: str) -> None:
         "file": File("/etc/netns/c1", "role", {"hosts": ""}),
         "resolver": Resolver("c1", ("port=53",), {"/n": "d"}, False),
         "boot": Boot(True, ("eth1",)),
+        "target": Target("c1", False),
     }[kind]
     assert changed != LEAST[kind] or kind == "docker_user"
     assert changed.key == LEAST[kind].key
@@ -305,6 +308,7 @@ def test_parents_of_each_kind() -> None:
         "file": (),
         "resolver": (),
         "boot": (),
+        "target": (namespace,),
     }
     assert Link("c1", "eth0", "veth", peer=VethPeer("", "veth1")).parents == ()
     assert Link("", "br0", "bridge").parents == ()

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Boot
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Boot, Target
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts, LinkFacts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
@@ -91,3 +91,13 @@ def test_a_ruleset_that_is_flushed_is_warned_of_where_nothing_follows_it() -> No
 
     assert not flushed(planned(FRONT))
     assert flushed(planned(FRONT, cnm_boot=False))
+
+
+def test_each_sandbox_with_a_namespace_gets_a_target_for_applications_where_systemd_runs() -> None:
+    sandboxes = {"c1": {"networks": ["front"]}, "n1": {"network_mode": "none"}, "h1": {"network_mode": "host"}}
+
+    def targets(made: Planned) -> list[Target]:
+        return [item for item in made.plans["node1"].resources if isinstance(item, Target)]
+
+    assert targets(planned({**FRONT, "cnm_sandboxes": sandboxes})) == [Target("c1"), Target("n1")]
+    assert targets(planned(FRONT, systemd=False)) == targets(planned(FRONT, cnm_boot=False)) == []
