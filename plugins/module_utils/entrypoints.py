@@ -14,7 +14,7 @@ from typing import Any, Optional
 from .engine import engine, gratuitous_arp, reporting
 from .engine.expand_plan import expand_plan
 from .engine.journal import Journal
-from .hostd import cli
+from .hostd import cli, telling
 from .hostd.restore import kept_resources
 from .hostd.rules import keep_rules
 from .kernel import mounts
@@ -89,9 +89,18 @@ def _in_words(work: str) -> Iterator[None]:
 
 
 def converge(request: Request, run_command: RunCommand) -> dict[str, Any]:
-    """Carry out the request and return the module's result.  Raises Refused with a sentence for the user."""
-    with working(request, run_command) as host:
-        return _converge(request, host)
+    """Carry out the request and return the module's result.  Raises Refused with a sentence for the user.
+
+    What it changes, and why it fails, goes to the host's journal too.
+    """
+    what = "teardown" if request.absent else "site"
+    try:
+        with working(request, run_command) as host:
+            return _converge(request, host)
+    except Refused as refusal:
+        if not request.check and os.geteuid() == 0:
+            telling.tell_refusal(request.project, what, str(refusal))
+        raise
 
 
 @contextlib.contextmanager
@@ -157,10 +166,12 @@ def _lock(request: Request) -> Iterator[None]:
 def _converge(request: Request, host: Host) -> dict[str, Any]:
     state, worker = State(request.project), engine.Engine(host)
     if request.absent:
-        result = outcome(worker, worker.clear(request.check))
+        removed = worker.clear(request.check)
+        result = outcome(worker, removed)
         if not request.check:
             result["changed"] = result["changed"] or bool(state.kept)
             state.drop()
+            telling.tell_run(request.project, "teardown", removed, ())
         return result
     text, digest = _plan_text(request, state.kept)
     plan = Plan.from_json(text)
@@ -182,6 +193,7 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
         state.keep_user_rules(host.user_rules)
         state.keep_verified_tables(host.verified_tables)
         gratuitous_arp.announce(gratuitous_arp.due(operations, resources))
+        telling.tell_run(request.project, "site", operations, resources)
     result = {**outcome(worker, operations), "digest": digest}
     if broken is not None:
         raise Partly(str(broken), result)

@@ -206,11 +206,18 @@ def test_the_command_says_what_there_is_and_what_is_not_as_planned() -> None:
     assert line.split() == ["c1", "up", "front", "10.0.0.2/24,", "back", "10.0.1.2/24"]
     document = json.loads(command("inspect", "front")[1])
     assert [item["Name"] for item in document[0]["Containers"].values()] == ["c1"]
-    assert command("inspect", "frnt") == (1, "cnm: this host has no network frnt: cnm ls lists what it has\n")
-    assert command("exec", "c9", "id") == (1, "cnm: this host has no sandbox c9: cnm ps lists what it has\n")
+    identifier = str(document[0]["Id"])
+    assert json.loads(command("inspect", identifier[:12])[1]) == document
+    assert [item["name"] for item in json.loads(command("inspect", "c1")[1])] == ["c1"]
+    assert command("inspect", "frnt") == (1, "cnm: this host has no network or sandbox frnt: did you mean front?\n")
+    assert command("network", "ls") == command("ls")
+    assert "c1" in command("ps", "-aq")[1].split()
+    assert command("ps", "-q", "c2")[1] == "c2\n"
+    assert command("names", "networks")[1] == command("ls", "-q")[1]
+    assert command("exec", "sea1", "id") == (1, "cnm: this host has no sandbox sea1: cnm ps lists what it has\n")
     sh("ip -n c1 link set eth0 down")
     status, said = command("status")
-    assert (status, "link c1/eth0 differs: up" in said) == (1, True)
+    assert (status, "  network front in sandbox c1 differs: link c1/eth0 (up)" in said) == (1, True)
     assert "restored network front in sandbox c1" in command("restore", "--project", "default")[1]
     assert json.loads(command("status", "--json")[1]) == {"default": {"drift": [], "not_restored": {}}}
     assert command("ls", "--project", "other")[1].startswith("cnm: this host keeps no plan of project other")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Units of applications in sandboxes: README's unit after a run, a boot, a removal, and whatever happens to its sandbox."""
+"""Units of applications in sandboxes: README's unit after a run, a boot, a removal, and a sandbox made again."""
 
 from __future__ import annotations
 

@@ -24,18 +24,21 @@ from ..plan.base import Key, PlanError, Resource
 from ..plan.encryption import Xfrm
 from ..plan.forms import printable
 from ..plan.links import Link, Namespace
-from ..plan.marks import OTHERS
+from ..plan.marks import OTHERS, PORT
 from ..plan.nftables import Nftables
 from ..plan.plan import Plan
 from ..plan.settings import Sysctl, Target
 from ..resources.sysctl import host_forwards
 from ..state.files import boot_id, forget, load, write_atomically
 from ..state.kept import State
-from ..state.lock import locked
+from ..state.lock import Locked, locked
 from ..state.sysctls import original_values
 
 LOCK_PATIENCE = 240.0
 """Seconds: a run of Ansible's may be under way, which brings everything about by itself."""
+
+ERRORS = (PlanError, Locked, *engine.EXPECTED)
+"""What a host can cause when its kept plan is read, compared and restored."""
 
 _GUARDS = "the rules of the host"
 _ENCRYPTION = "encryption"
@@ -96,7 +99,7 @@ class Part:
 
 def parts_of(resources: Sequence[Resource]) -> list[Part]:
     """The plan's parts, each after those it needs.  Pure."""
-    names = _Names(resources)
+    names = PartNames(resources)
     parts: dict[str, Part] = {}
     home: dict[Key, str] = {}
     inside: dict[str, set[str]] = {}
@@ -138,10 +141,11 @@ def _needed(item: Resource) -> Iterable[Key]:
             yield ("link", where, item.port.master)
 
 
-class _Names:
+class PartNames:
     """Which part of a plan a resource belongs to."""
 
-    def __init__(self, resources: Sequence[Resource]) -> None:
+    def __init__(self, resources: Iterable[Resource]) -> None:
+        resources = list(resources)
         links = [item for item in resources if isinstance(item, Link)]
         self._roles = {item.name: item.role for item in resources if isinstance(item, Namespace)}
         self._links = {(item.namespace, item.name): item for item in links}
@@ -178,10 +182,11 @@ class _Names:
         return f"sandbox {name}" if noun in ("sandbox", "") else f"network {rest}"
 
     def _of_link(self, link: Link) -> str:
-        noun, _slash, rest = link.role.partition("/")
+        role = link.role[len(PORT) :] if link.role.startswith(PORT) else link.role
+        noun, _slash, rest = role.partition("/")
         if noun == "endpoint":
-            network = rest.partition("/")[0]
-            return f"network {network} in sandbox {link.namespace}"
+            network, _slash, sandbox = rest.partition("/")
+            return f"network {network} in sandbox {link.namespace or sandbox}"
         if noun in ("parent", "") or not rest:
             return f"link {link.label}"
         return f"network {rest.rpartition('network/')[2]}"
@@ -242,7 +247,7 @@ class Restoration:
         except engine.EXPECTED:
             self._restore_parts(parts_of(resources), result)
         else:
-            names = _Names(resources)
+            names = PartNames(resources)
             for operation in operations:
                 self._count(result, names.part_of(operation.resource))
 

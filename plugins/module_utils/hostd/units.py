@@ -8,14 +8,23 @@ import string
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ..plan.constants import VERSION
 from ..plan.forms import path
+from .verbs import completion, manual
 
 COMMAND = "/usr/local/sbin/cnm"
+
+COMPLETION = "/usr/local/share/bash-completion/completions/cnm"
+
+MANUAL = "/usr/local/share/man/man8/cnm.8"
+
+BESIDE = (COMMAND, COMPLETION, MANUAL)
+"""What is elsewhere than the units."""
 
 UNITS = "/etc/systemd/system"
 
 MARK = "# Made by cnm.fabric, which replaces and removes it: changes are lost."
-"""The second line of the command, and the first of each unit; what has none of it is not ours."""
+"""In the second line of the command, and the first of every other file; what has none of it is not ours."""
 
 PARTLY = 3
 """Exit status of a restore that could not bring back everything; a crash of Python is 1."""
@@ -38,8 +47,11 @@ _PLAIN = frozenset(f"{string.ascii_letters}{string.digits}:_.")
 
 _COMMAND = """#!{python} -I
 {mark}
+import os
 import sys
 
+if os.geteuid() != 0:
+    sys.exit("cnm: this needs root")
 sys.path.insert(0, {half!r})
 from {module} import main
 
@@ -162,7 +174,8 @@ def files(half: HostHalf, parents: Iterable[str]) -> dict[str, str]:
     none.
     """
     command = _COMMAND.format(python=path(half.python), mark=MARK, half=path(half.folder), module=half.module)
-    result = {COMMAND: command, **{f"{UNITS}/{name}": text for name, text in _TEXTS.items()}}
+    result = {COMMAND: command, COMPLETION: completion(MARK), MANUAL: manual(MARK, VERSION)}
+    result.update({f"{UNITS}/{name}": text for name, text in _TEXTS.items()})
     for unit, by in _WANTED_BY:
         result[f"{UNITS}/{by}.wants/{unit}"] = f"{_LINK}{UNITS}/{unit}"
     for parent in sorted(parents):

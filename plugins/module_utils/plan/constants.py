@@ -4,6 +4,9 @@
 
 from __future__ import annotations
 
+VERSION = "0.1.0"
+"""The collection's, as in ``galaxy.yml``."""
+
 DEFAULT_MTU = 1500
 SMALLEST_MTU = {4: 68, 6: 1280}
 """By address family (RFC 791, RFC 8200)."""

@@ -61,7 +61,7 @@ def _is_ours(path: Path) -> bool:
 def _there() -> set[str]:
     """The paths of all that is ours."""
     found = [path for pattern in units.OURS for path in Path(units.UNITS).glob(pattern)]
-    return {str(path) for path in [Path(units.COMMAND), *found] if path.is_symlink() or path.exists()}
+    return {str(path) for path in [*map(Path, units.BESIDE), *found] if path.is_symlink() or path.exists()}
 
 
 def _is_complete(path: Path, mode: int) -> bool:
@@ -211,3 +211,5 @@ def _remove(paths: set[str]) -> None:
             forget(Path(path))
             if Path(path).parent.suffix in (".wants", ".d"):
                 remove_empty(Path(path).parent)
+            elif path in (units.COMPLETION, units.MANUAL):
+                remove_empty(Path(path).parent, *([Path(path).parents[1]] if path == units.COMPLETION else []))

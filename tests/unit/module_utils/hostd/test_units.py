@@ -80,7 +80,7 @@ def test_every_unit_is_marked_and_matches_a_pattern_of_ours() -> None:
     files = units.files(HALF, ["eth1"])
     patterns = [path for pattern in units.OURS for path in (pattern,)]
     for path, text in files.items():
-        assert units.is_link(text) or units.MARK in text.splitlines()[:2]
+        assert units.is_link(text) or units.MARK in "\n".join(text.splitlines()[:2])
         inside = Path(path).relative_to(units.UNITS) if path.startswith(units.UNITS) else None
         assert inside is None or any(inside.match(pattern) for pattern in patterns)
 

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The verbs of ``cnm`` that compare the host with its kept plan: status and restore."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+from collections.abc import Sequence
+from typing import Any, Optional
+
+from ..engine import engine, reporting
+from ..kernel import journald
+from ..kernel.host import Host
+from ..plan.forms import printable
+from ..resources.base import Operation
+from ..resources.boot import projects
+from ..state.kept import State
+from . import output, telling
+from .restore import ERRORS, Restoration, Restored, kept_resources, last_failures
+from .rules import keep_user_rules
+from .units import PARTLY
+
+MODULE = __name__.rpartition(".")[0] + ".cli"
+"""`Host.command`."""
+
+
+def run_command(arguments: Sequence[str], data: Optional[str] = None) -> tuple[int, str, str]:
+    """Run a program; its exit status, output and errors, as Ansible's modules do it."""
+    done = subprocess.run(
+        arguments,
+        input=data if data is not None else "",
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+_HEADS = ("namespace", "link")
+"""Kinds without which the part of the plan is not there at all."""
+
+
+class _Drift:
+    """What differs from a project's kept plan, or would be waited for.  Raises `ERRORS`."""
+
+    def __init__(self, project: str) -> None:
+        state = State(project)
+        with Host(project, run_command) as host:
+            host.command = MODULE
+            host.pair_keys = state.pair_keys
+            host.verified_tables = state.verified_tables
+            wanted = kept_resources(project, state.kept)
+            operations = engine.Engine(host).compare(wanted)
+            self.broken = dict(host.broken)
+        self.parts = telling.parts_of_operations(operations, wanted)
+        self.report = reporting.report(operations, self.broken)
+        self.failures = last_failures(project) if self.report else {}
+
+    def by_part(self) -> list[str]:
+        """A line for each part that differs."""
+        lines = [f"sandbox {name} waits: {why}" for name, why in sorted(self.broken.items())]
+        for part, operations in self.parts.items():
+            lines.append(f"{part} {_state(operations)}")
+        return lines + [f"{name} could not be restored: {why}" for name, why in self.failures.items()]
+
+
+def _state(operations: Sequence[Operation[Any]]) -> str:
+    if any(item.action == "create" and item.resource.kind in _HEADS for item in operations):
+        return "is missing"
+    if {item.resource.kind for item in operations} == {"target"}:
+        return "are not started"
+    if {item.action for item in operations} == {"delete"}:
+        return f"is no longer wanted: {_labels(operations)}"
+    return f"differs: {'; '.join(_in_short(item) for item in operations)}"
+
+
+def _labels(operations: Sequence[Operation[Any]]) -> str:
+    return ", ".join(f"{item.resource.kind} {item.resource.label}" for item in operations)
+
+
+_WORDS = {"create": "is missing", "delete": "is no longer wanted", "replace": "has to be recreated"}
+
+
+def _in_short(item: Operation[Any]) -> str:
+    attributes = ", ".join(difference.attribute for difference in item.differences)
+    return f"{item.resource.kind} {item.resource.label} {_WORDS.get(item.action) or f'({attributes})'}"
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """``cnm status``.  Raises `ERRORS` and Usage."""
+    names = list(output.plans(arguments.project))
+    drift = {name: _Drift(name) for name in names}
+    code = 1 if any(found.report for found in drift.values()) else 0
+    if arguments.json:
+        output.show(
+            {name: {"drift": found.report, "not_restored": found.failures} for name, found in drift.items()},
+        )
+        return code
+    for project, found in drift.items():
+        lines = found.by_part()
+        state = f"{len(lines)} differences from the plan" if len(lines) > 1 else "a difference from the plan"
+        output.line(f"project {project}: {state if lines else 'as planned'}")
+        for text in lines:
+            output.line(f"  {text}")
+        if arguments.verbose:
+            for operations in found.parts.values():
+                for item in operations:
+                    output.line(f"  {_in_short(item)}")
+    return code
+
+
+def restore(arguments: argparse.Namespace) -> int:
+    """``cnm restore``."""
+    names = [arguments.project] if arguments.project else projects()
+    results: dict[str, Restored] = {}
+    problems: dict[str, str] = {}
+    for project in names:
+        try:
+            results[project] = Restoration(project, run_command, MODULE).run(arguments.rules)
+        except ERRORS as error:
+            problems[project] = engine.sentence(error)
+    if arguments.json:
+        output.show(
+            {
+                **{name: vars(result) for name, result in results.items()},
+                **{name: {"error": why} for name, why in problems.items()},
+            }
+        )
+    for name, result in results.items():
+        _tell(name, result, arguments.json)
+    for name, why in problems.items():
+        _say(name, "", f"project {name}: nothing could be restored: {why}", journald.ERROR, arguments.json)
+    if problems:
+        return 1
+    return PARTLY if any(result.failed for result in results.values()) else 0
+
+
+def keep_rules_of_users(arguments: argparse.Namespace) -> int:
+    """``cnm keep-user-rules``.  Raises `ERRORS`."""
+    for project in [arguments.project] if arguments.project else projects():
+        keep_user_rules(project, run_command)
+    return 0
+
+
+def _say(project: str, part: str, text: str, priority: int = journald.INFO, quiet: bool = False) -> None:
+    """Write a line to the journal, and print it unless a unit's output is the journal, or ``quiet``."""
+    told = telling.tell(project, part, text, priority)
+    if not quiet and not (told and "JOURNAL_STREAM" in os.environ):
+        output.line(printable(text))
+
+
+def _tell(project: str, result: Restored, quiet: bool) -> None:
+    """What was restored and what could not be, a line each."""
+    where = telling.of_project(project)
+    for name in sorted(result.changed):
+        _say(project, name, f"restored {name}{where}", quiet=quiet)
+    for name, why in sorted(result.failed.items()):
+        _say(project, name, f"{name}{where} could not be restored: {why}", journald.ERROR, quiet)
+    for text in result.warnings:
+        _say(project, "", text, journald.WARNING, quiet)
+    if not result.changed and not result.failed:
+        _say(project, "", f"everything{where} was as planned", quiet=quiet)

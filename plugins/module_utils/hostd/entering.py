@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""``cnm exec`` and ``cnm logs``: they become another program."""
+
+from __future__ import annotations
+
+import argparse
+import grp
+import os
+import pwd
+import re
+from collections.abc import Sequence
+
+from ..kernel import namespaces
+from ..kernel.journald import IDENTIFIER, SOCKET
+from ..kernel.programs import find_program
+from .output import Usage, unknown
+from .showing import sandboxes
+from .units import escape
+
+_ago = re.compile(r"\d+ ?(s|sec|m|min|h|d)").fullmatch
+
+
+def _program(name: str, package: str) -> str:
+    found = find_program(name)
+    if found is None:
+        raise Usage(f"this host has no {name}: install the package {package}")
+    return found
+
+
+def execute(arguments: argparse.Namespace) -> int:
+    """``cnm exec``: as ``ip netns exec``, which mounts the sandbox's files of ``/etc/netns`` over those in ``/etc``."""
+    name = arguments.sandbox
+    modes = {item["name"]: item["network_mode"] for item in sandboxes(arguments.project)}
+    if name not in modes:
+        raise unknown("sandbox", name, modes, "cnm ps")
+    command = list(arguments.command)
+    if arguments.user:
+        command = [*_as_user(arguments.user), *command]
+    if modes[name] != "host":  # such a sandbox is the host itself
+        if not namespaces.exists(name):
+            raise Usage(f"the sandbox {name} is missing: cnm restore brings it back")
+        command = [_program("ip", "iproute2"), "netns", "exec", name, *command]
+    for text in arguments.env or ():
+        variable, separator, value = text.partition("=")
+        if not variable or not separator:
+            raise Usage(f"{text} is not NAME=VALUE")
+        os.environ[variable] = value
+    if arguments.workdir:
+        os.chdir(arguments.workdir)
+    os.execvp(command[0], command)
+
+
+def _as_user(text: str) -> list[str]:
+    """The beginning of a command that runs as that user."""
+    user, _colon, group = text.partition(":")
+    try:
+        entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
+        number = entry.pw_gid if not group else int(group) if group.isdigit() else grp.getgrnam(group).gr_gid
+    except (KeyError, OverflowError):
+        raise Usage(f"this host has no user or group {text}") from None
+    os.environ.update(HOME=entry.pw_dir, USER=entry.pw_name, LOGNAME=entry.pw_name)
+    program = _program("setpriv", "util-linux")
+    return [program, f"--reuid={entry.pw_uid}", f"--regid={number}", "--init-groups", "--"]
+
+
+def show_logs(arguments: argparse.Namespace) -> int:
+    """``cnm logs``."""
+    if not os.path.exists(SOCKET):
+        raise Usage("this host has no journal: cnm logs needs systemd")
+    known = {item["name"] for item in sandboxes(arguments.project)}
+    # What was removed has lines too, so an unknown name is no error.
+    command = [_program("journalctl", "systemd"), "--no-hostname", "--quiet", *_options(arguments)]
+    command += matches(arguments.sandboxes, sorted(known), arguments.project)
+    os.execv(command[0], command)
+
+
+def _options(arguments: argparse.Namespace) -> list[str]:
+    result = ["--output=json"] if arguments.json else []
+    result += ["--follow"] if arguments.follow else []
+    if arguments.tail is not None:
+        if arguments.tail != "all" and not arguments.tail.isdigit():
+            raise Usage(f"{arguments.tail} is not a number of lines")
+        result.append(f"--lines={arguments.tail}")
+    elif arguments.follow:
+        result.append("--lines=all")
+    if arguments.since:
+        since = f"-{arguments.since}" if _ago(arguments.since) else arguments.since
+        result.append(f"--since={since}")
+    return result
+
+
+def matches(wanted: Sequence[str], known: Sequence[str], project: str = "") -> list[str]:
+    """What journalctl selects: root's lines about these sandboxes, or all; and those of their resolvers.  Pure."""
+    ours = ["_UID=0", f"SYSLOG_IDENTIFIER={IDENTIFIER}", *([f"CNM_PROJECT={project}"] if project else [])]
+    groups = [[*ours, f"CNM_SANDBOX={name}"] for name in wanted] or [ours]
+    for name in wanted or known:
+        unit = f"cnm-resolver@{escape(name)}.service"
+        groups += [[f"_SYSTEMD_UNIT={unit}"], ["_PID=1", f"UNIT={unit}"]]
+    result: list[str] = []
+    for group in groups:
+        result += ["+", *group] if result else group
+    return result

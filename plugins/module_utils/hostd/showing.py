@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The verbs of ``cnm`` that show the kept plan's model: ls, ps, inspect, and names for the completion."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import Any
+
+from ..kernel import namespaces
+from .output import Usage, line, plans, show, table, unknown
+from .verbs import NETWORKS, SANDBOXES
+
+_is_word = re.compile(r"[A-Za-z0-9_.-]+").fullmatch
+
+_BEGINNING = 3
+"""A network's ID may be given by its beginning of so many digits, as with Docker."""
+
+
+def networks(project: str) -> list[dict[str, Any]]:
+    """Documents like those of ``docker network inspect``, with the project of each.  Raises Usage."""
+    return [
+        {"Project": name, **document}
+        for name, plan in plans(project).items()
+        for document in plan["model"].get("networks", ())
+    ]
+
+
+def sandboxes(project: str) -> list[dict[str, Any]]:
+    """The sandboxes, with the project of each, and whether they are there.  Raises Usage."""
+    there = set(namespaces.names())
+    return [
+        {
+            "name": name,
+            "project": owner,
+            "running": name in there or entry["network_mode"] == "host",
+            "network_mode": entry["network_mode"],
+            "endpoints": {item["network"]: item["addresses"] for item in entry["endpoints"]},
+            "ports": entry["ports"],
+        }
+        for owner, plan in plans(project).items()
+        for name, entry in plan["model"].get("sandboxes", {}).items()
+    ]
+
+
+def list_networks(arguments: argparse.Namespace) -> int:
+    """``cnm ls``."""
+    documents = networks(arguments.project)
+    if arguments.json:
+        show(documents)
+    elif arguments.quiet:
+        for document in documents:
+            line(document["Name"])
+    else:
+        rows = [
+            (
+                document["Id"][:12],
+                document["Name"],
+                document["Driver"],
+                document["Scope"],
+                ", ".join(item.get("Subnet", "") for item in document["IPAM"]["Config"]),
+                str(len(document["Containers"])),
+            )
+            for document in documents
+        ]
+        table(("NETWORK ID", "NAME", "DRIVER", "SCOPE", "SUBNETS", "SANDBOXES"), rows)
+    return 0
+
+
+def list_sandboxes(arguments: argparse.Namespace) -> int:
+    """``cnm ps``."""
+    found = sandboxes(arguments.project)
+    names = {item["name"] for item in found}
+    for name in arguments.sandboxes:
+        if name not in names:
+            raise unknown("sandbox", name, names, "cnm ps")
+    found = [item for item in found if not arguments.sandboxes or item["name"] in arguments.sandboxes]
+    if arguments.json:
+        show(found)
+    elif arguments.quiet:
+        for item in found:
+            line(item["name"])
+    else:
+        rows = [
+            (
+                item["name"],
+                "up" if item["running"] else "missing",
+                ", ".join(f"{net} {' '.join(addresses)}".strip() for net, addresses in item["endpoints"].items())
+                or str(item["network_mode"] or ""),
+                ", ".join(item["ports"]),
+            )
+            for item in found
+        ]
+        table(("SANDBOX", "STATUS", "NETWORKS", "PORTS"), rows)
+    return 0
+
+
+def inspect(arguments: argparse.Namespace) -> int:
+    """``cnm inspect``."""
+    documents, boxes = networks(arguments.project), sandboxes(arguments.project)
+    found: list[dict[str, Any]] = []
+    for name in arguments.names:
+        here = [item for item in documents if name == item["Name"]] + [item for item in boxes if name == item["name"]]
+        here = here or _by_id(documents, name)
+        if not here:
+            names = {item["Name"] for item in documents} | {item["name"] for item in boxes}
+            raise unknown("network or sandbox", name, names, "cnm ls and cnm ps")
+        found += here
+    show(found)
+    return 0
+
+
+def _by_id(documents: list[dict[str, Any]], beginning: str) -> list[dict[str, Any]]:
+    found = [item for item in documents if item["Id"].startswith(beginning)] if len(beginning) >= _BEGINNING else []
+    if len(found) > 1:
+        raise Usage(f"several networks have an ID that begins with {beginning}: give more of it")
+    return found
+
+
+def list_names(arguments: argparse.Namespace) -> int:
+    """``cnm names``: for the completion, so without names that a shell could take for more than a word."""
+    for plan in plans(arguments.project).values():
+        model = plan["model"]
+        names = [] if arguments.which == NETWORKS else list(model.get("sandboxes", {}))
+        names += [] if arguments.which == SANDBOXES else [item["Name"] for item in model.get("networks", ())]
+        for name in names:
+            if _is_word(name):
+                line(name)
+    return 0

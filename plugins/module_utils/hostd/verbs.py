@@ -1,0 +1,244 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The verbs of the command ``cnm`` as data: its help, its manual page and its completion are made from it.  Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SANDBOXES, NETWORKS, BOTH = "sandboxes", "networks", "both"
+"""What an argument names, for the completion."""
+
+
+@dataclass(frozen=True)
+class Argument:
+    """A positional argument; ``many`` is how often it stands, in argparse's words."""
+
+    name: str
+    shown: str
+    words: str
+    many: str = ""
+    names: str = ""
+    """`SANDBOXES`, `NETWORKS` or `BOTH`."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option; without ``value`` it is a flag."""
+
+    flags: tuple[str, ...]
+    words: str
+    value: str = ""
+    several: bool = False
+    """Whether it may be given more than once."""
+
+    @property
+    def name(self) -> str:
+        """The attribute of the parsed arguments."""
+        longest = max(self.flags, key=len)
+        return longest.lstrip("-").replace("-", "_")
+
+
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command."""
+
+    name: str
+    words: str
+    arguments: tuple[Argument, ...] = ()
+    options: tuple[Option, ...] = ()
+    example: str = ""
+    more: str = ""
+    """What else there is to say."""
+
+
+COMMON = (
+    Option(("--json",), "print JSON, for programs"),
+    Option(("--project",), "of this project alone (cnm_project)", "NAME"),
+)
+"""Options of every verb."""
+
+_QUIET = Option(("-q", "--quiet"), "names alone, a line each")
+_SANDBOXES = Argument("sandboxes", "SANDBOX", "these alone", "*", SANDBOXES)
+
+VERBS = (
+    Verb(
+        "ls",
+        "list networks, like docker network ls",
+        options=(_QUIET,),
+        example="cnm ls",
+        more="cnm network ls and cnm network inspect do the same as cnm ls and cnm inspect.",
+    ),
+    Verb(
+        "ps",
+        "list sandboxes: whether they are there, their addresses and ports",
+        (_SANDBOXES,),
+        (_QUIET, Option(("-a", "--all"), "as ever: sandboxes that are missing are always listed")),
+        "cnm ps c1",
+    ),
+    Verb(
+        "inspect",
+        "show networks and sandboxes as JSON, networks like docker network inspect",
+        (Argument("names", "NAME", "names of networks or sandboxes, or the beginning of a network's ID", "+", BOTH),),
+        example="cnm inspect front",
+    ),
+    Verb(
+        "exec",
+        "run a command in a sandbox, with its names, on the host's files",
+        (
+            Argument("sandbox", "SANDBOX", "where", "", SANDBOXES),
+            Argument("command", "COMMAND", "the command and its arguments", "..."),
+        ),
+        (
+            Option(("-i", "--interactive"), "as ever: the command has this terminal"),
+            Option(("-t", "--tty"), "likewise"),
+            Option(
+                ("-u", "--user"),
+                "as this user of the host, by name or number, with a group if it is another",
+                "USER[:GROUP]",
+            ),
+            Option(("-w", "--workdir"), "in this directory", "DIRECTORY"),
+            Option(("-e", "--env"), "with this in the environment", "NAME=VALUE", several=True),
+        ),
+        "cnm exec c1 ping -c 1 c2",
+        "The exit status is that of the command.",
+    ),
+    Verb(
+        "logs",
+        "show what runs and restores did, and what resolvers say, from the journal",
+        (_SANDBOXES,),
+        (
+            Option(("-f", "--follow"), "go on with what comes"),
+            Option(("-n", "--tail"), "only the last so many lines", "LINES"),
+            Option(("--since",), "since then: 10m, 2h, yesterday, or 2026-03-01 12:00", "TIME"),
+        ),
+        "cnm logs -n 20 c1",
+        "Entries have the fields CNM_SANDBOX, CNM_NETWORK and CNM_PROJECT: journalctl CNM_NETWORK=front",
+    ),
+    Verb(
+        "status",
+        "say what is not as planned",
+        options=(Option(("-v", "--verbose"), "also each object that differs"),),
+        example="cnm status",
+        more="The exit status is 0 if everything is as planned, and 1 if anything is not.",
+    ),
+    Verb(
+        "restore",
+        "bring everything back to the plan that this host keeps",
+        options=(Option(("--rules",), "the rules of the host's firewall alone"),),
+        example="cnm restore",
+        more="The exit status is 3 if a part could not be restored.",
+    ),
+)
+
+HIDDEN = (
+    Verb(
+        "names",
+        "print names, for the completion",
+        (Argument("which", f"{{{SANDBOXES},{NETWORKS},{BOTH}}}", "of what"),),
+    ),
+    Verb("keep-user-rules", "keep what the user's chains have in them, before nftables.service flushes the rules"),
+)
+"""Verbs for programs."""
+
+SUMMARY = "networks of cnm.fabric on this host"
+DESCRIPTION = (
+    "cnm tells what this host's networks and sandboxes are, from the plan that the last run of Ansible left, and "
+    "brings them back. It needs root and no controller."
+)
+
+
+def synopsis(verb: Verb) -> str:
+    """How the verb is used: ``cnm exec [OPTION…] SANDBOX COMMAND…``."""
+    parts = ["cnm", verb.name, *(["[OPTION…]"] if verb.options else [])]
+    for item in verb.arguments:
+        text = item.shown + ("…" if item.many in ("*", "+", "...") else "")
+        parts.append(f"[{text}]" if item.many == "*" else text)
+    return " ".join(parts)
+
+
+def _roff(text: str) -> str:
+    """A text for roff: nothing in it is a request or an escape."""
+    safe = text.replace("\\", "\\e").replace("-", "\\-").replace("…", "\\&...")
+    return f"\\&{safe}" if safe[:1] in (".", "'") else safe
+
+
+def _item(term: str, words: str) -> list[str]:
+    return [".TP", f"\\fB{_roff(term)}\\fR", _roff(words[:1].upper() + words[1:] + ".")]
+
+
+def _shown(option: Option) -> str:
+    return ", ".join(option.flags) + (f" {option.value}" if option.value else "")
+
+
+def manual(first_line: str, version: str) -> str:
+    """The manual page cnm(8), for man(7)."""
+    lines = [
+        f'.\\" {first_line}',
+        f'.TH CNM 8 "" "cnm.fabric {version}" "System administration"',
+        *(".SH NAME", f"cnm \\- {_roff(SUMMARY)}"),
+        ".SH SYNOPSIS",
+    ]
+    for verb in VERBS:
+        lines += [_roff(synopsis(verb)), ".br"]
+    lines += [".SH DESCRIPTION", _roff(DESCRIPTION), ".SH COMMANDS"]
+    for verb in VERBS:
+        lines += [f'.SS "{_roff(synopsis(verb))}"', _roff(f"{verb.words[:1].upper()}{verb.words[1:]}.")]
+        for item in verb.arguments:
+            lines += _item(item.shown, item.words)
+        for option in verb.options:
+            lines += _item(_shown(option), option.words)
+        lines += [".PP", _roff(verb.more)] if verb.more else []
+        lines += [".PP", "Example:", ".B", _roff(verb.example)]
+    lines.append(".SH OPTIONS")
+    for option in (*COMMON, Option(("--version",), "print the version"), Option(("-h", "--help"), "print help")):
+        lines += _item(_shown(option), option.words)
+    lines += [
+        ".SH FILES",
+        *_item("/var/lib/cnm", "the plans that this host keeps"),
+        *_item("/run/netns, /etc/netns", "the sandboxes, and their files"),
+        ".SH SEE ALSO",
+        "ip\\-netns(8), journalctl(1)",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+_COMPLETION = """{first_line}
+# Completes the command cnm in bash, by bash-completion.
+_cnm() {{
+    local word=${{COMP_WORDS[COMP_CWORD]}} place=0 verb= i name
+    local -a names=()
+    COMPREPLY=()
+    for ((i = 1; i < COMP_CWORD; i++)); do
+        case ${{COMP_WORDS[i]}} in
+            -* | network) ;;
+            *) ((place++)) || verb=${{COMP_WORDS[i]}} ;;
+        esac
+    done
+    case $verb:$word in
+        :*) names=({verbs} --version --help) ;;
+{cases}
+    esac
+    # Without compgen -W, which would expand what is in a name.
+    for name in "${{names[@]}}"; do
+        [[ $name != "$word"* ]] || COMPREPLY+=("$name")
+    done
+}}
+complete -o default -F _cnm cnm
+"""
+
+_NAMES = "mapfile -t names < <(cnm names {which} 2>/dev/null)"
+
+
+def completion(first_line: str) -> str:
+    """The completion for bash."""
+    cases = []
+    for verb in VERBS:
+        options = " ".join(flag for option in (*verb.options, *COMMON) for flag in option.flags)
+        cases.append(f"{verb.name}:-*) names=({options}) ;;")
+        for item in verb.arguments:
+            if item.names:
+                first = "" if item.many else "((place > 1)) || "
+                cases.append(f"{verb.name}:*) {first}{_NAMES.format(which=item.names)} ;;")
+    verbs = " ".join(verb.name for verb in VERBS)
+    return _COMPLETION.format(first_line=first_line, verbs=verbs, cases="\n".join(f"        {line}" for line in cases))
