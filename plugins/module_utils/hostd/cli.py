@@ -14,7 +14,7 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
-from typing import Callable, NoReturn
+from typing import Any, Callable, NoReturn
 
 from ..plan.constants import VERSION
 from ..plan.forms import printable
@@ -62,6 +62,7 @@ def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
 
 
 def _add_verb(commands: argparse._SubParsersAction[_Parser], verb: Verb) -> None:
+    shown: dict[str, Any] = {} if verb is HIDDEN else {"help": verb.words}
     epilog = "\n".join(text for text in (verb.more, f"Example: {verb.example}" if verb.example else "") if text)
     parser = commands.add_parser(
         verb.name,
@@ -69,11 +70,12 @@ def _add_verb(commands: argparse._SubParsersAction[_Parser], verb: Verb) -> None
         description=f"{verb.words[:1].upper()}{verb.words[1:]}.",
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        **({"help": verb.words} if verb not in HIDDEN else {}),
+        **shown,
     )
     for item in verb.arguments:
         many = argparse.REMAINDER if item.many == "..." else item.many
-        parser.add_argument(item.name, metavar=item.shown, help=item.words, **({"nargs": many} if many else {}))
+        times: dict[str, Any] = {"nargs": many} if many else {}
+        parser.add_argument(item.name, metavar=item.shown, help=item.words, **times)
     for option in (*verb.options, *COMMON):
         _add_option(parser, option)
 

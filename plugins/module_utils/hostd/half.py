@@ -6,14 +6,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import os
+import re
 import shutil
 import zipfile
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Optional
+from typing import Any, Optional
 
-from ..state.files import HALF_WRITTEN, LIB, make_directory, remove_empty
+from ..plan.constants import VERSION
+from ..plan.plan import SCHEMA
+from ..state.files import HALF_WRITTEN, LIB, load, make_directory, remove_empty
 
 HALVES = LIB / ".half"
 """No project's name begins with a dot."""
@@ -23,6 +28,32 @@ _PACKAGE = __name__.rpartition(".hostd.")[0].replace(".", "/")
 
 _NOT_KEPT = ("arguments.py", "single_object.py", "vxlan_peers.py")
 """Of modules for single objects alone: not all modules that run here have them."""
+
+
+_ABOUT = "version.json"
+"""Beside the package: what it is, for runs of other versions."""
+
+_version = re.compile(r"(\d+)\.(\d+)\.(\d+)(?:-([0-9A-Za-z.-]+))?(?:\+.*)?", re.ASCII).fullmatch
+
+
+@dataclass(frozen=True)
+class About:
+    """What a host half is."""
+
+    version: str = VERSION
+    """The collection's."""
+    plan_format: int = SCHEMA
+    """The format of the plans it reads."""
+
+    @property
+    def order(self) -> tuple[Any, ...]:
+        """Greater for a later version (semver.org): a pre-release comes before its release."""
+        found = _version(self.version)
+        if found is None:
+            return ()
+        numbers = tuple(int(text) for text in found.groups()[:3])
+        steps = [(not part.isdigit(), int(part) if part.isdigit() else 0, part) for part in (found[4] or "").split(".")]
+        return (numbers, not found[4], steps)
 
 
 class BootError(Exception):
@@ -80,11 +111,30 @@ def kept(name: str) -> bool:
     return False
 
 
-def keep(files: Mapping[str, bytes]) -> None:
-    """Keep a host half, unless it is kept already.  Raises OSError and Unsafe."""
+def newer() -> Optional[tuple[str, About]]:
+    """The latest kept host half of a later version than the one that runs, if it is unharmed: its digest."""
+    found = []
+    for path in HALVES.glob(f"*/{_ABOUT}"):
+        about, name = _read_about(path), path.parent.name
+        if about is not None and about.order > About().order and kept(name):
+            found.append((about.order, name, about))
+    return max(found)[1:] if found else None
+
+
+def _read_about(path: Path) -> Optional[About]:
+    data = load(path)
+    version, plan_format = data.get("version"), data.get("plan_format")
+    return About(version, plan_format) if isinstance(version, str) and isinstance(plan_format, int) else None
+
+
+def keep(files: Mapping[str, bytes], about: Optional[About] = None) -> bool:
+    """Keep a host half, unless it is kept already; returns whether it was not.  Raises OSError and Unsafe.
+
+    ``about`` is what it is, if it is not the one that runs.
+    """
     name = digest(files)
     if kept(name):
-        return
+        return False
     make_directory(LIB)
     with contextlib.suppress(FileExistsError):
         HALVES.mkdir(mode=0o700)
@@ -97,8 +147,10 @@ def keep(files: Mapping[str, bytes]) -> None:
     for path, content in _with_packages(files):
         (new / path).parent.mkdir(parents=True, exist_ok=True)
         (new / path).write_bytes(content)
+    (new / _ABOUT).write_text(json.dumps(asdict(about or About())), encoding="utf-8")
     os.sync()  # else a power cut after the renaming could leave empty files
     new.rename(directory)
+    return True
 
 
 def _with_packages(files: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:

@@ -43,6 +43,8 @@ SANDBOXES = _SANDBOX.replace("@", "@*")
 
 _LINK = "-> "
 
+_DEVICES = f"{UNITS}/sys-subsystem-net-devices-"
+
 _PLAIN = frozenset(f"{string.ascii_letters}{string.digits}:_.")
 
 _COMMAND = """#!{python} -I
@@ -167,6 +169,11 @@ def target(text: str) -> str:
     return text[len(_LINK) :]
 
 
+def is_of_a_parent(place: str) -> bool:
+    """Whether the path is that of a link that starts another attempt when a parent appears."""
+    return place.startswith(_DEVICES)
+
+
 def files(half: HostHalf, parents: Iterable[str]) -> dict[str, str]:
     """The command and the units by path; of a symbolic link the text is ``-> `` and its target.
 
@@ -180,7 +187,7 @@ def files(half: HostHalf, parents: Iterable[str]) -> dict[str, str]:
         result[f"{UNITS}/{by}.wants/{unit}"] = f"{_LINK}{UNITS}/{unit}"
     for parent in sorted(parents):
         name = escape(parent)
-        directory = f"{UNITS}/sys-subsystem-net-devices-{name}.device.wants"
+        directory = f"{_DEVICES}{name}.device.wants"
         result[f"{directory}/{_PARENT.replace('@', f'@{name}')}"] = f"{_LINK}{UNITS}/{_PARENT}"
     return result
 

@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -72,6 +72,11 @@ def _mode(path: str) -> int:
     return 0o755 if path == units.COMMAND else 0o644
 
 
+def _python() -> str:
+    """The interpreter of the command."""
+    return _PYTHON if os.path.exists(_PYTHON) else sys.executable
+
+
 class BootKind(Kind[Boot]):
     """Files below `half.HALVES` and `units.UNITS`, and the command."""
 
@@ -81,6 +86,11 @@ class BootKind(Kind[Boot]):
 
     def __init__(self) -> None:
         self._running: Optional[dict[str, bytes]] = None
+        self._newer: Optional[tuple[str, half.About]] = None
+
+    def prepare(self, host: Host, wanted: Sequence[Boot]) -> None:
+        """A later version's host half is left in place, with its command and units."""
+        self._newer = half.newer() if host.command else None
 
     def _half(self) -> dict[str, bytes]:
         if self._running is None:
@@ -88,13 +98,21 @@ class BootKind(Kind[Boot]):
         return self._running
 
     def _files(self, host: Host, awaited: set[str]) -> dict[str, str]:
-        python = _PYTHON if os.path.exists(_PYTHON) else sys.executable
-        folder = str(half.folder(half.digest(self._half())))
+        folder = str(half.folder(self._digest()))
+        files = units.files(units.HostHalf(_python(), folder, host.command), awaited)
         drop_in = nftables_service.drop_in()
-        return {
-            **units.files(units.HostHalf(python, folder, host.command), awaited),
-            **({nftables_service.DROP_IN: drop_in} if drop_in is not None else {}),
-        }
+        if drop_in is not None:
+            files[nftables_service.DROP_IN] = drop_in
+        return {path: text for path, text in files.items() if self._is_for_this_version(path)}
+
+    def _is_for_this_version(self, path: str) -> bool:
+        return self._newer is None or units.is_of_a_parent(path)
+
+    def _digest(self) -> str:
+        return self._newer[0] if self._newer else half.digest(self._half())
+
+    def _superfluous(self, files: Mapping[str, str]) -> set[str]:
+        return {path for path in _there() - files.keys() if self._is_for_this_version(path)}
 
     def observe(self, host: Host, wanted: Sequence[Boot]) -> dict[Key, Found[Boot]]:
         record = _record(host.project)
@@ -109,8 +127,7 @@ class BootKind(Kind[Boot]):
         return {found.key: Found(found)}
 
     def _flaws(self, host: Host, awaited: set[str]) -> Iterator[tuple[str, str]]:
-        digest = half.digest(self._half())
-        if not half.kept(digest):
+        if not half.kept(self._digest()):
             yield str(half.HALVES), _DIFFERS if half.HALVES.is_dir() else _MISSING
         files = self._files(host, awaited)
         for path, text in files.items():
@@ -119,7 +136,7 @@ class BootKind(Kind[Boot]):
                 yield path, _MISSING if found is None else _DIFFERS
             elif not _is_complete(Path(path), _mode(path)):
                 yield path, f"not of mode {_mode(path):o}"
-        for path in sorted(_there() - files.keys()):
+        for path in sorted(self._superfluous(files)):
             if _is_ours(Path(path)):
                 yield path, _SUPERFLUOUS
 
@@ -135,6 +152,14 @@ class BootKind(Kind[Boot]):
     def check_conflicts(self, host: Host, wanted: Sequence[Boot]) -> list[str]:
         if not wanted or not host.command:
             return []
+        if self._newer is not None and self._newer[1].plan_format != half.About().plan_format:
+            later, own = self._newer[1], half.About()
+            sentence = (
+                f"version {later.version} of this collection keeps this host's networks, and reads plans of format "
+                f"{later.plan_format}; this is version {own.version}, with plans of format {own.plan_format}: run "
+                f"version {later.version} or a later one, or set cnm_boot: false"
+            )
+            return [sentence]
         return [
             f"{path} is there and not made by this collection: rename it, or set cnm_boot: false"
             for path in self._files(host, set())
@@ -149,12 +174,14 @@ class BootKind(Kind[Boot]):
                 state.keep_keys(host.pair_keys)
             else:
                 state.forget_keys()
-            half.keep(self._half())
+            if self._newer is None and half.keep(self._half()):
+                # Else the first start, at a boot, would take a second to compile it.
+                host.run_command([_python(), "-I", "-m", "compileall", "-q", str(half.folder(self._digest()))])
             files = self._files(host, _awaited())
             for path, text in files.items():
                 if _text(Path(path)) != text or not _is_complete(Path(path), _mode(path)):
                     _put(Path(path), text)
-            _remove(_there() - files.keys())
+            _remove(self._superfluous(files))
             self._systemctl(host, "daemon-reload")
             self._systemctl(host, "start", "--no-block", units.FOLLOWING)
 
@@ -165,7 +192,7 @@ class BootKind(Kind[Boot]):
         for _item in resources:
             left = [project for project in projects() if project != host.project]
             if left:
-                stale = _there() - self._files(host, _awaited(host.project)).keys()
+                stale = self._superfluous(self._files(host, _awaited(host.project)))
             else:
                 stale = _there()
                 with contextlib.suppress(half.BootError):  # if somebody has removed them
@@ -181,7 +208,7 @@ class BootKind(Kind[Boot]):
     def remove_partial_files(self, host: Host, resource: Boot) -> None:
         """Only now is nothing left that could need the earlier host half."""
         if projects() and host.command:
-            half.remove_others(half.digest(self._half()))
+            half.remove_others(self._digest())
 
     @staticmethod
     def _systemctl(host: Host, *arguments: str) -> None:

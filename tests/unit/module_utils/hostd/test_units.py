@@ -12,6 +12,7 @@ import hostile
 import pytest
 
 from ansible_collections.cnm.fabric.plugins.module_utils.hostd import cli, half, units
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.constants import VERSION
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.forms import FormError, link_name
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "boot-units.txt"
@@ -115,3 +116,48 @@ def test_a_kept_host_half_runs_by_itself_and_damage_is_seen(tmp_path: Path, monk
     assert half.kept(name)
     half.remove_others(None)
     assert not (tmp_path / ".half").exists()
+
+
+ORDERED = ["", "nonsense", "0.1.0-dev1", "0.1.0-dev1.2", "0.1.0", "0.1.1", "0.2.0-alpha", "0.2.0", "0.10.0", "1.0.0"]
+
+
+def test_versions_are_ordered_as_semantic_versions_are() -> None:
+    orders = [half.About(version).order for version in ORDERED]
+    assert orders == sorted(orders)
+    assert len({str(order) for order in orders}) == len(ORDERED) - 1
+
+
+def test_the_version_is_the_collections() -> None:
+    galaxy = (Path(__file__).parents[4] / "galaxy.yml").read_text(encoding="utf-8")
+    assert f"\nversion: {VERSION}\n" in galaxy
+
+
+def test_a_kept_host_half_of_a_later_version_is_found_unless_it_is_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(half, "LIB", tmp_path)
+    monkeypatch.setattr(half, "HALVES", tmp_path / ".half")
+    assert half.newer() is None
+    files = half.running()
+    half.keep(files)
+    half.keep({**files, "old.py": b"1"}, half.About("0.0.9"))
+    half.keep({**files, "same.py": b"1"})
+    assert half.newer() is None
+    later = {**files, "later.py": b"1"}
+    half.keep(later, half.About("9.0.0", 7))
+    half.keep({**files, "between.py": b"1"}, half.About("8.0.0"))
+    assert half.newer() == (half.digest(later), half.About("9.0.0", 7))
+    next(half.folder(half.digest(later)).rglob("later.py")).write_text("2", encoding="utf-8")
+    found = half.newer()
+    assert found is not None
+    assert found[1].version == "8.0.0"
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"version": 9, "plan_format": 1}', '{"version": "9.0.0"}', "\0"])
+def test_what_says_no_version_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr(half, "LIB", tmp_path)
+    monkeypatch.setattr(half, "HALVES", tmp_path / ".half")
+    files = {**half.running(), "later.py": b"1"}
+    half.keep(files, half.About("9.0.0"))
+    (half.folder(half.digest(files)) / "version.json").write_text(text, encoding="utf-8")
+    assert half.newer() is None
