@@ -62,7 +62,7 @@ def _add_option(parser: argparse.ArgumentParser, option: Option) -> None:
 
 
 def _add_verb(commands: argparse._SubParsersAction[_Parser], verb: Verb) -> None:
-    shown: dict[str, Any] = {} if verb is HIDDEN else {"help": verb.words}
+    shown: dict[str, Any] = {} if verb in HIDDEN else {"help": verb.words}
     epilog = "\n".join(text for text in (verb.more, f"Example: {verb.example}" if verb.example else "") if text)
     parser = commands.add_parser(
         verb.name,

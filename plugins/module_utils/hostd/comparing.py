@@ -16,7 +16,7 @@ from ..kernel.host import Host
 from ..plan.forms import printable
 from ..resources.base import Operation
 from ..resources.boot import projects
-from ..state.kept import State
+from ..state.kept import State, keeping_projects
 from . import output, telling
 from .restore import ERRORS, Restoration, Restored, kept_resources, last_failures
 from .rules import keep_user_rules
@@ -48,11 +48,14 @@ class _Drift:
 
     def __init__(self, project: str) -> None:
         state = State(project)
+        kept = state.kept
+        if not kept:
+            raise output.no_plan(project)
         with Host(project, run_command) as host:
             host.command = MODULE
             host.pair_keys = state.pair_keys
             host.verified_tables = state.verified_tables
-            wanted = kept_resources(project, state.kept)
+            wanted = kept_resources(project, kept)
             operations = engine.Engine(host).compare(wanted)
             self.broken = dict(host.broken)
         self.parts = telling.parts_of_operations(operations, wanted)
@@ -91,7 +94,9 @@ def _in_short(item: Operation[Any]) -> str:
 
 def status(arguments: argparse.Namespace) -> int:
     """``cnm status``.  Raises `ERRORS` and Usage."""
-    names = list(output.plans(arguments.project))
+    names = [arguments.project] if arguments.project else keeping_projects()
+    if not names:
+        raise output.no_plan()
     drift = {name: _Drift(name) for name in names}
     code = 1 if any(found.report for found in drift.values()) else 0
     if arguments.json:

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import shutil
-import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -64,6 +63,8 @@ def running() -> dict[str, bytes]:
     """The files of the host half that runs now, by path below the package.  Raises BootError."""
     archive = getattr(globals().get("__loader__"), "archive", None)
     if archive is not None:  # a module that Ansible has sent
+        import zipfile  # noqa: PLC0415  # only here, and slow to load
+
         with zipfile.ZipFile(archive) as stream:
             names = [name for name in stream.namelist() if name.startswith(f"{_PACKAGE}/") and name.endswith(".py")]
             return _kept({name[len(_PACKAGE) + 1 :]: stream.read(name) for name in names})

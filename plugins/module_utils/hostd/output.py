@@ -36,14 +36,19 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         line("   ".join(cell.ljust(width) for cell, width in zip(cells, widths)).rstrip())
 
 
+def no_plan(project: str = "") -> Usage:
+    """That this host keeps no plan, of a project or at all."""
+    of_project = f" of project {project}" if project else ""
+    return Usage(f"this host keeps no plan{of_project}: run cnm.fabric.site on it")
+
+
 def plans(project: str) -> dict[str, dict[str, Any]]:
     """The kept plans by project, as plain data: that of one project, or all.  Raises Usage."""
     names = [project] if project else keeping_projects()
     kept = {name: State(name).kept for name in names}
     missing = [name for name, found in kept.items() if not found]
     if missing or not kept:
-        of_project = f" of project {', '.join(missing)}" if missing else ""
-        raise Usage(f"this host keeps no plan{of_project}: run cnm.fabric.site on it")
+        raise no_plan(", ".join(missing))
     return {name: json.loads(found["plan"]) for name, found in kept.items()}
 
 

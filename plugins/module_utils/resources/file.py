@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -38,37 +39,45 @@ def _mark_in(text: str, project: str) -> str:
     return (role_of(first[2:], project) or "") if first.startswith("# ") else ""
 
 
-def _text_of(path: Path) -> str:
+def _text_of(path: str) -> str:
     try:
         return read_limited(path, _READ_AT_MOST).decode(errors="replace")
     except OSError:
         return _UNREAD
 
 
-def _is_half_written(path: Path) -> bool:
+def _is_half_written(directory: str, name: str) -> bool:
     """Whether an interrupted run left a partial file of ours."""
-    ours = path.name[: -len(HALF_WRITTEN)] in (*_NO_COMMENTS, *_KNOWN) or RUN in path.parents
-    return path.name.endswith(HALF_WRITTEN) and ours
+    if not name.endswith(HALF_WRITTEN):
+        return False
+    return name[: -len(HALF_WRITTEN)] in (*_NO_COMMENTS, *_KNOWN) or directory.startswith(f"{RUN}/")
 
 
 def _is_all_half_written(found: File) -> bool:
-    return all(_is_half_written(Path(found.directory) / name) for name in found.files)
+    return all(_is_half_written(found.directory, name) for name in found.files)
 
 
 def _in_the_way(directory: str, found: File, want: File) -> Iterator[str]:
     """Paths of our files at which something else exists."""
-    path = Path(directory)
-    if path.is_symlink():
+    if os.path.islink(directory):
         yield directory
         return
     for name, text in want.files.items():
-        target = path / name
-        if (
-            target.is_symlink()
-            or target.is_dir()
-            or (not found.role and name in found.files and found.files[name] != text)
-        ):
-            yield str(target)
+        target = f"{directory}/{name}"
+        if name in found.files:  # then it is a file
+            if not found.role and found.files[name] != text:
+                yield target
+        elif os.path.islink(target) or os.path.isdir(target):
+            yield target
+
+
+def _entries(directory: str) -> list[os.DirEntry[str]]:
+    """What is in a directory, by name; nothing if there is none."""
+    try:
+        with os.scandir(directory) as found:
+            return sorted(found, key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 class FileKind(Kind[File]):
@@ -79,7 +88,7 @@ class FileKind(Kind[File]):
 
     def observe(self, host: Host, wanted: Sequence[File]) -> dict[Key, Found[File]]:
         wanted_by = {item.directory: item for item in wanted}
-        directories = {str(path) for path in ETC_NETNS.glob("*") if path.is_dir() and not path.is_symlink()}
+        directories = {entry.path for entry in _entries(str(ETC_NETNS)) if entry.is_dir(follow_symlinks=False)}
         directories.add(str(RUN / host.project / "names"))
         result: dict[Key, Found[File]] = {}
         for directory in sorted(directories | set(wanted_by)):
@@ -90,7 +99,7 @@ class FileKind(Kind[File]):
                 result[want.key] = Found(File(foreign[0]), ours=False, stale=False)
             elif found.role:
                 result[found.key] = Found(found)
-            elif want is not None and Path(directory).is_dir() and _is_all_half_written(found):
+            elif want is not None and os.path.isdir(directory) and _is_all_half_written(found):
                 result[want.key] = Found(found, stale=False)
         return result
 
@@ -98,16 +107,15 @@ class FileKind(Kind[File]):
     def _read(project: str, directory: str) -> File:
         """The files in a directory: ours if one is marked, else all of them without a role."""
         everything, ours, hidden, role = {}, {}, [], ""
-        path = Path(directory)
-        for entry in sorted(path.iterdir()) if path.is_dir() else []:
-            if entry.is_symlink() or not entry.is_file():
+        for entry in _entries(directory):
+            if not entry.is_file(follow_symlinks=False):
                 continue
-            text = _text_of(entry)
+            text = _text_of(entry.path)
             mark = _mark_in(text, project)
             role = mark or role
             everything[entry.name] = text
             known = entry.name in _NO_COMMENTS or (not text and entry.name in _KNOWN)
-            if mark or known or _is_half_written(entry):
+            if mark or known or _is_half_written(directory, entry.name):
                 ours[entry.name] = text
                 if entry.stat().st_mode & 0o444 != 0o444:
                     hidden.append(entry.name)
