@@ -217,6 +217,18 @@ class TestForwarding:
             assert sorted(inside("c1", ask, "many.example", tcp=True).data) == sorted(OUTSIDE["many.example"]["A"])
             assert "198.51.100.200" in sh("ip netns exec c1 getent ahostsv4 many.example")
 
+    @pytest.mark.parametrize("code", ["SERVFAIL", "REFUSED"])
+    @on_a_host
+    def test_an_error_of_the_only_server_comes_back_at_once(self, code: str) -> None:
+        with upstream(code=code) as server:
+            make({"c1": {"networks": ["front"]}})
+            started = time.monotonic()
+            for number in range(3):  # the first question to a server is treated in another way
+                assert inside("c1", ask, f"{number}.example").code == code
+            assert time.monotonic() - started < 1
+            server.code = None
+            assert inside("c1", ask, "outside.example").data == ("203.0.113.1",)
+
     @on_a_host
     def test_the_second_server_is_used_only_if_the_first_fails(self) -> None:
         with upstream() as first, upstream(SECOND) as second:

@@ -216,13 +216,21 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "config": ["port=20053", "no-hosts"],
         "names": {"/run/cnm/default/names/front": _DIGEST},
         "running": True,
+        "supervised": True,
     },
     "boot": {"keep_keys": True, "awaited": ["eth1"]},
     "target": {"namespace": "c1", "active": True},
 }
 """By kind, as a plan has it but for ``kind``."""
 
-FOUND_ONLY = {("nftables", "flags"), ("nftables", "users"), ("file", "hidden"), ("xfrm", "flaws"), ("boot", "flaws")}
+FOUND_ONLY = {
+    ("nftables", "flags"),
+    ("nftables", "users"),
+    ("file", "hidden"),
+    ("xfrm", "flaws"),
+    ("boot", "flaws"),
+    ("resolver", "outdated"),
+}
 """Fields that no plan says: they are for what a host finds."""
 
 Path = tuple[Any, ...]

@@ -11,7 +11,7 @@ suite=$2
 root=$folder/root
 mirror=http://deb.debian.org/debian
 
-packages=systemd-sysv,udev,dbus,openssh-server,python3,ifupdown,netbase,procps,kmod
+packages=systemd-sysv,udev,dbus,libpam-systemd,sudo,openssh-server,python3,ifupdown,netbase,procps,kmod
 packages=$packages,iproute2,iputils-ping,nftables,conntrack,dnsmasq-base
 
 echo "  a Debian $suite with systemd"

@@ -18,6 +18,7 @@ from ..resources.base import Operation
 from ..resources.boot import projects
 from ..state.kept import State, keeping_projects
 from . import output, telling
+from .resolvers import restart_resolver
 from .restore import ERRORS, Restoration, Restored, kept_resources, last_failures
 from .rules import keep_user_rules
 from .units import PARTLY
@@ -124,7 +125,10 @@ def restore(arguments: argparse.Namespace) -> int:
     problems: dict[str, str] = {}
     for project in names:
         try:
-            results[project] = Restoration(project, run_command, MODULE).run(arguments.rules)
+            if arguments.resolver:
+                results[project] = restart_resolver(project, arguments.resolver, run_command)
+            else:
+                results[project] = Restoration(project, run_command, MODULE).run(arguments.rules)
         except ERRORS as error:
             problems[project] = engine.sentence(error)
     if arguments.json:

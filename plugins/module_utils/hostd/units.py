@@ -32,6 +32,9 @@ PARTLY = 3
 _RULES, _NETWORKS, _PARENT = "cnm-rules.service", "cnm-networks.service", "cnm-parent@.service"
 _SANDBOX = "cnm-sandbox@.target"
 
+AGAIN = "cnm-resolver@.service"
+"""The unit that starts a sandbox's resolver again when it has ended."""
+
 FOLLOWING = _RULES
 """The unit that is started as soon as it is installed: only an active unit follows another."""
 
@@ -66,8 +69,6 @@ Type=oneshot
 {more}SuccessExitStatus={partly}
 TimeoutStartSec=300
 SyslogIdentifier=cnm
-# Resolvers are started by it and must outlive it.
-KillMode=process
 """
 
 # The network waits for it, so it does without Python unless nft refuses.  Where nftables.service has loaded the tables
@@ -127,6 +128,21 @@ BindsTo=run-netns-%i.mount
 After=run-netns-%i.mount
 Conflicts=shutdown.target
 Before=shutdown.target
+""",
+    # Stopped by a run, it has no record any more.  One at a time: the first starts all that have ended.
+    AGAIN: f"""{MARK}
+[Unit]
+Description=Resolver of sandbox %I again, as it has ended
+ConditionPathExistsGlob=/run/cnm/*/resolvers/%I.pid
+StartLimitIntervalSec=0
+
+[Service]
+Type=oneshot
+ExecStart=/usr/bin/flock {COMMAND} {COMMAND} restore --resolver %I
+TimeoutStartSec=300
+Restart=on-failure
+RestartSec=10
+SyslogIdentifier=cnm
 """,
 }
 """The units by name."""

@@ -125,7 +125,10 @@ VERBS = (
     Verb(
         "restore",
         "bring everything back to the plan that this host keeps",
-        options=(Option(("--rules",), "the rules of the host's firewall alone"),),
+        options=(
+            Option(("--rules",), "the rules of the host's firewall alone"),
+            Option(("--resolver",), "the resolver of a sandbox alone, if it has ended", "SANDBOX"),
+        ),
         example="cnm restore",
         more="The exit status is 3 if a part could not be restored.",
     ),

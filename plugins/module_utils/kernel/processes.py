@@ -92,6 +92,14 @@ def is_stopped(process: Process) -> bool:
         return False
 
 
+def is_outdated(process: Process) -> bool:
+    """Whether the file of its program was replaced or removed since it was started."""
+    try:
+        return os.readlink(f"/proc/{process.pid}/exe").endswith(_DELETED)
+    except OSError:
+        return False
+
+
 def has_ended(process: Process) -> bool:
     """Whether it has ended and released its resources; its parent may not have waited for it yet."""
     try:

@@ -265,6 +265,8 @@ PLANNED: dict[str, dict[str, Check]] = {
         "config": _each(_once(forms.config_line)),
         "names": _by(_once(forms.names_path), _digest),
         "running": _flag,
+        "supervised": _flag,
+        "outdated": _never,
     },
     "boot": {
         "keep_keys": _flag,
@@ -313,7 +315,7 @@ _EASED: dict[str, dict[str, Check]] = {
     "ipvs": {"scheduler": _any_word},
     "RealServer": {"method": _any_word, "weight": _any_number},
     "file": {"role": _any_role, "files": _by(_once(forms.file_name), forms.text), "hidden": _each(forms.file_name)},
-    "resolver": {"config": _each(forms.one_line), "names": _by(forms.path, _digest)},
+    "resolver": {"config": _each(forms.one_line), "names": _by(forms.path, _digest), "outdated": _flag},
     "boot": {"awaited": _each(_any_link), "flaws": _by(_any_text, _any_text)},
 }
 

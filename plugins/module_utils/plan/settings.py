@@ -76,6 +76,10 @@ class Resolver(Resource):
     "" stands for the content that the same plan gives the file.
     """
     running: bool = True
+    supervised: bool = False
+    """Whether systemd has it in a unit of its own, and has it started again when it ends."""
+    outdated: bool = False
+    """As found: whether the program that it runs has been replaced since, as by an upgrade."""
 
     @property
     def key(self) -> Key:

@@ -7,27 +7,35 @@ process ever matches; see `_record`.  ``.loaded`` has the digests of the names t
 next run notices if one was interrupted before it sent SIGHUP.  At SIGHUP dnsmasq rereads names (``addn-hosts``,
 ``servers-file``) between two queries, so no query is lost; watching directories would need an inotify instance for each
 process, and the 129th would fail.
+
+A supervised one is handed to systemd as soon as it is recorded, in a scope: so it outlives the session or unit of the
+run that started it, and has limits.  When it ends, the scope ends too and starts `AGAIN`, whose `start_again` starts it
+as a run does: alone on its port and recorded, so that the next run finds nothing to do.
 """
 
 from __future__ import annotations
 
 import contextlib
 import grp
+import hashlib
 import json
 import os
 import pwd
 import re
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
-from ..kernel import processes
+from ..hostd.units import AGAIN, escape
+from ..kernel import namespaces, processes, scopes
 from ..kernel.host import Host
 from ..kernel.listening_sockets import holders
 from ..kernel.processes import Process, Started
 from ..kernel.programs import find_program
+from ..kernel.scopes import Scope, ScopeError
 from ..plan.base import Key
 from ..plan.forms import one_line
 from ..plan.marks import RESOLVER_USER
@@ -55,6 +63,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
 _RUNNING = ("keep-in-foreground", "pid-file=", f"user={RESOLVER_USER}", f"group={RESOLVER_USER}")
 _NO_IDENT = "no-ident"
 """Hides version.bind and the like; dnsmasq has the option in 2.90 and not in 2.85."""
+_MEMORY_AT_MOST = 128 << 20
+"""Octets; one with 10,000 names has some 5 MB."""
+_TASKS_AT_MOST = 64
+"""It forks for each of at most 20 TCP connections."""
 
 
 class ResolverError(Exception):
@@ -101,6 +113,37 @@ def _recorded(text: str, boot: str) -> Optional[Process]:
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
     return wanted if wanted.program == _PROGRAM else None
+
+
+def _unit(name: str, pid: int) -> str:
+    """The scope of a sandbox's resolver; another for each process, as the former one may not have ended yet."""
+    return f"cnm-resolver-{escape(name)}-{pid}.scope"
+
+
+def _scope(name: str, pid: int, followed: bool = True) -> Scope:
+    """``followed``: whether systemd has it started again when it ends."""
+    again = [AGAIN.replace("@", f"@{escape(name)}")]
+    return Scope(
+        _unit(name, pid),
+        pid,
+        (
+            ("Description", "s", f"Resolver of sandbox {name}"),
+            ("CollectMode", "s", "inactive-or-failed"),
+            ("MemoryMax", "t", _MEMORY_AT_MOST),
+            ("TasksMax", "t", _TASKS_AT_MOST),
+            *((("OnSuccess", "as", again), ("OnFailure", "as", again)) if followed else ()),
+        ),
+    )
+
+
+def _hand_over(started: Mapping[str, int]) -> None:
+    """Have systemd supervise processes, by sandbox.  Raises ScopeError."""
+    try:
+        scopes.hand_over([_scope(name, pid) for name, pid in started.items()])
+    except ScopeError as error:
+        if "OnSuccess" not in str(error):  # systemd has it since 249
+            raise
+        scopes.hand_over([_scope(name, pid, followed=False) for name, pid in started.items()])
 
 
 def _names(directory: Path) -> set[str]:
@@ -167,14 +210,18 @@ class ResolverKind(Kind[Resolver]):
             process = known.get(namespace)
             running = process is not None and namespace not in lost and process.uid == uid
             running = running and process is not None and _serves(host, process, namespace)
-            found = Resolver(namespace, config, loaded if isinstance(loaded, dict) else {}, running)
+            supervised = process is not None and scopes.unit_of(process.pid) == _unit(namespace, process.pid)
+            outdated = process is not None and processes.is_outdated(process)
+            names = loaded if isinstance(loaded, dict) else {}
+            found = Resolver(namespace, config, names, running, running and supervised, running and outdated)
             result[found.key] = Found(found)
         return result
 
     def differences(self, wanted: Resolver, found: Resolver) -> list[Difference]:
         if not found.running:
             return [Difference("running", True, False)]
-        return super().differences(wanted, found)
+        result = [item for item in super().differences(wanted, found) if item.attribute != "outdated"]
+        return [*result, Difference("outdated", False, True)] if found.outdated and not wanted.outdated else result
 
     def check_dependencies(self, host: Host, wanted: Sequence[Resolver]) -> Optional[str]:
         if wanted and find_program(_PROGRAM) is None:
@@ -253,9 +300,49 @@ def _stop(host: Host, names: set[str]) -> None:
         return
     directory = _directory(host.project)
     found = [*_records(directory).items(), *_lost(host, _known(directory))]
+    # It is not to be started again: the unit that does that looks for the record.
+    for name in names:
+        forget(directory / f"{name}{_PID}")
     left = processes.end((process for name, process in found if name in names), _PATIENCE_S)
     if left:
         raise ResolverError(f"a resolver did not end after SIGKILL: process {left[0].pid}")
+
+
+def start_again(host: Host, wanted: Sequence[Resolver], first: str) -> list[str]:
+    """Start the resolver of the sandbox ``first`` if it has ended or its program was replaced, then all others so.
+
+    Returns the sandboxes.  Raises ResolverError about the first; each of the others has a unit of its own that does the
+    same.  The host must be locked.
+    """
+    directory = _directory(host.project)
+    known = _known(directory)
+    due = {}
+    for item in wanted:
+        process = known.get(item.namespace)
+        serves = process is not None and _serves(host, process, item.namespace) and not processes.is_outdated(process)
+        if not serves and (directory / f"{item.namespace}{_PID}").exists() and namespaces.exists(item.namespace):
+            # What it will have loaded is what the files have now.
+            due[item.namespace] = replace(item, names=_digests(item.names))
+    kind = ResolverKind()
+    batches = [{first: due.pop(first)}, due] if first in due else []
+    for batch in filter(None, batches):
+        # The records stay until there are new ones: without its record nobody would try again.
+        processes.end((known[name] for name in batch if name in known), _PATIENCE_S)
+        try:
+            kind.create(host, list(batch.values()))
+        except ResolverError:
+            if first in batch:
+                raise
+    return sorted(name for batch in batches for name in batch)
+
+
+def _digests(paths: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of each file that there is, by path."""
+    result = {}
+    for path in paths:
+        with contextlib.suppress(OSError):
+            result[path] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return result
 
 
 class _Starting:
@@ -272,6 +359,7 @@ class _Starting:
     def start(self, resources: Sequence[Resolver]) -> None:
         """Raises ResolverError about those that failed; the others run and are recorded."""
         failed = []
+        supervised: dict[str, int] = {}
         with contextlib.ExitStack() as stack:
             started = []
             for item in resources:
@@ -284,6 +372,12 @@ class _Starting:
                 if problem:
                     self._host.failed_in = item.namespace
                     failed.append(f"the resolver of {item.namespace} did not start: {problem}")
+                elif item.supervised:
+                    supervised[item.namespace] = one.pid
+        try:
+            _hand_over(supervised)
+        except ScopeError as error:
+            failed.append(str(error))
         if failed:
             raise ResolverError("; ".join(failed))
 

@@ -4,7 +4,8 @@
 
 A sandbox's dnsmasq reads three kinds of files:
 
-- its configuration: a change needs a restart, so nothing in it depends on records or on the host's resolvers
+- its configuration: a change needs a restart, so nothing in it depends on records, and of the upstream servers only
+  whether there are several
 - a hosts file for each of its networks, with the records
 - a servers file: which dotted names are never forwarded, and which upstream servers resolve the rest
 
@@ -196,7 +197,9 @@ class Naming:
             "bind-interfaces",
             "no-hosts",
             "no-resolv",
-            "strict-order",
+            # It asks one after the other, as Docker does.  When the last one says SERVFAIL or REFUSED, dnsmasq then keeps
+            # silent (2.90, 2.91), so with a single one, whose errors it passes on without it, there is none.
+            *(["strict-order"] if len(upstreams(self.facts, self.endpoints)) > 1 else []),
             f"dns-forward-max={_QUESTIONS}",
             "local=//",  # never forward a name without a dot
             *(f"addn-hosts={paths[name]}" for name in records),

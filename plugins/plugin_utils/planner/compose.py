@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from ...module_utils.plan.base import Resource
 from ...module_utils.plan.encryption import Xfrm
 from ...module_utils.plan.links import Link, Namespace
 from ...module_utils.plan.plan import Plan
-from ...module_utils.plan.settings import Boot, Target
+from ...module_utils.plan.settings import Boot, Resolver, Target
 from ..declaration.driver import DriverError
 from ..declaration.topology import Host
 from ..facts import Facts
@@ -32,7 +33,11 @@ def compose(
     """The plan of a host; its resources are sorted, so that the same inventory gives the same text."""
     resources = list(resources)
     if facts.systemd and host.settings.boot and (allocated.networks or host.sandboxes):
-        resources += [_boot(host, resources), *_targets(resources)]
+        resources = [
+            *(replace(item, supervised=True) if isinstance(item, Resolver) else item for item in resources),
+            _boot(host, resources),
+            *_targets(resources),
+        ]
     resources.sort(key=lambda item: item.key)
     for one, other in zip(resources, resources[1:]):
         if one.key == other.key:

@@ -211,7 +211,7 @@ class TestResolver:
             "c1": {"hostname": "box.example", "networks": {"front": {"aliases": ["a.b"]}, "dual": None}},
             "c2": {"networks": ["dual"]},
         }
-        after = planned(sandboxes, Facts(resolvers=("198.51.100.7",)))
+        after = planned(sandboxes, Facts(resolvers=("198.51.100.7", "198.51.100.8")))
         assert resolver(before, "c1").config == resolver(after, "c1").config
         assert resolver(before, "c1").names != resolver(after, "c1").names
 
@@ -246,6 +246,8 @@ class TestUpstreams:
         made = planned({"c1": {"networks": ["front"]}}, Facts(resolvers=("192.0.2.2", "192.0.2.1", "192.0.2.2")))
         assert asked(made, "c1") == ["192.0.2.2", "192.0.2.1"]
         assert "strict-order" in resolver(made, "c1").config
+        alone = planned({"c1": {"networks": ["front"]}}, Facts(resolvers=("192.0.2.2",)))
+        assert "strict-order" not in resolver(alone, "c1").config
         assert "#" not in kept(made, "c1")
 
     def test_only_reachable_servers_are_used(self) -> None:
