@@ -218,7 +218,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "running": True,
         "supervised": True,
     },
-    "boot": {"keep_keys": True, "awaited": ["eth1"]},
+    "boot": {"keep_keys": True, "awaited": ["eth1"], "owners": ["docker", "/run/netns"]},
     "target": {"namespace": "c1", "active": True},
 }
 """By kind, as a plan has it but for ``kind``."""

@@ -29,7 +29,7 @@ from typing import Any, Optional
 
 CACHE = Path(os.environ.get("CNM_CACHE", "/var/cache/cnm.fabric"))
 HERE = Path(__file__).resolve().parents[1] / "systemd"
-RECIPE, START = HERE / "image.sh", HERE / "start.sh"
+RECIPE, MORE, START = HERE / "image.sh", HERE / "more.sh", HERE / "start.sh"
 BOOT_S = 60.0
 SSH_OPTIONS = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
 FOLLOW = ["setpriv", "--pdeathsig", "KILL"]  # a process that ends with this one, however this one ends
@@ -39,25 +39,36 @@ ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 
 def image(suite: str) -> Path:
     """The folder with the tree of a Debian release, made if it is not there."""
-    made = CACHE / f"system-{suite}-{hashlib.sha256(RECIPE.read_bytes()).hexdigest()[:12]}"
+    return _made(f"system-{suite}", RECIPE.read_bytes(), RECIPE, suite)
+
+
+def layer(suite: str, packages: Sequence[str]) -> Path:
+    """The folder with what packages add to the tree of a Debian release, made if it is not there."""
+    below = image(suite)
+    recipe = MORE.read_bytes() + below.name.encode()
+    return _made(f"system-{suite}-{'-'.join(packages)}", recipe, MORE, str(below / "root"), *packages)
+
+
+def _made(name: str, recipe: bytes, script: Path, *arguments: str) -> Path:
+    made = CACHE / f"{name}-{hashlib.sha256(recipe).hexdigest()[:12]}"
     if made.exists():
         return made
     CACHE.mkdir(parents=True, exist_ok=True)
-    with open(CACHE / f"system-{suite}.lock", "w", encoding="ascii") as lock:
+    with open(CACHE / f"{name}.lock", "w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not made.exists():
-            _make(made, suite)
+            _make(made, name, script, arguments)
     return made
 
 
-def _make(made: Path, suite: str) -> None:
-    new, log = CACHE / f"system-{suite}-new", CACHE / f"system-{suite}.log"
+def _make(made: Path, name: str, script: Path, arguments: Sequence[str]) -> None:
+    new, log = CACHE / f"{name}-new", CACHE / f"{name}.log"
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
     # What it mounts and starts ends with it.
     apart = [*FOLLOW, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     with open(log, "w", encoding="utf-8") as output:
-        command = [*apart, "sh", str(RECIPE), str(new), suite]
+        command = [*apart, "sh", str(script), str(new), *arguments]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
     if done.returncode:
         raise RuntimeError(f"the system could not be made: {log.read_text(encoding='utf-8')[-2000:]}")
@@ -112,9 +123,11 @@ class Systems:
         """What a shell script prints on the switch, which is 192.168.77.254 on the LAN."""
         return subprocess.run([*self.enter, "sh", "-ec", script], check=True, capture_output=True, text=True).stdout
 
-    def new(self, name: str, suite: str = "bookworm", interfaces: Optional[str] = None) -> System:
+    def new(
+        self, name: str, suite: str = "bookworm", interfaces: Optional[str] = None, packages: Sequence[str] = ()
+    ) -> System:
         """A system that has booted; its name ends with its number, its last octet on the LAN."""
-        system = System(self, name, suite, interfaces)
+        system = System(self, name, suite, interfaces, packages)
         self._open.enter_context(system)
         return system
 
@@ -134,12 +147,17 @@ iface lan0 inet static
 class System:
     """A system; a context manager."""
 
-    def __init__(self, lan: Systems, name: str, suite: str, interfaces: Optional[str] = None) -> None:
+    def __init__(
+        self, lan: Systems, name: str, suite: str, interfaces: Optional[str] = None, packages: Sequence[str] = ()
+    ) -> None:
         self.name = name
         self.number = int(re.sub(r"\D", "", name))
         self.address = f"{LAN}.{self.number}"
         self._lan = lan
         self._image = image(suite)
+        self._trees = [self._image / "root"]
+        if packages:
+            self._trees.insert(0, layer(suite, packages) / "root")
         self.key = self._image / "key"
         self._folder = lan.folder / name
         self._interfaces = INTERFACES if interfaces is None else interfaces
@@ -176,7 +194,7 @@ class System:
         assert self._pid == 0, "it runs already"
         cgroup, folder = self._cgroup, self._folder
         cgroup.mkdir(exist_ok=True)
-        lower = f"lowerdir={self._image / 'root'},upperdir={folder}/new,workdir={folder}/work"
+        lower = f"lowerdir={':'.join(map(str, self._trees))},upperdir={folder}/new,workdir={folder}/work"
         # The first process of its pid namespace is the shell that becomes systemd.
         inner = (
             f"mount -t overlay -o {lower} system {folder}/root && exec sh {START} {folder}/root {uuid.uuid4()} {cgroup}"
@@ -367,10 +385,12 @@ class Controller:
 
 
 @contextlib.contextmanager
-def systems(folder: Path, *names: str, suite: str = "bookworm") -> Iterator[Sequence[System]]:
+def systems(
+    folder: Path, *names: str, suite: str = "bookworm", packages: Sequence[str] = ()
+) -> Iterator[Sequence[System]]:
     """Systems of one release on one LAN."""
     with Systems(folder) as lan:
-        yield [lan.new(name, suite) for name in names]
+        yield [lan.new(name, suite, packages=packages) for name in names]
 
 
 if __name__ == "__main__":  # systems to look at: systems.py FOLDER [SUITE [NAME…]], until the input ends

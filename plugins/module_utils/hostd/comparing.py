@@ -18,6 +18,7 @@ from ..resources.base import Operation
 from ..resources.boot import projects
 from ..state.kept import State, keeping_projects
 from . import output, telling
+from .owners import follow
 from .resolvers import restart_resolver
 from .restore import ERRORS, Restoration, Restored, kept_resources, last_failures
 from .rules import keep_user_rules
@@ -127,19 +128,21 @@ def restore(arguments: argparse.Namespace) -> int:
         try:
             if arguments.resolver:
                 results[project] = restart_resolver(project, arguments.resolver, run_command)
+            elif arguments.owners:
+                results[project] = follow(project, run_command, MODULE)
             else:
-                results[project] = Restoration(project, run_command, MODULE).run(arguments.rules)
+                results[project] = Restoration(project, run_command, MODULE).run(arguments.rules, arguments.own)
         except ERRORS as error:
             problems[project] = engine.sentence(error)
     if arguments.json:
         output.show(
             {
-                **{name: vars(result) for name, result in results.items()},
+                **{name: {**vars(result), "removed": sorted(result.removed)} for name, result in results.items()},
                 **{name: {"error": why} for name, why in problems.items()},
             }
         )
     for name, result in results.items():
-        _tell(name, result, arguments.json)
+        _tell(name, result, arguments.json, quietly=arguments.owners)
     for name, why in problems.items():
         _say(name, "", f"project {name}: nothing could be restored: {why}", journald.ERROR, arguments.json)
     if problems:
@@ -161,14 +164,17 @@ def _say(project: str, part: str, text: str, priority: int = journald.INFO, quie
         output.line(printable(text))
 
 
-def _tell(project: str, result: Restored, quiet: bool) -> None:
-    """What was restored and what could not be, a line each."""
+def _tell(project: str, result: Restored, quiet: bool, quietly: bool) -> None:
+    """What was restored and what could not be, a line each; ``quietly`` nothing if there is nothing to tell."""
     where = telling.of_project(project)
     for name in sorted(result.changed):
         _say(project, name, f"restored {name}{where}", quiet=quiet)
     for name, why in sorted(result.failed.items()):
-        _say(project, name, f"{name}{where} could not be restored: {why}", journald.ERROR, quiet)
+        if name in result.removed:
+            _say(project, name, f"removed the networks of {name}{where}: {why}", journald.NOTICE, quiet)
+        else:
+            _say(project, name, f"{name}{where} could not be restored: {why}", journald.ERROR, quiet)
     for text in result.warnings:
         _say(project, "", text, journald.WARNING, quiet)
-    if not result.changed and not result.failed:
+    if not result.changed and not result.failed and not quietly:
         _say(project, "", f"everything{where} was as planned", quiet=quiet)

@@ -9,13 +9,15 @@ that guard it.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Optional
 
 from ..engine import engine, gratuitous_arp
 from ..engine.expand_plan import expand_plan
+from ..engine.reporting import namespaces_of
 from ..kernel import mounts
 from ..kernel.forwarding import FORWARDING
 from ..kernel.host import Host
@@ -25,9 +27,10 @@ from ..plan.encryption import Xfrm
 from ..plan.forms import printable
 from ..plan.links import Link, Namespace
 from ..plan.marks import OTHERS, PORT
-from ..plan.nftables import Nftables
+from ..plan.nftables import DockerUser, Nftables
 from ..plan.plan import Plan
 from ..plan.settings import Sysctl, Target
+from ..resources.foreign_netns_records import mounted, records
 from ..resources.sysctl import host_forwards
 from ..state.files import boot_id, forget, load, write_atomically
 from ..state.kept import State
@@ -85,6 +88,8 @@ class Restored:
     """Parts that were not as planned and are now, with the number of operations that took."""
     failed: dict[str, str] = field(default_factory=dict)
     """Parts that could not be restored, and why, as a sentence."""
+    removed: set[str] = field(default_factory=set)
+    """Parts that are no more, as the namespace that they were in is another's and has ended."""
     warnings: list[str] = field(default_factory=list)
 
 
@@ -95,6 +100,12 @@ class Part:
     name: str
     resources: list[Resource] = field(default_factory=list)
     needs: set[str] = field(default_factory=set)
+
+    @property
+    def sandboxes(self) -> set[str]:
+        """Names of the namespaces that are in the part, or its resources in them."""
+        found = {name for item in self.resources for name in namespaces_of(item)}
+        return found | {item.name for item in self.resources if isinstance(item, Namespace)}
 
 
 def parts_of(resources: Sequence[Resource]) -> list[Part]:
@@ -218,40 +229,92 @@ class Restoration:
         self._run_command = run_command
         self._command = command
         self._state = State(project)
+        self._left_out: frozenset[str] = frozenset()
 
-    def run(self, rules_only: bool = False) -> Restored:
-        """Restore everything, or what guards the host alone.  Raises Locked, PlanError and Unsafe."""
-        if mounts.are_private():
-            raise PlanError(f"restoring networks {mounts.REFUSAL}")
-        with locked(f"cnm restore of project {self._project}", LOCK_PATIENCE):
+    def run(self, rules_only: bool = False, own: bool = False) -> Restored:
+        """Restore everything, or what guards the host alone.  Raises Locked, PlanError and Unsafe.
+
+        With ``own`` without sandboxes in others' namespaces: an engine may wait for the network, which waits for this.
+        """
+        with self._locked():
             result = Restored()
-            kept = self._state.kept
-            if not kept:
-                raise PlanError("no plan is kept, or it is damaged: run cnm.fabric.site")
-            resources = kept_resources(self._project, kept)
+            resources = self._resources()
             if self._state.cut_off is not None:
                 result.warnings.append(
                     f"a run was cut off while it brought this host to a plan of revision {self._state.cut_off}: it has "
-                    f"that of revision {kept['revision']} again. Run cnm.fabric.site"
+                    f"that of revision {self._state.kept['revision']} again. Run cnm.fabric.site"
                 )
             if rules_only:
-                self._restore_parts([part for part in parts_of(resources) if part.name == _GUARDS], result)
+                guards = [part for part in parts_of(resources) if part.name == _GUARDS]
+                self._restore_parts(guards, result)
+                self._note(result, {part.name for part in guards})
             else:
-                self._all(resources, result)
-            self._note(result, rules_only)
+                owned = (item.name for item in resources if isinstance(item, Namespace) and item.owner)
+                self._left_out = frozenset(owned if own else ())
+                parts = parts_of(resources)
+                untried = {part.name for part in parts if not self._left_out.isdisjoint(part.sandboxes)}
+                self._all(resources, [part for part in parts if part.name not in untried], result)
+                self._note(result, last_failures(self._project).keys() - untried)
             return result
 
-    def _all(self, resources: list[Resource], result: Restored) -> None:
+    def connect(self, sandboxes: Collection[str], result: Restored) -> None:
+        """Restore sandboxes in others' namespaces alone, looking at nothing but what they need.  Raises as `run`."""
+        with self._locked():
+            parts, within = self._parts_in(sandboxes)
+            self._restore_parts(parts, result, within)
+            self._note(result, {part.name for part in parts})
+
+    def disconnect(self, sandboxes: Mapping[str, str], result: Restored) -> None:
+        """Remove what is ours of sandboxes whose owners have ended, by the sentences that say so.  Raises as `run`."""
+        with self._locked():
+            parts, within = self._parts_in(sandboxes)
+            there = records(self._project).keys() & sandboxes.keys()
+            result.removed.update(f"sandbox {name}" for name in there if mounted(name) is not None)
+            if there:
+                self._converge((), {item.key for part in parts for item in part.resources}, result, within)
+            result.failed.update({f"sandbox {name}": why for name, why in sandboxes.items()})
+            self._note(result, {part.name for part in parts})
+
+    def open_docker(self, result: Restored) -> None:
+        """Restore our rule in the chain that Docker makes anew whenever it starts.  Raises as `run`."""
+        with self._locked():
+            parts = [part for part in parts_of(self._resources()) if isinstance(part.resources[0], DockerUser)]
+            self._restore_parts(parts, result, frozenset())
+            self._note(result, {part.name for part in parts})
+
+    def note(self, failed: Mapping[str, str]) -> None:
+        """Keep, for ``cnm status``, why parts cannot even be tried."""
+        with self._locked():
+            self._note(Restored(failed=dict(failed)), failed.keys())
+
+    def _parts_in(self, sandboxes: Collection[str]) -> tuple[list[Part], frozenset[str]]:
+        """Parts of the plan in sandboxes, and the namespaces that these reach into."""
+        parts = [part for part in parts_of(self._resources()) if not part.sandboxes.isdisjoint(sandboxes)]
+        reached = {name for part in parts for item in part.resources for name in namespaces_of(item)}
+        return parts, frozenset({*reached, *sandboxes})
+
+    def _locked(self) -> contextlib.AbstractContextManager[None]:
+        if mounts.are_private():
+            raise PlanError(f"restoring networks {mounts.REFUSAL}")
+        return locked(f"cnm restore of project {self._project}", LOCK_PATIENCE)
+
+    def _resources(self) -> list[Resource]:
+        kept = self._state.kept
+        if not kept:
+            raise PlanError("no plan is kept, or it is damaged: run cnm.fabric.site")
+        return kept_resources(self._project, kept)
+
+    def _all(self, resources: list[Resource], parts: list[Part], result: Restored) -> None:
         try:
             operations = self._converge(resources, None, result)
         except engine.EXPECTED:
-            self._restore_parts(parts_of(resources), result)
+            self._restore_parts(parts, result)
         else:
             names = PartNames(resources)
             for operation in operations:
                 self._count(result, names.part_of(operation.resource))
 
-    def _restore_parts(self, parts: list[Part], result: Restored) -> None:
+    def _restore_parts(self, parts: list[Part], result: Restored, within: Optional[frozenset[str]] = None) -> None:
         """Restore parts, each after those it needs.  Halves what fails until what is at fault stands alone."""
         ready = []
         for part in parts:
@@ -264,13 +327,13 @@ class Restoration:
             return
         resources = [item for part in ready for item in part.resources]
         try:
-            operations = self._converge(resources, {item.key for item in resources}, result)
+            operations = self._converge(resources, {item.key for item in resources}, result, within)
         except engine.EXPECTED as error:
             if len(ready) == 1:
                 result.failed[ready[0].name] = engine.sentence(error)
                 return
-            self._restore_parts(ready[: len(ready) // 2], result)
-            self._restore_parts(ready[len(ready) // 2 :], result)
+            self._restore_parts(ready[: len(ready) // 2], result, within)
+            self._restore_parts(ready[len(ready) // 2 :], result, within)
             return
         home = {item.key: part.name for part in ready for item in part.resources}
         for operation in operations:
@@ -280,9 +343,13 @@ class Restoration:
     def _count(result: Restored, name: str) -> None:
         result.changed[name] = result.changed.get(name, 0) + 1
 
-    def _converge(self, resources: Sequence[Resource], only: Any, result: Restored) -> Sequence[Any]:
+    def _converge(
+        self, resources: Sequence[Resource], only: Any, result: Restored, within: Optional[frozenset[str]] = None
+    ) -> Sequence[Any]:
         with Host(self._project, self._run_command) as host:
             host.command = self._command
+            host.within, host.left_out = within, self._left_out
+            host.broken.update(dict.fromkeys(self._left_out, "left out"))
             host.pair_keys = self._state.pair_keys
             host.verified_tables = self._state.verified_tables
             worker = engine.Engine(host)
@@ -290,18 +357,19 @@ class Restoration:
                 operations: Sequence[Any] = worker.converge(resources, check=False, only=only)
             except engine.Broken as error:
                 operations = error.operations
-                result.failed.update({f"sandbox {name}": why for name, why in host.broken.items()})
+                broken = {name: why for name, why in host.broken.items() if name not in self._left_out}
+                result.failed.update({f"sandbox {name}": why for name, why in broken.items()})
             if only is None:
                 self._state.keep_verified_tables(host.verified_tables)
             gratuitous_arp.announce(gratuitous_arp.due(operations, resources))
             result.warnings += worker.warnings
             return operations
 
-    def _note(self, result: Restored, rules_only: bool) -> None:
-        """Keep until the next boot what could not be restored, for ``cnm status``."""
-        failed = {name: printable(why) for name, why in result.failed.items()}
-        if rules_only:
-            failed = {**{name: why for name, why in last_failures(self._project).items() if name != _GUARDS}, **failed}
+    def _note(self, result: Restored, tried: Collection[str]) -> None:
+        """Keep until the next boot what could not be restored of the parts that were tried, for ``cnm status``."""
+        before = last_failures(self._project)
+        failed = {name: why for name, why in before.items() if name not in tried}
+        failed.update({name: printable(why) for name, why in result.failed.items()})
         if failed:
             write_atomically(self._state.run / _RECORD, json.dumps({"boot": boot_id(), "failed": failed}))
         else:

@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..plan.constants import VERSION
-from ..plan.forms import path
+from ..plan.forms import followed, path
 from .verbs import completion, manual
 
 COMMAND = "/usr/local/sbin/cnm"
@@ -35,11 +35,15 @@ _SANDBOX = "cnm-sandbox@.target"
 AGAIN = "cnm-resolver@.service"
 """The unit that starts a sandbox's resolver again when it has ended."""
 
+_OWNERS, _OWNERS_EVENT = "cnm-owners.service", "cnm-owners-event.service"
+FOLLOWER = "cnm-owners.path"
+"""The unit that hears of owners of namespaces; it is restarted when its file has changed."""
+
 FOLLOWING = _RULES
 """The unit that is started as soon as it is installed: only an active unit follows another."""
 
-ACTIVE = (_RULES, _NETWORKS)
-"""Units that are active after a boot."""
+ACTIVE = (_RULES, _NETWORKS, FOLLOWER, _OWNERS)
+"""Units that may be active, and are stopped before they are removed."""
 
 SANDBOXES = _SANDBOX.replace("@", "@*")
 """The pattern of sandboxes' targets."""
@@ -111,14 +115,14 @@ Wants={_RULES}
 After={_RULES} network-pre.target networking.service systemd-networkd.service NetworkManager.service
 Before=network-online.target
 """
-    + _SERVICE.format(more=f"RemainAfterExit=yes\nExecStart={COMMAND} restore\n", partly=PARTLY)
+    + _SERVICE.format(more=f"RemainAfterExit=yes\nExecStart={COMMAND} restore --own\n", partly=PARTLY)
     + "\n[Install]\nWantedBy=multi-user.target\n",
     _PARENT: f"""{MARK}
 [Unit]
 Description=Networks of cnm.fabric on the link %I, which has appeared
 After={_NETWORKS}
 """
-    + _SERVICE.format(more=f"ExecStart={COMMAND} restore\n", partly=PARTLY),
+    + _SERVICE.format(more=f"ExecStart={COMMAND} restore --own\nExecStart={COMMAND} restore --owners\n", partly=PARTLY),
     # It has no default dependencies, or it would wait for what it starts, which may wait for the network to be online.
     _SANDBOX: f"""{MARK}
 [Unit]
@@ -147,7 +151,60 @@ SyslogIdentifier=cnm
 }
 """The units by name."""
 
-NAMES = frozenset(_TEXTS)
+# A path unit is deaf while the service that it starts runs.  So that one is short, and asks for a reload, of which
+# systemd carries out another one when it is asked for during a reload.
+_OWNERS_TEXTS = {
+    FOLLOWER: f"""{MARK}
+[Unit]
+Description=Starts and ends of whose namespaces are sandboxes of cnm.fabric
+
+[Path]
+{{watched}}Unit={_OWNERS_EVENT}
+TriggerLimitIntervalSec=0
+
+[Install]
+WantedBy=paths.target
+""",
+    _OWNERS_EVENT: f"""{MARK}
+[Unit]
+Description=Look again at the sandboxes of cnm.fabric in others' namespaces
+After=docker.service
+StartLimitIntervalSec=0
+
+[Service]
+Type=oneshot
+ExecStart=systemctl --no-block --quiet reload-or-restart {_OWNERS}
+# A container's start is no news for the journal.
+LogLevelMax=notice
+""",
+    _OWNERS: f"""{MARK}
+[Unit]
+Description=Sandboxes of cnm.fabric in others' namespaces
+RequiresMountsFor=/var/lib/cnm /usr/local/sbin
+After={_NETWORKS} {_OWNERS_EVENT}
+StartLimitIntervalSec=0
+"""
+    + _SERVICE.format(
+        more=f"RemainAfterExit=yes\nExecStart={COMMAND} restore --owners\nExecReload={COMMAND} restore --owners\n",
+        partly=PARTLY,
+    ),
+}
+
+_WATCHED = {
+    "docker": ("/run/docker/containerd", "/run/docker/runtime-runc/moby"),
+    "podman": ("/run/crun", "/run/runc"),
+    "machine": ("/run/systemd/machines",),
+    # A process does not come back with its number, and this path is none for systemd.
+    "pid": (),
+    "path": (),
+}
+"""By owner the directories in which an entry comes and goes with each of its containers."""
+
+# When Docker starts, it makes anew the chain that it drops our packets in.
+_ENGINE = "docker.service"
+_OWNERS_WANTED_BY = {_OWNERS: "multi-user.target", FOLLOWER: "paths.target", _OWNERS_EVENT: _ENGINE}
+
+NAMES = frozenset({*_TEXTS, *_OWNERS_TEXTS})
 
 _WANTED_BY = ((_RULES, "sysinit.target"), (_RULES, "nftables.service"), (_NETWORKS, "multi-user.target"))
 
@@ -190,17 +247,31 @@ def is_of_a_parent(place: str) -> bool:
     return place.startswith(_DEVICES)
 
 
-def files(half: HostHalf, parents: Iterable[str]) -> dict[str, str]:
+def _for_owners(owners: Sequence[str]) -> dict[str, str]:
+    """Units by name for sandboxes in the namespaces of these."""
+    watched = sorted({path for owner in owners for path in _WATCHED.get(owner, (owner,))})
+    lines = "".join(f"PathChanged={path}\n" for path in watched)
+    names = (_OWNERS, FOLLOWER, _OWNERS_EVENT) if watched else (_OWNERS,) if owners else ()
+    return {name: _OWNERS_TEXTS[name].format(watched=lines) for name in names}
+
+
+def files(half: HostHalf, parents: Iterable[str], owners: Iterable[str] = ()) -> dict[str, str]:
     """The command and the units by path; of a symbolic link the text is ``-> `` and its target.
 
-    ``parents`` are the names of links whose appearance starts another attempt.  Raises FormError for a path that is
-    none.
+    ``parents`` are the names of links whose appearance starts another attempt, ``owners`` those of `Boot`.  Raises
+    FormError for a path that is none.
     """
     command = _COMMAND.format(python=path(half.python), mark=MARK, half=path(half.folder), module=half.module)
     result = {COMMAND: command, COMPLETION: completion(MARK), MANUAL: manual(MARK, VERSION)}
     result.update({f"{UNITS}/{name}": text for name, text in _TEXTS.items()})
     for unit, by in _WANTED_BY:
         result[f"{UNITS}/{by}.wants/{unit}"] = f"{_LINK}{UNITS}/{unit}"
+    owners = sorted(map(followed, owners))
+    for name, text in _for_owners(owners).items():
+        result[f"{UNITS}/{name}"] = text
+        by = _OWNERS_WANTED_BY.get(name, "")
+        if by and (by != _ENGINE or "docker" in owners):
+            result[f"{UNITS}/{by}.wants/{name}"] = f"{_LINK}{UNITS}/{name}"
     for parent in sorted(parents):
         name = escape(parent)
         directory = f"{_DEVICES}{name}.device.wants"
@@ -208,5 +279,12 @@ def files(half: HostHalf, parents: Iterable[str]) -> dict[str, str]:
     return result
 
 
-OURS = ("cnm-*.service", "cnm-*.target", "*.wants/cnm-*.service", "*.service.d/cnm.conf")
+OURS = (
+    "cnm-*.service",
+    "cnm-*.path",
+    "cnm-*.target",
+    "*.wants/cnm-*.service",
+    "*.wants/cnm-*.path",
+    "*.service.d/cnm.conf",
+)
 """Patterns, below `UNITS`, of everything that may be ours there."""

@@ -127,6 +127,8 @@ VERBS = (
         "bring everything back to the plan that this host keeps",
         options=(
             Option(("--rules",), "the rules of the host's firewall alone"),
+            Option(("--own",), "all but sandboxes in others' namespaces"),
+            Option(("--owners",), "sandboxes in others' namespaces alone"),
             Option(("--resolver",), "the resolver of a sandbox alone, if it has ended", "SANDBOX"),
         ),
         example="cnm restore",

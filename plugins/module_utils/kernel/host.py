@@ -103,6 +103,10 @@ class Host:
         """
         self.user_rules: dict[str, str] = {}
         """What was read of the user's chains in the host's tables: ``inet cnm`` to blocks as nft prints them."""
+        self.within: Optional[frozenset[str]] = None
+        """Names of namespaces that the run is limited to, besides the host's own; None for all."""
+        self.left_out: frozenset[str] = frozenset()
+        """Sandboxes in others' namespaces that the run does not look at and does not change."""
         self.broken: dict[str, str] = {}
         """Unavailable sandboxes, by name, and why: the run does not change them or their content."""
         self.spoiled: dict[str, str] = {}

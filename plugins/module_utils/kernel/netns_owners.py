@@ -39,6 +39,10 @@ class OwnerError(Exception):
     """The namespace is unavailable; the message says why and what to do."""
 
 
+class Gone(OwnerError):
+    """The owner answers that it does not run, or is not there: whatever was its namespace is so no more."""
+
+
 class Silent(OwnerError):
     """The owner does not answer; it is not asked about its other namespaces either."""
 
@@ -67,12 +71,12 @@ def words(owner: str, reference: str) -> str:
 
 
 def find(owner: str, reference: str, run_command: RunCommand) -> Owned:
-    """The owner's namespace.  Raises OwnerError, or FormError for a reference of the wrong form."""
+    """The owner's namespace.  Raises OwnerError, Gone among them, or FormError for a reference of the wrong form."""
     reference = OWNERS[owner](reference)
     path, files = _FINDERS[owner](reference, run_command)
     number = namespaces.number(path)
     if number is None:
-        raise OwnerError(_gone(owner, reference, path))
+        raise _without_namespace(owner, reference, path)
     if number == namespaces.own_number():
         raise OwnerError(
             f"{words(owner, reference)} is in the host's own network namespace: to use the host's network, declare a "
@@ -81,10 +85,11 @@ def find(owner: str, reference: str, run_command: RunCommand) -> Owned:
     return Owned(path, number, files)
 
 
-def _gone(owner: str, reference: str, path: str) -> str:
-    if owner == "path":
-        return f"{path} is not a network namespace" if os.path.exists(path) else f"{path} does not exist"
-    return f"{words(owner, reference)} has no network namespace: it has just ended"
+def _without_namespace(owner: str, reference: str, path: str) -> OwnerError:
+    if owner == "path" and os.path.exists(path):
+        return OwnerError(f"{path} is not a network namespace")
+    problem = "does not exist" if owner == "path" else "has no network namespace: it has just ended"
+    return Gone(f"{words(owner, reference)} {problem}")
 
 
 _PathAndFiles = tuple[str, dict[str, str]]
@@ -152,7 +157,7 @@ def _docker(reference: str, run_command: RunCommand) -> _PathAndFiles:
     status, answer = _ask_docker(f"/containers/{quote(reference, safe='')}/json")
     who = words("docker", reference)
     if status == http.client.NOT_FOUND:
-        raise OwnerError(f"this host's Docker Engine has no container {reference}: start it with --network none")
+        raise Gone(f"this host's Docker Engine has no container {reference}: start it with --network none")
     if status != http.client.OK or not isinstance(answer, dict):
         raise OwnerError(
             f"the Docker Engine's answer about the container {reference}: {_message(answer) or f'status {status}'}"
@@ -169,7 +174,7 @@ def _podman(reference: str, run_command: RunCommand) -> _PathAndFiles:
     code, output, errors = _run(run_command, ["podman", "inspect", "--type", "container", "--", reference], "podman")
     if code:
         if "no such container" in errors.lower():
-            raise OwnerError(f"root's podman on this host has no container {reference}: start it with --network none")
+            raise Gone(f"root's podman on this host has no container {reference}: start it with --network none")
         raise OwnerError(f"podman's answer about the container {reference}: {errors.strip() or f'exit code {code}'}")
     try:
         answer = json.loads(output)[0]
@@ -194,7 +199,7 @@ def _described(who: str, answer: Mapping[str, Any]) -> _PathAndFiles:
             "collection can connect it"
         )
     if not state.get("Running") or not state.get("Pid"):
-        raise OwnerError(f"{who} is not running ({state.get('Status') or 'stopped'}): start it")
+        raise Gone(f"{who} is not running ({state.get('Status') or 'stopped'}): start it")
     files = {"resolv.conf": answer.get("ResolvConfPath"), "hosts": answer.get("HostsPath")}
     mounts = {str(item.get("Destination")): str(item.get("Source")) for item in answer.get("Mounts") or ()}
     files.update({name: mounts[f"/etc/{name}"] for name in files if f"/etc/{name}" in mounts})
@@ -230,7 +235,7 @@ def _is_its_own(path: str) -> bool:
 def _pid(reference: str, run_command: RunCommand) -> _PathAndFiles:
     del run_command
     if not os.path.exists(f"/proc/{reference}"):
-        raise OwnerError(f"there is no process {reference} on this host: start it, or correct its number")
+        raise Gone(f"there is no process {reference} on this host: start it, or correct its number")
     return _of_process(int(reference)), {}
 
 
@@ -240,7 +245,8 @@ def _machine(reference: str, run_command: RunCommand) -> _PathAndFiles:
     leader = output.strip()
     if code or not re.fullmatch("[0-9]{1,10}", leader):
         reason = errors.strip() or f"exit code {code}"
-        raise OwnerError(f"there is no machine {reference} on this host ({reason}): start it with --private-network")
+        problem = f"there is no machine {reference} on this host ({reason}): start it with --private-network"
+        raise Gone(problem) if "no machine" in reason.lower() else OwnerError(problem)
     return _of_process(int(leader)), {}
 
 

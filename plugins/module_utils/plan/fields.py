@@ -271,6 +271,7 @@ PLANNED: dict[str, dict[str, Check]] = {
     "boot": {
         "keep_keys": _flag,
         "awaited": _each(_some_link),
+        "owners": _each(_once(forms.followed)),
         "flaws": _never,
     },
     "target": {"namespace": _once(forms.namespace_name), "active": _flag},
@@ -316,7 +317,7 @@ _EASED: dict[str, dict[str, Check]] = {
     "RealServer": {"method": _any_word, "weight": _any_number},
     "file": {"role": _any_role, "files": _by(_once(forms.file_name), forms.text), "hidden": _each(forms.file_name)},
     "resolver": {"config": _each(forms.one_line), "names": _by(forms.path, _digest), "outdated": _flag},
-    "boot": {"awaited": _each(_any_link), "flaws": _by(_any_text, _any_text)},
+    "boot": {"awaited": _each(_any_link), "owners": _each(_any_text), "flaws": _by(_any_text, _any_text)},
 }
 
 FOUND: dict[str, dict[str, Check]] = {name: {**checks, **_EASED.get(name, {})} for name, checks in PLANNED.items()}

@@ -98,6 +98,9 @@ class Boot(Resource):
     """Whether the host keeps the keys of its encrypted overlays, in a file that only root can read."""
     awaited: tuple[str, ...] = ()
     """Links of others that networks are made on: when one appears, what could not be restored is tried again."""
+    owners: tuple[str, ...] = ()
+    """In whose namespaces there are sandboxes: ``docker``, ``podman``, ``machine``, ``pid``, directories of paths, or
+    ``path`` for one that systemd cannot watch.  Their starts and ends are followed."""
     flaws: dict[str, str] = field(default_factory=dict)
     """As found: what is missing or differs, by path."""
 

@@ -13,6 +13,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
@@ -20,6 +21,7 @@ from ..hostd import half, nftables_service, units
 from ..kernel.host import Host
 from ..kernel.programs import find_program
 from ..plan.base import Key
+from ..plan.forms import followed
 from ..plan.settings import Boot
 from ..state.files import HALF_WRITTEN, LIB, forget, load, remove_empty, write_atomically
 from ..state.kept import State
@@ -39,10 +41,15 @@ def projects() -> list[str]:
     return sorted(path.parent.name for path in LIB.glob(f"*/{_RECORD}"))
 
 
-def _awaited(but: str = "") -> set[str]:
-    """The links that any project waits for, except the one named."""
-    found = (load(_record(project)).get("awaited") for project in projects() if project != but)
-    return {str(name) for names in found if isinstance(names, list) for name in names}
+def _recorded(project: str, what: str) -> tuple[str, ...]:
+    """What a project has on record as ``awaited`` or ``owners``."""
+    found = load(_record(project)).get(what)
+    return tuple(map(str, found)) if isinstance(found, list) else ()
+
+
+def _of_all(what: str, but: str = "") -> set[str]:
+    """The same of all projects, except the one named."""
+    return {name for project in projects() if project != but for name in _recorded(project, what)}
 
 
 def _text(path: Path) -> Optional[str]:
@@ -97,9 +104,11 @@ class BootKind(Kind[Boot]):
             self._running = half.running()
         return self._running
 
-    def _files(self, host: Host, awaited: set[str]) -> dict[str, str]:
-        folder = str(half.folder(self._digest()))
-        files = units.files(units.HostHalf(_python(), folder, host.command), awaited)
+    def _files(self, host: Host, but: str = "") -> dict[str, str]:
+        """What all projects on record want, except the one named."""
+        of_half = units.HostHalf(_python(), str(half.folder(self._digest())), host.command)
+        owners = filter(followed.fits, _of_all("owners", but))
+        files = units.files(of_half, _of_all("awaited", but), owners)
         drop_in = nftables_service.drop_in()
         if drop_in is not None:
             files[nftables_service.DROP_IN] = drop_in
@@ -115,21 +124,18 @@ class BootKind(Kind[Boot]):
         return {path for path in _there() - files.keys() if self._is_for_this_version(path)}
 
     def observe(self, host: Host, wanted: Sequence[Boot]) -> dict[Key, Found[Boot]]:
-        record = _record(host.project)
-        if not record.is_file():
+        if not _record(host.project).is_file():
             return {}
-        awaited = load(record).get("awaited")
         keeps = State(host.project).keeps_keys(host.pair_keys)
-        found = Boot(keeps, tuple(map(str, awaited)) if isinstance(awaited, list) else ())
+        found = Boot(keeps, _recorded(host.project, "awaited"), _recorded(host.project, "owners"))
         if wanted and host.command:
-            flaws = dict(self._flaws(host, {*_awaited(host.project), *found.awaited}))
-            found = Boot(found.keep_keys, found.awaited, flaws)
+            found = replace(found, flaws=dict(self._flaws(host)))
         return {found.key: Found(found)}
 
-    def _flaws(self, host: Host, awaited: set[str]) -> Iterator[tuple[str, str]]:
+    def _flaws(self, host: Host) -> Iterator[tuple[str, str]]:
         if not half.kept(self._digest()):
             yield str(half.HALVES), _DIFFERS if half.HALVES.is_dir() else _MISSING
-        files = self._files(host, awaited)
+        files = self._files(host)
         for path, text in files.items():
             found = _text(Path(path))
             if found != text:
@@ -143,7 +149,7 @@ class BootKind(Kind[Boot]):
     def differences(self, wanted: Boot, found: Boot) -> list[Difference]:
         result = [
             Difference(name, getattr(wanted, name), getattr(found, name))
-            for name in ("keep_keys", "awaited")
+            for name in ("keep_keys", "awaited", "owners")
             if getattr(wanted, name) != getattr(found, name)
         ]
         result += [Difference(path, "as this version has it", flaw) for path, flaw in found.flaws.items()]
@@ -162,13 +168,15 @@ class BootKind(Kind[Boot]):
             return [sentence]
         return [
             f"{path} is there and not made by this collection: rename it, or set cnm_boot: false"
-            for path in self._files(host, set())
+            for path in self._files(host)
             if _text(Path(path)) is not None and not _is_ours(Path(path))
         ]
 
     def create(self, host: Host, resources: Sequence[Boot]) -> None:
         for item in resources:
-            write_atomically(_record(host.project), json.dumps({"awaited": list(item.awaited)}), 0o600)
+            write_atomically(
+                _record(host.project), json.dumps({name: getattr(item, name) for name in ("awaited", "owners")}), 0o600
+            )
             state = State(host.project)
             if item.keep_keys:
                 state.keep_keys(host.pair_keys)
@@ -177,13 +185,17 @@ class BootKind(Kind[Boot]):
             if self._newer is None and half.keep(self._half()):
                 # Else the first start, at a boot, would take a second to compile it.
                 host.run_command([_python(), "-I", "-m", "compileall", "-q", str(half.folder(self._digest()))])
-            files = self._files(host, _awaited())
+            files = self._files(host)
+            follower = f"{units.UNITS}/{units.FOLLOWER}"
+            hears = follower in files and _text(Path(follower)) == files[follower]
             for path, text in files.items():
                 if _text(Path(path)) != text or not _is_complete(Path(path), _mode(path)):
                     _put(Path(path), text)
-            _remove(self._superfluous(files))
+            self._take_away(host, self._superfluous(files))
             self._systemctl(host, "daemon-reload")
             self._systemctl(host, "start", "--no-block", units.FOLLOWING)
+            if follower in files:
+                self._systemctl(host, "start" if hears else "restart", "--no-block", units.FOLLOWER)
 
     def change(self, host: Host, operations: Sequence[Operation[Boot]]) -> None:
         self.create(host, [operation.resource for operation in operations])
@@ -192,12 +204,12 @@ class BootKind(Kind[Boot]):
         for _item in resources:
             left = [project for project in projects() if project != host.project]
             if left:
-                stale = self._superfluous(self._files(host, _awaited(host.project)))
+                stale = self._superfluous(self._files(host, host.project))
             else:
                 stale = _there()
                 with contextlib.suppress(half.BootError):  # if somebody has removed them
-                    self._systemctl(host, "stop", "--no-block", units.SANDBOXES, *units.ACTIVE)
-            _remove(stale)
+                    self._systemctl(host, "stop", "--no-block", units.SANDBOXES)
+            self._take_away(host, stale)
             self._systemctl(host, "daemon-reload")
             State(host.project).forget_keys()
             if not left:
@@ -209,6 +221,13 @@ class BootKind(Kind[Boot]):
         """Only now is nothing left that could need the earlier host half."""
         if projects() and host.command:
             half.remove_others(self._digest())
+
+    def _take_away(self, host: Host, paths: set[str]) -> None:
+        """Stop and remove units."""
+        active = [name for name in units.ACTIVE if f"{units.UNITS}/{name}" in paths]
+        if active:
+            self._systemctl(host, "stop", "--no-block", *active)
+        _remove(paths)
 
     @staticmethod
     def _systemctl(host: Host, *arguments: str) -> None:

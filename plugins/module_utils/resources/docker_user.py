@@ -75,13 +75,14 @@ class DockerUserKind(Kind[DockerUser]):
     stages = (5,)
 
     def observe(self, host: Host, wanted: Sequence[DockerUser]) -> dict[Key, Found[DockerUser]]:
-        del wanted
         comment = mark(host.project, "forwarded")
         result: dict[Key, Found[DockerUser]] = {}
         for family in _PROGRAMS:
-            rules = _rules(host, family, _CHAIN) or []
-            if any(comment in rule.replace('"', "").split() for rule in rules):
-                found = DockerUser(family)
+            rules = _rules(host, family, _CHAIN)
+            found = DockerUser(family)
+            # Without Docker's chain nothing is dropped, and nothing has to be opened until Docker makes it.
+            idle = rules is None and found in wanted
+            if idle or any(comment in rule.replace('"', "").split() for rule in rules or ()):
                 result[found.key] = Found(found)
         return result
 

@@ -95,8 +95,13 @@ class NamespaceKind(Kind[Namespace]):
         self._own, self._is_recorded = {}, known is not None
         planned = own_namespaces.planned(host.project) if known is None else set()
         verified = {tuple(look[:2]) for look in host.verified_tables.values()}
+        within = host.within if known is not None else None
         for name, number in namespaces.numbers().items():
             if name in records and records[name].is_of(number):
+                continue
+            if within is not None and name not in within:
+                if known is not None and name in known and known[name].number == number:
+                    self._own[name] = known[name]  # so that it stays on record
                 continue
             loopback = host.snapshot(name).links.get("lo", {})
             alias = loopback.get("alias", "")
@@ -117,6 +122,8 @@ class NamespaceKind(Kind[Namespace]):
                 stale = name in self._own and host.prunes(self._own[name].role)
                 result[found.key] = Found(found, ours=name in self._own, stale=stale)
         for name in sorted(records.keys() - host.own_namespaces):
+            if name in host.left_out or (within is not None and name not in within):
+                continue
             attached = self._attached(host, name, records[name], wanted_by.get(name))
             if attached is not None:
                 result[attached.key] = Found(attached, stale=host.prunes(attached.role))

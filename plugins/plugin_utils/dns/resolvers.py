@@ -197,8 +197,8 @@ class Naming:
             "bind-interfaces",
             "no-hosts",
             "no-resolv",
-            # It asks one after the other, as Docker does.  When the last one says SERVFAIL or REFUSED, dnsmasq then keeps
-            # silent (2.90, 2.91), so with a single one, whose errors it passes on without it, there is none.
+            # One server after the other, as Docker asks.  dnsmasq 2.90 and 2.91 then keep silent when the last one says
+            # SERVFAIL or REFUSED; a single server needs no order, and its errors are passed on.
             *(["strict-order"] if len(upstreams(self.facts, self.endpoints)) > 1 else []),
             f"dns-forward-max={_QUESTIONS}",
             "local=//",  # never forward a name without a dot

@@ -9,7 +9,9 @@ from dataclasses import replace
 
 from ...module_utils.plan.base import Resource
 from ...module_utils.plan.encryption import Xfrm
+from ...module_utils.plan.forms import followed
 from ...module_utils.plan.links import Link, Namespace
+from ...module_utils.plan.nftables import DockerUser
 from ...module_utils.plan.plan import Plan
 from ...module_utils.plan.settings import Boot, Resolver, Target
 from ..declaration.driver import DriverError
@@ -54,14 +56,25 @@ def compose(
 
 def _boot(host: Host, resources: Iterable[Resource]) -> Boot:
     """What brings the resources back without a controller."""
+    resources = list(resources)
     links = [item for item in resources if isinstance(item, Link)]
     own = {item.name for item in links if not item.namespace}
     parents = {item.parent.link for item in links if item.parent is not None} - own
     encrypted = any(isinstance(item, Xfrm) for item in resources)
-    return Boot(encrypted and host.settings.keep_keys, tuple(sorted(parents)))
+    owners = {_followed(item) for item in resources if isinstance(item, Namespace)} - {""}
+    if any(isinstance(item, DockerUser) for item in resources):
+        owners.add("docker")  # whose start closes what was opened in its chain
+    return Boot(encrypted and host.settings.keep_keys, tuple(sorted(parents)), tuple(sorted(owners)))
 
 
 def _targets(resources: Iterable[Resource]) -> list[Target]:
     """What units of applications are bound to, one for each sandbox that has a namespace."""
     namespaces = [item for item in resources if isinstance(item, Namespace)]
     return [Target(item.name) for item in namespaces if item.role == f"sandbox/{item.name}"]
+
+
+def _followed(sandbox: Namespace) -> str:
+    """Whose starts and ends a sandbox follows: the owner, or the directory of a path."""
+    directory = sandbox.reference.rpartition("/")[0]
+    watched = sandbox.owner == "path" and followed.fits(directory) and not directory.startswith("/proc/")
+    return directory if watched else sandbox.owner

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ import hostile
 import pytest
 
 from ansible_collections.cnm.fabric.plugins.module_utils.hostd import cli, half, units
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import forms
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.constants import VERSION
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.forms import FormError, link_name
 
@@ -26,7 +28,7 @@ def listed(files: dict[str, str]) -> str:
 
 
 def test_the_command_and_the_units_are_these() -> None:
-    assert listed(units.files(HALF, ["eth1"])) == GOLDEN.read_text(encoding="utf-8")
+    assert listed(units.files(HALF, ["eth1"], ["podman", "docker", "/run/netns"])) == GOLDEN.read_text(encoding="utf-8")
 
 
 def test_the_same_values_give_the_same_files_in_any_order() -> None:
@@ -77,8 +79,31 @@ def test_a_path_that_is_none_is_refused(place: str) -> None:
         units.files(units.HostHalf(HALF.python, place, HALF.module), [])
 
 
+FOLLOWER = f"{units.UNITS}/{units.FOLLOWER}"
+
+
+def test_what_is_watched_follows_from_whose_namespaces_there_are() -> None:
+    assert "PathChanged=/run/netns\n" in units.files(HALF, [], ["/run/netns", "docker"])[FOLLOWER]
+    assert "/run/docker" not in units.files(HALF, [], ["/run/netns", "podman"])[FOLLOWER]
+    # Nothing tells of them, so there is nothing to watch, but they come back with the boot.
+    assert FOLLOWER not in units.files(HALF, [], ["pid", "path"])
+    assert f"{units.UNITS}/cnm-owners.service" in units.files(HALF, [], ["pid"])
+    assert not any("owners" in path for path in units.files(HALF, []))
+
+
+@pytest.mark.parametrize(
+    "text", ["/a\nUnit=x", "/a b", "/%n", "/a\\", "/a/../b", "/", "relative", "", '/"', "/a\r", *hostile.TEXTS]
+)
+def test_a_directory_cannot_add_anything_to_the_unit_that_watches_it(text: str) -> None:
+    if not forms.followed.fits(text):
+        with pytest.raises(FormError):
+            units.files(HALF, [], [text])
+    else:
+        assert re.fullmatch("[A-Za-z0-9_.:+/-]+", text)
+
+
 def test_every_unit_is_marked_and_matches_a_pattern_of_ours() -> None:
-    files = units.files(HALF, ["eth1"])
+    files = units.files(HALF, ["eth1"], ["docker"])
     patterns = [path for pattern in units.OURS for path in (pattern,)]
     for path, text in files.items():
         assert units.is_link(text) or units.MARK in "\n".join(text.splitlines()[:2])

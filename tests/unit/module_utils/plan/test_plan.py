@@ -128,7 +128,12 @@ RESOURCES: dict[str, st.SearchStrategy[Any]] = {
         st.dictionaries(NAMES.map("/run/cnm/default/names/{}".format), OPTIONAL_DIGESTS, max_size=3),
         st.booleans(),
     ),
-    "boot": st.builds(Boot, st.booleans(), st.lists(NAMES.map(lambda name: name[:15]), max_size=3).map(tuple)),
+    "boot": st.builds(
+        Boot,
+        st.booleans(),
+        st.lists(NAMES.map(lambda name: name[:15]), max_size=3).map(tuple),
+        st.lists(st.sampled_from(["docker", "machine", "/run/netns"]), max_size=3).map(tuple),
+    ),
     "target": st.builds(Target, NAMES, st.booleans()),
 }
 EVERY_KIND = sorted(RESOURCES)
@@ -264,7 +269,7 @@ def test_attributes_do_not_change_the_key(kind: str) -> None:
         "ipvs_timeouts": IpvsTimeouts("c1", 1),
         "file": File("/etc/netns/c1", "role", {"hosts": ""}),
         "resolver": Resolver("c1", ("port=53",), {"/n": "d"}, False),
-        "boot": Boot(True, ("eth1",)),
+        "boot": Boot(True, ("eth1",), ("docker",)),
         "target": Target("c1", False),
     }[kind]
     assert changed != LEAST[kind] or kind == "docker_user"

@@ -85,6 +85,21 @@ def test_links_of_others_that_networks_are_made_on_are_awaited() -> None:
     assert boot(made) == Boot(awaited=("eth0", "eth1"))
 
 
+def test_owners_of_namespaces_are_followed_and_paths_by_their_directory() -> None:
+    namespaces = {
+        "web": {"docker": "web"},
+        "pod": {"podman": "pod"},
+        "m1": {"machine": "m1"},
+        "job": {"pid": 4242},
+        "old": {"path": "/run/netns/other"},
+        "odd": {"path": "/run/a place/other"},
+        "process": {"path": "/proc/4242/ns/net"},
+    }
+    sandboxes = {name: {"networks": ["front"], "namespace": value} for name, value in namespaces.items()}
+    made = planned({**FRONT, "cnm_sandboxes": sandboxes})
+    assert boot(made) == Boot(owners=("/run/netns", "docker", "machine", "path", "pid", "podman"))
+
+
 def test_a_ruleset_that_is_flushed_is_warned_of_where_nothing_follows_it() -> None:
     def flushed(made: Planned) -> bool:
         return any("flush ruleset" in text for text in warnings(made))

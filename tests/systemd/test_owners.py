@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Sandboxes in the namespaces of Docker, podman, nspawn and others: back by themselves when these start again."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from systems import Controller, System, systems
+
+PACKAGES = ["docker.io", "podman", "crun", "systemd-container", "busybox-static"]
+OF_RELEASE = {"bookworm": PACKAGES, "trixie": [*PACKAGES, "docker-cli"]}
+
+VARIABLES: dict[str, Any] = {
+    "cnm_networks": {"front": {"subnet": "10.0.0.0/24"}, "wide": {"driver": "overlay", "subnet": "10.10.9.0/24"}},
+    "n1": {
+        "cnm_sandboxes": {
+            "c1": {"networks": {"front": {"ipv4_address": "10.0.0.10"}}},
+            "web": {
+                "networks": {"front": {"ipv4_address": "10.0.0.11"}, "wide": {}},
+                "ports": ["8080:80"],
+                "namespace": {"docker": "web"},
+            },
+            "pod": {"networks": {"front": {"ipv4_address": "10.0.0.12"}}, "namespace": {"podman": "pod"}},
+            "m1": {"networks": {"front": {"ipv4_address": "10.0.0.13"}}, "namespace": {"machine": "m1"}},
+            "old": {"networks": {"front": {"ipv4_address": "10.0.0.14"}}, "namespace": {"path": "/run/netns/other"}},
+        }
+    },
+}
+
+# Containers' storage on an overlay, and a kernel without limits of processes in version 2, are this test's world.
+# bookworm's crun wants a limit that this machine does not let it set: there podman has runc.
+PREPARE = """
+cd /
+mkdir -p /etc/containers /var/tmp/tree/bin /var/tmp/tree/etc /var/tmp/tree/usr
+printf '[storage]\\ndriver="vfs"\\nrunroot="/run/containers/storage"\\ngraphroot="/var/lib/containers/storage"\\n' \\
+    >/etc/containers/storage.conf
+printf '[containers]\\npids_limit=0\\n' >/etc/containers/containers.conf
+! grep -q bookworm /etc/os-release || printf '[engine]\\nruntime="runc"\\n' >>/etc/containers/containers.conf
+cp /bin/busybox /var/tmp/tree/bin/
+for name in sh sleep true; do ln -sf busybox /var/tmp/tree/bin/$name; done
+: >/var/tmp/tree/etc/os-release
+cp -a /var/tmp/tree /var/lib/machines/m1
+tar -C /var/tmp/tree -c . | docker import - tree
+tar -C /var/tmp/tree -c . | podman import -q - tree
+docker run -d --stop-timeout 0 --network none --restart unless-stopped --name web tree sleep 100000
+podman create --stop-timeout 0 --network none --name pod tree sleep 100000
+cat >/etc/systemd/system/pod.service <<'END'
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+WorkingDirectory=/
+ExecStart=podman start pod
+ExecStop=podman stop -t 0 pod
+[Install]
+WantedBy=multi-user.target
+END
+cat >/etc/systemd/system/m1.service <<'END'
+[Unit]
+StartLimitIntervalSec=0
+[Service]
+ExecStart=systemd-nspawn -q -D /var/lib/machines/m1 --private-network --keep-unit /bin/sleep 100000
+[Install]
+WantedBy=multi-user.target
+END
+cat >/etc/systemd/system/other.service <<'END'
+[Unit]
+StartLimitIntervalSec=0
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=ip netns add other
+ExecStart=ip -n other link set lo up
+ExecStop=ip netns delete other
+[Install]
+WantedBy=multi-user.target
+END
+systemctl daemon-reload
+systemctl enable -q --now pod m1 other
+until machinectl show m1; do sleep 0.1; done
+"""
+
+RESTARTS = {
+    "web": "docker restart -t 0 web",
+    "pod": "cd /; podman restart -t 0 pod",
+    "m1": "systemctl restart m1",
+    "old": "systemctl restart other",
+}
+NAMESPACE = {
+    "web": "/proc/$(docker inspect -f '{{.State.Pid}}' web)/ns/net",
+    "pod": "/proc/$(cd /; podman inspect -f '{{.State.Pid}}' pod)/ns/net",
+    "m1": "/proc/$(machinectl show --value -p Leader m1)/ns/net",
+    "old": "/run/netns/other",
+}
+ADDRESS = {"web": "10.0.0.11", "pod": "10.0.0.12", "m1": "10.0.0.13", "old": "10.0.0.14"}
+
+RULES = "nft list table inet cnm; nft list table bridge cnm"
+FLUSH = "nft delete table inet cnm; nft delete table bridge cnm"
+LINES = "journalctl -b -t cnm -o cat --no-pager"
+LEFT = (
+    "find /etc/systemd -name 'cnm-*'; systemctl list-units --all --no-legend 'cnm-*'; "
+    "ls /run/cnm /var/lib/cnm /usr/local/sbin/cnm 2>/dev/null"
+)
+
+
+Controlled = tuple[System, Controller]
+
+
+@pytest.fixture(scope="module", params=["bookworm", "trixie"])
+def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controlled]:
+    """A system with containers, a machine and a namespace, all of them sandboxes."""
+    folder = tmp_path_factory.mktemp("systems")
+    with systems(folder, "n1", suite=request.param, packages=OF_RELEASE[request.param]) as found:
+        found[0].sh(PREPARE)
+        controller = Controller(folder, *found)
+        assert controller.run("site", VARIABLES).changed("n1")
+        yield found[0], controller
+
+
+def answers(system: System, name: str, seconds: float = 5.0) -> float:
+    """Seconds until a sandbox is in its owner's present namespace and answers another one."""
+    there = f"nsenter --net={NAMESPACE[name]} ip -br addr | grep -qwF {ADDRESS[name]}"
+    return system.until(f"{there} && ip netns exec c1 ping -c 1 -W 1 {ADDRESS[name]}", seconds)
+
+
+def quiet(system: System) -> None:
+    """Wait until systemd has nothing to do."""
+    system.until('test -z "$(systemctl list-jobs --no-legend)"', 20)
+
+
+class TestOwners:
+    """In this order: what a later test wants was seen to work by an earlier one."""
+
+    def test_what_has_restarted_is_connected_again_and_its_former_namespace_is_not(
+        self, host: Controlled, record_property: Any
+    ) -> None:
+        system, controller = host
+        for name, restart in RESTARTS.items():
+            holder = system.popen("nsenter", f"--net=/run/netns/{name}", "sleep", "100")
+            try:
+                system.until("pgrep -x sleep -a | grep -qx '[0-9]* sleep 100'")
+                former = system.sh("pgrep -x sleep -a | sed -n 's/ sleep 100$//p'").strip()
+                assert ADDRESS[name] in system.sh(f"nsenter --net --target={former} ip -br addr")
+                system.sh(restart)
+                seconds = answers(system, name)
+                record_property(f"{name} answers after", seconds)
+                quiet(system)
+                assert ADDRESS[name] not in system.sh(f"nsenter --net --target={former} ip -br addr")
+                system.sh(f"kill {former}")
+            finally:
+                holder.kill()
+                holder.wait()
+        assert system.sh("cnm status") == "project default: as planned\n"
+        assert controller.run("site", VARIABLES).changed("n1") == 0
+
+    def test_no_restart_of_many_is_missed(self, host: Controlled) -> None:
+        system, _controller = host
+        for restart in RESTARTS.values():
+            system.sh(f"for time in $(seq 20); do {restart}; done", 300)
+        for name in RESTARTS:
+            answers(system, name)
+        quiet(system)
+        assert system.sh("cnm status") == "project default: as planned\n"
+
+    def test_what_has_nothing_to_do_with_a_start_runs_nothing_and_what_has_not_changed_says_nothing(
+        self, host: Controlled
+    ) -> None:
+        system, _controller = host
+        quiet(system)
+        since = system.sh("date +%s.%N").strip()
+        system.sh("docker exec web true; cd /; podman exec pod true; docker ps; sleep 0.5")
+        assert "cnm-owners" not in system.sh(f"journalctl --since=@{since} -o cat --no-pager")
+        before = system.sh(LINES)
+        system.sh("docker run --rm --network none tree true; sleep 0.3")
+        quiet(system)
+        assert "cnm-owners" in system.sh(f"journalctl --since=@{since} -o cat --no-pager")
+        assert system.sh(LINES) == before
+
+    def test_what_has_stopped_is_no_more_and_its_state_is_said_once(self, host: Controlled) -> None:
+        system, _controller = host
+        quiet(system)
+        before = system.sh(LINES)
+        system.sh("docker stop -t 0 web")
+        system.until("test ! -e /run/netns/web", 10)
+        quiet(system)
+        system.sh("docker run --rm --network none tree true")
+        quiet(system)
+        lines = system.sh(LINES)[len(before) :]
+        assert lines.count("removed the networks of sandbox web: the container web of Docker is not running") == 1
+        assert len(lines.splitlines()) == 1
+        assert system.run("cnm status").stdout.count("web") >= 1
+        assert "is not running (exited): start it" in system.run("cnm status").stdout
+        answers(system, "pod")
+
+    def test_a_stopped_one_keeps_nothing_else_from_being_put_right(self, host: Controlled) -> None:
+        system, controller = host
+        rules = system.sh(RULES)
+        system.sh(f"{FLUSH}; ip netns exec c1 ip route del default")
+        told = controller.run("site", VARIABLES, fails=True)
+        assert "sandbox web: the container web of Docker is not running (exited): start it" in told.output
+        assert system.sh(RULES) == rules
+        assert "default via" in system.sh("ip netns exec c1 ip route")
+        system.sh(FLUSH)
+        assert system.status("cnm restore") == 3
+        assert system.sh(RULES) == rules
+        system.sh("docker start web")
+        answers(system, "web")
+        quiet(system)
+        assert system.sh("cnm status") == "project default: as planned\n"
+        assert controller.run("site", VARIABLES).changed("n1") == 0
+
+    def test_a_restart_during_a_run_is_seen_to_after_it(self, host: Controlled) -> None:
+        system, _controller = host
+        other = system.popen("flock", "/run/cnm/lock.json", "sleep", "3")
+        try:
+            time.sleep(0.2)
+            system.sh(RESTARTS["web"])
+            assert other.wait(10) == 0
+            answers(system, "web")
+        finally:
+            other.kill()
+
+    def test_after_a_reboot_they_are_connected_when_their_owners_start(self, host: Controlled) -> None:
+        system, _controller = host
+        system.reboot()
+        for name in RESTARTS:
+            answers(system, name, 10)
+        quiet(system)
+        assert system.sh("cnm status") == "project default: as planned\n"
+        # Docker's socket is systemd's: who asks it before there is a network, waits for a Docker that waits for him.
+        took = system.sh(
+            "systemctl show --value -p ExecMainStartTimestampMonotonic -p ExecMainExitTimestampMonotonic cnm-networks"
+        )
+        started, ended = map(int, took.split())
+        assert ended - started < 5_000_000
+
+    def test_only_the_owners_of_the_plan_are_followed_and_a_teardown_leaves_nothing(self, host: Controlled) -> None:
+        system, controller = host
+        fewer = copy.deepcopy(VARIABLES)
+        for name in ("web", "pod", "old"):
+            del fewer["n1"]["cnm_sandboxes"][name]
+        controller.run("site", fewer)
+        watched = system.sh("systemctl show --value -p Paths cnm-owners.path")
+        assert watched == "/run/systemd/machines (PathChanged)\n"
+        system.sh(RESTARTS["m1"])
+        answers(system, "m1")
+        quiet(system)
+        del fewer["n1"]["cnm_sandboxes"]["m1"]
+        controller.run("site", fewer)
+        assert "owners" not in system.run(LEFT).stdout
+        controller.run("teardown", VARIABLES)
+        assert system.run(LEFT).stdout == ""
+        assert system.sh("systemctl list-units --failed --no-legend 'cnm*'") == ""
