@@ -149,6 +149,11 @@ has_table:
   description: Whether the project's nftables table exists.
   returned: always
   type: bool
+link_managers:
+  description: Programs of the host that configure links, V(networkd), V(NetworkManager) and V(udev), if systemd runs.
+  returned: always
+  type: list
+  elements: str
 systemd:
   description: Whether systemd is the host's first process.
   returned: always

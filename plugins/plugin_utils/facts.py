@@ -76,6 +76,8 @@ class Facts:
     """Foreign chains that drop unmatched traffic to the host itself."""
     docker_user: tuple[int, ...] = ()
     """Families in which a Docker Engine drops forwarded traffic and has the chain DOCKER-USER."""
+    link_managers: tuple[str, ...] = ()
+    """Its programs that configure links, of `LINK_MANAGERS`."""
     systemd: bool = False
     """Whether systemd is its first process."""
     missing: tuple[str, ...] = ()
@@ -135,6 +137,7 @@ class Facts:
             dropping=tuple(result["dropping"]),
             closed=tuple(result["closed"]),
             docker_user=tuple(result["docker_user"]),
+            link_managers=tuple(result["link_managers"]),
             systemd=bool(result["systemd"]),
             missing=tuple(result["missing"]),
             has_table=bool(result["has_table"]),

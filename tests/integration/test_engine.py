@@ -248,7 +248,7 @@ class TestForwardingOfSingleLinks:
     def _links() -> dict[str, str]:
         """Forwarding of every link of the host's own, all and default among them."""
         found = [path for path in Path("/proc/sys/net").glob("ipv?/conf/*/forwarding") if "br-" not in str(path)]
-        return {str(path): path.read_text() for path in found if "vethe" not in str(path)}
+        return {str(path): path.read_text() for path in found if "cnm-p" not in str(path)}
 
     @staticmethod
     def _reached() -> dict[str, bool]:

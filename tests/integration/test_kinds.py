@@ -48,7 +48,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import decod
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.encryption import Xfrm
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.esp import security_index
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.kinds import KINDS, PARTS
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Geneve, Link, Namespace, Parent
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Geneve, Link, LinkManager, Namespace, Parent
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import MAIN_TABLE, request_id, rule_priority
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import DockerUser
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Boot, Sysctl, Target
@@ -94,6 +94,7 @@ EXTRAS: dict[str, tuple[str, Callable[[], Resource]]] = {
     ),
     "ipvs": (IPVS, lambda: BY_MARK),
     "ipvs_timeouts": (IPVS, lambda: IpvsTimeouts("c1", 432000, 60, 120)),
+    "link_manager": ("", lambda: LinkManager("networkd", ("cnm0",), True)),
     # It takes systemd as the first process, as in the guests of tests/vm/systemd, where these drifts are done.
     "boot": ("test -d /run/systemd/system", Boot),
     "target": ("test -d /run/systemd/system", lambda: Target("c1")),
@@ -122,9 +123,10 @@ class Never:
 
 NAME = Never("what it is found by: another would be another object")
 C1 = "ip -n c1 "
-PORT = "$(ip -j link show master br-apart | tr '{' '\\n' | sed -n 's/.*\"ifname\":\"\\(vethee[^\"]*\\)\".*/\\1/p')"
+PORT = "$(ip -j link show master br-apart | tr '{' '\\n' | sed -n 's/.*\"ifname\":\"\\(cnm-pee[^\"]*\\)\".*/\\1/p')"
 IN_C1 = "ip netns exec c1 "
 RUN_C1 = "/run/cnm/default/resolvers/c1"
+NETWORKD = "/etc/systemd/network"
 RULES_UNIT = "/etc/systemd/system/cnm-rules.service"
 OV0 = "ip -n ov0 "
 M1 = "ip -n m1 "
@@ -344,6 +346,12 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "names": Drift(f"echo '{{}}' > {RUN_C1}.loaded"),
         "running": Drift(f"kill $(head -n 1 {RUN_C1}.pid)"),
     },
+    "link_manager": {
+        "manager": NAME,
+        "links": Drift(f"sed -i s/cnm0/cnm9/ {NETWORKD}/05-cnm-default.network"),
+        "rules": Drift(f"rm {NETWORKD}d.conf.d/05-cnm-default.conf"),
+        "edited": Drift(f"echo '[Network]' >> {NETWORKD}/05-cnm-default.network"),
+    },
     "boot": {
         "keep_keys": Drift("mkdir -p /var/lib/cnm/default/keys; echo {} > /var/lib/cnm/default/keys/pair_keys.json"),
         "awaited": Drift('echo \'{"awaited": ["eth9"]}\' > /var/lib/cnm/default/boot.json'),
@@ -552,10 +560,25 @@ def every_kind() -> tuple[Sequence[Resource], Sequence[Resource]]:
     second = (*resources_of(OTHERWISE), *MOVED, *an_overlay(host=1, boxes={"x": 1, "y": 0}, vni=VNI + 2), DockerUser(6))
     second = _changed(second, "route", via="10.0.2.9")
     second = tuple(replace(item, role="sandbox/o") if item.key == ("namespace", "a") else item for item in second)
+    told = tuple(LinkManager("udev", (name,)) for name in ("one0", "two0"))
     ttl, pmtu, ecn = "net.ipv4.ip_default_ttl", "net.ipv4.ip_no_pmtu_disc", "net.ipv4.tcp_ecn"
     return (
-        (*first, Sysctl("c1", ttl, "65"), Sysctl("c1", ecn, "1"), *_rules("10.8.0.0/16", MAIN_TABLE)),
-        (*second, Sysctl("c1", ttl, "66"), Sysctl("c1", pmtu, "1"), *_rules("10.9.0.0/16", 0)),
+        (
+            *first,
+            told[0],
+            LinkManager("networkd", rules=True),
+            Sysctl("c1", ttl, "65"),
+            Sysctl("c1", ecn, "1"),
+            *_rules("10.8.0.0/16", MAIN_TABLE),
+        ),
+        (
+            *second,
+            told[1],
+            LinkManager("NetworkManager"),
+            Sysctl("c1", ttl, "66"),
+            Sysctl("c1", pmtu, "1"),
+            *_rules("10.9.0.0/16", 0),
+        ),
     )
 
 

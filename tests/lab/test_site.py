@@ -177,17 +177,17 @@ DRIFTS = {
     "our table deleted": ("nft delete table inet cnm", {"create nftables inet cnm"}),
     "a rule of ours deleted": ("nft flush chain inet cnm forward", {"change nftables inet cnm"}),
     "a rule added to ours": ("nft insert rule inet cnm forward accept", {"change nftables inet cnm"}),
-    "the bridge taken down": ("ip link set $(ls /sys/class/net | grep ^br-) down", {"change link br-"}),
+    "the bridge taken down": ("ip link set $(ls /sys/class/net | grep ^cnm-b) down", {"change link cnm-b"}),
     "the bridge deleted": (
-        "ip link delete $(ls /sys/class/net | grep ^br-)",
-        {"create link br-", "create address br-", "change link c1/eth0", "change link c2/eth0"},
+        "ip link delete $(ls /sys/class/net | grep ^cnm-b)",
+        {"create link cnm-b", "create address cnm-b", "change link c1/eth0", "change link c2/eth0"},
     ),
     "the bridge renamed": (
-        "b=$(ls /sys/class/net | grep ^br-); ip link set $b down; ip link set $b name foo up",
-        {"delete link foo", "create link br-", "create address br-", "change link c1/eth0", "change link c2/eth0"},
+        "b=$(ls /sys/class/net | grep ^cnm-b); ip link set $b down; ip link set $b name foo up",
+        {"delete link foo", "create link cnm-b", "create address cnm-b", "change link c1/eth0", "change link c2/eth0"},
     ),
-    "the bridge's MTU changed": ("ip link set $(ls /sys/class/net | grep ^br-) mtu 1400", {"change link br-"}),
-    "the host's route gone": ("ip route delete 10.0.0.0/24", {"change address br-"}),
+    "the bridge's MTU changed": ("ip link set $(ls /sys/class/net | grep ^cnm-b) mtu 1400", {"change link cnm-b"}),
+    "the host's route gone": ("ip route delete 10.0.0.0/24", {"change address cnm-b"}),
     "a sandbox's route gone": (
         "ip -n c1 route flush table main",
         {"change address c1/eth0/10.0.0.2/24", "create route c1/default"},
@@ -200,13 +200,13 @@ DRIFTS = {
     ),
     "what was before lost": ("rm -r /var/lib/cnm", {"change sysctl net.ipv4.ip_forward"}),
     "a file made unreadable": ("chmod 600 /run/cnm/default/names/ps-bridge", {"change file /run/cnm/default/names"}),
-    "a port taken out": ("ip link set $(ls /sys/class/net | grep ^veth | head -1) nomaster", {"change link c"}),
+    "a port taken out": ("ip link set $(ls /sys/class/net | grep ^cnm-p | head -1) nomaster", {"change link c"}),
     "the namespace deleted": (
         "ip netns delete c1",
         {
             "create namespace c1",
             # The resolver kept the old namespace alive, and with it the old pair.
-            "delete link veth",
+            "delete link cnm-p",
             "create link c1/eth0",
             "create address c1/eth0/10.0.0.2/24",
             "create route c1/default",
@@ -215,10 +215,10 @@ DRIFTS = {
         },
     ),
     "a MAC changed": ("ip -n c1 link set eth0 address 02:00:00:00:00:01", {"change link c1/eth0"}),
-    "the gateway's address gone": ("ip address flush dev $(ls /sys/class/net | grep ^br-)", {"create address br-"}),
+    "the gateway's address gone": ("ip address flush dev $(ls /sys/class/net | grep ^cnm-b)", {"create address cnm-b"}),
     "an address added": (
-        "ip address add 10.9.9.9/24 dev $(ls /sys/class/net | grep ^br-)",
-        {"delete address br-"},
+        "ip address add 10.9.9.9/24 dev $(ls /sys/class/net | grep ^cnm-b)",
+        {"delete address cnm-b"},
     ),
     "forwarding turned off": ("sysctl -qw net.ipv4.ip_forward=0", {"change sysctl net.ipv4.ip_forward"}),
     "a file edited": (
@@ -273,7 +273,7 @@ def _comparable(fleet: Fleet) -> str:
     )
     text = re.sub(r"(?m)^\d+: |@if\d+|link-netns\S* \S+|valid_lft.*|dadfailed", "", text)
     text = re.sub(
-        r"(?m)^.*veth.*link/ether.*$|bridge_id.*|group_fwd.*|max_age.*|(gc|hello|tcn|topology)_\w+ .*", "", text
+        r"(?m)^.*cnm-p.*link/ether.*$|bridge_id.*|group_fwd.*|max_age.*|(gc|hello|tcn|topology)_\w+ .*", "", text
     )
     return "\n".join(sorted(line.strip() for line in text.splitlines()))
 
@@ -295,7 +295,7 @@ class TestMembership:
         documents.declare({"cnm_networks": NETWORKS}, node1=C1_C2)
         documents.site()
         assert documents.sh("node1", "ls /run/netns").split() == ["c1", "c2"]
-        assert documents.sh("node1", "ip -o link | grep -c veth").strip() == "2"
+        assert documents.sh("node1", "ip -o link | grep -c cnm-p").strip() == "2"
         assert (
             documents.lab.run("node1", ["ip", "netns", "exec", "c1", "getent", "hosts", "a0"], check=False).stdout == ""
         )

@@ -274,7 +274,8 @@ def snapshot() -> dict[str, Any]:
         result[f"{name}: rules"] = sorted(_rules(rules))
         result[f"{name}: settings"] = settings
         result[f"{name}: virtual servers"] = virtual
-    for root in (Path("/etc/netns"), Path("/run/cnm"), Path("/var/lib/cnm"), Path(namespaces.DIRECTORY)):
+    told = (Path("/etc/systemd/network"), Path("/etc/systemd/networkd.conf.d"), Path("/etc/NetworkManager"))
+    for root in (Path("/etc/netns"), Path("/run/cnm"), Path("/var/lib/cnm"), Path(namespaces.DIRECTORY), *told):
         for path in sorted(root.rglob("*")):
             named = path.parent == Path(namespaces.DIRECTORY) and path.name in namespaces.names()
             if path.is_file() and path.suffix != ".pid" and not named:

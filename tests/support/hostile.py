@@ -218,6 +218,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "running": True,
         "supervised": True,
     },
+    "link_manager": {"manager": "networkd", "links": ["cnm0", "eth0.10"], "rules": True},
     "boot": {"keep_keys": True, "awaited": ["eth1"], "owners": ["docker", "/run/netns"]},
     "target": {"namespace": "c1", "active": True},
 }
@@ -230,6 +231,7 @@ FOUND_ONLY = {
     ("xfrm", "flaws"),
     ("boot", "flaws"),
     ("resolver", "outdated"),
+    ("link_manager", "edited"),
 }
 """Fields that no plan says: they are for what a host finds."""
 

@@ -231,7 +231,7 @@ for file in /etc/netns/$name/*; do echo "= $file"; cat $file; done
 
 _HOST = r"""
 ip -d -o link | sed 's/^[0-9]*: //; s/@if[0-9]*//; s/link-netns[^\\]*//; s/[a-z_]*_timer *[0-9.]*//g' |
-  sed '/^veth/s/link.ether [^ ]*//'
+  sed '/^cnm-p/s/link.ether [^ ]*//'
 ip -o address | sed 's/^[0-9]*: //; s/valid_lft.*//; s/ tentative//'
 ip route; ip -6 route | grep -v fe80
 nft -s list ruleset | sed 's/elements = {//; s/}//' | tr , '\n'

@@ -30,6 +30,7 @@ from typing import Any, Optional
 CACHE = Path(os.environ.get("CNM_CACHE", "/var/cache/cnm.fabric"))
 HERE = Path(__file__).resolve().parents[1] / "systemd"
 RECIPE, MORE, START = HERE / "image.sh", HERE / "more.sh", HERE / "start.sh"
+REPOSITORY = HERE / "repository.sh"
 BOOT_S = 60.0
 SSH_OPTIONS = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
 FOLLOW = ["setpriv", "--pdeathsig", "KILL"]  # a process that ends with this one, however this one ends
@@ -61,6 +62,17 @@ def _made(name: str, recipe: bytes, script: Path, *arguments: str) -> Path:
     return made
 
 
+def repository(suite: str, packages: str, removed: str = "") -> Path:
+    """A folder that is a repository of packages for systems of a release, with what these need and the image lacks.
+
+    ``removed`` are packages of the image that the system will not have.  All are names with spaces between them.
+    """
+    tree = image(suite)
+    what = "\n".join((REPOSITORY.read_text(encoding="utf-8"), tree.name, packages, removed))
+    made = _made(f"system-{suite}-packages", what.encode(), REPOSITORY, str(tree / "root"), removed, packages)
+    return made / "packages"
+
+
 def _make(made: Path, name: str, script: Path, arguments: Sequence[str]) -> None:
     new, log = CACHE / f"{name}-new", CACHE / f"{name}.log"
     shutil.rmtree(new, ignore_errors=True)
@@ -71,7 +83,7 @@ def _make(made: Path, name: str, script: Path, arguments: Sequence[str]) -> None
         command = [*apart, "sh", str(script), str(new), *arguments]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
     if done.returncode:
-        raise RuntimeError(f"the system could not be made: {log.read_text(encoding='utf-8')[-2000:]}")
+        raise RuntimeError(f"{script.name} {made.name} failed: {log.read_text(encoding='utf-8')[-2000:]}")
     new.rename(made)
 
 
@@ -316,6 +328,13 @@ class System:
         """Write a file in it."""
         where = shlex.quote(path)
         self.sh(f"mkdir -p $(dirname {where}); cat >{where} <<'END_OF_FILE'\n{text}\nEND_OF_FILE")
+
+    def give(self, folder: Path, name: str) -> None:
+        """Copy a folder of this machine into it, to /root/NAME."""
+        with subprocess.Popen(["tar", "-C", str(folder), "-c", "."], stdout=subprocess.PIPE) as packing:
+            into = [*self.enter, "sh", "-c", f"mkdir -p /root/{name} && tar -C /root/{name} -x"]
+            subprocess.run(into, stdin=packing.stdout, env=ENVIRONMENT, check=True)
+        assert packing.returncode == 0
 
     def variables(self) -> dict[str, Any]:
         """How Ansible reaches it: by ssh, which starts within its network."""

@@ -20,6 +20,10 @@ ESP_OVERHEAD = 34
 LARGEST_PORT = 65535
 LARGEST_VNI = 2**24 - 1
 
+OWN_LINKS = "cnm-"
+"""What the names of the host's links begin with that we name: nobody else's do, so that link managers can be told."""
+LINK_MANAGERS = ("NetworkManager", "networkd", "udev")
+"""Programs that configure links, and can be told to leave some alone."""
 LINK_PREFIX = "eth"
 """What the names of a sandbox's links begin with: eth0, eth1, …"""
 LINK_NAME = "[A-Za-z0-9_][A-Za-z0-9_.-]*"

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, Callable
 
 from . import forms
-from .constants import LARGEST_MTU, LARGEST_PORT, LARGEST_VNI
+from .constants import LARGEST_MTU, LARGEST_PORT, LARGEST_VNI, LINK_MANAGERS
 from .forms import Form, FormError, number, quoted, word
 from .nftables import TASKS, UDP_PORTS
 
@@ -268,6 +268,12 @@ PLANNED: dict[str, dict[str, Check]] = {
         "supervised": _flag,
         "outdated": _never,
     },
+    "link_manager": {
+        "manager": _one_of(*LINK_MANAGERS),
+        "links": _each(_once(forms.plain_link_name)),
+        "rules": _flag,
+        "edited": _never,
+    },
     "boot": {
         "keep_keys": _flag,
         "awaited": _each(_some_link),
@@ -317,6 +323,7 @@ _EASED: dict[str, dict[str, Check]] = {
     "RealServer": {"method": _any_word, "weight": _any_number},
     "file": {"role": _any_role, "files": _by(_once(forms.file_name), forms.text), "hidden": _each(forms.file_name)},
     "resolver": {"config": _each(forms.one_line), "names": _by(forms.path, _digest), "outdated": _flag},
+    "link_manager": {"edited": _flag},
     "boot": {"awaited": _each(_any_link), "owners": _each(_any_text), "flaws": _by(_any_text, _any_text)},
 }
 

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Callable, Optional
 
-from .constants import LONGEST_LINK_NAME, MAC
+from .constants import LINK_NAME, LONGEST_LINK_NAME, MAC
 from .families import packed
 
 _SHOWN = 60
@@ -174,6 +174,7 @@ link_name = Form(
     LONGEST_LINK_NAME,
     _is_link,
 )
+plain_link_name = Form("a link's plain name", "1 to 15 letters, digits, `_`, `.` and `-`", LINK_NAME, LONGEST_LINK_NAME)
 host_name = Form(
     "a host's name", "one printable line, at most 255 characters", rf"[ -~{_UNICODE}]+", 255, _is_printable
 )

@@ -45,6 +45,25 @@ class Namespace(Resource):
 
 
 @dataclass(frozen=True)
+class LinkManager(Resource):
+    """What a program that configures links is told: that it leaves those of ours in the host's namespace alone."""
+
+    kind: ClassVar[str] = "link_manager"
+    manager: str
+    """``networkd``, ``NetworkManager``, or ``udev``, which names links and gives them MAC addresses."""
+    links: tuple[str, ...] = ()
+    """Names, sorted, that do not begin with `OWN_LINKS`; all that do are left alone anyway."""
+    rules: bool = False
+    """Whether it must leave policy rules alone, too: networkd removes those that are not its own."""
+    edited: bool = False
+    """As found: whether somebody has changed the files otherwise."""
+
+    @property
+    def key(self) -> Key:
+        return (self.kind, self.manager)
+
+
+@dataclass(frozen=True)
 class VethPeer:
     """The other end of a veth pair, usually a bridge port on the host."""
 

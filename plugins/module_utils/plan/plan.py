@@ -10,7 +10,7 @@ controller.  As JSON::
       "host": "node1",          # inventory name of the host it was made for
       "project": "default",     # cnm_project: part of every ownership mark
       "resources": [            # one object a resource, "kind" first, fields that have their default left out
-        {"kind": "link", "namespace": "", "name": "br-2f0c…", "type": "bridge", "role": "network/ps-bridge", …}, …
+        {"kind": "link", "namespace": "", "name": "cnm-b2f0c…", "type": "bridge", "role": "network/ps-bridge", …}, …
       ],
       "model": {…},             # what `inspect` shows, in Docker's words; the engine never reads it
       "leases": {…},            # this host's part of the lease store, so that a lost store can be rebuilt

@@ -22,6 +22,7 @@ from ..kernel.management_link import reached_by
 from ..kernel.netfilter import Netfilter
 from ..kernel.nft import NftError
 from ..kernel.programs import find_program
+from ..plan.constants import LINK_MANAGERS
 from ..plan.marks import ADOPTED, LAN_GROUP, OTHERS, RESOLVER_USER, is_pruned, project_of, role_of, table_name
 from ..plan.nftables import Nftables
 from ..resources import docker_user, own_namespaces, resolver
@@ -314,6 +315,19 @@ def _distribution() -> list[str]:
     return [word for key in ("ID", "ID_LIKE") for word in values.get(key, "").strip('"').split()]
 
 
+def link_managers(root: Path = Path("/")) -> list[str]:
+    """Those that the host has, whether they run or not, of `LINK_MANAGERS`; the one of systemd only where it runs."""
+    programs = {"udev": ("bin/udevadm", "sbin/udevadm"), "networkd": ("lib/systemd/systemd-networkd",)}
+    programs["NetworkManager"] = ("sbin/NetworkManager", "bin/NetworkManager")
+    if not (root / "run/systemd/system").is_dir():
+        return []
+    return [
+        name
+        for name in LINK_MANAGERS
+        if any((root / top / path).exists() for top in ("usr", "") for path in programs[name])
+    ]
+
+
 def _unless_odd(default: Any, read: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function that reads other programs' files; the default if their format is unknown."""
     try:
@@ -359,6 +373,7 @@ def probe(host: Host, more: Sequence[str] = (), encryption: bool = False) -> dic
         "no_esp": _no_esp(host) if encryption else {},
         "docker_user": _unless_odd([], docker_user.families_to_open, host),
         "has_table": table is not None,
+        "link_managers": _unless_odd([], link_managers),
         "systemd": _SYSTEMD.is_dir(),
         "missing": missing,
         "distribution": _unless_odd([], _distribution),

@@ -14,6 +14,7 @@ from .fdb import FdbKind
 from .file import FileKind
 from .ipvs import IpvsKind, IpvsTimeoutsKind
 from .link.kind import LinkKind
+from .link_manager import LinkManagerKind
 from .namespace import NamespaceKind
 from .neighbour import NeighbourKind
 from .nftables import NftablesKind
@@ -28,6 +29,7 @@ from .xfrm import XfrmKind
 def kinds() -> list[Kind[Any]]:
     """An instance of each kind for one run, in the order of observation: parents first."""
     return [
+        LinkManagerKind(),
         NamespaceKind(),
         LinkKind(),
         AddressKind(),

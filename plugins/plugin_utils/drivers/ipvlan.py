@@ -23,7 +23,6 @@ class IpvlanDriver(ParentDriver):
     """Networks of ipvlan links; in the modes l3 and l3s the host routes between them and the rest."""
 
     name = "ipvlan"
-    link_stem = "di"
     options = {
         **PARENT_OPTIONS,
         MODE: Option(word("ipvlan mode", ("l2", "l3", "l3s")), "As `ip link` has it.", default="l2"),

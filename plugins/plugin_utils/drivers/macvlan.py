@@ -24,7 +24,6 @@ class MacvlanDriver(ParentDriver):
     """Networks of macvlan links."""
 
     name = "macvlan"
-    link_stem = "dm"
     options = {
         **PARENT_OPTIONS,
         MODE: Option(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, Optional, Union
+from typing import Optional, Union
 
 from ...module_utils.plan.addresses import Address, Route
 from ...module_utils.plan.base import Resource
@@ -26,7 +26,7 @@ from ..declaration.names import LINK, name
 from ..declaration.options import ANY_NETWORK, boolean
 from ..declaration.topology import Endpoint, Network, Sandbox
 from ..facts import Facts, LinkFacts
-from ..ipam.identifiers import mac_of
+from ..ipam.identifiers import lan_name, mac_of, shim_name
 from .base import Attachment, Driver, PlannedEndpoint, PlannedNetwork
 from .endpoints import ANNOUNCEMENT_OPTIONS, endpoint_resources
 
@@ -63,9 +63,6 @@ PARENT_OPTIONS = {
 
 class ParentDriver(Driver):
     """Networks of a link type that is made on another link."""
-
-    link_stem: ClassVar[str]
-    """The beginning of the name of the link that replaces the parent, for a network without one."""
 
     def traits_on_parent(self, network: Network, *, exclusive: str, shares_mac: bool, routed: bool = False) -> Traits:
         """``routed``: whether the host routes between the network and the rest; the others are traits."""
@@ -111,7 +108,7 @@ class ParentDriver(Driver):
     def attach(self, network: Network, network_id: str, facts: Facts) -> Union[Attachment, list[str], None]:
         parent, mtu = network.traits.parent, network.mtu
         if not parent:
-            return Attachment(f"{self.link_stem}-{network_id[:12]}", mtu or DEFAULT_MTU, "ifb")
+            return Attachment(lan_name(network_id), mtu or DEFAULT_MTU, "ifb")
         link = facts.links.get(parent)
         found = _of_a_vlan(parent, facts) if link is None or link.made else _as_it_is(parent, link, self.name, facts)
         problems = [found] if isinstance(found, str) else _too_large(mtu, found)
@@ -141,7 +138,7 @@ class ParentDriver(Driver):
         return [*_made_parent(attachment), *(self._shim(network, attachment) if network.shim else ())]
 
     def _shim(self, network: PlannedNetwork, attachment: Attachment) -> list[Resource]:
-        name = _shim_name(network)
+        name = shim_name(network.id)
         link = Link(
             "",
             name,
@@ -162,7 +159,7 @@ class ParentDriver(Driver):
         return [
             *endpoint_resources(endpoint, self.name, attachment.mtu, parent=self.parent(network.network, attachment)),
             *(
-                Route("", f"{address}/{length}", family_of(address), None, _shim_name(network))
+                Route("", f"{address}/{length}", family_of(address), None, shim_name(network.id))
                 for address in endpoint.addresses
                 if (length := _length(address)) in lengths
             ),
@@ -173,10 +170,6 @@ def _attachment(network: PlannedNetwork) -> Attachment:
     if network.attachment is None:
         raise ValueError(f"{network.name} was not planned as a network on a parent")
     return network.attachment
-
-
-def _shim_name(network: PlannedNetwork) -> str:
-    return f"sh-{network.id[:12]}"
 
 
 def _length(address: str) -> int:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 
+from ...module_utils.plan.constants import OWN_LINKS
 from ...module_utils.plan.families import packed
 
 
@@ -15,14 +16,29 @@ def identifier(*parts: str) -> str:
     return hashlib.sha256("\0".join(("cnm", *parts)).encode()).hexdigest()
 
 
+def _own_link(what: str, whose: str) -> str:
+    # 40 bits: among 1000 links two have the same name in one of two million plans, which `compose` then refuses.
+    return f"{OWN_LINKS}{what}{whose[:10]}"
+
+
 def bridge_name(network_id: str) -> str:
-    """The link of a bridge network that names none: ``br-<12 hex>``."""
-    return f"br-{network_id[:12]}"
+    """The link of a bridge network that names none: ``cnm-b<10 hex>``."""
+    return _own_link("b", network_id)
 
 
 def port_name(endpoint_id: str) -> str:
-    """The host's end of an endpoint's veth pair: ``veth<7 hex>``."""
-    return f"veth{endpoint_id[:7]}"
+    """The host's end of an endpoint's veth pair: ``cnm-p<10 hex>``."""
+    return _own_link("p", endpoint_id)
+
+
+def shim_name(network_id: str) -> str:
+    """The host's own link on a macvlan or ipvlan network: ``cnm-s<10 hex>``."""
+    return _own_link("s", network_id)
+
+
+def lan_name(network_id: str) -> str:
+    """The link that replaces the parent of a macvlan or ipvlan network without one: ``cnm-l<10 hex>``."""
+    return _own_link("l", network_id)
 
 
 def port_group(network_id: str) -> int:

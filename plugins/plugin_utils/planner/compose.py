@@ -4,13 +4,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from ...module_utils.plan import forms
+from ...module_utils.plan.addresses import Rule
 from ...module_utils.plan.base import Resource
+from ...module_utils.plan.constants import OWN_LINKS
 from ...module_utils.plan.encryption import Xfrm
 from ...module_utils.plan.forms import followed
-from ...module_utils.plan.links import Link, Namespace
+from ...module_utils.plan.links import Link, LinkManager, Namespace
 from ...module_utils.plan.nftables import DockerUser
 from ...module_utils.plan.plan import Plan
 from ...module_utils.plan.settings import Boot, Resolver, Target
@@ -40,10 +43,12 @@ def compose(
             _boot(host, resources),
             *_targets(resources),
         ]
+    resources += _told(resources, facts)
     resources.sort(key=lambda item: item.key)
     for one, other in zip(resources, resources[1:]):
         if one.key == other.key:
             raise DriverError(f"Two parts of the plan make {one.kind} {one.label}: a driver's names must be its own.")
+    _refuse_twins(resources)
     engine = balancing_engine(host, facts)
     return Plan(
         host=host.name,
@@ -78,3 +83,37 @@ def _followed(sandbox: Namespace) -> str:
     directory = sandbox.reference.rpartition("/")[0]
     watched = sandbox.owner == "path" and followed.fits(directory) and not directory.startswith("/proc/")
     return directory if watched else sandbox.owner
+
+
+def _host_links(resources: Iterable[Resource]) -> Iterator[tuple[str, Link]]:
+    """The links in the host's own namespace by name, with the resource each is of."""
+    for item in resources:
+        if isinstance(item, Link) and not item.namespace:
+            yield item.name, item
+        if isinstance(item, Link) and item.peer is not None and not item.peer.namespace:
+            yield item.peer.name, item
+
+
+def _told(resources: Iterable[Resource], facts: Facts) -> list[Resource]:
+    """What the host's link managers are told of our links.  A bridge of others stays with whoever configures it."""
+    names = {name for name, item in _host_links(resources) if not _is_of_others(name, item, facts)}
+    if not names:
+        return []
+    plain = tuple(sorted(name for name in names if not name.startswith(OWN_LINKS) and forms.plain_link_name.fits(name)))
+    rules = any(isinstance(item, Rule) and not item.namespace for item in resources)
+    return [LinkManager(manager, plain, rules and manager == "networkd") for manager in facts.link_managers]
+
+
+def _is_of_others(name: str, item: Link, facts: Facts) -> bool:
+    there = facts.links.get(name)
+    return item.adopts_existing and there is not None and not there.ours
+
+
+def _refuse_twins(resources: Iterable[Resource]) -> None:
+    """Names of links are short forms of ids: two that are the same are noticed here, not in the kernel."""
+    roles: dict[str, str] = {}
+    for name, item in _host_links(resources):
+        if roles.setdefault(name, item.role) != item.role:
+            raise DriverError(
+                f"Two links of the host would have the name {name}, {roles[name]} and {item.role}: rename one."
+            )

@@ -60,7 +60,7 @@ RULES = "nft list table inet cnm; nft list table bridge cnm"
 
 OURS = (
     "ls /usr/local/sbin/cnm /var/lib/cnm /run/cnm 2>/dev/null; "
-    "find /etc/systemd -name 'cnm-*'; systemctl list-units --all --no-legend 'cnm-*'; ip -br link | grep -E 'br-|sh-'"
+    "find /etc/systemd -name '*cnm-*'; systemctl list-units --all --no-legend 'cnm-*'; ip -br link | grep cnm"
 )
 
 

@@ -18,9 +18,17 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import A
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.balancing import Ipvs, IpvsTimeouts, RealServer
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import PlanError, Resource
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import content_digest, decode, encode
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.constants import LINK_MANAGERS
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.encryption import Xfrm
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.kinds import KINDS
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import BridgePort, Link, Namespace, VethPeer, Vxlan
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import (
+    BridgePort,
+    Link,
+    LinkManager,
+    Namespace,
+    VethPeer,
+    Vxlan,
+)
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import mark, role_of, table_name
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import (
     TASKS,
@@ -128,6 +136,7 @@ RESOURCES: dict[str, st.SearchStrategy[Any]] = {
         st.dictionaries(NAMES.map("/run/cnm/default/names/{}".format), OPTIONAL_DIGESTS, max_size=3),
         st.booleans(),
     ),
+    "link_manager": st.builds(LinkManager, st.sampled_from(LINK_MANAGERS), st.lists(NAMES, max_size=3).map(tuple)),
     "boot": st.builds(
         Boot,
         st.booleans(),
@@ -153,6 +162,7 @@ LEAST: dict[str, Resource] = {
     "ipvs_timeouts": IpvsTimeouts("c1"),
     "file": File("/etc/netns/c1"),
     "resolver": Resolver("c1"),
+    "link_manager": LinkManager("udev"),
     "boot": Boot(),
     "target": Target("c1"),
 }
@@ -247,7 +257,10 @@ def test_a_key_begins_with_the_kind_and_a_label_names_the_object(kind: str) -> N
     assert least.key[0] == kind
     assert all(isinstance(part, str) for part in least.key)
     assert least.label.startswith(
-        {"file": "/etc/netns/c1", "docker_user": "DOCKER-USER", "xfrm": "overlays", "boot": "host"}.get(kind, "c1")
+        {
+            **{"file": "/etc/netns/c1", "docker_user": "DOCKER-USER", "xfrm": "overlays", "boot": "host"},
+            "link_manager": "udev",
+        }.get(kind, "c1")
     )
 
 
@@ -269,6 +282,7 @@ def test_attributes_do_not_change_the_key(kind: str) -> None:
         "ipvs_timeouts": IpvsTimeouts("c1", 1),
         "file": File("/etc/netns/c1", "role", {"hosts": ""}),
         "resolver": Resolver("c1", ("port=53",), {"/n": "d"}, False),
+        "link_manager": LinkManager("udev", ("cnm0",), True),
         "boot": Boot(True, ("eth1",), ("docker",)),
         "target": Target("c1", False),
     }[kind]
@@ -312,6 +326,7 @@ def test_parents_of_each_kind() -> None:
         "ipvs_timeouts": (namespace,),
         "file": (),
         "resolver": (),
+        "link_manager": (),
         "boot": (),
         "target": (namespace,),
     }

@@ -8,7 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.cnm.fabric.plugins.module_utils.probe.reader import flushing, read_resolv_conf, resolvers
+from ansible_collections.cnm.fabric.plugins.module_utils.probe.reader import (
+    flushing,
+    link_managers,
+    read_resolv_conf,
+    resolvers,
+)
 
 NOTHING: dict[str, list[str]] = {"servers": [], "search": [], "options": []}
 
@@ -122,3 +127,17 @@ def test_an_enabled_service_that_flushes_all_tables_is_found(tmp_path: Path) -> 
     config.write_text("# flush ruleset\ntable inet filter {\n}\n")
     assert flushing(config, tmp_path) is None
     assert flushing(tmp_path / "none.conf", tmp_path) is None
+
+
+PROGRAMS = ("usr/sbin/NetworkManager", "usr/lib/systemd/systemd-networkd", "bin/udevadm")
+
+
+def test_link_managers_are_those_whose_program_is_there_if_systemd_runs(tmp_path: Path) -> None:
+    for path in PROGRAMS:
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    assert link_managers(tmp_path) == []
+    (tmp_path / "run/systemd/system").mkdir(parents=True)
+    assert link_managers(tmp_path) == ["NetworkManager", "networkd", "udev"]
+    (tmp_path / PROGRAMS[0]).unlink()
+    assert link_managers(tmp_path) == ["networkd", "udev"]

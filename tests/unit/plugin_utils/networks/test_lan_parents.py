@@ -114,7 +114,7 @@ class TestAddresses:
 class TestTheHostsOwnPlace:
     def test_is_a_link_with_an_address_and_a_route_to_each_sandbox_of_the_host(self) -> None:
         made = planned(office(host_access=True), ["a"], ["b"])
-        (shim,) = (name for name in links(made) if name.startswith("sh-"))
+        (shim,) = (name for name in links(made) if name.startswith("cnm-s"))
         assert addresses(made)[f"/{shim}"] == "192.0.2.3/32"  # h1 has .2, and the name is the same on both
         routes = [item for item in made.plans["h1"].resources if isinstance(item, Route)]
         assert [(item.destination, item.link) for item in routes] == [("192.0.2.4/32", shim)]
