@@ -9,11 +9,13 @@ import grp
 import os
 import pwd
 import re
+import subprocess
 from collections.abc import Sequence
 
 from ..kernel import namespaces
 from ..kernel.journald import IDENTIFIER, SOCKET
 from ..kernel.programs import find_program
+from ..plan.marks import RESOLVER_USER
 from .output import Usage, unknown
 from .showing import sandboxes
 from .units import escape
@@ -68,11 +70,28 @@ def show_logs(arguments: argparse.Namespace) -> int:
     """``cnm logs``."""
     if not os.path.exists(SOCKET):
         raise Usage("this host has no journal: cnm logs needs systemd")
-    known = {item["name"] for item in sandboxes(arguments.project)}
+    program = _program("journalctl", "systemd")
+    options = ["--no-hostname", "--quiet", *_options(arguments)]
     # What was removed has lines too, so an unknown name is no error.
-    command = [_program("journalctl", "systemd"), "--no-hostname", "--quiet", *_options(arguments)]
-    command += matches(arguments.sandboxes, sorted(known), arguments.project)
-    os.execv(command[0], command)
+    units = _units(program) if arguments.sandboxes else []
+    matches = selected(arguments.sandboxes, units, _resolvers_user(), arguments.project)
+    os.execv(program, [program, *options, *matches])
+
+
+def _units(program: str) -> list[str]:
+    """All units that the journal has lines of."""
+    done = subprocess.run(
+        [program, "--field=_SYSTEMD_UNIT"], capture_output=True, text=True, errors="replace", check=False
+    )
+    return done.stdout.splitlines()
+
+
+def _resolvers_user() -> str:
+    """The number of the user that resolvers run as; "" without it."""
+    try:
+        return str(pwd.getpwnam(RESOLVER_USER).pw_uid)
+    except KeyError:
+        return ""
 
 
 def _options(arguments: argparse.Namespace) -> list[str]:
@@ -90,13 +109,19 @@ def _options(arguments: argparse.Namespace) -> list[str]:
     return result
 
 
-def matches(wanted: Sequence[str], known: Sequence[str], project: str = "") -> list[str]:
-    """What journalctl selects: root's lines about these sandboxes, or all; and those of their resolvers.  Pure."""
+def selected(wanted: Sequence[str], units: Sequence[str], user: str, project: str = "") -> list[str]:
+    """What journalctl selects: root's lines about these sandboxes, or all; and those of their resolvers.  Pure.
+
+    ``units`` are the names of units, ``user`` is the number of the resolvers' user.
+    """
     ours = ["_UID=0", f"SYSLOG_IDENTIFIER={IDENTIFIER}", *([f"CNM_PROJECT={project}"] if project else [])]
     groups = [[*ours, f"CNM_SANDBOX={name}"] for name in wanted] or [ours]
-    for name in wanted or known:
-        unit = f"cnm-resolver@{escape(name)}.service"
-        groups += [[f"_SYSTEMD_UNIT={unit}"], ["_PID=1", f"UNIT={unit}"]]
+    if not wanted and user:
+        groups.append([f"_UID={user}"])
+    for name in wanted:
+        # A scope for each process, systemd.scope(5), which ends with its id.
+        of_resolver = re.compile(rf"cnm-resolver-{re.escape(escape(name))}-\d+\.scope", re.ASCII)
+        groups += [[f"_SYSTEMD_UNIT={unit}"] for unit in units if of_resolver.fullmatch(unit)]
     result: list[str] = []
     for group in groups:
         result += ["+", *group] if result else group

@@ -66,7 +66,8 @@ def tell_run(project: str, what: str, operations: Sequence[Operation[Any]], want
     for part, done in list(parts.items())[:STRUCK_AT]:
         tell(project, part, f"{in_words(done)} {part}{of_project(project)}")
     more = f", of which the last {len(parts) - STRUCK_AT} are not named" if len(parts) > STRUCK_AT else ""
-    result = f"changed {len(parts)} parts{more}" if parts else "found everything as planned"
+    noun = "part" if len(parts) == 1 else "parts"
+    result = f"changed {len(parts)} {noun}{more}" if parts else "found everything as planned"
     tell(project, "", f"{what}{of_project(project)} {result}", journald.NOTICE)
 
 

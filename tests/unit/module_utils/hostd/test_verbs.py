@@ -74,12 +74,17 @@ def test_the_completion_is_a_script_of_bash_that_expands_no_names() -> None:
 
 
 def test_logs_select_roots_lines_of_a_sandbox_and_its_resolvers() -> None:
-    assert entering.matches(["a-b"], ["a-b", "c1"]) == [
-        *("_UID=0", "SYSLOG_IDENTIFIER=cnm", "CNM_SANDBOX=a-b"),
-        *("+", r"_SYSTEMD_UNIT=cnm-resolver@a\x2db.service"),
-        *("+", "_PID=1", r"UNIT=cnm-resolver@a\x2db.service"),
+    units = [
+        *(r"cnm-resolver-a\x2db-12.scope", r"cnm-resolver-a\x2db-345.scope", r"cnm-resolver-a\x2db-c-3.scope"),
+        *("cnm-resolver-c1-7.scope", "ssh.service", r"cnm-resolver-a\x2db-12.scope.evil"),
     ]
-    assert entering.matches([], ["c1"], "blue")[:3] == ["_UID=0", "SYSLOG_IDENTIFIER=cnm", "CNM_PROJECT=blue"]
+    assert entering.selected(["a-b"], units, "999") == [
+        *("_UID=0", "SYSLOG_IDENTIFIER=cnm", "CNM_SANDBOX=a-b"),
+        *("+", r"_SYSTEMD_UNIT=cnm-resolver-a\x2db-12.scope"),
+        *("+", r"_SYSTEMD_UNIT=cnm-resolver-a\x2db-345.scope"),
+    ]
+    assert entering.selected([], units, "999") == ["_UID=0", "SYSLOG_IDENTIFIER=cnm", "+", "_UID=999"]
+    assert entering.selected([], [], "", "blue") == ["_UID=0", "SYSLOG_IDENTIFIER=cnm", "CNM_PROJECT=blue"]
 
 
 @pytest.mark.parametrize("text", ["x", "-1", "1 --file=/etc/shadow", ""])
