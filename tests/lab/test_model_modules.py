@@ -440,7 +440,7 @@ class TestBesideSite:
 
 
 def names_of(result: Result) -> list[str]:
-    return [item["name"] for item in result["operations"] if item["kind"] not in ("sysctl", "file")]
+    return [item["name"] for item in result["operations"] if item["kind"] not in ("sysctl", "file", "boot")]
 
 
 class TestRefusals:

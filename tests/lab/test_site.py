@@ -198,7 +198,7 @@ DRIFTS = {
         "rm -r /run/cnm/default",
         {"create file /run/cnm/default/names", "change resolver c1", "change resolver c2"},
     ),
-    "what was before lost": ("rm -r /var/lib/cnm", {"change sysctl net.ipv4.ip_forward"}),
+    "what was before lost": ("rm -r /var/lib/cnm", {"change sysctl net.ipv4.ip_forward", "create boot host"}),
     "a file made unreadable": ("chmod 600 /run/cnm/default/names/ps-bridge", {"change file /run/cnm/default/names"}),
     "a port taken out": ("ip link set $(ls /sys/class/net | grep ^cnm-p | head -1) nomaster", {"change link c"}),
     "the namespace deleted": (

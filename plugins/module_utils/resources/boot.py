@@ -79,6 +79,11 @@ def _mode(path: str) -> int:
     return 0o755 if path == units.COMMAND else 0o644
 
 
+def _has_systemd() -> bool:
+    """Whether systemd is the first process, as sd_booted(3) tells; elsewhere there are no units."""
+    return os.path.isdir("/run/systemd/system")
+
+
 def _python() -> str:
     """The interpreter of the command."""
     return _PYTHON if os.path.exists(_PYTHON) else sys.executable
@@ -112,7 +117,10 @@ class BootKind(Kind[Boot]):
         drop_in = nftables_service.drop_in()
         if drop_in is not None:
             files[nftables_service.DROP_IN] = drop_in
-        return {path: text for path, text in files.items() if self._is_for_this_version(path)}
+        return {path: text for path, text in files.items() if self._is_wanted(path)}
+
+    def _is_wanted(self, path: str) -> bool:
+        return self._is_for_this_version(path) and (path in units.BESIDE or _has_systemd())
 
     def _is_for_this_version(self, path: str) -> bool:
         return self._newer is None or units.is_of_a_parent(path)
@@ -182,7 +190,7 @@ class BootKind(Kind[Boot]):
                 state.keep_keys(host.pair_keys)
             else:
                 state.forget_keys()
-            if self._newer is None and half.keep(self._half()):
+            if self._newer is None and half.keep(self._half()) and _has_systemd():
                 # Else the first start, at a boot, would take a second to compile it.
                 host.run_command([_python(), "-I", "-m", "compileall", "-q", str(half.folder(self._digest()))])
             files = self._files(host)
@@ -231,6 +239,8 @@ class BootKind(Kind[Boot]):
 
     @staticmethod
     def _systemctl(host: Host, *arguments: str) -> None:
+        if not _has_systemd():
+            return
         program = find_program("systemctl")
         if program is None:
             raise half.BootError("this host has no systemctl: set cnm_boot: false")

@@ -37,12 +37,11 @@ def compose(
 ) -> Plan:
     """The plan of a host; its resources are sorted, so that the same inventory gives the same text."""
     resources = list(resources)
-    if facts.systemd and host.settings.boot and (allocated.networks or host.sandboxes):
-        resources = [
-            *(replace(item, supervised=True) if isinstance(item, Resolver) else item for item in resources),
-            _boot(host, resources),
-            *_targets(resources),
-        ]
+    if host.settings.boot and (allocated.networks or host.sandboxes):
+        if facts.systemd:
+            resources = [replace(item, supervised=True) if isinstance(item, Resolver) else item for item in resources]
+            resources += _targets(resources)
+        resources.append(_boot(host, facts, resources))
     resources += _told(resources, facts)
     resources.sort(key=lambda item: item.key)
     for one, other in zip(resources, resources[1:]):
@@ -59,8 +58,10 @@ def compose(
     )
 
 
-def _boot(host: Host, resources: Iterable[Resource]) -> Boot:
-    """What brings the resources back without a controller."""
+def _boot(host: Host, facts: Facts, resources: Iterable[Resource]) -> Boot:
+    """What brings the resources back without a controller: with systemd by itself, elsewhere by the command alone."""
+    if not facts.systemd:
+        return Boot()
     resources = list(resources)
     links = [item for item in resources if isinstance(item, Link)]
     own = {item.name for item in links if not item.namespace}

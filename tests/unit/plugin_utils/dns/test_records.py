@@ -449,7 +449,7 @@ class TestFiles:
         assert not [item for item in made.resources if isinstance(item, Resolver)]
 
     def test_a_sandbox_in_the_host_s_network_has_the_host_s_files(self) -> None:
-        assert planned({"c1": {"network_mode": "host"}}).resources == ()
+        assert [item.kind for item in planned({"c1": {"network_mode": "host"}}).resources] == ["boot"]
 
     def test_every_address_in_a_file_is_one(self) -> None:
         made = planned(

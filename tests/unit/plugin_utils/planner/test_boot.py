@@ -55,8 +55,12 @@ def test_a_host_with_systemd_and_networks_brings_them_back_by_itself() -> None:
     assert boot(planned(FRONT)) == Boot()
 
 
+def test_a_host_without_systemd_keeps_the_command_and_no_keys() -> None:
+    assert boot(planned(HIDDEN, systemd=False)) == Boot()
+    assert boot(planned(FRONT, systemd=False, cnm_boot=False)) is None
+
+
 def test_no_other_host_does() -> None:
-    assert boot(planned(FRONT, systemd=False)) is None
     assert boot(planned(FRONT, cnm_boot=False)) is None
     assert boot(planned({"cnm_networks": {}})) is None
 

@@ -148,7 +148,7 @@ def test_no_network_no_forwarding_and_a_table_only_if_there_is_one() -> None:
     made = planned(variables).plans["node1"]
     assert not of_kind(made, Sysctl)
     assert not of_kind(made, Nftables)
-    assert {resource.kind for resource in made.resources} == {"namespace", "file"}
+    assert {resource.kind for resource in made.resources} == {"namespace", "file", "boot"}
     kept = planned(variables, {"node1": Facts(has_table=True)}).plans["node1"]
     assert len(of_kind(kept, Nftables)) == 1
 
