@@ -86,6 +86,29 @@ def test_one_that_ends_is_back_as_it_was(one: tuple[System, Controller], signal:
     assert as_planned(system)
 
 
+def test_no_user_can_keep_one_from_being_started_again(one: tuple[System, Controller]) -> None:
+    system, _controller = one
+    lock = system.sh(
+        "sed -n 's,^ExecStart=/usr/bin/flock \\(\\S*\\) .*,\\1,p' /etc/systemd/system/cnm-resolver@.service"
+    ).strip()
+    assert system.status(f"flock -n {lock} true") == 0
+    assert "Permission denied" in system.run(f"setpriv --reuid=65534 --clear-groups flock -n {lock} true").stderr
+
+
+def test_one_that_ends_again_and_again_is_not_given_up(one: tuple[System, Controller], record_property: Any) -> None:
+    system, _controller = one
+    started = time.monotonic()
+    for _round in range(4):
+        before = pid(system, "c1")
+        system.sh(f"kill -9 {before}")
+        # At once, while the unit that has started it is still at work.
+        system.until(f"read -r pid <{FILES}/c1.pid && [ $pid != {before} ]", 30)
+    back(system, before)
+    record_property("four times", time.monotonic() - started)
+    system.until("! systemctl is-active -q 'cnm-resolver@*'")
+    assert as_planned(system)
+
+
 def test_all_that_end_at_once_are_back_at_once(one: tuple[System, Controller], record_property: Any) -> None:
     system, controller = one
     started = time.monotonic()
@@ -101,13 +124,22 @@ def test_all_that_end_at_once_are_back_at_once(one: tuple[System, Controller], r
 def test_new_names_reach_one_that_systemd_has_started_again(one: tuple[System, Controller]) -> None:
     system, controller = one
     before = pid(system, "c1")
-    system.sh(f"kill -9 {before}")
+    system.sh(f"kill -9 {before}; ip netns add others; ip -n others link set lo up")
     back(system, before)
     there = pid(system, "c1")
-    more = {**VARIABLES, "n1": {"cnm_sandboxes": {**VARIABLES["n1"]["cnm_sandboxes"], "d9": {"networks": ["front"]}}}}
+    added = {
+        "d9": {"networks": ["front"]},
+        "joined": {"networks": ["front"], "namespace": {"path": "/run/netns/others"}},
+    }
+    more = {**VARIABLES, "n1": {"cnm_sandboxes": {**VARIABLES["n1"]["cnm_sandboxes"], **added}}}
     assert controller.run("site", more).changed("n1")
     assert system.sh("ip netns exec c1 getent hosts d9")
     assert pid(system, "c1") == there
+    # In a namespace of somebody else's it is no other.
+    before = pid(system, "joined")
+    system.sh(f"kill -9 {before}")
+    back(system, before, "joined")
+    assert as_planned(system)
 
 
 def test_names_that_were_changed_by_hand_before_it_ended_are_put_right(one: tuple[System, Controller]) -> None:
@@ -129,17 +161,18 @@ def test_who_holds_its_port_meanwhile_is_named_and_it_comes_back_after_that(one:
         "while True:\n"
         " try: one.bind(('127.0.0.11', 20053)); one.listen(); break\n"
         " except OSError: pass\n"
-        "print('held', flush=True); time.sleep(600)"
+        "print(os.getpid(), flush=True); time.sleep(600)"
     )
     with system.popen("ip", "netns", "exec", "c1", "python3", "-c", hold, str(before), stdout=-1) as holder:
-        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        assert holder.stdout is not None
+        number = int(holder.stdout.readline())
         said = "127.0.0.11 port 20053 is in use there by python3"
         system.until(f"journalctl -b -o cat --no-pager -t cnm | grep -qF '{said}'", 20)
         assert (
             "running"
             in json.loads(system.run("cnm status --json").stdout)["default"]["drift"][0]["differences"][0].values()
         )
-        holder.kill()
+        system.sh(f"kill {number}")
     back(system, before)
     system.until("! systemctl is-active -q 'cnm-resolver@*'", 20)
     assert as_planned(system)
@@ -178,7 +211,8 @@ def test_they_outlive_the_session_that_the_run_was_started_in(one: tuple[System,
     )
     by_user = {**VARIABLES, "n1": {**VARIABLES["n1"], "ansible_user": "admin", "ansible_become": True}}
     assert controller.run("site", by_user).changed("n1")
-    system.until("! loginctl list-sessions --no-legend | grep -q admin")
+    assert "of user admin" in system.sh("journalctl -b -o cat --no-pager -u systemd-logind")
+    system.until("! systemctl list-units --no-legend 'session-*.scope' | grep -q admin", 30)
     system.sh(NAMES)
     assert as_planned(system)
 

@@ -42,7 +42,7 @@ FOLLOWER = "cnm-owners.path"
 FOLLOWING = _RULES
 """The unit that is started as soon as it is installed: only an active unit follows another."""
 
-ACTIVE = (_RULES, _NETWORKS, FOLLOWER, _OWNERS)
+ACTIVE = (_RULES, _NETWORKS, FOLLOWER, _OWNERS, AGAIN.replace("@", "@*"))
 """Units that may be active, and are stopped before they are removed."""
 
 SANDBOXES = _SANDBOX.replace("@", "@*")
@@ -83,6 +83,15 @@ _LOAD = (
     'cat "$$rules" "$${rules%%/*}/user.nft" 2>/dev/null | nft -f - 2>/dev/null || nft -f "$$rules" || '
     "failed=yes; done; "
     f'[ -z "$$failed" ] || exec {COMMAND} restore --rules\''
+)
+
+_FOR_ROOT = "/var/lib/cnm/.half"
+"""A directory that nobody else can open, and so not lock."""
+
+# Who ends while the unit that starts it is still at work starts that a second time in vain, so its last step looks.
+_IS_THERE = (
+    "/bin/sh -c 'for record in /run/cnm/*/resolvers/%I.pid; do "
+    '[ ! -e "$$record" ] || { read -r pid <"$$record" && kill -0 "$$pid"; } || exit 1; done\''
 )
 
 _TEXTS = {
@@ -142,7 +151,8 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
-ExecStart=/usr/bin/flock {COMMAND} {COMMAND} restore --resolver %I
+ExecStart=/usr/bin/flock {_FOR_ROOT} {COMMAND} restore --resolver %I
+ExecStart={_IS_THERE}
 TimeoutStartSec=300
 Restart=on-failure
 RestartSec=10

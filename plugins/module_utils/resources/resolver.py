@@ -35,7 +35,7 @@ from ..kernel.host import Host
 from ..kernel.listening_sockets import holders
 from ..kernel.processes import Process, Started
 from ..kernel.programs import find_program
-from ..kernel.scopes import Scope, ScopeError
+from ..kernel.scopes import Handover, Scope, ScopeError
 from ..plan.base import Key
 from ..plan.forms import one_line
 from ..plan.marks import RESOLVER_USER
@@ -136,14 +136,15 @@ def _scope(name: str, pid: int, followed: bool = True) -> Scope:
     )
 
 
-def _hand_over(started: Mapping[str, int]) -> None:
-    """Have systemd supervise processes, by sandbox.  Raises ScopeError."""
+def _hand_over_only(started: Mapping[str, int]) -> list[str]:
+    """To a systemd before 249, which starts nothing when a scope ends; returns errors as sentences."""
     try:
-        scopes.hand_over([_scope(name, pid) for name, pid in started.items()])
+        with Handover() as handover:
+            handover.ask([_scope(name, pid, followed=False) for name, pid in started.items()])
+            handover.finish()
     except ScopeError as error:
-        if "OnSuccess" not in str(error):  # systemd has it since 249
-            raise
-        scopes.hand_over([_scope(name, pid, followed=False) for name, pid in started.items()])
+        return [str(error)]
+    return []
 
 
 def _names(directory: Path) -> set[str]:
@@ -238,8 +239,19 @@ class ResolverKind(Kind[Resolver]):
         program = find_program(_PROGRAM) or _PROGRAM
         running = (*_RUNNING, _NO_IDENT) if resources and _knows_no_ident(host, program) else _RUNNING
         processes.keep_descriptors_back()
-        for at in range(0, len(resources), _AT_ONCE):
-            _Starting(host, program, running).start(resources[at : at + _AT_ONCE])
+        failed: list[str] = []
+        started: dict[str, int] = {}
+        try:
+            with Handover() as handover:
+                for at in range(0, len(resources), _AT_ONCE):
+                    supervised = _Starting(host, program, running).start(resources[at : at + _AT_ONCE], failed)
+                    handover.ask([_scope(name, pid) for name, pid in supervised.items()])
+                    started.update(supervised)
+                handover.finish()
+        except ScopeError as error:
+            failed += [str(error)] if "OnSuccess" not in str(error) else _hand_over_only(started)
+        if failed:
+            raise ResolverError("; ".join(failed))
 
     def change(self, host: Host, operations: Sequence[Operation[Resolver]]) -> None:
         directory = _directory(host.project)
@@ -356,9 +368,11 @@ class _Starting:
         self._boot = boot_id()
         self._uid = user()
 
-    def start(self, resources: Sequence[Resolver]) -> None:
-        """Raises ResolverError about those that failed; the others run and are recorded."""
-        failed = []
+    def start(self, resources: Sequence[Resolver], failed: list[str]) -> dict[str, int]:
+        """Returns the processes that systemd shall supervise, by sandbox.
+
+        Adds a sentence about each that failed to ``failed``; the others run and are recorded.
+        """
         supervised: dict[str, int] = {}
         with contextlib.ExitStack() as stack:
             started = []
@@ -374,12 +388,7 @@ class _Starting:
                     failed.append(f"the resolver of {item.namespace} did not start: {problem}")
                 elif item.supervised:
                     supervised[item.namespace] = one.pid
-        try:
-            _hand_over(supervised)
-        except ScopeError as error:
-            failed.append(str(error))
-        if failed:
-            raise ResolverError("; ".join(failed))
+        return supervised
 
     def _start(self, item: Resolver) -> Started:
         _note_loaded(self._directory, item, None)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Optional
 
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Boot, Target
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Boot, Resolver, Target
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts, LinkFacts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
@@ -58,6 +58,15 @@ def test_a_host_with_systemd_and_networks_brings_them_back_by_itself() -> None:
 def test_a_host_without_systemd_keeps_the_command_and_no_keys() -> None:
     assert boot(planned(HIDDEN, systemd=False)) == Boot()
     assert boot(planned(FRONT, systemd=False, cnm_boot=False)) is None
+
+
+def test_systemd_supervises_resolvers_where_it_brings_networks_back() -> None:
+    def supervised(**variables: Any) -> set[bool]:
+        made = planned(FRONT, **variables)
+        return {item.supervised for item in made.plans["node1"].resources if isinstance(item, Resolver)}
+
+    assert supervised() == {True}
+    assert supervised(cnm_boot=False) == supervised(systemd=False) == {False}
 
 
 def test_no_other_host_does() -> None:
