@@ -124,6 +124,16 @@ closed:
   returned: always
   type: list
   elements: str
+front_ends:
+  description: C(ufw) and C(firewalld), where they are active.
+  returned: always
+  type: list
+  elements: str
+let_by:
+  description: What these have been told to let by, such as C(in br0) of forwarded traffic, C(udp 192.0.2.1 4789).
+  returned: always
+  type: list
+  elements: str
 flushing:
   description: The ruleset file of an enabled service that flushes all nftables tables at its start; null if none does.
   returned: always

@@ -74,6 +74,10 @@ class Facts:
     """Foreign chains that drop unmatched forwarded traffic: ``ip filter FORWARD``."""
     closed: tuple[str, ...] = ()
     """Foreign chains that drop unmatched traffic to the host itself."""
+    front_ends: tuple[str, ...] = ()
+    """``ufw`` and ``firewalld``, where they are active."""
+    let_by: tuple[str, ...] = ()
+    """What these have been told to let by: ``in LINK``, ``out LINK``, ``udp ADDRESS PORT``, ``esp ADDRESS 0``."""
     docker_user: tuple[int, ...] = ()
     """Families in which a Docker Engine drops forwarded traffic and has the chain DOCKER-USER."""
     link_managers: tuple[str, ...] = ()
@@ -136,6 +140,8 @@ class Facts:
             no_esp={int(family): words for family, words in result.get("no_esp", {}).items()},
             dropping=tuple(result["dropping"]),
             closed=tuple(result["closed"]),
+            front_ends=tuple(result["front_ends"]),
+            let_by=tuple(result["let_by"]),
             docker_user=tuple(result["docker_user"]),
             link_managers=tuple(result["link_managers"]),
             systemd=bool(result["systemd"]),

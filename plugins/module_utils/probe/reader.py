@@ -32,6 +32,7 @@ from ..resources.sysctl import forwarding_of, host_forwards, read_sysctl
 from ..resources.xfrm import lacking
 from ..state.kept import State
 from ..state.sysctls import original_values
+from .front_ends import active, let_by
 
 _NFTABLES_CONF = Path("/etc/nftables.conf")
 _UNITS = Path("/etc/systemd/system")
@@ -349,6 +350,7 @@ def probe(host: Host, more: Sequence[str] = (), encryption: bool = False) -> dic
     answer.update({section: plan.get(section, {}) for section in ("leases", "module_state", *more)})
     table = _table(host)
     dropping = _unless_odd({"forward": [], "input": []}, _dropping, host)
+    front_ends = _unless_odd([], active, host)
     missing = [] if host.nft is not None else ["nft"]
     missing += [name for name in ("dnsmasq", "conntrack") if find_program(name) is None]
     missing += [RESOLVER_USER] if resolver.user() is None else []
@@ -367,6 +369,8 @@ def probe(host: Host, more: Sequence[str] = (), encryption: bool = False) -> dic
         "listeners": _unless_odd([], listeners),
         "dropping": dropping["forward"],
         "closed": dropping["input"],
+        "front_ends": front_ends,
+        "let_by": _unless_odd([], let_by, front_ends),
         "flushing": _unless_odd(None, flushing),
         "filters_bridges": _filters_bridges(host),
         "ipvs": ipvs.is_available(),

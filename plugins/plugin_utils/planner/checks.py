@@ -17,6 +17,7 @@ from ..networks.spanning import Spanning
 from ..services.balancing import balancing_engine
 from ..services.nftables import SCHEDULERS as BY_NFTABLES
 from ..services.placement import PlacedService, is_of_one_host
+from .front_ends import chains_of
 
 _DOCKER_CHAINS = {4: "ip filter FORWARD", 6: "ip6 filter FORWARD"}
 
@@ -65,7 +66,7 @@ def foreign_firewall_warnings(host: Host, facts: Facts) -> list[str]:
         f"the chain {chain} of the host's other firewall drops unmatched forwarded traffic, including "
         "that of the networks. Allow traffic from and to their bridges"
         for chain in facts.dropping
-        if chain not in handled
+        if chain not in handled and chain not in chains_of(facts)
     ]
 
 
@@ -82,7 +83,7 @@ def blocked_port_warnings(facts: Facts, networks: Iterable[Spanning]) -> list[st
         f"the chain {chain} of the host's other firewall drops unmatched traffic. Allow {wanted} from the other "
         "hosts, which overlays are carried in"
         for chain in facts.closed
-        if words
+        if words and chain not in chains_of(facts)
     ]
 
 

@@ -14,6 +14,7 @@ from ..declaration.driver import DriverError
 from ..declaration.topology import Topology
 from ..facts import Facts
 from ..leases.base import Leases, empty, join, kept_by, no_part, split
+from . import front_ends
 from .allocation import allocate_host
 from .compose import compose
 from .connect import connect
@@ -74,6 +75,8 @@ def plan(
                 result.refusals[host.name] = list(dict.fromkeys(allocated.problems))
                 continue
             connected = connect(allocated)
+            tunnels = [(item.tunnel, item.network.encrypted) for item in allocated.networks.values() if item.tunnel]
+            allocated.warnings += front_ends.warnings(host.name, known, connected.bridges.values(), tunnels)
             resources = [
                 *connected.resources,
                 *protect(host, known, allocated, connected, topology_plan.ingress),

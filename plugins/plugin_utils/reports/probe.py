@@ -121,6 +121,8 @@ _PROBE: dict[str, tuple[Form, Any]] = {
     "listeners": (listing(record(_LISTENER, tuple(_LISTENER))), ()),
     "dropping": (listing(words(200), 1000), ()),
     "closed": (listing(words(200), 1000), ()),
+    "front_ends": (listing(choice("ufw", "firewalld"), 2), ()),
+    "let_by": (listing(words(80)), ()),
     "flushing": (optional(matching(r"/[!-~]{1,254}", 255, "path")), None),
     "filters_bridges": (flag, False),
     "ipvs": (flag, False),
