@@ -52,9 +52,9 @@ def let_by(names: list[str], ufw: tuple[str, ...] = _UFW_RULES, zones: Path = _Z
             for protocol, port, peer in _UFW_PEER.findall(text):
                 found.add(f"{protocol} {peer} {int(port) if port != 'any' else 0}")
     if "firewalld" in names:
-        for path in zones.glob("*.xml") if zones.is_dir() else ():
-            text = read_text(str(path)) or ""
-            if path.name == "trusted.xml":
+        for zone in zones.glob("*.xml") if zones.is_dir() else ():
+            text = read_text(str(zone)) or ""
+            if zone.name == "trusted.xml":
                 found.update(f"{way} {link}" for link in _INTERFACE.findall(text) for way in ("in", "out"))
             for peer, port, other, esp in _RICH.findall(text):
                 found.add(f"esp {peer} 0" if esp else f"udp {peer} {int(port or other)}")
