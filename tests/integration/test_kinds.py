@@ -355,6 +355,7 @@ DRIFTS: dict[str, dict[str, Any]] = {
     "boot": {
         "keep_keys": Drift("mkdir -p /var/lib/cnm/default/keys; echo {} > /var/lib/cnm/default/keys/pair_keys.json"),
         "awaited": Drift('echo \'{"awaited": ["eth9"]}\' > /var/lib/cnm/default/boot.json'),
+        "owners": Drift('echo \'{"owners": ["docker", "no/path"]}\' > /var/lib/cnm/default/boot.json'),
         "flaws": Drift(f"rm {RULES_UNIT}", RULES_UNIT),
     },
     "target": {"namespace": NAME, "active": Drift("echo '{}' > /run/cnm/default/targets.json")},
