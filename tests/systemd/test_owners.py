@@ -155,6 +155,8 @@ class TestOwners:
                 holder.kill()
                 holder.wait()
         assert system.sh("cnm status") == "project default: as planned\n"
+        # What is left out is left alone, under whichever name it is seen.
+        assert system.sh("cnm restore --own") == "everything was as planned\n"
         assert controller.run("site", VARIABLES).changed("n1") == 0
 
     def test_no_restart_of_many_is_missed(self, host: Controlled) -> None:

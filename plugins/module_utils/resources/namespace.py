@@ -130,8 +130,9 @@ class NamespaceKind(Kind[Namespace]):
         self._attach_to(host, wanted, result)
         self._find_broken(host, wanted)
         self._spoiled = dict(host.spoiled)
+        # Otherwise they would be observed a second time under other names; those that are left out or broken too.
         numbers = {host.number(name) for name in host.attached}
-        # Otherwise they would be observed a second time under other names.
+        numbers |= {it.number for name, it in records.items() if foreign_netns_records.mounted(name) == it.number}
         host.foreign_namespaces -= {
             name for name in host.foreign_namespaces if foreign_netns_records.mounted(name) in numbers
         }
