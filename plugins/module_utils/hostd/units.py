@@ -162,7 +162,7 @@ SyslogIdentifier=cnm
 """The units by name."""
 
 # A path unit is deaf while the service that it starts runs.  So that one is short, and asks for a reload, of which
-# systemd carries out another one when it is asked for during a reload.
+# systemd carries out another one when it is asked for during a reload; during a start it would not.
 _OWNERS_TEXTS = {
     FOLLOWER: f"""{MARK}
 [Unit]
@@ -178,12 +178,13 @@ WantedBy=paths.target
     _OWNERS_EVENT: f"""{MARK}
 [Unit]
 Description=Look again at the sandboxes of cnm.fabric in others' namespaces
-After=docker.service
+Requires={_OWNERS}
+After={_OWNERS} docker.service
 StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
-ExecStart=systemctl --no-block --quiet reload-or-restart {_OWNERS}
+ExecStart=systemctl --no-block --quiet reload {_OWNERS}
 # A container's start is no news for the journal.
 LogLevelMax=notice
 """,
@@ -191,11 +192,11 @@ LogLevelMax=notice
 [Unit]
 Description=Sandboxes of cnm.fabric in others' namespaces
 RequiresMountsFor=/var/lib/cnm /usr/local/sbin
-After={_NETWORKS} {_OWNERS_EVENT}
+After={_NETWORKS}
 StartLimitIntervalSec=0
 """
     + _SERVICE.format(
-        more=f"RemainAfterExit=yes\nExecStart={COMMAND} restore --owners\nExecReload={COMMAND} restore --owners\n",
+        more=f"RemainAfterExit=yes\nExecStart=/bin/true\nExecReload={COMMAND} restore --owners\n",
         partly=PARTLY,
     ),
 }
@@ -212,7 +213,7 @@ _WATCHED = {
 
 # When Docker starts, it makes anew the chain that it drops our packets in.
 _ENGINE = "docker.service"
-_OWNERS_WANTED_BY = {_OWNERS: "multi-user.target", FOLLOWER: "paths.target", _OWNERS_EVENT: _ENGINE}
+_OWNERS_WANTED_BY = ((FOLLOWER, "paths.target"), (_OWNERS_EVENT, "multi-user.target"), (_OWNERS_EVENT, _ENGINE))
 
 NAMES = frozenset({*_TEXTS, *_OWNERS_TEXTS})
 
@@ -261,7 +262,7 @@ def _for_owners(owners: Sequence[str]) -> dict[str, str]:
     """Units by name for sandboxes in the namespaces of these."""
     watched = sorted({path for owner in owners for path in _WATCHED.get(owner, (owner,))})
     lines = "".join(f"PathChanged={path}\n" for path in watched)
-    names = (_OWNERS, FOLLOWER, _OWNERS_EVENT) if watched else (_OWNERS,) if owners else ()
+    names = (_OWNERS, _OWNERS_EVENT, *([FOLLOWER] if watched else [])) if owners else ()
     return {name: _OWNERS_TEXTS[name].format(watched=lines) for name in names}
 
 
@@ -277,10 +278,10 @@ def files(half: HostHalf, parents: Iterable[str], owners: Iterable[str] = ()) ->
     for unit, by in _WANTED_BY:
         result[f"{UNITS}/{by}.wants/{unit}"] = f"{_LINK}{UNITS}/{unit}"
     owners = sorted(map(followed, owners))
-    for name, text in _for_owners(owners).items():
-        result[f"{UNITS}/{name}"] = text
-        by = _OWNERS_WANTED_BY.get(name, "")
-        if by and (by != _ENGINE or "docker" in owners):
+    found = _for_owners(owners)
+    result.update({f"{UNITS}/{name}": text for name, text in found.items()})
+    for name, by in _OWNERS_WANTED_BY:
+        if name in found and (by != _ENGINE or "docker" in owners):
             result[f"{UNITS}/{by}.wants/{name}"] = f"{_LINK}{UNITS}/{name}"
     for parent in sorted(parents):
         name = escape(parent)
