@@ -65,7 +65,7 @@ class Facts:
     flushing: Optional[str] = None
     """The ruleset file of an enabled service that flushes all tables, ours too, at its start."""
     filters_bridges: bool = True
-    """Whether its nftables can filter bridged frames."""
+    """Whether its nftables can filter bridged frames; of one that is still to be installed, that it can."""
     ipvs: bool = False
     """Whether its kernel has IPVS or can load it."""
     no_esp: Mapping[int, str] = field(default_factory=dict)
@@ -135,7 +135,7 @@ class Facts:
                 (item["protocol"], item["address"], item["port"], item["process"]) for item in result["listeners"]
             ),
             flushing=result["flushing"],
-            filters_bridges=bool(result["filters_bridges"]),
+            filters_bridges=bool(result["filters_bridges"]) or "nft" in result["missing"],
             ipvs=bool(result["ipvs"]),
             no_esp={int(family): words for family, words in result.get("no_esp", {}).items()},
             dropping=tuple(result["dropping"]),

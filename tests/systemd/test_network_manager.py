@@ -33,7 +33,7 @@ unmanaged-devices=interface-name:lan0
 match-device=*
 managed=1
 """
-"""What somebody has said: their own link is ifupdown's, and all others are NetworkManager's, ports of veth too.  resolv.conf is nobody's."""
+"""What somebody has said: their own link is ifupdown's, all others are NetworkManager's, resolv.conf is neither's."""
 
 FILE = "/etc/NetworkManager/conf.d/05-cnm-default.conf"
 SEEN = "ip -o link | sed 's/qlen.*//'; ip -br address; ip route; bridge link"

@@ -60,7 +60,7 @@ def foreign_firewall_warnings(host: Host, facts: Facts) -> list[str]:
         f"are gone until the next run. Write `{REPLACE_TABLE}` for each of its tables instead"
     )
     followed = facts.systemd and host.settings.boot
-    found = [unfiltered] * (not facts.filters_bridges and "nft" not in facts.missing)
+    found = [unfiltered] * (not facts.filters_bridges)
     found += [flushed] * (bool(facts.flushing) and not followed)
     return found + [
         f"the chain {chain} of the host's other firewall drops unmatched forwarded traffic, including "

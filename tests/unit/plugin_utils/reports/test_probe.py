@@ -419,3 +419,11 @@ def test_variables_can_be_read_without_facts(tmp_path: Path) -> None:
     assert list(found["cnm_sandboxes"]) == ["good"]
     assert found["inventory_dir"] == str(tmp_path)
     assert list(hostvars["node3"]["cnm_sandboxes"]) == ["evil"]
+
+
+def test_a_host_whose_nft_is_yet_to_be_installed_is_planned_as_one_that_has_it() -> None:
+    # Else the first run would leave out the rules for bridged frames, which the second adds.
+    answer = json.loads((Path(__file__).parents[2] / "answers" / "probe.json").read_text(encoding="utf-8"))
+    for missing, filters in (["nft"], True), (["dnsmasq"], False):
+        facts = read_probe("node1", {**answer, "filters_bridges": False, "missing": missing}).facts
+        assert facts is not None and facts.filters_bridges is filters
