@@ -7,6 +7,7 @@ That value says nothing once we have turned forwarding on: an engine or an admin
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,22 +28,22 @@ _LAST = "/etc/sysctl.conf"
 
 _DOCKER_CHAIN = "DOCKER-USER"
 _DOCKER_LINK = "/sys/class/net/docker0"
+_DOCKER_ENABLED = "*.wants/docker.s*"
+"""Below folders of units: Docker's service or socket, which starts it with the host."""
 
 
 def forwards_for_itself(family: int) -> bool:
-    """Whether the host's settings turn forwarding on, or a Docker Engine, which wants it, has come."""
-    return _is_set(FORWARDING[family]) or _has_docker(family)
+    """Whether the host's settings turn forwarding on, or it has a Docker Engine, which does so for IPv4."""
+    return _is_set(FORWARDING[family]) or (family == 4 and _has_docker())
 
 
-def _has_docker(family: int) -> bool:
-    try:
-        with Netfilter() as netfilter:
-            if _DOCKER_CHAIN in netfilter.chain_names(NFT_PROTOCOL[family], "filter"):
-                return True
-    except OSError:
-        pass
-    # Chains of the older iptables are not nftables'.
-    return family == 4 and os.path.exists(_DOCKER_LINK)
+def _has_docker() -> bool:
+    """Whether an Engine runs, or will when the host has booted."""
+    if os.path.exists(_DOCKER_LINK) or any(Path("/etc/systemd/system").glob(_DOCKER_ENABLED)):
+        return True
+    with contextlib.suppress(OSError), Netfilter() as netfilter:
+        return _DOCKER_CHAIN in netfilter.chain_names(NFT_PROTOCOL[4], "filter")
+    return False
 
 
 def _is_set(name: str, folders: Sequence[str] = _SETTINGS, last: str = _LAST) -> bool:

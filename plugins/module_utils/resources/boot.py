@@ -231,10 +231,10 @@ class BootKind(Kind[Boot]):
             half.remove_others(self._digest())
 
     def _take_away(self, host: Host, paths: set[str]) -> None:
-        """Stop and remove units."""
-        active = [name for name in units.ACTIVE if f"{units.UNITS}/{name}" in paths]
+        """Stop and remove units, the first before the second: what they run as they stop is removed, too."""
+        active = [name for name in units.ACTIVE if f"{units.UNITS}/{name.replace('@*', '@')}" in paths]
         if active:
-            self._systemctl(host, "stop", "--no-block", *active)
+            self._systemctl(host, "stop", *active)
         _remove(paths)
 
     @staticmethod
