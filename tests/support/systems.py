@@ -27,6 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+from sampling import WHOLE
+
 CACHE = Path(os.environ.get("CNM_CACHE", "/var/cache/cnm.fabric"))
 HERE = Path(__file__).resolve().parents[1] / "systemd"
 RECIPE, MORE, START = HERE / "image.sh", HERE / "more.sh", HERE / "start.sh"
@@ -35,6 +37,8 @@ BOOT_S = 60.0
 SSH_OPTIONS = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
 FOLLOW = ["setpriv", "--pdeathsig", "KILL"]  # a process that ends with this one, however this one ends
 LAN = "192.168.77"
+SUITES = ["bookworm", "trixie"] if WHOLE else ["bookworm"]
+"""The releases of tests that hardly differ between them; those where it matters name both."""
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C"}
 
 

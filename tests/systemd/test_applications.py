@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from systems import Controller, System, systems
+from systems import SUITES, Controller, System, systems
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 ODD = "x-1.y_z"
@@ -30,7 +30,7 @@ def units_in_readme() -> dict[str, str]:
     return dict(blocks)
 
 
-@pytest.fixture(scope="module", params=["bookworm", "trixie"])
+@pytest.fixture(scope="module", params=SUITES)
 def here(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[System, Controller]]:

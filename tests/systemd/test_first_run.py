@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from systems import Controller, System, Systems, repository
+from systems import SUITES, Controller, System, Systems, repository
 
 VARIABLES: dict[str, Any] = {
     "cnm_networks": {
@@ -31,7 +31,7 @@ RESOLVES = (
 """As `cnm exec`, which needs iproute2."""
 
 
-@pytest.fixture(scope="module", params=["bookworm", "trixie"])
+@pytest.fixture(scope="module", params=SUITES)
 def minimal(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[System, Controller]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from systems import Controller, System, repository, systems
+from systems import SUITES, Controller, System, repository, systems
 
 VARIABLES: dict[str, Any] = {
     "cnm_networks": {
@@ -40,7 +40,7 @@ SEEN = "ip -o link | sed 's/qlen.*//'; ip -br address; ip route; bridge link"
 MANAGED = "nmcli -t -f DEVICE,STATE device | grep -v ':unmanaged$' | cut -d: -f1"
 
 
-@pytest.fixture(scope="module", params=["bookworm", "trixie"])
+@pytest.fixture(scope="module", params=SUITES)
 def managed(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[System, Controller]]:

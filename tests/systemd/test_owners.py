@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from systems import Controller, System, systems
+from systems import SUITES, Controller, System, systems
 
 PACKAGES = ["docker.io", "podman", "crun", "systemd-container", "busybox-static"]
 OF_RELEASE = {"bookworm": PACKAGES, "trixie": [*PACKAGES, "docker-cli"]}
@@ -110,7 +110,7 @@ LEFT = (
 Controlled = tuple[System, Controller]
 
 
-@pytest.fixture(scope="module", params=["bookworm", "trixie"])
+@pytest.fixture(scope="module", params=SUITES)
 def host(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Controlled]:
     """A system with containers, a machine and a namespace, all of them sandboxes."""
     folder = tmp_path_factory.mktemp("systems")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from systems import Controller, System, systems
+from systems import SUITES, Controller, System, systems
 
 VARIABLES: dict[str, Any] = {
     "cnm_networks": {"front": {"subnet": "10.0.0.0/24"}},
@@ -26,7 +26,7 @@ exec systemd-run --quiet --pipe --wait --collect /usr/bin/python3 "$@"
 """
 
 
-@pytest.fixture(scope="module", params=["bookworm", "trixie"])
+@pytest.fixture(scope="module", params=SUITES)
 def one(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[System, Controller]]:
