@@ -187,9 +187,10 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
         except engine.Broken as error:
             broken, operations = error, error.operations
         if not request.check:
+            # Before the plan: a run that is killed in between is followed by one that comes here again.
+            keep_rules(request.project, resources)
             state.keep(text, digest, request.revision, texts, request.signature)
     if not request.check:
-        keep_rules(request.project, resources)
         state.keep_user_rules(host.user_rules)
         state.keep_verified_tables(host.verified_tables)
         gratuitous_arp.announce(gratuitous_arp.due(operations, resources))

@@ -707,7 +707,9 @@ class TestRuns:
         assert said.count("Device or resource busy") == 2
         assert said.endswith("Everything else of this project was removed.")
         left = {key: value for key, value in differing(before, snapshot()).items() if "/etc/netns/" not in key}
-        kept = {"/var/lib/cnm/plan.json", "/var/lib/cnm/default/plan.json", "/run/cnm/default/tables.json"}
+        kept = {f"/var/lib/cnm/default/{name}" for name in ("plan.json", "rules.nft")} | {
+            "/run/cnm/default/tables.json"
+        }
         assert set(left) <= {*kept, "/run/cnm/lock.json"}, left
         sh("".join(f"umount {path};" for path in held))
         assert entrypoints.converge(entrypoints.Request("default", absent=True), run_command)["changed"]

@@ -36,6 +36,7 @@ from overlay_resources import BOXES, VNI, VTEPS, an_overlay, mac_of
 from sampling import some_of
 
 from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine, reporting
+from ansible_collections.cnm.fabric.plugins.module_utils.hostd import cli
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import contained, namespaces, processes
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.netfilter import Netfilter
@@ -127,7 +128,7 @@ PORT = "$(ip -j link show master br-apart | tr '{' '\\n' | sed -n 's/.*\"ifname\
 IN_C1 = "ip netns exec c1 "
 RUN_C1 = "/run/cnm/default/resolvers/c1"
 NETWORKD = "/etc/systemd/network"
-RULES_UNIT = "/etc/systemd/system/cnm-rules.service"
+COMMAND = "/usr/local/sbin/cnm"
 OV0 = "ip -n ov0 "
 M1 = "ip -n m1 "
 FDB = "bridge -n ov0 fdb "
@@ -345,6 +346,8 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "config": Drift(f"echo no-negcache >> {RUN_C1}.conf"),
         "names": Drift(f"echo '{{}}' > {RUN_C1}.loaded"),
         "running": Drift(f"kill $(head -n 1 {RUN_C1}.pid)"),
+        "supervised": Never("tests/systemd moves a resolver out of its scope"),
+        "outdated": Never("tests/systemd replaces the program of a resolver"),
     },
     "link_manager": {
         "manager": NAME,
@@ -356,7 +359,7 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "keep_keys": Drift("mkdir -p /var/lib/cnm/default/keys; echo {} > /var/lib/cnm/default/keys/pair_keys.json"),
         "awaited": Drift('echo \'{"awaited": ["eth9"]}\' > /var/lib/cnm/default/boot.json'),
         "owners": Drift('echo \'{"owners": ["docker", "no/path"]}\' > /var/lib/cnm/default/boot.json'),
-        "flaws": Drift(f"rm {RULES_UNIT}", RULES_UNIT),
+        "flaws": Drift(f"rm {COMMAND}", COMMAND),
     },
     "target": {"namespace": NAME, "active": Drift("echo '{}' > /run/cnm/default/targets.json")},
 }
@@ -402,6 +405,7 @@ def drifts_of(kind: str) -> dict[str, Drift]:
 
 def operations_for(wanted: Sequence[Resource]) -> list[Operation[Any]]:
     with Host("default", run_command) as host:
+        host.command = cli.__name__
         host.pair_keys = keys_for(wanted)
         return engine.Engine(host).converge(wanted, check=True)
 
@@ -485,7 +489,10 @@ class TestDrift:
         the_same(whole, snapshot())
         with pytest.raises(engine.EngineError):
             converge([REFUSED])  # all is removed, and put back
-        becomes(whole)
+        # With a chain of Docker's the host wants to forward anyway: nothing has to be put back later.
+        record = "/var/lib/cnm/before.json"
+        sh(f"rm -f {record}")
+        becomes({name: value for name, value in whole.items() if name != record})
 
     @on_a_host
     def test_a_replacement_says_why(self) -> None:

@@ -33,6 +33,7 @@ from lab import (
 from on_host import run_command
 
 from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine
+from ansible_collections.cnm.fabric.plugins.module_utils.hostd import cli
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resource
@@ -177,6 +178,7 @@ _SETTLED: dict[str, dict[str, list[object]]] = {}
 def converge(resources: Sequence[Resource], project: str = "default", check: bool = False) -> list[str]:
     """One run of the engine; what it did, as text."""
     with Host(project, run_command) as host:
+        host.command = cli.__name__
         host.pair_keys = keys_for(resources, project)
         host.verified_tables = _SETTLED.get(project, {})
         done = [operation.text for operation in engine.Engine(host).converge(resources, check)]
@@ -189,6 +191,7 @@ def compare(resources: Sequence[Resource], project: str = "default") -> list[str
     found = []
     for settled in (_SETTLED.get(project, {}), {}):
         with Host(project, run_command) as host:
+            host.command = cli.__name__
             host.pair_keys = keys_for(resources, project)
             host.verified_tables = settled
             found.append([operation.text for operation in engine.Engine(host).compare(resources)])

@@ -10,79 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from containers import OF_RELEASE, PREPARE, VARIABLES
 from systems import SUITES, Controller, System, systems
-
-PACKAGES = ["docker.io", "podman", "crun", "systemd-container", "busybox-static"]
-OF_RELEASE = {"bookworm": PACKAGES, "trixie": [*PACKAGES, "docker-cli"]}
-
-VARIABLES: dict[str, Any] = {
-    "cnm_networks": {"front": {"subnet": "10.0.0.0/24"}, "wide": {"driver": "overlay", "subnet": "10.10.9.0/24"}},
-    "n1": {
-        "cnm_sandboxes": {
-            "c1": {"networks": {"front": {"ipv4_address": "10.0.0.10"}}},
-            "web": {
-                "networks": {"front": {"ipv4_address": "10.0.0.11"}, "wide": {}},
-                "ports": ["8080:80"],
-                "namespace": {"docker": "web"},
-            },
-            "pod": {"networks": {"front": {"ipv4_address": "10.0.0.12"}}, "namespace": {"podman": "pod"}},
-            "m1": {"networks": {"front": {"ipv4_address": "10.0.0.13"}}, "namespace": {"machine": "m1"}},
-            "old": {"networks": {"front": {"ipv4_address": "10.0.0.14"}}, "namespace": {"path": "/run/netns/other"}},
-        }
-    },
-}
-
-# Containers' storage on an overlay, and a kernel without limits of processes in version 2, are this test's world.
-# bookworm's crun wants a limit that this machine does not let it set: there podman has runc.
-PREPARE = """
-cd /
-mkdir -p /etc/containers /var/tmp/tree/bin /var/tmp/tree/etc /var/tmp/tree/usr
-printf '[storage]\\ndriver="vfs"\\nrunroot="/run/containers/storage"\\ngraphroot="/var/lib/containers/storage"\\n' \\
-    >/etc/containers/storage.conf
-printf '[containers]\\npids_limit=0\\n' >/etc/containers/containers.conf
-! grep -q bookworm /etc/os-release || printf '[engine]\\nruntime="runc"\\n' >>/etc/containers/containers.conf
-cp /bin/busybox /var/tmp/tree/bin/
-for name in sh sleep true; do ln -sf busybox /var/tmp/tree/bin/$name; done
-: >/var/tmp/tree/etc/os-release
-cp -a /var/tmp/tree /var/lib/machines/m1
-tar -C /var/tmp/tree -c . | docker import - tree
-tar -C /var/tmp/tree -c . | podman import -q - tree
-docker run -d --stop-timeout 0 --network none --restart unless-stopped --name web tree sleep 100000
-podman create --stop-timeout 0 --network none --name pod tree sleep 100000
-cat >/etc/systemd/system/pod.service <<'END'
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-WorkingDirectory=/
-ExecStart=podman start pod
-ExecStop=podman stop -t 0 pod
-[Install]
-WantedBy=multi-user.target
-END
-cat >/etc/systemd/system/m1.service <<'END'
-[Unit]
-StartLimitIntervalSec=0
-[Service]
-ExecStart=systemd-nspawn -q -D /var/lib/machines/m1 --private-network --keep-unit /bin/sleep 100000
-[Install]
-WantedBy=multi-user.target
-END
-cat >/etc/systemd/system/other.service <<'END'
-[Unit]
-StartLimitIntervalSec=0
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=ip netns add other
-ExecStart=ip -n other link set lo up
-ExecStop=ip netns delete other
-[Install]
-WantedBy=multi-user.target
-END
-systemctl daemon-reload
-systemctl enable -q --now pod m1 other
-until machinectl show m1; do sleep 0.1; done
-"""
 
 RESTARTS = {
     "web": "docker restart -t 0 web",

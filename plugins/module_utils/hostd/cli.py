@@ -97,6 +97,10 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     named = [verb for verb in (*VERBS, *HIDDEN) if words[:1] == [verb.name]]
     arguments = _parser(named or VERBS).parse_args(words)
     arguments.project = arguments.project or ""
+    if arguments.verb == "restore":
+        alone = (arguments.rules, arguments.own, arguments.owners, arguments.resolver)
+        if sum(map(bool, alone)) > 1:
+            raise Usage("give one of --rules, --own, --owners and --resolver")
     if arguments.verb == "exec":
         if arguments.command[:1] == ["--"]:
             del arguments.command[0]

@@ -142,7 +142,7 @@ def restore(arguments: argparse.Namespace) -> int:
             }
         )
     for name, result in results.items():
-        _tell(name, result, arguments.json, quietly=arguments.owners)
+        _tell(name, result, arguments.json, quietly=bool(arguments.owners or arguments.resolver))
     for name, why in problems.items():
         _say(name, "", f"project {name}: nothing could be restored: {why}", journald.ERROR, arguments.json)
     if problems:

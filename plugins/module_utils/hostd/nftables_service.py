@@ -18,7 +18,7 @@ from typing import Optional
 from .units import COMMAND, MARK, UNITS
 
 _FOLDERS = (UNITS, "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
-"""Where systemd looks for units, the first first (systemd.unit(5)); /lib is /usr/lib wherever systemd runs."""
+"""Where systemd looks for units, of the highest precedence first (systemd.unit(5)).  /lib is /usr/lib with systemd."""
 
 _SERVICE = "nftables.service"
 _OWN = "cnm.conf"
@@ -37,7 +37,8 @@ _KEPT = "/var/lib/cnm/*"
 
 _LOAD = (
     '/bin/sh -c \'ours() {{ echo "$$1"; cat {kept}/rules.nft; }}; '
-    '{{ ours "$$1"; cat {kept}/user.nft; }} 2>/dev/null | {nft} -f - 2>/dev/null || '
+    'users() {{ for rules in {kept}/rules.nft; do cat "$${{rules%%/*}}/user.nft"; done; }}; '
+    '{{ ours "$$1"; users; }} 2>/dev/null | {nft} -f - 2>/dev/null || '
     '{{ echo "kept rules of user chains were left out" >&2; ours "$$1" 2>/dev/null | {nft} -f - 2>/dev/null; }} || '
     '{{ echo "the tables of cnm.fabric were left out" >&2; echo "$$1" | {nft} -f -; }}\' sh {text}'
 )

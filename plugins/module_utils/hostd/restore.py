@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
@@ -36,6 +36,7 @@ from ..state.files import boot_id, forget, load, write_atomically
 from ..state.kept import State
 from ..state.lock import Locked, locked
 from ..state.sysctls import original_values
+from .rules import keep_rules
 
 LOCK_PATIENCE = 240.0
 """Seconds: a run of Ansible's may be under way, which brings everything about by itself."""
@@ -239,7 +240,7 @@ class Restoration:
         with self._locked():
             result = Restored()
             resources = self._resources()
-            if self._state.cut_off is not None:
+            if self._state.cut_off is not None and not rules_only:
                 result.warnings.append(
                     f"a run was cut off while it brought this host to a plan of revision {self._state.cut_off}: it has "
                     f"that of revision {self._state.kept['revision']} again. Run cnm.fabric.site"
@@ -255,6 +256,10 @@ class Restoration:
                 untried = {part.name for part in parts if not self._left_out.isdisjoint(part.sandboxes)}
                 self._all(resources, [part for part in parts if part.name not in untried], result)
                 self._note(result, last_failures(self._project).keys() - untried)
+                if not result.failed:
+                    self._state.forget_cut_off()
+            if _GUARDS not in result.failed:
+                keep_rules(self._project, resources)  # as they are right in this boot
             return result
 
     def connect(self, sandboxes: Collection[str], result: Restored) -> None:
@@ -264,9 +269,13 @@ class Restoration:
             self._restore_parts(parts, result, within)
             self._note(result, {part.name for part in parts})
 
-    def disconnect(self, sandboxes: Mapping[str, str], result: Restored) -> None:
-        """Remove what is ours of sandboxes whose owners have ended, by the sentences that say so.  Raises as `run`."""
+    def disconnect(self, sandboxes: Iterable[str], ended: Callable[[str], str], result: Restored) -> None:
+        """Remove what is ours of sandboxes whose owners have ended; ``ended`` gives the sentence that says so, or "".
+
+        It is asked while nobody else changes the host.  Raises as `run`.
+        """
         with self._locked():
+            sandboxes = {name: why for name in sandboxes if (why := ended(name))}
             parts, within = self._parts_in(sandboxes)
             there = records(self._project).keys() & sandboxes.keys()
             result.removed.update(f"sandbox {name}" for name in there if mounted(name) is not None)

@@ -14,13 +14,13 @@ from ..resources.base import Operation
 from .restore import PartNames
 
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}"
-_part = re.compile(
+_match_part = re.compile(
     rf"(?:network (?P<network>{_NAME})(?: in )?|applications in )?(?:sandbox (?P<sandbox>{_NAME}))?"
 ).fullmatch
 
 _DONE = {"create": "created", "delete": "removed"}
 
-STRUCK_AT = 200
+MOST_LINES = 200
 """A run that changes more parts than this tells of the others by their number: the journal limits a unit's lines."""
 
 
@@ -44,7 +44,7 @@ def in_words(operations: Sequence[Operation[Any]]) -> str:
 
 def tell(project: str, part: str, text: str, priority: int = journald.INFO) -> bool:
     """Write a line about a part of a project to the journal; returns whether there is one."""
-    found = _part(part)
+    found = _match_part(part)
     about: Mapping[str, str] = {name: value or "" for name, value in found.groupdict().items()} if found else {}
     return journald.write(
         text,
@@ -63,9 +63,9 @@ def of_project(project: str) -> str:
 def tell_run(project: str, what: str, operations: Sequence[Operation[Any]], wanted: Sequence[Resource]) -> None:
     """Write to the journal what a run has done: a line for each part it changed, and one of the whole."""
     parts = parts_of_operations(operations, wanted)
-    for part, done in list(parts.items())[:STRUCK_AT]:
+    for part, done in list(parts.items())[:MOST_LINES]:
         tell(project, part, f"{in_words(done)} {part}{of_project(project)}")
-    more = f", of which the last {len(parts) - STRUCK_AT} are not named" if len(parts) > STRUCK_AT else ""
+    more = f", of which the last {len(parts) - MOST_LINES} are not named" if len(parts) > MOST_LINES else ""
     noun = "part" if len(parts) == 1 else "parts"
     result = f"changed {len(parts)} {noun}{more}" if parts else "found everything as planned"
     tell(project, "", f"{what}{of_project(project)} {result}", journald.NOTICE)

@@ -79,7 +79,7 @@ SyslogIdentifier=cnm
 # together with its own there is nothing to do.
 _LOAD = (
     "/bin/sh -c 'there=$$(nft list tables); for rules in /var/lib/cnm/*/rules.nft; do "
-    '[ -e "$$rules" ] || continue; read -r table <"$$rules"; case "$$there" in *"$$table"*) continue ;; esac; '
+    '[ -e "$$rules" ] || continue; read -r table <"$$rules"; echo "$$there" | grep -qxF "$$table" && continue; '
     'cat "$$rules" "$${rules%%/*}/user.nft" 2>/dev/null | nft -f - 2>/dev/null || nft -f "$$rules" || '
     "failed=yes; done; "
     f'[ -z "$$failed" ] || exec {COMMAND} restore --rules\''
@@ -90,8 +90,8 @@ _FOR_ROOT = "/var/lib/cnm/.half"
 
 # Who ends while the unit that starts it is still at work starts that a second time in vain, so its last step looks.
 _IS_THERE = (
-    "/bin/sh -c 'for record in /run/cnm/*/resolvers/%I.pid; do "
-    '[ ! -e "$$record" ] || { read -r pid <"$$record" && kill -0 "$$pid"; } || exit 1; done\''
+    '/bin/sh -c \'for record in /run/cnm/*/resolvers/"$$1".pid; do '
+    '[ ! -e "$$record" ] || { read -r pid <"$$record" && kill -0 "$$pid"; } || exit 1; done\' sh %I'
 )
 
 _TEXTS = {

@@ -73,7 +73,7 @@ VERBS = (
         "ps",
         "list sandboxes: whether they are there, their addresses and ports",
         (_SANDBOXES,),
-        (_QUIET, Option(("-a", "--all"), "as ever: sandboxes that are missing are always listed")),
+        (_QUIET, Option(("-a", "--all"), "accepted as in docker: missing sandboxes are always listed")),
         "cnm ps c1",
     ),
     Verb(
@@ -90,8 +90,8 @@ VERBS = (
             Argument("command", "COMMAND", "the command and its arguments", "..."),
         ),
         (
-            Option(("-i", "--interactive"), "as ever: the command has this terminal"),
-            Option(("-t", "--tty"), "likewise"),
+            Option(("-i", "--interactive"), "accepted as in docker: the command always has this terminal"),
+            Option(("-t", "--tty"), "accepted as in docker, no effect"),
             Option(
                 ("-u", "--user"),
                 "as this user of the host, by name or number, with a group if it is another",

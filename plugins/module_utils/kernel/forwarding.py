@@ -21,25 +21,27 @@ FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
 _ALIASES = {"net.ipv4.conf.all.forwarding": FORWARDING[4]}
 
 _SETTINGS = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d")
-"""Folders of settings, the first first (sysctl.d(5))."""
+"""Folders of settings, of the highest precedence first (sysctl.d(5))."""
 
 _LAST = "/etc/sysctl.conf"
 """Read after them (sysctl(8))."""
 
 _DOCKER_CHAIN = "DOCKER-USER"
 _DOCKER_LINK = "/sys/class/net/docker0"
-_DOCKER_ENABLED = "*.wants/docker.s*"
-"""Below folders of units: Docker's service or socket, which starts it with the host."""
 
 
 def forwards_for_itself(family: int) -> bool:
-    """Whether the host's settings turn forwarding on, or it has a Docker Engine, which does so for IPv4."""
-    return _is_set(FORWARDING[family]) or (family == 4 and _has_docker())
+    """Whether the host's own settings turn forwarding on."""
+    return _is_set(FORWARDING[family])
+
+
+def is_wanted(family: int) -> bool:
+    """Whether forwarding has to stay on without us: by the host's settings, or for IPv4 by a Docker Engine."""
+    return forwards_for_itself(family) or (family == 4 and _has_docker())
 
 
 def _has_docker() -> bool:
-    """Whether an Engine runs, or will when the host has booted."""
-    if os.path.exists(_DOCKER_LINK) or any(Path("/etc/systemd/system").glob(_DOCKER_ENABLED)):
+    if os.path.exists(_DOCKER_LINK):
         return True
     with contextlib.suppress(OSError), Netfilter() as netfilter:
         return _DOCKER_CHAIN in netfilter.chain_names(NFT_PROTOCOL[4], "filter")

@@ -27,7 +27,10 @@ def are_private() -> bool:
         net, mounts = (_is_as_of_the_first(kind) for kind in ("net", "mnt"))
     except OSError:
         return False
-    return net and not mounts and _peers(Path("/proc/self/mountinfo")) != _peers(Path("/proc/1/mountinfo"))
+    if not net or mounts:
+        return False
+    own = _peers(Path("/proc/self/mountinfo"))
+    return own is None or own != _peers(Path("/proc/1/mountinfo"))
 
 
 def _is_as_of_the_first(kind: str) -> bool:

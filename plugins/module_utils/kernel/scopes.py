@@ -22,6 +22,8 @@ from typing import Any, Optional, Union
 
 _SOCKET = "/run/systemd/private"
 _MANAGER = "org.freedesktop.systemd1.Manager"
+UNKNOWN_PROPERTY = "org.freedesktop.DBus.Error.PropertyReadOnly"
+"""What systemd answers to a property that it does not know, too."""
 _PATIENCE_S = 30.0
 """How long it may say nothing at all."""
 _LARGEST = 1 << 20
@@ -36,6 +38,11 @@ Value = Union[str, int, Sequence[str], Sequence[int]]
 
 class ScopeError(Exception):
     """systemd did not take a process over; the message says which unit, and why."""
+
+    def __init__(self, message: str, name: str = "") -> None:
+        """``name`` is that of the error on the bus, if systemd has answered with one."""
+        super().__init__(message)
+        self.name = name
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,8 @@ class Handover:
             for fields, kind, body in self._connection.messages():
                 if kind == _ERROR and 0 < fields.get(_ANSWERED, 0) <= len(self._asked):
                     reason = _Reader(body).text() if body else str(fields.get(_ERROR_NAME))
-                    raise ScopeError(f"systemd did not take over {self._asked[fields[_ANSWERED] - 1].name}: {reason}")
+                    unit = self._asked[fields[_ANSWERED] - 1].name
+                    raise ScopeError(f"systemd did not take over {unit}: {reason}", str(fields.get(_ERROR_NAME, "")))
                 if kind == _SIGNAL and (fields.get(_INTERFACE), fields.get(_MEMBER)) == (_MANAGER, _OVER):
                     reader = _Reader(body)
                     _job, _path, name, result = reader.number(), reader.text(), reader.text(), reader.text()

@@ -17,10 +17,11 @@ _UFW_RULES = ("/etc/ufw/user.rules", "/etc/ufw/user6.rules")
 _ZONES = Path("/etc/firewalld/zones")
 _ANYWHERE = r"(?:0\.0\.0\.0/0|::/0)"
 _UFW_ROUTE = re.compile(
-    rf"^### tuple ### route:allow any any {_ANYWHERE} any {_ANYWHERE} (in|out)_(\S{{1,15}})$", re.MULTILINE
+    rf"^### tuple ### route:allow any any {_ANYWHERE} any {_ANYWHERE} (in|out)_(\S{{1,15}})(?: comment=\S+)?$",
+    re.MULTILINE,
 )
 _UFW_PEER = re.compile(
-    rf"^### tuple ### allow (udp|esp) (\d{{1,5}}|any) {_ANYWHERE} any ([0-9a-f.:]+) in$", re.MULTILINE
+    rf"^### tuple ### allow (udp|esp) (\d{{1,5}}|any) {_ANYWHERE} any ([0-9a-f.:]+) in(?: comment=\S+)?$", re.MULTILINE
 )
 _INTERFACE = re.compile(r'<interface name="([^"\s]{1,15})"/>')
 _RICH = re.compile(

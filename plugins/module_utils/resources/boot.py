@@ -227,6 +227,8 @@ class BootKind(Kind[Boot]):
 
     def remove_partial_files(self, host: Host, resource: Boot) -> None:
         """Only now is nothing left that could need the earlier host half."""
+        record = _record(host.project)
+        record.with_name(record.name + HALF_WRITTEN).unlink(missing_ok=True)
         if projects() and host.command:
             half.remove_others(self._digest())
 

@@ -81,7 +81,7 @@ class DockerUserKind(Kind[DockerUser]):
             rules = _rules(host, family, _CHAIN)
             found = DockerUser(family)
             # Without Docker's chain nothing is dropped, and nothing has to be opened until Docker makes it.
-            idle = rules is None and found in wanted
+            idle = not _may_have(host, family) and found in wanted
             if idle or any(comment in rule.replace('"', "").split() for rule in rules or ()):
                 result[found.key] = Found(found)
         return result

@@ -290,7 +290,7 @@ class NftablesKind(Kind[Nftables]):
         for item in resources:
             self._put(host, item, recreate=False)
             self._forget_flows(host, item, None)
-            if not item.namespace and item.family == FAMILY:
+            if not item.namespace and item.family == FAMILY and not item.users:
                 self._load_user_rules(host)
 
     def _load_user_rules(self, host: Host) -> None:
@@ -300,7 +300,10 @@ class NftablesKind(Kind[Nftables]):
             if kept:
                 self._speak(host).run(kept)
         except NftError as error:
-            host.warnings.append(f"the kept rules of the user's chains could not be loaded: {error}")
+            aside = State(host.project).set_user_rules_aside()
+            host.warnings.append(
+                f"the kept rules of the user's chains could not be loaded ({error}): they are in {aside}"
+            )
 
     def _put(self, host: Host, wanted: Nftables, recreate: bool) -> None:
         """Create the table; with ``recreate`` it replaces an existing one in the same transaction."""

@@ -35,7 +35,7 @@ from ..kernel.host import Host
 from ..kernel.listening_sockets import holders
 from ..kernel.processes import Process, Started
 from ..kernel.programs import find_program
-from ..kernel.scopes import Handover, Scope, ScopeError
+from ..kernel.scopes import UNKNOWN_PROPERTY, Handover, Scope, ScopeError
 from ..plan.base import Key
 from ..plan.forms import one_line
 from ..plan.marks import RESOLVER_USER
@@ -249,7 +249,8 @@ class ResolverKind(Kind[Resolver]):
                     started.update(supervised)
                 handover.finish()
         except ScopeError as error:
-            failed += [str(error)] if "OnSuccess" not in str(error) else _hand_over_only(started)
+            # systemd before 249 does not know what a scope starts when it ends.
+            failed += _hand_over_only(started) if error.name == UNKNOWN_PROPERTY else [str(error)]
         if failed:
             raise ResolverError("; ".join(failed))
 

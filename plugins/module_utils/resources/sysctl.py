@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
-from ..kernel.forwarding import FORWARDING, forwards_for_itself
+from ..kernel.forwarding import FORWARDING, forwards_for_itself, is_wanted
 from ..kernel.host import Host
 from ..plan.base import Key
 from ..plan.forms import sysctl_name
@@ -54,9 +54,7 @@ def host_forwards(family: int) -> bool:
 
 def _is_wanted_by_the_host(item: Sysctl) -> bool:
     """Whether it is forwarding that the host wants for itself by now."""
-    return not item.namespace and any(
-        name == item.name and forwards_for_itself(family) for family, name in FORWARDING.items()
-    )
+    return not item.namespace and any(name == item.name and is_wanted(family) for family, name in FORWARDING.items())
 
 
 def _put_back(name: str, value: str) -> None:

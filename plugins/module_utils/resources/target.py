@@ -109,6 +109,8 @@ class TargetKind(Kind[Target]):
         self.create(host, [operation.resource for operation in operations])
 
     def delete(self, host: Host, resources: Sequence[Target]) -> None:
+        if not resources:
+            return
         names = [item.namespace for item in resources]
         _systemctl(host, "stop", *(units.target_of(name) for name in names))
         _record(host.project, {name: number for name, number in _started(host.project).items() if name not in names})

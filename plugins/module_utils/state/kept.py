@@ -66,7 +66,7 @@ class State:
 
     @contextlib.contextmanager
     def underway(self, digest: str, revision: int) -> Iterator[None]:
-        """Note, while a plan other than the kept one is applied, that it is: only a power cut leaves the note."""
+        """Note, while a plan other than the kept one is applied, that it is: what kills the run leaves the note."""
         if self.kept.get("digest") == digest:
             forget(self._underway)
             yield
@@ -80,10 +80,14 @@ class State:
 
     @property
     def cut_off(self) -> Optional[int]:
-        """The revision of the plan that a run was applying when the power was cut; None if none was."""
+        """The revision of the plan that a run was applying when it was killed; None if none was."""
         note = load(self._underway)
         revision = note.get("revision")
         return revision if isinstance(revision, int) and note.get("digest") != self.kept.get("digest") else None
+
+    def forget_cut_off(self) -> None:
+        """Forget that a run was cut off."""
+        forget(self._underway)
 
     @property
     def _underway(self) -> Path:
@@ -147,6 +151,12 @@ class State:
             write_atomically(self._user_rules, text, 0o600)
         else:
             forget(self._user_rules)
+
+    def set_user_rules_aside(self) -> Path:
+        """Rename the kept rules, which cannot be loaded, so that they are not replaced; returns where they are now."""
+        aside = self._user_rules.with_name("user.nft.refused")
+        self._user_rules.replace(aside)
+        return aside
 
     @property
     def verified_tables(self) -> dict[str, list[object]]:

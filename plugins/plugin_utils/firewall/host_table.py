@@ -8,6 +8,7 @@ bridge of this collection leaves the table at the second rule of each chain.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -27,8 +28,11 @@ from .sources import source_chains, source_sets
 
 _ICMP = {4: 1, 6: 58}
 
-DOCKER = '"docker0"'
-"""The link of a Docker Engine's default network."""
+_DOCKER = ("docker0", "docker_gwbridge")
+"""Links of a Docker Engine's that always have these names."""
+
+_OF_DOCKER = re.compile(r"br-[0-9a-f]{12}")
+"""The names it gives the bridges of other networks."""
 
 _FAMILIES = (4, 6)
 
@@ -139,6 +143,8 @@ def _link_sets(rules: HostRules) -> Iterable[NftSet]:
         "isolated", "type ifname;", _sorted(link(n) for n in guarded if forwarding_of(n).mode(4) == "isolated")
     )
     yield NftSet("uplinks", "type ifname;", _sorted(uplinks))
+    docker = {nft_link(name) for name in (*_DOCKER, *filter(_OF_DOCKER.fullmatch, rules.foreign))}
+    yield NftSet("docker_bridges", "type ifname;", _sorted(docker))
     yield NftSet("foreign_bridges", "type ifname;", _sorted(set(foreign) - set(uplinks)))
 
 
@@ -261,7 +267,7 @@ def _sorted(elements: Iterable[str]) -> tuple[str, ...]:
 def _unmanaged(rules: HostRules) -> Chain:
     """Forwarded traffic that is not of our networks.  With br_netfilter this includes frames on foreign bridges.
 
-    A Docker Engine that is started later has its way with its default bridge at once, with others after the next run.
+    A Docker Engine guards what is from and to its bridges itself, and wants it forwarded.
     """
     verdicts = {family: "drop" if family in rules.closed else "accept" for family in _FAMILIES}
     return Chain(
@@ -270,7 +276,8 @@ def _unmanaged(rules: HostRules) -> Chain:
             "iifname . oifname @foreign_bridge_pairs accept",
             f"iifgroup {OPEN_GROUP} goto mark_and_accept",
             f"oifgroup {OPEN_GROUP} goto mark_and_accept",
-            *(f"{way} {DOCKER} accept" for way in ("iifname", "oifname")),
+            "iifname @docker_bridges accept",
+            "oifname @docker_bridges accept",
             *(f"meta nfproto ipv4 iifname {link} accept" for link in nameable_links(rules.routing)),
             *(f"meta nfproto ipv{family} {verdict}" for family, verdict in verdicts.items()),
         ),

@@ -57,9 +57,9 @@ def test_a_refusal_is_one_line(lines: list[Any]) -> None:
 
 
 def test_a_large_run_tells_of_so_many_parts_and_the_number_of_the_others(lines: list[Any]) -> None:
-    boxes = [Namespace(f"s{number}", f"sandbox/s{number}") for number in range(telling.STRUCK_AT + 7)]
+    boxes = [Namespace(f"s{number}", f"sandbox/s{number}") for number in range(telling.MOST_LINES + 7)]
     telling.tell_run("default", "site", [Operation("create", item) for item in boxes], boxes)
-    assert len(lines) == telling.STRUCK_AT + 1
+    assert len(lines) == telling.MOST_LINES + 1
     assert lines[-1][0] == "site changed 207 parts, of which the last 7 are not named"
 
 
