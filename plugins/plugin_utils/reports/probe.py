@@ -296,14 +296,18 @@ def _parts(count: int) -> re.Pattern[str]:
 
 
 def _own(host: str, count: int) -> Form:
-    """A key of the host's own leases: its name, then ``count`` names separated by slashes."""
-    start, matches = f"{host}/", _parts(count).fullmatch
+    """A key of the host's own leases: its name, then ``count`` names separated by slashes.
+
+    A sandbox that every host has, such as that of the ingress, has the host's name behind its own.
+    """
+    start, matches, end = f"{host}/", _parts(count).fullmatch, f"@{host}"
 
     def read(value: Any, _errors: ReportErrors) -> str:
         if not isinstance(value, str) or not value.startswith(start):
             raise Unfit(f"{shown(value)} does not belong to this host")
         rest = str.__str__(value)[len(start) :]
-        if len(rest) > 2 * names.OBJECT.longest + 1 or matches(rest) is None:
+        bare = rest[: -len(end)] if count > 1 and rest.endswith(end) else rest
+        if len(bare) > 2 * names.OBJECT.longest + 1 or matches(bare) is None:
             raise Unfit(f"{shown(value)} is not a valid name")
         return start + rest
 

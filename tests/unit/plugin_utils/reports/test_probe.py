@@ -151,6 +151,16 @@ class TestSignatures:
         assert texts(again) == texts(last)
         assert (again.warnings, again.unsigned) == ({host: [] for host in HOSTS}, set())
 
+    def test_a_sandbox_that_each_host_has_is_its_own_alone(self, settled: Controller) -> None:
+        def taken(kept: dict[str, Any]) -> None:
+            for other in ("node1", "node3"):
+                kept["endpoints"][f"node3/front/ingress_sbox@{other}"] = {"ipv4": "10.21.0.77"}
+
+        _honest, hostile = attacked(settled, "node3", leases(taken))
+        told = [text for text in hostile.warnings["node3"] if "not a valid name" in text]
+        assert len(told) == 1
+        assert "@node1" in told[0]
+
     def test_older_signed_leases_change_nothing(self, settled: Controller) -> None:
         old = settled.answers()["node2"]
         more = copy.deepcopy(VARIABLES)
