@@ -12,7 +12,8 @@ from ..plan.base import Resource
 from ..plan.marks import table_name
 from ..plan.nftables import Nftables
 from ..plan.settings import Boot
-from ..resources.nftables import FAMILY, note_user_rules, script, table_reference
+from ..resources import user_rules
+from ..resources.nftables import FAMILY, script, table_reference
 from ..resources.nftables_reading import listed
 from ..state.files import forget, write_atomically
 from ..state.kept import State
@@ -42,5 +43,5 @@ def keep_user_rules(project: str, run_command: RunCommand) -> None:
     with Host(project, run_command) as host:
         found = listed(host, [table], {})[table.key]
         if found is not None:
-            note_user_rules(host, found)
+            user_rules.note(host, found)
         state.keep_user_rules(host.user_rules)

@@ -32,7 +32,7 @@ PARTLY = 3
 _RULES, _NETWORKS, _PARENT = "cnm-rules.service", "cnm-networks.service", "cnm-parent@.service"
 _SANDBOX = "cnm-sandbox@.target"
 
-AGAIN = "cnm-resolver@.service"
+RESOLVER_RESTART = "cnm-resolver@.service"
 """The unit that starts a sandbox's resolver again when it has ended."""
 
 _OWNERS, _OWNERS_EVENT = "cnm-owners.service", "cnm-owners-event.service"
@@ -42,7 +42,7 @@ FOLLOWER = "cnm-owners.path"
 FOLLOWING = _RULES
 """The unit that is started as soon as it is installed: only an active unit follows another."""
 
-ACTIVE = (_RULES, _NETWORKS, FOLLOWER, _OWNERS, AGAIN.replace("@", "@*"))
+ACTIVE = (_RULES, _NETWORKS, FOLLOWER, _OWNERS, RESOLVER_RESTART.replace("@", "@*"))
 """Units that may be active, and are stopped before they are removed."""
 
 SANDBOXES = _SANDBOX.replace("@", "@*")
@@ -85,7 +85,7 @@ _LOAD = (
     f'[ -z "$$failed" ] || exec {COMMAND} restore --rules\''
 )
 
-_FOR_ROOT = "/var/lib/cnm/.half"
+_RESTART_LOCK = "/var/lib/cnm/.half"
 """A directory that nobody else can open, and so not lock."""
 
 # Who ends while the unit that starts it is still at work starts that a second time in vain, so its last step looks.
@@ -143,7 +143,7 @@ Conflicts=shutdown.target
 Before=shutdown.target
 """,
     # Stopped by a run, it has no record any more.  One at a time: the first starts all that have ended.
-    AGAIN: f"""{MARK}
+    RESOLVER_RESTART: f"""{MARK}
 [Unit]
 Description=Resolver of sandbox %I again, as it has ended
 ConditionPathExistsGlob=/run/cnm/*/resolvers/%I.pid
@@ -151,7 +151,7 @@ StartLimitIntervalSec=0
 
 [Service]
 Type=oneshot
-ExecStart=/usr/bin/flock {_FOR_ROOT} {COMMAND} restore --resolver %I
+ExecStart=/usr/bin/flock {_RESTART_LOCK} {COMMAND} restore --resolver %I
 ExecStart={_IS_THERE}
 TimeoutStartSec=300
 Restart=on-failure

@@ -195,7 +195,7 @@ class BootKind(Kind[Boot]):
                 host.run_command([_python(), "-I", "-m", "compileall", "-q", str(half.folder(self._digest()))])
             files = self._files(host)
             follower = f"{units.UNITS}/{units.FOLLOWER}"
-            hears = follower in files and _text(Path(follower)) == files[follower]
+            is_current = follower in files and _text(Path(follower)) == files[follower]
             for path, text in files.items():
                 if _text(Path(path)) != text or not _is_complete(Path(path), _mode(path)):
                     _put(Path(path), text)
@@ -203,7 +203,7 @@ class BootKind(Kind[Boot]):
             self._systemctl(host, "daemon-reload")
             self._systemctl(host, "start", "--no-block", units.FOLLOWING)
             if follower in files:
-                self._systemctl(host, "start" if hears else "restart", "--no-block", units.FOLLOWER)
+                self._systemctl(host, "start" if is_current else "restart", "--no-block", units.FOLLOWER)
 
     def change(self, host: Host, operations: Sequence[Operation[Boot]]) -> None:
         self.create(host, [operation.resource for operation in operations])

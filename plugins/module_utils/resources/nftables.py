@@ -42,7 +42,7 @@ from ..plan.forms import (
 )
 from ..plan.marks import mark, role_of, table_name
 from ..plan.nftables import TASKS, UDP_PORTS, Chain, Nftables, NftSet, task_set
-from ..state.kept import State
+from . import user_rules
 from .base import Difference, Found, Kind, Operation
 from .nftables_reading import UNREADABLE, listed, parse, user_chains
 
@@ -179,7 +179,7 @@ class NftablesKind(Kind[Nftables]):
             if look is not None and self._is_as(host, want, found):
                 verified[table.label] = look
             if found is not None and found is not want and not table.namespace and table.family == FAMILY:
-                note_user_rules(host, found)
+                user_rules.note(host, found)
             if found is not None and (found.role or want is not None):
                 # A table owned by a process is foreign, except in our namespaces, which are recreated because of it.
                 process_owned = found is not want and host.tables(table.namespace)[table.family, table.name].owned
@@ -291,19 +291,7 @@ class NftablesKind(Kind[Nftables]):
             self._put(host, item, recreate=False)
             self._forget_flows(host, item, None)
             if not item.namespace and item.family == FAMILY and not item.users:
-                self._load_user_rules(host)
-
-    def _load_user_rules(self, host: Host) -> None:
-        """Load the kept rules of the user's chains, which a flush or a reboot has removed."""
-        kept = State(host.project).user_rules
-        try:
-            if kept:
-                self._speak(host).run(kept)
-        except NftError as error:
-            aside = State(host.project).set_user_rules_aside()
-            host.warnings.append(
-                f"the kept rules of the user's chains could not be loaded ({error}): they are in {aside}"
-            )
+                user_rules.load(host, self._speak(host))
 
     def _put(self, host: Host, wanted: Nftables, recreate: bool) -> None:
         """Create the table; with ``recreate`` it replaces an existing one in the same transaction."""
@@ -382,18 +370,6 @@ def _tracked(table: Nftables, wanted: Nftables) -> list[NftSet]:
 
 def _is_sayable(item: netfilter.Table) -> bool:
     return item.family in FAMILIES and nft_name.fits(item.name)
-
-
-_EMPTY_CHAIN = re.compile(r"\tchain \S+ \{\n\t\}\n?")
-
-
-def note_user_rules(host: Host, found: Nftables) -> None:
-    """Note what the user's chains and sets in the host's table have in them, "" for nothing."""
-    if found.flags == UNREADABLE:
-        return
-    with contextlib.suppress(FormError):
-        block = nft_block(found.users) if found.users else ""
-        host.user_rules[table_reference(found)] = block if _EMPTY_CHAIN.sub("", block) else ""
 
 
 def _with_users(wanted: Nftables, found: Nftables) -> Nftables:

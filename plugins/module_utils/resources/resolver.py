@@ -9,8 +9,8 @@ next run notices if one was interrupted before it sent SIGHUP.  At SIGHUP dnsmas
 process, and the 129th would fail.
 
 A supervised one is handed to systemd as soon as it is recorded, in a scope: so it outlives the session or unit of the
-run that started it, and has limits.  When it ends, the scope ends too and starts `AGAIN`, whose `start_again` starts it
-as a run does: alone on its port and recorded, so that the next run finds nothing to do.
+run that started it, and has limits.  When it ends, the scope ends too and starts `RESOLVER_RESTART`, whose
+`start_again` starts it as a run does: alone on its port and recorded, so that the next run finds nothing to do.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
-from ..hostd.units import AGAIN, escape
+from ..hostd.units import RESOLVER_RESTART, escape
 from ..kernel import namespaces, processes, scopes
 from ..kernel.host import Host
 from ..kernel.listening_sockets import holders
@@ -122,7 +122,7 @@ def _unit(name: str, pid: int) -> str:
 
 def _scope(name: str, pid: int, followed: bool = True) -> Scope:
     """``followed``: whether systemd has it started again when it ends."""
-    again = [AGAIN.replace("@", f"@{escape(name)}")]
+    again = [RESOLVER_RESTART.replace("@", f"@{escape(name)}")]
     return Scope(
         _unit(name, pid),
         pid,

@@ -42,12 +42,12 @@ def compose(
             resources = [replace(item, supervised=True) if isinstance(item, Resolver) else item for item in resources]
             resources += _targets(resources)
         resources.append(_boot(host, facts, resources))
-    resources += _told(resources, facts)
+    resources += _link_managers(resources, facts)
     resources.sort(key=lambda item: item.key)
     for one, other in zip(resources, resources[1:]):
         if one.key == other.key:
             raise DriverError(f"Two parts of the plan make {one.kind} {one.label}: a driver's names must be its own.")
-    _refuse_twins(resources)
+    _check_link_names(resources)
     engine = balancing_engine(host, facts)
     return Plan(
         host=host.name,
@@ -95,7 +95,7 @@ def _host_links(resources: Iterable[Resource]) -> Iterator[tuple[str, Link]]:
             yield item.peer.name, item
 
 
-def _told(resources: Iterable[Resource], facts: Facts) -> list[Resource]:
+def _link_managers(resources: Iterable[Resource], facts: Facts) -> list[Resource]:
     """What the host's link managers are told of our links.  A bridge of others stays with whoever configures it."""
     names = {name for name, item in _host_links(resources) if not _is_of_others(name, item, facts)}
     if not names:
@@ -110,7 +110,7 @@ def _is_of_others(name: str, item: Link, facts: Facts) -> bool:
     return item.adopts_existing and there is not None and not there.ours
 
 
-def _refuse_twins(resources: Iterable[Resource]) -> None:
+def _check_link_names(resources: Iterable[Resource]) -> None:
     """Names of links are short forms of ids: two that are the same are noticed here, not in the kernel."""
     roles: dict[str, str] = {}
     for name, item in _host_links(resources):
