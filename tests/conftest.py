@@ -85,6 +85,12 @@ LONGEST = (
     "tests/lab/test_names.py",
     "tests/lab/test_bridge.py",
     "tests/lab/test_modules.py",
+    "tests/systemd/test_resolvers.py",
+    "tests/systemd/test_owners.py",
+    "tests/systemd/test_firewalls.py",
+    "tests/systemd/test_nftables.py",
+    "tests/systemd/test_command.py",
+    "tests/systemd/test_power.py",
 )
 """Files whose tests several processes begin with, so that none is left alone with them in the end."""
 
