@@ -60,7 +60,8 @@ NetworkNamespacePath=/run/netns/%i
 """
 
 CALLER = """
-import socket, sys, time
+import signal, socket, sys, time
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a run in the background ignores
 while True:
     try:
         socket.create_connection((sys.argv[1], int(sys.argv[2])), 0.3).close()
