@@ -57,6 +57,9 @@ cat >/etc/systemd/system/m1.service <<'END'
 [Unit]
 StartLimitIntervalSec=0
 [Service]
+# machined may still know the machine that has just ended.
+Restart=on-failure
+RestartSec=0.1
 ExecStart=systemd-nspawn -q -D /var/lib/machines/m1 --private-network --keep-unit /bin/sleep 100000
 [Install]
 WantedBy=multi-user.target
