@@ -22,7 +22,6 @@ from ..plan.forms import FormError, printable
 from ..plan.nftables import DockerUser
 from ..resources.docker_user import DockerUserKind
 from ..resources.foreign_netns_records import Record, mounted, records
-from ..state.files import boot_id, forget, load, write_atomically
 from ..state.kept import State
 from .restore import Restoration, Restored, last_failures
 
@@ -42,10 +41,10 @@ def follow(project: str, run_command: RunCommand, command: str) -> Restored:
 class _Seen:
     """What the owners say."""
 
-    moved: dict[str, int] = field(default_factory=dict)
-    """Sandboxes that are not in their owners' present namespaces, with the inodes of these."""
-    tried: dict[str, int] = field(default_factory=dict)
-    """Those in which an earlier attempt has failed."""
+    moved: set[str] = field(default_factory=set)
+    """Sandboxes that are not in their owners' present namespaces."""
+    silent: bool = False
+    """Whether an owner did not answer in time."""
     ended: dict[str, str] = field(default_factory=dict)
     """Sandboxes whose owners have ended, with the sentence that says so."""
     failed: dict[str, str] = field(default_factory=dict)
@@ -68,14 +67,12 @@ class _Following:
         self._run_command = run_command
         self._restoration = Restoration(project, run_command, command)
         self._told = last_failures(project)
-        self._record = State(project).run / "owners.json"
 
     def run(self) -> Restored:
         total = Restored()
         if self._is_docker_shut():
             self._restoration.open_docker(total)
         seen, failed = _Seen(), dict[str, str]()
-        deadline = time.monotonic() + sum(_PAUSES_S)
         for pause in _PAUSES_S:
             time.sleep(pause)
             seen = self._look()
@@ -86,7 +83,7 @@ class _Following:
                 total.changed[name] = total.changed.get(name, 0) + number
             total.warnings += [text for text in result.warnings if text not in total.warnings]
             failed = {**seen.failed, **result.failed}
-            if not (seen.ended or failed) or time.monotonic() > deadline:
+            if not (seen.ended or failed) or seen.silent:
                 break
         total.failed = self._news({**total.failed, **failed})
         unasked = self._news(seen.failed)
@@ -96,35 +93,17 @@ class _Following:
         ended = {name: why for name, why in seen.ended.items() if name in there or self._news({_part(name): why})}
         if ended:
             self._restoration.disconnect(ended, self._look_for_ended, total)
-        again = {name: number for name, number in seen.moved.items() if _has_failed(name, failed)}
-        self._note_tried({**seen.tried, **again})
         return total
 
     def _look_for_ended(self, sandbox: str) -> str:
         return self._look().ended.get(sandbox, "")
-
-    def _tried(self) -> dict[str, object]:
-        """Sandboxes that could not be connected, and the inodes of the namespaces in which that was tried.
-
-        An attempt makes and removes names of namespaces, which may be among what is watched: it is not repeated for the
-        event that it is itself.
-        """
-        record = load(self._record)
-        tried = record.get("tried")
-        return tried if record.get("boot") == boot_id() and isinstance(tried, dict) else {}
-
-    def _note_tried(self, tried: Mapping[str, int]) -> None:
-        if tried:
-            write_atomically(self._record, json.dumps({"boot": boot_id(), "tried": tried}), 0o600)
-        else:
-            forget(self._record)
 
     def _news(self, failed: Mapping[str, str]) -> dict[str, str]:
         """What has failed for another reason than the last time."""
         return {name: why for name, why in failed.items() if self._told.get(name) != printable(why)}
 
     def _look(self) -> _Seen:
-        known, failures, tried = records(self._project), last_failures(self._project), self._tried()
+        known, failures = records(self._project), last_failures(self._project)
         seen = _Seen()
         silent: dict[str, str] = {}
         for name, owner, reference in self._sandboxes():
@@ -138,14 +117,13 @@ class _Following:
                 seen.ended[name] = str(error)
             except Silent as error:
                 seen.failed[part] = silent[owner] = str(error)
+                seen.silent = True
             except (OwnerError, FormError) as error:
                 seen.failed[part] = str(error)
             else:
                 failed_before = _has_failed(name, failures)
-                if failed_before and tried.get(name) == number:
-                    seen.tried[name] = number
-                elif failed_before or not _is_attached(known, name, number):
-                    seen.moved[name] = number
+                if failed_before or not _is_attached(known, name, number):
+                    seen.moved.add(name)
         return seen
 
     def _is_docker_shut(self) -> bool:
