@@ -328,6 +328,10 @@ class System:
             time.sleep(0.02)
         return time.monotonic() - started
 
+    def on_disk(self, path: str) -> Path:
+        """Where this machine has a file that the system has made."""
+        return self._folder / "new" / path.lstrip("/")
+
     def write(self, path: str, text: str) -> None:
         """Write a file in it."""
         where = shlex.quote(path)
