@@ -16,6 +16,7 @@ from ..kernel.host import Host
 from ..kernel.netlink import NetlinkError
 from ..kernel.netns_owners import OwnerError
 from ..kernel.nft import NftError
+from ..kernel.systemd import SystemdError
 from ..plan.base import Key, Resource
 from ..plan.forms import FormError, printable_lines
 from ..plan.links import Link, Namespace
@@ -56,7 +57,18 @@ class Broken(EngineError):
 
 Observed = dict[Key, Found[Any]]
 
-EXPECTED = (EngineError, FormError, NetlinkError, NftError, OwnerError, ResolverError, BootError, Unsafe, OSError)
+EXPECTED = (
+    EngineError,
+    FormError,
+    NetlinkError,
+    NftError,
+    OwnerError,
+    ResolverError,
+    BootError,
+    SystemdError,
+    Unsafe,
+    OSError,
+)
 """Errors that a host can cause; any other exception is a bug and keeps its traceback."""
 
 

@@ -19,11 +19,11 @@ from ..engine import engine, gratuitous_arp
 from ..engine.expand_plan import expand_plan
 from ..engine.reporting import namespaces_of
 from ..kernel import mounts
-from ..kernel.forwarding import FORWARDING
 from ..kernel.host import Host
 from ..kernel.nft import RunCommand
 from ..plan.base import Key, PlanError, Resource
 from ..plan.encryption import Xfrm
+from ..plan.families import FORWARDING
 from ..plan.forms import printable
 from ..plan.links import Link, Namespace
 from ..plan.marks import OTHERS, PORT

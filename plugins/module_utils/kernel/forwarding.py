@@ -7,16 +7,12 @@ That value says nothing once we have turned forwarding on: an engine or an admin
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..plan.families import NFT_PROTOCOL
-from .netfilter import Netfilter
-
-FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
-"""Forwarding of all links by family; writing it sets that of every link (ip-sysctl)."""
+from ..plan.families import FORWARDING
+from .netfilter import has_iptables_chain
 
 _ALIASES = {"net.ipv4.conf.all.forwarding": FORWARDING[4]}
 
@@ -26,7 +22,8 @@ _SETTINGS = ("/etc/sysctl.d", "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/
 _LAST = "/etc/sysctl.conf"
 """Read after them (sysctl(8))."""
 
-_DOCKER_CHAIN = "DOCKER-USER"
+DOCKER_CHAIN = "DOCKER-USER"
+"""The chain that a Docker Engine makes for its users' rules."""
 _DOCKER_LINK = "/sys/class/net/docker0"
 
 
@@ -41,11 +38,7 @@ def is_wanted(family: int) -> bool:
 
 
 def _has_docker() -> bool:
-    if os.path.exists(_DOCKER_LINK):
-        return True
-    with contextlib.suppress(OSError), Netfilter() as netfilter:
-        return _DOCKER_CHAIN in netfilter.chain_names(NFT_PROTOCOL[4], "filter")
-    return False
+    return os.path.exists(_DOCKER_LINK) or has_iptables_chain(4, DOCKER_CHAIN)
 
 
 def _is_set(name: str, folders: Sequence[str] = _SETTINGS, last: str = _LAST) -> bool:

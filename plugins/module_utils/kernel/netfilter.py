@@ -9,6 +9,7 @@ Foreign tables are read here and not by libnftables, which crashes on sets writt
 
 from __future__ import annotations
 
+import contextlib
 import errno as errnos
 import socket
 import struct
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Optional
 
+from ..plan.families import NFT_PROTOCOL
 from .netlink import Message, Netlink, NetlinkError, attributes, pack_attribute, pack_message, text_of
 
 _SUBSYSTEM = 10 << 8
@@ -305,3 +307,10 @@ def put(messages: Sequence[Message]) -> None:
     """`Netfilter.transact` with a socket of its own."""
     with Netfilter() as netfilter:
         netfilter.transact(messages)
+
+
+def has_iptables_chain(family: int, name: str) -> bool:
+    """Whether the table ``filter`` of iptables on nftables has a chain; False if it cannot be read."""
+    with contextlib.suppress(OSError), Netfilter() as netfilter:
+        return name in netfilter.chain_names(NFT_PROTOCOL[family], "filter")
+    return False

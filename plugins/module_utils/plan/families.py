@@ -25,3 +25,7 @@ def socket_family(address: str) -> int:
 def packed(address: str) -> bytes:
     """An address in network form.  Raises OSError."""
     return socket.inet_pton(socket_family(address), address)
+
+
+FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
+"""Forwarding of all links; writing it sets that of every link (ip-sysctl)."""

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from ..kernel.files import read_text
 from ..kernel.host import Host
-from ..kernel.netfilter import Netfilter
-from ..plan.families import NFT_PROTOCOL
+from ..kernel.netfilter import has_iptables_chain
 
 _UFW_CHAIN, _FIREWALLD = "ufw-user-forward", "firewalld"
 _UFW_RULES = ("/etc/ufw/user.rules", "/etc/ufw/user6.rules")
@@ -39,8 +38,7 @@ def active(host: Host) -> list[str]:
 
 
 def _has_ufw(host: Host) -> bool:
-    with Netfilter() as netfilter:
-        return ("ip", "filter") in host.tables("") and _UFW_CHAIN in netfilter.chain_names(NFT_PROTOCOL[4], "filter")
+    return ("ip", "filter") in host.tables("") and has_iptables_chain(4, _UFW_CHAIN)
 
 
 def let_by(names: list[str], ufw: tuple[str, ...] = _UFW_RULES, zones: Path = _ZONES) -> list[str]:

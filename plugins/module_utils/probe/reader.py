@@ -13,9 +13,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Optional
 
-from ..kernel import ipvs, namespaces
+from ..kernel import ipvs, namespaces, systemd
 from ..kernel.files import read_text
-from ..kernel.forwarding import FORWARDING, forwards_for_itself
+from ..kernel.forwarding import forwards_for_itself
 from ..kernel.host import Host
 from ..kernel.listening_sockets import listeners
 from ..kernel.management_link import reached_by
@@ -23,6 +23,7 @@ from ..kernel.netfilter import Netfilter
 from ..kernel.nft import NftError
 from ..kernel.programs import find_program
 from ..plan.constants import LINK_MANAGERS
+from ..plan.families import FORWARDING
 from ..plan.marks import ADOPTED, LAN_GROUP, OTHERS, RESOLVER_USER, is_pruned, project_of, role_of, table_name
 from ..plan.nftables import Nftables
 from ..resources import docker_user, own_namespaces, resolver
@@ -51,8 +52,6 @@ _BEHIND_A_STUB = (
     Path("/run/dnsmasq/resolv.conf"),
 )
 _OS_RELEASE = "/etc/os-release"
-_SYSTEMD = Path("/run/systemd/system")
-"""Is there where systemd is the first process (sd_booted(3))."""
 
 
 def read_resolv_conf(text: str) -> dict[str, list[str]]:
@@ -378,7 +377,7 @@ def probe(host: Host, more: Sequence[str] = (), encryption: bool = False) -> dic
         "docker_user": _unless_odd([], docker_user.families_to_open, host),
         "has_table": table is not None,
         "link_managers": _unless_odd([], link_managers),
-        "systemd": _SYSTEMD.is_dir(),
+        "systemd": systemd.is_running(),
         "missing": missing,
         "distribution": _unless_odd([], _distribution),
         "kept": answer,

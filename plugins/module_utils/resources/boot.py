@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Optional
 
 from ..hostd import half, nftables_service, units
+from ..kernel import systemd
 from ..kernel.host import Host
-from ..kernel.programs import find_program
+from ..kernel.systemd import SystemdError
 from ..plan.base import Key
 from ..plan.forms import followed
 from ..plan.settings import Boot
@@ -79,11 +80,6 @@ def _mode(path: str) -> int:
     return 0o755 if path == units.COMMAND else 0o644
 
 
-def _has_systemd() -> bool:
-    """Whether systemd is the first process, as sd_booted(3) tells; elsewhere there are no units."""
-    return os.path.isdir("/run/systemd/system")
-
-
 def _python() -> str:
     """The interpreter of the command."""
     return _PYTHON if os.path.exists(_PYTHON) else sys.executable
@@ -120,7 +116,7 @@ class BootKind(Kind[Boot]):
         return {path: text for path, text in files.items() if self._is_wanted(path)}
 
     def _is_wanted(self, path: str) -> bool:
-        return self._is_for_this_version(path) and (path in units.BESIDE or _has_systemd())
+        return self._is_for_this_version(path) and (path in units.BESIDE or systemd.is_running())
 
     def _is_for_this_version(self, path: str) -> bool:
         return self._newer is None or units.is_of_a_parent(path)
@@ -190,7 +186,7 @@ class BootKind(Kind[Boot]):
                 state.keep_keys(host.pair_keys)
             else:
                 state.forget_keys()
-            if self._newer is None and half.keep(self._half()) and _has_systemd():
+            if self._newer is None and half.keep(self._half()) and systemd.is_running():
                 # Else the first start, at a boot, would take a second to compile it.
                 host.run_command([_python(), "-I", "-m", "compileall", "-q", str(half.folder(self._digest()))])
             files = self._files(host)
@@ -200,10 +196,10 @@ class BootKind(Kind[Boot]):
                 if _text(Path(path)) != text or not _is_complete(Path(path), _mode(path)):
                     _put(Path(path), text)
             self._take_away(host, self._superfluous(files))
-            self._systemctl(host, "daemon-reload")
-            self._systemctl(host, "start", "--no-block", units.FOLLOWING)
+            _ask(host, "daemon-reload")
+            _ask(host, "start", "--no-block", units.FOLLOWING)
             if follower in files:
-                self._systemctl(host, "start" if is_current else "restart", "--no-block", units.FOLLOWER)
+                _ask(host, "start" if is_current else "restart", "--no-block", units.FOLLOWER)
 
     def change(self, host: Host, operations: Sequence[Operation[Boot]]) -> None:
         self.create(host, [operation.resource for operation in operations])
@@ -215,10 +211,10 @@ class BootKind(Kind[Boot]):
                 stale = self._superfluous(self._files(host, host.project))
             else:
                 stale = _there()
-                with contextlib.suppress(half.BootError):  # if somebody has removed them
-                    self._systemctl(host, "stop", "--no-block", units.SANDBOXES)
+                with contextlib.suppress(SystemdError):  # if somebody has removed them
+                    _ask(host, "stop", "--no-block", units.SANDBOXES)
             self._take_away(host, stale)
-            self._systemctl(host, "daemon-reload")
+            _ask(host, "daemon-reload")
             State(host.project).forget_keys()
             if not left:
                 half.remove_others(None)
@@ -236,19 +232,14 @@ class BootKind(Kind[Boot]):
         """Stop and remove units, the first before the second: what they run as they stop is removed, too."""
         active = [name for name in units.ACTIVE if f"{units.UNITS}/{name.replace('@*', '@')}" in paths]
         if active:
-            self._systemctl(host, "stop", *active)
+            _ask(host, "stop", *active)
         _remove(paths)
 
-    @staticmethod
-    def _systemctl(host: Host, *arguments: str) -> None:
-        if not _has_systemd():
-            return
-        program = find_program("systemctl")
-        if program is None:
-            raise half.BootError("this host has no systemctl: set cnm_boot: false")
-        code, _output, errors = host.run_command([program, *arguments])
-        if code:
-            raise half.BootError(f"systemctl {' '.join(arguments)} failed: {errors.strip()[:500]}")
+
+def _ask(host: Host, *arguments: str) -> None:
+    """Run systemctl, where there are units.  Raises SystemdError."""
+    if systemd.is_running():
+        systemd.systemctl(host.run_command, *arguments)
 
 
 def _put(path: Path, text: str) -> None:

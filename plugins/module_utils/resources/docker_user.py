@@ -12,18 +12,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
+from ..kernel.forwarding import DOCKER_CHAIN
 from ..kernel.host import Host
-from ..kernel.netfilter import Netfilter
+from ..kernel.netfilter import has_iptables_chain
 from ..kernel.programs import find_program
 from ..plan.base import Key
-from ..plan.families import NFT_PROTOCOL
 from ..plan.marks import FORWARDED, mark
 from ..plan.nftables import DockerUser
 from .base import Found, Kind, Operation
 
 _PROGRAMS = {4: "iptables", 6: "ip6tables"}
 _LEGACY = {4: Path("/proc/net/ip_tables_names"), 6: Path("/proc/net/ip6_tables_names")}
-_CHAIN = "DOCKER-USER"
 
 
 class IptablesError(OSError):
@@ -35,7 +34,8 @@ def families_to_open(host: Host) -> list[int]:
     return [
         family
         for family in _PROGRAMS
-        if _rules(host, family, _CHAIN) is not None and "-P FORWARD DROP" in (_rules(host, family, "FORWARD") or ())
+        if _rules(host, family, DOCKER_CHAIN) is not None
+        and "-P FORWARD DROP" in (_rules(host, family, "FORWARD") or ())
     ]
 
 
@@ -55,17 +55,13 @@ def _may_have(host: Host, family: int) -> bool:
             return True
     except OSError:
         pass
-    try:
-        with Netfilter() as netfilter:
-            return _CHAIN in netfilter.chain_names(NFT_PROTOCOL[family], "filter")
-    except OSError:
-        return False
+    return has_iptables_chain(family, DOCKER_CHAIN)
 
 
 def _rule(project: str) -> list[str]:
     bits = f"{FORWARDED:#x}/{FORWARDED:#x}"
     comment = mark(project, "forwarded")
-    return [_CHAIN, "-m", "mark", "--mark", bits, "-m", "comment", "--comment", comment, "-j", "ACCEPT"]
+    return [DOCKER_CHAIN, "-m", "mark", "--mark", bits, "-m", "comment", "--comment", comment, "-j", "ACCEPT"]
 
 
 class DockerUserKind(Kind[DockerUser]):
@@ -78,7 +74,7 @@ class DockerUserKind(Kind[DockerUser]):
         comment = mark(host.project, "forwarded")
         result: dict[Key, Found[DockerUser]] = {}
         for family in _PROGRAMS:
-            rules = _rules(host, family, _CHAIN)
+            rules = _rules(host, family, DOCKER_CHAIN)
             found = DockerUser(family)
             # Without Docker's chain nothing is dropped, and nothing has to be opened until Docker makes it.
             idle = not _may_have(host, family) and found in wanted
@@ -88,9 +84,9 @@ class DockerUserKind(Kind[DockerUser]):
 
     def create(self, host: Host, resources: Sequence[DockerUser]) -> None:
         for item in resources:
-            rules = [rule for rule in _rules(host, item.family, _CHAIN) or [] if rule.startswith("-A ")]
+            rules = [rule for rule in _rules(host, item.family, DOCKER_CHAIN) or [] if rule.startswith("-A ")]
             # After the user's rules, but before the RETURN that ends the chain in older Engines.
-            position = len(rules) if rules[-1:] == [f"-A {_CHAIN} -j RETURN"] else len(rules) + 1
+            position = len(rules) if rules[-1:] == [f"-A {DOCKER_CHAIN} -j RETURN"] else len(rules) + 1
             chain, *rule = _rule(host.project)
             self._run(host, item.family, ["-I", chain, str(position), *rule])
 

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Optional, Union
 
 from ..kernel import namespaces, netlink, netns_owners
-from ..kernel.forwarding import FORWARDING
 from ..kernel.host import Host, try_send
 from ..kernel.netns_owners import Owned, OwnerError, Silent
 from ..plan.base import Key
+from ..plan.families import FORWARDING
 from ..plan.links import Namespace
 from ..plan.marks import mark, project_of, role_of, table_name
 from ..state.sysctls import forget_namespace

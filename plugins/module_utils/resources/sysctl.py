@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
-from ..kernel.forwarding import FORWARDING, forwards_for_itself, is_wanted
+from ..kernel.forwarding import forwards_for_itself, is_wanted
 from ..kernel.host import Host
 from ..plan.base import Key
+from ..plan.families import FORWARDING
 from ..plan.forms import sysctl_name
 from ..plan.settings import Sysctl
 from ..state.sysctls import original_if_last_holder, original_values, record_original, release_original, remove_unused

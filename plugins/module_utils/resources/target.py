@@ -12,10 +12,10 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..hostd import half, units
+from ..hostd import units
 from ..kernel import namespaces
 from ..kernel.host import Host
-from ..kernel.programs import find_program
+from ..kernel.systemd import SystemdError, systemctl
 from ..plan.base import Key
 from ..plan.settings import Target
 from ..state.files import RUN, boot_id, forget, load, remove_empty, write_atomically
@@ -48,21 +48,17 @@ def _record(project: str, started: Mapping[str, int]) -> None:
         remove_empty(RUN / project)
 
 
-def _systemctl(host: Host, *arguments: str) -> str:
-    """What systemctl prints.  Raises BootError."""
-    program = find_program("systemctl")
-    if program is None:
-        raise half.BootError("this host has no systemctl: set cnm_boot: false")
-    code, output, errors = host.run_command([program, *arguments])
-    if code:
-        raise half.BootError(f"systemctl {arguments[0]} failed: {errors.strip()[:500]}")
-    return output
-
-
 def _active(host: Host) -> set[str]:
     """Names of active targets of sandboxes."""
-    output = _systemctl(
-        host, "list-units", "--plain", "--no-legend", "--no-pager", "--full", "--state=active", units.SANDBOXES
+    output = systemctl(
+        host.run_command,
+        "list-units",
+        "--plain",
+        "--no-legend",
+        "--no-pager",
+        "--full",
+        "--state=active",
+        units.SANDBOXES,
     )
     return {line.split()[0] for line in output.splitlines() if line.strip()}
 
@@ -97,11 +93,11 @@ class TargetKind(Kind[Target]):
         targets = [units.target_of(name) for name in names]
         # One that is still active was started for another namespace; to restart any other is to start it.
         try:
-            _systemctl(host, "restart", *targets)
-        except half.BootError:
+            systemctl(host.run_command, "restart", *targets)
+        except SystemdError:
             # systemd reads mounts five times a second at most, so it may not know the namespaces' yet: now it does.
-            _systemctl(host, "daemon-reload")
-            _systemctl(host, "restart", *targets)
+            systemctl(host.run_command, "daemon-reload")
+            systemctl(host.run_command, "restart", *targets)
         numbers = namespaces.numbers()
         _record(host.project, {**_started(host.project), **{name: numbers.get(name, 0) for name in names}})
 
@@ -112,7 +108,7 @@ class TargetKind(Kind[Target]):
         if not resources:
             return
         names = [item.namespace for item in resources]
-        _systemctl(host, "stop", *(units.target_of(name) for name in names))
+        systemctl(host.run_command, "stop", *(units.target_of(name) for name in names))
         _record(host.project, {name: number for name, number in _started(host.project).items() if name not in names})
 
     def remove_partial_files(self, host: Host, resource: Target) -> None:

@@ -9,14 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ...module_utils.plan.addresses import Rule
 from ...module_utils.plan.base import Resource
+from ...module_utils.plan.families import FORWARDING
 from ...module_utils.plan.forms import link_name
 from ...module_utils.plan.marks import MAIN_TABLE, rule_priority
 from ...module_utils.plan.settings import Sysctl
 from ..declaration.topology import Endpoint, Sandbox
 from ..drivers.base import PlannedNetwork
 from ..facts import Facts
-
-FORWARDING = {4: "net.ipv4.ip_forward", 6: "net.ipv6.conf.all.forwarding"}
 
 NEIGHBOUR_TABLE = {"gc_thresh1": 8192, "gc_thresh2": 49152, "gc_thresh3": 65536}
 """Docker's values.  The kernel's default of 1024 entries is for all namespaces together (arp(7))."""

@@ -14,14 +14,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv6Address, ip_address
 
 from ...module_utils.plan import forms
-from ...module_utils.plan.families import NFT_PROTOCOL, NFT_TYPE, family_of
+from ...module_utils.plan.families import FORWARDING, NFT_PROTOCOL, NFT_TYPE, family_of
 from ...module_utils.plan.marks import LINK_GROUP, table_name
 from ...module_utils.plan.nftables import Chain, Nftables, NftSet
 from ..declaration.topology import Endpoint, Network
 from ..drivers.base import PlannedEndpoint, PlannedNetwork, by_network
 from ..drivers.registry import driver_of
 from ..ipam.identifiers import port_group, port_name
-from .kernel_settings import FORWARDING, closed_families
+from .kernel_settings import closed_families
 
 _FAMILIES = (4, 6)
 
