@@ -173,7 +173,8 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
             state.drop()
             telling.tell_run(request.project, "teardown", removed, ())
         return result
-    text, digest = _plan_text(request, state.kept)
+    kept = state.kept
+    text, digest = _plan_text(request, kept)
     plan = Plan.from_json(text)
     if plan.project != request.project:
         raise Refused(f"the plan is for project {plan.project}, the call for {request.project}")
@@ -181,7 +182,7 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
     resources = expand_plan(plan, texts)
     host.verified_tables = state.verified_tables
     broken: Optional[engine.Broken] = None
-    with contextlib.nullcontext() if request.check else state.underway(digest, request.revision):
+    with contextlib.nullcontext() if request.check else state.underway(digest, request.revision, kept):
         try:
             operations = worker.converge(resources, request.check)
         except engine.Broken as error:

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Optional
 
+from ..kernel.files import overriding
 from .units import COMMAND, MARK, UNITS
 
 _FOLDERS = (UNITS, "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
@@ -97,9 +98,6 @@ def _texts(folders: Sequence[Path]) -> Iterator[str]:
         return
     with contextlib.suppress(OSError, ValueError):
         yield unit.read_text(encoding="utf-8")
-        drop_ins: dict[str, Path] = {}
-        for folder in folders:
-            for path in (folder / f"{_SERVICE}.d").glob("*.conf"):
-                drop_ins.setdefault(path.name, path)
-        for name in sorted(drop_ins.keys() - {_OWN}):
-            yield drop_ins[name].read_text(encoding="utf-8")
+        for path in overriding(folder / f"{_SERVICE}.d" for folder in folders):
+            if path.name != _OWN:
+                yield path.read_text(encoding="utf-8")

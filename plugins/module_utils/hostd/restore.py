@@ -239,11 +239,13 @@ class Restoration:
         """
         with self._locked():
             result = Restored()
-            resources = self._resources()
-            if self._state.cut_off is not None and not rules_only:
+            kept = self._kept()
+            resources = kept_resources(self._project, kept)
+            cut_off = None if rules_only else self._state.cut_off(kept)
+            if cut_off is not None:
                 result.warnings.append(
-                    f"a run was cut off while it brought this host to a plan of revision {self._state.cut_off}: it has "
-                    f"that of revision {self._state.kept['revision']} again. Run cnm.fabric.site"
+                    f"a run was cut off while it brought this host to a plan of revision {cut_off}: it has "
+                    f"that of revision {kept['revision']} again. Run cnm.fabric.site"
                 )
             if rules_only:
                 guards = [part for part in parts_of(resources) if part.name == _GUARDS]
@@ -307,11 +309,14 @@ class Restoration:
             raise PlanError(f"restoring networks {mounts.REFUSAL}")
         return locked(f"cnm restore of project {self._project}", LOCK_PATIENCE)
 
-    def _resources(self) -> list[Resource]:
+    def _kept(self) -> dict[str, Any]:
         kept = self._state.kept
         if not kept:
             raise PlanError("no plan is kept, or it is damaged: run cnm.fabric.site")
-        return kept_resources(self._project, kept)
+        return kept
+
+    def _resources(self) -> list[Resource]:
+        return kept_resources(self._project, self._kept())
 
     def _all(self, resources: list[Resource], parts: list[Part], result: Restored) -> None:
         try:

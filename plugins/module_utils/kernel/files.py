@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import Optional
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Optional, Union
 
 AT_MOST = 1 << 20
 """The largest file that is read, in octets."""
@@ -78,3 +80,15 @@ def _check_folder(descriptor: int, path: str) -> None:
     others = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) and not status.st_mode & stat.S_ISVTX
     if status.st_uid != os.geteuid() or others:
         raise Refused(f"users other than root can write to a directory of {path}")
+
+
+def overriding(folders: Iterable[Union[str, Path]], pattern: str = "*.conf") -> list[Path]:
+    """Files of several folders in the order of their names; of one name that of the first folder alone.
+
+    So systemd and its like read what is in ``/etc``, ``/run`` and ``/usr/lib`` (systemd.unit(5), sysctl.d(5)).
+    """
+    found: dict[str, Path] = {}
+    for folder in folders:
+        for path in Path(folder).glob(pattern):
+            found.setdefault(path.name, path)
+    return [found[name] for name in sorted(found)]

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..plan.families import FORWARDING
+from .files import overriding
 from .netfilter import has_iptables_chain
 
 _ALIASES = {"net.ipv4.conf.all.forwarding": FORWARDING[4]}
@@ -48,11 +49,7 @@ def _is_set(name: str, folders: Sequence[str] = _SETTINGS, last: str = _LAST) ->
 
 
 def _settings(folders: Sequence[str], last: str) -> Iterator[tuple[str, str]]:
-    paths: dict[str, Path] = {}
-    for folder in folders:
-        for path in Path(folder).glob("*.conf"):
-            paths.setdefault(path.name, path)
-    for path in (*(paths[name] for name in sorted(paths)), Path(last)):
+    for path in (*overriding(folders), Path(last)):
         try:
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:

@@ -65,9 +65,9 @@ class State:
         remove_empty(folder)
 
     @contextlib.contextmanager
-    def underway(self, digest: str, revision: int) -> Iterator[None]:
+    def underway(self, digest: str, revision: int, kept: Mapping[str, Any]) -> Iterator[None]:
         """Note, while a plan other than the kept one is applied, that it is: what kills the run leaves the note."""
-        if self.kept.get("digest") == digest:
+        if kept.get("digest") == digest:
             forget(self._underway)
             yield
             return
@@ -78,12 +78,11 @@ class State:
             forget(self._underway)
             remove_empty(self.lib, LIB)
 
-    @property
-    def cut_off(self) -> Optional[int]:
+    def cut_off(self, kept: Mapping[str, Any]) -> Optional[int]:
         """The revision of the plan that a run was applying when it was killed; None if none was."""
         note = load(self._underway)
         revision = note.get("revision")
-        return revision if isinstance(revision, int) and note.get("digest") != self.kept.get("digest") else None
+        return revision if isinstance(revision, int) and note.get("digest") != kept.get("digest") else None
 
     def forget_cut_off(self) -> None:
         """Forget that a run was cut off."""
