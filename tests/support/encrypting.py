@@ -79,7 +79,7 @@ def pinging(box: str, address: str, missing: list[int]) -> Iterator[None]:
         said = process.communicate()[0]
     answered = {int(number) for number in re.findall(r"icmp_seq=(\d+) ttl", said)}
     missing += sorted(set(range(1, max(answered) + 1)) - answered)
-    assert len(answered) > 100
+    assert len(answered) > 30
 
 
 def everything(machine: Machine) -> list[str]:

@@ -67,7 +67,8 @@ def until(condition: Callable[[], bool]) -> bool:
 
 
 def flood(packets: int) -> None:
-    command = ["ip", "netns", "exec", "b", "ping", "-q", "-f", "-c", str(packets), addresses_of("d")[0]]
+    """Some 500 packets a second on any machine, as what a worn key has left lasts about one."""
+    command = ["ip", "netns", "exec", "b", "ping", "-q", "-i", "0.002", "-c", str(packets), addresses_of("d")[0]]
     subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
 
 
