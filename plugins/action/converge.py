@@ -87,6 +87,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return None
         directory = Path(planned["directory"])
         arguments["pair_keys"] = self._pair_keys(planned_host, directory, planned_host["project"], variables)
+        if planned_host.get("bgp"):
+            evpn = self._templar.template(variables["cnm_evpn"])
+            arguments["bgp_password"] = str(decrypted(evpn["password"]))
         if not planned_host["kept"]:
             arguments["plan"] = (directory / plan_file(host)).read_text(encoding="utf-8")
             arguments["shared"] = {

@@ -16,6 +16,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import encode
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.constants import FRR
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
     inventory_directory,
     plan_file,
@@ -188,9 +189,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 and plan.encryption is None
                 and name not in outcome.unsigned,
                 **({"encryption": encode(plan.encryption)} if plan.encryption is not None else {}),
+                **({"bgp": True} if plan.frr is not None else {}),
                 "peer_tables": outcome.peer_tables[name],
                 "shared": sorted(plan.shared - set(facts[name].shared)),
-                "missing": list(facts[name].missing) if plan.resources else [],
+                "missing": [
+                    item for item in facts[name].missing if plan.resources and (item != FRR or plan.frr is not None)
+                ],
             }
         for name, reasons in [*outcome.refusals.items(), *refused.items()]:
             summary[name] = {"refused": reasons}

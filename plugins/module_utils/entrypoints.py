@@ -64,6 +64,8 @@ class Request:
     """Shared texts by digest; those that the host has kept may be omitted."""
     pair_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The host's keys of encrypted overlays, in hex, by `Way.text`.  Only the kernel keeps them."""
+    bgp_password: str = field(default="", repr=False)
+    """Of the host's BGP sessions, if it has any."""
     digest: Optional[str] = None
     revision: int = 0
     signature: str = ""
@@ -112,6 +114,7 @@ def working(request: Request, run_command: RunCommand) -> Iterator[Host]:
         host.command = cli.__name__
         host.include_module_objects = request.absent
         host.pair_keys = {Way.from_text(way): bytes.fromhex(key) for way, key in request.pair_keys.items()}
+        host.bgp_password = request.bgp_password
         yield host
 
 

@@ -39,6 +39,12 @@ options:
         are required for a plan with encrypted overlays, unless the host already is as planned.
     type: dict
     default: {}
+  bgp_password:
+    description:
+      - The password of the host's BGP sessions, for plans with C(cnm_control_plane=evpn). The action fills it in from
+        C(cnm_evpn). The host keeps it as it keeps O(pair_keys), and in a file that its bgpd alone can read.
+    type: str
+    default: ""
   digest:
     description: SHA-256 of the plan. The host refuses a text with another digest.
     type: str
@@ -161,6 +167,7 @@ def main() -> None:
             "plan": {"type": "str", "no_log": True},
             "shared": {"type": "dict", "no_log": True, "default": {}},
             "pair_keys": {"type": "dict", "no_log": True, "default": {}},
+            "bgp_password": {"type": "str", "no_log": True, "default": ""},
             "digest": {"type": "str"},
             "revision": {"type": "int", "default": 0},
             "signature": {"type": "str", "default": ""},
@@ -180,6 +187,7 @@ def main() -> None:
                 plan=arguments["plan"],
                 shared=arguments["shared"],
                 pair_keys=arguments["pair_keys"],
+                bgp_password=arguments["bgp_password"],
                 digest=arguments["digest"],
                 revision=arguments["revision"],
                 signature=arguments["signature"],

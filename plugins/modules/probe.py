@@ -169,7 +169,9 @@ systemd:
   returned: always
   type: bool
 missing:
-  description: Programs that a plan may need and the host lacks, and the user C(cnm-resolver) if it is missing.
+  description:
+    - Programs that a plan may need and the host lacks, C(frr) for those of FRR, and the user C(cnm-resolver) if it is
+      missing.
   returned: always
   type: list
   elements: str

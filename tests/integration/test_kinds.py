@@ -19,6 +19,7 @@ import host as harness
 import pytest
 from forgery import SECRET_PORT
 from host import (
+    BGP_PASSWORD,
     becomes,
     compare,
     converge,
@@ -32,7 +33,7 @@ from host import (
     the_same,
 )
 from lans import BENEATH, IPVLAN, a_lan
-from overlay_resources import BOXES, VNI, VTEPS, an_overlay, mac_of
+from overlay_resources import BOXES, VNI, VTEPS, a_routed_overlay, an_overlay, mac_of
 from sampling import some_of
 
 from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine, reporting
@@ -48,6 +49,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resour
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import decode, encode
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.encryption import Xfrm
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.esp import security_index
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.frr import Frr
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.kinds import KINDS, PARTS
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Geneve, Link, LinkManager, Namespace, Parent
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import MAIN_TABLE, request_id, rule_priority
@@ -85,6 +87,8 @@ BY_MARK = Ipvs("c1", mark=7, scheduler="sh", flags=("fallback",), persistence=30
 
 PRIORITY = rule_priority("default")
 
+FRR = Frr(65000, "127.0.0.1", "192.0.2.1", ("192.0.2.2",), ("10.1.0.0/16",))
+
 EXTRAS: dict[str, tuple[str, Callable[[], Resource]]] = {
     "rule": ("", lambda: Rule("", 4, PRIORITY, "lo", "10.9.0.0/16", MAIN_TABLE)),
     "docker_user": ("iptables -w -N DOCKER-USER", lambda: KINDS["docker_user"](4)),  # type: ignore[call-arg]
@@ -96,6 +100,7 @@ EXTRAS: dict[str, tuple[str, Callable[[], Resource]]] = {
     "ipvs": (IPVS, lambda: BY_MARK),
     "ipvs_timeouts": (IPVS, lambda: IpvsTimeouts("c1", 432000, 60, 120)),
     "link_manager": ("", lambda: LinkManager("networkd", ("cnm0",), True)),
+    "frr": ("test -x /usr/lib/frr/bgpd", lambda: FRR),
     # It takes systemd as the first process, as in the guests of tests/vm/systemd, where these drifts are done.
     "boot": ("test -d /run/systemd/system", Boot),
     "target": ("test -d /run/systemd/system", lambda: Target("c1")),
@@ -169,6 +174,11 @@ def geneve_with(kind: str) -> Drift:
     return Drift(f"{M1}link delete ge0; ip link add ge0 netns m1 type {kind}; {alias}", kernel=GENEVE)
 
 
+def told(text: str, other: str) -> Drift:
+    """Another record of what FRR was told."""
+    return Drift(f"sed -i 's;{text};{other};' /run/cnm/default/frr/applied.json")
+
+
 def another_policy(source: str = HERE_4, port: int = SECRET_PORT, epoch: int = 1) -> Drift:
     """In the place of a peer's and that for everybody else."""
     ends = f"src {source} dst {THERE_4}"
@@ -217,6 +227,7 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "announcement_ms": Never("how a change is told, not how a link is"),
         "adopts_existing": Never("whose the link may be, not how it is"),
         "route_localnet": Drift("sysctl -qw net.ipv4.conf.br-apart.route_localnet=1"),
+        "addr_gen_mode": Drift("ip -n ov0 link set br0 addrgenmode eui64"),
         "learns_from_reserved": Drift("echo 0 > /sys/class/net/br-apart/bridge/no_linklocal_learn"),
         "port": Drift(OV0 + "link set vx0 nomaster"),
         "port.master": Drift(OTHER_BRIDGE),
@@ -254,6 +265,8 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "flood": Drift(f"{FDB}append 00:00:00:00:00:00 dev vx0 self permanent dst 192.0.2.3"),
         "table": FILLED_IN,
         "flooded": FILLED_IN,
+        "static": Drift("bridge fdb add 02:42:0a:00:09:09 dev p-f master static"),
+        "routed": Never("it says whose the entries for flooding are"),
     },
     "neighbour": {
         "namespace": NAME,
@@ -355,8 +368,17 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "rules": Drift(f"rm {NETWORKD}d.conf.d/05-cnm-default.conf"),
         "edited": Drift(f"echo '[Network]' >> {NETWORKD}/05-cnm-default.network"),
     },
+    "frr": {
+        "asn": told("65000", "65001"),
+        "local": told("127.0.0.1", "127.0.0.2"),
+        "router_id": told("192.0.2.1", "192.0.2.9"),
+        "reflectors": told("192.0.2.2", "192.0.2.3"),
+        "clients": told("10.1.0.0/16", "10.2.0.0/16"),
+        "fingerprint": told('"kind"', '"fingerprint": "ab", "kind"'),
+        "flaws": Drift("vtysh --vty_socket /run/cnm/default/frr/sockets -c 'conf t' -c 'no router bgp'", "bgpd"),
+    },
     "boot": {
-        "keep_keys": Drift("mkdir -p /var/lib/cnm/default/keys; echo {} > /var/lib/cnm/default/keys/pair_keys.json"),
+        "keep_keys": Drift("mkdir -p /var/lib/cnm/default/keys; echo {} > /var/lib/cnm/default/keys/keys.json"),
         "awaited": Drift('echo \'{"awaited": ["eth9"]}\' > /var/lib/cnm/default/boot.json'),
         "owners": Drift('echo \'{"owners": ["docker", "no/path"]}\' > /var/lib/cnm/default/boot.json'),
         "flaws": Drift(f"rm {COMMAND}", COMMAND),
@@ -368,7 +390,7 @@ DRIFTS: dict[str, dict[str, Any]] = {
 def the_house() -> tuple[Resource, ...]:
     """Resources of every kind this machine's kernel lets us have."""
     sh(f"test -e {BOX} || {{ {A_BOX}; }}")
-    result = [*resources_of({**HERE, **OTHERS}), *OVERLAY, *LAN]
+    result = [*resources_of({**HERE, **OTHERS}), *OVERLAY, *LAN, *a_routed_overlay()]
     for kind, (setup, sample) in EXTRAS.items():
         if kind in KINDS:
             with contextlib.suppress(AssertionError):
@@ -406,7 +428,7 @@ def drifts_of(kind: str) -> dict[str, Drift]:
 def operations_for(wanted: Sequence[Resource]) -> list[Operation[Any]]:
     with Host("default", run_command) as host:
         host.command = cli.__name__
-        host.pair_keys = keys_for(wanted)
+        host.pair_keys, host.bgp_password = keys_for(wanted), BGP_PASSWORD
         return engine.Engine(host).converge(wanted, check=True)
 
 
@@ -534,6 +556,12 @@ OVERLAY_TRANSITIONS: dict[str, tuple[Sequence[Resource], Sequence[Resource]]] = 
     "overlay changed": (OVERLAY, MOVED),
     "overlay made anew": (OVERLAY, an_overlay(boxes={**BOXES, "c": 2}, vni=VNI + 1)),
     "overlay removed": (MOVED, ()),
+    "routed overlay made": ((), (*a_routed_overlay(), FRR)),
+    "routed overlay changed": (
+        (*a_routed_overlay(), FRR),
+        (*a_routed_overlay(boxes="g"), replace(FRR, reflectors=("192.0.2.3",), clients=())),
+    ),
+    "routed overlay removed": ((*a_routed_overlay(), FRR), ()),
     "lan made": ((), LAN),
     "lan changed": (LAN, MOVED_LAN),
     "lan made anew": (LAN, a_lan(Parent(BENEATH, "passthru"), ())),
@@ -541,6 +569,8 @@ OVERLAY_TRANSITIONS: dict[str, tuple[Sequence[Resource], Sequence[Resource]]] = 
 
 
 EVERY_KIND = "every kind at once"
+ONE_A_HOST = ("frr",)
+"""Kinds of which a host has one, so that no run makes, changes and removes some: transitions of their own do."""
 IN_THE_VM = ("xfrm", "ipvs", "ipvs_timeouts", "boot", "target")
 """Kinds that this machine may lack: tests/vm breaks their runs."""
 
@@ -604,7 +634,7 @@ def transition(name: str) -> tuple[Sequence[Resource], Sequence[Resource]]:
 @on_a_host
 def test_one_run_makes_changes_and_removes_an_object_of_every_kind() -> None:
     first, second = ({item.key: item for item in plan} for plan in every_kind())
-    here = [kind.name for kind in kinds() if kind.name not in IN_THE_VM]
+    here = [kind.name for kind in kinds() if kind.name not in (*IN_THE_VM, *ONE_A_HOST)]
     made, removed = ({key[0] for key in one.keys() - other.keys()} for one, other in ((second, first), (first, second)))
     changed = {key[0] for key in first.keys() & second.keys() if first[key] != second[key]}
     assert sorted(set(here) - made) == sorted(set(here) - removed) == []

@@ -232,7 +232,7 @@ def test_keys_are_kept_for_root_alone_and_forgotten_when_they_may_not_be() -> No
     assert state.keeps_keys({})
     assert state.keeps_keys(keys)
     assert not state.keeps_keys({Way(2, "192.0.2.1", "192.0.2.2"): b"k" * 20})
-    file = Path("/var/lib/cnm/default/keys/pair_keys.json")
+    file = Path("/var/lib/cnm/default/keys/keys.json")
     assert (file.stat().st_mode & 0o777, file.parent.stat().st_mode & 0o777) == (0o600, 0o700)
     state.forget_keys()
     assert not state.keeps_keys({})

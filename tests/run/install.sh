@@ -53,6 +53,7 @@ apt_install() {
             say "  openssh-server was not there before: its service is neither started nor enabled"
             ;;
         *' podman '*) disable_podman >/dev/null 2>&1 ;;
+        *' frr '*) disable_frr >/dev/null 2>&1 ;;
     esac
     case " $* " in
         *' docker.io '*)
@@ -89,7 +90,14 @@ disable_podman() {
         timers.target.wants/podman-auto-update.timer) || :
 }
 
-# Install these besides what everything needs, as PROGRAM:PACKAGE, and set $python.
+disable_frr() {
+    ! has update-rc.d || update-rc.d frr disable || :
+    if has systemctl; then
+        systemctl disable frr.service || :
+    fi
+    (cd /etc/systemd/system && rm -f multi-user.target.wants/frr.service) || :
+}
+
 # Install what every verb needs and PROGRAM:PACKAGE… besides; `python` is the one to run the controller on.
 # shellcheck disable=SC2034  # for the other parts
 install() {
@@ -111,6 +119,9 @@ install() {
 
 # A Docker Engine to compare with, and podman, which only the tests start.
 engine() { install dockerd:docker.io podman:podman; }
+
+# What hosts may have besides: FRR, which only the tests start, and a chain of Docker's.
+routing() { install vtysh:frr iptables:iptables; }
 
 # Whole systems, from their distribution's packages.
 bootstrap() {

@@ -96,6 +96,7 @@ pytest_alone() {
         shift
         case $argument in
             parity | tests/parity*) engine ;;
+            integration | lab | tests/integration* | tests/lab*) routing ;;
             guests | tests/vm/systemd*) emulator ;; # its guests are booted from here
             systemd | tests/systemd*) bootstrap ;;
             vm | tests/vm*)
@@ -145,6 +146,7 @@ all_tests() {
     done
     [ -n "$parts" ] || parts=$default
     if wanted parity; then engine; fi
+    if wanted integration || wanted lab; then routing; fi
     if wanted vm || wanted guests; then emulator; fi
     if wanted systemd; then bootstrap; fi
 

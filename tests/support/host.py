@@ -161,6 +161,7 @@ def a_plan(sandboxes: dict[str, Any], project: str = "default", leases: Optional
 
 
 SECRET = "correct horse battery staple"
+BGP_PASSWORD = "6f1e4f2b9a7c4d20"
 
 
 def keys_for(
@@ -179,7 +180,7 @@ def converge(resources: Sequence[Resource], project: str = "default", check: boo
     """One run of the engine; what it did, as text."""
     with Host(project, run_command) as host:
         host.command = cli.__name__
-        host.pair_keys = keys_for(resources, project)
+        host.pair_keys, host.bgp_password = keys_for(resources, project), BGP_PASSWORD
         host.verified_tables = _SETTLED.get(project, {})
         done = [operation.text for operation in engine.Engine(host).converge(resources, check)]
         _SETTLED[project] = host.verified_tables
@@ -192,10 +193,10 @@ def compare(resources: Sequence[Resource], project: str = "default") -> list[str
     for settled in (_SETTLED.get(project, {}), {}):
         with Host(project, run_command) as host:
             host.command = cli.__name__
-            host.pair_keys = keys_for(resources, project)
+            host.pair_keys, host.bgp_password = keys_for(resources, project), BGP_PASSWORD
             host.verified_tables = settled
             found.append([operation.text for operation in engine.Engine(host).compare(resources)])
-    assert found[0] == found[1]
+    assert found[0] == found[1], found
     return found[0]
 
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Optional
 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Address, Fdb, Neighbours
@@ -52,7 +53,17 @@ def an_overlay(
     result: list[Resource] = [
         Namespace(place, "network/overlay"),
         # Its IPv6 stays enabled, or the kernel takes no neighbour of IPv6 to answer solicitations from.
-        Link(place, "br0", "bridge", "network/overlay", "02:42:00:00:00:01", mtu, disable_ipv6=False, accept_ra=0),
+        Link(
+            place,
+            "br0",
+            "bridge",
+            "network/overlay",
+            "02:42:00:00:00:01",
+            mtu,
+            disable_ipv6=False,
+            accept_ra=0,
+            addr_gen_mode="none",
+        ),
         Link(
             place,
             "vx0",
@@ -79,3 +90,31 @@ def an_overlay(
         Fdb(place, "vx0", {mac_of(box): vtep for box, vtep in elsewhere.items()}, flood),
         Neighbours(place, "br0", neighbours),
     )
+
+
+def a_routed_overlay(boxes: str = "f") -> tuple[Resource, ...]:
+    """One whose links are among the host's own, as those are that a routing daemon reads and writes entries of."""
+    result: list[Resource] = [
+        Link("", "br-flat", "bridge", "network/flat", "02:42:00:00:02:01", 1450, disable_ipv6=False, accept_ra=0),
+        Link(
+            "",
+            "vx-flat",
+            "vxlan",
+            "vxlan/flat",
+            "02:42:00:00:02:02",
+            1450,
+            disable_ipv6=True,
+            port=replace(QUIET, master="br-flat"),
+            vxlan=Vxlan(VNI + 9, VTEPS[4][0]),
+        ),
+        Fdb("", "vx-flat", routed=True),
+        Neighbours("", "br-flat", {address: mac_of(box) for box in boxes for address in addresses_of(box)}),
+    ]
+    for box in boxes:
+        peer = VethPeer("", f"p-{box}", "br-flat")
+        result += [
+            Namespace(box, f"sandbox/{box}"),
+            Link(box, "eth0", "veth", f"endpoint/flat/{box}", mac_of(box), 1450, disable_ipv6=False, peer=peer),
+            Fdb("", f"p-{box}", static=(mac_of(box),)),
+        ]
+    return tuple(result)

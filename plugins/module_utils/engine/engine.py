@@ -22,6 +22,7 @@ from ..plan.forms import FormError, printable_lines
 from ..plan.links import Link, Namespace
 from ..plan.marks import PORT
 from ..resources.base import Found, Kind, Operation
+from ..resources.frr import FrrError
 from ..resources.registry import kinds
 from ..resources.resolver import ResolverError
 from ..state.files import Unsafe
@@ -64,6 +65,7 @@ EXPECTED = (
     NftError,
     OwnerError,
     ResolverError,
+    FrrError,
     BootError,
     SystemdError,
     Unsafe,

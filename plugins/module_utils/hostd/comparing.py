@@ -55,7 +55,7 @@ class _Drift:
             raise output.no_plan(project)
         with Host(project, run_command) as host:
             host.command = MODULE
-            host.pair_keys = state.pair_keys
+            host.pair_keys, host.bgp_password = state.pair_keys, state.bgp_password
             host.verified_tables = state.verified_tables
             wanted = kept_resources(project, kept)
             operations = engine.Engine(host).compare(wanted)

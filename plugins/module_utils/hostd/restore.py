@@ -364,7 +364,7 @@ class Restoration:
             host.command = self._command
             host.within, host.left_out = within, self._left_out
             host.broken.update(dict.fromkeys(self._left_out, "left out"))
-            host.pair_keys = self._state.pair_keys
+            host.pair_keys, host.bgp_password = self._state.pair_keys, self._state.bgp_password
             host.verified_tables = self._state.verified_tables
             worker = engine.Engine(host)
             try:

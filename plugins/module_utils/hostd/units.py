@@ -35,6 +35,9 @@ _SANDBOX = "cnm-sandbox@.target"
 RESOLVER_RESTART = "cnm-resolver@.service"
 """The unit that starts a sandbox's resolver again when it has ended."""
 
+RESTORE = "cnm-restore.service"
+"""The unit that brings back what has ended, of which there is one on the host."""
+
 _OWNERS, _OWNERS_EVENT = "cnm-owners.service", "cnm-owners-event.service"
 FOLLOWER = "cnm-owners.path"
 """The unit that hears of owners of namespaces; it is restarted when its file has changed."""
@@ -42,7 +45,7 @@ FOLLOWER = "cnm-owners.path"
 FOLLOWING = _RULES
 """The unit that is started as soon as it is installed: only an active unit follows another."""
 
-ACTIVE = (_RULES, _NETWORKS, FOLLOWER, _OWNERS, RESOLVER_RESTART.replace("@", "@*"))
+ACTIVE = (_RULES, _NETWORKS, FOLLOWER, _OWNERS, RESTORE, RESOLVER_RESTART.replace("@", "@*"))
 """Units that may be active, and are stopped before they are removed."""
 
 SANDBOXES = _SANDBOX.replace("@", "@*")
@@ -132,6 +135,15 @@ Description=Networks of cnm.fabric on the link %I, which has appeared
 After={_NETWORKS}
 """
     + _SERVICE.format(more=f"ExecStart={COMMAND} restore --own\nExecStart={COMMAND} restore --owners\n", partly=PARTLY),
+    # A second between two attempts, or what ends at once would take the host's time.
+    RESTORE: f"""{MARK}
+[Unit]
+Description=Networks of cnm.fabric again, as a daemon of theirs has ended
+ConditionPathExistsGlob=/run/cnm/*/frr/*.pid
+After={_NETWORKS}
+StartLimitIntervalSec=0
+"""
+    + _SERVICE.format(more=f"ExecStartPre=/bin/sleep 1\nExecStart={COMMAND} restore --own\n", partly=PARTLY),
     # It has no default dependencies, or it would wait for what it starts, which may wait for the network to be online.
     _SANDBOX: f"""{MARK}
 [Unit]

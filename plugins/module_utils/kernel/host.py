@@ -96,6 +96,7 @@ class Host:
         self.include_module_objects = False
         """Whether to observe and prune objects made by single-object modules too, as a teardown does."""
         self.pair_keys: dict[Way, bytes] = {}
+        self.bgp_password = ""
         """The host's keys of encrypted overlays; empty unless the run was given them."""
         self.verified_tables: dict[str, list[object]] = {}
         """Verified nftables tables, by label: namespace, generation, and the digest of the wanted table (empty for

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import select
 import signal
@@ -69,6 +70,27 @@ def _stat(pid: int) -> tuple[bytes, int]:
     finally:
         os.close(descriptor)
     return fields[0], int(fields[19])
+
+
+def record(process: Process, boot: str) -> str:
+    """The process id, for readers, then what distinguishes the process from all others that ever have its id.
+
+    ``boot`` is the kernel's id of the present boot.
+    """
+    known = {**vars(process), "boot": boot}
+    return f"{process.pid}\n{json.dumps(known, sort_keys=True)}\n"
+
+
+def recorded(text: str, program: str, boot: str) -> Optional[Process]:
+    """The process of a record, whether or not it still exists; None if it is of another boot or program."""
+    try:
+        known = json.loads(text.partition("\n")[2])
+        if known.pop("boot") != boot:
+            return None
+        wanted = Process(**known)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return wanted if wanted.program == program else None
 
 
 def in_namespaces(numbers: Iterable[int], but: Iterable[int] = ()) -> Iterator[Process]:

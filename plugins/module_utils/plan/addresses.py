@@ -129,6 +129,11 @@ class Fdb(_LinkTable):
     """Digest of the peer table (see `Plan.shared`) with the entries, if they are not given here."""
     flooded: bool = False
     """Whether `flood` has all VTEPs of that table."""
+    static: tuple[str, ...] = ()
+    """Of a bridge port that is no tunnel: MAC addresses that are behind it, sorted; entries of the bridge alone, which
+    a routing daemon reads."""
+    routed: bool = False
+    """Whether a routing daemon chooses the VTEPs that get copies: `flood` is not ours then."""
 
 
 @dataclass(frozen=True)

@@ -32,5 +32,8 @@ LONGEST_LINK_NAME = 15
 RESERVED_LINK_NAMES = ("lo", "all", "default", ".", "..")
 MAC = "[0-9a-f]{2}(?::[0-9a-f]{2}){5}"
 
+FRR = "frr"
+"""The program, its user and its package; what the probe calls it if it is missing."""
+
 SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin"
 """Where a host's programs are, whatever the caller's PATH is."""

@@ -117,6 +117,7 @@ PLANNED: dict[str, dict[str, Check]] = {
         "up": _flag,
         "disable_ipv6": _or_nothing(_flag),
         "accept_ra": _or_nothing(_count(0, 2)),
+        "addr_gen_mode": _or_nothing(_one_of("eui64", "none", "stable_secret", "random")),
         "group": _or_nothing(_count(0, _LARGEST_32, "a link group")),
         "route_localnet": _or_nothing(_flag),
         "announcements": _count(0, 1000),
@@ -181,6 +182,8 @@ PLANNED: dict[str, dict[str, Check]] = {
         "flood": _each(_some_address),
         "table": _digest,
         "flooded": _flag,
+        "static": _each(_mac),
+        "routed": _flag,
     },
     "neighbour": {
         "namespace": _namespace,
@@ -280,6 +283,15 @@ PLANNED: dict[str, dict[str, Check]] = {
         "owners": _each(_once(forms.followed)),
         "flaws": _never,
     },
+    "frr": {
+        "asn": _count(1, _LARGEST_32 - 1, "an AS number"),
+        "local": _some_address,
+        "router_id": _some_address,
+        "reflectors": _each(_some_address),
+        "clients": _each(_once(forms.prefix)),
+        "fingerprint": Form("a fingerprint", "hexadecimal digits", "[0-9a-f]*", 128),
+        "flaws": _never,
+    },
     "target": {"namespace": _once(forms.namespace_name), "active": _flag},
 }
 
@@ -324,6 +336,7 @@ _EASED: dict[str, dict[str, Check]] = {
     "file": {"role": _any_role, "files": _by(_once(forms.file_name), forms.text), "hidden": _each(forms.file_name)},
     "resolver": {"config": _each(forms.one_line), "names": _by(forms.path, _digest), "outdated": _flag},
     "link_manager": {"edited": _flag},
+    "frr": {"flaws": _by(_any_text, _any_text)},
     "boot": {"awaited": _each(_any_link), "owners": _each(_any_text), "flaws": _by(_any_text, _any_text)},
 }
 

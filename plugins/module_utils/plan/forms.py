@@ -260,7 +260,10 @@ sysctl_value = Form(
 )
 path = Form("a path", "absolute, printable, without `.` and `..` in it", _PATH, 4096, _is_printable)
 directory = Form(
-    "a directory of ours", "/etc/netns/NAME or /run/cnm/PROJECT/names", f"/etc/netns/{_NAMESPACE}|{_NAMES}", 128
+    "a directory of ours",
+    "/etc/netns/NAME, /run/cnm/PROJECT/names or /run/cnm/PROJECT/evpn",
+    f"/etc/netns/{_NAMESPACE}|{_NAMES}|/run/cnm/{_PROJECT}/evpn",
+    128,
 )
 names_path = Form("a file of names", "/run/cnm/PROJECT/names/FILE", f"{_NAMES}/{_FILE}", 256)
 _CONTAINER = Form("a container", "its name or id", "[A-Za-z0-9][A-Za-z0-9_.-]*", 255)

@@ -12,6 +12,7 @@ from .balancing import Ipvs, IpvsTimeouts, RealServer
 from .base import Resource
 from .encryption import Xfrm
 from .fields import FOUND, PLANNED, Check, part_of
+from .frr import Frr
 from .links import BridgePort, Geneve, Link, LinkManager, Namespace, Parent, VethPeer, Vxlan
 from .nftables import Chain, DockerUser, Nftables, NftSet
 from .settings import Boot, File, Resolver, Sysctl, Target
@@ -34,7 +35,7 @@ KINDS: dict[str, type[Resource]] = {
     cls.kind: cls
     for cls in (
         *(Nftables, DockerUser, Xfrm, Sysctl, Rule, LinkManager, Namespace, Link, Address, Fdb, Neighbours, Route),
-        *(Ipvs, IpvsTimeouts, File, Resolver, Boot, Target),
+        *(Ipvs, IpvsTimeouts, File, Resolver, Frr, Boot, Target),
     )
 }
 

@@ -175,6 +175,8 @@ class Link(Resource):
     """Whether a bridge of others with this name is adopted; only its mark and group are then changed."""
     learns_from_reserved: Optional[bool] = None
     """Whether a bridge learns from frames to 01:80:c2:00:00:0X, which bypass nftables."""
+    addr_gen_mode: Optional[str] = None
+    """How it gets its IPv6 address of scope link (ip-link(8)); ``none``: it has IPv6 for its neighbours alone."""
 
     @property
     def key(self) -> Key:

@@ -59,6 +59,9 @@ OPEN_GROUP = 0x636E6F
 LAN_GROUP = 0x636E70
 """Link group of the links of macvlan and ipvlan networks of all projects; makes a link ours before it is marked."""
 
+TRUNK_GROUP = 0x636E71
+"""Link group of tunnels that are ports of a bridge among the host's own links."""
+
 FORWARDED = 0x80
 """Bit of the packet mark that says our rules accepted the packet, for the rule in Docker's chain (`cnm_docker_user`).
 

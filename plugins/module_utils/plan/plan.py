@@ -38,6 +38,7 @@ from .codec import content_digest, decode, parsed, to_text, uncollected
 from .encryption import Xfrm
 from .fields import ENVELOPE, checked
 from .forms import FormError, printable
+from .frr import Frr
 from .kinds import shared_by
 
 SCHEMA = 1
@@ -81,6 +82,11 @@ class Plan:
     def encryption(self) -> Optional[Xfrm]:
         """The resource that needs keys, which are not in the plan, or None."""
         return next((resource for resource in self.resources if isinstance(resource, Xfrm)), None)
+
+    @property
+    def frr(self) -> Optional[Frr]:
+        """The resource that needs the password of BGP sessions, which is not in the plan, or None."""
+        return next((resource for resource in self.resources if isinstance(resource, Frr)), None)
 
     @property
     def digest(self) -> str:

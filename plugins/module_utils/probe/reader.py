@@ -22,11 +22,11 @@ from ..kernel.management_link import reached_by
 from ..kernel.netfilter import Netfilter
 from ..kernel.nft import NftError
 from ..kernel.programs import find_program
-from ..plan.constants import LINK_MANAGERS
+from ..plan.constants import FRR, LINK_MANAGERS
 from ..plan.families import FORWARDING
 from ..plan.marks import ADOPTED, LAN_GROUP, OTHERS, RESOLVER_USER, is_pruned, project_of, role_of, table_name
 from ..plan.nftables import Nftables
-from ..resources import docker_user, own_namespaces, resolver
+from ..resources import docker_user, frr, own_namespaces, resolver
 from ..resources.nftables import FAMILY
 from ..resources.nftables_reading import UNREADABLE, listed
 from ..resources.sysctl import forwarding_of, host_forwards, read_sysctl
@@ -352,6 +352,7 @@ def probe(host: Host, more: Sequence[str] = (), encryption: bool = False) -> dic
     front_ends = _unless_odd([], active, host)
     missing = [] if host.nft is not None else ["nft"]
     missing += [name for name in ("dnsmasq", "conntrack") if find_program(name) is None]
+    missing += [FRR] if not frr.is_installed() else []
     missing += [RESOLVER_USER] if resolver.user() is None else []
     return {
         "routes": _foreign_routes(host),

@@ -130,7 +130,9 @@ class BootKind(Kind[Boot]):
     def observe(self, host: Host, wanted: Sequence[Boot]) -> dict[Key, Found[Boot]]:
         if not _record(host.project).is_file():
             return {}
-        keeps = State(host.project).keeps_keys(host.pair_keys)
+        state = State(host.project)
+        asked = any(item.keep_keys for item in wanted)
+        keeps = state.keeps_keys(host.pair_keys, host.bgp_password) if asked else state.keeps_keys({})
         found = Boot(keeps, _recorded(host.project, "awaited"), _recorded(host.project, "owners"))
         if wanted and host.command:
             found = replace(found, flaws=dict(self._flaws(host)))
@@ -183,7 +185,7 @@ class BootKind(Kind[Boot]):
             )
             state = State(host.project)
             if item.keep_keys:
-                state.keep_keys(host.pair_keys)
+                state.keep_keys(host.pair_keys, host.bgp_password)
             else:
                 state.forget_keys()
             if self._newer is None and half.keep(self._half()) and systemd.is_running():

@@ -6,6 +6,9 @@ An entry has two halves: the link's own (``self permanent dst VTEP``) and, if th
 (``master static sticky``; without ``sticky`` it moves to any port that claims the address).  The text of a complete
 entry is the VTEP.  That of an incomplete one says what exists: ``VTEP self``, ``VTEP loose`` if the bridge's half is
 not sticky, or ``master``.  Entries of the kernel or of a routing daemon are not ours.
+
+A port that is no tunnel has entries of the bridge alone, not sticky: a routing daemon tells other hosts of them, and
+lets them move.
 """
 
 from __future__ import annotations
@@ -18,13 +21,14 @@ from ..kernel import netlink
 from ..kernel.host import Host
 from ..plan.addresses import Fdb
 from ..plan.base import Key
-from ..plan.marks import role_of
+from ..plan.marks import PORT, role_of
 from .base import Difference, Found
 from .entry_table import TableKind, compare_entries, shortened
 
 _EVEN = bytes(range(0, 256, 2))
 _EVERYTHING_ELSE = bytes(6)
 _ELSEWHERE = _EVERYTHING_ELSE.hex(":")
+_TUNNELS = ("vxlan", "geneve")
 _SELF, _LOOSE, _MASTER = "self", "loose", "master"
 
 
@@ -33,9 +37,9 @@ def _read(index: int) -> list[netlink.Alike]:
         return socket.fdb_alike(index)
 
 
-def _sorted(vteps: Iterable[str]) -> tuple[str, ...]:
-    """VTEPs in the order of a plan."""
-    return tuple(sorted(vteps))
+def _sorted(texts: Iterable[str]) -> tuple[str, ...]:
+    """VTEPs or MAC addresses in the order of a plan."""
+    return tuple(sorted(texts))
 
 
 def _table(namespace: str, link: Mapping[str, Any], groups: Iterable[netlink.Alike]) -> Fdb:
@@ -60,6 +64,8 @@ def _table(namespace: str, link: Mapping[str, Any], groups: Iterable[netlink.Ali
                     lists.setdefault(mac, []).append(vtep)
         elif first["master"] and first["static"] and not first["vlan"]:
             static[first["sticky"]].update(group.macs)
+    if link["kind"] not in _TUNNELS:
+        return Fdb(namespace, link["name"], static=_sorted(mac.hex(":") for mac in static[False] | static[True]))
     flood = _sorted(lists.pop(_EVERYTHING_ELSE, ()))
     own.update((mac, ",".join(sorted(vteps))) for mac, vteps in lists.items())
     if static[False] or (link["master"] and own.keys() != static[True]):
@@ -101,26 +107,37 @@ class FdbKind(TableKind[Fdb]):
         wanted_by = {item.key: item for item in wanted}
         result: dict[Key, Found[Fdb]] = {}
         for namespace in host.observed_namespaces:
-            for link in host.snapshot(namespace).links.values():
-                role = role_of(link["alias"], host.project)
+            links = {link["index"]: link for link in host.snapshot(namespace).links.values()}
+            roles = {index: role_of(link["alias"], host.project) for index, link in links.items()}
+            tunnels = {index for index, role in roles.items() if role is not None and links[index]["kind"] == "vxlan"}
+            # A routing daemon reads the host's own bridges alone.
+            bridges = set() if namespace else {links[index]["master"] for index in tunnels}
+            for index, link in links.items():
+                role = roles[index]
                 want = wanted_by.get((self.name, namespace, link["name"]))
-                if want is None and (role is None or link["kind"] != "vxlan"):
+                is_port = link["master"] in bridges and (role or "").startswith(PORT)
+                if want is None and not (index in tunnels or is_port):
                     continue
                 found = _table(namespace, link, host.run_in(namespace, _read, link["index"]))
-                if found.entries or found.flood or (want is not None and not want.entries and not want.flood):
-                    ours = role is not None or namespace in host.own_namespaces
+                if want is not None and want.routed:
+                    found = replace(found, flood=(), routed=True)
+                nothing = want is not None and not (want.entries or want.flood or want.static)
+                if found.entries or found.flood or found.static or nothing:
+                    # A link that a run was killed at has no mark yet.
+                    ours = role is not None or namespace in host.own_namespaces or found.routed or bool(found.static)
                     result[found.key] = Found(found, ours, stale=host.prunes(role))
         return result
 
     def differences(self, wanted: Fdb, found: Fdb) -> list[Difference]:
         result = compare_entries("entries", wanted.entries, found.entries)
-        want, have = set(wanted.flood), set(found.flood)
-        if want != have:
-            result.append(Difference("flood", shortened(want - have), shortened(have - want)))
+        for name in ("flood", "static"):
+            want, have = set(getattr(wanted, name)), set(getattr(found, name))
+            if want != have:
+                result.append(Difference(name, shortened(want - have), shortened(have - want)))
         return result
 
     def nothing(self, table: Fdb) -> Fdb:
-        return replace(table, entries={}, flood=())
+        return replace(table, entries={}, flood=(), static=())
 
     def writing(self, index: int, link: Mapping[str, Any], wanted: Fdb, found: Fdb) -> list[netlink.Message]:
         have, bridged = found.entries, bool(link["master"])
@@ -132,6 +149,8 @@ class FdbKind(TableKind[Fdb]):
             messages += [netlink.new_fdb(index, mac, dst=vtep) for vtep in vteps]
             if bridged and half:
                 messages.append(netlink.new_fdb(index, mac, master=True, static=True, sticky=half != _LOOSE))
+        ports = _sorted(set(wanted.static) - set(found.static))
+        messages += [netlink.new_fdb(index, mac, master=True, static=True) for mac in ports]
         lists = set(wanted.flood) - set(found.flood)
         return messages + [netlink.new_fdb(index, _ELSEWHERE, dst=vtep) for vtep in _sorted(lists)]
 
@@ -145,5 +164,8 @@ class FdbKind(TableKind[Fdb]):
             vteps, half = _halves(text)
             messages += [netlink.del_fdb(index, mac)] if vteps else []
             messages += [netlink.del_fdb(index, mac, master=True)] if half else []
+        messages += [
+            netlink.del_fdb(index, mac, master=True) for mac in _sorted(set(found.static) - set(wanted.static))
+        ]
         lists = set(found.flood) - set(wanted.flood)
         return messages + [netlink.del_fdb(index, _ELSEWHERE, dst=vtep) for vtep in _sorted(lists)]

@@ -89,7 +89,7 @@ class FileKind(Kind[File]):
     def observe(self, host: Host, wanted: Sequence[File]) -> dict[Key, Found[File]]:
         wanted_by = {item.directory: item for item in wanted}
         directories = {entry.path for entry in _entries(str(ETC_NETNS)) if entry.is_dir(follow_symlinks=False)}
-        directories.add(str(RUN / host.project / "names"))
+        directories |= {str(RUN / host.project / name) for name in ("names", "evpn")}
         result: dict[Key, Found[File]] = {}
         for directory in sorted(directories | set(wanted_by)):
             found = self._read(host.project, directory)

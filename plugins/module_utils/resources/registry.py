@@ -12,6 +12,7 @@ from .boot import BootKind
 from .docker_user import DockerUserKind
 from .fdb import FdbKind
 from .file import FileKind
+from .frr import FrrKind
 from .ipvs import IpvsKind, IpvsTimeoutsKind
 from .link.kind import LinkKind
 from .link_manager import LinkManagerKind
@@ -45,6 +46,7 @@ def kinds() -> list[Kind[Any]]:
         IpvsKind(),
         FileKind(),
         ResolverKind(),
+        FrrKind(),
         BootKind(),
         TargetKind(),
     ]

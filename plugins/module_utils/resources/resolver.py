@@ -3,10 +3,10 @@
 """The DNS server of each sandbox: a dnsmasq in its network namespace and in a pid namespace of its own.
 
 Two files beside its configuration can be written only by root.  ``.pid`` identifies the process in a way that no other
-process ever matches; see `_record`.  ``.loaded`` has the digests of the names that the process has loaded, so that the
-next run notices if one was interrupted before it sent SIGHUP.  At SIGHUP dnsmasq rereads names (``addn-hosts``,
-``servers-file``) between two queries, so no query is lost; watching directories would need an inotify instance for each
-process, and the 129th would fail.
+process ever matches; see `processes.record`.  ``.loaded`` has the digests of the names that the process has loaded, so
+that the next run notices if one was interrupted before it sent SIGHUP.  At SIGHUP dnsmasq rereads names
+(``addn-hosts``, ``servers-file``) between two queries, so no query is lost; watching directories would need an inotify
+instance for each process, and the 129th would fail.
 
 A supervised one is handed to systemd as soon as it is recorded, in a scope: so it outlives the session or unit of the
 run that started it, and has limits.  When it ends, the scope ends too and starts `RESOLVER_RESTART`, whose
@@ -97,24 +97,6 @@ def _read(directory: Path, name: str) -> str:
         return ""
 
 
-def _record(process: Process, boot: str) -> str:
-    """The process id, for readers, then what distinguishes the process from all others that ever have its id."""
-    known = {**vars(process), "boot": boot}
-    return f"{process.pid}\n{json.dumps(known, sort_keys=True)}\n"
-
-
-def _recorded(text: str, boot: str) -> Optional[Process]:
-    """The recorded process, whether or not it still exists."""
-    try:
-        known = json.loads(text.partition("\n")[2])
-        if known.pop("boot") != boot:
-            return None
-        wanted = Process(**known)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return None
-    return wanted if wanted.program == _PROGRAM else None
-
-
 def _unit(name: str, pid: int) -> str:
     """The scope of a sandbox's resolver; another for each process, as the former one may not have ended yet."""
     return f"cnm-resolver-{escape(name)}-{pid}.scope"
@@ -159,7 +141,7 @@ def _names(directory: Path) -> set[str]:
 def _records(directory: Path) -> dict[str, Process]:
     """The recorded processes by sandbox."""
     boot = boot_id()
-    found = {name: _recorded(_read(directory, f"{name}{_PID}"), boot) for name in _names(directory)}
+    found = {name: processes.recorded(_read(directory, f"{name}{_PID}"), _PROGRAM, boot) for name in _names(directory)}
     return {name: process for name, process in found.items() if process is not None}
 
 
@@ -408,7 +390,9 @@ class _Starting:
         if process is not None:
             in_use = self._others_on_port(item, process)
             if not in_use:
-                write_atomically(self._directory / f"{item.namespace}{_PID}", _record(process, self._boot), 0o600)
+                write_atomically(
+                    self._directory / f"{item.namespace}{_PID}", processes.record(process, self._boot), 0o600
+                )
                 _note_loaded(self._directory, item, item.names)
                 return ""
             problem = in_use

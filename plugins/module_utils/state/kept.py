@@ -102,23 +102,31 @@ class State:
             return {}
 
     @property
+    def bgp_password(self) -> str:
+        """The kept password of BGP sessions; "" if none is kept."""
+        text = load(self._keys).get("bgp_password")
+        return text if isinstance(text, str) else ""
+
+    @property
     def _keys(self) -> Path:
-        return self.lib / "keys" / "pair_keys.json"
+        return self.lib / "keys" / "keys.json"
 
-    def keeps_keys(self, pair_keys: Mapping[Way, bytes]) -> bool:
+    def keeps_keys(self, pair_keys: Mapping[Way, bytes], bgp_password: str = "") -> bool:
         """Whether keys are kept: these, if any are given."""
-        return self._keys.is_file() and (not pair_keys or self.pair_keys == pair_keys)
+        same = not pair_keys or self.pair_keys == pair_keys
+        return self._keys.is_file() and same and bgp_password in ("", self.bgp_password)
 
-    def keep_keys(self, pair_keys: Mapping[Way, bytes]) -> None:
+    def keep_keys(self, pair_keys: Mapping[Way, bytes], bgp_password: str = "") -> None:
         """Keep keys for a boot without a controller, readable by root alone; without any, what is kept stays."""
-        if self.keeps_keys(pair_keys):
+        if self.keeps_keys(pair_keys, bgp_password):
             return
+        pair_keys, bgp_password = pair_keys or self.pair_keys, bgp_password or self.bgp_password
         make_directory(self.lib)
         with contextlib.suppress(FileExistsError):
             self._keys.parent.mkdir(mode=0o700)
         os.chmod(self._keys.parent, 0o700)
         texts = {way.text: key.hex() for way, key in sorted(pair_keys.items())}
-        write_atomically(self._keys, json.dumps({"pair_keys": texts}), 0o600)
+        write_atomically(self._keys, json.dumps({"pair_keys": texts, "bgp_password": bgp_password}), 0o600)
 
     def forget_keys(self) -> None:
         """Remove the kept keys."""

@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from typing import Any, Optional
 
 from .addresses import Subnet, gateway_in, network_of, overlap, some_host, why_not
+from .control_plane import reflector_errors
 from .driver import DriverError, Drivers
 from .errors import ValidationError, VarPath, name_hosts, show, word
 from .networks import UNKNOWN
@@ -63,6 +64,7 @@ def check(drafts: Sequence[Draft], drivers: Drivers) -> Found:
     overlays = [draft for draft in drafts if any(net.traits.scope == "global" for net in draft.host.networks)]
     if overlays:
         yield from _same_settings(overlays)
+    yield from reflector_errors([draft.host for draft in drafts])
 
 
 def _check_host(
@@ -380,6 +382,7 @@ _OF_ALL = {
     "data_path_port": "cnm_data_path_port",
     "flood": "cnm_flood",
     "overlay_secret": "cnm_overlay_secret",
+    "evpn": "cnm_control_plane and cnm_evpn",
 }
 """Settings that hosts with overlays have in common; epochs of keys may differ while a rotation is under way."""
 

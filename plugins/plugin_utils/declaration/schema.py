@@ -260,6 +260,18 @@ SETTINGS = _keys(
         "cnm_boot": _flag(),
         "cnm_keep_keys": _flag(),
         "cnm_flood": _flag(),
+        "cnm_control_plane": _choice("static", "evpn"),
+        "cnm_evpn": _keys(
+            "a mapping with asn, route_reflectors and password",
+            {
+                "asn": _integer("an AS number", 1, 4_294_967_294),
+                "route_reflectors": _list(
+                    "a list of hosts, or of addresses", _text("a host or an address"), ["node1", "node2"]
+                ),
+                "password": _text("text from the vault"),
+                "manage": _flag(),
+            },
+        ),
     },
 )
 

@@ -11,6 +11,7 @@ from typing import Any, Optional
 from ...module_utils.plan.constants import LARGEST_VNI
 from ...module_utils.plan.marks import DATA_PATH_PORT, LARGEST_DATA_PATH_PORT
 from .addresses import LONGEST_PREFIX, Subnet, overlap, read_address, read_subnet
+from .control_plane import read_evpn
 from .errors import VarPath
 from .names import PROJECT, name
 from .topology import Settings
@@ -45,6 +46,7 @@ def read_settings(value: Mapping[str, Any], path: VarPath) -> Settings:
         overlay_secret=_secret(value.get("cnm_overlay_secret"), path / "cnm_overlay_secret"),
         key_epoch=int(value.get("cnm_overlay_key_epoch") or defaults.key_epoch),
         leases=_leases(leases, path / "cnm_leases") if leases is not None else "",
+        evpn=read_evpn(value, path),
         docker_user=flag(value.get("cnm_docker_user"), True),
         boot=flag(value.get("cnm_boot"), True),
         keep_keys=flag(value.get("cnm_keep_keys"), True),

@@ -238,6 +238,19 @@ class Service:
 
 
 @dataclass(frozen=True)
+class Evpn:
+    """``cnm_evpn``: how the hosts tell each other of their endpoints with ``cnm_control_plane: evpn``."""
+
+    asn: int = 65000
+    route_reflectors: tuple[str, ...] = ()
+    """Hosts of the topology, and addresses of reflectors that others run."""
+    password: Optional[str] = field(default=None, repr=False)
+    """Of all BGP sessions (RFC 2385)."""
+    manage: bool = True
+    """Whether the hosts get an FRR of ours; else others run one there."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """The ``cnm_*`` settings of one host."""
 
@@ -256,6 +269,8 @@ class Settings:
     default_address_pools: tuple[tuple[str, int], ...] = ()
     """``(base, size)`` pairs as in Docker's daemon.json; empty: Docker's own list."""
     leases: str = ""
+    evpn: Optional[Evpn] = None
+    """Set if BGP EVPN tells the hosts where endpoints of overlays are; else the plan does."""
     docker_user: bool = True
     """Whether a rule may be put into Docker's chain DOCKER-USER where Docker would drop what we accept."""
     boot: bool = True

@@ -34,6 +34,8 @@ class Digests:
     table: str
     names: str
     servers: str
+    everyone: str
+    """The peer table with the endpoints of all hosts, which the hosts get unless BGP tells them of these."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,11 @@ class PlannedNetwork:
     def tunnel(self) -> Optional[TunnelEnds]:
         """How the hosts of the network reach each other, if it is by tunnels."""
         return self.spanning.tunnel if self.spanning is not None else None
+
+    @property
+    def closed(self) -> bool:
+        """Whether packets of its bridge on the host stay on it: the host neither routes them nor takes them."""
+        return self.network.internal or self.network.traits.forwarding is None
 
     def of(self, family: int) -> tuple[Subnet, ...]:
         """Its subnets of a family."""

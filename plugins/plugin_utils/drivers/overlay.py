@@ -1,27 +1,29 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Driver overlay: on each host a namespace with a bridge and a VXLAN link, a veth pair from there to each sandbox.
+"""Driver overlay: on each host a bridge and a VXLAN link, a veth pair from there to each sandbox.
 
-Nothing is learned, and nothing flooded unless cnm_flood is set: forwarding and neighbour entries for all remote
-endpoints are written, and the bridge answers for them.
+Nothing is learned from packets, and nothing flooded unless cnm_flood is set: there are forwarding and neighbour entries
+for all remote endpoints, and the bridge answers for them.  Both links are in a namespace of their own, and the entries
+in the plan.  With the control plane EVPN a routing daemon writes them, which sees the host's own links alone: so they
+are there, and the plan has entries for the host's own endpoints.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Optional
+from typing import NamedTuple, Optional
 
 from ...module_utils.plan.addresses import Address, Fdb, Neighbours, Route
 from ...module_utils.plan.base import Resource
 from ...module_utils.plan.constants import LARGEST_VNI
 from ...module_utils.plan.links import BridgePort, Link, Namespace, VethPeer, Vxlan
-from ...module_utils.plan.marks import ENCRYPTED_PORT
+from ...module_utils.plan.marks import ENCRYPTED_PORT, LINK_GROUP, TRUNK_GROUP
 from ..declaration.driver import Option, Traits, Tunnel
 from ..declaration.errors import VarPath
 from ..declaration.options import ANY_NETWORK, VNI, mtu, number
 from ..declaration.topology import MTU, Network
 from ..ipam.addresses import Subnet, network_of
-from ..ipam.identifiers import mac_of, port_group, port_name
+from ..ipam.identifiers import bridge_name, mac_of, port_group, port_name, vxlan_name
 from ..networks.spanning import TunnelEnds
 from .base import Digests, Driver, PlannedEndpoint, PlannedNetwork, Segment
 from .endpoints import veth_resources
@@ -66,14 +68,17 @@ class OverlayDriver(Driver):
         if not network.firewall:
             (path / "firewall").wrong("An overlay is always guarded.", "Leave it out.", "none")
 
+    def bridge(self, network: PlannedNetwork) -> Optional[str]:
+        tunnel, _shared, links = _parts(network)
+        return links.bridge if tunnel.fabric else None
+
     def segment(self, network: PlannedNetwork) -> Optional[Segment]:
-        return _parts(network)[2]
+        tunnel, _shared, links = _parts(network)
+        return None if tunnel.fabric else Segment(links.namespace, links.vxlan)
 
     def network_resources(self, network: PlannedNetwork) -> list[Resource]:
-        tunnel, shared, segment = _parts(network)
-        namespace, bridge, vxlan = segment.namespace, segment.namespace, segment.trunk
-        return [
-            Namespace(namespace, role=f"overlay/{network.name}", no_forwarding=(4, 6)),
+        tunnel, shared, (namespace, bridge, vxlan) = _parts(network)
+        links = [
             Link(
                 namespace,
                 bridge,
@@ -83,14 +88,17 @@ class OverlayDriver(Driver):
                 mtu=tunnel.mtu,
                 disable_ipv6=not network.network.enable_ipv6,
                 accept_ra=0,
+                # Nothing is to reach the host by it; it has IPv6 for its neighbours.
+                addr_gen_mode="none" if tunnel.fabric and network.network.enable_ipv6 else None,
+                group=LINK_GROUP if tunnel.fabric else None,
                 learns_from_reserved=False,
             ),
-            *(Address(namespace, bridge, f"{item.gateway}/{item.length}") for item in network.subnets),
             Link(
                 namespace,
                 vxlan,
                 "vxlan",
                 role=f"vxlan/{network.name}",
+                group=TRUNK_GROUP if tunnel.fabric else None,
                 mtu=tunnel.mtu,
                 disable_ipv6=True,
                 port=BridgePort(
@@ -108,22 +116,52 @@ class OverlayDriver(Driver):
                     source_port=ENCRYPTED_PORT if network.network.encrypted else 0,
                 ),
             ),
+        ]
+        if tunnel.fabric:
+            return [
+                *links,
+                Fdb(namespace, vxlan, routed=True),
+                Neighbours(namespace, bridge, _own_endpoints(network)),
+            ]
+        return [
+            Namespace(namespace, role=f"overlay/{network.name}", no_forwarding=(4, 6)),
+            *links,
+            *(Address(namespace, bridge, f"{item.gateway}/{item.length}") for item in network.subnets),
             Fdb(namespace, vxlan, table=shared.table, flooded=tunnel.flood),
             Neighbours(namespace, bridge, table=shared.table),
         ]
 
     def endpoint_resources(self, endpoint: PlannedEndpoint) -> list[Resource]:
-        tunnel, _shared, segment = _parts(endpoint.network)
+        tunnel, _shared, links = _parts(endpoint.network)
         group = port_group(endpoint.network.id)
-        peer = VethPeer(segment.namespace, port_name(endpoint.id), segment.namespace, group=group)
-        return [*veth_resources(endpoint, tunnel.mtu, peer), *_other_subnets(endpoint)]
+        peer = VethPeer(links.namespace, port_name(endpoint.id), links.bridge, group=group)
+        resources = [*veth_resources(endpoint, tunnel.mtu, peer), *_other_subnets(endpoint)]
+        return [*resources, Fdb("", peer.name, static=(endpoint.mac,))] if tunnel.fabric else resources
 
 
-def _parts(network: PlannedNetwork) -> tuple[TunnelEnds, Digests, Segment]:
+class _Links(NamedTuple):
+    """Where an overlay's bridge and VXLAN link are, and their names."""
+
+    namespace: str
+    bridge: str
+    vxlan: str
+
+
+def _parts(network: PlannedNetwork) -> tuple[TunnelEnds, Digests, _Links]:
     if network.tunnel is None or network.shared is None:
         raise ValueError(f"{network.name} was not planned as a network that is carried in tunnels")
-    name = f"{network.tunnel.vni:06x}-{network.id[:5]}"
-    return network.tunnel, network.shared, Segment(f"ov-{name}", f"vx-{name}")
+    if network.tunnel.fabric:
+        links = _Links("", bridge_name(network.id), vxlan_name(network.id))
+    else:
+        name = f"{network.tunnel.vni:06x}-{network.id[:5]}"
+        links = _Links(f"ov-{name}", f"ov-{name}", f"vx-{name}")
+    return network.tunnel, network.shared, links
+
+
+def _own_endpoints(network: PlannedNetwork) -> dict[str, str]:
+    """The MAC address of each address of an endpoint on this host."""
+    members = network.spanning.members.values() if network.spanning is not None else ()
+    return {address: item.mac for item in members if item.host == network.host for address in item.addresses}
 
 
 def _other_subnets(endpoint: PlannedEndpoint) -> list[Resource]:

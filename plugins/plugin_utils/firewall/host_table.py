@@ -83,8 +83,8 @@ class HostRules:
 
 
 def forwarding_of(network: PlannedNetwork) -> Forwarding:
-    """How the host forwards for a network with a bridge on it."""
-    return network.network.traits.forwarding or Forwarding()
+    """How the host forwards for a network with a bridge on it; not at all for one that spans hosts."""
+    return network.network.traits.forwarding or Forwarding(("isolated", "isolated"))
 
 
 def host_table(rules: HostRules) -> Nftables:
@@ -138,7 +138,7 @@ def _link_sets(rules: HostRules) -> Iterable[NftSet]:
     yield NftSet("icc_enabled", "type ifname . ifname;", _sorted(icc_enabled))
     foreign, uplinks = nameable_links(rules.foreign), nameable_links(rules.uplinks)
     yield NftSet("foreign_bridge_pairs", "type ifname . ifname;", _sorted(f"{name} . {name}" for name in foreign))
-    yield NftSet("internal", "type ifname;", _sorted(link(n) for n in guarded if n.network.internal))
+    yield NftSet("internal", "type ifname;", _sorted(link(n) for n in guarded if n.closed))
     yield NftSet(
         "isolated", "type ifname;", _sorted(link(n) for n in guarded if forwarding_of(n).mode(4) == "isolated")
     )
@@ -174,11 +174,11 @@ def _subnet_sets(rules: HostRules, family: int) -> Iterable[NftSet]:
     guarded = [n for n in rules.guarded if n.of(family)]
     address = NFT_TYPE[family]
     modes = {n.name: forwarding_of(n).mode(family) for n in guarded}
-    open_modes = {n.name: mode for n, mode in ((n, modes[n.name]) for n in guarded) if not n.network.internal}
+    open_modes = {n.name: mode for n, mode in ((n, modes[n.name]) for n in guarded) if not n.closed}
     out = [
         n
         for n in guarded
-        if not n.network.internal and modes[n.name] in ("nat", "nat-unprotected") and forwarding_of(n).masquerade
+        if not n.closed and modes[n.name] in ("nat", "nat-unprotected") and forwarding_of(n).masquerade
     ]
     sources = {n.name: forwarding_of(n).source(family) for n in guarded if modes[n.name] != "routed"}
     interfaces = [

@@ -69,7 +69,7 @@ def closing_rules(project: str, bridges: Mapping[str, str], networks: Iterable[P
     first = rule_priority(project)
     result: list[Resource] = []
     for network in networks:
-        if network.network.internal:
+        if network.closed:
             result += [Rule("", family, first, incoming=bridges[network.name]) for family in (4, 6)]
             for subnet in network.subnets:
                 result.append(Rule("", subnet.family, first, "lo", subnet.subnet, MAIN_TABLE))

@@ -11,11 +11,12 @@ like an answer.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from ipaddress import IPv6Address, ip_address
 
 from ...module_utils.plan import forms
 from ...module_utils.plan.families import FORWARDING, NFT_PROTOCOL, NFT_TYPE, family_of
-from ...module_utils.plan.marks import LINK_GROUP, table_name
+from ...module_utils.plan.marks import LINK_GROUP, TRUNK_GROUP, table_name
 from ...module_utils.plan.nftables import Chain, Nftables, NftSet
 from ..declaration.topology import Endpoint, Network
 from ..drivers.base import PlannedEndpoint, PlannedNetwork, by_network
@@ -241,12 +242,22 @@ def bridge_table(
     """The table that checks the sources of packets from sandboxes on the host's bridges.
 
     ``endpoints`` may include those of other networks; ``forwarded`` is `forwarded_sources`.  Our ports have the link
-    group of their network; other ports of a bridge are not checked.
+    group of their network; other ports of a bridge are not checked.  What comes by an overlay is not for the host.
     """
     groups = {network.name: port_group(network.id) for network in networks}
+    apart = [groups[network.name] for network in networks if network.tunnel is not None]
     own = [endpoint for endpoint in endpoints if endpoint.network.name in groups]
     table = _port_table("", project, "bridges", own, "iifgroup != @networks accept")
     known = NftSet("networks", "type devgroup;", tuple(sorted(map(str, groups.values()))))
+    if apart:
+        # What comes by an overlay is not for the host, whether from a port or a tunnel: no ARP and no multicast either.
+        kept = NftSet("apart", "type devgroup;", tuple(sorted(map(str, [TRUNK_GROUP, *apart]))))
+        hook = "type filter hook input priority -300; policy accept"
+        return _with(
+            table,
+            [known, kept, *_routed_sets(own, forwarded)],
+            [Chain("input", hook, ("iifgroup @apart drop",))],
+        )
     return _with(table, [known, *_routed_sets(own, forwarded)])
 
 
@@ -262,8 +273,8 @@ def segment_table(
     return _with(table, _routed_sets(endpoints, forwarded))
 
 
-def _with(table: Nftables, more: Sequence[NftSet]) -> Nftables:
-    return Nftables(table.namespace, table.family, table.name, table.role, (*table.sets, *more), chains=table.chains)
+def _with(table: Nftables, sets: Sequence[NftSet], chains: Sequence[Chain] = ()) -> Nftables:
+    return replace(table, sets=(*table.sets, *sets), chains=(*table.chains, *chains))
 
 
 # --- On the host, before conntrack ---

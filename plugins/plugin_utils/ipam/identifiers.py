@@ -41,6 +41,11 @@ def lan_name(network_id: str) -> str:
     return _own_link("l", network_id)
 
 
+def vxlan_name(network_id: str) -> str:
+    """The VXLAN link of an overlay whose bridge is among the host's own links: ``cnm-v<10 hex>``."""
+    return _own_link("v", network_id)
+
+
 def port_group(network_id: str) -> int:
     """The link group of a network's bridge ports: what a rule can know them by."""
     return int(network_id[:7], 16) | 1

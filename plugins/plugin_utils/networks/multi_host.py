@@ -17,6 +17,7 @@ from ..ipam.identifiers import identifier
 from ..ipam.ranges import Ranges
 from ..ipam.vips import leases_of, virtual_of
 from ..leases.base import Leases, NetworkLease
+from .evpn import fabric_hosts
 from .spanning import (
     Spanning,
     SpanningNetworks,
@@ -65,7 +66,10 @@ def plan_spanning_networks(
     spanning_networks = networks_spanning_hosts(topology, "" if others is None else "local")
     tunneled = {name: spanned for name, spanned in spanning_networks.items() if spanned.network.traits.tunnel}
     claims = Claims(topology, connections, parts)
-    underlays = find_underlays(tunneled.values(), facts, connections, parts, claims, result)
+    on_tunnels = {host.name: host for spanned in tunneled.values() for host in spanned.hosts}
+    fabric = fabric_hosts(topology, on_tunnels) if others is None else {}
+    underlays = find_underlays({**on_tunnels, **fabric}.values(), facts, connections, parts, claims, result)
+    result.fabric = {name: underlays[name].address for name in fabric if name in underlays}
     leased = dict(spanning_leases)
     if others is None:
         spanning_leases.clear()
@@ -111,9 +115,10 @@ def plan_spanning_networks(
             tunnel = TunnelEnds(
                 vnis[name],
                 data_path_port(spanned.network, settings.data_path_port),
-                choose_mtu(spanned.network, vteps, result),
+                choose_mtu(spanned.network, {name: underlays[name] for name in result.fabric} or vteps, result),
                 settings.flood,
                 {host: item.address for host, item in vteps.items()},
+                result.fabric,
             )
             warn_of_size(result, spanned, members, settings.flood)
         if vips:

@@ -63,6 +63,9 @@ class TunnelEnds:
     flood: bool
     vteps: Mapping[str, str]
     """The VTEP of each of the network's hosts that is known."""
+    fabric: Mapping[str, str] = field(default_factory=dict)
+    """With the control plane EVPN: the known VTEPs of all hosts of the topology, any of which may come to have
+    endpoints; empty if the plan has the endpoints of all."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,8 @@ class SpanningNetworks:
     """Networks that span hosts by name; errors and warnings by host."""
 
     found: dict[str, Spanning] = field(default_factory=dict)
+    fabric: dict[str, str] = field(default_factory=dict)
+    """With the control plane EVPN: the known VTEPs of all hosts of the topology."""
     problems: dict[str, list[str]] = field(default_factory=dict)
     warnings: dict[str, list[str]] = field(default_factory=dict)
 

@@ -10,7 +10,7 @@ from ...module_utils.plan.constants import DEFAULT_MTU, ESP_OVERHEAD, SMALLEST_M
 from ...module_utils.plan.marks import encrypted_data_path_port
 from ..declaration.driver import FAMILIES, Tunnel
 from ..declaration.errors import name_hosts
-from ..declaration.topology import Network
+from ..declaration.topology import Host, Network
 from ..facts import Facts
 from ..leases.base import HostLease, Leases, NetworkLease
 from .spanning import Member, SpanningDraft, SpanningNetworks
@@ -22,17 +22,16 @@ _MANY_HOSTS = 100
 
 
 def find_underlays(
-    spanning_networks: Iterable[SpanningDraft],
+    hosts: Iterable[Host],
     facts: Mapping[str, Facts],
     connections: Mapping[str, str],
     parts: Mapping[str, Leases],
     claims: Claims,
     result: SpanningNetworks,
 ) -> dict[str, Underlay]:
-    """The VTEP of each host on an overlay; recorded in its leases for runs that do not reach it."""
-    found = {}
-    hosts = {host.name: host for spanned in spanning_networks for host in spanned.hosts}
-    for host in hosts.values():
+    """The VTEP of each of these hosts; recorded in its leases for runs that do not reach it."""
+    found, by_name = {}, {host.name: host for host in hosts}
+    for host in by_name.values():
         leased = parts[host.name]["hosts"].get(host.name, {})
         underlay = underlay_of(host, facts.get(host.name), leased, connections.get(host.name))
         if isinstance(underlay, str):
@@ -43,7 +42,7 @@ def find_underlays(
         (result.problems if name in facts else result.warnings).setdefault(name, []).append(sentence)
         del found[name]
     for name, underlay in found.items():
-        host, leased = hosts[name], parts[name]["hosts"].get(name, {})
+        host, leased = by_name[name], parts[name]["hosts"].get(name, {})
         seen = list(facts[host.name].vnis) if host.name in facts else leased.get("vnis", [])
         entry: HostLease = {**leased, "underlay": underlay.address, "mtu": underlay.mtu, "vnis": seen}
         parts[host.name]["hosts"] = {host.name: entry}

@@ -30,6 +30,7 @@ from .checks import (
     blocked_port_warnings,
     bridge_port_limit_errors,
     encryption_errors,
+    evpn_warnings,
     foreign_firewall_warnings,
     keys_not_kept_warnings,
     off_link_errors,
@@ -101,6 +102,7 @@ def allocate_host(host: Host, facts: Facts, topology_plan: TopologyPlan, leases:
             for sentence in item.attachment.warnings
         ),
         *keys_not_kept_warnings(host, facts, networks),
+        *evpn_warnings(host, facts, topology_plan.spanning.fabric),
         *unreachable_resolver_warnings(facts, endpoints),
         *unnameable_link_warnings(facts),
         *idle_routers(allocated.every),

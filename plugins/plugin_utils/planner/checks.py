@@ -13,6 +13,7 @@ from ..declaration.topology import Host
 from ..drivers.base import PlannedEndpoint, PlannedNetwork
 from ..facts import Facts
 from ..ipam.addresses import networks_in_use
+from ..networks.evpn import unreached_reflectors
 from ..networks.spanning import Spanning
 from ..services.balancing import balancing_engine
 from ..services.nftables import SCHEDULERS as BY_NFTABLES
@@ -116,11 +117,37 @@ def encryption_errors(host: Host, facts: Facts, networks: Mapping[str, PlannedNe
 
 
 def keys_not_kept_warnings(host: Host, facts: Facts, networks: Mapping[str, PlannedNetwork]) -> list[str]:
-    """Warnings of encrypted networks that do not come back by themselves."""
+    """Warnings of networks that do not come back by themselves: encrypted ones, and those that BGP tells hosts of."""
     if host.settings.keep_keys or not host.settings.boot or not facts.systemd:
         return []
-    names = ", ".join(sorted(name for name, network in networks.items() if network.network.encrypted))
+    evpn = host.settings.evpn is not None and host.settings.evpn.manage
+    kept = [name for name, item in networks.items() if item.network.encrypted or (item.tunnel is not None and evpn)]
+    names = ", ".join(sorted(kept))
     return [f"cnm_keep_keys is false: after a reboot {names} stays down until cnm.fabric.site is run"] if names else []
+
+
+def evpn_warnings(host: Host, facts: Facts, fabric: Mapping[str, str]) -> list[str]:
+    """Warnings of what the control plane EVPN lacks on a host, or would do beside."""
+    evpn = host.settings.evpn
+    if evpn is None or host.name not in fabric:
+        return []
+    found = [
+        f"cnm_evpn.route_reflectors: {name} was never reached, so nobody is told of it. Run cnm.fabric.site on it"
+        for name in unreached_reflectors(evpn, fabric)
+    ]
+    if evpn.manage and len(evpn.route_reflectors) == 1:
+        found.append(
+            "cnm_evpn.route_reflectors has one reflector: when it fails, no host reaches sandboxes of others. Name two"
+        )
+    others = sorted(
+        name for name, link in facts.links.items() if link.kind == "vxlan" and link.master and not link.ours
+    )
+    if others and evpn.manage:
+        found.append(
+            f"FRR tells the other hosts also of what is behind {', '.join(others)}, which others made here. If that is "
+            "not wanted, keep these links in a namespace of their own"
+        )
+    return found
 
 
 def scheduler_errors(

@@ -13,6 +13,7 @@ from ...module_utils.plan.base import Resource
 from ...module_utils.plan.constants import OWN_LINKS
 from ...module_utils.plan.encryption import Xfrm
 from ...module_utils.plan.forms import followed
+from ...module_utils.plan.frr import Frr
 from ...module_utils.plan.links import Link, LinkManager, Namespace
 from ...module_utils.plan.nftables import DockerUser
 from ...module_utils.plan.plan import Plan
@@ -37,7 +38,9 @@ def compose(
 ) -> Plan:
     """The plan of a host; its resources are sorted, so that the same inventory gives the same text."""
     resources = list(resources)
-    if host.settings.boot and (allocated.networks or host.sandboxes):
+    if host.settings.boot and (
+        allocated.networks or host.sandboxes or any(isinstance(each, Frr) for each in resources)
+    ):
         if facts.systemd:
             resources = [replace(item, supervised=True) if isinstance(item, Resolver) else item for item in resources]
             resources += _targets(resources)
@@ -66,11 +69,11 @@ def _boot(host: Host, facts: Facts, resources: Iterable[Resource]) -> Boot:
     links = [item for item in resources if isinstance(item, Link)]
     own = {item.name for item in links if not item.namespace}
     parents = {item.parent.link for item in links if item.parent is not None} - own
-    encrypted = any(isinstance(item, Xfrm) for item in resources)
+    has_keys = any(isinstance(item, (Xfrm, Frr)) for item in resources)
     owners = {_followed(item) for item in resources if isinstance(item, Namespace)} - {""}
     if any(isinstance(item, DockerUser) for item in resources):
         owners.add("docker")  # whose start closes what was opened in its chain
-    return Boot(encrypted and host.settings.keep_keys, tuple(sorted(parents)), tuple(sorted(owners)))
+    return Boot(has_keys and host.settings.keep_keys, tuple(sorted(parents)), tuple(sorted(owners)))
 
 
 def _targets(resources: Iterable[Resource]) -> list[Target]:

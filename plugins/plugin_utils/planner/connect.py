@@ -41,7 +41,7 @@ def connect(allocated: HostAllocation) -> Connected:
         bridge = driver.bridge(network)
         if bridge is not None:
             bridges[network.name] = bridge
-        if (bridge is None) != (network.network.traits.forwarding is None):
+        if (bridge is None) != (network.network.traits.forwarding is None) and network.tunnel is None:
             problem = f"The driver {driver.name} names a bridge of the host, or has the trait forwarding, and not both"
             raise DriverError(f"{problem} (network {network.name}).")
     endpoints = [item for each in allocated.every for item in driver_of(each.network).endpoint_resources(each)]

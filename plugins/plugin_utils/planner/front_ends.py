@@ -65,7 +65,7 @@ def _from_others(host: str, tunnels: Tunnels) -> set[tuple[str, str, int]]:
     """Protocol, address and port (0 for none) of what the other hosts send to this one."""
     found = set()
     for tunnel, encrypted in tunnels:
-        for peer in {address for name, address in tunnel.vteps.items() if name != host}:
+        for peer in {address for name, address in (tunnel.fabric or tunnel.vteps).items() if name != host}:
             # What has been decrypted comes by once more, as what it is then.
             found.add(("udp", peer, tunnel.port))
             if encrypted:

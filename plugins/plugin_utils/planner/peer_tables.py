@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import ip_address
 
 from ...module_utils.plan.codec import content_digest
@@ -20,7 +21,7 @@ def shared_texts(project: str, network: Spanning) -> tuple[Digests, dict[str, st
     named = network.network.discovery
     called = {key: names_of(name, item.sandbox, item.endpoint) if named else [] for key, item in members.items()}
     vteps = tunnel.vteps if tunnel is not None else {}
-    peers = PeerTable(
+    everyone = PeerTable(
         name,
         tunnel.vni if tunnel is not None else 0,
         {host: address(vteps[host]) if tunnel is not None else "" for host in network.hosts},
@@ -35,6 +36,10 @@ def shared_texts(project: str, network: Spanning) -> tuple[Digests, dict[str, st
             for key, item in members.items()
         ),
     )
+    table = everyone
+    if tunnel is not None and tunnel.fabric:
+        # Where endpoints are, BGP tells; who may send is any host that it could name.
+        table = replace(everyone, vteps={host: address(vtep) for host, vtep in tunnel.fabric.items()}, endpoints=())
     virtual = names_of_vips(name, network.vips)
     rows = [(item.addresses, called[key]) for key, item in members.items()]
     rows += [(vip.addresses, virtual[key]) for key, vip in network.vips.items() if vip.addresses]
@@ -45,6 +50,6 @@ def shared_texts(project: str, network: Spanning) -> tuple[Digests, dict[str, st
         servers = servers_text([*dotted, *reverse])
     else:
         servers = servers_text(dotted, [subnet.subnet for subnet in network.subnets])
-    texts = (peers.to_json(), names_text(project, rows), servers)
+    texts = (table.to_json(), names_text(project, rows), servers, everyone.to_json())
     digests = [content_digest(text) for text in texts]
     return Digests(*digests), dict(zip(digests, texts))

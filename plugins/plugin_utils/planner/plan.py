@@ -79,7 +79,7 @@ def plan(
             allocated.warnings += front_ends.warnings(host.name, known, connected.bridges.values(), tunnels)
             resources = [
                 *connected.resources,
-                *protect(host, known, allocated, connected, topology_plan.ingress),
+                *protect(host, known, allocated, connected, topology_plan.ingress, topology_plan.spanning.fabric),
                 *name_sandboxes(host, known, allocated),
             ]
             kept = kept_by(host.name, allocated.leases, spanning)
@@ -91,6 +91,8 @@ def plan(
         if allocated.warnings:
             result.warnings.setdefault(host.name, []).extend(allocated.warnings)
         result.plans[host.name] = made
-        result.peer_tables[host.name] = sorted(item.shared.table for item in allocated.networks.values() if item.shared)
+        result.peer_tables[host.name] = sorted(
+            item.shared.everyone for item in allocated.networks.values() if item.shared
+        )
     result.leases = join(parts, spanning)
     return result

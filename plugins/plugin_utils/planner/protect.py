@@ -22,6 +22,7 @@ from ..firewall.kernel_settings import closing_rules, host_sysctls
 from ..firewall.sandbox_tables import ingress_table, sandbox_table
 from ..firewall.sources import bridge_table, forwarded_sources, segment_table, sources_behind
 from ..networks.encryption import fingerprint
+from ..networks.evpn import control_plane
 from ..services.balancing import Balancing, VirtualService, balancing_engine
 from ..services.ingress import IngressPort, ingress_sysctls
 from ..services.ipvs import by_ipvs
@@ -31,16 +32,23 @@ from .connect import Connected
 
 
 def protect(
-    host: Host, facts: Facts, allocated: HostAllocation, connected: Connected, ingress: Iterable[IngressPort]
+    host: Host,
+    facts: Facts,
+    allocated: HostAllocation,
+    connected: Connected,
+    ingress: Iterable[IngressPort],
+    fabric: Mapping[str, str],
 ) -> list[Resource]:
     """What guards a host's networks, and what leads their packets elsewhere."""
     project, networks, endpoints = host.settings.project, allocated.networks, allocated.every
     bridged = [networks[name] for name in connected.bridges]
     tunneled = [network for network in networks.values() if network.tunnel is not None]
-    families = tuple(family for family in (4, 6) if any(network.of(family) for network in bridged))
+    forwarding = [network for network in bridged if network.network.traits.forwarding is not None]
+    families = tuple(family for family in (4, 6) if any(network.of(family) for network in forwarding))
     forwarded = forwarded_sources(endpoints)
     resources = host_sysctls(facts, families, len(endpoints))
     resources += _encryption(host, tunneled)
+    resources += control_plane(host, fabric)
     resources += closing_rules(project, connected.bridges, bridged)
     if connected.bridges or tunneled or facts.has_table:
         resources += _host_rules(host, facts, allocated, connected, families, forwarded)

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any, Optional
 
 from ...module_utils.plan import forms
-from ...module_utils.plan.constants import LARGEST_VNI, LINK_MANAGERS
+from ...module_utils.plan.constants import FRR, LARGEST_VNI, LINK_MANAGERS
 from ...module_utils.plan.marks import RESOLVER_USER
 from ..declaration import names
 from ..declaration.module_objects import NETWORKS, kind_of
@@ -131,7 +131,7 @@ _PROBE: dict[str, tuple[Form, Any]] = {
     "has_table": (flag, False),
     "link_managers": (listing(choice(*LINK_MANAGERS), 3), ()),
     "systemd": (flag, False),
-    "missing": (listing(choice("nft", "dnsmasq", "conntrack", RESOLVER_USER), 4), ()),
+    "missing": (listing(choice("nft", "dnsmasq", "conntrack", FRR, RESOLVER_USER), 5), ()),
     "distribution": (listing(matching(r"[A-Za-z0-9._-]{1,64}", 64, "word"), 64), ()),
     "settled": (flag, False),
     "drift": (OPERATIONS, ()),

@@ -112,6 +112,7 @@ class LinkKind(Kind[Link]):
             vxlan=vxlan_of(namespace, link, outside),
             geneve=geneve_of(link),
             parent=parent_of(host, link, outside),
+            addr_gen_mode=link["addr_gen_mode"],
             learns_from_reserved=learns_from_reserved(link),
         )
 
@@ -121,7 +122,7 @@ class LinkKind(Kind[Link]):
         # Options of how this collection acts, not kernel state: never compared.
         ignored = {"announcements", "announcement_ms", "adopts_existing"}
         # A kernel without IPv6 lacks these.
-        ignored |= {"disable_ipv6", "accept_ra"} if found.disable_ipv6 is None else set()
+        ignored |= {"disable_ipv6", "accept_ra", "addr_gen_mode"} if found.disable_ipv6 is None else set()
         ignored |= {"learns_from_reserved"} if found.learns_from_reserved is None else set()  # Linux 5.0
         return [item for item in super().differences(wanted, found) if item.attribute not in ignored]
 
@@ -162,7 +163,7 @@ class LinkKind(Kind[Link]):
                 else:
                     host.run_in(namespace, write_settings, item)
                     # Firewall rules match the link-local address made from the MAC; only endpoints get IPv6 this way.
-                    mode = "eui64" if item.peer is not None and item.disable_ipv6 is False else None
+                    mode = "eui64" if item.peer is not None and item.disable_ipv6 is False else item.addr_gen_mode
                     messages.append(netlink.set_link(index, alias=mark(host.project, item.role), addr_gen_mode=mode))
                     messages += join_bridge(item.port, index, links)
             host.send(namespace, messages)
@@ -176,7 +177,9 @@ class LinkKind(Kind[Link]):
                 wanted = as_adopted(wanted)
             if "role" in names:
                 own["alias"] = mark(host.project, wanted.role) if wanted.role else ""
-            own.update({name: getattr(wanted, name) for name in ("mac", "mtu", "group") if name in names})
+            own.update(
+                {name: getattr(wanted, name) for name in ("mac", "mtu", "group", "addr_gen_mode") if name in names}
+            )
             if "up" in names and not wanted.up:
                 own["up"] = False
             if names & set(SETTINGS):

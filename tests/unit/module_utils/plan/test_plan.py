@@ -20,6 +20,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import PlanEr
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import content_digest, decode, encode
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.constants import LINK_MANAGERS
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.encryption import Xfrm
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.frr import Frr
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.kinds import KINDS
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import (
     BridgePort,
@@ -137,6 +138,14 @@ RESOURCES: dict[str, st.SearchStrategy[Any]] = {
         st.booleans(),
     ),
     "link_manager": st.builds(LinkManager, st.sampled_from(LINK_MANAGERS), st.lists(NAMES, max_size=3).map(tuple)),
+    "frr": st.builds(
+        Frr,
+        st.integers(1, 2**32 - 2),
+        ADDRESSES,
+        ADDRESSES,
+        st.lists(ADDRESSES, max_size=3).map(tuple),
+        st.lists(st.sampled_from(["192.0.2.0/24", "2001:db8::/64"]), max_size=2).map(tuple),
+    ),
     "boot": st.builds(
         Boot,
         st.booleans(),
@@ -163,6 +172,7 @@ LEAST: dict[str, Resource] = {
     "file": File("/etc/netns/c1"),
     "resolver": Resolver("c1"),
     "link_manager": LinkManager("udev"),
+    "frr": Frr(65000, "192.0.2.1", "192.0.2.1"),
     "boot": Boot(),
     "target": Target("c1"),
 }
@@ -258,7 +268,13 @@ def test_a_key_begins_with_the_kind_and_a_label_names_the_object(kind: str) -> N
     assert all(isinstance(part, str) for part in least.key)
     assert least.label.startswith(
         {
-            **{"file": "/etc/netns/c1", "docker_user": "DOCKER-USER", "xfrm": "overlays", "boot": "host"},
+            **{
+                "file": "/etc/netns/c1",
+                "docker_user": "DOCKER-USER",
+                "xfrm": "overlays",
+                "boot": "host",
+                "frr": "evpn",
+            },
             "link_manager": "udev",
         }.get(kind, "c1")
     )
@@ -283,6 +299,7 @@ def test_attributes_do_not_change_the_key(kind: str) -> None:
         "file": File("/etc/netns/c1", "role", {"hosts": ""}),
         "resolver": Resolver("c1", ("port=53",), {"/n": "d"}, False),
         "link_manager": LinkManager("udev", ("cnm0",), True),
+        "frr": Frr(65001, "192.0.2.2", "192.0.2.2", ("192.0.2.3",), ("192.0.2.0/24",)),
         "boot": Boot(True, ("eth1",), ("docker",)),
         "target": Target("c1", False),
     }[kind]
@@ -327,6 +344,7 @@ def test_parents_of_each_kind() -> None:
         "file": (),
         "resolver": (),
         "link_manager": (),
+        "frr": (),
         "boot": (),
         "target": (namespace,),
     }

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The control plane EVPN on whole systems, where an FRR of the system's own runs too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import pytest
+from systems import SUITES, Controller, System, systems
+
+PASSWORD = "0f7c1d9e5b3a4826"
+VARIABLES: dict[str, Any] = {
+    "cnm_control_plane": "evpn",
+    "cnm_evpn": {"route_reflectors": ["n1", "n2"], "password": PASSWORD},
+    "cnm_networks": {"wide": {"driver": "overlay", "subnet": "10.10.9.0/24"}},
+    "n1": {"cnm_sandboxes": {"w1": {"networks": ["wide"]}}},
+    "n2": {"cnm_sandboxes": {"w2": {"networks": ["wide"]}}},
+}
+REACHED = "ip netns exec w1 ping -c 1 -W 1 w2"
+THEIRS = (
+    "systemctl show -p MainPID -p ActiveState frr; cat /etc/frr/daemons; "
+    "vtysh -c 'show running-config' | grep -v forwarding"  # which is the kernel's
+)
+OURS = "find /run/cnm /var/lib/cnm /etc/systemd/system -name '*cnm*'"
+DAEMONS = "systemctl list-units --plain --no-legend 'cnm-zebra-*' 'cnm-bgpd-*' | awk '{print $1, $3}'"
+
+Pair = tuple[Sequence[System], Controller]
+
+
+@pytest.fixture(scope="module", params=SUITES)
+def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Two systems with FRR's package, whose service runs; both are route reflectors."""
+    folder = tmp_path_factory.mktemp("systems")
+    with systems(folder, "n1", "n2", suite=request.param, packages=["frr"]) as found:
+        for system in found:
+            system.until("systemctl is-active frr")
+        controller = Controller(folder, *found)
+        before = [system.sh(THEIRS) for system in found]
+        run = controller.run("site", VARIABLES)
+        assert PASSWORD not in run.output
+        assert [system.sh(THEIRS) for system in found] == before
+        yield found, controller
+
+
+class TestFrrOfOurs:
+    """In this order: the last one removes it."""
+
+    def test_it_is_systemd_s_and_a_second_run_changes_nothing(self, pair: Pair) -> None:
+        (first, second), controller = pair
+        print(f"reached after {first.until(REACHED):.1f} s")
+        for system in (first, second):
+            units = system.sh(DAEMONS).splitlines()
+            assert [(unit.split("-")[1], unit.split()[1]) for unit in units] == [
+                ("bgpd", "active"),
+                ("zebra", "active"),
+            ]
+            readable = system.sh("find /run/cnm /var/lib/cnm -type f -perm /077 -exec grep -l " + PASSWORD + " {} +; :")
+            assert readable == ""
+            assert PASSWORD not in system.sh("ps -e -o args=; journalctl -b")
+        again = controller.run("site", VARIABLES)
+        assert [again.changed(system.name) for system in (first, second)] == [0, 0]
+
+    @pytest.mark.parametrize("daemon", ["bgpd", "zebra"])
+    def test_a_daemon_that_is_killed_is_back_by_itself(self, pair: Pair, daemon: str) -> None:
+        (first, _second), controller = pair
+        pid = first.sh(f"head -n 1 /run/cnm/default/frr/{daemon}.pid").strip()
+        first.sh(f"kill -9 {pid}")
+        took = first.until(f'test "$(head -n 1 /run/cnm/default/frr/{daemon}.pid)" != {pid} && {REACHED}', 20)
+        print(f"{daemon} killed: back after {took:.1f} s")
+        first.until("! systemctl is-active -q cnm-restore.service")
+        assert controller.run("site", VARIABLES).changed("n1") == 0
+
+    def test_a_reboot_brings_it_back(self, pair: Pair) -> None:
+        (first, second), controller = pair
+        second.reboot()
+        took = first.until(REACHED, 30)
+        print(f"reached {took:.1f} s after the boot")
+        assert controller.run("site", VARIABLES).changed("n2") == 0
+
+    def test_teardown_leaves_nothing_of_it_and_theirs_as_it_was(self, pair: Pair) -> None:
+        found, controller = pair
+        before = [system.sh(THEIRS) for system in found]
+        controller.run("teardown", VARIABLES)
+        for system in found:
+            assert system.sh(DAEMONS) == ""
+            assert system.sh(f"{OURS} 2>/dev/null; :") == ""
+            assert system.sh("pgrep -a bgpd; :") == ""
+        assert [system.sh(THEIRS) for system in found] == before
+
+    def test_an_frr_of_others_gets_the_devices_and_a_text(self, pair: Pair) -> None:
+        found, controller = pair
+        others = {**VARIABLES, "cnm_evpn": {"route_reflectors": ["n1", "n2"], "manage": False}}
+        controller.run("site", others)
+        for system in found:
+            system.sh("sed -i s/^bgpd=no/bgpd=yes/ /etc/frr/daemons; systemctl restart frr")
+            system.sh("sed s/PASSWORD/sesame/ /run/cnm/default/evpn/frr.conf >/run/told; vtysh -f /run/told")
+        print(f"reached after {found[0].until(REACHED, 30):.1f} s")
+        assert [controller.run("site", others).changed(system.name) for system in found] == [0, 0]
+        controller.run("teardown", others)
+        for system in found:
+            assert "10.10.9" not in system.sh("ip route; ip neighbour")
