@@ -15,7 +15,7 @@ suite=bookworm
 mirror=http://deb.debian.org/debian
 # The kernel "cloud" would be smaller, but is without most of the modules that are wanted here.
 packages=linux-image-amd64,kmod,busybox-static,procps,python3-venv
-packages=$packages,iproute2,iputils-ping,nftables,conntrack,dnsmasq-base,ipvsadm,tcpdump,openssh-server
+packages=$packages,iproute2,iputils-ping,nftables,conntrack,dnsmasq-base,ipvsadm,tcpdump,openssh-server,frr
 
 echo "  a Debian $suite with its kernel"
 # The initramfs is our own, see below.
