@@ -31,6 +31,11 @@ def fabric_hosts(topology: Topology, on_tunnels: Mapping[str, Host]) -> dict[str
     return {host.name: host for host in topology.hosts if host.settings.evpn is not None}
 
 
+def reflectors(host: Host) -> tuple[str, ...]:
+    """The route reflectors that a host is told of: hosts, and addresses."""
+    return host.settings.evpn.route_reflectors if host.settings.evpn is not None else ()
+
+
 def control_plane(host: Host, fabric: Mapping[str, str]) -> list[Resource]:
     """A host's part: FRR of ours, or a configuration for an FRR that others run there; nothing without the setting.
 

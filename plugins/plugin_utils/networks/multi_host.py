@@ -17,7 +17,7 @@ from ..ipam.identifiers import identifier
 from ..ipam.ranges import Ranges
 from ..ipam.vips import leases_of, virtual_of
 from ..leases.base import Leases, NetworkLease
-from .evpn import fabric_hosts
+from .evpn import fabric_hosts, reflectors
 from .spanning import (
     Spanning,
     SpanningNetworks,
@@ -68,7 +68,9 @@ def plan_spanning_networks(
     claims = Claims(topology, connections, parts)
     on_tunnels = {host.name: host for spanned in tunneled.values() for host in spanned.hosts}
     fabric = fabric_hosts(topology, on_tunnels) if others is None else {}
-    underlays = find_underlays({**on_tunnels, **fabric}.values(), facts, connections, parts, claims, result)
+    needed = {*on_tunnels, *(name for host in fabric.values() for name in reflectors(host))}
+    everyone = {**on_tunnels, **fabric}.values()
+    underlays = find_underlays(everyone, facts, connections, parts, claims, result, needed)
     result.fabric = {name: underlays[name].address for name in fabric if name in underlays}
     leased = dict(spanning_leases)
     if others is None:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from ...module_utils.plan.constants import DEFAULT_MTU, ESP_OVERHEAD, SMALLEST_MTU
 from ...module_utils.plan.marks import encrypted_data_path_port
@@ -28,12 +28,18 @@ def find_underlays(
     parts: Mapping[str, Leases],
     claims: Claims,
     result: SpanningNetworks,
+    needed: Container[str],
 ) -> dict[str, Underlay]:
-    """The VTEP of each of these hosts; recorded in its leases for runs that do not reach it."""
+    """The VTEP of each of these hosts; recorded in its leases for runs that do not reach it.
+
+    Of hosts that are not ``needed`` nobody is told why one has none.
+    """
     found, by_name = {}, {host.name: host for host in hosts}
     for host in by_name.values():
         leased = parts[host.name]["hosts"].get(host.name, {})
         underlay = underlay_of(host, facts.get(host.name), leased, connections.get(host.name))
+        if isinstance(underlay, str) and host.name not in needed:
+            continue
         if isinstance(underlay, str):
             (result.problems if host.name in facts else result.warnings).setdefault(host.name, []).append(underlay)
             continue

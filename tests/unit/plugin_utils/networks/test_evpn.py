@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What the control plane EVPN plans: nothing of other hosts' endpoints, and an FRR for each host."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.frr import Frr, bgpd_text
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerTable
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File
+from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts, LinkFacts
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
+from ansible_collections.cnm.fabric.plugins.plugin_utils.networks.evpn import covering, router_id
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import Planned, plan
+
+VTEPS = {f"node{number}": f"192.0.2.{number}" for number in range(1, 5)}
+PASSWORD = "6f1e4f2b9a7c4d20"
+EVERYONE: dict[str, Any] = {
+    "cnm_control_plane": "evpn",
+    "cnm_evpn": {"route_reflectors": ["node1", "203.0.113.9"], "password": PASSWORD},
+    "cnm_networks": {"net": {"driver": "overlay", "subnet": "10.10.2.0/24"}},
+}
+BOXES: Mapping[str, list[str]] = {"node1": ["a"], "node2": ["b", "c"], "node3": []}
+
+
+def planned(
+    boxes: Mapping[str, list[str]] = BOXES,
+    evpn: Mapping[str, Any] = EVERYONE["cnm_evpn"],
+    leases: Any = None,
+    links: Any = (),
+) -> Planned:
+    """node4 is of the topology and was never reached."""
+    variables = {
+        host: {
+            **EVERYONE,
+            "cnm_evpn": evpn,
+            "cnm_sandboxes": {name: {"networks": ["net"]} for name in boxes.get(host, ())},
+        }
+        for host in VTEPS
+    }
+    facts = {
+        host: Facts(addresses=((VTEPS[host], "eth0", 1500),), links=dict(links), filters_bridges=True)
+        for host in ("node1", "node2", "node3")
+    }
+    made = plan(read_topology(variables), facts, leases or empty(), "2026-11-30T00:00:00Z")
+    assert made.refusals == {}
+    return made
+
+
+def frr_of(made: Plan) -> Frr:
+    assert made.frr is not None
+    return made.frr
+
+
+def but_names(made: Plan) -> list[Any]:
+    return [item for item in made.resources if item.kind not in ("file", "resolver")]
+
+
+def test_a_sandbox_more_changes_no_other_host_but_its_names() -> None:
+    before = planned()
+    after = planned({**BOXES, "node3": ["d"]}, leases=before.leases)
+    for host in ("node1", "node2"):
+        assert but_names(before.plans[host]) == but_names(after.plans[host])
+        assert before.plans[host] != after.plans[host]
+    assert "10.10.2.5" not in str(but_names(after.plans["node1"]))
+    assert after.warnings == before.warnings
+
+
+def test_vxlan_is_accepted_from_all_hosts_of_the_topology_that_are_known() -> None:
+    made = planned()
+    (item,) = (
+        item
+        for item in made.plans["node2"].resources
+        if item.kind == "nftables" and item.key[1:] == ("", "inet", "cnm")
+    )
+    (vteps,) = (each for each in item.sets if each.name == "vteps4")  # type: ignore[attr-defined]
+    table = PeerTable.from_json(made.shared[vteps.tables[0]])
+    assert table.vteps == {host: VTEPS[host] for host in ("node1", "node2", "node3")}
+    assert table.endpoints == ()
+
+
+def test_verify_knows_the_endpoints_of_all() -> None:
+    made = planned()
+    (digest,) = made.peer_tables["node1"]
+    assert [each.sandbox for each in PeerTable.from_json(made.shared[digest]).endpoints] == ["a", "b", "c"]
+    assert digest not in made.plans["node1"].shared
+
+
+def test_each_host_is_told_of_the_reflectors_and_a_reflector_of_where_hosts_are() -> None:
+    made = planned()
+    one, two = frr_of(made.plans["node1"]), frr_of(made.plans["node2"])
+    assert (one.local, one.router_id, one.reflectors) == ("192.0.2.1", "192.0.2.1", ("203.0.113.9",))
+    assert one.clients == ("192.0.2.0/24",)
+    assert (two.reflectors, two.clients) == (("192.0.2.1", "203.0.113.9"), ())
+    # One without a sandbox takes part, too: it may get one at any time, or be a reflector.
+    assert frr_of(made.plans["node3"]).reflectors == two.reflectors
+    assert PASSWORD not in "".join([*(each.to_json() for each in made.plans.values()), *made.shared.values()])
+    assert f"neighbor cnm password {PASSWORD}" in bgpd_text(two, PASSWORD)
+
+
+def test_another_password_makes_another_plan() -> None:
+    evpn = {**EVERYONE["cnm_evpn"], "password": "another"}
+    assert frr_of(planned().plans["node2"]).fingerprint != frr_of(planned(evpn=evpn).plans["node2"]).fingerprint
+
+
+def test_what_is_missing_is_a_warning() -> None:
+    alone = planned(evpn={"route_reflectors": ["node4"], "password": PASSWORD})
+    assert any("node4 was never reached" in text for text in alone.warnings["node1"])
+    assert any("has one reflector" in text for text in alone.warnings["node1"])
+    theirs = {"flannel.1": LinkFacts("vxlan", master="cni0"), "other": LinkFacts("vxlan")}
+    found = planned(links=theirs.items()).warnings["node1"]
+    assert any("behind flannel.1, which" in text for text in found)
+
+
+def test_an_frr_of_others_gets_a_text_without_the_password() -> None:
+    made = planned(evpn={**EVERYONE["cnm_evpn"], "manage": False}).plans["node2"]
+    assert made.frr is None
+    (text,) = (item for item in made.resources if isinstance(item, File) and item.directory == "/run/cnm/default/evpn")
+    assert " neighbor cnm password PASSWORD\n" in text.files["frr.conf"]
+    assert PASSWORD not in made.to_json()
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@given(st.data())
+def test_the_prefix_of_hosts_has_them_all_and_is_not_narrow(family: int, data: st.DataObject) -> None:
+    addresses = data.draw(st.lists(st.ip_addresses(v=family).map(str), min_size=1, max_size=5))
+    (prefix,) = covering(addresses)
+    assert all(ip_address(address) in ip_network(prefix) for address in addresses)
+    assert ip_network(prefix).prefixlen <= {4: 24, 6: 64}[family]
+
+
+def test_a_router_of_ipv6_has_a_number_of_its_own() -> None:
+    assert router_id("192.0.2.7") == "192.0.2.7"
+    numbers = {router_id(f"2001:db8::{number:x}") for number in range(1, 1000)}
+    assert len(numbers) == 999
+    assert all(ip_address(number).version == 4 for number in numbers)
