@@ -164,6 +164,10 @@ link_managers:
   returned: always
   type: list
   elements: str
+has_frr:
+  description: Whether the host has an FRR of the collection, or a text for one of others (C(cnm_control_plane)).
+  returned: always
+  type: bool
 systemd:
   description: Whether systemd is the host's first process.
   returned: always

@@ -86,6 +86,8 @@ class Facts:
     """Whether systemd is its first process."""
     missing: tuple[str, ...] = ()
     """Missing ones of the programs ``nft``, ``dnsmasq``, ``conntrack`` and the user ``cnm-resolver``."""
+    has_frr: bool = False
+    """Whether it has an FRR of ours, or the text for one of others."""
     has_table: bool = False
     """Whether our table exists: runs never remove it, as users may have rules in it."""
     revision: int = 0
@@ -146,6 +148,7 @@ class Facts:
             link_managers=tuple(result["link_managers"]),
             systemd=bool(result["systemd"]),
             missing=tuple(result["missing"]),
+            has_frr=bool(result["has_frr"]),
             has_table=bool(result["has_table"]),
             revision=int(result["kept"].get("revision", 0)),
             digest=str(result["kept"].get("digest", "")),

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -221,12 +222,14 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "peer.isolated": Drift(f"ip link set {PORT} type bridge_slave isolated off"),
         "peer.group": Drift(f"ip link set {PORT} group 7"),
         "peer.hairpin": Drift(f"ip link set {PORT} type bridge_slave hairpin on"),
+        "peer.learning": Drift(f"ip link set {PORT} type bridge_slave learning off"),
         "peer.up": Drift(f"ip link set {PORT} down"),
         "group": Drift("ip link set br-apart group 7"),
         "announcements": Never("how a change is told, not how a link is"),
         "announcement_ms": Never("how a change is told, not how a link is"),
         "adopts_existing": Never("whose the link may be, not how it is"),
         "route_localnet": Drift("sysctl -qw net.ipv4.conf.br-apart.route_localnet=1"),
+        "rp_filter": Drift("echo 0 > /proc/sys/net/ipv4/conf/br-flat/rp_filter"),
         "addr_gen_mode": Drift("ip -n ov0 link set br0 addrgenmode eui64"),
         "learns_from_reserved": Drift("echo 0 > /sys/class/net/br-apart/bridge/no_linklocal_learn"),
         "port": Drift(OV0 + "link set vx0 nomaster"),
@@ -266,6 +269,7 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "table": FILLED_IN,
         "flooded": FILLED_IN,
         "static": Drift("bridge fdb add 02:42:0a:00:09:09 dev p-f master static"),
+        "sandbox": Never("it says whose the port is"),
         "routed": Never("it says whose the entries for flooding are"),
     },
     "neighbour": {
@@ -443,6 +447,14 @@ def test_every_sample_survives_the_journal_s_json() -> None:
         assert decode(encode(item)) == item
 
 
+def settled(wanted: Sequence[Resource]) -> list[str]:
+    """What a run would do, once the kernel has taken away what was in namespaces that are gone."""
+    with contextlib.suppress(AssertionError):
+        return compare(wanted)
+    time.sleep(1)
+    return compare(wanted)
+
+
 class TestDrift:
     @pytest.mark.parametrize("kind", sorted(KINDS))
     @on_a_host
@@ -492,7 +504,7 @@ class TestDrift:
                 assert mine or kind.name in EXTRAS, kind.name
                 worker._registry[kind.name].delete(host, [item.resource for item in mine])
             if mine and kind.name not in ("sysctl", "ipvs_timeouts"):  # the kernel's values are put back: another drift
-                assert any(text.startswith(f"create {kind.name} ") for text in compare(wanted)), kind.name
+                assert any(text.startswith(f"create {kind.name} ") for text in settled(wanted)), kind.name
             converge(wanted)
             assert compare(wanted) == []
             becomes(whole)

@@ -88,6 +88,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
             "up": True,
             "group": 7,
             "hairpin": True,
+            "learning": False,
         },
         "group": 7,
         "route_localnet": True,
@@ -113,6 +114,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "geneve": {"id": 5, "remote": "198.51.100.8", "port": 6081},
         "parent": {"link": "eth9", "mode": "bridge", "flag": "private", "vlan": 10},
         "adopts_existing": True,
+        "rp_filter": 1,
         "addr_gen_mode": "none",
         "learns_from_reserved": False,
     },
@@ -141,6 +143,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "table": _DIGEST,
         "flooded": True,
         "static": ["02:42:0a:00:00:03"],
+        "sandbox": "c1",
         "routed": True,
     },
     "neighbour": {

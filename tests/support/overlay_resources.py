@@ -95,7 +95,17 @@ def an_overlay(
 def a_routed_overlay(boxes: str = "f") -> tuple[Resource, ...]:
     """One whose links are among the host's own, as those are that a routing daemon reads and writes entries of."""
     result: list[Resource] = [
-        Link("", "br-flat", "bridge", "network/flat", "02:42:00:00:02:01", 1450, disable_ipv6=False, accept_ra=0),
+        Link(
+            "",
+            "br-flat",
+            "bridge",
+            "network/flat",
+            "02:42:00:00:02:01",
+            1450,
+            disable_ipv6=False,
+            accept_ra=0,
+            rp_filter=1,
+        ),
         Link(
             "",
             "vx-flat",
@@ -111,10 +121,10 @@ def a_routed_overlay(boxes: str = "f") -> tuple[Resource, ...]:
         Neighbours("", "br-flat", {address: mac_of(box) for box in boxes for address in addresses_of(box)}),
     ]
     for box in boxes:
-        peer = VethPeer("", f"p-{box}", "br-flat")
+        peer = VethPeer("", f"p-{box}", "br-flat", learning=False)
         result += [
             Namespace(box, f"sandbox/{box}"),
             Link(box, "eth0", "veth", f"endpoint/flat/{box}", mac_of(box), 1450, disable_ipv6=False, peer=peer),
-            Fdb("", f"p-{box}", static=(mac_of(box),)),
+            Fdb("", f"p-{box}", static=(mac_of(box),), sandbox=box),
         ]
     return tuple(result)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -21,10 +22,17 @@ VARIABLES: dict[str, Any] = {
 REACHED = "ip netns exec w1 ping -c 1 -W 1 w2"
 THEIRS = (
     "systemctl show -p MainPID -p ActiveState frr; cat /etc/frr/daemons; "
+    "ip route show 203.0.113.0/24; "
     "vtysh -c 'show running-config' | grep -v forwarding"  # which is the kernel's
 )
 OURS = "find /run/cnm /var/lib/cnm /etc/systemd/system -name '*cnm*'"
 DAEMONS = "systemctl list-units --plain --no-legend 'cnm-zebra-*' 'cnm-bgpd-*' | awk '{print $1, $3}'"
+
+
+def theirs(system: System) -> list[str]:
+    """What the system's own FRR is and has, line by line."""
+    return sorted(system.sh(THEIRS).splitlines(), key=lambda line: not line.startswith("203."))
+
 
 Pair = tuple[Sequence[System], Controller]
 
@@ -36,11 +44,16 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     with systems(folder, "n1", "n2", suite=request.param, packages=["frr"]) as found:
         for system in found:
             system.until("systemctl is-active frr")
+            system.sh("vtysh -c 'configure terminal' -c 'ip route 203.0.113.0/24 192.168.77.254' -c end -c write")
+            system.until("ip route show 203.0.113.0/24 | grep -q 254")
         controller = Controller(folder, *found)
-        before = [system.sh(THEIRS) for system in found]
+        before = [theirs(system) for system in found]
         run = controller.run("site", VARIABLES)
         assert PASSWORD not in run.output
-        assert [system.sh(THEIRS) for system in found] == before
+        time.sleep(2)
+        for system, lines in zip(found, before):
+            assert set(theirs(system)) ^ set(lines) == set()
+        assert all(lines[0].startswith("203.0.113.0/24") for lines in before)
         yield found, controller
 
 
@@ -56,7 +69,7 @@ class TestFrrOfOurs:
                 ("bgpd", "active"),
                 ("zebra", "active"),
             ]
-            readable = system.sh("find /run/cnm /var/lib/cnm -type f -perm /077 -exec grep -l " + PASSWORD + " {} +; :")
+            readable = system.sh("find /run/cnm /var/lib/cnm -type f -perm /007 -exec grep -l " + PASSWORD + " {} +; :")
             assert readable == ""
             assert PASSWORD not in system.sh("ps -e -o args=; journalctl -b")
         again = controller.run("site", VARIABLES)
@@ -81,23 +94,26 @@ class TestFrrOfOurs:
 
     def test_teardown_leaves_nothing_of_it_and_theirs_as_it_was(self, pair: Pair) -> None:
         found, controller = pair
-        before = [system.sh(THEIRS) for system in found]
+        before = [theirs(system) for system in found]
         controller.run("teardown", VARIABLES)
         for system in found:
             assert system.sh(DAEMONS) == ""
             assert system.sh(f"{OURS} 2>/dev/null; :") == ""
             assert system.sh("pgrep -a bgpd; :") == ""
-        assert [system.sh(THEIRS) for system in found] == before
+        assert [theirs(system) for system in found] == before
 
     def test_an_frr_of_others_gets_the_devices_and_a_text(self, pair: Pair) -> None:
         found, controller = pair
         others = {**VARIABLES, "cnm_evpn": {"route_reflectors": ["n1", "n2"], "manage": False}}
         controller.run("site", others)
         for system in found:
-            system.sh("sed -i s/^bgpd=no/bgpd=yes/ /etc/frr/daemons; systemctl restart frr")
+            # It wrote down whether the kernel forwarded then, and would turn that off again.
+            system.sh("sed -i /forwarding/d /etc/frr/frr.conf; sed -i s/^bgpd=no/bgpd=yes/ /etc/frr/daemons")
+            system.sh("systemctl restart frr")
             system.sh("sed s/PASSWORD/sesame/ /run/cnm/default/evpn/frr.conf >/run/told; vtysh -f /run/told")
         print(f"reached after {found[0].until(REACHED, 30):.1f} s")
-        assert [controller.run("site", others).changed(system.name) for system in found] == [0, 0]
+        again = controller.run("site", others, "--diff")
+        assert [again.changed(system.name) for system in found] == [0, 0], again.output
         controller.run("teardown", others)
         for system in found:
             assert "10.10.9" not in system.sh("ip route; ip neighbour")

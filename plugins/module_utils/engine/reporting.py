@@ -34,8 +34,9 @@ def _ends_of(resource: Any) -> list[Any]:
 
 
 def namespaces_of(resource: Resource) -> list[str]:
-    """The namespaces that hold an end of the resource."""
-    return [getattr(end, "namespace", "") for end in _ends_of(resource)]
+    """The namespaces that hold an end of the resource, or of the port that it is about."""
+    behind = getattr(resource, "sandbox", "")
+    return [getattr(end, "namespace", "") for end in _ends_of(resource)] + ([behind] if behind else [])
 
 
 def _names_of(resource: Resource) -> list[str]:

@@ -160,7 +160,8 @@ class PartNames:
         resources = list(resources)
         links = [item for item in resources if isinstance(item, Link)]
         self._roles = {item.name: item.role for item in resources if isinstance(item, Namespace)}
-        self._links = {(item.namespace, item.name): item for item in links}
+        self._links = {(item.peer.namespace, item.peer.name): item for item in links if item.peer is not None}
+        self._links.update({(item.namespace, item.name): item for item in links})
 
     def part_of(self, item: Resource) -> str:
         if isinstance(item, Xfrm):

@@ -132,8 +132,14 @@ class Fdb(_LinkTable):
     static: tuple[str, ...] = ()
     """Of a bridge port that is no tunnel: MAC addresses that are behind it, sorted; entries of the bridge alone, which
     a routing daemon reads."""
+    sandbox: str = ""
+    """Of such a port: the sandbox at its other end."""
     routed: bool = False
     """Whether a routing daemon chooses the VTEPs that get copies: `flood` is not ours then."""
+
+    @property
+    def parents(self) -> tuple[Key, ...]:
+        return (*super().parents, *((("namespace", self.sandbox),) if self.sandbox else ()))
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,7 @@ PLANNED: dict[str, dict[str, Check]] = {
         "up": _flag,
         "disable_ipv6": _or_nothing(_flag),
         "accept_ra": _or_nothing(_count(0, 2)),
+        "rp_filter": _or_nothing(_count(0, 2)),
         "addr_gen_mode": _or_nothing(_one_of("eui64", "none", "stable_secret", "random")),
         "group": _or_nothing(_count(0, _LARGEST_32, "a link group")),
         "route_localnet": _or_nothing(_flag),
@@ -133,6 +134,7 @@ PLANNED: dict[str, dict[str, Check]] = {
         "up": _flag,
         "group": _or_nothing(_count(0, _LARGEST_32, "a link group")),
         "hairpin": _flag,
+        "learning": _flag,
     },
     "BridgePort": {
         "master": _some_link,
@@ -183,6 +185,7 @@ PLANNED: dict[str, dict[str, Check]] = {
         "table": _digest,
         "flooded": _flag,
         "static": _each(_mac),
+        "sandbox": _namespace,
         "routed": _flag,
     },
     "neighbour": {

@@ -10,6 +10,8 @@ from typing import ClassVar
 
 from .base import Key, Resource
 
+UNKNOWN = "record"
+"""The flaw of one of which the host has lost what it was told."""
 GROUP = "cnm"
 """The peer group that all sessions belong to."""
 HOLD_S, KEEPALIVE_S, CONNECT_S = 9, 3, 2
@@ -40,6 +42,10 @@ class Frr(Resource):
     @property
     def key(self) -> Key:
         return (self.kind, "evpn")
+
+    @property
+    def restorable(self) -> bool:
+        return UNKNOWN not in self.flaws
 
 
 def bgp_lines(item: Frr, password: str) -> Iterator[str]:

@@ -78,6 +78,8 @@ class VethPeer:
     hairpin: bool = False
     """Bridge port flag: frames may leave by the port they came in by.  Needed for sandboxes that connect to their own
     published ports, if br_netfilter translates addresses within the bridge."""
+    learning: bool = True
+    """Bridge port flag; without it the bridge has the addresses behind the port from `Fdb.static` alone."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +177,8 @@ class Link(Resource):
     """Whether a bridge of others with this name is adopted; only its mark and group are then changed."""
     learns_from_reserved: Optional[bool] = None
     """Whether a bridge learns from frames to 01:80:c2:00:00:0X, which bypass nftables."""
+    rp_filter: Optional[int] = None
+    """The sysctl of that name; 1: it drops packets whose source the host would not reach by it (RFC 3704)."""
     addr_gen_mode: Optional[str] = None
     """How it gets its IPv6 address of scope link (ip-link(8)); ``none``: it has IPv6 for its neighbours alone."""
 

@@ -376,6 +376,7 @@ def probe(host: Host, more: Sequence[str] = (), encryption: bool = False) -> dic
         "ipvs": ipvs.is_available(),
         "no_esp": _no_esp(host) if encryption else {},
         "docker_user": _unless_odd([], docker_user.families_to_open, host),
+        "has_frr": frr.is_present(host.project),
         "has_table": table is not None,
         "link_managers": _unless_odd([], link_managers),
         "systemd": systemd.is_running(),

@@ -122,6 +122,8 @@ class FdbKind(TableKind[Fdb]):
                 if want is not None and want.routed:
                     found = replace(found, flood=(), routed=True)
                 nothing = want is not None and not (want.entries or want.flood or want.static)
+                if is_port:
+                    found = replace(found, sandbox=(role or "").rpartition("/")[2])
                 if found.entries or found.flood or found.static or nothing:
                     # A link that a run was killed at has no mark yet.
                     ours = role is not None or namespace in host.own_namespaces or found.routed or bool(found.static)

@@ -2,12 +2,12 @@
 # Copyright: cnm.fabric contributors
 """FRR of our own: a zebra and a bgpd beside those that the host may have, with files and sockets of their own.
 
-In ``/run/cnm/<project>/frr`` are ``bgpd.conf`` and ``zebra.conf``, which root alone can write, ``applied.json`` (what
-the daemons were told, without the password) and a record of each daemon, as a resolver has one.  Below it, in
-``sockets``, is what the daemons make; nothing of that is believed.
+In ``/run/cnm/<project>/frr`` are ``bgpd.conf`` and ``zebra.conf``, which root alone can write and FRR's group can read,
+``applied.json`` (what the daemons were told, without the password) and a record of each daemon, as a resolver has one.
+Below it, in ``sockets``, is what the daemons make.
 
-What bgpd knows is compared with what it was told, line by line, and what differs is told it by vtysh: no session but
-those concerned ends.
+What bgpd knows is compared with what it was told, line by line.  Reflectors and prefixes that differ it is told by
+vtysh, so that no other session ends; for whatever else differs it is started again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import contextlib
 import json
 import os
 import pwd
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -32,8 +33,18 @@ from ..kernel.scopes import UNKNOWN_PROPERTY, Handover, Scope, ScopeError
 from ..plan.base import Key, PlanError
 from ..plan.codec import decode, encode
 from ..plan.constants import FRR
-from ..plan.frr import Frr, bgp_lines, bgpd_text, evpn_lines
-from ..state.files import RUN, boot_id, check_directory, forget, load, make_directory, remove_empty, write_atomically
+from ..plan.frr import GROUP, UNKNOWN, Frr, bgp_lines, bgpd_text, evpn_lines
+from ..state.files import (
+    RUN,
+    boot_id,
+    check_directory,
+    forget,
+    load,
+    make_directory,
+    read_limited,
+    remove_empty,
+    write_atomically,
+)
 from .base import Difference, Found, Kind, Operation, compare_fields
 
 DIRECTORIES = ("/usr/lib/frr", "/usr/libexec/frr")
@@ -44,12 +55,24 @@ _VTYSH = "vtysh"
 _CONF, _PID, _APPLIED, _TOLD = ".conf", ".pid", "applied.json", "told.conf"
 _PATIENCE_S = 20
 _PORT = 179
+_FOREVER_S = 2**31 - 1
+_VTYSH_S = "10"
+"""Seconds that bgpd has for an answer."""
 _MEMORY_AT_MOST = 2 << 30
 """Octets of one daemon; with 20,000 endpoints bgpd has some 60 MB."""
 _ASKED = "show running-config"
 _NEITHER = ("!", "")
-_ENDS = "does not run"
+_EVPN = "address-family l2vpn evpn"
+_WORDS_OF_OURS = 3
+"""``router bgp 65000``; one of a VRF has more words."""
+_ENDS, _DUMB = "does not run", "does not answer"
+_LIVE = re.compile(
+    rf"neighbor (?:\S+ peer-group {GROUP}|{GROUP} password .*)"
+    rf"|bgp listen (?:range \S+ peer-group {GROUP}|limit \d+)"
+)
+"""Lines that bgpd can be told to forget while it runs."""
 _SHOWN = 300
+_PID_AT_MOST = 64
 
 
 class FrrError(Exception):
@@ -66,6 +89,11 @@ def is_installed() -> bool:
     with contextlib.suppress(KeyError):
         return pwd.getpwnam(FRR) is not None and directory() is not None and find_program(_VTYSH) is not None
     return False
+
+
+def is_present(project: str) -> bool:
+    """Whether the project has an FRR of ours on the host, or a text for one of others."""
+    return any((RUN / project / name).is_dir() for name in ("frr", "evpn"))
 
 
 def _place(project: str) -> Path:
@@ -109,20 +137,20 @@ class FrrKind(Kind[Frr]):
     # When all links are there, so that the first that it tells is complete; removed before they go.
     stages = (70,)
 
+    def __init__(self) -> None:
+        self._before = ("", "")
+
     def observe(self, host: Host, wanted: Sequence[Frr]) -> dict[Key, Found[Frr]]:
-        place = _place(host.project)
         try:
-            check_directory(place)
+            check_directory(_place(host.project))
         except FileNotFoundError:
             return {}
         found = _applied(host.project)
         if found is None:
-            # Interrupted before it was recorded, or damaged: begun again.
-            if not wanted:
-                found = Frr(1, "0.0.0.0", "0.0.0.0")
-            else:
-                found = replace(wanted[0], flaws={"record": "missing"})
+            # A run was killed before the record, or it is damaged.
+            found = replace(wanted[0] if wanted else Frr(1, "0.0.0.0", "0.0.0.0"), flaws={UNKNOWN: "missing"})
             return {found.key: Found(found)}
+        self._before = (found.fingerprint, _password_told(host.project))
         flaws = {name: _ENDS for name in _DAEMONS if not _is_serving(_running(host.project, name))}
         if not flaws and wanted:
             flaws = self._forgotten(host, found)
@@ -131,13 +159,18 @@ class FrrKind(Kind[Frr]):
 
     def _forgotten(self, host: Host, told: Frr) -> dict[str, str]:
         """What bgpd knows otherwise than it was told; empty if nothing."""
-        less, more = _changes(told, self._password(host), _known(host))
+        try:
+            less, more = _changes(told, self._password(host, told), _known(host))
+        except FrrError:
+            return {BGPD: _DUMB}
         words = [f"lacks {len(less)} lines"] * bool(less) + [f"has {len(more)} lines of others"] * bool(more)
         return {BGPD: " and ".join(words)} if words else {}
 
-    @staticmethod
-    def _password(host: Host) -> str:
-        """That of this run; else the one that was told last, of which bgpd has a file."""
+    def _password(self, host: Host, item: Frr) -> str:
+        """That of the item: what the daemons had before this run, which undoes to it, or what this run was given."""
+        fingerprint, password = self._before
+        if password and (not host.bgp_password or item.fingerprint == fingerprint):
+            return password
         return host.bgp_password or _password_told(host.project)
 
     def differences(self, wanted: Frr, found: Frr) -> list[Difference]:
@@ -150,74 +183,78 @@ class FrrKind(Kind[Frr]):
                 "this host has no FRR, which `cnm_control_plane: evpn` takes: use the role cnm.fabric.host, or install "
                 "the package frr"
             )
-        if wanted and not self._password(host):
+        if wanted and not self._password(host, wanted[0]):
             return "the password of BGP sessions is not kept on this host (cnm_keep_keys): run cnm.fabric.site"
         return None
 
     def check_conflicts(self, host: Host, wanted: Sequence[Frr]) -> list[str]:
+        if not wanted:
+            return []
         others = [path.parent.name for path in RUN.glob("*/frr") if path.parent.name != host.project]
         found = [f"the project {name} has an FRR on this host, and a host has one: use one project" for name in others]
-        own = _running(host.project, BGPD)
-        sockets = processes.sockets(own.pid) if own is not None else {}
-        for item in wanted if wanted and wanted[0].clients else ():
-            users = holders(item.local, _PORT, sockets, ("tcp", "tcp6"))
-            if users:
-                found.append(
-                    f"port {_PORT} of this route reflector is in use by {', '.join(users)}: choose other hosts for "
-                    "route_reflectors of cnm_evpn, or write `manage: false` there and use the FRR that this host has"
-                )
+        own = _ours(host.project, BGPD)
+        sockets = {inode for process in own for inode in processes.sockets(process.pid)}
+        users = holders(wanted[0].local, _PORT, sockets, ("tcp", "tcp6")) if wanted[0].clients else []
+        if users:
+            found.append(
+                f"port {_PORT} of this route reflector is in use by {', '.join(users)}: choose other hosts for "
+                "route_reflectors of cnm_evpn, or write `manage: false` there and use the FRR that this host has"
+            )
         return found
 
     def create(self, host: Host, resources: Sequence[Frr]) -> None:
         for item in resources:
             self._write(host, item)
-            if not all(_is_serving(_running(host.project, name)) for name in _DAEMONS):
-                # Without zebra, bgpd waits for it; one that has another zebra than before begins again.
-                for name in _DAEMONS:
-                    if not _is_serving(_running(host.project, name)):
-                        self._stop(host, name)
-                        self._start(host, name, item)
-            _record(host.project, item)
+            for name in _DAEMONS:
+                if not _is_serving(_running(host.project, name)):
+                    _stop(host.project, name)
+                    self._start(host, name, item)
+            write_atomically(_place(host.project) / _APPLIED, json.dumps(encode(replace(item, flaws={}))), 0o600)
 
     def change(self, host: Host, operations: Sequence[Operation[Frr]]) -> None:
         for operation in operations:
             item, found = operation.resource, operation.found
-            runs = _is_serving(_running(host.project, BGPD))
-            if found is None or _as_started(item) != _as_started(found):
-                self._stop(host, BGPD)
-            elif runs:
-                self._tell(host, item)
+            anew = found is None or UNKNOWN in found.flaws or _as_started(item) != _as_started(found)
+            if not anew and _is_serving(_running(host.project, BGPD)):
+                anew = not self._tell(host, item)
+            if anew:
+                _stop(host.project, BGPD)
             self.create(host, [item])
 
     def delete(self, host: Host, resources: Sequence[Frr]) -> None:
-        if not resources:
-            return
-        for name in reversed(_DAEMONS):
-            self._stop(host, name)
-        shutil.rmtree(_place(host.project), ignore_errors=True)
-        remove_empty(RUN / host.project)
+        if resources:
+            _stop(host.project, *reversed(_DAEMONS))
+            _forget_nexthops(host)
+            shutil.rmtree(_place(host.project), ignore_errors=True)
+            remove_empty(RUN / host.project)
 
     def remove_partial_files(self, host: Host, resource: Frr) -> None:
         forget(_place(host.project) / _TOLD)
 
     def _write(self, host: Host, item: Frr) -> None:
         """Write what the daemons read when they start."""
-        place, password = _place(host.project), self._password(host)
-        user = pwd.getpwnam(FRR)
+        place, user = _place(host.project), pwd.getpwnam(FRR)
         make_directory(place)
         sockets = _sockets(host.project)
         with contextlib.suppress(FileExistsError):
             sockets.mkdir(mode=0o700)
         os.chown(sockets, user.pw_uid, user.pw_gid)
-        for name, text in ((ZEBRA, ""), (BGPD, bgpd_text(item, password))):
+        for name, text in ((ZEBRA, ""), (BGPD, bgpd_text(item, self._password(host, item)))):
             path = place / f"{name}{_CONF}"
-            write_atomically(path, f"log syslog informational\n{text}", 0o600)
-            os.chown(path, user.pw_uid, -1)
+            write_atomically(path, f"log syslog informational\n{text}", 0o640)
+            os.chown(path, 0, user.pw_gid)
 
     def _start(self, host: Host, name: str, item: Frr) -> None:
         place, sockets = _place(host.project), _sockets(host.project)
         pid_file = sockets / f"{name}.pid"
         pid_file.unlink(missing_ok=True)
+        own = {
+            # It takes routes of FRR's that it finds for its own of an earlier start, and would soon remove them: they
+            # are those of the host's FRR.
+            ZEBRA: ("-K", str(_FOREVER_S)),
+            # A reflector is called; others call, and leave the port to whoever wants it.
+            BGPD: ("-l", item.local) if item.clients else ("-p", "0"),
+        }
         arguments = [
             f"{directory()}/{name}",
             "-d",
@@ -228,45 +265,62 @@ class FrrKind(Kind[Frr]):
             *("-f", str(place / f"{name}{_CONF}")),
             *("-u", FRR, "-g", FRR),
             *("-A", "127.0.0.1", "-P", "0"),
-            # A reflector is called; others call, and leave the port to whoever wants it.
-            *(() if name == ZEBRA else ("-l", item.local) if item.clients else ("-p", "0")),
+            *own[name],
         ]
         processes.keep_descriptors_back()
         code, _output, errors = host.run_command(arguments)
-        process = _reported(pid_file, name)
+        process = _reported(host.project, name)
         if code or process is None:
             raise FrrError(f"{name} did not start: {errors.strip()[-_SHOWN:] or 'see the system log'}")
         write_atomically(place / f"{name}{_PID}", processes.record(process, boot_id()), 0o600)
         _hand_over(host.project, name, process.pid)
 
-    @staticmethod
-    def _stop(host: Host, name: str) -> None:
-        record = _place(host.project) / f"{name}{_PID}"
-        process = _running(host.project, name)
-        # It is not to be started again: what does that looks for the record.
-        forget(record)
-        left = processes.end([process] if process is not None else [], _PATIENCE_S)
-        if left:
-            raise FrrError(f"{name} did not end after SIGKILL: process {left[0].pid}")
-
-    def _tell(self, host: Host, item: Frr) -> None:
-        """Tell a running bgpd what is new and what is no more."""
-        less, more = _changes(item, self._password(host), _known(host))
-        if not less and not more:
-            return
+    def _tell(self, host: Host, item: Frr) -> bool:
+        """Tell a running bgpd what is new and what is no more; false if it has to be started again for that."""
+        try:
+            less, more = _changes(item, self._password(host, item), _known(host))
+        except FrrError:
+            return False
+        if not all(section == "bgp" and _LIVE.fullmatch(line) for section, line in more):
+            return False
         path = _place(host.project) / _TOLD
-        # Undone first, in the reverse order of `bgp_lines`: a group goes after its members.
         lines = [*_told(item.asn, [(where, f"no {_without_value(line)}") for where, line in more])]
         lines += _told(item.asn, less)
         write_atomically(path, "".join(f"{line}\n" for line in lines), 0o600)
         try:
-            arguments = ["--vty_socket", str(_sockets(host.project)), "-d", BGPD, "-f", str(path)]
-            code, output, errors = host.run_command([find_program(_VTYSH) or _VTYSH, *arguments])
+            _ask(host, "-f", str(path))
+        except FrrError:
+            return False
         finally:
             forget(path)
-        if code:
-            said = (errors.strip() or output.strip()).replace(self._password(host), "***")
-            raise FrrError(f"bgpd did not take its new configuration: {said[-_SHOWN:]}")
+        return True
+
+
+def _ask(host: Host, *arguments: str) -> str:
+    """What vtysh prints for bgpd.  What it says of errors may have the password in it, and is not passed on."""
+    programs = [find_program("timeout") or "timeout", _VTYSH_S, find_program(_VTYSH) or _VTYSH]
+    code, output, _errors = host.run_command(
+        [*programs, "--vty_socket", str(_sockets(host.project)), "-d", BGPD, *arguments]
+    )
+    if code:
+        raise FrrError(f"bgpd does not answer vtysh (exit code {code})")
+    return output
+
+
+def _ours(project: str, name: str) -> list[Process]:
+    """The daemon that was recorded, and one that a killed run has started and not recorded."""
+    return [process for process in (_running(project, name), _reported(project, name)) if process is not None]
+
+
+def _stop(project: str, *names: str) -> None:
+    """Stop daemons and wait until they have ended."""
+    found = {process.pid: process for name in names for process in _ours(project, name)}
+    # They are not to be started again: what does that looks for the records.
+    for name in names:
+        forget(_place(project) / f"{name}{_PID}")
+    left = processes.end(found.values(), _PATIENCE_S)
+    if left:
+        raise FrrError(f"{left[0].program} did not end after SIGKILL: process {left[0].pid}")
 
 
 _Line = tuple[str, str]
@@ -284,18 +338,14 @@ def _changes(item: Frr, password: str, known: Iterable[_Line]) -> tuple[list[_Li
 
 
 def _known(host: Host) -> Iterator[_Line]:
-    """The lines below ``router bgp`` that bgpd has at present."""
-    arguments = ["--vty_socket", str(_sockets(host.project)), "-d", BGPD, "-c", _ASKED]
-    code, output, errors = host.run_command([find_program(_VTYSH) or _VTYSH, *arguments])
-    if code:
-        raise FrrError(f"bgpd does not say what it was told: {(errors.strip() or output.strip())[-_SHOWN:]}")
+    """The lines that bgpd has at present, but for those of the whole program."""
     section = ""
-    for line in map(str.rstrip, output.splitlines()):
+    for line in map(str.rstrip, _ask(host, "-c", _ASKED).splitlines()):
         text = line.strip()
         if line.startswith("router bgp "):
-            section = "bgp"
+            section = "bgp" if len(text.split()) == _WORDS_OF_OURS else text
         elif text.startswith("address-family "):
-            section = "evpn" if text == "address-family l2vpn evpn" else "other"
+            section = "evpn" if (section, text) == ("bgp", _EVPN) else f"{section} {text}"
         elif text == "exit-address-family":
             section = "bgp"
         elif text not in _NEITHER and not line.startswith(" "):
@@ -309,7 +359,7 @@ def _told(asn: int, lines: Sequence[_Line]) -> Iterator[str]:
     for section, line in lines:
         yield f"router bgp {asn}"
         if section == "evpn":
-            yield "address-family l2vpn evpn"
+            yield _EVPN
         yield line
         if section == "evpn":
             yield "exit-address-family"
@@ -334,17 +384,22 @@ def _password_told(project: str) -> str:
     return ""
 
 
-def _record(project: str, item: Frr) -> None:
-    write_atomically(_place(project) / _APPLIED, json.dumps(encode(replace(item, flaws={}))), 0o600)
-
-
-def _reported(path: Path, name: str) -> Optional[Process]:
-    """The daemon whose number is in its own file, if it is the program and the user's."""
-    with contextlib.suppress(OSError, ValueError):
-        process = processes.read(int(path.read_text(encoding="ascii")))
-        if process is not None and process.program == name and process.uid == pwd.getpwnam(FRR).pw_uid:
+def _reported(project: str, name: str) -> Optional[Process]:
+    """The daemon whose number is in its own file, if it is that program, the user's, and in this network namespace."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        process = processes.read(int(read_limited(_sockets(project) / f"{name}.pid", _PID_AT_MOST)))
+        here = os.stat("/proc/self/ns/net").st_ino
+        who = (name, pwd.getpwnam(FRR).pw_uid, here)
+        if process is not None and (process.program, process.uid, process.net) == who:
             return process
     return None
+
+
+def _forget_nexthops(host: Host) -> None:
+    """Remove the nexthop objects that zebra makes for routes of the host, unless another zebra has them, too."""
+    here = os.stat("/proc/self/ns/net").st_ino
+    if not any(process.program == ZEBRA for process in processes.in_namespaces([here])):
+        host.run_command([find_program("ip") or "ip", "nexthop", "flush", "protocol", ZEBRA])
 
 
 def _hand_over(project: str, name: str, pid: int) -> None:

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from ipaddress import ip_address
+from ipaddress import IPv4Address
 from typing import Any, Optional
 
 from .errors import ValidationError, VarPath
 from .topology import Evpn, Host
 from .validation import did_you_mean
-from .values import flag
+from .values import SHORTEST_SECRET, flag
 
 LONGEST_PASSWORD = 80
 """Octets: what Linux takes for a TCP session (TCP_MD5SIG_MAXKEYLEN)."""
@@ -44,27 +44,36 @@ def _password(given: Mapping[str, Any], manage: bool, path: VarPath) -> Optional
                 "Write `password:` with one from a vault, such as `openssl rand -hex 20` makes.",
             )
         return None
-    if not _PASSWORD.fullmatch(str(text)) or len(str(text)) > LONGEST_PASSWORD:
+    if not _PASSWORD.fullmatch(str(text)) or not SHORTEST_SECRET <= len(str(text)) <= LONGEST_PASSWORD:
         (path / "password").wrong(
-            f"A password of BGP is one word of at most {LONGEST_PASSWORD} letters, digits and signs of ASCII.",
+            f"The password of BGP is one word of {SHORTEST_SECRET} to {LONGEST_PASSWORD} letters, digits and signs.",
             "Make one, for example with `openssl rand -hex 20`, and keep it in a vault.",
         )
     return str(text)
 
 
-def reflector_errors(hosts: Sequence[Host]) -> Iterator[tuple[str, ValidationError]]:
-    """An error for each route reflector that is neither an address nor a host of the topology, as (host, error)."""
+def check_reflectors(hosts: Sequence[Host]) -> Iterator[tuple[str, ValidationError]]:
+    """Errors of hosts that do not agree on EVPN, or name what is no reflector, as (host, error)."""
+    taking_part = {host.name: host for host in hosts if host.settings.evpn is not None}
+    told = {(host.settings.project, host.settings.evpn) for host in taking_part.values()}
+    if len(told) > len({project for project, _evpn in told}):
+        remedy = "Set it once, in the group_vars of a group that has all these hosts."
+        error = ValidationError("cnm_evpn", "All hosts with `cnm_control_plane: evpn` must have it in common.", remedy)
+        yield from ((name, error) for name in taking_part)
     names = {host.name for host in hosts}
-    for host in hosts:
+    for host in taking_part.values():
         for index, name in enumerate(host.settings.evpn.route_reflectors if host.settings.evpn else ()):
-            if name not in names and not _is_address(name):
+            path = f"cnm_evpn.route_reflectors[{index}]"
+            if name in names and name not in taking_part:
+                remedy = "Set it in the group_vars of a group that has the reflectors, too."
+                yield host.name, ValidationError(path, f"{name} itself is without `cnm_control_plane: evpn`.", remedy)
+            elif name not in names and not _is_address(name):
                 remedy = did_you_mean(name, sorted(names), "Name a host of the topology, or write an address.")
-                path = f"cnm_evpn.route_reflectors[{index}]"
                 yield host.name, ValidationError(path, f"There is no host `{name[:63]}` in the topology.", remedy)
 
 
 def _is_address(text: str) -> bool:
     try:
-        return not ip_address(text).is_unspecified
+        return not IPv4Address(text).is_unspecified
     except ValueError:
         return False

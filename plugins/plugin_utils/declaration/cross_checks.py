@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from typing import Any, Optional
 
 from .addresses import Subnet, gateway_in, network_of, overlap, some_host, why_not
-from .control_plane import reflector_errors
+from .control_plane import check_reflectors
 from .driver import DriverError, Drivers
 from .errors import ValidationError, VarPath, name_hosts, show, word
 from .networks import UNKNOWN
@@ -64,7 +64,7 @@ def check(drafts: Sequence[Draft], drivers: Drivers) -> Found:
     overlays = [draft for draft in drafts if any(net.traits.scope == "global" for net in draft.host.networks)]
     if overlays:
         yield from _same_settings(overlays)
-    yield from reflector_errors([draft.host for draft in drafts])
+    yield from check_reflectors([draft.host for draft in drafts])
 
 
 def _check_host(

@@ -16,13 +16,12 @@ from .errors import VarPath
 from .names import PROJECT, name
 from .topology import Settings
 from .validation import did_you_mean
-from .values import flag
+from .values import SHORTEST_SECRET, flag
 
 LEASE_STORES = ("sqlite", "etcd", "zookeeper", "consul")
 _URL = re.compile(r"([a-z]+)://(.*)", re.DOTALL)
 OVERLAY_SIZE = {4: 24, 6: 64}
 """Prefix length of the subnets overlays get."""
-SHORTEST_SECRET = 16
 _VNIS = re.compile(r"([0-9]{1,8})(?:\s*-\s*([0-9]{1,8}))?")
 
 

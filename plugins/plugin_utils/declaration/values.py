@@ -11,6 +11,9 @@ from .errors import VarPath
 from .schema import BOOLEAN_WORDS
 from .topology import Pairs
 
+SHORTEST_SECRET = 16
+"""Characters of a secret or a password."""
+
 
 def flag(value: Any, default: bool) -> bool:
     """A boolean of the schema: unset, a boolean, or one of the words for it."""

@@ -88,7 +88,8 @@ class OverlayDriver(Driver):
                 mtu=tunnel.mtu,
                 disable_ipv6=not network.network.enable_ipv6,
                 accept_ra=0,
-                # Nothing is to reach the host by it; it has IPv6 for its neighbours.
+                # Nothing is to reach the host by it, which has no route there; it has IPv6 for its neighbours.
+                rp_filter=1 if tunnel.fabric else None,
                 addr_gen_mode="none" if tunnel.fabric and network.network.enable_ipv6 else None,
                 group=LINK_GROUP if tunnel.fabric else None,
                 learns_from_reserved=False,
@@ -134,9 +135,12 @@ class OverlayDriver(Driver):
     def endpoint_resources(self, endpoint: PlannedEndpoint) -> list[Resource]:
         tunnel, _shared, links = _parts(endpoint.network)
         group = port_group(endpoint.network.id)
-        peer = VethPeer(links.namespace, port_name(endpoint.id), links.bridge, group=group)
+        port = port_name(endpoint.id)
+        peer = VethPeer(links.namespace, port, links.bridge, group=group, learning=not tunnel.fabric)
         resources = [*veth_resources(endpoint, tunnel.mtu, peer), *_other_subnets(endpoint)]
-        return [*resources, Fdb("", peer.name, static=(endpoint.mac,))] if tunnel.fabric else resources
+        if tunnel.fabric:
+            resources.append(Fdb("", port, static=(endpoint.mac,), sandbox=endpoint.sandbox.name))
+        return resources
 
 
 class _Links(NamedTuple):

@@ -139,9 +139,9 @@ def _link_sets(rules: HostRules) -> Iterable[NftSet]:
     foreign, uplinks = nameable_links(rules.foreign), nameable_links(rules.uplinks)
     yield NftSet("foreign_bridge_pairs", "type ifname . ifname;", _sorted(f"{name} . {name}" for name in foreign))
     yield NftSet("internal", "type ifname;", _sorted(link(n) for n in guarded if n.closed))
-    yield NftSet(
-        "isolated", "type ifname;", _sorted(link(n) for n in guarded if forwarding_of(n).mode(4) == "isolated")
-    )
+    for family in _FAMILIES:
+        isolated = (link(n) for n in guarded if forwarding_of(n).mode(family) == "isolated")
+        yield NftSet(f"isolated{family}", "type ifname;", _sorted(isolated))
     yield NftSet("uplinks", "type ifname;", _sorted(uplinks))
     docker = {nft_link(name) for name in (*_DOCKER, *filter(_OF_DOCKER.fullmatch, rules.foreign))}
     yield NftSet("docker_bridges", "type ifname;", _sorted(docker))
@@ -339,7 +339,7 @@ def _direct_access() -> Chain:
             # The kernel drops these itself for IPv4, but not for IPv6.
             "iifname @bridges fib saddr type local drop",
             # A bridge without an address would accept packets for the host's other addresses.
-            "iifname @isolated meta nfproto ipv4 fib daddr type local drop",
+            *_both("iifname @isolatedN meta nfproto ipvN fib daddr type local drop"),
             *_both("iifname @bridges IP daddr @gatewaysN accept"),
             *_both("IP daddr @guardedN IP daddr . iifname != @subnet_interfacesN drop"),
         ),

@@ -74,6 +74,9 @@ def pair_keys(secret: str, project: str, local: str, peers: Iterable[str], epoch
     }
 
 
-def fingerprint(secret: str, project: str) -> str:
-    """What of the secret is in a plan, so that with another secret it is another plan."""
-    return hkdf_expand(_project_key(secret, project), b"fingerprint", _FINGERPRINT_OCTETS).hex()
+def fingerprint(secret: str, project: str, of: str = "") -> str:
+    """What of the secret is in a plan, so that with another secret it is another plan.
+
+    ``of`` says what the secret is for, so that nobody sees that two are the same.
+    """
+    return hkdf_expand(_project_key(secret, project), f"{of} fingerprint".lstrip().encode(), _FINGERPRINT_OCTETS).hex()

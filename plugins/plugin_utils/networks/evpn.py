@@ -8,10 +8,9 @@ another endpoint on one host changes nothing on any other.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
-from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network
-from typing import Union
+from ipaddress import IPv4Address, IPv4Network, ip_address
+from typing import Optional
 
 from ...module_utils.plan.base import Resource
 from ...module_utils.plan.frr import Frr, bgpd_text
@@ -20,7 +19,7 @@ from ...module_utils.plan.settings import File
 from ..declaration.topology import Evpn, Host, Topology
 from .encryption import fingerprint
 
-_ROOMY = {4: 24, 6: 64}
+_ROOMY = 24
 """The longest prefix from which a reflector accepts sessions, so that a new host on its LAN changes no reflector."""
 
 
@@ -48,10 +47,10 @@ def control_plane(host: Host, fabric: Mapping[str, str]) -> list[Resource]:
     frr = Frr(
         evpn.asn,
         local,
-        router_id(local),
+        local,
         tuple(sorted(_reflectors(evpn, fabric) - {local})),
         covering(fabric.values()) if {host.name, local} & set(evpn.route_reflectors) else (),
-        fingerprint(evpn.password or "", host.settings.project),
+        fingerprint(evpn.password or "", host.settings.project, "bgp"),
     )
     if evpn.manage:
         return [frr]
@@ -62,8 +61,11 @@ def control_plane(host: Host, fabric: Mapping[str, str]) -> list[Resource]:
 
 def _reflectors(evpn: Evpn, fabric: Mapping[str, str]) -> set[str]:
     """The addresses of the route reflectors; one whose VTEP is not known yet is left out."""
-    named = {fabric.get(name, "") if not _is_address(name) else name for name in evpn.route_reflectors}
-    return named - {""}
+    return {
+        fabric[name] if name in fabric else str(IPv4Address(name))
+        for name in evpn.route_reflectors
+        if name in fabric or _is_address(name)
+    }
 
 
 def unreached_reflectors(evpn: Evpn, fabric: Mapping[str, str]) -> list[str]:
@@ -71,21 +73,24 @@ def unreached_reflectors(evpn: Evpn, fabric: Mapping[str, str]) -> list[str]:
     return [name for name in evpn.route_reflectors if name not in fabric and not _is_address(name)]
 
 
-def router_id(vtep: str) -> str:
-    """The VTEP, or of one of IPv6 four octets of its hash."""
-    address = ip_address(vtep)
-    return vtep if address.version == 4 else str(IPv4Address(hashlib.sha256(address.packed).digest()[:4]))
-
-
 def covering(vteps: Iterable[str]) -> tuple[str, ...]:
-    """A prefix of each family that has all of these addresses."""
-    found: dict[int, Union[IPv4Network, IPv6Network]] = {}
-    for address in map(ip_address, vteps):
-        network = found.get(address.version) or ip_network((address, _ROOMY[address.version]), strict=False)
-        while address not in network:
-            network = network.supernet()
-        found[address.version] = network
-    return tuple(sorted(map(str, found.values())))
+    """The prefix that has all of these addresses, if there are any."""
+    found: Optional[IPv4Network] = None
+    for address in map(IPv4Address, vteps):
+        found = found or IPv4Network((address, _ROOMY), strict=False)
+        while address not in found:
+            found = found.supernet()
+    return (str(found),) if found is not None else ()
+
+
+def unusable_vteps(fabric: Mapping[str, str]) -> dict[str, str]:
+    """A sentence for each host whose VTEP is no address of IPv4, which is all that FRR before 10.6 takes for a VTEP."""
+    return {
+        host: f"cnm_control_plane: evpn takes an underlay of IPv4, and this host is reached by {vtep}. Set "
+        "cnm_underlay_address to an address of IPv4, or write `cnm_control_plane: static`"
+        for host, vtep in fabric.items()
+        if ip_address(vtep).version != 4
+    }
 
 
 def _is_address(text: str) -> bool:

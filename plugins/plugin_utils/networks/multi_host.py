@@ -17,7 +17,7 @@ from ..ipam.identifiers import identifier
 from ..ipam.ranges import Ranges
 from ..ipam.vips import leases_of, virtual_of
 from ..leases.base import Leases, NetworkLease
-from .evpn import fabric_hosts, reflectors
+from .evpn import fabric_hosts, reflectors, unusable_vteps
 from .spanning import (
     Spanning,
     SpanningNetworks,
@@ -72,6 +72,9 @@ def plan_spanning_networks(
     everyone = {**on_tunnels, **fabric}.values()
     underlays = find_underlays(everyone, facts, connections, parts, claims, result, needed)
     result.fabric = {name: underlays[name].address for name in fabric if name in underlays}
+    for name, sentence in unusable_vteps(result.fabric).items():
+        (result.problems if name in needed else result.warnings).setdefault(name, []).append(sentence)
+        del result.fabric[name]
     leased = dict(spanning_leases)
     if others is None:
         spanning_leases.clear()
@@ -117,7 +120,7 @@ def plan_spanning_networks(
             tunnel = TunnelEnds(
                 vnis[name],
                 data_path_port(spanned.network, settings.data_path_port),
-                choose_mtu(spanned.network, {name: underlays[name] for name in result.fabric} or vteps, result),
+                choose_mtu(spanned.network, vteps, {name: underlays[name] for name in result.fabric} or vteps, result),
                 settings.flood,
                 {host: item.address for host, item in vteps.items()},
                 result.fabric,

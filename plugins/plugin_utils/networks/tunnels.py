@@ -45,7 +45,8 @@ def find_underlays(
             continue
         found[host.name] = underlay
     for name, sentence in claims.judge({name: item.address for name, item in found.items()}).items():
-        (result.problems if name in facts else result.warnings).setdefault(name, []).append(sentence)
+        if name in needed:
+            (result.problems if name in facts else result.warnings).setdefault(name, []).append(sentence)
         del found[name]
     for name, underlay in found.items():
         host, leased = by_name[name], parts[name]["hosts"].get(name, {})
@@ -127,8 +128,10 @@ def data_path_port(network: Network, port: int) -> int:
     return encrypted_data_path_port(port) if network.encrypted else port
 
 
-def choose_mtu(network: Network, vteps: Mapping[str, Underlay], result: SpanningNetworks) -> int:
-    """The MTU that fits the smallest underlay of all its hosts."""
+def choose_mtu(
+    network: Network, members: Mapping[str, Underlay], vteps: Mapping[str, Underlay], result: SpanningNetworks
+) -> int:
+    """The MTU that fits the smallest underlay of ``vteps``: the network's hosts, and all that may come to have it."""
     sizes: dict[int, list[str]] = {}
     for host, underlay in vteps.items():
         if underlay.mtu is not None:
@@ -150,7 +153,7 @@ def choose_mtu(network: Network, vteps: Mapping[str, Underlay], result: Spanning
         sentence = f"{network.path}: the MTU of the underlay is {differing}: the network has {mtu} on all of them"
         for host in sizes[smallest]:
             result.warnings.setdefault(host, []).append(sentence)
-    _say_if_small(network, mtu, vteps, result)
+    _say_if_small(network, mtu, members, result)
     return mtu
 
 

@@ -67,7 +67,7 @@ def allocate_host(host: Host, facts: Facts, topology_plan: TopologyPlan, leases:
     problems = [
         *topology_plan.placement.problems.get(host.name, ()),
         *topology_plan.spanning.problems.get(host.name, ()),
-        *(other_hosts_needed_errors(host) if topology_plan.single_host else ()),
+        *(other_hosts_needed_errors(host, facts) if topology_plan.single_host else ()),
         *allocation.problems,
     ]
     if problems:

@@ -29,13 +29,16 @@ _BRIDGE_PORTS = 1023
 """BR_MAX_PORTS is 1024, but number 0 is unused; an overlay's VXLAN link takes one more."""
 
 
-def other_hosts_needed_errors(host: Host) -> list[str]:
+def other_hosts_needed_errors(host: Host, facts: Facts) -> list[str]:
     names = [
         name for name in networks_in_use(host) if (network := host.network(name)) and network.traits.scope == "global"
     ]
     names += [service.name for service in host.services if not is_of_one_host(service, host)]
     what = "what spans hosts is planned for all of them at once: run cnm.fabric.site, or the role multi_host"
-    return [f"{', '.join(names)}: {what}"] if names else []
+    found = [f"{', '.join(names)}: {what}"] if names else []
+    if facts.has_frr or host.settings.evpn is not None:
+        found.append(f"this host tells others of endpoints, or passes that on (cnm_control_plane: evpn): {what}")
+    return found
 
 
 def off_link_errors(endpoints: Sequence[PlannedEndpoint]) -> list[str]:

@@ -128,6 +128,7 @@ _PROBE: dict[str, tuple[Form, Any]] = {
     "ipvs": (flag, False),
     "no_esp": (mapping(_VERSION_KEY, words(500)), {}),
     "docker_user": (listing(_VERSION, 2), ()),
+    "has_frr": (flag, False),
     "has_table": (flag, False),
     "link_managers": (listing(choice(*LINK_MANAGERS), 3), ()),
     "systemd": (flag, False),

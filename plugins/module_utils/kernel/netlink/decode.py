@@ -108,7 +108,7 @@ def _settings4(data: bytes) -> Entry:
     return {name: values[position - 1] for name, position in _DEVCONF4.items() if position <= len(values)}
 
 
-_DEVCONF4 = {"forwarding4": 1, "route_localnet": 26}
+_DEVCONF4 = {"forwarding4": 1, "rp_filter": 8, "route_localnet": 26}
 _DEVCONF = {"forwarding6": 0, "accept_ra": 3, "disable_ipv6": 26, "addr_gen_mode": 47}
 _DATA_DECODERS = {kind: _decoders(table) for kind, table in KIND_OPTIONS.items()}
 _PORT_DECODERS = _decoders(PORT_OPTIONS)

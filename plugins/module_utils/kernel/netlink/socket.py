@@ -121,7 +121,8 @@ class Netlink:
         index, name, mac ("" if none), mtu, up, running, carrier, loopback, master, link (0 if none), link_netnsid (or
         None), alias, group, kind ("" for physical ones), data and port (as `new_link` and `set_link` take them),
         slave (the kind of link it is a port of, or ""),
-        forwarding4, route_localnet, forwarding6, accept_ra, disable_ipv6, addr_gen_mode (None without that family).
+        forwarding4, rp_filter, route_localnet, forwarding6, accept_ra, disable_ipv6, addr_gen_mode (None without that
+        family).
         """
         return self._dump(RTM_GETLINK, IFINFOMSG.pack(0, 0, 0, 0, 0) + _SKIP_STATISTICS, "list of links", decode_link)
 

@@ -20,7 +20,7 @@ _VNI_WAIT_S = 5.0
 _VNI_PAUSE_S = 0.02
 THIS_NETNS = "/proc/thread-self/ns/net"
 
-SETTINGS = {"accept_ra": "ipv6", "disable_ipv6": "ipv6", "route_localnet": "ipv4"}
+SETTINGS = {"accept_ra": "ipv6", "disable_ipv6": "ipv6", "route_localnet": "ipv4", "rp_filter": "ipv4"}
 """A link's parameters: attribute and directory in /proc/sys/net, in the order they are written."""
 
 KINDS_ON_PARENT = ("vlan", "macvlan", "ipvlan")

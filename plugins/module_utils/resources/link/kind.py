@@ -112,6 +112,7 @@ class LinkKind(Kind[Link]):
             vxlan=vxlan_of(namespace, link, outside),
             geneve=geneve_of(link),
             parent=parent_of(host, link, outside),
+            rp_filter=link["rp_filter"],
             addr_gen_mode=link["addr_gen_mode"],
             learns_from_reserved=learns_from_reserved(link),
         )

@@ -19,7 +19,7 @@ from .common import THIS_NETNS, write_settings
 FAR_END_SETTINGS: dict[str, Any] = {"accept_ra": 0, "disable_ipv6": None, "route_localnet": None}
 """Parameters of a far end that is not a bridge port."""
 
-PEER_FLAGS = ("isolated", "hairpin")
+PEER_FLAGS = ("isolated", "hairpin", "learning")
 
 FarEnd = tuple[str, dict[str, Any]]
 """A far end: its namespace, and the link as read from the kernel."""
@@ -49,10 +49,17 @@ def take_peer(host: Host, namespace: str, link: dict[str, Any], ends: list[FarEn
         paired = far["index"] == link["link"] and far["link"] == link["index"]
         if paired and same_namespace == (far_namespace == namespace):
             master = host.snapshot(far_namespace).link_by_index(far["master"]) or {}
-            isolated, hairpin = (bool(far["port"].get(flag)) for flag in PEER_FLAGS)
+            isolated, hairpin = (bool(far["port"].get(flag)) for flag in ("isolated", "hairpin"))
             ends.remove((far_namespace, far))
             return VethPeer(
-                far_namespace, far["name"], master.get("name", ""), isolated, far["up"], far["group"], hairpin
+                far_namespace,
+                far["name"],
+                master.get("name", ""),
+                isolated,
+                far["up"],
+                far["group"],
+                hairpin,
+                bool(far["port"].get("learning", True)),
             )
     return None
 
@@ -107,7 +114,7 @@ def change_peer(host: Host, peer: VethPeer, mtu: Optional[int], names: set[str])
         messages.append(netlink.set_link(index, master=links[peer.master]["index"] if peer.master else 0))
     if "peer.group" in names:
         messages.append(netlink.set_link(index, group=peer.group))
-    if names & {"peer.master", "peer.isolated", "peer.hairpin"} and peer.master:
+    if names & {"peer.master", *(f"peer.{flag}" for flag in PEER_FLAGS)} and peer.master:
         messages.append(netlink.set_link(index, port=peer_flags(peer)))
     host.send(peer.namespace, messages)
 

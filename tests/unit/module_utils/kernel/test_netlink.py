@@ -721,6 +721,7 @@ ABSENT: dict[str, Any] = {
     "accept_ra": None,
     "disable_ipv6": None,
     "addr_gen_mode": None,
+    "rp_filter": None,
     "route_localnet": None,
 }
 
@@ -790,7 +791,7 @@ def test_links_are_read_as_pyroute2_writes_them(answering: Any) -> None:
         | {"slave": "bridge"},
         {**ABSENT, "index": 3, "name": "vx-1", "kind": "vxlan"} | {"data": {"id": 9, "local": "fd00::1", "port": 4789}},
         {**ABSENT, "index": 4, "name": "in6", "forwarding6": 1, "accept_ra": 2, "disable_ipv6": 0}
-        | {"addr_gen_mode": "none", "forwarding4": 1, "route_localnet": 1},
+        | {"addr_gen_mode": "none", "forwarding4": 1, "rp_filter": 0, "route_localnet": 1},
     ]
     ((kind, flags, _sequence, data),) = requests(answers.sent[0])
     assert (kind, flags) == (18, REQUEST | 0x300)

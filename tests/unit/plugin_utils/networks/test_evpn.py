@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +18,8 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Fi
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts, LinkFacts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
-from ansible_collections.cnm.fabric.plugins.plugin_utils.networks.evpn import covering, router_id
+from ansible_collections.cnm.fabric.plugins.plugin_utils.networks.evpn import covering
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.checks import other_hosts_needed_errors
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import Planned, plan
 
 VTEPS = {f"node{number}": f"192.0.2.{number}" for number in range(1, 5)}
@@ -108,7 +108,7 @@ def test_each_host_is_told_of_the_reflectors_and_a_reflector_of_where_hosts_are(
 
 
 def test_another_password_makes_another_plan() -> None:
-    evpn = {**EVERYONE["cnm_evpn"], "password": "another"}
+    evpn = {**EVERYONE["cnm_evpn"], "password": "another0123456789"}
     assert frr_of(planned().plans["node2"]).fingerprint != frr_of(planned(evpn=evpn).plans["node2"]).fingerprint
 
 
@@ -129,17 +129,25 @@ def test_an_frr_of_others_gets_a_text_without_the_password() -> None:
     assert PASSWORD not in made.to_json()
 
 
-@pytest.mark.parametrize("family", [4, 6])
-@given(st.data())
-def test_the_prefix_of_hosts_has_them_all_and_is_not_narrow(family: int, data: st.DataObject) -> None:
-    addresses = data.draw(st.lists(st.ip_addresses(v=family).map(str), min_size=1, max_size=5))
+@given(st.lists(st.ip_addresses(v=4).map(str), min_size=1, max_size=5))
+def test_the_prefix_of_hosts_has_them_all_and_is_not_narrow(addresses: list[str]) -> None:
     (prefix,) = covering(addresses)
     assert all(ip_address(address) in ip_network(prefix) for address in addresses)
-    assert ip_network(prefix).prefixlen <= {4: 24, 6: 64}[family]
+    assert ip_network(prefix).prefixlen <= 24
 
 
-def test_a_router_of_ipv6_has_a_number_of_its_own() -> None:
-    assert router_id("192.0.2.7") == "192.0.2.7"
-    numbers = {router_id(f"2001:db8::{number:x}") for number in range(1, 1000)}
-    assert len(numbers) == 999
-    assert all(ip_address(number).version == 4 for number in numbers)
+def test_an_underlay_of_ipv6_is_refused() -> None:
+    variables = {"node1": {**EVERYONE, "cnm_sandboxes": {"a": {"networks": ["net"]}}}}
+    variables["node1"]["cnm_evpn"] = {"route_reflectors": ["node1"], "password": PASSWORD}
+    facts = {"node1": Facts(addresses=(("2001:db8::1", "eth0", 1500),), filters_bridges=True)}
+    made = plan(read_topology(variables), facts, empty(), "2026-11-30T00:00:00Z")
+    assert any("takes an underlay of IPv4" in text for text in made.refusals["node1"])
+
+
+def test_a_host_that_takes_part_is_not_planned_alone() -> None:
+    """The plan of one host alone has no FRR, which a reflector without overlays may have nothing but."""
+    evpn = {**EVERYONE, "cnm_evpn": {"route_reflectors": ["node1"], "password": PASSWORD}}
+    for variables, known in (({}, Facts(has_frr=True)), (evpn, Facts())):
+        host = read_topology({"node1": {**variables, "cnm_networks": {}, "cnm_sandboxes": {}}}).hosts[0]
+        assert any("cnm.fabric.site" in text for text in other_hosts_needed_errors(host, known))
+    assert other_hosts_needed_errors(read_topology({"node1": {"cnm_networks": {}}}).hosts[0], Facts()) == []
