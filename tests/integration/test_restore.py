@@ -214,7 +214,7 @@ def test_the_command_says_what_there_is_and_what_is_not_as_planned() -> None:
     assert "c1" in command("ps", "-aq")[1].split()
     assert command("ps", "-q", "c2")[1] == "c2\n"
     assert command("names", "networks")[1] == command("ls", "-q")[1]
-    assert command("exec", "sea1", "id") == (1, "cnm: this host has no sandbox sea1: cnm ps lists what it has\n")
+    assert command("exec", "sea1", "id") == (1, "cnm: this host has no sandbox sea1: cnm ps lists what there is\n")
     sh("ip -n c1 link set eth0 down")
     status, said = command("status")
     assert (status, "  network front in sandbox c1 differs: link c1/eth0 (up)" in said) == (1, True)

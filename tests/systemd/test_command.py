@@ -132,6 +132,23 @@ class TestCommand:
         assert said(system, "cnm exec -u nobdy c1 id") == "cnm: this host has no user or group nobdy\n"
         assert system.status("cnm exec c1") == 2
 
+    def test_a_command_goes_on_without_the_terminal_that_detached_it(self, here: tuple[System, Controller]) -> None:
+        system, _controller = here
+        script = "until test -e /run/go; do sleep 0.05; done; ip -br addr show eth0 >/run/detached"
+        assert system.sh(f"cnm exec -d c1 sh -c '{script}'") == ""  # and its output is closed
+        system.sh("touch /run/go")
+        system.until("grep -q 10.0.0.2/24 /run/detached")
+
+    def test_what_people_who_know_docker_type_works_or_is_answered(self, here: tuple[System, Controller]) -> None:
+        system, _controller = here
+        assert system.sh("cnm ps --format '{{.Names}}'").split() == ["c1", "c2", "here"]
+        assert system.sh("cnm ps -aq -f network=back").split() == ["c1"]
+        assert system.sh("cnm network ls -f driver=bridge --format '{{.Name}}'").split() == ["back", "bridge", "front"]
+        (row,) = system.sh("cnm ps c1 --format json").splitlines()
+        assert json.loads(row)["Ports"] == "0.0.0.0:8080->80/tcp"
+        assert "cnm_sandboxes" in said(system, "cnm rm c1")
+        assert said(system, "cnm logs c9") == "cnm: this host has no sandbox c9: did you mean c2?\nit succeeded\n"
+
     def test_every_verb_has_help_with_an_example_and_the_manual_page_says_the_same(
         self, here: tuple[System, Controller]
     ) -> None:

@@ -18,8 +18,8 @@ from typing import Any, Callable, NoReturn
 
 from ..plan.constants import VERSION
 from ..plan.forms import printable
-from .output import Usage
-from .verbs import COMMON, DESCRIPTION, HIDDEN, VERBS, Option, Verb, synopsis
+from .output import Usage, closest
+from .verbs import COMMON, DESCRIPTION, HIDDEN, VERBS, Option, Verb, in_our_words, instead_of, synopsis
 
 _Carry = Callable[[argparse.Namespace], int]
 
@@ -91,11 +91,15 @@ def _parser(verbs: Sequence[Verb]) -> _Parser:
 
 def parsed(argv: Sequence[str]) -> argparse.Namespace:
     """The arguments of a command line.  Exits with a message if they are wrong, as for --help."""
-    words = list(argv)
-    if words[:1] == ["network"] and words[1:2] in (["ls"], ["inspect"]):
-        del words[0]
-    named = [verb for verb in (*VERBS, *HIDDEN) if words[:1] == [verb.name]]
-    arguments = _parser(named or VERBS).parse_args(words)
+    words = in_our_words(argv)
+    named = [verb for verb in (*VERBS, *HIDDEN) if words[0] == verb.name]
+    if not named and not words[0].startswith("-"):
+        raise Usage(_no_verb(words))
+    arguments, strange = _parser(named or VERBS).parse_known_args(words)
+    if strange:
+        verb = arguments.verb
+        known = instead_of([verb, strange[0]])[1] or f"cnm {verb} --help lists what it takes"
+        raise Usage(f"cnm {verb} does not take {' '.join(strange)}: {known}")
     arguments.project = arguments.project or ""
     if arguments.verb == "restore":
         alone = (arguments.rules, arguments.own, arguments.owners, arguments.resolver)
@@ -107,6 +111,13 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
         if not arguments.command:
             raise Usage("say which command to run: cnm exec SANDBOX COMMAND…")
     return arguments
+
+
+def _no_verb(words: Sequence[str]) -> str:
+    """That there is no such verb, and what to type instead."""
+    what, known = instead_of(words)
+    listed = [verb.name for verb in VERBS]
+    return f"there is no cnm {what or words[0]}: {known or closest(words[0], listed, 'cnm --help')}"
 
 
 def main(argv: Sequence[str]) -> int:

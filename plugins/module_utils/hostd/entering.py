@@ -5,16 +5,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import grp
 import os
 import pwd
 import re
 import subprocess
+import sys
 from collections.abc import Sequence
 
 from ..kernel import namespaces
 from ..kernel.journald import IDENTIFIER, SOCKET
 from ..kernel.programs import find_program
+from ..plan.forms import printable
 from ..plan.marks import RESOLVER_USER
 from .output import Usage, unknown
 from .showing import sandboxes
@@ -50,7 +53,20 @@ def execute(arguments: argparse.Namespace) -> int:
         os.environ[variable] = value
     if arguments.workdir:
         os.chdir(arguments.workdir)
+    if arguments.detach and not _leaves_the_terminal():
+        return 0
     os.execvp(command[0], command)
+
+
+def _leaves_the_terminal() -> bool:
+    """Go on as another process, without this terminal; whether this is that one."""
+    if os.fork():
+        return False
+    os.setsid()
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(nowhere, number)
+    return True
 
 
 def _as_user(text: str) -> list[str]:
@@ -72,10 +88,19 @@ def show_logs(arguments: argparse.Namespace) -> int:
         raise Usage("this host has no journal: cnm logs needs systemd")
     program = _program("journalctl", "systemd")
     options = ["--no-hostname", "--quiet", *_options(arguments)]
-    # What was removed has lines too, so an unknown name is no error.
+    _tell_of_unknown(arguments)
     units = _units(program) if arguments.sandboxes else []
     matches = selected(arguments.sandboxes, units, _resolvers_user(), arguments.project)
     os.execv(program, [program, *options, *matches])
+
+
+def _tell_of_unknown(arguments: argparse.Namespace) -> None:
+    """Sandboxes that are no more have lines too, so an unknown name is no error."""
+    with contextlib.suppress(Usage):  # for a host without a plan
+        names = {item["name"] for item in sandboxes(arguments.project)}
+        for name in arguments.sandboxes:
+            if name not in names:
+                sys.stderr.write(printable(f"cnm: {unknown('sandbox', name, names, 'cnm ps')}") + "\n")
 
 
 def _units(program: str) -> list[str]:

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..kernel import namespaces
-from .output import Usage, line, plans, show, table, unknown
-from .verbs import NETWORKS, SANDBOXES
+from .output import Row, Usage, keep_matching, line, plans, print_rows, show, unknown
+from .verbs import NETWORK_FIELDS, NETWORK_FILTERS, NETWORKS, SANDBOX_FIELDS, SANDBOX_FILTERS, SANDBOXES
 
 _is_word = re.compile(r"[A-Za-z0-9_.-]+").fullmatch
 
@@ -47,25 +48,38 @@ def sandboxes(project: str) -> list[dict[str, Any]]:
 def list_networks(arguments: argparse.Namespace) -> int:
     """``cnm ls``."""
     documents = networks(arguments.project)
-    if arguments.json:
-        show(documents)
-    elif arguments.quiet:
-        for document in documents:
-            line(document["Name"])
-    else:
-        rows = [
-            (
-                document["Id"][:12],
-                document["Name"],
-                document["Driver"],
-                document["Scope"],
-                ", ".join(item.get("Subnet", "") for item in document["IPAM"]["Config"]),
-                str(len(document["Containers"])),
-            )
-            for document in documents
-        ]
-        table(("NETWORK ID", "NAME", "DRIVER", "SCOPE", "SUBNETS", "SANDBOXES"), rows)
+    rows = [
+        {
+            "ID": document["Id"] if arguments.no_trunc else document["Id"][:12],
+            "Name": document["Name"],
+            "Driver": document["Driver"],
+            "Scope": document["Scope"],
+            "Subnets": ", ".join(item.get("Subnet", "") for item in document["IPAM"]["Config"]),
+            "Sandboxes": str(len(document["Containers"])),
+        }
+        for document in documents
+    ]
+    _print(arguments, documents, rows, "Name", NETWORK_FIELDS, NETWORK_FILTERS)
     return 0
+
+
+def _print(
+    arguments: argparse.Namespace,
+    items: Sequence[dict[str, Any]],
+    rows: Sequence[Row],
+    name: str,
+    heads: Mapping[str, str],
+    filters: Mapping[str, str],
+) -> None:
+    """Print items as JSON, or their rows; ``name`` is the column of their names.  Raises Usage."""
+    wanted = keep_matching(rows, arguments.filter or (), filters)
+    if arguments.json:
+        show([item for item, row in zip(items, rows) if row in wanted])
+    elif arguments.quiet:
+        for row in wanted:
+            line(row[name])
+    else:
+        print_rows(wanted, arguments.format or "", heads)
 
 
 def list_sandboxes(arguments: argparse.Namespace) -> int:
@@ -76,23 +90,19 @@ def list_sandboxes(arguments: argparse.Namespace) -> int:
         if name not in names:
             raise unknown("sandbox", name, names, "cnm ps")
     found = [item for item in found if not arguments.sandboxes or item["name"] in arguments.sandboxes]
-    if arguments.json:
-        show(found)
-    elif arguments.quiet:
-        for item in found:
-            line(item["name"])
-    else:
-        rows = [
-            (
-                item["name"],
-                "up" if item["running"] else "missing",
-                ", ".join(f"{net} {' '.join(addresses)}".strip() for net, addresses in item["endpoints"].items())
-                or str(item["network_mode"] or ""),
-                ", ".join(item["ports"]),
+    rows = [
+        {
+            "Names": item["name"],
+            "Status": "up" if item["running"] else "missing",
+            "Networks": ", ".join(
+                f"{net} {' '.join(addresses)}".strip() for net, addresses in item["endpoints"].items()
             )
-            for item in found
-        ]
-        table(("SANDBOX", "STATUS", "NETWORKS", "PORTS"), rows)
+            or str(item["network_mode"] or ""),
+            "Ports": ", ".join(item["ports"]),
+        }
+        for item in found
+    ]
+    _print(arguments, found, rows, "Names", SANDBOX_FIELDS, SANDBOX_FILTERS)
     return 0
 
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 SANDBOXES, NETWORKS, BOTH = "sandboxes", "networks", "both"
@@ -59,13 +60,41 @@ COMMON = (
 """Options of every verb."""
 
 _QUIET = Option(("-q", "--quiet"), "names alone, a line each")
+_NO_TRUNC = Option(("--no-trunc",), "accepted as in docker: nothing is cut but the IDs of networks")
+
+
+def _format(fields: Sequence[str]) -> Option:
+    words = f"what to print of each, of {{{{.{'}}, {{.'.join(fields)}}}}}; json for an object a line"
+    return Option(("--format",), words, "TEMPLATE")
+
+
+def _filter(fields: Sequence[str]) -> Option:
+    words = f"only those with this, by {', '.join(fields)}; a part of it is enough"
+    return Option(("-f", "--filter"), words, "FIELD=VALUE", several=True)
+
+
+NETWORK_FIELDS = {
+    "ID": "NETWORK ID",
+    "Name": "NAME",
+    "Driver": "DRIVER",
+    "Scope": "SCOPE",
+    "Subnets": "SUBNETS",
+    "Sandboxes": "SANDBOXES",
+}
+SANDBOX_FIELDS = {"Names": "SANDBOX", "Status": "STATUS", "Networks": "NETWORKS", "Ports": "PORTS"}
+"""What ``--format`` may have in it, as docker calls it, and its column's head."""
+
+NETWORK_FILTERS = {"name": "Name", "id": "ID", "driver": "Driver", "scope": "Scope"}
+SANDBOX_FILTERS = {"name": "Names", "status": "Status", "network": "Networks"}
+"""What ``--filter`` takes, and the field that it looks at."""
+
 _SANDBOXES = Argument("sandboxes", "SANDBOX", "these alone", "*", SANDBOXES)
 
 VERBS = (
     Verb(
         "ls",
         "list networks, like docker network ls",
-        options=(_QUIET,),
+        options=(_QUIET, _format(tuple(NETWORK_FIELDS)), _filter(tuple(NETWORK_FILTERS)), _NO_TRUNC),
         example="cnm ls",
         more="cnm network ls and cnm network inspect do the same as cnm ls and cnm inspect.",
     ),
@@ -73,7 +102,13 @@ VERBS = (
         "ps",
         "list sandboxes: whether they are there, their addresses and ports",
         (_SANDBOXES,),
-        (_QUIET, Option(("-a", "--all"), "accepted as in docker: missing sandboxes are always listed")),
+        (
+            _QUIET,
+            Option(("-a", "--all"), "accepted as in docker: missing sandboxes are always listed"),
+            _format(tuple(SANDBOX_FIELDS)),
+            _filter(tuple(SANDBOX_FILTERS)),
+            _NO_TRUNC,
+        ),
         "cnm ps c1",
     ),
     Verb(
@@ -92,6 +127,7 @@ VERBS = (
         (
             Option(("-i", "--interactive"), "accepted as in docker: the command always has this terminal"),
             Option(("-t", "--tty"), "accepted as in docker, no effect"),
+            Option(("-d", "--detach"), "leave it running, without this terminal"),
             Option(
                 ("-u", "--user"),
                 "as this user of the host, by name or number, with a group if it is another",
@@ -110,6 +146,7 @@ VERBS = (
         (
             Option(("-f", "--follow"), "go on with what comes"),
             Option(("-n", "--tail"), "only the last so many lines", "LINES"),
+            Option(("-t", "--timestamps"), "accepted as in docker: lines always have their time"),
             Option(("--since",), "since then: 10m, 2h, yesterday, or 2026-03-01 12:00", "TIME"),
         ),
         "cnm logs -n 20 c1",
@@ -145,6 +182,83 @@ HIDDEN = (
     Verb("keep-user-rules", "keep what the user's chains have in them, before nftables.service flushes the rules"),
 )
 """Verbs for programs."""
+
+SAME: Mapping[tuple[str, ...], tuple[str, ...]] = {
+    ("network", "ls"): ("ls",),
+    ("network", "list"): ("ls",),
+    ("network", "inspect"): ("inspect",),
+    ("container", "ls"): ("ps",),
+    ("container", "ps"): ("ps",),
+    ("container", "list"): ("ps",),
+    ("container", "inspect"): ("inspect",),
+    ("container", "exec"): ("exec",),
+    ("container", "logs"): ("logs",),
+    ("networks",): ("ls",),
+    ("version",): ("--version",),
+    ("-v",): ("--version",),
+}
+"""What people who know docker type, and how it is called here."""
+
+_DECLARED = "change {variable} in the inventory and run cnm.fabric.site"
+_OF_NETWORKS = "networks come and go by the inventory: " + _DECLARED.format(variable="cnm_networks")
+_OF_SANDBOXES = "sandboxes come and go by the inventory: " + _DECLARED.format(variable="cnm_sandboxes")
+_OF_MEMBERS = "what a sandbox is connected to stands in the inventory: " + _DECLARED.format(variable="cnm_sandboxes")
+_OF_PROCESSES = "a sandbox is a network, and what runs in it has units of its own: systemctl {verb} UNIT"
+_OF_IMAGES = "a sandbox has no image: it uses the host's programs and files"
+
+INSTEAD: Mapping[str, str] = {
+    "network": "type cnm ls to list networks, cnm inspect NETWORK for one",
+    **dict.fromkeys(("network create", "network rm", "network remove", "network prune"), _OF_NETWORKS),
+    **dict.fromkeys(("network connect", "network disconnect", "connect", "disconnect"), _OF_MEMBERS),
+    "container": "type cnm ps to list sandboxes, cnm inspect SANDBOX for one",
+    **dict.fromkeys(("run", "create", "rm", "remove", "rename", "update", "prune"), _OF_SANDBOXES),
+    "restart": "cnm restore brings back what is missing or differs; a program in a sandbox: systemctl restart UNIT",
+    **{verb: _OF_PROCESSES.format(verb=verb) for verb in ("start", "stop", "kill")},
+    **dict.fromkeys(("pause", "unpause", "wait"), "a sandbox is a network, and does not run or stop"),
+    "port": "type cnm ps SANDBOX, which lists its ports",
+    "top": "type ip netns pids SANDBOX for the processes in it",
+    "stats": "type cnm exec SANDBOX ip -s link for what has passed its links",
+    "attach": "type cnm exec SANDBOX bash",
+    **dict.fromkeys(("cp", "diff", "export", "commit"), "a sandbox has the files of the host"),
+    **dict.fromkeys(("image", "images", "pull", "push", "build", "login", "volume"), _OF_IMAGES),
+    "events": "type cnm logs -f",
+    **dict.fromkeys(
+        ("info", "system"), "type cnm status for what is not as planned, cnm ls and cnm ps for what there is"
+    ),
+    **dict.fromkeys(
+        ("service", "stack", "node", "swarm"),
+        "cnm ps lists this host's tasks; cnm.fabric.inspect, on the controller, services and all hosts",
+    ),
+    **dict.fromkeys(
+        ("inspect -f", "inspect --format"),
+        "it prints JSON; jq takes out of it what you want: cnm inspect NAME | jq -r '.[0].endpoints'",
+    ),
+    "compose": "name the file in the variable cnm_compose of the inventory and run cnm.fabric.site",
+}
+"""What people who know docker type, and what they do here instead."""
+
+
+def in_our_words(words: Sequence[str]) -> list[str]:
+    """A command line of docker's as one of ours, where it only has another name."""
+    if not words:
+        return ["--help"]
+    if words[0] == "help":
+        return [*in_our_words(words[1:]), "--help"] if words[1:] else ["--help"]
+    for length in (2, 1):
+        same = SAME.get(tuple(words[:length]))
+        if same is not None and len(words) >= length:
+            return [*same, *words[length:]]
+    return list(words)
+
+
+def instead_of(words: Sequence[str]) -> tuple[str, str]:
+    """Which of the words is no verb, and what to do instead as a sentence; "" for both if nobody knows."""
+    rest = words[1:] if words[0] == "container" and words[1:] else words
+    for what in (" ".join(rest[:2]), rest[0]):
+        if what in INSTEAD:
+            return what, INSTEAD[what]
+    return "", ""
+
 
 SUMMARY = "networks of cnm.fabric on this host"
 DESCRIPTION = (
@@ -216,7 +330,7 @@ _cnm() {{
     COMPREPLY=()
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${{COMP_WORDS[i]}} in
-            -* | network) ;;
+            -* | network | container) ;;
             *) ((place++)) || verb=${{COMP_WORDS[i]}} ;;
         esac
     done

@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import subprocess
 from typing import Any
 
 import pytest
 
-from ansible_collections.cnm.fabric.plugins.module_utils.hostd import cli, entering, verbs
+from ansible_collections.cnm.fabric.plugins.module_utils.hostd import cli, entering, output, verbs
 from ansible_collections.cnm.fabric.plugins.module_utils.hostd.output import Usage
 
 
@@ -28,16 +29,99 @@ def test_options_of_docker_exec_come_before_the_sandbox_and_the_commands_own_aft
         values("exec", "c1")
 
 
-def test_words_of_docker_network_are_understood() -> None:
-    assert values("network", "ls") == values("ls")
-    assert values("network", "inspect", "front") == values("inspect", "front")
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("network ls -q", "ls -q"),
+        ("network inspect front", "inspect front"),
+        ("container ls --format json", "ps --format json"),
+        ("container exec -d c1 id", "exec -d c1 id"),
+    ],
+)
+def test_words_of_docker_with_another_name_here_are_understood(typed: str, meant: str) -> None:
+    assert values(*typed.split()) == values(*meant.split())
 
 
-@pytest.mark.parametrize("words", [[], ["nonsense"], ["network"], ["inspect"], ["ls", "--nonsense"]])
-def test_other_words_are_an_error_of_usage(words: list[str]) -> None:
+def test_each_word_of_docker_leads_to_a_verb_and_none_hides_one() -> None:
+    ours = {verb.name for verb in (*verbs.VERBS, *verbs.HIDDEN)}
+    assert {same[0] for same in verbs.SAME.values()} <= {*ours, "--version"}
+    assert not ours & {word.split()[0] for word in (*verbs.INSTEAD, *map(" ".join, verbs.SAME)) if " " not in word}
+    assert not [text for text in verbs.INSTEAD.values() if "{" in text]
+
+
+@pytest.mark.parametrize(
+    ("typed", "answer"),
+    [
+        ("network create x", "cnm_networks"),
+        ("network", "cnm ls"),
+        ("container rm c1", "cnm_sandboxes"),
+        ("restart web", "cnm restore"),
+        ("port web", "cnm ps SANDBOX"),
+        ("stauts", "did you mean status?"),
+        ("xyzzy", "cnm --help lists"),
+        ("ps --no-tunc", "cnm ps does not take --no-tunc: cnm ps --help"),
+        ("inspect -f {{.Name}} web", "jq -r"),
+    ],
+)
+def test_other_words_are_answered_with_what_to_type_instead(typed: str, answer: str) -> None:
+    with pytest.raises(Usage, match=re.escape(answer)):
+        values(*typed.split())
+
+
+def test_a_missing_name_is_an_error_of_usage() -> None:
     with pytest.raises(SystemExit) as raised:
-        values(*words)
+        values("inspect")
     assert raised.value.code == 2
+
+
+@pytest.mark.parametrize("typed", ["", "help", "--help"])
+def test_help_is_asked_for_in_every_way(typed: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as raised:
+        values(*typed.split())
+    assert raised.value.code == 0
+    assert "list sandboxes" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        values("help", "ps")
+    assert "usage: cnm ps" in capsys.readouterr().out
+
+
+ROWS = [
+    {"Names": "c1", "Status": "up", "Networks": "front 10.0.0.2/24", "Ports": "0.0.0.0:80->80/tcp"},
+    {"Names": "c2", "Status": "missing", "Networks": "back", "Ports": ""},
+]
+
+
+@pytest.mark.parametrize(
+    ("template", "shown"),
+    [
+        ("{{.Names}}", "c1\nc2\n"),
+        ("{{ .Names }}:\\t{{.Status}}", "c1:\tup\nc2:\tmissing\n"),
+        ("table {{.Names}}\\t{{.Ports}}", "SANDBOX   PORTS\nc1        0.0.0.0:80->80/tcp\nc2\n"),
+        ("table", "SANDBOX   STATUS    NETWORKS            PORTS\n"),
+        ("json", '{"Names": "c1", "Status": "up", "Networks": "front 10.0.0.2/24"'),
+    ],
+)
+def test_a_format_of_docker_says_what_is_printed(template: str, shown: str, capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_rows(ROWS, template, verbs.SANDBOX_FIELDS)
+    assert capsys.readouterr().out.startswith(shown)
+
+
+@pytest.mark.parametrize("template", ["{{.ID}}", "{{range .Names}}", "{{.Names"])
+def test_a_format_that_cannot_be_is_refused_with_those_that_can(template: str) -> None:
+    with pytest.raises(Usage, match=r"it has \{\{.Names\}\}, "):
+        output.print_rows(ROWS, template, verbs.SANDBOX_FIELDS)
+
+
+def test_every_filter_has_to_hold() -> None:
+    def kept(*filters: str) -> list[str]:
+        return [row["Names"] for row in output.keep_matching(ROWS, filters, verbs.SANDBOX_FILTERS)]
+
+    assert kept("name=c") == ["c1", "c2"]
+    assert kept("name=c", "status=missing") == ["c2"]
+    assert kept("network=front") == ["c1"]
+    for wrong in ("name", "label=x"):
+        with pytest.raises(Usage, match="with a field of name, status, network"):
+            kept(wrong)
 
 
 def test_the_help_lists_every_verb_but_the_hidden_one(capsys: pytest.CaptureFixture[str]) -> None:
