@@ -145,6 +145,20 @@ def test_the_kept_rules_replace_whatever_tables_of_their_names_there_are() -> No
     assert not file.exists()
 
 
+@on_a_host
+def test_kept_rules_that_somebody_has_removed_are_missed_and_written_anew() -> None:
+    site()
+    file = Path("/var/lib/cnm/default/rules.nft")
+    before = file.read_text(encoding="utf-8")
+    file.unlink()
+    assert site() == ["change boot host"]
+    assert file.read_text(encoding="utf-8") == before
+    file.unlink()
+    restore(rules_only=True)
+    assert file.read_text(encoding="utf-8") == before
+    assert site() == []
+
+
 USER_RULES = "add set inet cnm user_set { type ipv4_addr; }; add element inet cnm user_set { 192.0.2.7 }; "
 USER_RULES += "add rule inet cnm user_forward ip saddr @user_set counter drop"
 

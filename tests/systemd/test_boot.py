@@ -135,14 +135,19 @@ class TestByItself:
     def test_a_check_names_what_is_missing_of_it_and_a_run_repairs_it(self, pair: tuple[System, Controller]) -> None:
         system, controller = pair
         unit = "/etc/systemd/system/cnm-networks.service"
+        rules = "/var/lib/cnm/default/rules.nft"
+        system.sh(f"rm {rules}")
+        assert f"({rules})" in system.run("cnm status").stdout
         system.sh(f"rm {unit}; find /var/lib/cnm/.half -name renewal.py -exec truncate -s 0 {{}} +")
         told = controller.run("site", VARIABLES, "--check", "--diff")
         assert told.changed("n1")
         assert unit in told.output
         assert "/var/lib/cnm/.half" in told.output
-        assert system.status(f"test -e {unit}") == 1
+        assert rules in told.output
+        assert system.status(f"test -e {unit} || test -e {rules}") == 1
         assert controller.run("site", VARIABLES).changed("n1")
         assert system.sh("systemctl is-enabled cnm-networks") == "enabled\n"
+        assert "table inet cnm" in system.sh(f"cat {rules}")
         assert system.sh("cnm status") == "project default: as planned\n"
 
     def test_a_teardown_leaves_nothing_of_it(self, pair: tuple[System, Controller]) -> None:

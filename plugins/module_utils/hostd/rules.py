@@ -12,28 +12,20 @@ from ..plan.base import Resource
 from ..plan.marks import table_name
 from ..plan.nftables import Nftables
 from ..plan.settings import Boot
-from ..resources import user_rules
-from ..resources.nftables import FAMILY, script, table_reference
+from ..resources import kept_rules, user_rules
+from ..resources.nftables import FAMILY
 from ..resources.nftables_reading import listed
-from ..state.files import forget, write_atomically
+from ..state.files import forget
 from ..state.kept import State
-
-_RULES = "rules.nft"
 
 
 def keep_rules(project: str, resources: Sequence[Resource]) -> None:
     """Keep the host's tables as a file for nft, if the plan is to be restored.  Loading it replaces the tables."""
-    path = State(project).lib / _RULES
     tables = [item for item in resources if isinstance(item, Nftables) and not item.namespace]
-    if not any(isinstance(item, Boot) for item in resources) or not tables:
-        forget(path)
-        return
-    text = "".join(
-        f"table {table_reference(table)}\ndelete table {table_reference(table)}\n{script(table, project)}"
-        for table in tables
-    )
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        write_atomically(path, text, 0o600)
+    if tables and any(isinstance(item, Boot) for item in resources):
+        kept_rules.write(project, tables)
+    else:
+        forget(kept_rules.path(project))
 
 
 def keep_user_rules(project: str, run_command: RunCommand) -> None:

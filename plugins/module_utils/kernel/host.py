@@ -16,6 +16,7 @@ from typing import Any, Optional, TypeVar
 from ..plan import forms
 from ..plan.esp import Way
 from ..plan.marks import is_pruned, role_of
+from ..plan.nftables import Nftables
 from . import namespaces, netfilter, nft
 from .netlink import Message, Netlink, NetlinkError
 
@@ -102,6 +103,8 @@ class Host:
         """Verified nftables tables, by label: namespace, generation, and the digest of the wanted table (empty for
         none).  A run need not list a table again while its namespace still has that generation.
         """
+        self.own_tables: Sequence[Nftables] = ()
+        """The plan's tables of the host itself; filled when tables are observed."""
         self.user_rules: dict[str, str] = {}
         """What was read of the user's chains in the host's tables: ``inet cnm`` to blocks as nft prints them."""
         self.within: Optional[frozenset[str]] = None

@@ -26,6 +26,7 @@ from ..plan.forms import followed
 from ..plan.settings import Boot
 from ..state.files import HALF_WRITTEN, LIB, forget, load, remove_empty, write_atomically
 from ..state.kept import State
+from . import kept_rules
 from .base import Difference, Found, Kind, Operation
 
 _RECORD = "boot.json"
@@ -148,6 +149,8 @@ class BootKind(Kind[Boot]):
                 yield path, _MISSING if found is None else _DIFFERS
             elif not _is_complete(Path(path), _mode(path)):
                 yield path, f"not of mode {_mode(path):o}"
+        if host.own_tables and not kept_rules.path(host.project).is_file():
+            yield str(kept_rules.path(host.project)), _MISSING
         for path in sorted(self._superfluous(files)):
             if _is_ours(Path(path)):
                 yield path, _SUPERFLUOUS
@@ -188,6 +191,8 @@ class BootKind(Kind[Boot]):
                 state.keep_keys(host.pair_keys, host.bgp_password)
             else:
                 state.forget_keys()
+            if host.own_tables and not kept_rules.path(host.project).is_file():
+                kept_rules.write(host.project, host.own_tables)
             if self._newer is None and half.keep(self._half()) and systemd.is_running():
                 # Else the first start, at a boot, would take a second to compile it.
                 host.run_command([_python(), "-I", "-m", "compileall", "-q", str(half.folder(self._digest()))])
@@ -218,6 +223,7 @@ class BootKind(Kind[Boot]):
             self._take_away(host, stale)
             _ask(host, "daemon-reload")
             State(host.project).forget_keys()
+            forget(kept_rules.path(host.project))
             if not left:
                 half.remove_others(None)
             forget(_record(host.project))

@@ -228,6 +228,7 @@ class NftablesKind(Kind[Nftables]):
         if the kernel would refuse a table.
         """
         self._project = host.project
+        host.own_tables = [item for item in wanted if not item.namespace]
         # A transaction on one table advances the generation of all in its namespace, so all will be listed.
         unsettled = {item.namespace for item in wanted if not _is_settled(host, item, self._look(host, item, item))}
         self._learn(host, [item for item in wanted if item.namespace in unsettled])
