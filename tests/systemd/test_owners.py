@@ -64,6 +64,10 @@ def quiet(system: System) -> None:
 class TestOwners:
     """In this order: what a later test wants was seen to work by an earlier one."""
 
+    def test_names_resolve_in_each_for_a_command_of_the_hosts(self, host: Controlled) -> None:
+        for name in ADDRESS:
+            assert host[0].sh(f"cnm exec {name} getent hosts c1").split() == ["10.0.0.10", "c1"]
+
     def test_what_has_restarted_is_connected_again_and_its_former_namespace_is_not(
         self, host: Controlled, record_property: Any
     ) -> None:
@@ -168,6 +172,27 @@ class TestOwners:
         )
         started, ended = map(int, took.split())
         assert ended - started < 5_000_000
+
+    def test_what_cannot_be_connected_is_not_tried_again_because_it_was_tried(self, host: Controlled) -> None:
+        system, _controller = host
+        system.sh("systemctl stop other")
+        system.until("test ! -e /run/netns/old", 10)
+        # No resolver starts without an address of the loopback.
+        system.sh(
+            "touch /run/spoiled; unshare --net=/run/spoiled ip link set lo up; nsenter --net=/run/spoiled ip address "
+            "flush dev lo; touch /run/netns/other; mount --bind /run/spoiled /run/netns/other"
+        )
+        system.until("cnm status | grep -q 'resolver of old did not start'", 20)
+        quiet(system)
+        system.sh("journalctl --sync")
+        looks = "journalctl -b -u cnm-owners --no-pager | grep -c Reloading"
+        before = system.sh(looks)
+        time.sleep(4)
+        system.sh("journalctl --sync")
+        assert system.sh(looks) == before
+        system.sh("ip netns delete other; umount /run/spoiled; rm /run/spoiled; systemctl start other")
+        answers(system, "old")
+        assert system.sh("cnm status") == "project default: as planned\n"
 
     def test_only_the_owners_of_the_plan_are_followed_and_a_teardown_leaves_nothing(self, host: Controlled) -> None:
         system, controller = host

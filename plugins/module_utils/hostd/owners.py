@@ -12,9 +12,9 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Optional
 
-from ..kernel import netns_owners
+from ..kernel import namespaces, netns_owners
 from ..kernel.host import Host
 from ..kernel.netns_owners import Gone, OwnerError, Silent
 from ..kernel.nft import RunCommand
@@ -23,7 +23,7 @@ from ..plan.nftables import DockerUser
 from ..resources.docker_user import DockerUserKind
 from ..resources.foreign_netns_records import Record, mounted, records
 from ..state.kept import State
-from .restore import Restoration, Restored, last_failures
+from .restore import Restoration, Restored, last_failures, last_tried
 
 _PAUSES_S = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 """Before each look.  A container has a namespace some 0.1 seconds after its folder; a restart takes no second."""
@@ -41,8 +41,8 @@ def follow(project: str, run_command: RunCommand, command: str) -> Restored:
 class _Seen:
     """What the owners say."""
 
-    moved: set[str] = field(default_factory=set)
-    """Sandboxes that are not in their owners' present namespaces."""
+    moved: dict[str, Optional[int]] = field(default_factory=dict)
+    """Sandboxes that are not in their owners' present namespaces, with the cookies of these."""
     silent: bool = False
     """Whether an owner did not answer in time."""
     ended: dict[str, str] = field(default_factory=dict)
@@ -67,6 +67,7 @@ class _Following:
         self._run_command = run_command
         self._restoration = Restoration(project, run_command, command)
         self._told = last_failures(project)
+        self._tried = last_tried(project)
 
     def run(self) -> Restored:
         total = Restored()
@@ -112,7 +113,7 @@ class _Following:
                 seen.failed[part] = silent[owner]
                 continue
             try:
-                number = netns_owners.find(owner, reference, self._run_command).number
+                owned = netns_owners.find(owner, reference, self._run_command)
             except Gone as error:
                 seen.ended[name] = str(error)
             except Silent as error:
@@ -121,9 +122,11 @@ class _Following:
             except (OwnerError, FormError) as error:
                 seen.failed[part] = str(error)
             else:
-                failed_before = _has_failed(name, failures)
-                if failed_before or not _is_attached(known, name, number):
-                    seen.moved.add(name)
+                if _has_failed(name, failures) or not _is_attached(known, name, owned.number):
+                    cookie = namespaces.cookie(owned.path)
+                    # What it takes to try makes and removes files, of which systemd may hear as of a start.
+                    if cookie is None or self._tried.get(name) != cookie:
+                        seen.moved[name] = cookie
         return seen
 
     def _is_docker_shut(self) -> bool:

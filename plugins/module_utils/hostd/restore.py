@@ -232,6 +232,8 @@ class Restoration:
         self._command = command
         self._state = State(project)
         self._left_out: frozenset[str] = frozenset()
+        self._undone: set[str] = set()
+        """Parts that could not be made, though they could be tried."""
 
     def run(self, rules_only: bool = False, own: bool = False) -> Restored:
         """Restore everything, or what guards the host alone.  Raises Locked, PlanError and Unsafe.
@@ -258,19 +260,24 @@ class Restoration:
                 parts = parts_of(resources)
                 untried = {part.name for part in parts if not self._left_out.isdisjoint(part.sandboxes)}
                 self._all(resources, [part for part in parts if part.name not in untried], result)
-                self._note(result, last_failures(self._project).keys() - untried)
+                self._note(result, last_failures(self._project).keys() - untried, {})
                 if not result.failed:
                     self._state.forget_cut_off()
             if _GUARDS not in result.failed:
                 keep_rules(self._project, resources)  # as they are right in this boot
             return result
 
-    def connect(self, sandboxes: Collection[str], result: Restored) -> None:
-        """Restore sandboxes in others' namespaces alone, looking at nothing but what they need.  Raises as `run`."""
+    def connect(self, sandboxes: Mapping[str, Optional[int]], result: Restored) -> None:
+        """Restore sandboxes in others' namespaces alone, looking at nothing but what they need.  Raises as `run`.
+
+        ``sandboxes`` has the namespace of each, as `namespaces.cookie` tells them apart.
+        """
         with self._locked():
             parts, within = self._parts_in(sandboxes)
             self._restore_parts(parts, result, within)
-            self._note(result, {part.name for part in parts})
+            undone = {name for part in parts if part.name in self._undone for name in part.sandboxes}
+            tried = {name: cookie for name, cookie in sandboxes.items() if name in undone}
+            self._note(result, {part.name for part in parts}, {**last_tried(self._project), **tried})
 
     def disconnect(self, sandboxes: Iterable[str], ended: Callable[[str], str], result: Restored) -> None:
         """Remove what is ours of sandboxes whose owners have ended; ``ended`` gives the sentence that says so, or "".
@@ -346,6 +353,7 @@ class Restoration:
         except engine.EXPECTED as error:
             if len(ready) == 1:
                 result.failed[ready[0].name] = engine.sentence(error)
+                self._undone.add(ready[0].name)
                 return
             self._restore_parts(ready[: len(ready) // 2], result, within)
             self._restore_parts(ready[len(ready) // 2 :], result, within)
@@ -380,19 +388,35 @@ class Restoration:
             result.warnings += worker.warnings
             return operations
 
-    def _note(self, result: Restored, tried: Collection[str]) -> None:
-        """Keep until the next boot what could not be restored of the parts that were tried, for ``cnm status``."""
+    def _note(
+        self, result: Restored, tried: Collection[str], in_vain: Optional[Mapping[str, Optional[int]]] = None
+    ) -> None:
+        """Keep until the next boot what could not be restored of the parts that were tried, for ``cnm status``.
+
+        ``in_vain`` is what `last_tried` returns from now on, if that changes.
+        """
         before = last_failures(self._project)
         failed = {name: why for name, why in before.items() if name not in tried}
         failed.update({name: printable(why) for name, why in result.failed.items()})
         if failed:
-            write_atomically(self._state.run / _RECORD, json.dumps({"boot": boot_id(), "failed": failed}))
+            in_vain = last_tried(self._project) if in_vain is None else in_vain
+            record = {"boot": boot_id(), "failed": failed, "tried": dict(in_vain)}
+            write_atomically(self._state.run / _RECORD, json.dumps(record))
         else:
             forget(self._state.run / _RECORD)
 
 
 def last_failures(project: str) -> dict[str, str]:
     """What the last restore of this boot could not bring back, and why, by part; empty without one."""
+    return _recorded(project, "failed")
+
+
+def last_tried(project: str) -> dict[str, Optional[int]]:
+    """Sandboxes that could not be connected since everything was restored, with the cookies of their namespaces."""
+    return _recorded(project, "tried")
+
+
+def _recorded(project: str, what: str) -> dict[str, Any]:
     record = load(State(project).run / _RECORD)
-    failed = record.get("failed")
-    return dict(failed) if record.get("boot") == boot_id() and isinstance(failed, dict) else {}
+    found = record.get(what)
+    return dict(found) if record.get("boot") == boot_id() and isinstance(found, dict) else {}

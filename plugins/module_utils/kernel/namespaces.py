@@ -13,6 +13,8 @@ import ctypes
 import errno
 import fcntl
 import os
+import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Optional, TypeVar
@@ -197,6 +199,25 @@ def number(path: str) -> Optional[int]:
         return None
     finally:
         os.close(descriptor)
+
+
+_SO_NETNS_COOKIE = 71
+
+
+def cookie(path: str) -> Optional[int]:
+    """A number that no other namespace of this boot has or will have, unlike its inode.
+
+    None if there is none at the path, or from a kernel older than 5.14.
+    """
+    try:
+        return run(path, _own_cookie)
+    except OSError:
+        return None
+
+
+def _own_cookie() -> int:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
+        return int.from_bytes(one.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), sys.byteorder)
 
 
 def own_number() -> int:
