@@ -143,7 +143,7 @@ filters_bridges:
   returned: always
   type: bool
 docker_user:
-  description: IP versions in which a Docker Engine drops forwarded traffic and has the chain DOCKER-USER.
+  description: IP versions in which a Docker Engine has its chain DOCKER-USER.
   returned: always
   type: list
   elements: int

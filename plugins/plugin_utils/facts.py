@@ -79,7 +79,7 @@ class Facts:
     let_by: tuple[str, ...] = ()
     """What these have been told to let by: ``in LINK``, ``out LINK``, ``udp ADDRESS PORT``, ``esp ADDRESS 0``."""
     docker_user: tuple[int, ...] = ()
-    """Families in which a Docker Engine drops forwarded traffic and has the chain DOCKER-USER."""
+    """Families in which a Docker Engine has its chain DOCKER-USER."""
     link_managers: tuple[str, ...] = ()
     """Its programs that configure links, of `LINK_MANAGERS`."""
     systemd: bool = False

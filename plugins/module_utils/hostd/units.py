@@ -213,18 +213,21 @@ StartLimitIntervalSec=0
     ),
 }
 
+# When Docker starts, it makes anew the chain that it drops our packets in.
+_ENGINE = "docker.service"
+
 _WATCHED = {
     "docker": ("/run/docker/containerd", "/run/docker/runtime-runc/moby"),
     "podman": ("/run/crun", "/run/runc"),
     "machine": ("/run/systemd/machines",),
+    # Its start makes our rule anew, and its containers do not matter.
+    _ENGINE: (),
     # A process does not come back with its number, and this path is none for systemd.
     "pid": (),
     "path": (),
 }
 """By owner the directories in which an entry comes and goes with each of its containers."""
 
-# When Docker starts, it makes anew the chain that it drops our packets in.
-_ENGINE = "docker.service"
 _OWNERS_WANTED_BY = ((FOLLOWER, "paths.target"), (_OWNERS_EVENT, "multi-user.target"), (_OWNERS_EVENT, _ENGINE))
 
 NAMES = frozenset({*_TEXTS, *_OWNERS_TEXTS})
@@ -293,7 +296,7 @@ def files(half: HostHalf, parents: Iterable[str], owners: Iterable[str] = ()) ->
     found = _for_owners(owners)
     result.update({f"{UNITS}/{name}": text for name, text in found.items()})
     for name, by in _OWNERS_WANTED_BY:
-        if name in found and (by != _ENGINE or "docker" in owners):
+        if name in found and (by != _ENGINE or not {"docker", _ENGINE}.isdisjoint(owners)):
             result[f"{UNITS}/{by}.wants/{name}"] = f"{_LINK}{UNITS}/{name}"
     for parent in sorted(parents):
         name = escape(parent)

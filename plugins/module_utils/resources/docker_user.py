@@ -30,21 +30,20 @@ class IptablesError(OSError):
 
 
 def families_to_open(host: Host) -> list[int]:
-    """Families in which a Docker Engine drops forwarded traffic that is not its own."""
-    return [
-        family
-        for family in _PROGRAMS
-        if _rules(host, family, DOCKER_CHAIN) is not None
-        and "-P FORWARD DROP" in (_rules(host, family, "FORWARD") or ())
-    ]
+    """Families in which a Docker Engine has its chain.
+
+    Whether it drops forwarded traffic that is not its own depends on who turned forwarding on first, which each boot
+    decides anew.
+    """
+    return [family for family in _PROGRAMS if _rules(host, family) is not None]
 
 
-def _rules(host: Host, family: int, chain: str) -> Optional[list[str]]:
-    """The chain's rules as ``iptables -S`` prints them; None if there is no such chain."""
+def _rules(host: Host, family: int) -> Optional[list[str]]:
+    """The rules of Docker's chain as ``iptables -S`` prints them; None if there is no such chain."""
     program = find_program(_PROGRAMS[family])
     if program is None or not _may_have(host, family):
         return None
-    code, output, _errors = host.run_command([program, "-w", "-S", chain])
+    code, output, _errors = host.run_command([program, "-w", "-S", DOCKER_CHAIN])
     return None if code else [line.strip() for line in output.splitlines()]
 
 
@@ -74,7 +73,7 @@ class DockerUserKind(Kind[DockerUser]):
         comment = mark(host.project, "forwarded")
         result: dict[Key, Found[DockerUser]] = {}
         for family in _PROGRAMS:
-            rules = _rules(host, family, DOCKER_CHAIN)
+            rules = _rules(host, family)
             found = DockerUser(family)
             # Without Docker's chain nothing is dropped, and nothing has to be opened until Docker makes it.
             idle = not _may_have(host, family) and found in wanted
@@ -84,7 +83,7 @@ class DockerUserKind(Kind[DockerUser]):
 
     def create(self, host: Host, resources: Sequence[DockerUser]) -> None:
         for item in resources:
-            rules = [rule for rule in _rules(host, item.family, DOCKER_CHAIN) or [] if rule.startswith("-A ")]
+            rules = [rule for rule in _rules(host, item.family) or [] if rule.startswith("-A ")]
             # After the user's rules, but before the RETURN that ends the chain in older Engines.
             position = len(rules) if rules[-1:] == [f"-A {DOCKER_CHAIN} -j RETURN"] else len(rules) + 1
             chain, *rule = _rule(host.project)

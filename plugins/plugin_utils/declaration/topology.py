@@ -272,7 +272,7 @@ class Settings:
     evpn: Optional[Evpn] = None
     """Set if BGP EVPN tells the hosts where endpoints of overlays are; else the plan does."""
     docker_user: bool = True
-    """Whether a rule may be put into Docker's chain DOCKER-USER where Docker would drop what we accept."""
+    """Whether a rule may be put into Docker's chain DOCKER-USER where it is."""
     boot: bool = True
     """Whether the host brings its networks back by itself, where systemd runs."""
     keep_keys: bool = True

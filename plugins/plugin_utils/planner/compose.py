@@ -72,7 +72,7 @@ def _boot(host: Host, facts: Facts, resources: Iterable[Resource]) -> Boot:
     has_keys = any(isinstance(item, (Xfrm, Frr)) for item in resources)
     owners = {_followed(item) for item in resources if isinstance(item, Namespace)} - {""}
     if any(isinstance(item, DockerUser) for item in resources):
-        owners.add("docker")  # whose start closes what was opened in its chain
+        owners.add("docker.service")  # whose start closes what was opened in its chain
     return Boot(has_keys and host.settings.keep_keys, tuple(sorted(parents)), tuple(sorted(owners)))
 
 

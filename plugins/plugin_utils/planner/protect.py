@@ -70,7 +70,7 @@ def _host_rules(
     tunneled = [network for network in networks.values() if network.tunnel is not None]
     # A host whose last network went is no router of ours any more: what is not ours is not ours to drop.
     closed = tuple(family for family in families if not facts.forwarded_before(family))
-    opened = [family for family in facts.docker_user if host.settings.docker_user and bridges]
+    opened = [family for family in facts.docker_user if host.settings.docker_user and family in families]
     local = [endpoint for endpoint in allocated.every if endpoint.network.name in bridges]
     rules = HostRules(
         host.settings.project,

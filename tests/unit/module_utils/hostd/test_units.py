@@ -89,6 +89,10 @@ def test_what_is_watched_follows_from_whose_namespaces_there_are() -> None:
     assert FOLLOWER not in units.files(HALF, [], ["pid", "path"])
     assert f"{units.UNITS}/cnm-owners.service" in units.files(HALF, [], ["pid"])
     assert not any("owners" in path for path in units.files(HALF, []))
+    start = f"{units.UNITS}/docker.service.wants/cnm-owners-event.service"
+    assert start in units.files(HALF, [], ["docker"])
+    assert start in units.files(HALF, [], ["docker.service"])
+    assert FOLLOWER not in units.files(HALF, [], ["docker.service"])
 
 
 @pytest.mark.parametrize(

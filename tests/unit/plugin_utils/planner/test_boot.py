@@ -28,12 +28,13 @@ def office(name: str, parent: str, subnet: str) -> dict[str, Any]:
     return {name: {"driver": "macvlan", "subnet": subnet, "driver_opts": {"parent": parent}}}
 
 
-def planned(variables: dict[str, Any], systemd: bool = True, **more: Any) -> Planned:
+def planned(variables: dict[str, Any], systemd: bool = True, docker_user: tuple[int, ...] = (), **more: Any) -> Planned:
     facts = Facts(
         addresses=(("192.0.2.1", "eth0", 1500),),
         routes=(("192.0.2.0/24", "eth0", None), ("default", "eth0", "192.0.2.254")),
         links={"eth0": LinkFacts(), "eth1": LinkFacts()},
         systemd=systemd,
+        docker_user=docker_user,
         flushing="/etc/nftables.conf",
     )
     made = plan(read_topology({"node1": {**variables, **more}}), {"node1": facts}, empty(), "now")
@@ -78,6 +79,11 @@ def test_keys_are_kept_only_where_there_are_some_and_they_may_be() -> None:
     assert boot(planned(HIDDEN)) == Boot(keep_keys=True)
     assert boot(planned(HIDDEN, cnm_keep_keys=False)) == Boot()
     assert boot(planned(FRONT)) == Boot(keep_keys=False)
+
+
+def test_docker_s_start_is_followed_where_its_chain_is_opened_and_its_containers_are_not() -> None:
+    assert boot(planned(FRONT, docker_user=(4,))) == Boot(owners=("docker.service",))
+    assert boot(planned(FRONT, docker_user=(4,), cnm_docker_user=False)) == Boot()
 
 
 def test_who_has_no_keys_kept_is_warned_of_what_stays_down() -> None:

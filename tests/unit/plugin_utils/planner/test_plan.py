@@ -12,7 +12,7 @@ from typing import Any, Optional
 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Route
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import DockerUser, Nftables
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Sysctl
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
@@ -112,6 +112,19 @@ def test_a_host_that_did_not_forward_goes_on_dropping_what_is_not_ours() -> None
     assert others(Facts(forwarding_before=(4,))) == ("meta nfproto ipv4 accept", "meta nfproto ipv6 accept")
     routing = Facts(forwarding_links={4: ("default", "eth0"), 6: ("eth1",)})
     assert others(routing) == ('meta nfproto ipv4 iifname "eth0" accept', "meta nfproto ipv4 drop")
+
+
+def test_dockers_chain_is_opened_for_the_families_that_bridges_have() -> None:
+    facts = Facts(docker_user=(4, 6))
+    both = {**EXAMPLE, "cnm_networks": {"ps-bridge": {"subnet": ["10.0.0.0/24", "2001:db8::/64"], "enable_ipv6": True}}}
+
+    def opened(variables: dict[str, Any]) -> list[int]:
+        made = planned({"node1": variables}, {"node1": facts}).plans["node1"]
+        return [item.family for item in of_kind(made, DockerUser)]
+
+    assert opened(EXAMPLE) == [4]
+    assert opened(both) == [4, 6]
+    assert opened({**both, "cnm_docker_user": False}) == []
 
 
 def test_a_bridge_that_somebody_else_made_is_no_stranger_to_the_network_that_uses_it() -> None:
