@@ -18,7 +18,7 @@ from ..resources.base import Operation
 from ..resources.boot import projects
 from ..state.kept import State, keeping_projects
 from . import output, telling
-from .owners import follow
+from .owners import reconnect
 from .resolvers import restart_resolver
 from .restore import ERRORS, Restoration, Restored, kept_resources, last_failures
 from .rules import keep_user_rules
@@ -129,7 +129,7 @@ def restore(arguments: argparse.Namespace) -> int:
             if arguments.resolver:
                 results[project] = restart_resolver(project, arguments.resolver, run_command)
             elif arguments.owners:
-                results[project] = follow(project, run_command, MODULE)
+                results[project] = reconnect(project, run_command, MODULE)
             else:
                 results[project] = Restoration(project, run_command, MODULE).run(arguments.rules, arguments.own)
         except ERRORS as error:

@@ -2,8 +2,8 @@
 # Copyright: cnm.fabric contributors
 """Sandboxes in others' namespaces, after a container was started, has ended or was removed.
 
-systemd hears of it (`units.FOLLOWER`) before the container runs, so its owner is asked again for a moment, and no more:
-nothing runs afterwards.  What has another namespace now is connected; what has ended loses what it had of ours.
+systemd hears of it (`units.OWNERS_PATH`) before the container runs, so its owner is asked again for a moment, and no
+more: nothing runs afterwards.  What has another namespace now is connected; what has ended loses what it had of ours.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _PAUSES_S = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5)
 """Before each look.  A container has a namespace some 0.1 seconds after its folder; a restart takes no second."""
 
 
-def follow(project: str, run_command: RunCommand, command: str) -> Restored:
+def reconnect(project: str, run_command: RunCommand, command: str) -> Restored:
     """Bring these sandboxes to where their owners are now; ``command`` is `Host.command`.  Raises as `Restoration.run`.
 
     Reasons that an earlier look has told of are not in the result.
     """
-    return _Following(project, run_command, command).run()
+    return _Reconnection(project, run_command, command).run()
 
 
 @dataclass
@@ -61,7 +61,7 @@ def _has_failed(sandbox: str, failures: Mapping[str, str]) -> bool:
     return any(other == part or other.endswith(f" in {part}") for other in failures)
 
 
-class _Following:
+class _Reconnection:
     def __init__(self, project: str, run_command: RunCommand, command: str) -> None:
         self._project = project
         self._run_command = run_command

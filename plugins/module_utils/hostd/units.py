@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ..plan.constants import VERSION
-from ..plan.forms import followed, path
+from ..plan.forms import path, watched_owner
 from .verbs import completion, manual
 
 COMMAND = "/usr/local/sbin/cnm"
@@ -39,13 +39,13 @@ RESTORE = "cnm-restore.service"
 """The unit that brings back what has ended, of which there is one on the host."""
 
 _OWNERS, _OWNERS_EVENT = "cnm-owners.service", "cnm-owners-event.service"
-FOLLOWER = "cnm-owners.path"
+OWNERS_PATH = "cnm-owners.path"
 """The unit that hears of owners of namespaces; it is restarted when its file has changed."""
 
-FOLLOWING = _RULES
-"""The unit that is started as soon as it is installed: only an active unit follows another."""
+STARTED = _RULES
+"""The unit that is started as soon as it is installed: only an active unit is restarted with another."""
 
-ACTIVE = (_RULES, _NETWORKS, FOLLOWER, _OWNERS, RESTORE, RESOLVER_RESTART.replace("@", "@*"))
+ACTIVE = (_RULES, _NETWORKS, OWNERS_PATH, _OWNERS, RESTORE, RESOLVER_RESTART.replace("@", "@*"))
 """Units that may be active, and are stopped before they are removed."""
 
 SANDBOXES = _SANDBOX.replace("@", "@*")
@@ -176,7 +176,7 @@ SyslogIdentifier=cnm
 # A path unit is deaf while the service that it starts runs.  So that one is short, and asks for a reload, of which
 # systemd carries out another one when it is asked for during a reload; during a start it would not.
 _OWNERS_TEXTS = {
-    FOLLOWER: f"""{MARK}
+    OWNERS_PATH: f"""{MARK}
 [Unit]
 Description=Starts and ends of whose namespaces are sandboxes of cnm.fabric
 
@@ -228,7 +228,7 @@ _WATCHED = {
 }
 """By owner the directories in which an entry comes and goes with each of its containers."""
 
-_OWNERS_WANTED_BY = ((FOLLOWER, "paths.target"), (_OWNERS_EVENT, "multi-user.target"), (_OWNERS_EVENT, _ENGINE))
+_OWNERS_WANTED_BY = ((OWNERS_PATH, "paths.target"), (_OWNERS_EVENT, "multi-user.target"), (_OWNERS_EVENT, _ENGINE))
 
 NAMES = frozenset({*_TEXTS, *_OWNERS_TEXTS})
 
@@ -277,7 +277,7 @@ def _for_owners(owners: Sequence[str]) -> dict[str, str]:
     """Units by name for sandboxes in the namespaces of these."""
     watched = sorted({path for owner in owners for path in _WATCHED.get(owner, (owner,))})
     lines = "".join(f"PathChanged={path}\n" for path in watched)
-    names = (_OWNERS, _OWNERS_EVENT, *([FOLLOWER] if watched else [])) if owners else ()
+    names = (_OWNERS, _OWNERS_EVENT, *([OWNERS_PATH] if watched else [])) if owners else ()
     return {name: _OWNERS_TEXTS[name].format(watched=lines) for name in names}
 
 
@@ -292,7 +292,7 @@ def files(half: HostHalf, parents: Iterable[str], owners: Iterable[str] = ()) ->
     result.update({f"{UNITS}/{name}": text for name, text in _TEXTS.items()})
     for unit, by in _WANTED_BY:
         result[f"{UNITS}/{by}.wants/{unit}"] = f"{_LINK}{UNITS}/{unit}"
-    owners = sorted(map(followed, owners))
+    owners = sorted(map(watched_owner, owners))
     found = _for_owners(owners)
     result.update({f"{UNITS}/{name}": text for name, text in found.items()})
     for name, by in _OWNERS_WANTED_BY:

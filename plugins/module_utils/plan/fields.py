@@ -283,7 +283,7 @@ PLANNED: dict[str, dict[str, Check]] = {
     "boot": {
         "keep_keys": _flag,
         "awaited": _each(_some_link),
-        "owners": _each(_once(forms.followed)),
+        "owners": _each(_once(forms.watched_owner)),
         "flaws": _never,
     },
     "frr": {

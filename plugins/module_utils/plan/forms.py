@@ -275,8 +275,8 @@ OWNERS: dict[str, Form] = {
     "path": path,
 }
 """Forms of owners' names for namespaces; none begins with `-`, as programs would take it for an option."""
-followed = Form(
-    "whose namespaces are followed",
+watched_owner = Form(
+    "whose starts and ends are watched",
     "docker, docker.service, podman, machine, pid, path, or a directory of namespaces: letters, digits and `_ . : + -`",
     rf"docker|docker\.service|podman|machine|pid|path|(?:/{_NO_DOTS}[A-Za-z0-9_.:+-]+)+",
     1024,

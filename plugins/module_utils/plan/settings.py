@@ -100,7 +100,7 @@ class Boot(Resource):
     """Links of others that networks are made on: when one appears, what could not be restored is tried again."""
     owners: tuple[str, ...] = ()
     """In whose namespaces there are sandboxes: ``docker``, ``podman``, ``machine``, ``pid``, directories of paths, or
-    ``path`` for one that systemd cannot watch; their starts and ends are followed.  ``docker.service`` is for its start
+    ``path`` for one that systemd cannot watch; their starts and ends are watched.  ``docker.service`` is for its start
     alone, without the containers'."""
     flaws: dict[str, str] = field(default_factory=dict)
     """As found: what is missing or differs, by path."""

@@ -22,7 +22,7 @@ from ..kernel import systemd
 from ..kernel.host import Host
 from ..kernel.systemd import SystemdError
 from ..plan.base import Key
-from ..plan.forms import followed
+from ..plan.forms import watched_owner
 from ..plan.settings import Boot
 from ..state.files import HALF_WRITTEN, LIB, forget, load, remove_empty, write_atomically
 from ..state.kept import State
@@ -109,7 +109,7 @@ class BootKind(Kind[Boot]):
     def _files(self, host: Host, but: str = "") -> dict[str, str]:
         """What all projects on record want, except the one named."""
         of_half = units.HostHalf(_python(), str(half.folder(self._digest())), host.command)
-        owners = filter(followed.fits, _of_all("owners", but))
+        owners = filter(watched_owner.fits, _of_all("owners", but))
         files = units.files(of_half, _of_all("awaited", but), owners)
         drop_in = nftables_service.drop_in()
         if drop_in is not None:
@@ -197,16 +197,16 @@ class BootKind(Kind[Boot]):
                 # Else the first start, at a boot, would take a second to compile it.
                 host.run_command([_python(), "-I", "-m", "compileall", "-q", str(half.folder(self._digest()))])
             files = self._files(host)
-            follower = f"{units.UNITS}/{units.FOLLOWER}"
-            is_current = follower in files and _text(Path(follower)) == files[follower]
+            owners_path = f"{units.UNITS}/{units.OWNERS_PATH}"
+            is_current = owners_path in files and _text(Path(owners_path)) == files[owners_path]
             for path, text in files.items():
                 if _text(Path(path)) != text or not _is_complete(Path(path), _mode(path)):
                     _put(Path(path), text)
             self._take_away(host, self._superfluous(files))
             _ask(host, "daemon-reload")
-            _ask(host, "start", "--no-block", units.FOLLOWING)
-            if follower in files:
-                _ask(host, "start" if is_current else "restart", "--no-block", units.FOLLOWER)
+            _ask(host, "start", "--no-block", units.STARTED)
+            if owners_path in files:
+                _ask(host, "start" if is_current else "restart", "--no-block", units.OWNERS_PATH)
 
     def change(self, host: Host, operations: Sequence[Operation[Boot]]) -> None:
         self.create(host, [operation.resource for operation in operations])

@@ -102,8 +102,8 @@ def _unit(name: str, pid: int) -> str:
     return f"cnm-resolver-{escape(name)}-{pid}.scope"
 
 
-def _scope(name: str, pid: int, followed: bool = True) -> Scope:
-    """``followed``: whether systemd has it started again when it ends."""
+def _scope(name: str, pid: int, restarted: bool = True) -> Scope:
+    """``restarted``: whether systemd has it started again when it ends."""
     again = [RESOLVER_RESTART.replace("@", f"@{escape(name)}")]
     return Scope(
         _unit(name, pid),
@@ -113,7 +113,7 @@ def _scope(name: str, pid: int, followed: bool = True) -> Scope:
             ("CollectMode", "s", "inactive-or-failed"),
             ("MemoryMax", "t", _MEMORY_AT_MOST),
             ("TasksMax", "t", _TASKS_AT_MOST),
-            *((("OnSuccess", "as", again), ("OnFailure", "as", again)) if followed else ()),
+            *((("OnSuccess", "as", again), ("OnFailure", "as", again)) if restarted else ()),
         ),
     )
 
@@ -122,7 +122,7 @@ def _hand_over_only(started: Mapping[str, int]) -> list[str]:
     """To a systemd before 249, which starts nothing when a scope ends; returns errors as sentences."""
     try:
         with Handover() as handover:
-            handover.ask([_scope(name, pid, followed=False) for name, pid in started.items()])
+            handover.ask([_scope(name, pid, restarted=False) for name, pid in started.items()])
             handover.finish()
     except ScopeError as error:
         return [str(error)]

@@ -63,9 +63,9 @@ def foreign_firewall_warnings(host: Host, facts: Facts) -> list[str]:
         f"{facts.flushing} has `flush ruleset`: whenever nftables.service is started or reloaded, the networks' rules "
         f"are gone until the next run. Write `{REPLACE_TABLE}` for each of its tables instead"
     )
-    followed = facts.systemd and host.settings.boot
+    restored = facts.systemd and host.settings.boot
     found = [unfiltered] * (not facts.filters_bridges)
-    found += [flushed] * (bool(facts.flushing) and not followed)
+    found += [flushed] * (bool(facts.flushing) and not restored)
     return found + [
         f"the chain {chain} of the host's other firewall drops unmatched forwarded traffic, including "
         "that of the networks. Allow traffic from and to their bridges"

@@ -12,7 +12,7 @@ from ...module_utils.plan.addresses import Rule
 from ...module_utils.plan.base import Resource
 from ...module_utils.plan.constants import OWN_LINKS
 from ...module_utils.plan.encryption import Xfrm
-from ...module_utils.plan.forms import followed
+from ...module_utils.plan.forms import watched_owner
 from ...module_utils.plan.frr import Frr
 from ...module_utils.plan.links import Link, LinkManager, Namespace
 from ...module_utils.plan.nftables import DockerUser
@@ -70,7 +70,7 @@ def _boot(host: Host, facts: Facts, resources: Iterable[Resource]) -> Boot:
     own = {item.name for item in links if not item.namespace}
     parents = {item.parent.link for item in links if item.parent is not None} - own
     has_keys = any(isinstance(item, (Xfrm, Frr)) for item in resources)
-    owners = {_followed(item) for item in resources if isinstance(item, Namespace)} - {""}
+    owners = {_watched(item) for item in resources if isinstance(item, Namespace)} - {""}
     if any(isinstance(item, DockerUser) for item in resources):
         owners.add("docker.service")  # whose start closes what was opened in its chain
     return Boot(has_keys and host.settings.keep_keys, tuple(sorted(parents)), tuple(sorted(owners)))
@@ -82,10 +82,10 @@ def _targets(resources: Iterable[Resource]) -> list[Target]:
     return [Target(item.name) for item in namespaces if item.role == f"sandbox/{item.name}"]
 
 
-def _followed(sandbox: Namespace) -> str:
-    """Whose starts and ends a sandbox follows: the owner, or the directory of a path."""
+def _watched(sandbox: Namespace) -> str:
+    """Whose starts and ends are watched for a sandbox: the owner, or the directory of a path."""
     directory = sandbox.reference.rpartition("/")[0]
-    watched = sandbox.owner == "path" and followed.fits(directory) and not directory.startswith("/proc/")
+    watched = sandbox.owner == "path" and watched_owner.fits(directory) and not directory.startswith("/proc/")
     return directory if watched else sandbox.owner
 
 

@@ -79,27 +79,27 @@ def test_a_path_that_is_none_is_refused(place: str) -> None:
         units.files(units.HostHalf(HALF.python, place, HALF.module), [])
 
 
-FOLLOWER = f"{units.UNITS}/{units.FOLLOWER}"
+OWNERS_PATH = f"{units.UNITS}/{units.OWNERS_PATH}"
 
 
 def test_what_is_watched_follows_from_whose_namespaces_there_are() -> None:
-    assert "PathChanged=/run/netns\n" in units.files(HALF, [], ["/run/netns", "docker"])[FOLLOWER]
-    assert "/run/docker" not in units.files(HALF, [], ["/run/netns", "podman"])[FOLLOWER]
+    assert "PathChanged=/run/netns\n" in units.files(HALF, [], ["/run/netns", "docker"])[OWNERS_PATH]
+    assert "/run/docker" not in units.files(HALF, [], ["/run/netns", "podman"])[OWNERS_PATH]
     # Nothing tells of them, so there is nothing to watch, but they come back with the boot.
-    assert FOLLOWER not in units.files(HALF, [], ["pid", "path"])
+    assert OWNERS_PATH not in units.files(HALF, [], ["pid", "path"])
     assert f"{units.UNITS}/cnm-owners.service" in units.files(HALF, [], ["pid"])
     assert not any("owners" in path for path in units.files(HALF, []))
     start = f"{units.UNITS}/docker.service.wants/cnm-owners-event.service"
     assert start in units.files(HALF, [], ["docker"])
     assert start in units.files(HALF, [], ["docker.service"])
-    assert FOLLOWER not in units.files(HALF, [], ["docker.service"])
+    assert OWNERS_PATH not in units.files(HALF, [], ["docker.service"])
 
 
 @pytest.mark.parametrize(
     "text", ["/a\nUnit=x", "/a b", "/%n", "/a\\", "/a/../b", "/", "relative", "", '/"', "/a\r", *hostile.TEXTS]
 )
 def test_a_directory_cannot_add_anything_to_the_unit_that_watches_it(text: str) -> None:
-    if not forms.followed.fits(text):
+    if not forms.watched_owner.fits(text):
         with pytest.raises(FormError):
             units.files(HALF, [], [text])
     else:
