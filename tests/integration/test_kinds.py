@@ -102,7 +102,7 @@ EXTRAS: dict[str, tuple[str, Callable[[], Resource]]] = {
     "ipvs_timeouts": (IPVS, lambda: IpvsTimeouts("c1", 432000, 60, 120)),
     "link_manager": ("", lambda: LinkManager("networkd", ("cnm0",), True)),
     "frr": ("test -x /usr/lib/frr/bgpd", lambda: FRR),
-    # It takes systemd as the first process, as in the guests of tests/vm/systemd, where these drifts are done.
+    # It takes systemd as the first process, as in the systems of tests/systemd, where these drifts are done.
     "boot": ("test -d /run/systemd/system", Boot),
     "target": ("test -d /run/systemd/system", lambda: Target("c1")),
 }

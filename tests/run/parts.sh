@@ -67,4 +67,8 @@ begin_image() {
 
 run_pytest() { inside "$here" python -m pytest -p no:cacheprovider "$@"; }
 
-pytest_in_vm() { in_vm python -m pytest -p no:cacheprovider "$@"; }
+# What whole systems boot in the virtual machine has to be made where there is a network.
+pytest_in_vm() {
+    PYTHONPATH=$here/tests/support python -c 'import systems; systems.image("bookworm")' &&
+        in_vm python -m pytest -p no:cacheprovider "$@"
+}

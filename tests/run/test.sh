@@ -97,7 +97,6 @@ pytest_alone() {
         case $argument in
             parity | tests/parity*) engine ;;
             integration | lab | tests/integration* | tests/lab*) routing ;;
-            guests | tests/vm/systemd*) emulator ;; # its guests are booted from here
             systemd | tests/systemd*) bootstrap ;;
             vm | tests/vm*)
                 emulator
@@ -105,7 +104,6 @@ pytest_alone() {
                 ;;
         esac
         case $argument in
-            guests) set -- "$@" tests/vm/systemd ;;
             unit | integration | lab | systemd | vm | parity | benchmarks) set -- "$@" "tests/$argument" ;;
             *) set -- "$@" "$argument" ;;
         esac
@@ -130,13 +128,13 @@ all_tests() {
         shift
         if [ "$argument" = --all ]; then
             export CNM_ALL=1
-            default="$every guests benchmarks"
+            default="$every benchmarks"
         else
             set -- "$@" "$argument"
         fi
     done
     for argument; do
-        case " $every guests benchmarks " in
+        case " $every benchmarks " in
             *" $argument "*) parts="$parts $argument" ;;
             *)
                 pytest_alone "$@"
@@ -147,7 +145,7 @@ all_tests() {
     [ -n "$parts" ] || parts=$default
     if wanted parity; then engine; fi
     if wanted integration || wanted lab; then routing; fi
-    if wanted vm || wanted guests; then emulator; fi
+    if wanted vm; then emulator; fi
     if wanted systemd; then bootstrap; fi
 
     case $parts in
@@ -165,8 +163,7 @@ all_tests() {
     if wanted integration; then step "integration" run_pytest $every_core tests/integration; fi
     if wanted lab; then step "lab" run_pytest $every_core tests/lab; fi
     if wanted systemd; then step "systemd" run_pytest $every_core tests/systemd; fi
-    if wanted vm; then step "vm" pytest_in_vm $every_core tests/vm --ignore tests/vm/systemd; fi
-    if wanted guests; then step "guests" run_pytest --durations 12 tests/vm/systemd; fi
+    if wanted vm; then step "vm" pytest_in_vm $every_core tests/vm; fi
     if [ -n "$several" ] && wanted molecule; then beside molecule; fi
     if wanted parity; then step "parity" run_pytest tests/parity; fi
     if [ -n "$several" ] && wanted molecule; then joined molecule; fi

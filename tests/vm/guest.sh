@@ -15,6 +15,8 @@ mount -t tmpfs tmpfs /dev/shm
 ln -s /proc/self/fd /dev/fd
 hostname -F /etc/hostname
 ip link set lo up
+mkdir -p /var/cache/cnm.fabric
+mount -t 9p -o trans=virtio,version=9p2000.L,ro,cache=loose,msize=512000 cache /var/cache/cnm.fabric
 modprobe virtio_console
 until [ -c /dev/vport0p2 ]; do sleep 0.1; done # the first one works by then, too
 

@@ -2,8 +2,9 @@
 # Copyright: cnm.fabric contributors
 """A virtual machine with a stock Debian kernel, for what the kernel of the machine at hand may lack.
 
-It has a copy of this checkout in /srv/tree, the tests' Python in its PATH and no network, and forgets everything when
-it ends.  What it boots is made once, and again when the recipe (image.sh and the lists of Python packages) has changed.
+It has a copy of this checkout in /srv/tree, the tests' Python in its PATH, the tests' cache of this machine to read and
+no network, and forgets everything when it ends.  What it boots is made once, and again when the recipe (image.sh and
+the lists of Python packages) has changed.
 """
 
 from __future__ import annotations
@@ -130,6 +131,9 @@ def _qemu(made: Path, folder: Path, terminal: bool) -> list[str]:
     arguments += ["-device", "virtio-serial", "-chardev", "stdio,id=output,signal=off"]
     arguments += ["-device", f"{port},chardev=output,nr=1"]
     arguments += ["-chardev", f"file,id=status,path={folder}/status", "-device", "virtserialport,chardev=status,nr=2"]
+    # Last: the machine's ports are numbered by the order of devices.
+    share = f"local,path={CACHE},mount_tag=cache,security_model=none,readonly=on,multidevs=remap"
+    arguments += ["-virtfs", share]
     return [*FOLLOW, "qemu-system-x86_64", *arguments]
 
 
