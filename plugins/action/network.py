@@ -21,7 +21,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars im
     decrypted,
     topology_hosts,
 )
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.module_objects import KEPT_SETTINGS
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.module_objects import KEPT_SETTINGS, OF_STORE
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.validation import MISSING_LIBRARY
 from ansible_collections.cnm.fabric.plugins.plugin_utils.module_runner import Run, argument_spec, carry_out, from_text
 from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.edits import Call, unknown_options
@@ -76,7 +76,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     def _settings(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         """The host's settings as they are in the inventory now."""
         result = {}
-        for name in (*KEPT_SETTINGS, "cnm_leases"):
+        for name in (*KEPT_SETTINGS, *OF_STORE):
             if variables.get(name) is None:
                 continue
             try:

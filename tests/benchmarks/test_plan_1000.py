@@ -37,7 +37,7 @@ facts = {
     for one, host in enumerate(hosts)
 }
 started, worked = time.perf_counter(), time.process_time()
-outcome = make_plans(variables, {}, facts, tempfile.mkdtemp(), "now", remember=True)
+outcome = make_plans(variables, {}, facts, tempfile.mkdtemp(), "2026-01-01T00:00:00Z", remember=True)
 size = sum(len(plan.to_json()) for plan in outcome.plans.values())
 seconds, cpu = time.perf_counter() - started, time.process_time() - worked
 assert len(outcome.plans) == number, outcome.refusals

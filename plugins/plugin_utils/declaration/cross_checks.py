@@ -19,7 +19,7 @@ from .published import check_ports
 from .routes import check_endpoint, check_together
 from .sandboxes import ENDPOINT_OPTIONS
 from .schema import ENDPOINT
-from .topology import PREDEFINED, Endpoint, Host, Namespace, Network, Sandbox
+from .topology import PREDEFINED, Endpoint, Host, LeaseStore, Namespace, Network, Sandbox
 from .validation import did_you_mean
 
 Found = Iterator[tuple[str, ValidationError]]
@@ -406,16 +406,20 @@ def _same_settings(drafts: Sequence[Draft]) -> Found:
 
 def _same_store(drafts: Sequence[Draft]) -> Found:
     """There is one lease store for all hosts."""
-    hosts: dict[str, list[str]] = {}
+    hosts: dict[LeaseStore, list[str]] = {}
     for draft in drafts:
         hosts.setdefault(draft.host.settings.leases, []).append(draft.host.name)
+    stores = {store.url for store in hosts}
     if len(hosts) > 1:
         differing = "; ".join(
-            f"{'another one' if url else 'the default'} on {name_hosts(names)}" for url, names in sorted(hosts.items())
+            f"{'another one' if store.url else 'the default'} on {name_hosts(names)}"
+            for store, names in sorted(hosts.items(), key=lambda item: (item[0].url, item[1]))
         )
         error = ValidationError(
-            "cnm_leases",
-            f"All hosts of the topology share one lease store; this says {differing}.",
+            "cnm_leases" if len(stores) > 1 else "cnm_leases_options",
+            f"All hosts of the topology share one lease store; this says {differing}."
+            if len(stores) > 1
+            else "All hosts of the topology share one lease store, and speak to it alike; this differs between them.",
             "Set it once, in the group_vars of all hosts of the topology.",
         )
         yield from ((draft.host.name, error) for draft in drafts)

@@ -31,6 +31,8 @@ KEPT_SETTINGS = (
     "cnm_underlay_address",
 )
 """Settings that one host's plan follows from; none of them is secret."""
+OF_STORE = ("cnm_leases", "cnm_leases_options")
+"""Settings that name the lease store; a host never gets to know them."""
 
 Edits = Mapping[str, Optional[Mapping[str, Any]]]
 """Networks a sandbox was connected to, with the endpoint's options, and (None) those it was disconnected from."""

@@ -265,6 +265,13 @@ def _settings(variables: Mapping[str, Any], errors: list[ValidationError]) -> Se
     return read_settings(value, path)
 
 
+def read_common_settings(variables: Mapping[str, Mapping[str, Any]]) -> Optional[Settings]:
+    """One host's settings if they are right on all hosts, which have one lease store in common; else None."""
+    errors: list[ValidationError] = []
+    found = [_settings({plain_name(name): value for name, value in own.items()}, errors) for own in variables.values()]
+    return found[0] if found and not errors and len({settings.leases for settings in found}) == 1 else None
+
+
 def _within(path: str, above: str) -> bool:
     """Whether a path is another, or lies below it; ``driver_opts`` is not below ``driver``."""
     return path == above or path.startswith((f"{above}.", f"{above}["))

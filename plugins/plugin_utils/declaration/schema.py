@@ -250,6 +250,18 @@ SETTINGS = _keys(
         "cnm_overlay_address_pool": {**_POOLS, "type": ["string", "array", "null"]},
         "cnm_project": _text("a project's name", "default"),
         "cnm_leases": _text("the URL of a lease store", "sqlite:///leases.db"),
+        "cnm_leases_options": _keys(
+            "a mapping with how the lease store is spoken to",
+            {
+                "ca_cert": _text("a file", "ca.pem"),
+                "client_cert": _text("a file", "client.pem"),
+                "client_key": _text("a file", "client-key.pem"),
+                "username": _text("a name", "cnm"),
+                "password": _text("text from the vault"),
+                "token": _text("text from the vault"),
+                "timeout": _integer("a number of seconds", 1, 300),
+            },
+        ),
         "cnm_vni_range": _schema("the first VNI, or a range", ("integer", "string", "array"), "4096-65535"),
         "cnm_data_path_port": _schema("a port number", ("integer", "string"), 4789),
         "cnm_load_balancer": _choice("auto", "ipvs", "nftables"),

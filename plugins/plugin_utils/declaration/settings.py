@@ -13,13 +13,11 @@ from ...module_utils.plan.marks import DATA_PATH_PORT, LARGEST_DATA_PATH_PORT
 from .addresses import LONGEST_PREFIX, Subnet, overlap, read_address, read_subnet
 from .control_plane import read_evpn
 from .errors import VarPath
+from .lease_store import read_lease_store
 from .names import PROJECT, name
 from .topology import Settings
-from .validation import did_you_mean
 from .values import SHORTEST_SECRET, flag
 
-LEASE_STORES = ("sqlite", "etcd", "zookeeper", "consul")
-_URL = re.compile(r"([a-z]+)://(.*)", re.DOTALL)
 OVERLAY_SIZE = {4: 24, 6: 64}
 """Prefix length of the subnets overlays get."""
 _VNIS = re.compile(r"([0-9]{1,8})(?:\s*-\s*([0-9]{1,8}))?")
@@ -31,7 +29,6 @@ def read_settings(value: Mapping[str, Any], path: VarPath) -> Settings:
     project, underlay = value.get("cnm_project"), value.get("cnm_underlay_address")
     address = read_address(underlay, path / "cnm_underlay_address", 0) if underlay is not None else None
     pools = _pools(value.get("cnm_default_address_pools"), path / "cnm_default_address_pools")
-    leases = value.get("cnm_leases")
     return Settings(
         project=(name(project, PROJECT, path / "cnm_project") if project is not None else None) or defaults.project,
         underlay_address=str(address) if address else None,
@@ -44,8 +41,13 @@ def read_settings(value: Mapping[str, Any], path: VarPath) -> Settings:
         flood=flag(value.get("cnm_flood"), False),
         overlay_secret=_secret(value.get("cnm_overlay_secret"), path / "cnm_overlay_secret"),
         key_epoch=int(value.get("cnm_overlay_key_epoch") or defaults.key_epoch),
-        leases=_leases(leases, path / "cnm_leases") if leases is not None else "",
         evpn=read_evpn(value, path),
+        leases=read_lease_store(
+            value.get("cnm_leases"),
+            value.get("cnm_leases_options"),
+            path / "cnm_leases",
+            path / "cnm_leases_options",
+        ),
         docker_user=flag(value.get("cnm_docker_user"), True),
         boot=flag(value.get("cnm_boot"), True),
         keep_keys=flag(value.get("cnm_keep_keys"), True),
@@ -81,26 +83,6 @@ def _pools(value: Any, path: VarPath) -> tuple[tuple[str, int], ...]:
             continue
         found.append((base, size))
     return tuple((str(base), size) for base, size in found)
-
-
-def _leases(url: str, path: VarPath) -> str:
-    match = _URL.fullmatch(url)
-    if not match:
-        path.wrong("This is not the URL of a lease store.", "Write `sqlite:///` and a path.", url)
-        return ""
-    store, rest = match.groups()
-    if store not in LEASE_STORES:
-        near = did_you_mean(store, LEASE_STORES, "Write `sqlite:///` and a path.")
-        path.wrong("There is no such lease store.", near, url)
-    elif store == "sqlite" and not rest.startswith("/"):
-        path.wrong(
-            "A SQLite store is a file here: three slashes stand before its path, four if the path is absolute.",
-            f"Write `sqlite:///{rest[:60]}`.",
-            url,
-        )
-    elif store == "sqlite" and not url.isprintable():
-        path.wrong("The path has characters that can not be printed.", "Choose a plain path.", url)
-    return url
 
 
 def _overlay_pools(value: Any, path: VarPath) -> tuple[tuple[str, int], ...]:

@@ -251,6 +251,32 @@ class Evpn:
 
 
 @dataclass(frozen=True)
+class LeaseStore:
+    """Where leases are kept (``cnm_leases``), and how it is spoken to (``cnm_leases_options``)."""
+
+    kind: str = "sqlite"
+    addresses: tuple[tuple[str, int], ...] = ()
+    """Hosts, IPv6 addresses in brackets, and ports; none for SQLite."""
+    where: str = ""
+    """SQLite's file, "" for the default one; of other stores the prefix of all keys."""
+    url: str = ""
+    """As it was written; it has no secret in it."""
+    ca_cert: str = ""
+    client_cert: str = ""
+    client_key: str = ""
+    username: str = ""
+    password: str = field(default="", repr=False)
+    token: str = field(default="", repr=False)
+    timeout: int = 10
+    """Seconds in which one of the addresses has to answer a request."""
+
+    @property
+    def tls(self) -> bool:
+        """Whether it is spoken to by TLS only."""
+        return bool(self.ca_cert or self.client_cert)
+
+
+@dataclass(frozen=True)
 class Settings:
     """The ``cnm_*`` settings of one host."""
 
@@ -268,7 +294,7 @@ class Settings:
     key_epoch: int = 1
     default_address_pools: tuple[tuple[str, int], ...] = ()
     """``(base, size)`` pairs as in Docker's daemon.json; empty: Docker's own list."""
-    leases: str = ""
+    leases: LeaseStore = LeaseStore()
     evpn: Optional[Evpn] = None
     """Set if BGP EVPN tells the hosts where endpoints of overlays are; else the plan does."""
     docker_user: bool = True

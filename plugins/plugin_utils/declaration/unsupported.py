@@ -39,19 +39,13 @@ def _given(spot: Spot) -> bool:
     return spot.value not in ([], {}, "")
 
 
-def _later_store(spot: Spot) -> bool:
-    return str(spot.value).startswith(("etcd://", "zookeeper://", "consul://"))
-
-
-_NET, _SET = "cnm_networks", "settings"
+_NET = "cnm_networks"
 
 # fmt: off
 ROWS = (
     Row(_NET, ("ipam", "driver"), lambda spot: spot.value not in ("default", "dhcp"),
         "Other IPAM drivers are not there yet.", "Leave it out meanwhile; addresses come from the subnet."),
     Row(_NET, ("ipam", "options"), _given, "Options of an IPAM driver are not there yet.", "Leave them out meanwhile."),
-    Row(_SET, ("cnm_leases",), _later_store, "Lease stores other than SQLite are not there yet.",
-        "Write `sqlite:///` and a path meanwhile, or leave it out."),
 )
 # fmt: on
 

@@ -2,7 +2,7 @@
 # Copyright: cnm.fabric contributors
 """The lease store's protocol: one document a project, changed by compare-and-swap.
 
-The document is plain JSON::
+How it is kept, in parts, is told in `parts`.  The document is plain JSON::
 
     {"networks":  {"node1/ps-bridge":    {"created": "2026-11-21T05:00:00Z", "subnets": ["10.0.0.0/24"], "vips": {…}}},
      "endpoints": {"node1/ps-bridge/c1": {"ipv4": "10.0.0.2"}},
@@ -17,6 +17,7 @@ its VTEP and the MTU there, foreign VNIs on it, and a digest of the peer tables 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal, Optional, Protocol, TypedDict
 
 AddressLease = dict[str, str]
@@ -72,23 +73,59 @@ class LeaseError(Exception):
 
 
 class Conflict(LeaseError):
-    """Another controller has changed the document since it was read: read and plan again."""
+    """Another controller has changed what this one has read: read and plan again."""
+
+
+@dataclass(frozen=True)
+class Root:
+    """Which commits a project's parts are of (see `parts`).  A part is named ``<kind>/<name>``."""
+
+    revision: int = 0
+    recent: tuple[str, ...] = ()
+    """The last commits, the newest at the end."""
+    parts: Mapping[str, str] = field(default_factory=dict)
+    """By part, the commit that wrote it."""
+    replaced: Mapping[str, str] = field(default_factory=dict)
+    """The same of the parts that the last commit replaced."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A project's document as it was read, and what it was read from; ``version`` is the store's own for the root."""
+
+    leases: Leases
+    root: Root = Root()
+    version: Optional[int] = None
+
+    @property
+    def revision(self) -> int:
+        """The document's; 0 if there is none."""
+        return self.root.revision
 
 
 class Store(Protocol):
-    """The interface of a lease store."""
+    """The interface of a lease store.  Every method raises LeaseError if the store is away or has what it must not."""
 
-    def read(self, project: str) -> tuple[int, Leases]:
-        """The document's revision and content; ``(0, empty())`` if there is none."""
+    def read(self, project: str) -> Snapshot:
+        """The newest state; it is one that a commit left, never half of one."""
 
-    def write(self, project: str, expected: int, revision: int, leases: Leases) -> None:
-        """Replace the document if its revision still is ``expected``, else raise Conflict; create a missing key."""
+    def write(
+        self, project: str, before: Snapshot, leases: Leases, revision: int, hosts: Optional[frozenset[str]] = None
+    ) -> int:
+        """Commit the leases that were planned from ``before``; create a missing key.  Returns the commit's revision.
+
+        That is ``revision``, or a later one if other commits came between.  Raises Conflict if one of them changed what
+        the plan was made from: all parts, or, if it was one of ``hosts`` alone, theirs and those that span hosts.
+        """
 
     def key(self) -> bytes:
         """The secret with which the store signs leases (see `signing`); b"" before the first write.
 
         It is created once, from `signing.KEY_SIZE` random octets, and only users who may write leases can read it.
         """
+
+    def close(self) -> None:
+        """End what connections there are."""
 
 
 def empty() -> Leases:

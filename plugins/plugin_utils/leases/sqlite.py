@@ -5,38 +5,79 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
-import secrets
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Optional
 
-from .base import Conflict, LeaseError, Leases, empty
-from .signing import KEY_SIZE
+from .base import LeaseError
 
 _BUSY_SECONDS = 30.0
+_TABLE = "CREATE TABLE IF NOT EXISTS entries (key TEXT PRIMARY KEY, version INTEGER NOT NULL, value BLOB NOT NULL)"
 
 
-class SqliteStore:
-    """Leases in a file; several controllers on one machine may share it."""
+class SqliteBackend:
+    """Values in a file (see `backend.Backend`); several controllers on one machine may share it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
+
+    def get(self, key: str) -> Optional[tuple[int, bytes]]:
+        if not self._path.exists():
+            return None  # who only reads makes no file
+        with self._open() as connection:
+            row = connection.execute("SELECT version, value FROM entries WHERE key = ?", (key,)).fetchone()
+        return (int(row[0]), bytes(row[1])) if row is not None else None
+
+    def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        if not keys or not self._path.exists():
+            return {}
+        found: dict[str, bytes] = {}
+        with self._open() as connection:
+            for key in keys:
+                for row in connection.execute("SELECT value FROM entries WHERE key = ?", (key,)):
+                    found[key] = bytes(row[0])
+        return found
+
+    def put_many(self, values: Mapping[str, bytes]) -> None:
+        self._change("INSERT OR REPLACE INTO entries VALUES (?, 1, ?)", list(values.items()))
+
+    def swap(self, key: str, version: Optional[int], value: bytes) -> bool:
+        if version is None:
+            return self._change("INSERT OR IGNORE INTO entries VALUES (?, 1, ?)", [(key, value)]) == 1
+        replace = "UPDATE entries SET value = ?, version = version + 1 WHERE key = ? AND version = ?"
+        return self._change(replace, [(value, key, version)]) == 1
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        self._change("DELETE FROM entries WHERE key = ?", [(key,) for key in keys])
+
+    def keys(self, prefix: str) -> list[str]:
+        if not self._path.exists():
+            return []
+        with self._open() as connection:
+            rows = connection.execute("SELECT key FROM entries WHERE substr(key, 1, ?) = ?", (len(prefix), prefix))
+            return [str(row[0]) for row in rows]
+
+    def close(self) -> None:
+        """Nothing is open between two calls."""
+
+    def _change(self, statement: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Run a statement for each row, in one transaction; the number of rows that it changed."""
+        self._keep_private()
+        with self._open() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            changed = connection.executemany(statement, rows).rowcount
+            connection.execute("COMMIT")
+        return changed
 
     @contextlib.contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
             connection = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
             try:
-                connection.execute(
-                    "CREATE TABLE IF NOT EXISTS leases"
-                    " (project TEXT PRIMARY KEY, revision INTEGER NOT NULL, document TEXT NOT NULL)"
-                )
-                connection.execute(
-                    "CREATE TABLE IF NOT EXISTS keys (id INTEGER PRIMARY KEY CHECK (id = 1), key BLOB NOT NULL)"
-                )
+                connection.execute(_TABLE)
                 yield connection
             finally:
                 connection.close()
@@ -45,38 +86,6 @@ class SqliteStore:
                 f"the lease store {self._path} cannot be used: {error}. Set cnm_leases to a file that can be written, "
                 "such as sqlite:////var/lib/cnm/leases.sqlite3"
             ) from error
-
-    def read(self, project: str) -> tuple[int, Leases]:
-        if not self._path.exists():
-            return 0, empty()
-        with self._open() as connection:
-            row = connection.execute("SELECT revision, document FROM leases WHERE project = ?", (project,)).fetchone()
-        if row is None:
-            return 0, empty()
-        return int(row[0]), {**empty(), **json.loads(row[1])}
-
-    def write(self, project: str, expected: int, revision: int, leases: Leases) -> None:
-        document = json.dumps(leases, sort_keys=True)
-        self._keep_private()
-        with self._open() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("INSERT OR IGNORE INTO leases VALUES (?, 0, '{}')", (project,))
-            done = connection.execute(
-                "UPDATE leases SET revision = ?, document = ? WHERE project = ? AND revision = ?",
-                (revision, document, project, expected),
-            )
-            if done.rowcount != 1:
-                connection.execute("ROLLBACK")
-                raise Conflict(f"the leases of project {project} were changed by another run meanwhile")
-            connection.execute("INSERT OR IGNORE INTO keys VALUES (1, ?)", (secrets.token_bytes(KEY_SIZE),))
-            connection.execute("COMMIT")
-
-    def key(self) -> bytes:
-        if not self._path.exists():
-            return b""
-        with self._open() as connection:
-            row = connection.execute("SELECT key FROM keys").fetchone()
-        return bytes(row[0]) if row is not None else b""
 
     def _keep_private(self) -> None:
         """Make the file unreadable for others, as it contains a key."""

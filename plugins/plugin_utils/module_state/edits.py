@@ -18,6 +18,7 @@ from ..declaration.ingress import SANDBOX as INGRESS_SANDBOX
 from ..declaration.module_objects import (
     KEPT_SETTINGS,
     NETWORKS,
+    OF_STORE,
     SANDBOXES,
     SERVICES,
     ModuleState,
@@ -96,7 +97,7 @@ class HostModel:
         Raises Refusal if the host has networks or sandboxes whose declaration it does not keep.
         """
         kept = unpack_declared(facts.declared) or {key: current[key] for key in KEPT_SETTINGS if key in current}
-        settings = {key: current[key] for key in ("cnm_project", "cnm_leases") if key in current}
+        settings = {key: current[key] for key in ("cnm_project", *OF_STORE) if key in current}
         declared = {NETWORKS: {}, **kept, **settings}
         module_state = settle(ModuleState.unpacked(facts.module_state), declared)
         known = cls(name, declared, module_state, _read(name, declared, module_state))

@@ -8,27 +8,25 @@ import contextlib
 import gc
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Optional, cast
 
 from ...module_utils.plan.forms import FormError, printable
 from ...module_utils.plan.plan import Plan
 from ..declaration.module_objects import ModuleState, module_removal_hint, pack_declared, settle
+from ..declaration.reading import read_common_settings
 from ..declaration.topology import Host, Topology
 from ..facts import Facts
 from ..ipam.addresses import networks_in_use
 from ..leases.base import OVERLAYS, SECTIONS, SERVICES, Conflict, LeaseError, Leases, Store, join, split
 from ..leases.belief import Belief, Claim, Part, believe
 from ..leases.signing import revision_given, sign
-from ..leases.sqlite import SqliteStore
+from ..leases.stores import open_store
 from ..module_state.reading import read_contained
 from .plan import Planned, plan
 
 _ATTEMPTS = 20
-# Hidden, so that an inventory that is a whole folder does not take it for one of its sources.
-_DEFAULT_STORE = ".cnm-leases.sqlite3"
-_SQLITE = "sqlite:///"
 
 
 @dataclass
@@ -47,12 +45,6 @@ class Outcome:
     """Texts that plans name by digest."""
     peer_tables: dict[str, list[str]] = field(default_factory=dict)
     """As `Planned.peer_tables`."""
-
-
-def open_store(setting: str, inventory_directory: str) -> Store:
-    """The lease store ``cnm_leases`` names; a relative path and the default are beside the inventory."""
-    path = setting[len(_SQLITE) :] if setting.startswith(_SQLITE) else setting
-    return SqliteStore(Path(inventory_directory) / (path or _DEFAULT_STORE))
 
 
 def make_plans(
@@ -146,19 +138,24 @@ def plan_host(host: Host, facts: Facts, inventory_directory: str, now: str, reme
 
 
 class _Vouching:
-    """Whether a host keeps what the lease store of its variables gave it."""
+    """Whether a host keeps what the lease store of the variables gave it; of none if these are not right."""
 
     def __init__(self, variables: Mapping[str, Mapping[str, Any]], given: _Planning) -> None:
         self._variables = variables
         self._given = given
-        self._keys: dict[str, bytes] = {}
 
     def __call__(self, host: str) -> bool:
-        setting = str(self._variables[host].get("cnm_leases") or "")
-        if setting not in self._keys:
-            self._keys[setting] = open_store(setting, self._given.directory).key()
         project = str(self._variables[host].get("cnm_project") or "default")
-        return Stamp(project, 0, self._keys[setting]).given(host, self._given.facts[host]) is not None
+        return Stamp(project, 0, self._key).given(host, self._given.facts[host]) is not None
+
+    @cached_property
+    def _key(self) -> bytes:
+        # Variables are checked after this: no store is asked that they may name by mistake.
+        settings = read_common_settings(self._variables)
+        if settings is None:
+            return b""
+        with contextlib.closing(open_store(settings.leases, self._given.directory)) as store:
+            return store.key()
 
 
 @dataclass(frozen=True)
@@ -197,11 +194,16 @@ class _Planning:
 
 
 def _plan_project(project: str, topology: Topology, given: _Planning) -> tuple[Planned, Stamp]:
-    store = _store_of(project, topology, given.directory)
-    names = {host.name for host in topology.hosts}
+    with contextlib.closing(open_store(topology.hosts[0].settings.leases, given.directory)) as store:
+        return _plan_from(store, project, topology, given)
+
+
+def _plan_from(store: Store, project: str, topology: Topology, given: _Planning) -> tuple[Planned, Stamp]:
+    names = frozenset(host.name for host in topology.hosts)
     parts = _Parts(topology)
     for _attempt in range(_ATTEMPTS):
-        read_revision, stored = store.read(project)
+        found = store.read(project)
+        read_revision, stored = found.revision, found.leases
         key = store.key()
         belief = believe(
             read_revision,
@@ -220,21 +222,13 @@ def _plan_project(project: str, topology: Topology, given: _Planning) -> tuple[P
         revision = belief.revision if _same(planned.leases, leases) else belief.revision + 1
         if given.remember and not (_same(planned.leases, stored) and revision == read_revision):
             try:
-                store.write(project, read_revision, revision, planned.leases)
+                own = None if given.complete else names
+                revision = store.write(project, found, planned.leases, revision, own)
             except Conflict:
                 continue
             key = store.key()
         return planned, Stamp(project, revision, key)
     raise LeaseError(f"the leases of project {project} kept changing while this run planned: run it again")
-
-
-def _store_of(project: str, topology: Topology, directory: str) -> Store:
-    settings = sorted({host.settings.leases for host in topology.hosts})
-    if len(settings) > 1:
-        raise LeaseError(
-            f"cnm_leases of project {project} must be the same on all hosts, but it is {', '.join(settings)}"
-        )
-    return open_store(settings[0], directory)
 
 
 def _say(belief: Belief, planned: Planned) -> None:
@@ -275,7 +269,7 @@ class _Parts:
         )
 
 
-def _with_others(leases: Leases, before: Leases, own: set[str]) -> Leases:
+def _with_others(leases: Leases, before: Leases, own: frozenset[str]) -> Leases:
     """The leases, with those of hosts that were not planned as they were."""
     parts, spanning = split(before)
     planned, changed = split(leases)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Optional
 
-from .forms import Form, ReportErrors, Unfit, flag, matching, number, printable, shown, written
+from ..forms import Form, ReportErrors, Unfit, flag, matching, number, printable, shown, written
 from .models import COUNTS, DIFF, MISSES, OPERATIONS
 from .probe import PROBE_KEYS, read_probe
 

@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...module_utils.plan.constants import MAC
-from ..ipam.identifiers import identifier
-from .forms import (
+from ..forms import (
     Form,
     ReportErrors,
     Unfit,
@@ -28,6 +27,7 @@ from .forms import (
     text,
     written,
 )
+from ..ipam.identifiers import identifier
 
 _WORD, _LINE = text(255), text(1024)
 _ID = matching("[0-9a-f]{64}", 64, "id")

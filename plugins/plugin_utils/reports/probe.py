@@ -9,24 +9,20 @@ without them, it is refused, and only that host is excluded from the run.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, Optional
 
 from ...module_utils.plan import forms
-from ...module_utils.plan.constants import FRR, LARGEST_VNI, LINK_MANAGERS
+from ...module_utils.plan.constants import FRR, LINK_MANAGERS
 from ...module_utils.plan.marks import RESOLVER_USER
-from ..declaration import names
 from ..declaration.module_objects import NETWORKS, kind_of
 from ..facts import Facts
-from .forms import (
+from ..forms import (
     Form,
     ReportErrors,
     Unfit,
     address,
-    addresses,
     choice,
     flag,
     like,
@@ -43,33 +39,13 @@ from .forms import (
     text,
     words,
 )
+from ..leases.forms import MTU, NAME, NEWEST, OVERLAY, SERVICE, VNI, of_host
 from .models import MODEL, OPERATIONS
 
-NEWEST = 2**53
-"""The highest revision a host may report; no store reaches it."""
 _MOST_ERRORS = 5
-_SMALLEST_MTU = 576
-"""The lowest MTU of a link to other hosts (RFC 791: every host accepts packets of this size)."""
-
-
-NAME = like(forms.object_name)
 LINK, _LINK_OR_NONE = like(forms.link_name), like(forms.link_name, empty=True)
 _VERSION, _VERSION_KEY = choice(4, 6), choice("4", "6")
 _DIGEST, _DIGEST_OR_NONE = like(forms.digest), like(forms.digest, empty=True)
-_TIME = matching(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z", 20, "time")
-_VNI, _MTU = number(1, LARGEST_VNI), number(_SMALLEST_MTU, 2**31 - 1)
-_LOCAL = {"created": _TIME, "subnets": listing(prefix, 64), "vips": mapping(NAME, addresses)}
-_NETWORK = record(_LOCAL)
-_OVERLAY = record({**_LOCAL, "vni": _VNI})
-_SERVICE = record({"tasks": mapping(matching(r"[1-9][0-9]{0,6}", 7, "number of a task"), text(255))}, ("tasks",))
-_SEEN = record(
-    {
-        "underlay": address,
-        "mtu": optional(_MTU),
-        "vnis": listing(_VNI),
-        "peer_digest": matching("[0-9a-f]{12}", 12, "digest"),
-    }
-)
 
 
 def _destination(value: Any, errors: ReportErrors) -> str:
@@ -90,7 +66,7 @@ _LINK_FACTS: dict[str, Form] = {
     "owner": text(256),
 }
 _ROUTE: dict[str, Form] = {"destination": _destination, "link": LINK, "via": optional(address)}
-_ADDRESS: dict[str, Form] = {"address": address, "link": LINK, "mtu": _MTU}
+_ADDRESS: dict[str, Form] = {"address": address, "link": LINK, "mtu": MTU}
 _LISTENER: dict[str, Form] = {
     "protocol": choice("tcp", "udp"),
     "address": address,
@@ -109,7 +85,7 @@ _ROUTES = 1_000_000
 _PROBE: dict[str, tuple[Form, Any]] = {
     "routes": (listing(record(_ROUTE, tuple(_ROUTE)), _ROUTES), ()),
     "addresses": (listing(record(_ADDRESS, tuple(_ADDRESS))), ()),
-    "vnis": (listing(_VNI), ()),
+    "vnis": (listing(VNI), ()),
     "links": (listing(record(_LINK_FACTS, tuple(_LINK_FACTS))), ()),
     "reached_by": (listing(LINK), ()),
     "bridges": (listing(LINK), ()),
@@ -287,42 +263,8 @@ def _is_pair(value: Any) -> bool:
     return isinstance(value[0], str) and (value[1] is None or isinstance(value[1], dict))
 
 
-_OBJECT = names.OBJECT.pattern.pattern
-
-
-@lru_cache(maxsize=16)
-def _parts(count: int) -> re.Pattern[str]:
-    sandbox = rf"(?:{_OBJECT}|@host)"
-    return re.compile(_OBJECT if count == 1 else f"{_OBJECT}/{sandbox}")
-
-
-def _own(host: str, count: int) -> Form:
-    """A key of the host's own leases: its name, then ``count`` names separated by slashes.
-
-    A sandbox that every host has, such as that of the ingress, has the host's name behind its own.
-    """
-    start, matches, end = f"{host}/", _parts(count).fullmatch, f"@{host}"
-
-    def read(value: Any, _errors: ReportErrors) -> str:
-        if not isinstance(value, str) or not value.startswith(start):
-            raise Unfit(f"{shown(value)} does not belong to this host")
-        rest = str.__str__(value)[len(start) :]
-        bare = rest[: -len(end)] if count > 1 and rest.endswith(end) else rest
-        if len(bare) > 2 * names.OBJECT.longest + 1 or matches(bare) is None:
-            raise Unfit(f"{shown(value)} is not a valid name")
-        return start + rest
-
-    return read
-
-
 def _leases(host: str, value: Any, errors: ReportErrors) -> dict[str, Any]:
-    forms: dict[str, Form] = {
-        "networks": mapping(_own(host, 1), _NETWORK),
-        "endpoints": mapping(_own(host, 2), addresses),
-        "hosts": mapping(choice(host), _SEEN, 1),
-        "overlays": mapping(NAME, _OVERLAY),
-        "services": mapping(NAME, _SERVICE),
-    }
+    forms = {**of_host(host), "overlays": mapping(NAME, OVERLAY), "services": mapping(NAME, SERVICE)}
     try:
         result: dict[str, Any] = _section("kept.leases", record(forms), value, errors)
     except Unfit as problem:

@@ -11,6 +11,7 @@ import ast
 import sys
 from contextlib import suppress
 from dataclasses import fields
+from operator import attrgetter
 from pathlib import Path
 from time import process_time
 from typing import Any
@@ -69,7 +70,7 @@ def fact(host: Host, path: str) -> Any:
     """What stands at ``networks.web.driver``; of several endpoints, a list."""
     room, _dot, rest = path.partition(".")
     if room == "settings":
-        return plain(getattr(host.settings, rest))
+        return plain(attrgetter(rest)(host.settings))
     named = {item.name: item for item in getattr(host, room)}
     if not rest:
         return named

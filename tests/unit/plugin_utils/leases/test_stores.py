@@ -10,34 +10,29 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import LeaseStore
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
-from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Conflict, LeaseError, empty
-from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.sqlite import SqliteStore
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import LeaseError, empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.parts import PartStore
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.sqlite import SqliteBackend
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.stores import open_store
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.planning import make_plans
 
+NOW = "2026-11-21T05:00:00Z"
 
-def _leases(host: str, address: str) -> dict[str, Any]:
+
+def _leases(host: str, address: str) -> Any:
     return {**empty(), "endpoints": {f"{host}/n/c1": {"ipv4": address}}}
 
 
-def test_writing_a_changed_document_is_a_conflict(tmp_path: Path) -> None:
-    one, other = SqliteStore(tmp_path / "store"), SqliteStore(tmp_path / "store")
-    assert one.read("p") == (0, empty())
-    one.write("p", 0, 1, _leases("a", "10.0.0.2"))
-    with pytest.raises(Conflict):
-        other.write("p", 0, 1, _leases("a", "10.0.0.9"))
-    assert other.read("p") == (1, _leases("a", "10.0.0.2"))
-
-
-def test_projects_do_not_see_each_other(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "store")
-    store.write("p", 0, 4, _leases("a", "10.0.0.2"))
-    assert store.read("q") == (0, empty())
+def _store(path: Path) -> PartStore:
+    return PartStore(SqliteBackend(path / "store"))
 
 
 def test_a_store_that_cannot_be_written_says_what_to_set(tmp_path: Path) -> None:
+    store = _store(tmp_path / "missing")
     with pytest.raises(LeaseError, match="Set cnm_leases"):
-        SqliteStore(tmp_path / "missing" / "store").write("p", 0, 1, empty())
+        store.write("p", store.read("p"), empty(), 1)
 
 
 def test_a_check_run_writes_nothing(tmp_path: Path) -> None:
@@ -49,7 +44,7 @@ def _plan(directory: Path, host: str, count: int, remember: bool = True) -> dict
     sandboxes = {f"s{number}": {"networks": ["n"]} for number in range(count)}
     everyone = {"cnm_networks": {"n": {"subnet": "10.0.0.0/16"}}, "cnm_sandboxes": sandboxes}
     variables = {"a": everyone, "b": everyone}
-    outcome = make_plans(variables, {"all": ["a", "b"]}, {host: Facts()}, str(directory), "now", remember)
+    outcome = make_plans(variables, {"all": ["a", "b"]}, {host: Facts()}, str(directory), NOW, remember)
     return outcome.plans[host].leases["endpoints"]
 
 
@@ -69,6 +64,6 @@ def test_two_controllers_at_once_lose_nothing(tmp_path: Path) -> None:
         planned = {**replies.get(timeout=60), **replies.get(timeout=60)}
         for worker in workers:
             worker.join()
-        _revision, stored = SqliteStore(directory / ".cnm-leases.sqlite3").read("default")
+        stored = open_store(LeaseStore(), str(directory)).read("default").leases
         assert len(planned) == 200
         assert stored["endpoints"] == planned

@@ -23,9 +23,11 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.module_obje
     settle,
     unpack_declared,
 )
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import LeaseStore
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.belief import Claim, Part, believe
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.stores import open_store
 from ansible_collections.cnm.fabric.plugins.plugin_utils.module_runner import from_text
 from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.edits import (
     Call,
@@ -39,9 +41,10 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading im
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.planning import (
     Outcome,
     make_plans,
-    open_store,
     plan_host,
 )
+
+NOW = "2026-11-21T05:00:00Z"
 
 FRONT = {"cnm_networks": {"front": {"subnet": "10.1.0.0/24"}}, "cnm_sandboxes": {"web": {"networks": ["front"]}}}
 LAB = {"lab": {"subnet": "10.0.0.0/24"}}
@@ -65,7 +68,7 @@ def edited(alone: ModuleState, request: Call, variables: Optional[dict[str, Any]
 
 def outcome(directory: Path, variables: dict[str, Any], alone: Optional[ModuleState] = None, **more: Any) -> Outcome:
     facts = {"node1": Facts(module_state=(alone or ModuleState()).packed(), **more)}
-    return make_plans({"node1": variables}, {}, facts, str(directory), "now", remember=True)
+    return make_plans({"node1": variables}, {}, facts, str(directory), NOW, remember=True)
 
 
 class TestKept:
@@ -324,11 +327,19 @@ class TestLeases:
         variables = {"cnm_networks": LAB, "cnm_sandboxes": C1}
         hosts = {"node1": variables, "node2": variables}
         facts = dict.fromkeys(hosts, Facts())
-        make_plans(hosts, {}, facts, str(tmp_path), "now", remember=True)
-        make_plans({"node2": variables}, {}, {"node2": Facts()}, str(tmp_path), "now", remember=True, complete=False)
+        make_plans(hosts, {}, facts, str(tmp_path), NOW, remember=True)
+        make_plans(
+            {"node2": variables},
+            {},
+            {"node2": Facts()},
+            str(tmp_path),
+            NOW,
+            remember=True,
+            complete=False,
+        )
         host = read_topology({"node2": variables}).host("node2")
-        plan_host(host, Facts(), str(tmp_path), "now", remember=True)
-        _revision, leases = open_store("", str(tmp_path)).read("default")
+        plan_host(host, Facts(), str(tmp_path), NOW, remember=True)
+        leases = open_store(LeaseStore(), str(tmp_path)).read("default").leases
         assert sorted(leases["endpoints"]) == ["node1/lab/c1", "node2/lab/c1"]
 
 

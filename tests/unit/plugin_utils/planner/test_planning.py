@@ -8,8 +8,12 @@ import multiprocessing
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import LeaseStore
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.planning import make_plans, open_store
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.stores import open_store
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.planning import make_plans
+
+NOW = "2026-11-21T05:00:00Z"
 
 HOSTS = ("node1", "node2")
 EACH = 100
@@ -27,7 +31,7 @@ def _variables(turn: int) -> dict[str, Any]:
 def _controller(directory: str, mine: list[str], gate: Any, results: Any) -> None:
     for turn in range(ROUNDS):
         gate.wait(30)
-        outcome = make_plans(_variables(turn), {}, dict.fromkeys(mine, Facts()), directory, "now", remember=True)
+        outcome = make_plans(_variables(turn), {}, dict.fromkeys(mine, Facts()), directory, NOW, remember=True)
         gate.wait(30)
         results.put((turn, mine, {host: plan.to_json() for host, plan in outcome.plans.items()}, outcome.refusals))
 
@@ -46,7 +50,7 @@ def _at_once(directory: Path, shares: list[list[str]]) -> list[Any]:
 
 
 def _addresses(directory: Path, host: str) -> list[str]:
-    _revision, leases = open_store("", str(directory)).read("default")
+    leases = open_store(LeaseStore(), str(directory)).read("default").leases
     entries = [entry for key, entry in leases["endpoints"].items() if key.startswith(f"{host}/n/")]
     return [address for entry in entries for address in (entry["ipv4"], entry["ipv6"])]
 

@@ -28,6 +28,8 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.services.balancing impo
 from ansible_collections.cnm.fabric.plugins.plugin_utils.services.ingress import translations
 from ansible_collections.cnm.fabric.plugins.plugin_utils.services.nftables import by_nftables
 
+NOW = "2026-11-21T05:00:00Z"
+
 INJECTED = "198.51.100.12 }; add table ip pwned; add chain ip pwned c { type filter hook input priority 0; }; #"
 VARIABLES = {
     "cnm_networks": {"front": {"subnet": ["10.0.0.0/24", "fd00::/64"], "enable_ipv6": True}},
@@ -114,14 +116,14 @@ def test_an_invalid_value_stops_the_run_with_a_printable_sentence(
 
     monkeypatch.setattr(planning, "_plan_project", poisoned)
     with pytest.raises(LeaseError) as refusal:
-        planning.make_plans({"node1": VARIABLES}, {}, {"node1": Facts()}, str(tmp_path), "now", remember=False)
+        planning.make_plans({"node1": VARIABLES}, {}, {"node1": Facts()}, str(tmp_path), NOW, remember=False)
     assert str(refusal.value).isprintable()
 
 
 def test_messages_with_a_host_s_text_are_printable(tmp_path: Path) -> None:
     evil = "\x1b]0;x\x07\x9b2J\u202e"
     facts = Facts(dropping=(evil,), flushing=evil, bridges=(evil,))
-    outcome = planning.make_plans({"node1": VARIABLES}, {}, {"node1": facts}, str(tmp_path), "now", remember=False)
+    outcome = planning.make_plans({"node1": VARIABLES}, {}, {"node1": facts}, str(tmp_path), NOW, remember=False)
     assert len(outcome.warnings["node1"]) >= 3
     assert all(warning.isprintable() for warning in outcome.warnings["node1"])
 

@@ -22,9 +22,11 @@ from reporting import HOSTS, RECORDED, VARIABLES, Answer, Controller, answer_of,
 
 from ansible_collections.cnm.fabric.plugins.module_utils.probe import reader
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import without_facts
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import LeaseStore
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.signing import revision_given, sign
-from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.planning import Outcome, open_store
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.stores import open_store
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.planning import Outcome
 from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.answers import admitted, forged, forgery
 from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.models import own_model
 from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.probe import NEWEST, PROBE_KEYS, read_probe
@@ -109,12 +111,12 @@ class TestClaimsAboutOthers:
 
     def test_a_reported_revision_never_becomes_the_store_s(self, settled: Controller) -> None:
         answers = settled.answers()
-        before = open_store("", str(settled.directory)).read("default")[0]
+        before = open_store(LeaseStore(), str(settled.directory)).read("default").revision
         for _turn in range(3):
             answers["node3"]["kept"].update(revision=NEWEST - 1)
             settled.run(answers)
             answers = settled.answers()
-        assert open_store("", str(settled.directory)).read("default")[0] <= before + 1
+        assert open_store(LeaseStore(), str(settled.directory)).read("default").revision <= before + 1
         assert settled.kept["node1"]["revision"] <= before + 1
         # The host itself is taken at its word: it refuses what is older than what it keeps.
         assert settled.kept["node3"]["revision"] == NEWEST - 1
@@ -218,7 +220,7 @@ class TestSignatures:
     def test_only_the_owner_can_read_the_key(self, settled: Controller) -> None:
         assert stat.S_IMODE(settled.store.stat().st_mode) == 0o600
         with sqlite3.connect(settled.store) as connection:
-            (key,) = connection.execute("SELECT key FROM keys").fetchone()
+            (key,) = connection.execute("SELECT value FROM entries WHERE key = 'key'").fetchone()
         assert len(key) == 32
         everything = str(settled.kept) + str(texts(settled.run(settled.answers())))
         assert key.hex() not in everything
@@ -266,7 +268,7 @@ class TestModuleState:
         if words:
             assert "node3" in hostile.refusals
             # What is there, and what it has, stays.
-            _revision, kept = open_store("", str(settled.directory.with_name("hostile"))).read("default")
+            kept = open_store(LeaseStore(), str(settled.directory.with_name("hostile"))).read("default").leases
             assert "node3/front/c3" in kept["endpoints"]
 
     def test_module_state_of_one_host_is_accepted(self, settled: Controller) -> None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Forms of data that a host reports: small readers that are combined into tables.  Pure.
+"""Forms of data that hosts report and stores keep: small readers that are combined into tables.  Pure.
 
 A form takes a value and returns it in builtin types, or raises `Unfit`.  A form with parts drops each part that does
 not fit and adds an error to `ReportErrors`, so one bad entry affects only itself.  All forms have limits.
@@ -15,8 +15,8 @@ from functools import lru_cache, partial
 from ipaddress import ip_address, ip_network
 from typing import Any, Union
 
-from ...module_utils.plan import forms
-from ...module_utils.plan.families import LENGTH, family_of
+from ..module_utils.plan import forms
+from ..module_utils.plan.families import LENGTH, family_of
 
 ReportErrors = list[tuple[str, str]]
 """``(path, why)`` of each dropped value; the path is relative to the form that got the list."""
