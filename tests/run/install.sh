@@ -129,6 +129,12 @@ bootstrap() {
     [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || apt_install debian-archive-keyring
 }
 
+# What servers of lease stores need, which the tests unpack from packages of several releases.
+stores() {
+    install java:default-jre-headless openssl:openssl
+    [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || apt_install debian-archive-keyring
+}
+
 # A virtual machine, for tests of what this machine's kernel may lack.
 emulator() {
     install qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs

@@ -98,6 +98,7 @@ pytest_alone() {
             parity | tests/parity*) engine ;;
             integration | lab | tests/integration* | tests/lab*) routing ;;
             systemd | tests/systemd*) bootstrap ;;
+            integration | benchmarks | tests/integration* | tests/benchmarks*) stores ;;
             vm | tests/vm*)
                 emulator
                 run=pytest_in_vm
@@ -147,6 +148,7 @@ all_tests() {
     if wanted integration || wanted lab; then routing; fi
     if wanted vm; then emulator; fi
     if wanted systemd; then bootstrap; fi
+    if wanted integration || wanted benchmarks; then stores; fi
 
     case $parts in
         *[a-z]' '[a-z]*) several=yes ;;

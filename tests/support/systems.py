@@ -44,17 +44,18 @@ ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:
 
 def image(suite: str) -> Path:
     """The folder with the tree of a Debian release, made if it is not there."""
-    return _made(f"system-{suite}", RECIPE.read_bytes(), RECIPE, suite)
+    return cached(f"system-{suite}", RECIPE.read_bytes(), RECIPE, suite)
 
 
 def layer(suite: str, packages: Sequence[str]) -> Path:
     """The folder with what packages add to the tree of a Debian release, made if it is not there."""
     below = image(suite)
     recipe = MORE.read_bytes() + below.name.encode()
-    return _made(f"system-{suite}-{'-'.join(packages)}", recipe, MORE, str(below / "root"), *packages)
+    return cached(f"system-{suite}-{'-'.join(packages)}", recipe, MORE, str(below / "root"), *packages)
 
 
-def _made(name: str, recipe: bytes, script: Path, *arguments: str) -> Path:
+def cached(name: str, recipe: bytes, script: Path, *arguments: str) -> Path:
+    """The folder that a script makes, once for each of its recipes; others that need it meanwhile wait."""
     made = CACHE / f"{name}-{hashlib.sha256(recipe).hexdigest()[:12]}"
     if made.exists():
         return made
@@ -73,7 +74,7 @@ def repository(suite: str, packages: str, removed: str = "") -> Path:
     """
     tree = image(suite)
     what = "\n".join((REPOSITORY.read_text(encoding="utf-8"), tree.name, packages, removed))
-    made = _made(f"system-{suite}-packages", what.encode(), REPOSITORY, str(tree / "root"), removed, packages)
+    made = cached(f"system-{suite}-packages", what.encode(), REPOSITORY, str(tree / "root"), removed, packages)
     return made / "packages"
 
 

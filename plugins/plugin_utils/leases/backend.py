@@ -37,7 +37,7 @@ class Backend(Protocol):
         """Delete what is there of these."""
 
     def keys(self, prefix: str) -> list[str]:
-        """All keys that begin with a prefix, which ends with a slash."""
+        """All keys that begin with a prefix, which ends with a slash, and have no other slash behind it."""
 
     def close(self) -> None:
         """End what connections there are."""

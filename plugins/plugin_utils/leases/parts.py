@@ -5,7 +5,7 @@
 A part is what one host has, one network that spans hosts, or one service.  Its key is used once::
 
     <project>/root                                {"revision": 12, "recent": ["11.5e…", "12.9f…"], "parts": {…}, …}
-    <project>/parts/host/node1@12.9f02c4d8a1      {"endpoints": {"node1/front/c1": {"ipv4": "10.0.0.2"}}, …}
+    <project>/parts/host:node1@12.9f02c4d8a1      {"endpoints": {"node1/front/c1": {"ipv4": "10.0.0.2"}}, …}
     key                                           what leases are signed with
 
 The root names the commit that wrote each part.  A commit writes its parts, which nobody sees yet, then swaps the root:
@@ -179,7 +179,7 @@ class PartStore:
 def part_key(project: str, part: str, commit: str) -> str:
     """Where a part is kept that a commit wrote."""
     kind, _slash, name = part.partition("/")
-    return f"{_parts_key(project)}{kind}/{quote(name, safe='')}@{commit}"
+    return f"{_parts_key(project)}{kind}:{quote(name, safe='')}@{commit}"
 
 
 def _parts_key(project: str) -> str:
