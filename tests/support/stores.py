@@ -32,6 +32,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology im
 
 SCRIPT = Path(__file__).with_name("stores.sh")
 SERVERS = ("etcd-3.4", "etcd-3.5", "zookeeper", "consul")
+STORES = ("sqlite", *SERVERS)
 PORTS = {"etcd": 2379, "zookeeper": 2181, "consul": 8500}
 USER, PASSWORD = "cnm", "a password, 9 words: & so/on?"
 ROOT_PASSWORD = "root's own"
@@ -121,7 +122,7 @@ class Certificates:
         addresses = ",".join(f"IP:127.0.0.{number}" for number in range(1, 4))
         extensions.write_text(f"subjectAltName=DNS:localhost,DNS:server.dc1.consul,{addresses}\n", encoding="ascii")
         new = ["openssl", "req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-        _run(*new, "-subj", f"/CN={name}", "-keyout", str(key), "-out", str(request))
+        _run(*new, "-subj", f"/O={name}", "-keyout", str(key), "-out", str(request))
         sign = ["openssl", "x509", "-req", "-days", "2", "-CA", str(self.ca), "-CAkey", str(self.ca_key)]
         _run(*sign, "-CAcreateserial", "-in", str(request), "-out", str(certificate), "-extfile", str(extensions))
         return certificate, key
@@ -387,6 +388,33 @@ class Cluster:
         found = requests.request(method, url, json=body, headers=headers, timeout=5, **more)
         found.raise_for_status()
         return found
+
+
+class Single:
+    """One node of each store, started when it is first asked for; only one of a port runs at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._clusters: dict[str, Cluster] = {}
+
+    def settings(self, server: str) -> LeaseStore:
+        if server == "sqlite":
+            return LeaseStore(where=str(self._folder / "leases.sqlite3"))
+        return self.cluster(server).settings()
+
+    def cluster(self, server: str) -> Cluster:
+        kind = server.partition("-")[0]
+        other = next((item for item in self._clusters if item != server and item.startswith(kind)), None)
+        if other is not None:  # of the same ports
+            self._clusters.pop(other).__exit__()
+        if server not in self._clusters:
+            self._clusters[server] = Cluster(server, self._folder / server).__enter__()
+        return self._clusters[server]
+
+    def end(self) -> None:
+        for cluster in self._clusters.values():
+            cluster.__exit__()
+        self._clusters.clear()
 
 
 def settings_of(url: str, options: dict[str, Any]) -> LeaseStore:

@@ -94,7 +94,7 @@ class EtcdBackend:
             self._authenticate()
             answer = self._sent(path, body)
         if answer.status != 200:
-            raise refused(self._store, answer, _REMEDY)
+            raise refused(self._store, answer, _remedy(answer, _REMEDY))
         return _read(self._store, answer)
 
     def _sent(self, path: str, body: Mapping[str, Any]) -> Answer:
@@ -110,8 +110,16 @@ class EtcdBackend:
                 "`password` out of cnm_leases_options"
             )
         if answer.status != 200:
-            raise refused(self._store, answer, "Correct `username` and `password` in cnm_leases_options")
+            raise refused(
+                self._store, answer, _remedy(answer, "Correct `username` and `password` in cnm_leases_options")
+            )
         self._token = str(_read(self._store, answer).get("token", ""))
+
+
+def _remedy(answer: Answer, otherwise: str) -> str:
+    if _says(answer, ("CommonName of client",)):
+        return "Its gateway takes no client certificate with a common name: give cnm one whose subject has only `O=`"
+    return otherwise
 
 
 def _says(answer: Answer, words: Sequence[str]) -> bool:

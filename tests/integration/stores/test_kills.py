@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Controllers that are killed, between any two requests and in random histories: nothing is lost, nothing twice."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from controllers import in_a_process
+from hypothesis import given
+from hypothesis import strategies as st
+from sampling import sampled
+from stores import Single
+
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import LeaseStore
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Conflict, Leases, Snapshot, empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.parts import PartStore
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.stores import open_store
+
+Open = Callable[[], PartStore]
+MOST_REQUESTS = 30
+
+
+def with_box(leases: Leases, key: str) -> Leases:
+    """The leases with an address more, the lowest one that is free on its network; none if it is there."""
+    host, network, _box = key.split("/")
+    taken = {
+        entry["ipv4"]
+        for other, entry in leases["endpoints"].items()
+        if other.split("/")[1] == network and (network in leases["overlays"] or other.split("/")[0] == host)
+    }
+    free = next(address for address in (f"10.0.0.{number}" for number in range(2, 250)) if address not in taken)
+    return {**leases, "endpoints": {key: {"ipv4": free}, **leases["endpoints"]}}
+
+
+def with_network(leases: Leases, name: str) -> Leases:
+    """The leases with a network more, of the lowest free VNI."""
+    taken = {entry["vni"] for entry in leases["overlays"].values()}
+    found: Any = {name: {"vni": next(number for number in range(4096, 9999) if number not in taken)}}
+    return {**leases, "overlays": {**found, **leases["overlays"]}}
+
+
+def without(leases: Leases, key: str) -> Leases:
+    return {**leases, "endpoints": {other: entry for other, entry in leases["endpoints"].items() if other != key}}
+
+
+def check(leases: Leases) -> None:
+    """No address of a network that spans hosts is there twice, and no VNI."""
+    given_out = [
+        (key.split("/")[1] if key.split("/")[1] in leases["overlays"] else key.rpartition("/")[0], entry["ipv4"])
+        for key, entry in leases["endpoints"].items()
+    ]
+    assert len(given_out) == len(set(given_out)), leases
+    vnis = [entry["vni"] for entry in leases["overlays"].values()]
+    assert len(vnis) == len(set(vnis)), leases
+
+
+def test_a_controller_killed_between_any_two_requests_leaves_the_old_state_or_the_new(
+    single: Single, server: str, opened: Open, project: str
+) -> None:
+    settings = single.settings(server)
+    first = opened()
+    first.write(project, first.read(project), with_network(with_box(empty(), "a/n/c0"), "n"), 1)
+    old = first.read(project)
+    deaths = 0
+    for number in range(MOST_REQUESTS):
+
+        def work(store: PartStore) -> int:
+            before = store.read(project)
+            wanted = with_box(with_box(before.leases, "a/n/c1"), "b/n/c2")
+            return store.write(project, before, wanted, before.revision + 1)
+
+        ended, revision = in_a_process(settings, work, number)
+        found = opened().read(project)
+        new = with_box(with_box(old.leases, "a/n/c1"), "b/n/c2")
+        if found.leases == old.leases:
+            assert not ended
+            assert found.revision == old.revision
+        else:
+            assert found.leases == new
+            assert found.revision == old.revision + 1
+            assert not ended or revision == found.revision
+            first.write(project, found, old.leases, found.revision + 1)  # back, for the next death
+            old = first.read(project)
+        if ended:
+            break
+        deaths += 1
+    assert 5 <= deaths < MOST_REQUESTS
+    first.sweep(project)
+    assert first.sweep(project) == []
+    live = len(old.root.parts) + len(old.root.replaced)
+    assert len(first._backend.keys(f"{project}/parts/")) == live
+
+
+HOSTS = ("a", "b")
+PLANS = st.tuples(
+    st.sampled_from(["box", "gone", "network"]),
+    st.sampled_from(HOSTS),
+    st.sampled_from(["n", "local"]),
+    st.integers(0, 3),
+    st.booleans(),
+)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("read"), st.integers(0, 1)),
+        st.tuples(st.just("write"), st.integers(0, 1), PLANS),
+        st.tuples(st.just("dies"), st.integers(0, 1), PLANS, st.integers(0, 9)),
+        st.tuples(st.just("sweep"), st.integers(0, 1)),
+    ),
+    min_size=4,
+    max_size=14,
+)
+
+
+def planned(leases: Leases, plan: Any) -> Leases:
+    kind, host, network, number, _complete = plan
+    if kind == "network":
+        return with_network(leases, f"net{number}")
+    key = f"{host}/{network}/box{number}"
+    return with_box(leases, key) if kind == "box" else without(leases, key)
+
+
+def hosts_of(plan: Any) -> frozenset[str] | None:
+    return None if plan[4] else frozenset({plan[1]})
+
+
+class History:
+    """Two controllers, each with what it has read last; what the store must have is known after every step."""
+
+    def __init__(self, settings: LeaseStore, project: str) -> None:
+        self.settings, self.project = settings, project
+        self.stack = contextlib.ExitStack()
+        self.stores = [self.stack.enter_context(contextlib.closing(open_store(settings, "/"))) for _number in range(2)]
+        begin = with_network(empty(), "n")
+        self.stores[0].write(project, self.stores[0].read(project), begin, 1)
+        self.seen = [store.read(project) for store in self.stores]
+        self.revision, self.leases = 1, begin
+
+    def step(self, step: Any) -> None:
+        who = step[1]
+        if step[0] == "read":
+            self.seen[who] = self.stores[who].read(self.project)
+            assert (self.seen[who].revision, self.seen[who].leases) == (self.revision, self.leases)
+        elif step[0] == "sweep":
+            self.stores[who].sweep(self.project)
+        else:
+            self._write(who, step[2], step[3] if step[0] == "dies" else None)
+        now = self.stores[1 - who].read(self.project)
+        assert now.leases == self.leases
+        assert now.revision == self.revision
+        check(self.leases)
+
+    def _write(self, who: int, plan: Any, dies_at: int | None) -> None:
+        before: Snapshot = self.seen[who]
+        wanted = planned(before.leases, plan)
+        if wanted == before.leases:
+            return
+
+        def work(store: PartStore) -> int | None:
+            try:
+                return store.write(self.project, before, wanted, before.revision + 1, hosts_of(plan))
+            except Conflict:
+                return None
+
+        if dies_at is None:
+            revision = work(self.stores[who])
+        else:
+            ended, revision = in_a_process(self.settings, work, dies_at)
+            if not ended:
+                found = self.stores[who].read(self.project)
+                revision = found.revision if found.revision != self.revision else None
+        if revision is None:
+            return
+        assert revision > self.revision
+        # What others have changed since is still there: had it been planned from that, this were a conflict.
+        self.leases = planned(self.leases, plan)
+        self.revision = revision
+        changed = {key for key in wanted["endpoints"] if self.leases["endpoints"].get(key) != wanted["endpoints"][key]}
+        assert not any(key.startswith(f"{plan[1]}/") for key in changed), "it landed on what it had not read"
+
+
+_number = iter(range(1, 1_000_000))
+
+
+@sampled(8, 1000)
+@given(STEPS)
+def test_histories_of_two_controllers_lose_nothing_and_give_nothing_twice(
+    single: Single, server: str, steps: Any
+) -> None:
+    history = History(single.settings(server), f"h{next(_number)}")
+    with history.stack:
+        for step in steps:
+            history.step(step)

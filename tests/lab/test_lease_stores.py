@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Runs of the playbooks with leases in another store than a file, by ansible-playbook in the store's network."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fleet import Fleet, Run, snapshot
+from lab import Lab
+from sampling import WHOLE
+from stores import PASSWORD, SERVERS, Certificates, Cluster, Network, programs
+
+NETWORKS = {"ps-bridge": {"driver": "bridge", "subnet": "10.0.0.0/24"}}
+BOXES = {"cnm_sandboxes": {"c1": {"networks": ["ps-bridge"]}, "c2": {"networks": ["ps-bridge"]}}}
+
+
+class World:
+    """An inventory over node1 and node2, and a store with TLS and accounts."""
+
+    def __init__(self, fleet: Fleet, cluster: Cluster, network: Network) -> None:
+        self.fleet, self.cluster, self.network = fleet, cluster, network
+        fleet.afresh = True
+
+    def declare(self, url: str = "", options: Any = None) -> None:
+        store = {"cnm_leases": url or self.cluster.url, "cnm_leases_options": options or self.cluster.options}
+        self.fleet.declare({"cnm_networks": NETWORKS, **store}, node1=BOXES, node2=BOXES)
+
+    def play(self, *arguments: str) -> Run:
+        with self.network.entered():
+            return self.fleet.play(*arguments)
+
+    def site(self, *arguments: str) -> Run:
+        run = self.play("site", *arguments)
+        assert run.code == 0, run.output
+        assert PASSWORD not in run.output
+        return run
+
+
+@pytest.fixture(scope="class", params=SERVERS if WHOLE else ["etcd-3.4"])
+def world(lab: Lab, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("stores")
+    programs()
+    with contextlib.ExitStack() as stack:
+        network = stack.enter_context(Network())
+        with network.entered():
+            certificates = Certificates(folder / "made")
+            cluster = stack.enter_context(Cluster(request.param, folder / "store", tls=certificates, accounts=True))
+        fleet = Fleet(lab, folder / "inventory")
+        made = World(fleet, cluster, network)
+        made.declare()
+        yield made
+        fleet.declare({})
+        fleet.clear()
+
+
+class TestStore:
+    """In order: the first run, the second, and one without the store."""
+
+    def test_a_run_gives_addresses_that_the_next_one_finds(self, world: World) -> None:
+        assert world.site().operations("node1")
+        assert not world.fleet.store.exists()
+        assert world.site().changed == []
+
+    def test_a_run_with_the_wrong_password_changes_nothing_and_says_whose_it_is(self, world: World) -> None:
+        options = world.cluster.options
+        wrong = {key: "another-one" if key in ("password", "token") else value for key, value in options.items()}
+        world.declare(options=wrong)
+        before = snapshot(world.fleet, "node1")
+        run = world.play("site")
+        assert run.code != 0
+        assert "refuses this" in run.output
+        assert "another-one" not in run.output
+        assert snapshot(world.fleet, "node1") == before
+        world.declare()
+
+    def test_a_run_without_the_store_changes_nothing_and_says_so(self, world: World) -> None:
+        world.cluster.kill(1)
+        before = snapshot(world.fleet, "node1")
+        world.declare(options={**world.cluster.options, "timeout": 2})
+        run = world.play("site")
+        assert run.code != 0
+        assert "Connection refused" in run.output
+        assert snapshot(world.fleet, "node1") == before
