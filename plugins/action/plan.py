@@ -104,24 +104,23 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     """The action behind M(cnm.fabric.plan)."""
 
     TRANSFERS_FILES = False
+    ARGUMENTS: Mapping[str, Any] = {
+        "probes": {"type": "str", "default": PROBES},
+        "scope": {"type": "str", "choices": ["topology", "host"], "default": "topology"},
+        "project": {"type": "str"},
+    }
     _supports_check_mode = True
     _supports_async = False
 
     def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
-        _validation, arguments = self.validate_argument_spec(
-            argument_spec={
-                "probes": {"type": "str", "default": PROBES},
-                "scope": {"type": "str", "choices": ["topology", "host"], "default": "topology"},
-                "project": {"type": "str"},
-            }
-        )
-        problem = self._misplaced(arguments["scope"])
+        _validation, arguments = self.validate_argument_spec(argument_spec=self.ARGUMENTS)
+        problem = self._misplaced(arguments.get("scope", "topology"))
         if problem:
             return {**result, "failed": True, "msg": problem}
         try:
-            return {**result, **self._plan(variables, arguments)}
+            return {**result, **self._work(variables, arguments)}
         except UnknownHosts as error:
             return {**result, "failed": True, "msg": str(error)}
         except LeaseError as error:
@@ -143,16 +142,14 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return None
         play = getattr(getattr(self._task, "_parent", None), "_play", None)
         if not self._task.run_once:
-            return "cnm.fabric.plan plans all hosts at once: set run_once: true"
+            return f"{self._task.action} is for all hosts at once: set run_once: true"
         if play is not None and (play.strategy not in (None, "linear", "ansible.builtin.linear") or play.serial):
-            return "cnm.fabric.plan needs all hosts at the same time: use strategy linear and no serial"
+            return f"{self._task.action} needs all hosts at the same time: use strategy linear and no serial"
         return None
 
-    def _plan(self, variables: dict[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-        hostvars, groups = variables["hostvars"], variables["groups"]
-        about = _HostVariables(hostvars, self._templar, arguments["probes"])
-        selection = about.variable_of(variables["inventory_hostname"], "cnm_hosts", variables)
-        hosts = topology_hosts(self._templar.template(selection), groups)
+    def _work(self, variables: dict[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+        groups = variables["groups"]
+        about, hosts = self._topology(variables, arguments["probes"])
         if arguments["scope"] == "host":
             hosts = [name for name in hosts if name == variables["inventory_hostname"]]
         facts, refused = self._read(hosts, about, arguments["probes"])
@@ -199,6 +196,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         for name, reasons in [*outcome.refusals.items(), *refused.items()]:
             summary[name] = {"refused": reasons}
         return {"changed": False, "directory": str(directory), "hosts": summary}
+
+    def _topology(self, variables: Mapping[str, Any], register: str) -> tuple[_HostVariables, list[str]]:
+        """What is known of the hosts, and which of them are the topology."""
+        about = _HostVariables(variables["hostvars"], self._templar, register)
+        selection = about.variable_of(variables["inventory_hostname"], "cnm_hosts", variables)
+        return about, topology_hosts(self._templar.template(selection), variables["groups"])
 
     def _read(
         self, hosts: list[str], about: _HostVariables, register: str

@@ -24,6 +24,7 @@ from typing import Any, Optional
 
 import requests
 from lab import CLONE_NEWNET, _setns
+from sampling import WHOLE
 from systems import ENVIRONMENT, FOLLOW, cached
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import VarPath
@@ -33,6 +34,8 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology im
 SCRIPT = Path(__file__).with_name("stores.sh")
 SERVERS = ("etcd-3.4", "etcd-3.5", "zookeeper", "consul")
 STORES = ("sqlite", *SERVERS)
+SAMPLE = SERVERS if WHOLE else ("etcd-3.4", "zookeeper", "consul")
+"""For what the two releases of etcd hardly differ in."""
 PORTS = {"etcd": 2379, "zookeeper": 2181, "consul": 8500}
 USER, PASSWORD = "cnm", "a password, 9 words: & so/on?"
 ROOT_PASSWORD = "root's own"
@@ -189,8 +192,17 @@ class Cluster:
         argv, environment = getattr(self, f"_{self.kind}")(node)
         with open(self.folder / f"log{node}", "ab") as log:
             self._processes[node] = subprocess.Popen(
-                [*FOLLOW, *argv], stdout=log, stderr=log, env={**ENVIRONMENT, **environment}, cwd=self.folder
+                [*FOLLOW, "--regid", str(self.group(node)), "--clear-groups", *argv],
+                stdout=log,
+                stderr=log,
+                env={**ENVIRONMENT, **environment},
+                cwd=self.folder,
             )
+
+    @staticmethod
+    def group(node: int) -> int:
+        """The group that a node runs as, by which a firewall tells what it sends."""
+        return 60000 + node
 
     def kill(self, node: int) -> None:
         """End a node as a power cut does."""

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from ipaddress import ip_address
@@ -19,7 +19,7 @@ from .published import check_ports
 from .routes import check_endpoint, check_together
 from .sandboxes import ENDPOINT_OPTIONS
 from .schema import ENDPOINT
-from .topology import PREDEFINED, Endpoint, Host, LeaseStore, Namespace, Network, Sandbox
+from .topology import PREDEFINED, Endpoint, Host, LeaseStore, Namespace, Network, Sandbox, Settings
 from .validation import did_you_mean
 
 Found = Iterator[tuple[str, ValidationError]]
@@ -405,10 +405,14 @@ def _same_settings(drafts: Sequence[Draft]) -> Found:
 
 
 def _same_store(drafts: Sequence[Draft]) -> Found:
+    return same_store({draft.host.name: draft.host.settings for draft in drafts})
+
+
+def same_store(settings: Mapping[str, Settings]) -> Found:
     """There is one lease store for all hosts."""
     hosts: dict[LeaseStore, list[str]] = {}
-    for draft in drafts:
-        hosts.setdefault(draft.host.settings.leases, []).append(draft.host.name)
+    for host, own in settings.items():
+        hosts.setdefault(own.leases, []).append(host)
     stores = {store.url for store in hosts}
     if len(hosts) > 1:
         differing = "; ".join(
@@ -422,4 +426,4 @@ def _same_store(drafts: Sequence[Draft]) -> Found:
             else "All hosts of the topology share one lease store, and speak to it alike; this differs between them.",
             "Set it once, in the group_vars of all hosts of the topology.",
         )
-        yield from ((draft.host.name, error) for draft in drafts)
+        yield from ((host, error) for host in settings)

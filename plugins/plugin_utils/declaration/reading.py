@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Optional, Union
 
 from . import unsupported
-from .cross_checks import Draft, check
+from .cross_checks import Draft, check, same_store
 from .driver import Drivers
 from .egress import with_egress
 from .errors import DeclarationError, NothingDeclared, ValidationError, VarPath, gather
@@ -21,11 +21,11 @@ from .ingress import INGRESS, ingress_network, ingress_ports, ingress_sandbox
 from .module_objects import ModuleState, connected, kind_of, path_of
 from .networks import predefined_bridge, read_network, with_traits
 from .sandboxes import read_sandbox
-from .schema import ENTRIES, SETTINGS
+from .schema import ENTRIES, OF_PLAYBOOKS, SETTINGS
 from .service_checks import check_services
 from .services import of_host, read_service
 from .settings import read_settings
-from .topology import Host, Network, Port, Sandbox, Service, Settings, Topology
+from .topology import Host, LeaseStore, Network, Port, Sandbox, Service, Settings, Topology
 from .validation import did_you_mean, fit, plain, plain_key, plain_name
 
 _PREFIX = "cnm_"
@@ -255,7 +255,7 @@ def _settings(variables: Mapping[str, Any], errors: list[ValidationError]) -> Se
     for variable in sorted(variables):
         if variable in known:
             raw[variable] = variables[variable]
-        elif variable.startswith(_PREFIX) and kind_of(variable) is None:
+        elif variable.startswith(_PREFIX) and kind_of(variable) is None and variable not in OF_PLAYBOOKS:
             (path / variable).wrong(
                 "There is no such variable.",
                 did_you_mean(variable, (*known, *ENTRIES), "Names that begin with cnm_ are the collection's own."),
@@ -265,11 +265,29 @@ def _settings(variables: Mapping[str, Any], errors: list[ValidationError]) -> Se
     return read_settings(value, path)
 
 
-def read_common_settings(variables: Mapping[str, Mapping[str, Any]]) -> Optional[Settings]:
-    """One host's settings if they are right on all hosts, which have one lease store in common; else None."""
+def read_all_settings(variables: Mapping[str, Mapping[str, Any]]) -> dict[str, Settings]:
+    """The settings of all hosts, which have one lease store in common.  Raises DeclarationError."""
+    found: dict[str, Settings] = {}
+    errors: list[tuple[str, ValidationError]] = []
+    for host, own in variables.items():
+        noted: list[ValidationError] = []
+        found[host] = _settings({plain_name(name): value for name, value in own.items()}, noted)
+        errors += [(host, error) for error in noted]
+    errors += same_store(found)
+    if errors:
+        raise DeclarationError(gather(errors))
+    return found
+
+
+def read_other_store(url: Any, options: Any) -> LeaseStore:
+    """The store that ``cnm_leases_to`` and ``cnm_leases_to_options`` name.  Raises DeclarationError."""
     errors: list[ValidationError] = []
-    found = [_settings({plain_name(name): value for name, value in own.items()}, errors) for own in variables.values()]
-    return found[0] if found and not errors and len({settings.leases for settings in found}) == 1 else None
+    found = _settings({"cnm_leases": url, "cnm_leases_options": options}, errors)
+    if errors:
+        raise DeclarationError(
+            replace(error, path=error.path.replace("cnm_leases", "cnm_leases_to", 1)) for error in errors
+        )
+    return found.leases
 
 
 def _within(path: str, above: str) -> bool:

@@ -287,5 +287,8 @@ SETTINGS = _keys(
     },
 )
 
+OF_PLAYBOOKS = ("cnm_leases_do", "cnm_leases_file", "cnm_leases_to", "cnm_leases_to_options")
+"""Variables that tell a playbook what to do, and declare nothing."""
+
 ENTRIES: dict[str, Schema] = {"cnm_networks": NETWORK, "cnm_sandboxes": SANDBOX, "cnm_services": SERVICE}
 """Schema of one entry of each declaration; a suffix may follow the name."""

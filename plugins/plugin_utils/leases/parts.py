@@ -42,7 +42,7 @@ from .base import (
     join,
     split,
 )
-from .forms import NEWEST, OVERLAY, SERVICE, of_host
+from .forms import NAME, NEWEST, OVERLAY, SERVICE, of_host
 from .signing import KEY_SIZE
 
 KEY = "key"
@@ -81,7 +81,7 @@ class PartStore:
             lost = next((key for key in keys.values() if key not in self._known), None)
             if lost is None:
                 self._known = {key: self._known[key] for key in keys.values()}
-                leases = _joined({part: (key, self._known[key]) for part, key in keys.items()})
+                leases = _joined({part: (key, _decoded(key, self._known[key])) for part, key in keys.items()})
                 return Snapshot(leases, root, version)
             if version == before:
                 raise LeaseError(
@@ -159,12 +159,17 @@ class PartStore:
         found = self._backend.get(_root_key(project))
         if found is None:
             return None, Root()
-        data = _checked(_root_key(project), found[1], _ROOT_FORM)
+        key = _root_key(project)
+        data = _checked(key, _decoded(key, found[1]), _ROOT_FORM)
         return found[0], Root(data["revision"], tuple(data["recent"]), data["parts"], data["replaced"])
 
+    def adopt_key(self, key: bytes) -> None:
+        """Sign with another store's key from now on, if there is none yet."""
+        if key and not self.key():
+            self._backend.swap(KEY, None, key)
+
     def _make_key(self) -> None:
-        if not self.key():
-            self._backend.swap(KEY, None, secrets.token_bytes(KEY_SIZE))  # or another controller did
+        self.adopt_key(secrets.token_bytes(KEY_SIZE))  # or another controller did
 
     def _tidy(self, project: str, root: Root, revision: int) -> None:
         """Delete what the commit before the one that landed has replaced."""
@@ -233,7 +238,14 @@ def _check(project: str, before: Root, now: Root, hosts: Optional[frozenset[str]
         raise Conflict(f"the leases of project {project} were changed by another run meanwhile: {min(changed)}")
 
 
-def _joined(found: Mapping[str, tuple[str, bytes]]) -> Leases:
+def read_parts(found: Any) -> Leases:
+    """The document of parts in a file.  Raises LeaseError."""
+    if not isinstance(found, Mapping) or not all(isinstance(part, str) for part in found):
+        raise LeaseError("the file is not an export of leases: its parts are not a mapping")
+    return _joined({part: (part, value) for part, value in found.items()})
+
+
+def _joined(found: Mapping[str, tuple[str, Any]]) -> Leases:
     """The document of parts, given as key and value by name.  Raises LeaseError."""
     hosts: dict[str, Leases] = {}
     spanning = empty()
@@ -242,21 +254,33 @@ def _joined(found: Mapping[str, tuple[str, bytes]]) -> Leases:
         if kind == HOST:
             hosts[name] = _checked(key, value, record(dict(of_host(name))))
         elif kind == NETWORK:
-            spanning[OVERLAYS][name] = _checked(key, value, OVERLAY)
+            spanning[OVERLAYS][_name(key, name)] = _checked(key, value, OVERLAY)
         elif kind == SPANNING_SERVICE:
-            spanning[SERVICES][name] = _checked(key, value, SERVICE)
+            spanning[SERVICES][_name(key, name)] = _checked(key, value, SERVICE)
         else:
             raise LeaseError(_damaged(key, f"it is of none of the kinds {', '.join(_KINDS)}"))
     return join(hosts, spanning)
 
 
-def _checked(key: str, value: bytes, form: Form) -> Any:
-    """A value of the form.  Raises LeaseError."""
+def _name(key: str, name: str) -> str:
+    try:
+        return str(NAME(name, []))
+    except Unfit as problem:
+        raise LeaseError(_damaged(key, str(problem))) from None
+
+
+def _decoded(key: str, value: bytes) -> Any:
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        raise LeaseError(_damaged(key, "it is not JSON")) from None
+
+
+def _checked(key: str, data: Any, form: Form) -> Any:
+    """What has the form.  Raises LeaseError."""
     errors: ReportErrors = []
     try:
-        data = form(json.loads(value), errors)
-    except (ValueError, TypeError, RecursionError):
-        raise LeaseError(_damaged(key, "it is not JSON of that kind")) from None
+        data = form(data, errors)
     except Unfit as problem:
         raise LeaseError(_damaged(key, str(problem))) from None
     if errors:

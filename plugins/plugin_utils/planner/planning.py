@@ -14,8 +14,9 @@ from typing import Any, Optional, cast
 
 from ...module_utils.plan.forms import FormError, printable
 from ...module_utils.plan.plan import Plan
+from ..declaration.errors import DeclarationError
 from ..declaration.module_objects import ModuleState, module_removal_hint, pack_declared, settle
-from ..declaration.reading import read_common_settings
+from ..declaration.reading import read_all_settings
 from ..declaration.topology import Host, Topology
 from ..facts import Facts
 from ..ipam.addresses import networks_in_use
@@ -100,13 +101,7 @@ def _make_plans(
     variables: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Sequence[str]], given: _Planning
 ) -> Outcome:
     facts = given.facts
-    unpacked = {
-        host: settle(ModuleState.unpacked(facts[host].module_state), variables[host])
-        if host in facts
-        else ModuleState()
-        for host in variables
-    }
-    topology, module_state, refused = read_contained(variables, groups, unpacked, _Vouching(variables, given))
+    topology, module_state, refused = read_with_modules(variables, groups, facts, given.directory)
     # What such a host has, and its leases, stay as they are.
     given = replace(given, facts={host: known for host, known in facts.items() if host not in refused})
     outcome = Outcome(refusals=dict(refused))
@@ -130,6 +125,22 @@ def _make_plans(
     return outcome
 
 
+def read_with_modules(
+    variables: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, Sequence[str]],
+    facts: Mapping[str, Facts],
+    inventory_directory: str,
+) -> tuple[Topology, dict[str, ModuleState], Mapping[str, list[str]]]:
+    """The topology of the variables and of what modules made, these objects, and the hosts refused for theirs."""
+    unpacked = {
+        host: settle(ModuleState.unpacked(facts[host].module_state), variables[host])
+        if host in facts
+        else ModuleState()
+        for host in variables
+    }
+    return read_contained(variables, groups, unpacked, _Vouching(variables, facts, inventory_directory))
+
+
 def plan_host(host: Host, facts: Facts, inventory_directory: str, now: str, remember: bool) -> tuple[Planned, Stamp]:
     """Plan one host by itself; its plan still lacks what it was declared from."""
     planning = _Planning({host.name: facts}, inventory_directory, now, remember, complete=False)
@@ -140,22 +151,27 @@ def plan_host(host: Host, facts: Facts, inventory_directory: str, now: str, reme
 class _Vouching:
     """Whether a host keeps what the lease store of the variables gave it; of none if these are not right."""
 
-    def __init__(self, variables: Mapping[str, Mapping[str, Any]], given: _Planning) -> None:
+    def __init__(
+        self, variables: Mapping[str, Mapping[str, Any]], facts: Mapping[str, Facts], inventory_directory: str
+    ) -> None:
         self._variables = variables
-        self._given = given
+        self._facts = facts
+        self._directory = inventory_directory
 
     def __call__(self, host: str) -> bool:
         project = str(self._variables[host].get("cnm_project") or "default")
-        return Stamp(project, 0, self._key).given(host, self._given.facts[host]) is not None
+        return Stamp(project, 0, self._key).given(host, self._facts[host]) is not None
 
     @cached_property
     def _key(self) -> bytes:
         # Variables are checked after this: no store is asked that they may name by mistake.
-        settings = read_common_settings(self._variables)
-        if settings is None:
+        try:
+            settings = read_all_settings(self._variables)
+        except DeclarationError:
             return b""
-        with contextlib.closing(open_store(settings.leases, self._given.directory)) as store:
-            return store.key()
+        store = next(iter(settings.values())).leases
+        with contextlib.closing(open_store(store, self._directory)) as opened:
+            return opened.key()
 
 
 @dataclass(frozen=True)
@@ -200,7 +216,7 @@ def _plan_project(project: str, topology: Topology, given: _Planning) -> tuple[P
 
 def _plan_from(store: Store, project: str, topology: Topology, given: _Planning) -> tuple[Planned, Stamp]:
     names = frozenset(host.name for host in topology.hosts)
-    parts = _Parts(topology)
+    parts = Parts(topology)
     for _attempt in range(_ATTEMPTS):
         found = store.read(project)
         read_revision, stored = found.revision, found.leases
@@ -208,7 +224,7 @@ def _plan_from(store: Store, project: str, topology: Topology, given: _Planning)
         belief = believe(
             read_revision,
             stored,
-            _claims(topology, given.facts, Stamp(project, read_revision, key)),
+            claims_of(topology, given.facts, Stamp(project, read_revision, key)),
             parts.of,
             parts.shared,
             signed=bool(key),
@@ -240,7 +256,7 @@ def _say(belief: Belief, planned: Planned) -> None:
         planned.refusals.setdefault(host, []).extend(sentences)
 
 
-class _Parts:
+class Parts:
     """What each host is declared to have a part in, worked out for those that are asked for."""
 
     def __init__(self, topology: Topology) -> None:
@@ -278,7 +294,7 @@ def _with_others(leases: Leases, before: Leases, own: frozenset[str]) -> Leases:
     return join({**left, **planned}, {OVERLAYS: overlays, SERVICES: changed[SERVICES]})
 
 
-def _claims(topology: Topology, facts: Mapping[str, Facts], stamp: Stamp) -> dict[str, Claim]:
+def claims_of(topology: Topology, facts: Mapping[str, Facts], stamp: Stamp) -> dict[str, Claim]:
     """What the hosts say that they keep."""
     return {
         host.name: Claim(known.revision, cast("Leases", known.leases), stamp.given(host.name, known))
