@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import DeclarationError
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import LeaseStore
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import LeaseError, empty
@@ -33,6 +35,23 @@ def test_a_store_that_cannot_be_written_says_what_to_set(tmp_path: Path) -> None
     store = _store(tmp_path / "missing")
     with pytest.raises(LeaseError, match="Set cnm_leases"):
         store.write("p", store.read("p"), empty(), 1)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "words"),
+    [
+        ("etcd://127.0.0.9:99999/cnm", "etcd://127.0.0.9:99999/cnm", "is not an address and a port"),
+        ("etcd://127.0.0.9/cnm", "consul://127.0.0.9/cnm", "share one lease store"),
+    ],
+)
+def test_a_store_that_variables_name_wrongly_is_never_asked(tmp_path: Path, one: str, other: str, words: str) -> None:
+    """Not even for its key, with which a host's report of what modules made there is compared."""
+    variables: dict[str, Any] = {"a": {"cnm_networks": {}, "cnm_leases": one}, "b": {"cnm_leases": other}}
+    facts = {"a": Facts(module_state={"cnm_networks": {"lab": {"subnet": "10.9.0.0/24"}}}, revision=3), "b": Facts()}
+    begun = time.monotonic()
+    with pytest.raises(DeclarationError, match=words):
+        make_plans(variables, {"all": ["a", "b"]}, facts, str(tmp_path), NOW, remember=True)
+    assert time.monotonic() - begun < 5
 
 
 def test_a_check_run_writes_nothing(tmp_path: Path) -> None:
