@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Optional, Union
@@ -20,6 +22,7 @@ except ImportError:
 _PAUSE_S = 0.2
 _SHORTEST_S = 0.5
 _SHOWN = 200
+_TOO_LARGE = 413
 Body = Union[bytes, Mapping[str, Any], list[Any], None]
 
 
@@ -110,12 +113,18 @@ def away(store: LeaseStore, said: Mapping[str, str]) -> LeaseError:
 def refused(store: LeaseStore, answer: Answer, remedy: str) -> LeaseError:
     """The error for a request that the store refuses."""
     text = _said(answer.body) or f"status {answer.status}"
+    if answer.status == _TOO_LARGE or "too large" in text or "larger than" in text:
+        remedy = "Divide the hosts into several projects (cnm_project), or raise the store's limit"
     return LeaseError(f"the lease store {store.url} refuses this: {text}. {remedy}")
 
 
 def _said(body: bytes) -> str:
     """A store's words, in one line."""
     text = body.decode(errors="replace").strip()
+    with contextlib.suppress(ValueError, RecursionError):
+        found = json.loads(text)
+        if isinstance(found, dict) and isinstance(found.get("message"), str):  # of gRPC's gateway
+            text = found["message"]
     return printable(" ".join(text.split()), _SHOWN)
 
 

@@ -104,8 +104,8 @@ class ZooKeeperBackend:
         # ZooKeeper would close the connection without a word.
         if len(value) > _LARGEST:
             raise LeaseError(
-                f"`{key}` has {len(value)} octets, and a node of ZooKeeper at most {_LARGEST}: divide the fleet into "
-                "projects, or use etcd"
+                f"the lease store {self._store.url} would refuse this: `{key}` is too large, {len(value)} octets of at "
+                f"most {_LARGEST}. Divide the hosts into several projects (cnm_project)"
             )
 
     def _make_folder(self, key: str) -> None:

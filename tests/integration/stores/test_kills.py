@@ -5,15 +5,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 from controllers import in_a_process
 from histories import check, with_box, with_network
 from hypothesis import given
 from hypothesis import strategies as st
 from sampling import sampled
-from stores import Single
+from stores import SERVERS, Cluster, Network, Single
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import LeaseStore
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Conflict, Leases, Snapshot, empty
@@ -164,3 +165,40 @@ def test_histories_of_two_controllers_lose_nothing_and_give_nothing_twice(
     with history.stack:
         for step in steps:
             history.step(step)
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def three(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Cluster, Network]]:
+    with contextlib.ExitStack() as stack:
+        network = stack.enter_context(Network())
+        with network.entered():
+            folder = tmp_path_factory.mktemp("three")
+            cluster = stack.enter_context(Cluster(request.param, folder / "store", 3))
+        yield cluster, network
+
+
+DEATHS = st.integers(0, 39)
+"""The step before which the leader dies: of most histories a later one than there are, as each death takes seconds."""
+
+
+@pytest.mark.whole
+@sampled(40, 1000)
+@given(STEPS, DEATHS)
+def test_histories_with_a_leader_s_death_in_the_middle(three: tuple[Cluster, Network], steps: Any, death: int) -> None:
+    cluster, network = three
+    dead = None
+    with network.entered():
+        history = History(cluster.settings(timeout=30), f"t{next(_number)}")
+        try:
+            with history.stack:
+                for number, step in enumerate(steps):
+                    if number == death:
+                        dead = cluster.await_leader()
+                        cluster.kill(dead)
+                    history.step(step)
+        finally:
+            if dead is not None:
+                cluster.start(dead)
+                cluster.await_leader()

@@ -84,6 +84,21 @@ class TestDocument:
         commit(opened(), project, wanted)
         assert opened().read(project).leases == wanted
 
+    def test_what_is_larger_than_the_store_takes_is_refused_and_changes_nothing(
+        self, opened: Open, server: str, project: str
+    ) -> None:
+        commit(opened(), project, leases({"a/n/c1": "10.0.0.2"}))
+        many = {f"a/n/box-whose-name-is-as-long-as-some-names-{number:05}": "10.0.0.3" for number in range(30_000)}
+        store = opened()
+        before = store.read(project)
+        if server == "sqlite":
+            assert store.write(project, before, leases(many), 2) == 2
+            return
+        with pytest.raises(LeaseError, match=r"(too large|larger than).* Divide the hosts into several projects"):
+            store.write(project, before, leases(many), 2)
+        found = opened().read(project)
+        assert (found.revision, found.leases) == (1, leases({"a/n/c1": "10.0.0.2"}))
+
 
 class TestConflicts:
     """Two controllers that read the same state: what the second may still write."""
