@@ -40,6 +40,7 @@ PORTS = {"etcd": 2379, "zookeeper": 2181, "consul": 8500}
 USER, PASSWORD = "cnm", "a password, 9 words: & so/on?"
 ROOT_PASSWORD = "root's own"
 START_S = 60.0
+_NOT_YET = (OSError, ValueError, KeyError, StopIteration, requests.RequestException)
 _JARS = (
     "zookeeper*",
     "slf4j-api",
@@ -154,6 +155,7 @@ class Cluster:
             for node in range(1, self.nodes + 1):
                 self.start(node)
             self.await_leader()
+            self.await_all()
             if self.accounts:
                 getattr(self, f"_make_accounts_of_{self.kind}", lambda: None)()
         except BaseException:
@@ -230,13 +232,23 @@ class Cluster:
         while time.monotonic() < end:
             for node, process in self._processes.items():
                 assert process.poll() is None, (self.folder / f"log{node}").read_text("utf-8", "replace")[-3000:]
-                with contextlib.suppress(OSError, ValueError, KeyError, requests.RequestException):
+                with contextlib.suppress(*_NOT_YET):
                     found = int(getattr(self, f"_leader_of_{self.kind}")(node))
                     if found in self._processes:
                         return found
             time.sleep(0.1)
         logs = "\n".join((self.folder / f"log{node}").read_text("utf-8", "replace")[-2000:] for node in self._processes)
         raise AssertionError(f"{self.server} has no leader: {logs}")
+
+    def await_all(self) -> None:
+        """Wait until every node that runs follows a leader, or is it."""
+        for node in self._processes:
+            until(lambda node=node: self._follows(node), START_S)
+
+    def _follows(self, node: int) -> bool:
+        with contextlib.suppress(*_NOT_YET):
+            return bool(getattr(self, f"_{'mode' if self.kind == 'zookeeper' else 'leader'}_of_{self.kind}")(node))
+        return False
 
     # --- etcd ---------------------------------------------------------------------------------------------------------
 
@@ -263,7 +275,8 @@ class Cluster:
         status = self._post(node, "/v3/maintenance/status", {})
         members = self._post(node, "/v3/cluster/member/list", {})["members"]
         leader = next(item["name"] for item in members if item["ID"] == status["leader"])
-        self._post(node, "/v3/kv/range", {"key": "YQ=="}) if not self.token else None
+        if not self.accounts:  # which the servers begin without
+            self._post(node, "/v3/kv/range", {"key": "YQ=="})
         return int(leader[1:])
 
     def _make_accounts_of_etcd(self) -> None:
@@ -324,16 +337,18 @@ class Cluster:
         jars = programs() / "zookeeper/usr/share/java"
         classes = ":".join(sorted(str(file) for name in _JARS for file in jars.glob(f"{name}.jar")))
         java = ["java", "-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dzookeeper.forceSync=no"]
+        # Else an election in which one word was lost may take a minute.
+        java.append("-Dzookeeper.fastleader.maxNotificationInterval=800")
         return [*java, "-cp", classes, "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(config)], {}
 
     def _leader_of_zookeeper(self, node: int) -> int:
+        return node if self._mode_of_zookeeper(node) in ("leader", "standalone") else 0
+
+    def _mode_of_zookeeper(self, node: int) -> str:
         with socket.create_connection((f"127.0.0.{node}", 2182 if self.tls else 2181), timeout=2) as connection:
             connection.sendall(b"srvr")
             said = b"".join(iter(lambda: connection.recv(4096), b"")).decode()
-        mode = said.partition("Mode: ")[2].split()
-        if mode and mode[0] in ("leader", "standalone"):
-            return node
-        raise ValueError(said)
+        return (said.partition("Mode: ")[2].split() or [""])[0]
 
     # --- Consul -------------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from controllers import in_a_process
 from histories import check, with_box, with_network
 from hypothesis import given
 from hypothesis import strategies as st
-from sampling import sampled
+from sampling import WHOLE, sampled
 from stores import SERVERS, Cluster, Network, Single
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import LeaseStore
@@ -179,7 +179,7 @@ def three(
         yield cluster, network
 
 
-DEATHS = st.integers(0, 39)
+DEATHS = st.integers(0, 199 if WHOLE else 39)
 """The step before which the leader dies: of most histories a later one than there are, as each death takes seconds."""
 
 
@@ -201,4 +201,4 @@ def test_histories_with_a_leader_s_death_in_the_middle(three: tuple[Cluster, Net
         finally:
             if dead is not None:
                 cluster.start(dead)
-                cluster.await_leader()
+                cluster.await_all()
