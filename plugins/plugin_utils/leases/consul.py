@@ -17,7 +17,7 @@ from urllib.parse import quote
 from ..declaration.topology import LeaseStore
 from .backend import batches
 from .base import LeaseError
-from .http import Answer, Body, Http, refused
+from .http_api import Answer, Body, Http, refused
 
 _OPERATIONS = 64
 _OCTETS = 320 * 1024

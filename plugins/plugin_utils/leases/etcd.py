@@ -16,7 +16,7 @@ from typing import Any, Optional
 from ..declaration.topology import LeaseStore
 from .backend import batches
 from .base import LeaseError
-from .http import Answer, Http, refused
+from .http_api import Answer, Http, refused
 
 _OPERATIONS = 120
 _OCTETS = 1024 * 1024

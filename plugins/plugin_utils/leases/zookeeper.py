@@ -20,7 +20,7 @@ from typing import Any, Optional
 from ..declaration.topology import LeaseStore
 from .backend import batches
 from .base import LeaseError
-from .http import away
+from .http_api import away
 
 try:
     from kazoo import client as kazoo
