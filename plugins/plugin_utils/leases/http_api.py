@@ -145,6 +145,4 @@ def _reason(error: Exception) -> str:
         message = getattr(item, "verify_message", "")
         if message:
             return f"its certificate cannot be verified: {printable(str(message), _SHOWN)}"
-    if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
-        return type(error).__name__
     return f"the connection failed ({type(seen[-1]).__name__})"

@@ -10,6 +10,7 @@ and an answer: what is below a prefix is listed in one.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import socket
 import time
@@ -42,11 +43,16 @@ class ZooKeeperBackend:
     """Values in ZooKeeper (see `backend.Backend`)."""
 
     def __init__(self, store: LeaseStore) -> None:
-        """Raises LeaseError if the library is missing."""
+        """Raises LeaseError if the library is missing, or too old."""
         if kazoo is None:
             raise LeaseError(
                 "zookeeper as lease store needs the Python package kazoo where Ansible runs: install it with "
                 "`pip install kazoo` or `apt install python3-kazoo`"
+            )
+        if store.tls and "check_hostname" not in inspect.signature(kazoo.KazooClient.__init__).parameters:
+            raise LeaseError(
+                "the Python package kazoo is too old for TLS: it does not compare names with certificates. "
+                "Install 2.11 or newer with `pip install 'kazoo>=2.11'`"
             )
         self._store = store
         self._client: Any = None
@@ -168,15 +174,19 @@ class ZooKeeperBackend:
                 default_acl=[make_digest_acl(store.username, store.password, all=True)] if account else None,
                 connection_retry=_RETRY,
                 logger=_SILENT,
-                use_ssl=store.tls,
-                check_hostname=store.tls,
-                ca=store.ca_cert or None,
-                certfile=store.client_cert or None,
-                keyfile=store.client_key or None,
+                **_tls(store),
             )
             self._client = client
             client.start(timeout=max(end - time.monotonic(), _PAUSE_S))
         return self._client
+
+
+def _tls(store: LeaseStore) -> dict[str, Any]:
+    """What kazoo is told of TLS; nothing if there is none, as old ones do not know all of it."""
+    if not store.tls:
+        return {}
+    files = {"ca": store.ca_cert, "certfile": store.client_cert, "keyfile": store.client_key}
+    return {"use_ssl": True, "check_hostname": True, **{name: path or None for name, path in files.items()}}
 
 
 def _begun(begin: Callable[[Any, str], Any], keys: Sequence[str], client: Any) -> list[Any]:

@@ -14,6 +14,7 @@ import pytest
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import DeclarationError
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import LeaseStore
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases import http_api, zookeeper
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import LeaseError, empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.parts import PartStore
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.sqlite import SqliteBackend
@@ -52,6 +53,22 @@ def test_a_store_that_variables_name_wrongly_is_never_asked(tmp_path: Path, one:
     with pytest.raises(DeclarationError, match=words):
         make_plans(variables, {"all": ["a", "b"]}, facts, str(tmp_path), NOW, remember=True)
     assert time.monotonic() - begun < 5
+
+
+@pytest.mark.parametrize(
+    ("store", "module", "library", "package"),
+    [
+        (LeaseStore("etcd", (("a", 1),), "cnm"), http_api, "requests", "python3-requests"),
+        (LeaseStore("consul", (("a", 1),), "cnm"), http_api, "requests", "python3-requests"),
+        (LeaseStore("zookeeper", (("a", 1),), "cnm"), zookeeper, "kazoo", "python3-kazoo"),
+    ],
+)
+def test_a_library_that_is_missing_is_named(
+    monkeypatch: pytest.MonkeyPatch, store: LeaseStore, module: Any, library: str, package: str
+) -> None:
+    monkeypatch.setattr(module, library, None)
+    with pytest.raises(LeaseError, match=f"{store.kind} as lease store needs .* {library} .*apt install {package}"):
+        open_store(store, "/")
 
 
 def test_a_check_run_writes_nothing(tmp_path: Path) -> None:
