@@ -135,7 +135,8 @@ def start(project: str) -> None:
     if is_running(project):
         return
     stop(project)
-    root = __file__[: -len(f"{__name__.replace('.', '/')}.py")]
+    # It may be a compiled file, in a zip of Ansible's or in the host half.
+    root = __file__[: __file__.rindex(__name__.replace(".", "/"))]
     command = [sys.executable, "-ISB", "-c", _PROGRAM.format(__name__), root, project]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/", env={}

@@ -62,6 +62,6 @@ def test_a_host_without_keys_sends_nothing_in_the_clear(fleet: Fleet) -> None:
     fleet.sh("node1", "ip xfrm state flush")
     fleet.sh("node1", "timeout 60 tcpdump -lni eth0 port 4789 or port 14789 >/tmp/wire 2>/dev/null & sleep 2")
     fleet.sh("node1", "ip netns exec c1 ping -c 3 -i 0.2 -W 1 10.10.4.3", check=False)
-    assert fleet.sh("node1", "sleep 1; pkill tcpdump; cat /tmp/wire") == ""
+    assert fleet.sh("node1", "sleep 1; pkill tcpdump; cat /tmp/wire").strip() == ""
     fleet.site()
     reach(fleet, "10.10.4.3")
