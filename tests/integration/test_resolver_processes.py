@@ -170,7 +170,7 @@ class TestRecords:
         assert len(resolvers()) == len(then)
 
     @pytest.mark.parametrize("then", [SMALL, {"c2": SMALL["c2"]}, {}])
-    @pytest.mark.parametrize("at", ["_record", "_note_loaded"])
+    @pytest.mark.parametrize("at", ["processes.record", "_note_loaded"])
     @pytest.mark.parametrize("call", range(4))
     @on_a_host
     def test_a_run_killed_while_starting_resolvers_loses_none(self, call: int, at: str, then: dict[str, Any]) -> None:
@@ -201,20 +201,22 @@ class _Killed(BaseException):
 @contextlib.contextmanager
 def _killed_at(name: str, call: int) -> Iterator[None]:
     """A run is killed at that call of a function, if it comes so far."""
-    original, calls = getattr(resolver, name), iter(range(1000))
+    path, _dot, last = name.rpartition(".")
+    owner = getattr(resolver, path) if path else resolver
+    original, calls = getattr(owner, last), iter(range(1000))
 
     def die(*arguments: Any) -> Any:
         if next(calls) == call:
             raise _Killed
         return original(*arguments)
 
-    setattr(resolver, name, die)
+    setattr(owner, last, die)
     try:
         yield
     except _Killed:
         pass
     finally:
-        setattr(resolver, name, original)
+        setattr(owner, last, original)
 
 
 class TestIsolation:
