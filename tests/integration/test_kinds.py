@@ -34,7 +34,7 @@ from host import (
     the_same,
 )
 from lans import BENEATH, IPVLAN, a_lan
-from overlay_resources import BOXES, VNI, VTEPS, a_routed_overlay, an_overlay, mac_of
+from overlay_resources import BOXES, FLAT, VNI, VTEPS, a_routed_overlay, an_overlay, mac_of
 from sampling import some_of
 
 from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine, reporting
@@ -88,7 +88,7 @@ BY_MARK = Ipvs("c1", mark=7, scheduler="sh", flags=("fallback",), persistence=30
 
 PRIORITY = rule_priority("default")
 
-FRR = Frr(65000, "127.0.0.1", "192.0.2.1", ("192.0.2.2",), ("10.1.0.0/16",))
+FRR = Frr(65000, "127.0.0.1", "192.0.2.1", ("192.0.2.2",), ("10.1.0.0/16",), namespace=FLAT)
 
 EXTRAS: dict[str, tuple[str, Callable[[], Resource]]] = {
     "rule": ("", lambda: Rule("", 4, PRIORITY, "lo", "10.9.0.0/16", MAIN_TABLE)),
@@ -229,7 +229,7 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "announcement_ms": Never("how a change is told, not how a link is"),
         "adopts_existing": Never("whose the link may be, not how it is"),
         "route_localnet": Drift("sysctl -qw net.ipv4.conf.br-apart.route_localnet=1"),
-        "rp_filter": Drift("echo 0 > /proc/sys/net/ipv4/conf/br-flat/rp_filter"),
+        "rp_filter": Drift(f"ip netns exec {FLAT} sysctl -q -w net.ipv4.conf.br-flat.rp_filter=0"),
         "addr_gen_mode": Drift("ip -n ov0 link set br0 addrgenmode eui64"),
         "learns_from_reserved": Drift("echo 0 > /sys/class/net/br-apart/bridge/no_linklocal_learn"),
         "port": Drift(OV0 + "link set vx0 nomaster"),
@@ -268,7 +268,7 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "flood": Drift(f"{FDB}append 00:00:00:00:00:00 dev vx0 self permanent dst 192.0.2.3"),
         "table": FILLED_IN,
         "flooded": FILLED_IN,
-        "static": Drift("bridge fdb add 02:42:0a:00:09:09 dev p-f master static"),
+        "static": Drift(f"bridge -n {FLAT} fdb add 02:42:0a:00:09:09 dev p-f master static"),
         "sandbox": Never("it says whose the port is"),
         "routed": Never("it says whose the entries for flooding are"),
     },
@@ -378,6 +378,7 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "router_id": told("192.0.2.1", "192.0.2.9"),
         "reflectors": told("192.0.2.2", "192.0.2.3"),
         "clients": told("10.1.0.0/16", "10.2.0.0/16"),
+        "namespace": Drift(f"ip netns delete {FLAT}"),
         "fingerprint": told('"kind"', '"fingerprint": "ab", "kind"'),
         "flaws": Drift("vtysh --vty_socket /run/cnm/default/frr/sockets -c 'conf t' -c 'no router bgp'", "bgpd"),
     },

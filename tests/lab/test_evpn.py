@@ -16,6 +16,8 @@ from forging import FORGED, TUNNELLED, heard, python
 from lab import SWITCH, Lab
 from overlaying import answered, ended, matrix, overlay, pinging, sandboxes, unanswered
 
+from ansible_collections.cnm.fabric.plugins.plugin_utils.ipam.identifiers import evpn_namespace
+
 PASSWORD = "6f1e4f2b9a7c4d20"
 NETWORKS: dict[str, Any] = {
     "cnm_control_plane": "evpn",
@@ -30,6 +32,7 @@ HOSTS: dict[str, Any] = {
     "node2": sandboxes(c2=["multinet", "second"]),
     "node3": sandboxes(c3=["multinet"]),
 }
+PLACE = evpn_namespace("default")
 MEMBERS = {
     "multinet": {"c1": "node1", "c1b": "node1", "c2": "node2", "c3": "node3"},
     "second": {"c1": "node1", "c2": "node2"},
@@ -70,7 +73,9 @@ class TestThreeHosts:
     def test_no_host_has_entries_for_others_in_its_plan_and_bgp_s_are_nobody_s_drift(self, fabric: Fleet) -> None:
         plan = json.loads(fabric.sh("node2", "cat /var/lib/cnm/default/plan.json"))["plan"]
         assert "10.10.2.5" not in json.dumps([item for item in json.loads(plan)["resources"] if item["kind"] != "file"])
-        rows = fabric.sh("node2", "bridge fdb show | grep extern_learn; ip neighbour | grep zebra")
+        rows = fabric.sh(
+            "node2", f"bridge -n {PLACE} fdb show | grep extern_learn; ip -n {PLACE} neighbour | grep zebra"
+        )
         assert rows.count(fabric.lab.address("node1")) == 3
         assert len(re.findall("proto zebra", rows)) == 7
         assert fabric.site("--check").changed == []
@@ -88,18 +93,21 @@ class TestThreeHosts:
     def test_the_host_and_its_overlays_do_not_reach_each_other(self, fabric: Fleet) -> None:
         """Neither by ARP nor by the bridge's own MAC address, whether or not there are rules of nftables."""
         host = fabric.lab.address("node1")
-        bridge = fabric.sh("node1", "cat /sys/class/net/cnm-b*/address | head -n 1").strip()
-        link = fabric.sh("node1", "ip -n c1 -o link show eth0 | cut -d@ -f1 | cut -d' ' -f2").strip()
+        bridge = fabric.sh("node1", f"ip -n {PLACE} -o link show type bridge | grep -o 02:42:0a:0a:02:01").strip()
+        link = fabric.sh("node1", "ip -n c1 -o -4 address show | grep 10.10.2 | cut -d' ' -f2").strip()
         neighbour = f"ip -n c1 route add {host} dev {link}; ip -n c1 neighbour add {host} lladdr {bridge} dev {link}"
         asked = f"timeout 2 ip netns exec c1 ping -c 1 -W 1 {host}"
-        inside = "for link in /sys/class/net/cnm-b*; do ip -o address show dev ${link##*/}; done"
-        assert fabric.sh("node1", inside) == ""
-        assert fabric.sh("node1", f"{neighbour}; {asked}; echo $?", check=False).split()[-1] == "1"
+        links = fabric.sh("node1", "ip -o link show type vxlan; ls /sys/class/net")
+        assert "cnm-v" not in links
+        assert fabric.sh("node1", f"{asked.replace(host, '10.10.2.1')}; echo $?", check=False).split()[-1] == "1"
+        fabric.sh("node1", neighbour)
         try:
-            fabric.sh("node1", "nft flush ruleset")
             assert fabric.sh("node1", f"{asked}; echo $?", check=False).split()[-1] == "1"
+            fabric.sh("node1", f"nft flush ruleset; ip netns exec {PLACE} nft flush ruleset")
+            # What answers to the host's address there is the overlays' namespace, which has nothing else.
+            assert fabric.sh("node1", f"ip netns exec {PLACE} ss -tulnH") == ""
         finally:
-            fabric.sh("node1", f"ip -n c1 route delete {host} dev {link}; ip -n c1 neighbour delete {host} dev {link}")
+            fabric.sh("node1", f"ip -n c1 neighbour delete {host} dev {link}; ip -n c1 route delete {host} dev {link}")
             assert fabric.site().changed != []
 
 
@@ -168,7 +176,7 @@ class TestFailures:
             print(f"{name} again: all answered {time.monotonic() - begun:.1f} s after the run")
 
     def test_a_host_is_lost_and_its_endpoints_go_within_the_hold_time(self, fabric: Fleet) -> None:
-        rows = f"bridge fdb show | grep -c 'dst {fabric.lab.address('node3')} self extern_learn'"
+        rows = f"bridge -n {PLACE} fdb show | grep -c 'dst {fabric.lab.address('node3')} .*self extern_learn'"
         assert fabric.sh("node2", rows, check=False).strip() == "1"
         cut = "table inet cut { chain out { type filter hook output priority -400; oifname eth0 drop; }; }"
         fabric.sh("node3", f"nft '{cut}'")
@@ -242,7 +250,6 @@ class TestBackAndForth:
             until_answered(fabric, "node2", "c2", "c3")
             assert unanswered(fabric, matrix(MEMBERS)) == []
             assert fabric.site().changed == []
-        assert "zebra" not in fabric.sh("node1", "ls /run/netns")
 
 
 def ended_by(fleet: Fleet, host: str, daemon: str) -> None:

@@ -232,6 +232,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "reflectors": ["192.0.2.2"],
         "clients": ["192.0.2.0/24"],
         "fingerprint": "ab12",
+        "namespace": "ov",
     },
     "boot": {"keep_keys": True, "awaited": ["eth1"], "owners": ["docker", "/run/netns"]},
     "target": {"namespace": "c1", "active": True},

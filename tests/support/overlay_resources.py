@@ -25,6 +25,10 @@ BOXES = {"a": 0, "b": 0, "c": 1, "d": 1}
 """Sandboxes and the host each is on."""
 
 
+FLAT = "ov-evpn-0"
+"""The namespace of overlays that a routing daemon has to do with."""
+
+
 def number_of(box: str) -> int:
     return 2 + ord(box) - ord("a")
 
@@ -93,10 +97,11 @@ def an_overlay(
 
 
 def a_routed_overlay(boxes: str = "f") -> tuple[Resource, ...]:
-    """One whose links are among the host's own, as those are that a routing daemon reads and writes entries of."""
+    """One in the namespace where a routing daemon reads and writes entries."""
     result: list[Resource] = [
+        Namespace(FLAT, "overlays/evpn"),
         Link(
-            "",
+            FLAT,
             "br-flat",
             "bridge",
             "network/flat",
@@ -107,7 +112,7 @@ def a_routed_overlay(boxes: str = "f") -> tuple[Resource, ...]:
             rp_filter=1,
         ),
         Link(
-            "",
+            FLAT,
             "vx-flat",
             "vxlan",
             "vxlan/flat",
@@ -117,14 +122,14 @@ def a_routed_overlay(boxes: str = "f") -> tuple[Resource, ...]:
             port=replace(QUIET, master="br-flat"),
             vxlan=Vxlan(VNI + 9, VTEPS[4][0]),
         ),
-        Fdb("", "vx-flat", routed=True),
-        Neighbours("", "br-flat", {address: mac_of(box) for box in boxes for address in addresses_of(box)}),
+        Fdb(FLAT, "vx-flat", routed=True),
+        Neighbours(FLAT, "br-flat", {address: mac_of(box) for box in boxes for address in addresses_of(box)}),
     ]
     for box in boxes:
-        peer = VethPeer("", f"p-{box}", "br-flat", learning=False)
+        peer = VethPeer(FLAT, f"p-{box}", "br-flat", learning=False)
         result += [
             Namespace(box, f"sandbox/{box}"),
             Link(box, "eth0", "veth", f"endpoint/flat/{box}", mac_of(box), 1450, disable_ipv6=False, peer=peer),
-            Fdb("", f"p-{box}", static=(mac_of(box),), sandbox=box),
+            Fdb(FLAT, f"p-{box}", static=(mac_of(box),), sandbox=box),
         ]
     return tuple(result)

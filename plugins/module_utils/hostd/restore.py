@@ -25,6 +25,7 @@ from ..plan.base import Key, PlanError, Resource
 from ..plan.encryption import Xfrm
 from ..plan.families import FORWARDING
 from ..plan.forms import printable
+from ..plan.frr import Frr
 from ..plan.links import Link, Namespace
 from ..plan.marks import OTHERS, PORT
 from ..plan.nftables import DockerUser, Nftables
@@ -167,6 +168,8 @@ class PartNames:
         if isinstance(item, Xfrm):
             return _ENCRYPTION
         where = str(getattr(item, "namespace", ""))
+        if isinstance(item, Frr):
+            return "BGP EVPN"
         if isinstance(item, Target):
             return f"applications in sandbox {where}"
         if not where and (isinstance(item, Nftables) or item.kind == "rule"):

@@ -293,6 +293,7 @@ PLANNED: dict[str, dict[str, Check]] = {
         "reflectors": _each(_some_address),
         "clients": _each(_once(forms.prefix)),
         "fingerprint": Form("a fingerprint", "hexadecimal digits", "[0-9a-f]*", 128),
+        "namespace": _namespace,
         "flaws": _never,
     },
     "target": {"namespace": _once(forms.namespace_name), "active": _flag},

@@ -22,7 +22,10 @@ _SESSIONS = 5000
 
 @dataclass(frozen=True)
 class Frr(Resource):
-    """zebra and bgpd in the host's namespace (RFC 7432, RFC 8365).  The sessions' password is not in the plan."""
+    """zebra beside the overlays, bgpd in the host's namespace (RFC 7432, RFC 8365).
+
+    The sessions' password is not in the plan.
+    """
 
     kind: ClassVar[str] = "frr"
     asn: int
@@ -36,6 +39,8 @@ class Frr(Resource):
     """Of a route reflector: prefixes, sorted, from which hosts may connect to it."""
     fingerprint: str = ""
     """A digest of the password, so that a new password makes a new plan."""
+    namespace: str = ""
+    """That of the overlays."""
     flaws: dict[str, str] = field(default_factory=dict)
     """As found: what is not as it should be, by daemon."""
 

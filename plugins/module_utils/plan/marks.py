@@ -62,6 +62,9 @@ LAN_GROUP = 0x636E70
 TRUNK_GROUP = 0x636E71
 """Link group of tunnels that are ports of a bridge among the host's own links."""
 
+EVPN_NAMESPACE = "ov-evpn-"
+"""What the name of the namespace begins with that has a project's overlays, of which BGP EVPN tells the hosts."""
+
 FORWARDED = 0x80
 """Bit of the packet mark that says our rules accepted the packet, for the rule in Docker's chain (`cnm_docker_user`).
 

@@ -45,14 +45,17 @@ class AddressKind(Kind[Address]):
             routes = {(route["dev"], route["destination"]) for route in snapshot.routes if route["via"] is None}
             for entry in snapshot.addresses:
                 link = snapshot.link_by_index(entry["index"])
-                if link is None or entry["scope"] != _SCOPE_GLOBAL or link["loopback"]:
+                if link is None or entry["scope"] != _SCOPE_GLOBAL:
+                    continue
+                if link["loopback"] and (namespace, link["name"]) not in wanted_links:
                     continue
                 on_adopted_bridge = (namespace, link["name"]) in host.adopted_bridges
                 # An adopted bridge's addresses are not ours.
                 role = None if on_adopted_bridge else role_of(link["alias"], host.project)
                 marked, adopted = role is not None, (namespace, link["name"]) in wanted_links
                 if marked or adopted:
-                    connected = not link["up"] or (entry["index"], prefix_of(entry["address"])) in routes
+                    is_apart = link["loopback"] or not link["up"]
+                    connected = is_apart or (entry["index"], prefix_of(entry["address"])) in routes
                     found = Address(namespace, link["name"], entry["address"], connected)
                     ours = marked or on_adopted_bridge or namespace in host.own_namespaces
                     result[found.key] = Found(found, ours, stale=host.prunes(role) or (marked and adopted))

@@ -21,7 +21,7 @@ from ..kernel import netlink
 from ..kernel.host import Host
 from ..plan.addresses import Fdb
 from ..plan.base import Key
-from ..plan.marks import PORT, role_of
+from ..plan.marks import EVPN_NAMESPACE, PORT, role_of
 from .base import Difference, Found
 from .entry_table import TableKind, compare_entries, shortened
 
@@ -110,8 +110,9 @@ class FdbKind(TableKind[Fdb]):
             links = {link["index"]: link for link in host.snapshot(namespace).links.values()}
             roles = {index: role_of(link["alias"], host.project) for index, link in links.items()}
             tunnels = {index for index, role in roles.items() if role is not None and links[index]["kind"] == "vxlan"}
-            # A routing daemon reads the host's own bridges alone.
-            bridges = set() if namespace else {links[index]["master"] for index in tunnels}
+            # Only there a routing daemon reads bridges of ours.
+            is_read = not namespace or namespace.startswith(EVPN_NAMESPACE)
+            bridges = {links[index]["master"] for index in tunnels} if is_read else set()
             for index, link in links.items():
                 role = roles[index]
                 want = wanted_by.get((self.name, namespace, link["name"]))

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""FRR of our own: a zebra and a bgpd beside those that the host may have, with files and sockets of their own.
+"""FRR of our own, beside what the host may have of it: a zebra in the namespace of the overlays, a bgpd in the host's.
+
+Between them is a socket in the file system, so zebra never sees a link or a route of the host.
 
 In ``/run/cnm/<project>/frr`` are ``bgpd.conf`` and ``zebra.conf``, which root alone can write and FRR's group can read,
 ``applied.json`` (what the daemons were told, without the password) and a record of each daemon, as a resolver has one.
@@ -24,7 +26,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..hostd.units import RESTORE
-from ..kernel import processes, systemd
+from ..kernel import namespaces, processes, systemd
 from ..kernel.host import Host
 from ..kernel.listening_sockets import holders
 from ..kernel.processes import Process
@@ -55,7 +57,6 @@ _VTYSH = "vtysh"
 _CONF, _PID, _APPLIED, _TOLD = ".conf", ".pid", "applied.json", "told.conf"
 _PATIENCE_S = 20
 _PORT = 179
-_FOREVER_S = 2**31 - 1
 _VTYSH_S = "10"
 """Seconds that bgpd has for an answer."""
 _MEMORY_AT_MOST = 2 << 30
@@ -125,6 +126,13 @@ def _is_serving(process: Optional[Process]) -> bool:
     return process is not None and not processes.is_stopped(process) and not processes.is_outdated(process)
 
 
+def _place_of(host: Host, zebra: Optional[Process], item: Frr) -> str:
+    """Where zebra is: "" if the namespace of that name is another by now."""
+    with contextlib.suppress(OSError):
+        return item.namespace if zebra is None or zebra.net == host.number(item.namespace) else ""
+    return ""
+
+
 def _as_started(item: Frr) -> tuple[object, ...]:
     """What a running bgpd cannot be told otherwise."""
     return item.asn, item.local, item.router_id, bool(item.clients)
@@ -136,6 +144,8 @@ class FrrKind(Kind[Frr]):
     name = "frr"
     # When all links are there, so that the first that it tells is complete; removed before they go.
     stages = (70,)
+    # A zebra in a namespace that is gone keeps that, and the VNIs in it: it ends before anything is made.
+    recreated_by = frozenset({"namespace"})
 
     def __init__(self) -> None:
         self._before = ("", "")
@@ -154,7 +164,8 @@ class FrrKind(Kind[Frr]):
         flaws = {name: _ENDS for name in _DAEMONS if not _is_serving(_running(host.project, name))}
         if not flaws and wanted:
             flaws = self._forgotten(host, found)
-        found = replace(found, flaws=flaws)
+        place = _place_of(host, _running(host.project, ZEBRA), found)
+        found = replace(found, flaws=flaws, namespace=place)
         return {found.key: Found(found)}
 
     def _forgotten(self, host: Host, told: Frr) -> dict[str, str]:
@@ -190,10 +201,9 @@ class FrrKind(Kind[Frr]):
     def check_conflicts(self, host: Host, wanted: Sequence[Frr]) -> list[str]:
         if not wanted:
             return []
-        others = [path.parent.name for path in RUN.glob("*/frr") if path.parent.name != host.project]
-        found = [f"the project {name} has an FRR on this host, and a host has one: use one project" for name in others]
         own = _ours(host.project, BGPD)
         sockets = {inode for process in own for inode in processes.sockets(process.pid)}
+        found: list[str] = []
         users = holders(wanted[0].local, _PORT, sockets, ("tcp", "tcp6")) if wanted[0].clients else []
         if users:
             found.append(
@@ -224,7 +234,6 @@ class FrrKind(Kind[Frr]):
     def delete(self, host: Host, resources: Sequence[Frr]) -> None:
         if resources:
             _stop(host.project, *reversed(_DAEMONS))
-            _forget_nexthops(host)
             shutil.rmtree(_place(host.project), ignore_errors=True)
             remove_empty(RUN / host.project)
 
@@ -248,14 +257,11 @@ class FrrKind(Kind[Frr]):
         place, sockets = _place(host.project), _sockets(host.project)
         pid_file = sockets / f"{name}.pid"
         pid_file.unlink(missing_ok=True)
-        own = {
-            # It takes routes of FRR's that it finds for its own of an earlier start, and would soon remove them: they
-            # are those of the host's FRR.
-            ZEBRA: ("-K", str(_FOREVER_S)),
-            # A reflector is called; others call, and leave the port to whoever wants it.
-            BGPD: ("-l", item.local) if item.clients else ("-p", "0"),
-        }
+        # A reflector is called; others call, and leave the port to whoever wants it.
+        own = () if name == ZEBRA else ("-l", item.local) if item.clients else ("-p", "0")
+        enter = (find_program("nsenter") or "nsenter", f"--net={namespaces.DIRECTORY}/{item.namespace}")
         arguments = [
+            *(enter if name == ZEBRA else ()),
             f"{directory()}/{name}",
             "-d",
             *("-N", f"cnm-{host.project}"),
@@ -265,7 +271,7 @@ class FrrKind(Kind[Frr]):
             *("-f", str(place / f"{name}{_CONF}")),
             *("-u", FRR, "-g", FRR),
             *("-A", "127.0.0.1", "-P", "0"),
-            *own[name],
+            *own,
         ]
         processes.keep_descriptors_back()
         code, _output, errors = host.run_command(arguments)
@@ -385,21 +391,12 @@ def _password_told(project: str) -> str:
 
 
 def _reported(project: str, name: str) -> Optional[Process]:
-    """The daemon whose number is in its own file, if it is that program, the user's, and in this network namespace."""
+    """The daemon whose number is in its own file, if it is that program and the user's."""
     with contextlib.suppress(OSError, ValueError, KeyError):
         process = processes.read(int(read_limited(_sockets(project) / f"{name}.pid", _PID_AT_MOST)))
-        here = os.stat("/proc/self/ns/net").st_ino
-        who = (name, pwd.getpwnam(FRR).pw_uid, here)
-        if process is not None and (process.program, process.uid, process.net) == who:
+        if process is not None and (process.program, process.uid) == (name, pwd.getpwnam(FRR).pw_uid):
             return process
     return None
-
-
-def _forget_nexthops(host: Host) -> None:
-    """Remove the nexthop objects that zebra makes for routes of the host, unless another zebra has them, too."""
-    here = os.stat("/proc/self/ns/net").st_ino
-    if not any(process.program == ZEBRA for process in processes.in_namespaces([here])):
-        host.run_command([find_program("ip") or "ip", "nexthop", "flush", "protocol", ZEBRA])
 
 
 def _hand_over(project: str, name: str, pid: int) -> None:

@@ -4,8 +4,8 @@
 
 Nothing is learned from packets, and nothing flooded unless cnm_flood is set: there are forwarding and neighbour entries
 for all remote endpoints, and the bridge answers for them.  Both links are in a namespace of their own, and the entries
-in the plan.  With the control plane EVPN a routing daemon writes them, which sees the host's own links alone: so they
-are there, and the plan has entries for the host's own endpoints.
+in the plan.  With the control plane EVPN a routing daemon writes them, which sees one namespace alone: all overlays are
+there, and the plan has entries for the host's own endpoints.
 """
 
 from __future__ import annotations
@@ -69,15 +69,16 @@ class OverlayDriver(Driver):
             (path / "firewall").wrong("An overlay is always guarded.", "Leave it out.", "none")
 
     def bridge(self, network: PlannedNetwork) -> Optional[str]:
-        tunnel, _shared, links = _parts(network)
-        return links.bridge if tunnel.fabric else None
+        _tunnel, _shared, links = _parts(network)
+        return None if links.namespace else links.bridge
 
     def segment(self, network: PlannedNetwork) -> Optional[Segment]:
-        tunnel, _shared, links = _parts(network)
-        return None if tunnel.fabric else Segment(links.namespace, links.vxlan)
+        _tunnel, _shared, links = _parts(network)
+        return Segment(links.namespace, links.vxlan) if links.namespace else None
 
     def network_resources(self, network: PlannedNetwork) -> list[Resource]:
         tunnel, shared, (namespace, bridge, vxlan) = _parts(network)
+        of_host = not namespace
         links = [
             Link(
                 namespace,
@@ -89,9 +90,9 @@ class OverlayDriver(Driver):
                 disable_ipv6=not network.network.enable_ipv6,
                 accept_ra=0,
                 # Nothing is to reach the host by it, which has no route there; it has IPv6 for its neighbours.
-                rp_filter=1 if tunnel.fabric else None,
+                rp_filter=1 if of_host else None,
                 addr_gen_mode="none" if tunnel.fabric and network.network.enable_ipv6 else None,
-                group=LINK_GROUP if tunnel.fabric else None,
+                group=LINK_GROUP if of_host else None,
                 learns_from_reserved=False,
             ),
             Link(
@@ -99,7 +100,7 @@ class OverlayDriver(Driver):
                 vxlan,
                 "vxlan",
                 role=f"vxlan/{network.name}",
-                group=TRUNK_GROUP if tunnel.fabric else None,
+                group=TRUNK_GROUP if of_host else None,
                 mtu=tunnel.mtu,
                 disable_ipv6=True,
                 port=BridgePort(
@@ -139,7 +140,7 @@ class OverlayDriver(Driver):
         peer = VethPeer(links.namespace, port, links.bridge, group=group, learning=not tunnel.fabric)
         resources = [*veth_resources(endpoint, tunnel.mtu, peer), *_other_subnets(endpoint)]
         if tunnel.fabric:
-            resources.append(Fdb("", port, static=(endpoint.mac,), sandbox=endpoint.sandbox.name))
+            resources.append(Fdb(links.namespace, port, static=(endpoint.mac,), sandbox=endpoint.sandbox.name))
         return resources
 
 
@@ -155,7 +156,7 @@ def _parts(network: PlannedNetwork) -> tuple[TunnelEnds, Digests, _Links]:
     if network.tunnel is None or network.shared is None:
         raise ValueError(f"{network.name} was not planned as a network that is carried in tunnels")
     if network.tunnel.fabric:
-        links = _Links("", bridge_name(network.id), vxlan_name(network.id))
+        links = _Links(network.tunnel.place, bridge_name(network.id), vxlan_name(network.id))
     else:
         name = f"{network.tunnel.vni:06x}-{network.id[:5]}"
         links = _Links(f"ov-{name}", f"ov-{name}", f"vx-{name}")

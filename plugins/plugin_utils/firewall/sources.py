@@ -16,12 +16,13 @@ from ipaddress import IPv6Address, ip_address
 
 from ...module_utils.plan import forms
 from ...module_utils.plan.families import FORWARDING, NFT_PROTOCOL, NFT_TYPE, family_of
-from ...module_utils.plan.marks import LINK_GROUP, TRUNK_GROUP, table_name
+from ...module_utils.plan.marks import EVPN_NAMESPACE, LINK_GROUP, TRUNK_GROUP, table_name
 from ...module_utils.plan.nftables import Chain, Nftables, NftSet
 from ..declaration.topology import Endpoint, Network
 from ..drivers.base import PlannedEndpoint, PlannedNetwork, by_network
 from ..drivers.registry import driver_of
 from ..ipam.identifiers import port_group, port_name
+from ..networks.evpn import ROLE as EVPN_ROLE
 from .kernel_settings import closed_families
 
 _FAMILIES = (4, 6)
@@ -262,15 +263,28 @@ def bridge_table(
 
 
 def segment_table(
-    project: str, network: PlannedNetwork, endpoints: Sequence[PlannedEndpoint], forwarded: Mapping[str, set[str]]
+    project: str,
+    networks: Sequence[PlannedNetwork],
+    endpoints: Sequence[PlannedEndpoint],
+    forwarded: Mapping[str, set[str]],
 ) -> Nftables:
-    """The same in a segment's own namespace.  ``endpoints`` are those of the network on this host."""
-    segment = driver_of(network).segment(network)
-    if segment is None:
-        raise ValueError(f"{network.name} has no segment")
-    first = f"iifname {forms.nft_link(segment.trunk)} accept"
-    table = _port_table(segment.namespace, project, f"network/{network.name}", endpoints, first)
-    return _with(table, _routed_sets(endpoints, forwarded))
+    """The same in a namespace of segments, for all networks that have theirs there.
+
+    ``endpoints`` are those of the networks on this host.
+    """
+    segments = [segment for network in networks if (segment := driver_of(network).segment(network)) is not None]
+    trunks = sorted(forms.nft_link(segment.trunk) for segment in segments)
+    first = f"iifname {trunks[0] if len(trunks) == 1 else '{ ' + ', '.join(trunks) + ' }'} accept"
+    place = segments[0].namespace
+    if not place.startswith(EVPN_NAMESPACE):
+        return _with(
+            _port_table(place, project, f"network/{networks[0].name}", endpoints, first),
+            _routed_sets(endpoints, forwarded),
+        )
+    # Nothing but frames on their way is to come to where zebra is: no ARP and no multicast either.
+    hook = "type filter hook input priority -300; policy accept"
+    table = _port_table(place, project, EVPN_ROLE, endpoints, first)
+    return _with(table, _routed_sets(endpoints, forwarded), [Chain("input", hook, ("drop",))])
 
 
 def _with(table: Nftables, sets: Sequence[NftSet], chains: Sequence[Chain] = ()) -> Nftables:

@@ -9,6 +9,7 @@ from functools import lru_cache
 
 from ...module_utils.plan.constants import OWN_LINKS
 from ...module_utils.plan.families import packed
+from ...module_utils.plan.marks import EVPN_NAMESPACE
 
 
 def identifier(*parts: str) -> str:
@@ -44,6 +45,11 @@ def lan_name(network_id: str) -> str:
 def vxlan_name(network_id: str) -> str:
     """The VXLAN link of an overlay whose bridge is among the host's own links: ``cnm-v<10 hex>``."""
     return _own_link("v", network_id)
+
+
+def evpn_namespace(project: str) -> str:
+    """The namespace of a project's overlays and their zebra with the control plane EVPN: ``ov-evpn-<5 hex>``."""
+    return f"{EVPN_NAMESPACE}{identifier('evpn', project)[:5]}"
 
 
 def port_group(network_id: str) -> int:

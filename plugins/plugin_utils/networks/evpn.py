@@ -12,13 +12,20 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Address, IPv4Network, ip_address
 from typing import Optional
 
+from ...module_utils.plan.addresses import Address, Route
 from ...module_utils.plan.base import Resource
 from ...module_utils.plan.frr import Frr, bgpd_text
+from ...module_utils.plan.links import Namespace
 from ...module_utils.plan.marks import mark
 from ...module_utils.plan.settings import File
-from ..declaration.topology import Evpn, Host, Topology
+from ..declaration.topology import Evpn, Host, Settings, Topology
+from ..ipam.identifiers import evpn_namespace
 from .encryption import fingerprint
 
+ROLE = "overlays/evpn"
+"""Of the namespace of the overlays, and of its table."""
+_EVERYWHERE = ("0.0.0.0/1", "128.0.0.0/1")
+"""A default route would not do, as zebra finds no next hop by it (`ip nht resolve-via-default`)."""
 _ROOMY = 24
 """The longest prefix from which a reflector accepts sessions, so that a new host on its LAN changes no reflector."""
 
@@ -35,6 +42,12 @@ def reflectors(host: Host) -> tuple[str, ...]:
     return host.settings.evpn.route_reflectors if host.settings.evpn is not None else ()
 
 
+def place_of_overlays(settings: Settings) -> str:
+    """The namespace of all overlays with EVPN: zebra sees its own alone.  "" is the host's, for an FRR of others."""
+    evpn = settings.evpn
+    return evpn_namespace(settings.project) if evpn is not None and evpn.manage else ""
+
+
 def control_plane(host: Host, fabric: Mapping[str, str]) -> list[Resource]:
     """A host's part: FRR of ours, or a configuration for an FRR that others run there; nothing without the setting.
 
@@ -43,7 +56,7 @@ def control_plane(host: Host, fabric: Mapping[str, str]) -> list[Resource]:
     evpn = host.settings.evpn
     if evpn is None or host.name not in fabric:
         return []
-    local = fabric[host.name]
+    local, place = fabric[host.name], place_of_overlays(host.settings)
     frr = Frr(
         evpn.asn,
         local,
@@ -51,12 +64,19 @@ def control_plane(host: Host, fabric: Mapping[str, str]) -> list[Resource]:
         tuple(sorted(_reflectors(evpn, fabric) - {local})),
         covering(fabric.values()) if {host.name, local} & set(evpn.route_reflectors) else (),
         fingerprint(evpn.password or "", host.settings.project, "bgp"),
+        place,
     )
-    if evpn.manage:
-        return [frr]
-    head = f"# {mark(host.settings.project, 'evpn')}\n# For the FRR of this host: its bgpd needs these lines.\n"
-    text = head + bgpd_text(frr, "PASSWORD")
-    return [File(f"/run/cnm/{host.settings.project}/evpn", "evpn", {"frr.conf": text})]
+    if not evpn.manage:
+        head = f"# {mark(host.settings.project, 'evpn')}\n# For the FRR of this host: its bgpd needs these lines.\n"
+        text = head + bgpd_text(frr, "PASSWORD")
+        return [File(f"/run/cnm/{host.settings.project}/evpn", "evpn", {"frr.conf": text})]
+    return [
+        frr,
+        Namespace(place, role=ROLE, no_forwarding=(4, 6)),
+        # bgpd, in the host's namespace, asks zebra, in this one, whether the host has its address and reaches others.
+        Address(place, "lo", f"{local}/32"),
+        *(Route(place, half, link="lo") for half in _EVERYWHERE),
+    ]
 
 
 def _reflectors(evpn: Evpn, fabric: Mapping[str, str]) -> set[str]:

@@ -17,7 +17,7 @@ from ..ipam.identifiers import identifier
 from ..ipam.ranges import Ranges
 from ..ipam.vips import leases_of, virtual_of
 from ..leases.base import Leases, NetworkLease
-from .evpn import fabric_hosts, reflectors, unusable_vteps
+from .evpn import fabric_hosts, place_of_overlays, reflectors, unusable_vteps
 from .spanning import (
     Spanning,
     SpanningNetworks,
@@ -124,6 +124,7 @@ def plan_spanning_networks(
                 settings.flood,
                 {host: item.address for host, item in vteps.items()},
                 result.fabric,
+                place_of_overlays(settings),
             )
             warn_of_size(result, spanned, members, settings.flood)
         if vips:

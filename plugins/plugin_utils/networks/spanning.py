@@ -66,6 +66,8 @@ class TunnelEnds:
     fabric: Mapping[str, str] = field(default_factory=dict)
     """With the control plane EVPN: the known VTEPs of all hosts of the topology, any of which may come to have
     endpoints; empty if the plan has the endpoints of all."""
+    place: str = ""
+    """Then: the namespace of the overlays; "" is the host's own, where an FRR of others sees them."""
 
 
 @dataclass(frozen=True)

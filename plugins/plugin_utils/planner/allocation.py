@@ -102,7 +102,7 @@ def allocate_host(host: Host, facts: Facts, topology_plan: TopologyPlan, leases:
             for sentence in item.attachment.warnings
         ),
         *keys_not_kept_warnings(host, facts, networks),
-        *evpn_warnings(host, facts, topology_plan.spanning.fabric),
+        *evpn_warnings(host, topology_plan.spanning.fabric),
         *unreachable_resolver_warnings(facts, endpoints),
         *unnameable_link_warnings(facts),
         *idle_routers(allocated.every),

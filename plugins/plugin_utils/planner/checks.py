@@ -129,8 +129,8 @@ def keys_not_kept_warnings(host: Host, facts: Facts, networks: Mapping[str, Plan
     return [f"cnm_keep_keys is false: after a reboot {names} stays down until cnm.fabric.site is run"] if names else []
 
 
-def evpn_warnings(host: Host, facts: Facts, fabric: Mapping[str, str]) -> list[str]:
-    """Warnings of what the control plane EVPN lacks on a host, or would do beside."""
+def evpn_warnings(host: Host, fabric: Mapping[str, str]) -> list[str]:
+    """Warnings of what the control plane EVPN lacks on a host."""
     evpn = host.settings.evpn
     if evpn is None or host.name not in fabric:
         return []
@@ -141,14 +141,6 @@ def evpn_warnings(host: Host, facts: Facts, fabric: Mapping[str, str]) -> list[s
     if evpn.manage and len(evpn.route_reflectors) == 1:
         found.append(
             "cnm_evpn.route_reflectors has one reflector: when it fails, no host reaches sandboxes of others. Name two"
-        )
-    others = sorted(
-        name for name, link in facts.links.items() if link.kind == "vxlan" and link.master and not link.ours
-    )
-    if others and evpn.manage:
-        found.append(
-            f"FRR tells the other hosts also of what is behind {', '.join(others)}, which others made here. If that is "
-            "not wanted, keep these links in a namespace of their own"
         )
     return found
 

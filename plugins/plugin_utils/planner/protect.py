@@ -101,10 +101,14 @@ def _bridge_rules(
     forwarded: Mapping[str, set[str]],
 ) -> list[Resource]:
     on_network = by_network(endpoints)
+    places: dict[str, list[PlannedNetwork]] = {}
+    for network in networks:
+        segment = driver_of(network).segment(network)
+        if segment is not None:
+            places.setdefault(segment.namespace, []).append(network)
     resources: list[Resource] = [
-        segment_table(project, network, on_network.get(network.name, ()), forwarded)
-        for network in networks
-        if driver_of(network).segment(network) is not None
+        segment_table(project, group, [each for item in group for each in on_network.get(item.name, ())], forwarded)
+        for group in places.values()
     ]
     guarded = [network for network in bridged if network.network.firewall]
     return [*resources, bridge_table(project, guarded, endpoints, forwarded)] if guarded else resources

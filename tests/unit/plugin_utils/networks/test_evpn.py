@@ -6,16 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import Any, Optional
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.frr import Frr, bgpd_text
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerTable
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File
-from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts, LinkFacts
+from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.networks.evpn import covering
@@ -33,12 +35,10 @@ BOXES: Mapping[str, list[str]] = {"node1": ["a"], "node2": ["b", "c"], "node3": 
 
 
 def planned(
-    boxes: Mapping[str, list[str]] = BOXES,
-    evpn: Mapping[str, Any] = EVERYONE["cnm_evpn"],
-    leases: Any = None,
-    links: Any = (),
+    boxes: Optional[Mapping[str, list[str]]] = None, evpn: Optional[Mapping[str, Any]] = None, leases: Any = None
 ) -> Planned:
     """node4 is of the topology and was never reached."""
+    boxes, evpn = BOXES if boxes is None else boxes, EVERYONE["cnm_evpn"] if evpn is None else evpn
     variables = {
         host: {
             **EVERYONE,
@@ -48,7 +48,7 @@ def planned(
         for host in VTEPS
     }
     facts = {
-        host: Facts(addresses=((VTEPS[host], "eth0", 1500),), links=dict(links), filters_bridges=True)
+        host: Facts(addresses=((VTEPS[host], "eth0", 1500),), filters_bridges=True)
         for host in ("node1", "node2", "node3")
     }
     made = plan(read_topology(variables), facts, leases or empty(), "2026-11-30T00:00:00Z")
@@ -116,9 +116,6 @@ def test_what_is_missing_is_a_warning() -> None:
     alone = planned(evpn={"route_reflectors": ["node4"], "password": PASSWORD})
     assert any("node4 was never reached" in text for text in alone.warnings["node1"])
     assert any("has one reflector" in text for text in alone.warnings["node1"])
-    theirs = {"flannel.1": LinkFacts("vxlan", master="cni0"), "other": LinkFacts("vxlan")}
-    found = planned(links=theirs.items()).warnings["node1"]
-    assert any("behind flannel.1, which" in text for text in found)
 
 
 def test_an_frr_of_others_gets_a_text_without_the_password() -> None:
@@ -142,6 +139,26 @@ def test_an_underlay_of_ipv6_is_refused() -> None:
     facts = {"node1": Facts(addresses=(("2001:db8::1", "eth0", 1500),), filters_bridges=True)}
     made = plan(read_topology(variables), facts, empty(), "2026-11-30T00:00:00Z")
     assert any("takes an underlay of IPv4" in text for text in made.refusals["node1"])
+
+
+def test_all_overlays_are_in_one_namespace_where_zebra_is_and_nothing_of_theirs_is_the_host_s() -> None:
+    networks = {**EVERYONE["cnm_networks"], "other": {"driver": "overlay", "enable_ipv6": True}}
+    boxes = {"a": {"networks": ["net", "other"]}}
+    variables = {"node1": {**EVERYONE, "cnm_networks": networks, "cnm_sandboxes": boxes}}
+    variables["node1"]["cnm_evpn"] = {"route_reflectors": ["node1"], "password": PASSWORD}
+    facts = {"node1": Facts(addresses=((VTEPS["node1"], "eth0", 1500),), filters_bridges=True)}
+    made = plan(read_topology(variables), facts, empty(), "2026-11-30T00:00:00Z").plans["node1"]
+    place = frr_of(made).namespace
+    links = [item for item in made.resources if isinstance(item, Link)]
+    assert {item.namespace for item in links if item.type == "vxlan"} == {place}
+    assert len([item for item in links if (item.namespace, item.type) == (place, "bridge")]) == 2
+    # The way out of sandboxes is a bridge of the host, as with overlays that the plan tells hosts of.
+    assert [item.role for item in links if (item.namespace, item.type) == ("", "bridge")] == ["network/cnm_gwbridge"]
+    (table,) = (item for item in made.resources if item.key == ("nftables", place, "bridge", "cnm"))
+    assert isinstance(table, Nftables)
+    rules = {chain.name: chain.rules for chain in table.chains}
+    assert rules["input"] == ("drop",)
+    assert rules["prerouting"][0].count("cnm-v") == 2
 
 
 def test_a_host_that_takes_part_is_not_planned_alone() -> None:
