@@ -48,7 +48,8 @@ def _table(namespace: str, link: Mapping[str, Any], groups: Iterable[netlink.Ali
     static: dict[bool, set[bytes]] = {True: set(), False: set()}
     for group in groups:
         first = group.first
-        if first["extern_learn"]:
+        # The kernel keeps the flag of an entry that is put behind a port, as when a sandbox comes from another host.
+        if first["extern_learn"] and link["kind"] in _TUNNELS:
             continue
         if first["self"] and first["permanent"]:
             vteps = list(set(group.addresses))
