@@ -60,7 +60,7 @@ _PORT = 179
 _VTYSH_S = "10"
 """Seconds that bgpd has for an answer."""
 _MEMORY_AT_MOST = 2 << 30
-"""Octets of one daemon; with 20,000 endpoints bgpd has some 60 MB."""
+"""Octets of one daemon."""
 _ASKED = "show running-config"
 _NEITHER = ("!", "")
 _EVPN = "address-family l2vpn evpn"
