@@ -96,9 +96,11 @@ pytest_alone() {
         shift
         case $argument in
             parity | tests/parity*) engine ;;
-            integration | lab | tests/integration* | tests/lab*) routing ;;
+            integration | lab | benchmarks | tests/integration* | tests/lab* | tests/benchmarks*)
+                routing
+                stores
+                ;;
             systemd | tests/systemd*) bootstrap ;;
-            integration | benchmarks | tests/integration* | tests/benchmarks*) stores ;;
             vm | tests/vm*)
                 emulator
                 run=pytest_in_vm
@@ -145,10 +147,12 @@ all_tests() {
     done
     [ -n "$parts" ] || parts=$default
     if wanted parity; then engine; fi
-    if wanted integration || wanted lab; then routing; fi
     if wanted vm; then emulator; fi
     if wanted systemd; then bootstrap; fi
-    if wanted integration || wanted benchmarks; then stores; fi
+    if wanted integration || wanted lab || wanted benchmarks; then
+        routing
+        stores
+    fi
 
     case $parts in
         *[a-z]' '[a-z]*) several=yes ;;
