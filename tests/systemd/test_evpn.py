@@ -22,7 +22,7 @@ VARIABLES: dict[str, Any] = {
 REACHED = "ip netns exec w1 ping -c 1 -W 1 w2"
 THEIRS = (
     "systemctl show -p MainPID -p ActiveState frr; cat /etc/frr/daemons; "
-    "ip route show 203.0.113.0/24; ip nexthop | grep -v cnm; "
+    "ip route show 203.0.113.0/24; "
     "vtysh -c 'show running-config' | grep -v forwarding"  # which is the kernel's
 )
 OURS = "find /run/cnm /var/lib/cnm /etc/systemd/system -name '*cnm*'"
