@@ -35,6 +35,8 @@ _SANDBOX = "cnm-sandbox@.target"
 RESOLVER_RESTART = "cnm-resolver@.service"
 """The unit that starts a sandbox's resolver again when it has ended."""
 
+_RESOLVER_CHECK = "cnm-resolver-check@.service"
+
 RESTORE = "cnm-restore.service"
 """The unit that brings back what has ended, of which there is one on the host."""
 
@@ -45,7 +47,10 @@ OWNERS_PATH = "cnm-owners.path"
 STARTED = _RULES
 """The unit that is started as soon as it is installed: only an active unit is restarted with another."""
 
-ACTIVE = (_RULES, _NETWORKS, OWNERS_PATH, _OWNERS, RESTORE, RESOLVER_RESTART.replace("@", "@*"))
+ACTIVE = (
+    *(_RULES, _NETWORKS, OWNERS_PATH, _OWNERS, RESTORE),
+    *(unit.replace("@", "@*") for unit in (_RESOLVER_CHECK, RESOLVER_RESTART)),
+)
 """Units that may be active, and are stopped before they are removed."""
 
 SANDBOXES = _SANDBOX.replace("@", "@*")
@@ -159,6 +164,7 @@ Before=shutdown.target
 [Unit]
 Description=Resolver of sandbox %I again, as it has ended
 ConditionPathExistsGlob=/run/cnm/*/resolvers/%I.pid
+OnSuccess={_RESOLVER_CHECK.replace("@", "@%i")}
 StartLimitIntervalSec=0
 
 [Service]
@@ -168,6 +174,19 @@ ExecStart={_IS_THERE}
 TimeoutStartSec=300
 Restart=on-failure
 RestartSec=10
+SyslogIdentifier=cnm
+""",
+    # Between the last step of that unit and its end there is a moment in which it is started in vain, too.
+    _RESOLVER_CHECK: f"""{MARK}
+[Unit]
+Description=Look whether the resolver of sandbox %I still runs
+OnFailure={RESOLVER_RESTART.replace("@", "@%i")}
+StartLimitIntervalSec=0
+
+[Service]
+Type=oneshot
+ExecStartPre=/bin/sleep 1
+ExecStart={_IS_THERE}
 SyslogIdentifier=cnm
 """,
 }
