@@ -59,7 +59,7 @@ def routed_by(declared: Iterable[Network | Endpoint]) -> dict[str, set[str]]:
 def _declared_on(network: PlannedNetwork, endpoints: Iterable[PlannedEndpoint]) -> dict[str, set[str]]:
     """`routed_by` for a network, including the endpoints on other hosts if it spans hosts."""
     if network.spanning is not None:
-        mates: Iterable[Endpoint] = (member.endpoint for member in network.spanning.members.values())
+        mates: Iterable[Endpoint] = network.spanning.routing
     else:
         mates = (item.endpoint for item in endpoints)
     return routed_by([network.network, *mates])

@@ -86,6 +86,11 @@ class Spanning:
     """By service, sorted."""
     tunnel: Optional[TunnelEnds] = None
 
+    @cached_property
+    def routing(self) -> tuple[Endpoint, ...]:
+        """The endpoints that declare routes: few, and asked for once a host."""
+        return tuple(item.endpoint for item in self.members.values() if item.endpoint.routes)
+
     @property
     def sandboxes(self) -> dict[str, Member]:
         """The members that are sandboxes."""
