@@ -287,7 +287,14 @@ SETTINGS = _keys(
     },
 )
 
-OF_PLAYBOOKS = ("cnm_leases_do", "cnm_leases_file", "cnm_leases_to", "cnm_leases_to_options")
+OF_PLAYBOOKS = (
+    "cnm_leases_do",
+    "cnm_leases_file",
+    "cnm_leases_to",
+    "cnm_leases_to_options",
+    "cnm_only",
+    "cnm_show",
+)
 """Variables that tell a playbook what to do, and declare nothing."""
 
 ENTRIES: dict[str, Schema] = {"cnm_networks": NETWORK, "cnm_sandboxes": SANDBOX, "cnm_services": SERVICE}
