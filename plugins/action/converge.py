@@ -25,7 +25,8 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.networks.encryption imp
 _NOTHING_TO_DO: dict[str, Any] = {
     "changed": False,
     "operations": [],
-    "diff": {"before": {}, "after": {}},
+    "changes": [],
+    "diff": {"before": "", "after": ""},
     "warnings": [],
 }
 """The result for a host that the probe found as planned: the module is not called."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from .changes import Before, changes, removals
 from .engine import engine, gratuitous_arp, reporting
 from .engine.expand_plan import expand_plan
 from .engine.journal import Journal
@@ -170,7 +171,7 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
     state, worker = State(request.project), engine.Engine(host)
     if request.absent:
         removed = worker.clear(request.check)
-        result = outcome(worker, removed)
+        result = {**outcome(worker, removed), "changes": printable_data(removals(state.kept.get("plan", ""), removed))}
         if not request.check:
             result["changed"] = result["changed"] or bool(state.kept)
             state.drop()
@@ -184,6 +185,7 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
     texts = _shared_texts(request, state, plan)
     resources = expand_plan(plan, texts)
     host.verified_tables = state.verified_tables
+    before = Before(str(kept.get("plan", "")), state.shared() if kept else {})
     broken: Optional[engine.Broken] = None
     with contextlib.nullcontext() if request.check else state.underway(digest, request.revision, kept):
         try:
@@ -199,7 +201,8 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
         state.keep_verified_tables(host.verified_tables)
         gratuitous_arp.announce(gratuitous_arp.due(operations, resources))
         telling.tell_run(request.project, "site", operations, resources)
-    result = {**outcome(worker, operations), "digest": digest}
+    told = changes(before, plan, text, texts, operations, resources, host.broken)
+    result = {**outcome(worker, operations), "changes": printable_data(told), "digest": digest}
     if broken is not None:
         raise Partly(str(broken), result)
     return result

@@ -141,6 +141,43 @@ operations:
       type: list
       elements: dict
       returned: for change and replace
+changes:
+  description:
+    - The same in the words of the inventory, one entry a change; what follows from another change is not told again.
+    - M(cnm.fabric.summary) prints them.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    action:
+      description:
+        - V(add), V(change) and V(remove) are what is declared otherwise than in the plan that the host kept.
+        - V(repair) is what the kernel had lost although it is declared as before, V(wait) a sandbox in the namespace of
+          a container or process that does not run.
+      type: str
+      returned: always
+      sample: add
+    kind:
+      description: One of network, sandbox, service, host.
+      type: str
+      returned: always
+      sample: sandbox
+    name:
+      description: Its name, none for the host.
+      type: str
+      returned: always
+      sample: web
+    text:
+      description: What is added, changed, removed or repaired.
+      type: str
+      returned: always
+      sample: sandbox web on front (10.0.1.3)
+    about:
+      description: Names of other networks and sandboxes that it is about.
+      type: list
+      elements: str
+      returned: for changes that are about others
+      sample: [front]
 digest:
   description: SHA-256 of the plan the host keeps now.
   returned: when O(state=present)
@@ -163,9 +200,8 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "project": {"type": "str", "default": "default"},
-            # Not secret, but too large for a log.
-            "plan": {"type": "str", "no_log": True},
-            "shared": {"type": "dict", "no_log": True, "default": {}},
+            "plan": {"type": "str"},
+            "shared": {"type": "dict", "default": {}},
             "pair_keys": {"type": "dict", "no_log": True, "default": {}},
             "bgp_password": {"type": "str", "no_log": True, "default": ""},
             "digest": {"type": "str"},
@@ -178,6 +214,8 @@ def main() -> None:
             "lock_timeout": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
+        # A plan is too large for the host's log. It is not secret: as no_log argument it would censor the diff.
+        no_log=True,
     )
     arguments: dict[str, Any] = module.params
     try:

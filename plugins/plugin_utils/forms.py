@@ -98,6 +98,16 @@ def words(longest: int) -> Form:
     return read
 
 
+def lined(longest: int) -> Form:
+    """Text of several lines for output only: each made printable and shortened, none refused."""
+
+    def read(value: Any, _errors: ReportErrors) -> str:
+        rows = _text(value, longest).split("\n")
+        return "\n".join(row if row.isprintable() else printable(row, len(row)) for row in rows)
+
+    return read
+
+
 def matching(pattern: str, longest: int, noun: str) -> Form:
     """Text of which the pattern matches the whole."""
     matches = re.compile(pattern).fullmatch

@@ -5,19 +5,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from types import MappingProxyType
 from typing import Any, Optional
 
 from ..kernel.host import Host
 from ..plan.base import Resource
-from ..plan.codec import encode
-from ..plan.forms import printable_data
+from ..plan.codec import encode, to_text
+from ..plan.forms import printable, printable_data
 from ..resources.base import Operation
 
 _DOING = {"create": "creating", "change": "changing", "bring_up": "bringing up", "delete": "removing"}
 _NAMED_AT_MOST = 3
-_ENTRIES_AT_MOST = 10
+_BRIEF = 60
+"""Characters of a list or mapping that is shown whole among an object's attributes."""
 
 
 def subject(method: str, operations: Sequence[Operation[Any]], host: Host, error: BaseException) -> str:
@@ -48,7 +48,9 @@ _STATES = {"create": "missing", "delete": "still exists"}
 
 def _in_short(resource: Resource) -> str:
     """An object's simple attributes that are not part of its name."""
-    simple = {name: value for name, value in _described(resource).items() if isinstance(value, (str, int))}
+    simple = {
+        name: value for name, value in encode(resource).items() if name != "kind" and isinstance(value, (str, int))
+    }
     shown = ", ".join(f"{name} {value}" for name, value in simple.items() if str(value) not in resource.key)
     return f"wanted: {shown}" if shown else ""
 
@@ -89,24 +91,55 @@ def report(operations: Sequence[Operation[Any]], broken: Mapping[str, str] = Map
     return [printable_data(entry) for entry in result]
 
 
-def diff(operations: Sequence[Operation[Any]]) -> dict[str, dict[str, Any]]:
-    """Before and after for ``--diff``: the objects and attributes that differ, by ``kind name``."""
-    before: dict[str, Any] = {}
-    after: dict[str, Any] = {}
+def diff(operations: Sequence[Operation[Any]]) -> dict[str, str]:
+    """Before and after for ``--diff``, as lines: an object that is created or removed is one, with its attributes; one
+    that changes has a line for each value that only one side has.
+    """
+    before: list[str] = []
+    after: list[str] = []
     for operation in operations:
         name = f"{operation.resource.kind} {operation.resource.label}"
         if operation.action == "create":
-            after[name] = _described(operation.resource)
-        elif operation.action == "delete":
-            before[name] = _described(operation.resource)
+            after.append(_line(name, operation.resource))
+            continue
+        if operation.action == "delete":
+            before.append(_line(name, operation.resource))
             if operation.reason:
-                after[name] = {"kept because": operation.reason}
-        else:
-            before[name] = {item.attribute: _shown(item.found) for item in operation.differences}
-            after[name] = {item.attribute: _shown(item.wanted) for item in operation.differences}
-            if operation.reason:
-                after[name]["recreated because"] = operation.reason
-    return {"before": printable_data(before), "after": printable_data(after)}
+                after.append(f"{name}  kept because {operation.reason}")
+            continue
+        before.append(name)
+        after.append(name)
+        for item in operation.differences:
+            found, wanted = _values(item.found), _values(item.wanted)
+            before += [f"  {item.attribute}: {value}" for value in found if value not in wanted]
+            after += [f"  {item.attribute}: {value}" for value in wanted if value not in found]
+        if operation.reason:
+            after.append(f"  recreated because {operation.reason}")
+    return {
+        side: "".join(f"{printable(line)}\n" for line in lines)
+        for side, lines in (("before", before), ("after", after))
+    }
+
+
+def _line(name: str, resource: Resource) -> str:
+    """An object with the attributes that are not in its name; of long ones how much they hold."""
+    data = encode(resource)
+    shown = [
+        f"{attribute}={_in_brief(value)}"
+        for attribute, value in data.items()
+        if attribute != "kind" and not (isinstance(value, str) and value in resource.key)
+    ]
+    return f"{name}  {' '.join(shown)}".rstrip()
+
+
+def _values(value: Any) -> list[str]:
+    """The values of an attribute, each as text: a list's items, a mapping's entries, a text's lines."""
+    value = _shown(value)
+    if isinstance(value, dict):
+        return [f"{key}: {_in_brief(item)}" for key, item in value.items()]
+    if isinstance(value, list):
+        return [str(_in_brief(item)) for item in value]
+    return str(value).splitlines() or [""]
 
 
 def _shown(value: Any) -> Any:
@@ -120,12 +153,12 @@ def encode_value(value: Any) -> Any:
     return {**vars(value)} if hasattr(value, "__dataclass_fields__") else value
 
 
-def _described(resource: Resource) -> dict[str, Any]:
-    return {name: _in_brief(value) for name, value in encode(resource).items() if name != "kind"}
-
-
 def _in_brief(value: Any) -> Any:
-    """The first few entries of a table and a count of the others."""
-    if not isinstance(value, dict) or len(value) <= _ENTRIES_AT_MOST:
-        return value
-    return {**dict(islice(value.items(), _ENTRIES_AT_MOST)), "…": f"and {len(value) - _ENTRIES_AT_MOST:,} more"}
+    """The value as one line; of a long list or mapping the number of its entries."""
+    if isinstance(value, str):
+        rows = value.splitlines()
+        return value if len(rows) <= 1 else f"({len(rows)} lines)"
+    if isinstance(value, (dict, list)):
+        text = to_text(value)
+        return text if len(text) <= _BRIEF else f"({len(value):,} entries)"
+    return value

@@ -202,7 +202,7 @@ class PartNames:
         noun, _slash, rest = role.partition("/")
         if noun == "endpoint":
             network, _slash, sandbox = rest.partition("/")
-            return f"network {network} in sandbox {link.namespace or sandbox}"
+            return f"network {network} in sandbox {sandbox or link.namespace}"
         if noun in ("parent", "") or not rest:
             return f"link {link.label}"
         return f"network {rest.rpartition('network/')[2]}"

@@ -31,7 +31,8 @@ from .base import Difference, Found, Kind, Operation
 
 _RECORD = "boot.json"
 _PYTHON = "/usr/bin/python3"
-_MISSING, _DIFFERS, _SUPERFLUOUS = "missing", "another version", "no longer wanted"
+_MISSING, _SUPERFLUOUS = "missing", "no longer wanted"
+OTHER_VERSION = "another version"
 
 
 def _record(project: str) -> Path:
@@ -141,12 +142,12 @@ class BootKind(Kind[Boot]):
 
     def _flaws(self, host: Host) -> Iterator[tuple[str, str]]:
         if not half.kept(self._digest()):
-            yield str(half.HALVES), _DIFFERS if half.HALVES.is_dir() else _MISSING
+            yield str(half.HALVES), OTHER_VERSION if half.HALVES.is_dir() else _MISSING
         files = self._files(host)
         for path, text in files.items():
             found = _text(Path(path))
             if found != text:
-                yield path, _MISSING if found is None else _DIFFERS
+                yield path, _MISSING if found is None else OTHER_VERSION
             elif not _is_complete(Path(path), _mode(path)):
                 yield path, f"not of mode {_mode(path):o}"
         if host.own_tables and not kept_rules.path(host.project).is_file():

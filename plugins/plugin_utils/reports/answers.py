@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Optional
 
 from ..forms import Form, ReportErrors, Unfit, flag, matching, number, printable, shown, written
-from .models import COUNTS, DIFF, MISSES, OPERATIONS
+from .models import CHANGES, COUNTS, DIFF, MISSES, OPERATIONS
 from .probe import PROBE_KEYS, read_probe
 
 _LONG = written(2**20)
@@ -31,6 +31,7 @@ _FOR_DISPLAY = ("warnings", "deprecations", "exception")
 _SILENT = ("invocation", "stdout_lines", "stderr_lines", "stdout", "stderr", "failed_when_result")
 _CONVERGE: dict[str, Form] = {
     "operations": OPERATIONS,
+    "changes": CHANGES,
     "diff": DIFF,
     "digest": matching("[0-9a-f]{64}", 64, "digest"),
     "overtaken": flag,

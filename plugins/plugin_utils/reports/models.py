@@ -16,6 +16,7 @@ from ..forms import (
     address_with_length,
     choice,
     flag,
+    lined,
     listing,
     mapping,
     matching,
@@ -25,6 +26,7 @@ from ..forms import (
     prefix,
     record,
     text,
+    words,
     written,
 )
 from ..ipam.identifiers import identifier
@@ -162,6 +164,14 @@ _OPERATION = record(
     ("action", "kind", "name"),
 )
 OPERATIONS = listing(_OPERATION, 1_000_000)
+_CHANGE: dict[str, Form] = {
+    "action": choice("add", "change", "remove", "repair", "wait"),
+    "kind": choice("network", "sandbox", "service", "host"),
+    "name": optional(_WORD),
+    "text": words(2000),
+    "about": listing(_WORD),
+}
+CHANGES = listing(record(_CHANGE, ("action", "kind", "name", "text")), 100_000)
 _MISS: dict[str, Form] = {
     "sandbox": _WORD,
     "check": _WORD,
@@ -171,6 +181,6 @@ _MISS: dict[str, Form] = {
 }
 MISSES = listing(record(_MISS, tuple(_MISS)), 1_000_000)
 COUNTS = mapping(_WORD, number(0, 2**53), 64)
-_SIDE = mapping(_LINE, plain(1_000_000, 2**24), 1_000_000)
+_SIDE = lined(2**24)
 _HEADER = text(1024)
 DIFF = record({"before": _SIDE, "after": _SIDE, "before_header": _HEADER, "after_header": _HEADER}, ("before", "after"))

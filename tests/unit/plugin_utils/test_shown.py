@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from ansible_collections.cnm.fabric.plugins.plugin_utils.shown import Shown, UnknownLevel, read_shown
 
 

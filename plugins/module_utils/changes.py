@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What a run does to a host in the words of the inventory: one line a change, from two plans and the operations.
+
+What is declared otherwise than before is found by comparing the models of the kept plan and of the new one.  What the
+kernel lost although both plans have it is a repair.  Operations that follow from a change are not told again.  Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+from .hostd.restore import PartNames
+from .model_changes import Change, compare_models
+from .object_names import what_differs
+from .plan.base import Key, PlanError, Resource
+from .plan.codec import decode
+from .plan.nftables import Nftables
+from .plan.peers import PeerTable
+from .plan.plan import Plan
+from .resources.base import Operation
+from .resources.boot import OTHER_VERSION
+
+
+@dataclass(frozen=True)
+class Before:
+    """The plan that the host kept, as text, and its shared texts by digest; both empty without one."""
+
+    plan: str = ""
+    shared: Mapping[str, str] = field(default_factory=dict)
+
+
+def changes(
+    before: Before,
+    after: Plan,
+    text: str,
+    texts: Mapping[str, str],
+    operations: Sequence[Operation[Any]],
+    wanted: Sequence[Resource],
+    broken: Mapping[str, str],
+) -> list[dict[str, Any]]:
+    """The changes of a run as module results have them, those of the plan first, then repairs.
+
+    ``text`` is that of the plan ``after``; ``wanted`` are its resources with the shared ``texts`` put in; ``broken``
+    says of sandboxes in others' namespaces why they wait.
+    """
+    if not operations and not broken:
+        return []
+    kept = json.loads(before.plan) if before.plan else {}
+    found = compare_models(kept.get("model") or {}, after.model)
+    if kept:
+        found += _peer_changes(after.host, before.shared, texts, {item.name for item in found if item.action == "add"})
+    planned, repairs = _split(kept.get("resources") or (), after, text, operations)
+    names = PartNames([*wanted, *(item.resource for item in operations)])
+    found += _others(names, planned, found, after.model)
+    found += _repairs(names, repairs)
+    found += [Change("wait", "sandbox", name, f"sandbox {name}: {why}") for name, why in sorted(broken.items())]
+    return [item.as_data() for item in found]
+
+
+def removals(before: str, operations: Sequence[Operation[Any]]) -> list[dict[str, Any]]:
+    """The changes of a teardown: what the kept plan, ``before``, had, and what else was left."""
+    found = compare_models((json.loads(before).get("model") or {}) if before else {}, {})
+    if not found and operations:
+        names = PartNames([item.resource for item in operations])
+        groups = _by_part(names, operations)
+        found = [Change("remove", *_about(part), what_differs(part, group, left_over=False)) for part, group in groups]
+    return [item.as_data() for item in found]
+
+
+def _split(
+    kept: Sequence[Mapping[str, Any]], after: Plan, text: str, operations: Iterable[Operation[Any]]
+) -> tuple[list[Operation[Any]], list[Operation[Any]]]:
+    """Operations that the new plan asks for, and those that bring back what the kept plan had, too."""
+    # Both texts have sorted keys, so equal resources have equal forms.
+    in_plan = dict(zip((item.key for item in after.resources), map(repr, json.loads(text)["resources"])))
+    same = {repr(item) for item in kept}
+    now = set(in_plan.values())
+    former: dict[Key, Resource] = {item.key: item for each in kept if repr(each) not in now for item in _decoded(each)}
+    planned: list[Operation[Any]] = []
+    repairs: list[Operation[Any]] = []
+    keys: set[Key] = set()
+    for item in operations:
+        key = item.resource.key
+        unchanged = (in_plan.get(key) in same if key in in_plan else key not in former) and not _is_upgrade(item)
+        follows = not keys.isdisjoint(item.resource.parents)
+        drifted, rest = (item, None) if unchanged and not follows else _parts_of_table(item, former.get(key), after)
+        if drifted is not None and kept:
+            repairs.append(drifted)
+        elif drifted is not None:
+            rest = item
+        if rest is not None:
+            planned.append(rest)
+            keys.add(key)
+    return planned, repairs
+
+
+def _is_upgrade(operation: Operation[Any]) -> bool:
+    """Whether the host keeps the host half of another version of the collection."""
+    return operation.resource.kind == "boot" and any(item.found == OTHER_VERSION for item in operation.differences)
+
+
+def _decoded(raw: Mapping[str, Any]) -> Iterable[Resource]:
+    """The resource of a kept plan; nothing if it is of another version's form."""
+    try:
+        return [decode(dict(raw))]
+    except (PlanError, TypeError, ValueError):
+        return []
+
+
+def _parts_of_table(
+    item: Operation[Any], former: Optional[Resource], after: Plan
+) -> tuple[Optional[Operation[Any]], Optional[Operation[Any]]]:
+    """A change of a table that both plans have, split into the sets and chains that drifted, and the others."""
+    wanted = next((each for each in after.resources if each.key == item.resource.key), None)
+    if item.action != "change" or not isinstance(former, Nftables) or not isinstance(wanted, Nftables):
+        return None, item
+    parts, earlier = (
+        {
+            f"{noun} {part.name}": part
+            for noun, group in (("set", table.sets), ("chain", table.chains))
+            for part in group
+        }
+        for table in (wanted, former)
+    )
+    drifted = tuple(
+        each
+        for each in item.differences
+        if each.attribute in parts and parts[each.attribute] == earlier.get(each.attribute)
+    )
+    rest = tuple(each for each in item.differences if each not in drifted)
+    return (
+        Operation("change", item.resource, item.found, drifted) if drifted else None,
+        Operation("change", item.resource, item.found, rest) if rest else None,
+    )
+
+
+def _by_part(names: PartNames, operations: Iterable[Operation[Any]]) -> list[tuple[str, list[Operation[Any]]]]:
+    groups: dict[str, list[Operation[Any]]] = {}
+    for item in operations:
+        groups.setdefault(names.part_of(item.resource), []).append(item)
+    return sorted(groups.items())
+
+
+def _about(part: str) -> tuple[str, str]:
+    """Kind and name of what a part belongs to: a sandbox, a network or the host."""
+    words = part.split(" ")
+    if "sandbox" in words[:-1]:
+        return "sandbox", words[words.index("sandbox") + 1]
+    return ("network", words[1]) if words[0] == "network" else ("host", "")
+
+
+def _repairs(names: PartNames, operations: Iterable[Operation[Any]]) -> list[Change]:
+    """A line a part; a sandbox that is missing as a whole, or a network, is one line."""
+    groups = _by_part(names, operations)
+    lost = {
+        part
+        for part, group in groups
+        if any(item.action == "create" and item.resource.kind == "namespace" for item in group)
+    }
+    return [
+        Change("repair", *_about(part), what_differs(part, group))
+        for part, group in groups
+        if part in lost or not lost.intersection((f"sandbox {_about(part)[1]}", part.partition(" in ")[0]))
+    ]
+
+
+def _others(
+    names: PartNames, planned: Iterable[Operation[Any]], found: Sequence[Change], model: Mapping[str, Any]
+) -> list[Change]:
+    """What the plan changes beside what the models tell: settings, options, other versions of what the host keeps."""
+    touched = {(item.kind, item.name) for item in found}
+    networks = {name for kind, name in touched if kind == "network"} | {one for item in found for one in item.networks}
+    services = any(kind == "service" for kind, _name in touched)
+    result = []
+    for part, group in _by_part(names, planned):
+        kind, name = _about(part)
+        endpoints = (model.get("sandboxes", {}).get(name) or {}).get("endpoints", ())
+        follows = {
+            "host": bool(found),
+            "network": name in networks,
+            "sandbox": (kind, name) in touched
+            or services
+            or any(endpoint["network"] in networks for endpoint in endpoints),
+        }[kind]
+        if not follows:
+            result.append(Change("change", kind, name, what_differs(part, group, left_over=False)))
+    return result
+
+
+def _peer_changes(host: str, kept: Mapping[str, str], texts: Mapping[str, str], added: Iterable[str]) -> list[Change]:
+    """Endpoints on other hosts that the host hears of, or hears no more of, by peer tables."""
+    former = {table.network: table for table in map(_peer_table, _only_in(kept, texts)) if table is not None}
+    result = []
+    for table in map(_peer_table, _only_in(texts, kept)):
+        if table is None or table.network not in former or table.network in added:
+            continue
+        old, new = (
+            {(item.sandbox, item.host): item for item in each.endpoints if item.host != host}
+            for each in (former[table.network], table)
+        )
+        for (sandbox, where), item in sorted(new.items()):
+            if (sandbox, where) not in old:
+                addresses = ", ".join(address.partition("/")[0] for address in item.addresses)
+                text = f"{table.network} reaches {sandbox} on {where} ({addresses})"
+            elif old[sandbox, where] != item:
+                text = f"{table.network} knows {sandbox} on {where} by other names or addresses"
+            else:
+                continue
+            result.append(Change("change", "network", table.network, text, (sandbox,)))
+        for sandbox, where in sorted(old.keys() - new.keys()):
+            text = f"{table.network} no longer reaches {sandbox} on {where}"
+            result.append(Change("change", "network", table.network, text, (sandbox,)))
+    return result
+
+
+def _only_in(texts: Mapping[str, str], others: Mapping[str, str]) -> list[str]:
+    return [text for digest, text in sorted(texts.items()) if digest not in others]
+
+
+def _peer_table(text: str) -> Optional[PeerTable]:
+    try:
+        return PeerTable.from_json(text)
+    except PlanError:
+        return None  # a text of another kind, such as names
