@@ -231,7 +231,7 @@ def test_the_command_says_what_there_is_and_what_is_not_as_planned() -> None:
     assert command("exec", "sea1", "id") == (1, "cnm: this host has no sandbox sea1: cnm ps lists what there is\n")
     sh("ip -n c1 link set eth0 down")
     status, said = command("status")
-    assert (status, "  network front in sandbox c1 differs: link c1/eth0 (up)" in said) == (1, True)
+    assert (status, "  network front in sandbox c1 differs: link eth0 of c1 on front (down)" in said) == (1, True)
     assert "restored network front in sandbox c1" in command("restore", "--project", "default")[1]
     assert json.loads(command("status", "--json")[1]) == {"default": {"drift": [], "not_restored": {}}}
     assert command("ls", "--project", "other")[1].startswith("cnm: this host keeps no plan of project other")

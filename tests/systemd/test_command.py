@@ -191,10 +191,10 @@ class TestCommand:
         system.sh("ip -n c1 link set eth1 down; ip netns delete c2")
         lines = system.run("cnm status").stdout.splitlines()
         assert lines[0].startswith("project default: ")
-        assert "  network back in sandbox c1 differs: link c1/eth1 (up)" in lines
+        assert "  network back in sandbox c1 differs: link eth1 of c1 on back (down)" in lines
         assert "  sandbox c2 is missing" in lines
         assert "  network front in sandbox c2 is missing" in lines
-        assert not any("no longer wanted" in line for line in lines), lines
+        assert not any("left over" in line for line in lines), lines
         assert system.status("cnm status") == 1
         system.sh("cnm restore")
         assert system.sh("cnm status") == "project default: as planned\n"

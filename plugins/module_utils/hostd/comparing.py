@@ -13,6 +13,7 @@ from typing import Any, Optional
 from ..engine import engine, reporting
 from ..kernel import journald
 from ..kernel.host import Host
+from ..object_names import what_differs
 from ..plan.forms import printable
 from ..resources.base import Operation
 from ..resources.boot import projects
@@ -68,30 +69,16 @@ class _Drift:
         """A line for each part that differs."""
         lines = [f"sandbox {name} waits: {why}" for name, why in sorted(self.broken.items())]
         for part, operations in self.parts.items():
-            lines.append(f"{part} {_state(operations)}")
+            lines.append(f"{part} {_state(part, operations)}")
         return lines + [f"{name} could not be restored: {why}" for name, why in self.failures.items()]
 
 
-def _state(operations: Sequence[Operation[Any]]) -> str:
+def _state(part: str, operations: Sequence[Operation[Any]]) -> str:
     if any(item.action == "create" and item.resource.kind in _HEADS for item in operations):
         return "is missing"
     if {item.resource.kind for item in operations} == {"target"}:
         return "are not started"
-    if {item.action for item in operations} == {"delete"}:
-        return f"is no longer wanted: {_labels(operations)}"
-    return f"differs: {'; '.join(_in_short(item) for item in operations)}"
-
-
-def _labels(operations: Sequence[Operation[Any]]) -> str:
-    return ", ".join(f"{item.resource.kind} {item.resource.label}" for item in operations)
-
-
-_WORDS = {"create": "is missing", "delete": "is no longer wanted", "replace": "has to be recreated"}
-
-
-def _in_short(item: Operation[Any]) -> str:
-    attributes = ", ".join(difference.attribute for difference in item.differences)
-    return f"{item.resource.kind} {item.resource.label} {_WORDS.get(item.action) or f'({attributes})'}"
+    return f"differs: {what_differs(part, operations)}"
 
 
 def status(arguments: argparse.Namespace) -> int:
@@ -115,7 +102,7 @@ def status(arguments: argparse.Namespace) -> int:
         if arguments.verbose:
             for operations in found.parts.values():
                 for item in operations:
-                    output.line(f"  {_in_short(item)}")
+                    output.line(f"  {item.text}")
     return code
 
 
