@@ -115,8 +115,10 @@ def _parts_of_table(
     item: Operation[Any], former: Optional[Resource], after: Plan
 ) -> tuple[Optional[Operation[Any]], Optional[Operation[Any]]]:
     """A change of a table that both plans have, split into the sets and chains that drifted, and the others."""
+    if item.action != "change" or not isinstance(former, Nftables):
+        return None, item
     wanted = next((each for each in after.resources if each.key == item.resource.key), None)
-    if item.action != "change" or not isinstance(former, Nftables) or not isinstance(wanted, Nftables):
+    if not isinstance(wanted, Nftables):
         return None, item
     parts, earlier = (
         {
