@@ -14,7 +14,9 @@ from fleet import Fleet, Run
 from lab import Lab
 from overlaying import ended
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "voting" / "group_vars" / "all.yml"
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "examples" / "voting" / "group_vars" / "all.yml"
+PAGE = ROOT / "docs" / "runs.md"
 
 
 def told(run: Run) -> list[str]:
@@ -23,6 +25,12 @@ def told(run: Run) -> list[str]:
     lines = [line[2:] for line in after.splitlines() if line.startswith("  ") and not line.startswith("   ")]
     assert lines, run.output
     return lines
+
+
+def documented(name: str) -> list[str]:
+    """The lines of a transcript on the page about runs."""
+    _before, _mark, after = PAGE.read_text(encoding="utf-8").partition(f"<!-- transcript: {name} -->\n```console\n")
+    return after.partition("\n```")[0].splitlines()
 
 
 def voting() -> dict[str, Any]:
@@ -47,21 +55,18 @@ class TestVoting:
         assert foretold[-1] == "3 hosts would be changed: 18 added."
         assert done[-1] == "3 hosts changed: 18 added."
         assert len(done) <= 40
-        for line in (
-            "node1, node2, node3: + network vote (overlay, 10.10.1.0/24)",
-            "node1, node2, node3: + service redis (3 tasks, VIP 10.10.1.2 on vote)",
-            "node3: + task redis.1 on vote (10.10.1.3)",
-        ):
-            assert line in done
+        assert done == documented("first run")
 
     def test_unchanged_run_is_one_line(self, fleet: Fleet) -> None:
-        assert told(fleet.site()) == ["3 hosts are as declared: nothing to change."]
+        assert told(fleet.site()) == documented("unchanged") == ["3 hosts are as declared: nothing to change."]
 
     def test_port_changed_is_one_line(self, fleet: Fleet) -> None:
         declared = voting()
         declared["cnm_services"]["web"]["ports"] = ["3002:80"]
         fleet.declare(declared)
-        assert told(fleet.site()) == [
+        found = told(fleet.site())
+        assert found == documented("port")
+        assert found == [
             "node1, node2, node3: ~ service web: port 3000->80/tcp → 3002->80/tcp",
             "3 hosts changed: 1 changed.",
         ]
@@ -70,7 +75,9 @@ class TestVoting:
         declared = voting()
         declared["cnm_services"]["web"]["ports"] = ["3002:80"]
         fleet.declare(declared, node2={"cnm_sandboxes": {"c1": {"networks": ["vote"]}}})
-        assert told(fleet.site()) == [
+        found = told(fleet.site())
+        assert found == documented("sandbox")
+        assert found == [
             "node1, node3: ~ vote reaches c1 on node2 (10.10.1.11)",
             "node2: + sandbox c1 on vote (10.10.1.11)",
             "3 hosts changed: 1 added, 1 changed.",
@@ -96,7 +103,9 @@ class TestVoting:
         found = told(fleet.site("--check"))
         assert set(expected) <= set(found)
         assert found[-1].startswith("3 hosts would be changed: ")
-        assert told(fleet.site())[:-1] == found[:-1]
+        done = told(fleet.site())
+        assert done[:-1] == found[:-1]
+        assert done == documented("drift")
         assert told(fleet.site()) == ["3 hosts are as declared: nothing to change."]
 
     def test_diff_shows_objects_and_only_what_differs(self, fleet: Fleet) -> None:
