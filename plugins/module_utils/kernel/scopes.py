@@ -17,13 +17,15 @@ import re
 import socket
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Optional, Union
 
 _SOCKET = "/run/systemd/private"
 _MANAGER = "org.freedesktop.systemd1.Manager"
-UNKNOWN_PROPERTY = "org.freedesktop.DBus.Error.PropertyReadOnly"
+_UNKNOWN_PROPERTY = "org.freedesktop.DBus.Error.PropertyReadOnly"
 """What systemd answers to a property that it does not know, too."""
+_SINCE_249 = ("OnSuccess", "OnFailure")
+"""What a scope starts when it ends: before systemd 249 one has no such property, and is taken over without."""
 _PATIENCE_S = 30.0
 """How long it may say nothing at all."""
 _LARGEST = 1 << 20
@@ -88,6 +90,16 @@ class Handover:
 
     def finish(self) -> None:
         """Wait until each process is in its scope.  Raises ScopeError."""
+        try:
+            self._await()
+        except ScopeError as error:
+            if error.name != _UNKNOWN_PROPERTY:
+                raise
+            with Handover() as again:
+                again.ask([_as_before_249(scope) for scope in self._asked])
+                again._await()
+
+    def _await(self) -> None:
         if self._connection is None:
             return
         waiting = {scope.name for scope in self._asked}
@@ -105,6 +117,10 @@ class Handover:
                     waiting.discard(name)
                 if not waiting:
                     return
+
+
+def _as_before_249(scope: Scope) -> Scope:
+    return replace(scope, properties=[item for item in scope.properties if item[0] not in _SINCE_249])
 
 
 @contextlib.contextmanager

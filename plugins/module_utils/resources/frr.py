@@ -31,7 +31,7 @@ from ..kernel.host import Host
 from ..kernel.listening_sockets import holders
 from ..kernel.processes import Process
 from ..kernel.programs import find_program
-from ..kernel.scopes import UNKNOWN_PROPERTY, Handover, Scope, ScopeError
+from ..kernel.scopes import Handover, Scope, ScopeError
 from ..plan.base import Key, PlanError
 from ..plan.codec import decode, encode
 from ..plan.constants import FRR
@@ -403,19 +403,20 @@ def _hand_over(project: str, name: str, pid: int) -> None:
     """Have systemd look after it: so it outlives the session that started it, and is started again when it ends."""
     if not systemd.is_running():
         return
-    properties: list[tuple[str, str, object]] = [
-        ("Description", "s", f"{name} of cnm.fabric, project {project}"),
-        ("CollectMode", "s", "inactive-or-failed"),
-        ("MemoryMax", "t", _MEMORY_AT_MOST),
-    ]
-    again = [(what, "as", [RESTORE]) for what in ("OnSuccess", "OnFailure")]
-    unit = f"cnm-{name}-{pid}.scope"
-    for more in (again, []):
-        try:
-            with Handover() as handover:
-                handover.ask([Scope(unit, pid, (*properties, *more))])  # type: ignore[arg-type]
-                handover.finish()
-            return
-        except ScopeError as error:
-            if error.name != UNKNOWN_PROPERTY or not more:
-                raise FrrError(str(error)) from error
+    scope = Scope(
+        f"cnm-{name}-{pid}.scope",
+        pid,
+        (
+            ("Description", "s", f"{name} of cnm.fabric, project {project}"),
+            ("CollectMode", "s", "inactive-or-failed"),
+            ("MemoryMax", "t", _MEMORY_AT_MOST),
+            ("OnSuccess", "as", [RESTORE]),
+            ("OnFailure", "as", [RESTORE]),
+        ),
+    )
+    try:
+        with Handover() as handover:
+            handover.ask([scope])
+            handover.finish()
+    except ScopeError as error:
+        raise FrrError(str(error)) from error

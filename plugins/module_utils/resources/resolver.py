@@ -35,7 +35,7 @@ from ..kernel.host import Host
 from ..kernel.listening_sockets import holders
 from ..kernel.processes import Process, Started
 from ..kernel.programs import find_program
-from ..kernel.scopes import UNKNOWN_PROPERTY, Handover, Scope, ScopeError
+from ..kernel.scopes import Handover, Scope, ScopeError
 from ..plan.base import Key
 from ..plan.forms import one_line
 from ..plan.marks import RESOLVER_USER
@@ -102,8 +102,7 @@ def _unit(name: str, pid: int) -> str:
     return f"cnm-resolver-{escape(name)}-{pid}.scope"
 
 
-def _scope(name: str, pid: int, restarted: bool = True) -> Scope:
-    """``restarted``: whether systemd has it started again when it ends."""
+def _scope(name: str, pid: int) -> Scope:
     again = [RESOLVER_RESTART.replace("@", f"@{escape(name)}")]
     return Scope(
         _unit(name, pid),
@@ -113,20 +112,10 @@ def _scope(name: str, pid: int, restarted: bool = True) -> Scope:
             ("CollectMode", "s", "inactive-or-failed"),
             ("MemoryMax", "t", _MEMORY_AT_MOST),
             ("TasksMax", "t", _TASKS_AT_MOST),
-            *((("OnSuccess", "as", again), ("OnFailure", "as", again)) if restarted else ()),
+            ("OnSuccess", "as", again),
+            ("OnFailure", "as", again),
         ),
     )
-
-
-def _hand_over_only(started: Mapping[str, int]) -> list[str]:
-    """To a systemd before 249, which starts nothing when a scope ends; returns errors as sentences."""
-    try:
-        with Handover() as handover:
-            handover.ask([_scope(name, pid, restarted=False) for name, pid in started.items()])
-            handover.finish()
-    except ScopeError as error:
-        return [str(error)]
-    return []
 
 
 def _names(directory: Path) -> set[str]:
@@ -222,17 +211,14 @@ class ResolverKind(Kind[Resolver]):
         running = (*_RUNNING, _NO_IDENT) if resources and _knows_no_ident(host, program) else _RUNNING
         processes.keep_descriptors_back()
         failed: list[str] = []
-        started: dict[str, int] = {}
         try:
             with Handover() as handover:
                 for at in range(0, len(resources), _AT_ONCE):
                     supervised = _Starting(host, program, running).start(resources[at : at + _AT_ONCE], failed)
                     handover.ask([_scope(name, pid) for name, pid in supervised.items()])
-                    started.update(supervised)
                 handover.finish()
         except ScopeError as error:
-            # systemd before 249 does not know what a scope starts when it ends.
-            failed += _hand_over_only(started) if error.name == UNKNOWN_PROPERTY else [str(error)]
+            failed.append(str(error))
         if failed:
             raise ResolverError("; ".join(failed))
 
