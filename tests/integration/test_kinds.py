@@ -88,7 +88,7 @@ BY_MARK = Ipvs("c1", mark=7, scheduler="sh", flags=("fallback",), persistence=30
 
 PRIORITY = rule_priority("default")
 
-FRR = Frr(65000, "127.0.0.1", "192.0.2.1", ("192.0.2.2",), ("10.1.0.0/16",), namespace=FLAT)
+FRR = Frr(65000, "127.0.0.1", ("192.0.2.2",), ("10.1.0.0/16",), namespace=FLAT)
 
 EXTRAS: dict[str, tuple[str, Callable[[], Resource]]] = {
     "rule": ("", lambda: Rule("", 4, PRIORITY, "lo", "10.9.0.0/16", MAIN_TABLE)),
@@ -375,7 +375,6 @@ DRIFTS: dict[str, dict[str, Any]] = {
     "frr": {
         "asn": told("65000", "65001"),
         "local": told("127.0.0.1", "127.0.0.2"),
-        "router_id": told("192.0.2.1", "192.0.2.9"),
         "reflectors": told("192.0.2.2", "192.0.2.3"),
         "clients": told("10.1.0.0/16", "10.2.0.0/16"),
         "namespace": Drift(f"ip netns delete {FLAT}"),

@@ -228,7 +228,6 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "frr": {
         "asn": 65000,
         "local": "192.0.2.1",
-        "router_id": "192.0.2.1",
         "reflectors": ["192.0.2.2"],
         "clients": ["192.0.2.0/24"],
         "fingerprint": "ab12",

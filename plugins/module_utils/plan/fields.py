@@ -289,7 +289,6 @@ PLANNED: dict[str, dict[str, Check]] = {
     "frr": {
         "asn": _count(1, _LARGEST_32 - 1, "an AS number"),
         "local": _some_address,
-        "router_id": _some_address,
         "reflectors": _each(_some_address),
         "clients": _each(_once(forms.prefix)),
         "fingerprint": Form("a fingerprint", "hexadecimal digits", "[0-9a-f]*", 128),

@@ -30,9 +30,7 @@ class Frr(Resource):
     kind: ClassVar[str] = "frr"
     asn: int
     local: str
-    """The host's VTEP, where its sessions come from."""
-    router_id: str
-    """An IPv4 address, or a number written as one, that no other host has."""
+    """The host's VTEP, an IPv4 address: where its sessions come from, and its router ID."""
     reflectors: tuple[str, ...] = ()
     """The route reflectors' addresses, sorted, without the host's own."""
     clients: tuple[str, ...] = ()
@@ -55,7 +53,7 @@ class Frr(Resource):
 
 def bgp_lines(item: Frr, password: str) -> Iterator[str]:
     """What ``router bgp`` has, line by line, as ``show running-config`` of FRR 8.4 to 10 has it in another order."""
-    yield f"bgp router-id {item.router_id}"
+    yield f"bgp router-id {item.local}"
     yield "no bgp default ipv4-unicast"
     yield f"neighbor {GROUP} peer-group"
     yield f"neighbor {GROUP} remote-as {item.asn}"

@@ -135,7 +135,7 @@ def _place_of(host: Host, zebra: Optional[Process], item: Frr) -> str:
 
 def _as_started(item: Frr) -> tuple[object, ...]:
     """What a running bgpd cannot be told otherwise."""
-    return item.asn, item.local, item.router_id, bool(item.clients)
+    return item.asn, item.local, bool(item.clients)
 
 
 class FrrKind(Kind[Frr]):
@@ -158,7 +158,7 @@ class FrrKind(Kind[Frr]):
         found = _applied(host.project)
         if found is None:
             # A run was killed before the record, or it is damaged.
-            found = replace(wanted[0] if wanted else Frr(1, "0.0.0.0", "0.0.0.0"), flaws={UNKNOWN: "missing"})
+            found = replace(wanted[0] if wanted else Frr(1, "0.0.0.0"), flaws={UNKNOWN: "missing"})
             return {found.key: Found(found)}
         self._before = (found.fingerprint, _password_told(host.project))
         flaws = {name: _ENDS for name in _DAEMONS if not _is_serving(_running(host.project, name))}

@@ -60,7 +60,6 @@ def control_plane(host: Host, fabric: Mapping[str, str]) -> list[Resource]:
     frr = Frr(
         evpn.asn,
         local,
-        local,
         tuple(sorted(_reflectors(evpn, fabric) - {local})),
         covering(fabric.values()) if {host.name, local} & set(evpn.route_reflectors) else (),
         fingerprint(evpn.password or "", host.settings.project, "bgp"),

@@ -142,7 +142,6 @@ RESOURCES: dict[str, st.SearchStrategy[Any]] = {
         Frr,
         st.integers(1, 2**32 - 2),
         ADDRESSES,
-        ADDRESSES,
         st.lists(ADDRESSES, max_size=3).map(tuple),
         st.lists(st.sampled_from(["192.0.2.0/24", "2001:db8::/64"]), max_size=2).map(tuple),
     ),
@@ -172,7 +171,7 @@ LEAST: dict[str, Resource] = {
     "file": File("/etc/netns/c1"),
     "resolver": Resolver("c1"),
     "link_manager": LinkManager("udev"),
-    "frr": Frr(65000, "192.0.2.1", "192.0.2.1"),
+    "frr": Frr(65000, "192.0.2.1"),
     "boot": Boot(),
     "target": Target("c1"),
 }
@@ -299,7 +298,7 @@ def test_attributes_do_not_change_the_key(kind: str) -> None:
         "file": File("/etc/netns/c1", "role", {"hosts": ""}),
         "resolver": Resolver("c1", ("port=53",), {"/n": "d"}, False),
         "link_manager": LinkManager("udev", ("cnm0",), True),
-        "frr": Frr(65001, "192.0.2.2", "192.0.2.2", ("192.0.2.3",), ("192.0.2.0/24",)),
+        "frr": Frr(65001, "192.0.2.2", ("192.0.2.3",), ("192.0.2.0/24",)),
         "boot": Boot(True, ("eth1",), ("docker",)),
         "target": Target("c1", False),
     }[kind]
