@@ -14,6 +14,7 @@ UNKNOWN = "record"
 """The flaw of one of which the host has lost what it was told."""
 GROUP = "cnm"
 """The peer group that all sessions belong to."""
+ADDRESS_FAMILY = "address-family l2vpn evpn"
 HOLD_S, KEEPALIVE_S, CONNECT_S = 9, 3, 2
 """After this time without a sign of life a host's endpoints are gone; the time between signs; between two attempts."""
 _SESSIONS = 5000
@@ -81,7 +82,7 @@ def bgpd_text(item: Frr, password: str) -> str:
         (
             f"router bgp {item.asn}",
             *(f" {line}" for line in bgp_lines(item, password)),
-            " address-family l2vpn evpn",
+            f" {ADDRESS_FAMILY}",
             *(f"  {line}" for line in evpn_lines(item)),
             " exit-address-family",
             "exit",

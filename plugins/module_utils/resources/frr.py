@@ -35,7 +35,7 @@ from ..kernel.scopes import Handover, Scope, ScopeError
 from ..plan.base import Key, PlanError
 from ..plan.codec import decode, encode
 from ..plan.constants import FRR
-from ..plan.frr import GROUP, UNKNOWN, Frr, bgp_lines, bgpd_text, evpn_lines
+from ..plan.frr import ADDRESS_FAMILY, GROUP, UNKNOWN, Frr, bgp_lines, bgpd_text, evpn_lines
 from ..state.files import (
     RUN,
     boot_id,
@@ -63,7 +63,6 @@ _MEMORY_AT_MOST = 2 << 30
 """Octets of one daemon."""
 _ASKED = "show running-config"
 _NEITHER = ("!", "")
-_EVPN = "address-family l2vpn evpn"
 _WORDS_OF_OURS = 3
 """``router bgp 65000``; one of a VRF has more words."""
 _ENDS, _DUMB = "does not run", "does not answer"
@@ -199,18 +198,17 @@ class FrrKind(Kind[Frr]):
         return None
 
     def check_conflicts(self, host: Host, wanted: Sequence[Frr]) -> list[str]:
-        if not wanted:
+        # Who is no reflector leaves the port to whoever wants it.
+        if not wanted or not wanted[0].clients:
             return []
         own = _ours(host.project, BGPD)
         sockets = {inode for process in own for inode in processes.sockets(process.pid)}
-        found: list[str] = []
-        users = holders(wanted[0].local, _PORT, sockets, ("tcp", "tcp6")) if wanted[0].clients else []
-        if users:
-            found.append(
-                f"port {_PORT} of this route reflector is in use by {', '.join(users)}: choose other hosts for "
-                "route_reflectors of cnm_evpn, or write `manage: false` there and use the FRR that this host has"
-            )
-        return found
+        users = holders(wanted[0].local, _PORT, sockets, ("tcp", "tcp6"))
+        problem = (
+            f"port {_PORT} of this route reflector is in use by {', '.join(users)}: choose other hosts for "
+            "route_reflectors of cnm_evpn, or write `manage: false` there and use the FRR that this host has"
+        )
+        return [problem] if users else []
 
     def create(self, host: Host, resources: Sequence[Frr]) -> None:
         for item in resources:
@@ -351,7 +349,7 @@ def _known(host: Host) -> Iterator[_Line]:
         if line.startswith("router bgp "):
             section = "bgp" if len(text.split()) == _WORDS_OF_OURS else text
         elif text.startswith("address-family "):
-            section = "evpn" if (section, text) == ("bgp", _EVPN) else f"{section} {text}"
+            section = "evpn" if (section, text) == ("bgp", ADDRESS_FAMILY) else f"{section} {text}"
         elif text == "exit-address-family":
             section = "bgp"
         elif text not in _NEITHER and not line.startswith(" "):
@@ -365,7 +363,7 @@ def _told(asn: int, lines: Sequence[_Line]) -> Iterator[str]:
     for section, line in lines:
         yield f"router bgp {asn}"
         if section == "evpn":
-            yield _EVPN
+            yield ADDRESS_FAMILY
         yield line
         if section == "evpn":
             yield "exit-address-family"
