@@ -8,7 +8,7 @@ import contextlib
 import multiprocessing
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -106,35 +106,40 @@ def controllers(trio: tuple[Cluster, Network]) -> Iterator[Controllers]:
     made.kill()
 
 
-def test_the_leader_dies_and_comes_back(trio: tuple[Cluster, Network], controllers: Controllers) -> None:
-    cluster, _network = trio
-    controllers.until(EACH // 2)
-    leader = cluster.await_leader()
-    cluster.kill(leader)
-    controllers.until(EACH)
-    cluster.start(leader)
-    controllers.end()
+@contextlib.contextmanager
+def dead(cluster: Cluster, _network: Network, node: int) -> Iterator[None]:
+    cluster.kill(node)
+    yield
+    cluster.start(node)
 
 
-@pytest.mark.whole
-def test_the_leader_stops_and_goes_on(trio: tuple[Cluster, Network], controllers: Controllers) -> None:
-    cluster, _network = trio
-    controllers.until(EACH // 2)
-    leader = cluster.await_leader()
-    cluster.freeze(leader)
-    controllers.until(EACH)
-    cluster.thaw(leader)
-    controllers.end()
+@contextlib.contextmanager
+def stopped(cluster: Cluster, _network: Network, node: int) -> Iterator[None]:
+    cluster.freeze(node)
+    yield
+    cluster.thaw(node)
 
 
-@pytest.mark.whole
-def test_the_leader_is_cut_off_and_heard_again(trio: tuple[Cluster, Network], controllers: Controllers) -> None:
+@contextlib.contextmanager
+def cut_off(cluster: Cluster, network: Network, node: int) -> Iterator[None]:
+    rule = f"meta skgid {cluster.group(node)} drop"
+    network.run("nft", f"table ip cut {{ chain out {{ type filter hook output priority 0; {rule}; }}; }}")
+    yield
+    network.run("nft", "delete table ip cut")
+
+
+@pytest.mark.parametrize(
+    "lost", [dead, pytest.param(stopped, marks=pytest.mark.whole), pytest.param(cut_off, marks=pytest.mark.whole)]
+)
+def test_without_its_leader_a_store_goes_on_and_takes_it_back(
+    trio: tuple[Cluster, Network],
+    controllers: Controllers,
+    lost: Callable[[Cluster, Network, int], contextlib.AbstractContextManager[None]],
+) -> None:
     cluster, network = trio
     controllers.until(EACH // 2)
-    rule = f"meta skgid {cluster.group(cluster.await_leader())} drop"
-    network.run("nft", f"table ip cut {{ chain out {{ type filter hook output priority 0; {rule}; }}; }}")
-    controllers.until(EACH)
-    network.run("nft", "delete table ip cut")
+    with lost(cluster, network, cluster.await_leader()):
+        controllers.until(EACH)
     controllers.end()
 
 
