@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any, Optional
 
 import requests
+from apart import FOLLOW
 from lab import CLONE_NEWNET, _setns
 from sampling import WHOLE
-from systems import ENVIRONMENT, FOLLOW, cached
+from systems import ENVIRONMENT, cached
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import VarPath
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.lease_store import read_lease_store

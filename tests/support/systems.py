@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+from apart import FOLLOW, apart
 from sampling import WHOLE
 
 CACHE = Path(os.environ.get("CNM_CACHE", "/var/cache/cnm.fabric"))
@@ -35,7 +36,6 @@ RECIPE, MORE, START = HERE / "image.sh", HERE / "more.sh", HERE / "start.sh"
 REPOSITORY = HERE / "repository.sh"
 BOOT_S = 300.0 if "CNM_VM" in os.environ else 60.0  # in the virtual machine of tests/vm everything is slow
 SSH_OPTIONS = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
-FOLLOW = ["setpriv", "--pdeathsig", "KILL"]  # a process that ends with this one, however this one ends
 LAN = "192.168.77"
 SUITES = ["bookworm", "trixie"] if WHOLE else ["bookworm"]
 """The releases of tests that hardly differ between them; those where it matters name both."""
@@ -82,10 +82,8 @@ def _make(made: Path, name: str, script: Path, arguments: Sequence[str]) -> None
     new, log = CACHE / f"{name}-new", CACHE / f"{name}.log"
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
-    # What it mounts and starts ends with it.
-    apart = [*FOLLOW, "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
     with open(log, "w", encoding="utf-8") as output:
-        command = [*apart, "sh", str(script), str(new), *arguments]
+        command = [*apart(), "sh", str(script), str(new), *arguments]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
     if done.returncode:
         raise RuntimeError(f"{script.name} {made.name} failed: {log.read_text(encoding='utf-8')[-2000:]}")
@@ -216,8 +214,8 @@ class System:
         inner = (
             f"mount -t overlay -o {lower} system {folder}/root && exec sh {START} {folder}/root {uuid.uuid4()} {cgroup}"
         )
-        apart = ["unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "--kill-child"]
-        script = f"echo $$ >{cgroup}/cgroup.procs; exec {shlex.join([*apart, 'sh', '-c', inner])}"
+        alone = ["unshare", "--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "--kill-child"]
+        script = f"echo $$ >{cgroup}/cgroup.procs; exec {shlex.join([*alone, 'sh', '-c', inner])}"
         with open(folder / "console", "ab") as console:
             self._starter = subprocess.Popen(
                 [*FOLLOW, "sh", "-c", script], stdin=subprocess.DEVNULL, stdout=console, stderr=console

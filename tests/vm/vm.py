@@ -27,13 +27,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "support"))
+
+from apart import FOLLOW, apart
+
 CHECKOUT = HERE.parents[1]
 CACHE = Path(os.environ.get("CNM_CACHE", "/var/cache/cnm.fabric"))
 RECIPE = [HERE / "image.sh", CHECKOUT / "meta" / "ee-requirements.txt"]
 RECIPE += [HERE / "requirements.txt", HERE.parent / "requirements.txt", HERE.parent / "requirements-demo.txt"]
-
-
-FOLLOW = ["setpriv", "--pdeathsig", "KILL"]  # a process that ends with this one, however this one ends
 
 
 class VMError(Exception):
@@ -61,22 +62,14 @@ def _make(made: Path) -> None:
     new, log = CACHE / "vm-new", CACHE / "vm.log"
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir()
-    # What it starts ends with it, and what it mounts, but for a plain chroot in a host that shares its mounts.
-    apart = [*FOLLOW, "unshare", "--mount", *_propagation(), "--pid", "--fork", "--kill-child", "--mount-proc"]
     with open(log, "w", encoding="utf-8") as output:
-        command = [*apart, "sh", str(HERE / "image.sh"), str(new), sys.executable]
+        command = [*apart(), "sh", str(HERE / "image.sh"), str(new), sys.executable]
         done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, check=False)
     if done.returncode:
         shutil.rmtree(new, ignore_errors=True)
         raise VMError(f"its disk could not be made:\n{_tail(log)}")
     new.rename(made)
     print(f"vm: disk made in {time.monotonic() - started:.0f} s", flush=True)
-
-
-def _propagation() -> list[str]:
-    """Options of unshare(1), which makes `/` private and fails where that is no mount point, as in a plain chroot."""
-    points = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()]
-    return [] if "/" in points else ["--propagation", "unchanged"]
 
 
 def _tail(log: Path) -> str:
