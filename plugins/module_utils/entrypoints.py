@@ -196,6 +196,7 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
             # Before the plan: a run that is killed in between is followed by one that comes here again.
             keep_rules(request.project, resources)
             state.keep(text, digest, request.revision, texts, request.signature)
+            state.drop_keys(pair_keys=plan.encryption is None, bgp_password=plan.frr is None)
     if not request.check:
         state.keep_user_rules(host.user_rules)
         state.keep_verified_tables(host.verified_tables)

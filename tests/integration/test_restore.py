@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from host import (
+    BGP_PASSWORD,
     LARGE,
     a_plan,
     differing,
@@ -31,8 +32,11 @@ from ansible_collections.cnm.fabric.plugins.module_utils.hostd.restore import (
     last_failures,
 )
 from ansible_collections.cnm.fabric.plugins.module_utils.hostd.rules import keep_rules, keep_user_rules
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import PlanError
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import PlanError, Resource
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.esp import Way
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.frr import Frr
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Namespace
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Boot
 from ansible_collections.cnm.fabric.plugins.module_utils.state.kept import State
 
@@ -251,3 +255,19 @@ def test_keys_are_kept_for_root_alone_and_forgotten_when_they_may_not_be() -> No
     state.forget_keys()
     assert not state.keeps_keys({})
     assert not file.parent.exists()
+
+
+@on_a_host
+def test_of_keys_and_password_those_are_kept_that_the_plan_needs() -> None:
+    state = State("default")
+    state.keep_keys({Way(1, "192.0.2.1", "192.0.2.2"): b"k" * 20}, BGP_PASSWORD)
+
+    def run(*resources: Resource, **given: str) -> tuple[dict[Way, bytes], str, bool]:
+        made = Plan("h1", "default", resources=[Boot(keep_keys=True), *resources])
+        request = entrypoints.Request("default", made.to_json(), digest=made.digest, **given)
+        entrypoints.converge(request, run_command)
+        return state.pair_keys, state.bgp_password, state.keeps_keys({})
+
+    frr = Frr(65000, "127.0.0.1", ("192.0.2.2",), namespace="ov")
+    assert run(Namespace("ov", role="overlays/evpn"), frr, bgp_password=BGP_PASSWORD) == ({}, BGP_PASSWORD, True)
+    assert run() == ({}, "", True)

@@ -120,7 +120,16 @@ class State:
         """Keep keys for a boot without a controller, readable by root alone; without any, what is kept stays."""
         if self.keeps_keys(pair_keys, bgp_password):
             return
-        pair_keys, bgp_password = pair_keys or self.pair_keys, bgp_password or self.bgp_password
+        self._write_keys(pair_keys or self.pair_keys, bgp_password or self.bgp_password)
+
+    def drop_keys(self, pair_keys: bool, bgp_password: bool) -> None:
+        """Drop the kept keys of encrypted overlays, or the kept password, that nothing needs any more."""
+        kept = self.pair_keys, self.bgp_password
+        left = ({} if pair_keys else kept[0]), ("" if bgp_password else kept[1])
+        if left != kept:
+            self._write_keys(*left)
+
+    def _write_keys(self, pair_keys: Mapping[Way, bytes], bgp_password: str) -> None:
         make_directory(self.lib)
         with contextlib.suppress(FileExistsError):
             self._keys.parent.mkdir(mode=0o700)
