@@ -55,14 +55,14 @@ class TopologyPlan:
         return result
 
     def peer_digest(self, host: str) -> str:
-        """A digest of the peer tables of a host's networks; "" if it has no network in common with another host."""
-        names = sorted(self.spanning.of(host))
-        return identifier(*(f"{name} {self.digests[name].table}" for name in names))[:12] if names else ""
+        """A digest of the peer tables and records of a host's networks; "" if it is on none that spans hosts."""
+        found = [(name, self.digests[name]) for name in sorted(self.spanning.of(host))]
+        return identifier(*(f"{name} {each.table} {each.names}" for name, each in found))[:12] if found else ""
 
     def stale_peers_warning(self, host: str) -> str:
-        """The warning for a host that is not in this run and whose peer tables are out of date."""
+        """The warning for a host that is not in this run and whose peer tables or records are out of date."""
         names = ", ".join(sorted(self.spanning.of(host)))
-        return f"not part of this run; its peer table for {names} is out of date. Run cnm.fabric.site on it"
+        return f"not part of this run; its peer table or names for {names} are out of date. Run cnm.fabric.site on it"
 
 
 def plan_topology(

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from ipaddress import ip_address, ip_network
 from typing import Any, Optional
 
@@ -35,7 +35,10 @@ BOXES: Mapping[str, list[str]] = {"node1": ["a"], "node2": ["b", "c"], "node3": 
 
 
 def planned(
-    boxes: Optional[Mapping[str, list[str]]] = None, evpn: Optional[Mapping[str, Any]] = None, leases: Any = None
+    boxes: Optional[Mapping[str, list[str]]] = None,
+    evpn: Optional[Mapping[str, Any]] = None,
+    leases: Any = None,
+    run: Sequence[str] = ("node1", "node2", "node3"),
 ) -> Planned:
     """node4 is of the topology and was never reached."""
     boxes, evpn = BOXES if boxes is None else boxes, EVERYONE["cnm_evpn"] if evpn is None else evpn
@@ -47,10 +50,7 @@ def planned(
         }
         for host in VTEPS
     }
-    facts = {
-        host: Facts(addresses=((VTEPS[host], "eth0", 1500),), filters_bridges=True)
-        for host in ("node1", "node2", "node3")
-    }
+    facts = {host: Facts(addresses=((VTEPS[host], "eth0", 1500),), filters_bridges=True) for host in run}
     made = plan(read_topology(variables), facts, leases or empty(), "2026-11-30T00:00:00Z")
     assert made.refusals == {}
     return made
@@ -73,6 +73,16 @@ def test_a_sandbox_more_changes_no_other_host_but_its_names() -> None:
         assert before.plans[host] != after.plans[host]
     assert "10.10.2.5" not in str(but_names(after.plans["node1"]))
     assert after.warnings == before.warnings
+
+
+def test_hosts_that_were_not_run_and_do_not_know_a_name_are_named() -> None:
+    before = planned()
+    first = planned({**BOXES, "node3": ["d"]}, leases=before.leases, run=["node3"])
+    for host in ("node1", "node2"):
+        assert [text for text in first.warnings[host] if "names for net are out of date" in text]
+    second = planned({**BOXES, "node3": ["d"]}, leases=first.leases)
+    third = planned({**BOXES, "node3": ["d"]}, leases=second.leases, run=["node3"])
+    assert "out of date" not in str([second.warnings, third.warnings])
 
 
 def test_vxlan_is_accepted_from_all_hosts_of_the_topology_that_are_known() -> None:
