@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -111,12 +112,13 @@ class ActionModule(Plan):
         if (source.kind, source.addresses, source.where) == (target.kind, target.addresses, target.where):
             raise LeaseError("cnm_leases_to is the store that cnm_leases names already")
         changed = False
+        today = time.strftime("%Y-%m-%d", time.gmtime())
         with contextlib.ExitStack() as stack:
             old, new = (
                 stack.enter_context(contextlib.closing(open_store(item, directory))) for item in (source, target)
             )
             for project in projects:
-                revision = transfer.move(old, new, project, remember)
+                revision = transfer.move(old, new, project, _name(target), today, remember)
                 changed = changed or bool(revision)
                 done = "would be moved" if not remember else "moved"
                 said = f"revision {revision} {done} from {_name(source)} to {_name(target)}"

@@ -20,6 +20,7 @@ options:
       - V(check) compares it with what the hosts report, and fails if the two contradict each other. It deletes what
         controllers that died have left in the store.
       - V(move) copies the leases, and the key that signs them, to the store O(to). Set C(cnm_leases) to it afterwards.
+        Whoever still uses the old store gets an error that says where the leases are.
       - V(export) writes the leases, without the key, to O(file).
       - V(import) writes the leases of O(file) into the store, which must have none.
     type: str

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import stat
 from collections.abc import Iterator
 from typing import Any
@@ -93,7 +94,19 @@ class TestStore:
         world.declare("sqlite:///moved.sqlite3", {})
         # Had the key stayed behind, the hosts would get new signatures.
         assert world.site().changed == []
+
+    def test_who_uses_the_old_store_is_told_so_until_the_leases_are_back(self, world: World) -> None:
         world.declare()
+        run = world.play("site")
+        assert run.code != 0
+        said = " ".join(run.output.split())
+        assert "the leases of project default were moved from this store to sqlite:///moved.sqlite3 on 20" in said
+        world.declare("sqlite:///moved.sqlite3", {})
+        back = world.fleet.directory / "back.json"
+        back.write_text(json.dumps({"cnm_leases_to_options": world.cluster.options}), encoding="utf-8")
+        assert world.leases("move", "-e", f"cnm_leases_to={world.cluster.url}", "-e", f"@{back}").changed
+        world.declare()
+        assert world.site().changed == []
 
     def test_leases_are_exported_and_imported(self, world: World) -> None:
         assert world.leases("export").changed

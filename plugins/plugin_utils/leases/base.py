@@ -87,6 +87,8 @@ class Root:
     """By part, the commit that wrote it."""
     replaced: Mapping[str, str] = field(default_factory=dict)
     """The same of the parts that the last commit replaced."""
+    moved: Mapping[str, str] = field(default_factory=dict)
+    """Which store the leases are in now (``to``), and since when (``on``); empty if it is this one."""
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,8 @@ readers have the state before it or after it, and what a controller that died ha
 commit replaced are deleted by the next one, so that who reads meanwhile finds them.  What is left of dead attempts was
 meant for a revision that has been passed, which a swap never goes back to: `PartStore.sweep` deletes it.
 
+When leases have moved to another store, the root says so, and nobody reads or commits here until they come back.
+
 A network counts as changed with every address on it, wherever that is kept: two commits that give addresses of one
 network are in conflict, and so are two that choose subnets or VNIs, as these look at all networks that span hosts.
 """
@@ -23,7 +25,7 @@ import contextlib
 import json
 import secrets
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Optional
 from urllib.parse import quote
 
@@ -57,7 +59,13 @@ _MOST_PARTS = 1_000_000
 _COMMIT = matching(r"[1-9][0-9]{0,15}\.[0-9a-f]{10}", 32, "commit")
 _INDEX = mapping(text(300), _COMMIT, _MOST_PARTS)
 _ROOT_FORM = record(
-    {"revision": number(1, NEWEST), "recent": listing(_COMMIT, _RECENT), "parts": _INDEX, "replaced": _INDEX},
+    {
+        "revision": number(1, NEWEST),
+        "recent": listing(_COMMIT, _RECENT),
+        "parts": _INDEX,
+        "replaced": _INDEX,
+        "moved": record({"to": text(), "on": text(40)}, ("to", "on")),
+    },
     ("revision", "recent", "parts", "replaced"),
 )
 
@@ -71,10 +79,13 @@ class PartStore:
         """Values of parts by key, which never change."""
         self._key = b""
 
-    def read(self, project: str) -> Snapshot:
+    def read(self, project: str, moved: bool = False) -> Snapshot:
+        """``moved``: also what the store had before it moved to another one, instead of LeaseError."""
         before: Optional[int] = None
         for _attempt in range(_ATTEMPTS):
             version, root = self._root(project)
+            if root.moved and not moved:
+                raise LeaseError(_gone(project, root))
             keys = {part: part_key(project, part, commit) for part, commit in root.parts.items()}
             lacking = [key for key in keys.values() if key not in self._known]
             self._known.update(self._backend.get_many(lacking))
@@ -115,7 +126,7 @@ class PartStore:
                 },
                 {part: root.parts[part] for part in sorted(changed & root.parts.keys())},
             )
-            landed = self._backend.swap(_root_key(project), version, _encoded(asdict(made)))
+            landed = self._backend.swap(_root_key(project), version, _encoded_root(made))
             if not landed:
                 version, found = self._root(project)
                 landed = commit in found.recent
@@ -125,9 +136,21 @@ class PartStore:
                 return target
             with contextlib.suppress(LeaseError):  # else it is swept
                 self._backend.delete_many(list(written))
+            if found.moved and not before.root.moved:
+                raise LeaseError(_gone(project, found))
             _check(project, before.root, found, hosts, changed)
             root = found
         raise Conflict(f"the leases of project {project} kept changing while this run wrote them")
+
+    def leave(self, project: str, before: Snapshot, to: str, on: str) -> bool:
+        """Say that a project's leases are in the store ``to`` now, until the next commit; false if others came between.
+
+        Whoever reads or commits here gets LeaseError.  What is here stays.
+        """
+        root = replace(before.root, moved={"to": to, "on": on})
+        if self._backend.swap(_root_key(project), before.version, _encoded_root(root)):
+            return True
+        return self._root(project)[1].moved == root.moved
 
     def key(self) -> bytes:
         if not self._key:
@@ -161,7 +184,7 @@ class PartStore:
             return None, Root()
         key = _root_key(project)
         data = _checked(key, _decoded(key, found[1]), _ROOT_FORM)
-        return found[0], Root(data["revision"], tuple(data["recent"]), data["parts"], data["replaced"])
+        return found[0], Root(**{**data, "recent": tuple(data["recent"])})
 
     def adopt_key(self, key: bytes) -> None:
         """Sign with another store's key from now on, if there is none yet."""
@@ -193,6 +216,18 @@ def _parts_key(project: str) -> str:
 
 def _root_key(project: str) -> str:
     return f"{project}/root"
+
+
+def _encoded_root(root: Root) -> bytes:
+    return _encoded({name: value for name, value in asdict(root).items() if name != "moved" or value})
+
+
+def _gone(project: str, root: Root) -> str:
+    to, on = (printable(root.moved[name], 500) for name in ("to", "on"))
+    return (
+        f"the leases of project {project} were moved from this store to {to} on {on}: set cnm_leases, and "
+        "cnm_leases_options, to that one"
+    )
 
 
 def _meant_for(key: str) -> int:

@@ -29,36 +29,43 @@ _FILE = record(
 )
 
 
-def move(source: PartStore, target: PartStore, project: str, remember: bool) -> int:
-    """Copy a project and the key that signs its leases; returns its revision, or 0 if nothing had to be done.
+def move(source: PartStore, target: PartStore, project: str, to: str, on: str, remember: bool) -> int:
+    """Take a project and the key that signs its leases to the store called ``to``, and say so in the old one.
 
-    What is there already is brought up to date if it came from the same store.  Raises LeaseError if it did not.
+    Returns its revision, or 0 if nothing had to be done.  ``on`` is the day.  What is there already is brought up to
+    date if it came from the same store.  Raises LeaseError if it did not.
     """
-    found, there = source.read(project), target.read(project)
+    found, there = source.read(project, moved=True), target.read(project, moved=True)
     key, own = source.key(), target.key()
-    if there.revision and (own != key or there.revision > found.revision):
+    if found.root.moved:
+        if found.root.moved["to"] != to:
+            source.read(project)  # says where they are, as LeaseError
+        if own == key and there.revision >= found.revision and not there.root.moved:
+            return 0
+    if there.revision and (own != key or (there.revision > found.revision and there.leases != found.leases)):
         raise LeaseError(
             f"the new store has leases of project {project} already (revision {there.revision}), which are not from "
             f"the old one (revision {found.revision}). Take another prefix, or remove `{project}/` there"
         )
-    if not found.revision or (there.revision, there.leases) == (found.revision, found.leases):
-        return 0
-    if remember:
+    if found.revision and remember:
         if not own:
             target.adopt_key(key)
-        landed = target.write(project, there, found.leases, found.revision)
-        now = source.read(project).revision
-        if now != found.revision:
+        if there.root.moved or there.revision < found.revision or there.leases != found.leases:
+            target.write(project, there, found.leases, found.revision)
+        if not source.leave(project, found, to, on):
             raise LeaseError(
-                f"another run has changed the leases of project {project} meanwhile (revision {now}, and {landed} was "
-                "moved): let no other run happen, and move again"
+                f"another run has changed the leases of project {project} meanwhile (revision "
+                f"{source.read(project).revision}, and {found.revision} was moved): move again"
             )
     return found.revision
 
 
 def exported(store: PartStore, projects: Iterable[str]) -> str:
-    """The leases of projects as a text for a file.  The key is not in it: who can read the file cannot sign leases."""
-    found = {project: store.read(project) for project in projects}
+    """The leases of projects as a text for a file, also if they have moved to another store since.
+
+    The key is not in it: who can read the file cannot sign leases.
+    """
+    found = {project: store.read(project, moved=True) for project in projects}
     document = {
         "format": _FORMAT,
         "projects": {
@@ -84,11 +91,14 @@ def read_export(text: str) -> dict[str, tuple[int, Leases]]:
 
 
 def import_into(store: PartStore, project: str, revision: int, leases: Leases, remember: bool) -> bool:
-    """Write what was exported; whether there was anything to do.  Raises LeaseError if the store has other leases."""
-    there = store.read(project)
-    if not revision or there.leases == leases:
+    """Write what was exported; whether there was anything to do.  Raises LeaseError if the store has other leases.
+
+    Those that have moved to another store count as none.
+    """
+    there = store.read(project, moved=True)
+    if not revision or (there.leases == leases and not there.root.moved):
         return False
-    if there.leases != empty():
+    if there.leases != empty() and not there.root.moved:
         raise LeaseError(
             f"the store has other leases of project {project} already (revision {there.revision}, and the file has "
             f"revision {revision}). Import into an empty one, or remove `{project}/` there"

@@ -194,6 +194,36 @@ class TestRemains:
         assert store.read(project).leases == leases({"a/n/c": "10.0.0.2"})
 
 
+class TestMoved:
+    """Two controllers, and the leases went to another store meanwhile."""
+
+    def test_who_reads_or_commits_is_told_where_they_are_until_they_are_back(self, opened: Open, project: str) -> None:
+        one, other = opened(), opened()
+        wanted = leases({"a/n/c": "10.0.0.2"})
+        commit(one, project, wanted)
+        before = other.read(project)
+        assert one.leave(project, one.read(project), "etcd://new:2379/cnm", "2026-11-30")
+        gone = "moved from this store to etcd://new:2379/cnm on 2026-11-30"
+        with pytest.raises(LeaseError, match=gone) as error:
+            other.write(project, before, leases({"a/n/c": "10.0.0.2", "b/n/c": "10.0.0.3"}), 2)
+        assert not isinstance(error.value, Conflict)  # or it would be tried again
+        with pytest.raises(LeaseError, match=gone):
+            opened().read(project)
+        assert one.sweep(project, remove=False) == []
+        kept = one.read(project, moved=True)
+        assert kept.leases == wanted
+        assert one.write(project, kept, wanted, 9) == 9
+        assert other.read(project).leases == wanted
+
+    def test_they_do_not_go_while_somebody_commits(self, opened: Open, project: str) -> None:
+        one, other = opened(), opened()
+        commit(one, project, leases({"a/n/c": "10.0.0.2"}))
+        before = one.read(project)
+        commit(other, project, leases({"a/n/c": "10.0.0.3"}))
+        assert not one.leave(project, before, "etcd://new:2379/cnm", "2026-11-30")
+        assert one.read(project).leases == leases({"a/n/c": "10.0.0.3"})
+
+
 class TestDamage:
     """What somebody else wrote into the store."""
 
@@ -220,7 +250,16 @@ class TestDamage:
         assert words in str(error.value)
         assert str(error.value).isprintable()
 
-    @pytest.mark.parametrize("value", [b"", b"7", b'{"revision": 0}', b'{"revision": 1, "recent": "x"}'])
+    @pytest.mark.parametrize(
+        "value",
+        [
+            b"",
+            b"7",
+            b'{"revision": 0}',
+            b'{"revision": 1, "recent": "x"}',
+            b'{"revision": 1, "recent": [], "parts": {}, "replaced": {}, "moved": {"to": "\\u001b[2J", "on": "x"}}',
+        ],
+    )
     def test_a_root_of_another_form_is_named(self, opened: Open, project: str, value: bytes) -> None:
         store = opened()
         commit(store, project, leases({"a/n/c": "10.0.0.2"}))

@@ -65,6 +65,14 @@ def test_it_has_also_if_other_commits_came_before_that_was_found_out(tmp_path: P
     assert {"a/n/c2", "b/n/c2", "b/n/c3", "b/n/c4"} <= found.leases["endpoints"].keys()
 
 
+def test_leases_have_left_also_if_the_answer_was_lost(tmp_path: Path) -> None:
+    store = PartStore(Forgetful(tmp_path / "store"))
+    store.write("p", store.read("p"), _leases("a/n/c1"), 1)
+    assert store.leave("p", store.read("p"), "etcd://new:2379/cnm", "2026-11-30")
+    with pytest.raises(LeaseError, match="were moved"):
+        store.read("p")
+
+
 def test_a_revision_that_hosts_have_seen_is_kept(tmp_path: Path) -> None:
     """The store was restored from a backup: the commit that adopts what hosts report has their revision."""
     store = PartStore(SqliteBackend(tmp_path / "store"))

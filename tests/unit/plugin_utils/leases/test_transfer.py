@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -46,39 +47,98 @@ def old(tmp_path: Path) -> PartStore:
     return store
 
 
+def _move(old: PartStore, new: PartStore, to: str = "etcd://new:2379/cnm", remember: bool = True) -> int:
+    return move(old, new, "p", to, "2026-11-30", remember)
+
+
 class TestMove:
     def test_leases_revision_and_key_are_the_same_there(self, old: PartStore, tmp_path: Path) -> None:
         new = _store(tmp_path / "new")
-        assert move(old, new, "p", remember=True) == 5
+        assert _move(old, new) == 5
         found = _store(tmp_path / "new").read("p")
         assert (found.revision, found.leases) == (5, _leases("10.0.0.2"))
         assert new.key() == old.key() != b""
-        assert move(old, new, "p", remember=True) == 0
+        new.write("p", found, _leases("10.0.0.9"), 6)
+        assert _move(old, new) == 0
 
     def test_a_check_changes_nothing(self, old: PartStore, tmp_path: Path) -> None:
-        assert move(old, _store(tmp_path / "new"), "p", remember=False) == 5
+        assert _move(old, _store(tmp_path / "new"), remember=False) == 5
         assert not (tmp_path / "new").exists()
+        assert old.read("p").revision == 5
 
-    def test_what_was_moved_before_is_brought_up_to_date(self, old: PartStore, tmp_path: Path) -> None:
+    def test_who_still_uses_the_old_store_is_told_where_they_are(self, old: PartStore, tmp_path: Path) -> None:
+        before = old.read("p")
+        _move(old, _store(tmp_path / "new"))
+        again = _store(tmp_path / "old")
+        for work in (
+            lambda: again.read("p"),
+            lambda: old.write("p", before, _leases("10.0.0.2", "10.0.0.3"), 6),
+            lambda: move(again, _store(tmp_path / "other"), "p", "consul://other:8500/cnm", "2026-12-01", True),
+        ):
+            with pytest.raises(LeaseError, match=r"were moved .* to etcd://new:2379/cnm on 2026-11-30: set cnm_leases"):
+                work()
+        assert old.read("p", moved=True).leases == _leases("10.0.0.2")
+        assert old.read("q").revision == 0
+
+    def test_leases_that_come_back_are_there(self, old: PartStore, tmp_path: Path) -> None:
         new = _store(tmp_path / "new")
-        move(old, new, "p", remember=True)
-        old.write("p", old.read("p"), _leases("10.0.0.2", "10.0.0.3"), 6)
-        assert move(old, new, "p", remember=True) == 6
+        _move(old, new)
+        assert _move(new, old, "sqlite:///old") == 5
+        assert old.read("p").leases == _leases("10.0.0.2")
+        old.write("p", old.read("p"), _leases("10.0.0.2", "10.0.0.3"), 7)
+        assert _move(old, new) == 7
         assert new.read("p").leases == _leases("10.0.0.2", "10.0.0.3")
+
+    def test_a_move_that_was_killed_between_the_stores_is_finished(self, old: PartStore, tmp_path: Path) -> None:
+        new = _store(tmp_path / "new")
+        for source, target in ((old, new), (new, old)):  # the second has a mark to take away
+            leave, source.leave = source.leave, _killed  # type: ignore[method-assign]
+            with pytest.raises(KeyboardInterrupt):
+                _move(source, target)
+            source.leave = leave  # type: ignore[method-assign]
+            assert source.read("p").leases == target.read("p").leases
+            assert _move(source, target)
+            assert source.read("p", moved=True).root.moved
+            assert target.read("p").leases == _leases("10.0.0.2")
+
+    def test_a_commit_meanwhile_is_not_lost(self, old: PartStore, tmp_path: Path) -> None:
+        new, leave = _store(tmp_path / "new"), old.leave
+
+        def late(*arguments: Any) -> bool:
+            old.write("p", old.read("p"), _leases("10.0.0.2", "10.0.0.3"), 6)
+            return leave(*arguments)
+
+        old.leave = late  # type: ignore[method-assign]
+        with pytest.raises(LeaseError, match="revision 6, and 5 was moved"):
+            _move(old, new)
+        old.leave = leave  # type: ignore[method-assign]
+        assert _move(old, new) == 6
+        assert new.read("p").leases == _leases("10.0.0.2", "10.0.0.3")
+
+    def test_a_new_store_that_was_lost_gets_what_the_old_one_had(self, old: PartStore, tmp_path: Path) -> None:
+        _move(old, _store(tmp_path / "new"))
+        (tmp_path / "new").unlink()
+        new = _store(tmp_path / "new")
+        assert _move(old, new) == 5
+        assert new.read("p").leases == _leases("10.0.0.2")
 
     def test_leases_of_others_are_not_overwritten(self, old: PartStore, tmp_path: Path) -> None:
         new = _store(tmp_path / "new")
         new.write("p", new.read("p"), _leases("10.0.0.9"), 1)
         with pytest.raises(LeaseError, match="leases of project p already"):
-            move(old, new, "p", remember=True)
+            _move(old, new)
         assert new.read("p").leases == _leases("10.0.0.9")
 
     def test_nor_are_later_ones(self, old: PartStore, tmp_path: Path) -> None:
+        shutil.copy(tmp_path / "old", tmp_path / "new")
         new = _store(tmp_path / "new")
-        move(old, new, "p", remember=True)
         new.write("p", new.read("p"), _leases("10.0.0.9"), 9)
         with pytest.raises(LeaseError, match="revision 9"):
-            move(old, new, "p", remember=True)
+            _move(old, new)
+
+
+def _killed(*_arguments: Any) -> bool:
+    raise KeyboardInterrupt
 
 
 class TestExport:
@@ -90,6 +150,18 @@ class TestExport:
         assert import_into(new, "p", *found["p"], remember=True)
         assert new.read("p").revision == 5
         assert not import_into(new, "p", *found["p"], remember=True)
+
+    def test_of_a_new_store_that_is_lost_what_the_old_one_had_is_exported_and_imported(
+        self, old: PartStore, tmp_path: Path
+    ) -> None:
+        _move(old, _store(tmp_path / "new"))
+        found = read_export(exported(old, ["p"]))["p"]
+        assert import_into(old, "p", *found, remember=False)
+        with pytest.raises(LeaseError, match="were moved"):
+            old.read("p")
+        assert import_into(old, "p", *found, remember=True)
+        assert old.read("p").leases == _leases("10.0.0.2")
+        assert not import_into(old, "p", *found, remember=True)
 
     def test_the_key_is_not_in_it(self, old: PartStore) -> None:
         assert old.key().hex() not in exported(old, ["p"])
