@@ -51,7 +51,7 @@ class World:
         return run
 
 
-@pytest.fixture(scope="class", params=SERVERS if WHOLE else ["etcd-3.4"])
+@pytest.fixture(scope="class", params=[*SERVERS, "zookeeper-sasl"] if WHOLE else ["etcd-3.4"])
 def world(lab: Lab, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Iterator[World]:
     folder = tmp_path_factory.mktemp("stores")
     programs()

@@ -144,6 +144,7 @@ class Cluster:
         self, server: str, folder: Path, nodes: int = 1, tls: Optional[Certificates] = None, accounts: bool = False
     ) -> None:
         self.server, self.kind = server, server.partition("-")[0]
+        self.sasl = accounts and server == "zookeeper-sasl"
         self.folder, self.nodes, self.tls, self.accounts = folder, nodes, tls, accounts
         self.token = ""
         self.master = str(uuid.uuid4())
@@ -184,6 +185,8 @@ class Cluster:
             )
         if self.accounts:
             found.update({"token": self.token} if self.kind == "consul" else {"username": USER, "password": PASSWORD})
+        if self.sasl:
+            found["sasl"] = True
         return found
 
     def settings(self, **options: Any) -> LeaseStore:
@@ -331,6 +334,14 @@ class Cluster:
             )
         else:
             lines["clientPort"] = "2181"
+        login = self.folder / "login.conf"
+        if self.sasl:
+            text = (
+                f'Server {{ org.apache.zookeeper.server.auth.DigestLoginModule required user_{USER}="{PASSWORD}"; }};'
+            )
+            login.write_text(text, encoding="ascii")
+            lines["authProvider.1"] = "org.apache.zookeeper.server.auth.SASLAuthenticationProvider"
+            lines["sessionRequireClientSASLAuth"] = "true"
         if self.nodes > 1:
             lines.update({f"server.{number}": f"127.0.0.{number}:2888:3888" for number in range(1, self.nodes + 1)})
         config = self.folder / f"zoo{node}.cfg"
@@ -340,6 +351,8 @@ class Cluster:
         java = ["java", "-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dzookeeper.forceSync=no"]
         # Else an election in which one word was lost may take a minute.
         java.append("-Dzookeeper.fastleader.maxNotificationInterval=800")
+        if self.sasl:
+            java.append(f"-Djava.security.auth.login.config={login}")
         return [*java, "-cp", classes, "org.apache.zookeeper.server.quorum.QuorumPeerMain", str(config)], {}
 
     def _leader_of_zookeeper(self, node: int) -> int:

@@ -13,6 +13,7 @@ from .errors import VarPath
 from .names import DNS_NAME
 from .topology import LeaseStore
 from .validation import did_you_mean
+from .values import flag
 
 SQLITE, ETCD, ZOOKEEPER, CONSUL = "sqlite", "etcd", "zookeeper", "consul"
 PORTS = {ETCD: 2379, ZOOKEEPER: 2181, CONSUL: 8500}
@@ -29,10 +30,11 @@ _SECRETS = ("password", "token")
 _OPTIONS = {
     SQLITE: (),
     ETCD: (*_TLS, *_ACCOUNT, "timeout"),
-    ZOOKEEPER: (*_TLS, *_ACCOUNT, "timeout"),
+    ZOOKEEPER: (*_TLS, *_ACCOUNT, "sasl", "timeout"),
     CONSUL: (*_TLS, "token", "timeout"),
 }
 _INSTEAD = {
+    (ETCD, "sasl"): "etcd has users: `username` and `password` are enough.",
     (ETCD, "token"): "etcd has users: write `username` and `password`.",
     (ZOOKEEPER, "token"): "ZooKeeper has digests: write `username` and `password`.",
     (CONSUL, "username"): "Consul has tokens: write `token`.",
@@ -52,12 +54,14 @@ def read_lease_store(url: Any, options: Any, path: VarPath, options_path: VarPat
             problem = f"A store of {kind} has no such option." if kind != SQLITE else "A SQLite store has no options."
             (options_path / key).wrong(problem, instead)
     _check_options(given, options_path)
-    texts = {key: str(value) for key, value in given.items() if key != "timeout"}
-    timeout = given.get("timeout", LeaseStore.timeout)
-    return LeaseStore(kind, addresses, where, url=str(url or ""), timeout=int(timeout), **texts)
+    texts = {key: str(value) for key, value in given.items() if key not in ("sasl", "timeout")}
+    timeout, sasl = given.get("timeout", LeaseStore.timeout), flag(given.get("sasl"), False)
+    return LeaseStore(kind, addresses, where, url=str(url or ""), sasl=sasl, timeout=int(timeout), **texts)
 
 
 def _check_options(given: Mapping[str, Any], path: VarPath) -> None:
+    if flag(given.get("sasl"), False) and "username" not in given:
+        (path / "sasl").wrong("There is no `username` beside it.", "Write `username` and `password`, or leave it out.")
     for one, other in (("client_cert", "client_key"), ("client_key", "client_cert"), _ACCOUNT, _ACCOUNT[::-1]):
         if one in given and other not in given:
             (path / one).wrong(f"There is no `{other}` beside it.", f"Write both, `{one}` and `{other}`, or neither.")

@@ -259,6 +259,7 @@ SETTINGS = _keys(
                 "username": _text("a name", "cnm"),
                 "password": _text("text from the vault"),
                 "token": _text("text from the vault"),
+                "sasl": _flag(),
                 "timeout": _integer("a number of seconds", 1, 300),
             },
         ),

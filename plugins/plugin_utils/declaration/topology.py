@@ -267,6 +267,8 @@ class LeaseStore:
     username: str = ""
     password: str = field(default="", repr=False)
     token: str = field(default="", repr=False)
+    sasl: bool = False
+    """ZooKeeper's: name and password are of SASL, not of a digest."""
     timeout: int = 10
     """Seconds in which one of the addresses has to answer a request."""
 

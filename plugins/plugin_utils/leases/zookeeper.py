@@ -2,14 +2,15 @@
 # Copyright: cnm.fabric contributors
 """The lease store in ZooKeeper, 3.5 or newer, by kazoo.
 
-With a name and a password, the nodes that are made can be read and written by that digest alone; the key with which
-leases are signed is one of them.  Without, everybody who reaches ZooKeeper can read it.  ZooKeeper takes 1 MiB a node
-and an answer: what is below a prefix is listed in one.
+With a name and a password, the nodes that are made can be read and written by that digest alone, or by that user of
+SASL; the key with which leases are signed is one of them.  Without, everybody who reaches ZooKeeper can read it.
+ZooKeeper takes 1 MiB a node and an answer: what is below a prefix is listed in one.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import inspect
 import logging
 import socket
@@ -26,14 +27,17 @@ from .http_api import away
 try:
     from kazoo import client as kazoo
     from kazoo import exceptions as failures
-    from kazoo.handlers.threading import KazooTimeoutError
-    from kazoo.security import make_digest_acl
+    from kazoo.handlers.threading import KazooTimeoutError, SequentialThreadingHandler
+    from kazoo.protocol.states import KeeperState
+    from kazoo.security import make_acl, make_digest_acl
 except ImportError:
     kazoo = None
 
 _AT_ONCE = 128
 _LARGEST = 1024 * 1024 - 4096
 _PAUSE_S = 0.1
+_SASL = "puresasl"
+_ACCOUNT = "`username` and `password` in cnm_leases_options"
 _RETRY = {"max_tries": -1, "delay": 0.1, "max_delay": 0.5}
 # kazoo's own would have the password.
 _SILENT = logging.Logger("cnm.leases", logging.CRITICAL + 1)
@@ -54,8 +58,15 @@ class ZooKeeperBackend:
                 "the Python package kazoo is too old for TLS: it does not compare names with certificates. "
                 "Install 2.11 or newer with `pip install 'kazoo>=2.11'`"
             )
+        if store.sasl and importlib.util.find_spec(_SASL) is None:
+            raise LeaseError(
+                "`sasl` in cnm_leases_options needs the Python package pure-sasl beside kazoo where Ansible runs: "
+                "install it with `pip install pure-sasl` or `apt install python3-pure-sasl`"
+            )
         self._store = store
         self._client: Any = None
+        self._ends: list[Exception] = []
+        """With what the client has given up, as it does if name and password are refused; requests are not told so."""
         self._folders: set[str] = set()
 
     def get(self, key: str) -> Optional[tuple[int, bytes]]:
@@ -142,19 +153,29 @@ class ZooKeeperBackend:
                 client = self._connected(end)
                 return [self._result(pending, end) for pending in list(begin(client))]
             except (failures.ConnectionLoss, failures.SessionExpiredError, failures.ConnectionClosedError):
+                if self._ends:
+                    break
                 time.sleep(_PAUSE_S)
             except (failures.OperationTimeoutError, KazooTimeoutError):
                 break
-            except (failures.NoAuthError, failures.AuthFailedError, failures.InvalidACLError) as error:
-                raise LeaseError(
-                    f"the lease store {self._store.url} refuses this: {type(error).__name__}. The nodes below "
-                    f"/{self._store.where} belong to another digest: correct `username` and `password` in "
-                    "cnm_leases_options, or the ACLs there"
-                ) from None
             except failures.ZookeeperError as error:
-                raise LeaseError(f"the lease store {self._store.url} refuses this: {type(error).__name__}") from None
+                raise self._refusal(error) from None
+        ends = list(self._ends)
         self.close()  # what it has not sent must not be sent later
+        if ends:
+            raise self._refusal(ends[0])
         raise away(self._store, {f"{host}:{port}": _state(host, port) for host, port in self._store.addresses})
+
+    def _refusal(self, error: Exception) -> LeaseError:
+        store, name, why = self._store, type(error).__name__, ""
+        if isinstance(error, (failures.NoAuthError, failures.InvalidACLError)):
+            whose = "user" if store.sasl else "digest"
+            why = f". The nodes below /{store.where} belong to another {whose}: correct {_ACCOUNT}, or the ACLs there"
+        elif store.sasl:
+            why = f". It does not know this name with this password: correct {_ACCOUNT}"
+        elif name == "SessionClosedRequireSaslError":
+            why = f". It takes users of SASL only: write `sasl: true` beside {_ACCOUNT}"
+        return LeaseError(f"the lease store {store.url} refuses this: {name}{why}")
 
     @staticmethod
     def _result(pending: Any, end: float) -> Any:
@@ -166,19 +187,36 @@ class ZooKeeperBackend:
     def _connected(self, end: float) -> Any:
         if self._client is None:
             store = self._store
-            account = f"{store.username}:{store.password}" if store.username else ""
+            self._ends = ends = []
+            handler = SequentialThreadingHandler()
+            spawn = handler.spawn
+            handler.spawn = lambda work: spawn(_run, work, ends)
             client = kazoo.KazooClient(
                 hosts=",".join(f"{host}:{port}" for host, port in store.addresses),
                 timeout=max(1.0, store.timeout * 0.4),
-                auth_data=[("digest", account)] if account else None,
-                default_acl=[make_digest_acl(store.username, store.password, all=True)] if account else None,
+                handler=handler,
                 connection_retry=_RETRY,
                 logger=_SILENT,
+                **_account(store),
                 **_tls(store),
             )
             self._client = client
+            client.add_listener(partial(_note, client, ends))
             client.start(timeout=max(end - time.monotonic(), _PAUSE_S))
         return self._client
+
+
+def _account(store: LeaseStore) -> dict[str, Any]:
+    """What kazoo is told of name and password, and whose the nodes are that it makes."""
+    if not store.username:
+        return {}
+    if store.sasl:
+        account = {"mechanism": "DIGEST-MD5", "username": store.username, "password": store.password}
+        return {"sasl_options": account, "default_acl": [make_acl("sasl", store.username, all=True)]}
+    return {
+        "auth_data": [("digest", f"{store.username}:{store.password}")],
+        "default_acl": [make_digest_acl(store.username, store.password, all=True)],
+    }
 
 
 def _tls(store: LeaseStore) -> dict[str, Any]:
@@ -187,6 +225,19 @@ def _tls(store: LeaseStore) -> dict[str, Any]:
         return {}
     files = {"ca": store.ca_cert, "certfile": store.client_cert, "keyfile": store.client_key}
     return {"use_ssl": True, "check_hostname": True, **{name: path or None for name, path in files.items()}}
+
+
+def _run(work: Callable[[], None], ends: list[Exception]) -> None:
+    """What a thread of kazoo's does; it would end in a traceback, as with most ways in which SASL fails."""
+    try:
+        work()
+    except Exception as error:  # kazoo 2.8 has not all of them as its own
+        ends.append(error)
+
+
+def _note(client: Any, ends: list[Exception], _state: Any) -> None:
+    if client.client_state == KeeperState.AUTH_FAILED:
+        ends.append(failures.AuthFailedError())
 
 
 def _begun(begin: Callable[[Any, str], Any], keys: Sequence[str], client: Any) -> list[Any]:

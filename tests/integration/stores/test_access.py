@@ -20,7 +20,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.stores import op
 OTHER = "another-secret-0123456789"
 
 
-@pytest.fixture(scope="module", params=SAMPLE)
+@pytest.fixture(scope="module", params=(*SAMPLE, "zookeeper-sasl"))
 def guarded(
     request: pytest.FixtureRequest, certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[Network, Cluster]]:
@@ -78,12 +78,16 @@ def test_relative_files_are_beside_the_inventory(cluster: Cluster, certificates:
 def test_another_password_or_token_is_refused(cluster: Cluster) -> None:
     commit_first(cluster)
     name = "token" if cluster.kind == "consul" else "password"
-    assert "refuses this" in refusal(cluster, **{name: OTHER})
+    text = refusal(cluster, **{name: OTHER})
+    assert "refuses this" in text
+    assert "does not know this name" in text or not cluster.sasl
 
 
 def test_who_gives_none_is_refused(cluster: Cluster) -> None:
     commit_first(cluster)
-    assert "refuses this" in refusal(cluster, token=None, username=None, password=None)
+    text = refusal(cluster, token=None, username=None, password=None, sasl=None)
+    assert "refuses this" in text
+    assert "write `sasl: true`" in text or not cluster.sasl
 
 
 def commit_first(cluster: Cluster) -> None:
@@ -128,15 +132,17 @@ def test_an_expired_token_is_renewed(cluster: Cluster) -> None:
         assert commit(store, "expiring") == 2
 
 
-@pytest.mark.parametrize("guarded", ["zookeeper"], indirect=True)
-def test_zookeepers_nodes_belong_to_their_digest(cluster: Cluster) -> None:
+@pytest.mark.parametrize("guarded", ["zookeeper", "zookeeper-sasl"], indirect=True)
+def test_zookeepers_nodes_belong_to_their_digest_or_user(cluster: Cluster) -> None:
     commit_first(cluster)
     with contextlib.closing(open_store(cluster.settings(), "/")) as store:
         store.key()
         assert isinstance(store._backend, zookeeper.ZooKeeperBackend)
         for path in ("/cnm/test/key", "/cnm/test/known/root", "/cnm/test/known"):
             acls, _stat = store._backend._client.get_acls(path)
-            assert [(acl.id.scheme, acl.id.id.partition(":")[0]) for acl in acls] == [("digest", "cnm")]
+            assert [(acl.id.scheme, acl.id.id.partition(":")[0]) for acl in acls] == [
+                ("sasl" if cluster.sasl else "digest", "cnm")
+            ]
 
 
 @pytest.mark.parametrize(("kind", "port"), [("etcd", 2379), ("consul", 8500), ("zookeeper", 2181)])

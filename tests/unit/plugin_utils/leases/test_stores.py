@@ -71,6 +71,12 @@ def test_a_library_that_is_missing_is_named(
         open_store(store, "/")
 
 
+def test_of_sasl_the_library_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(zookeeper, "_SASL", "puresasl_of_nobody")
+    with pytest.raises(LeaseError, match=r"`sasl` in cnm_leases_options needs .* pure-sasl .*python3-pure-sasl"):
+        open_store(LeaseStore("zookeeper", (("a", 1),), "cnm", username="cnm", password="x", sasl=True), "/")
+
+
 def test_a_check_run_writes_nothing(tmp_path: Path) -> None:
     _plan(tmp_path, "a", 1, remember=False)
     assert list(tmp_path.iterdir()) == []
