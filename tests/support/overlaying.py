@@ -66,6 +66,16 @@ def ended(fleet: Fleet) -> Iterator[Fleet]:
     assert {host: snapshot(fleet, host) for host in fleet.hosts} == before
 
 
+@contextlib.contextmanager
+def torn_down(fleet: Fleet) -> Iterator[Fleet]:
+    """The fleet; the playbook takes away all that was made, and no state or policy of ESP is left either."""
+    before = {host: snapshot(fleet, host) for host in fleet.hosts}
+    yield fleet
+    fleet.teardown()
+    assert {host: snapshot(fleet, host) for host in fleet.hosts} == before
+    assert "".join(fleet.sh(host, "ip xfrm state; ip xfrm policy") for host in fleet.hosts) == ""
+
+
 def reached_by(fleet: Fleet, without: Sequence[str] = (), **changes: Mapping[str, Any]) -> None:
     """Reach the hosts as the lab says, but for some that are out of the inventory or have other variables."""
     told = yaml.safe_load(fleet.lab.inventory.read_text(encoding="utf-8"))
@@ -340,6 +350,24 @@ def capturing(fleet: Fleet, host: str, port: int = 4789) -> Iterator[list[int]]:
     counted = list[int]()
     yield counted
     counted.append(int(process.communicate()[0]))
+
+
+@contextlib.contextmanager
+def on_the_wire(fleet: Fleet, host: str, what: str) -> Iterator[list[str]]:
+    """The packets that tcpdump shows on the host's eth0; afterwards the list has one text, a line each."""
+    script = f"echo $$; exec tcpdump -lni eth0 {what} 2>&1"
+    process = fleet.lab.popen(host, ["sh", "-c", script], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    pid, said = process.stdout.readline().strip(), "none"
+    while said and "listening on" not in said:
+        said = process.stdout.readline()
+    assert said, "tcpdump has ended"
+    shown = list[str]()
+    yield shown
+    time.sleep(1)
+    fleet.sh(host, f"kill -INT {pid}")
+    lines = process.communicate()[0].splitlines()
+    shown.append("\n".join(line for line in lines if re.match(r"\d\d:\d\d:", line)))
 
 
 def has_program(name: str) -> bool:

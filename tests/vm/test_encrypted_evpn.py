@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fleet import Fleet, snapshot
+from fleet import Fleet
 from lab import Lab
+from overlaying import on_the_wire, torn_down
 
 pytestmark = pytest.mark.vm
 
@@ -25,13 +26,10 @@ EVERYONE: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def fleet(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """c1 on node1 and c2 on node2; afterwards the hosts are as they were."""
-    fleet = Fleet(lab, tmp_path_factory.mktemp("evpn"))
-    before = {host: snapshot(fleet, host) for host in fleet.hosts}
-    declare(fleet)
-    fleet.site()
-    yield fleet
-    fleet.teardown()
-    assert {host: snapshot(fleet, host) for host in fleet.hosts} == before
+    with torn_down(Fleet(lab, tmp_path_factory.mktemp("evpn"))) as fleet:
+        declare(fleet)
+        fleet.site()
+        yield fleet
 
 
 def declare(fleet: Fleet, *more: str) -> None:
@@ -50,18 +48,17 @@ def test_the_wire_shows_esp_alone_for_a_sandbox_that_one_host_was_run_for(fleet:
     assert fleet.site().changed == []
     declare(fleet, "c3")
     fleet.site("--limit", "node2")
-    fleet.sh("node1", "timeout 60 tcpdump -lni eth0 esp or port 4789 or port 14789 >/tmp/wire 2>/dev/null & sleep 2")
-    reach(fleet, "10.10.4.4")
-    wire = fleet.sh("node1", "sleep 1; pkill tcpdump; cat /tmp/wire")
-    assert "ESP" in wire
-    assert "VXLAN" not in wire
-    assert "14789" not in wire
+    with on_the_wire(fleet, "node1", "esp or port 4789 or port 14789") as wire:
+        reach(fleet, "10.10.4.4")
+    assert "ESP" in wire[0]
+    assert "VXLAN" not in wire[0]
+    assert "14789" not in wire[0]
 
 
 def test_a_host_without_keys_sends_nothing_in_the_clear(fleet: Fleet) -> None:
     fleet.sh("node1", "ip xfrm state flush")
-    fleet.sh("node1", "timeout 60 tcpdump -lni eth0 port 4789 or port 14789 >/tmp/wire 2>/dev/null & sleep 2")
-    fleet.sh("node1", "ip netns exec c1 ping -c 3 -i 0.2 -W 1 10.10.4.3", check=False)
-    assert fleet.sh("node1", "sleep 1; pkill tcpdump; cat /tmp/wire").strip() == ""
+    with on_the_wire(fleet, "node1", "port 4789 or port 14789") as wire:
+        fleet.sh("node1", "ip netns exec c1 ping -c 3 -i 0.2 -W 1 10.10.4.3", check=False)
+    assert wire == [""]
     fleet.site()
     reach(fleet, "10.10.4.3")

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fleet import Fleet, snapshot
+from fleet import Fleet
 from lab import Lab
+from overlaying import on_the_wire, torn_down
 
 pytestmark = [pytest.mark.vm, pytest.mark.whole]
 
@@ -28,25 +29,19 @@ def declare(fleet: Fleet, **more: Any) -> None:
 
 @pytest.fixture(scope="module")
 def fleet(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
-    """c1 on node1 and c2 on node2; afterwards the hosts are as they were, without a state or policy."""
-    fleet = Fleet(lab, tmp_path_factory.mktemp("encrypted"))
-    before = {host: snapshot(fleet, host) for host in fleet.hosts}
-    declare(fleet)
-    fleet.site()
-    yield fleet
-    fleet.teardown()
-    assert {host: snapshot(fleet, host) for host in fleet.hosts} == before
-    for host in fleet.hosts:
-        assert fleet.sh(host, "ip xfrm state; ip xfrm policy") == ""
+    """c1 on node1 and c2 on node2; afterwards the hosts are as they were."""
+    with torn_down(Fleet(lab, tmp_path_factory.mktemp("encrypted"))) as fleet:
+        declare(fleet)
+        fleet.site()
+        yield fleet
 
 
 def test_the_wire_shows_esp_and_no_vxlan(fleet: Fleet) -> None:
-    fleet.sh("node1", "timeout 60 tcpdump -lni eth0 esp or port 4789 or port 14789 >/tmp/wire 2>/dev/null & sleep 2")
-    fleet.sh("node1", "ip netns exec c1 ping -c 5 -i 0.2 -W 5 c2")
-    wire = fleet.sh("node1", "sleep 1; pkill tcpdump; cat /tmp/wire")
-    assert "ESP" in wire
-    assert "VXLAN" not in wire
-    assert "14789" not in wire
+    with on_the_wire(fleet, "node1", "esp or port 4789 or port 14789") as wire:
+        fleet.sh("node1", "ip netns exec c1 ping -c 5 -i 0.2 -W 5 c2")
+    assert "ESP" in wire[0]
+    assert "VXLAN" not in wire[0]
+    assert "14789" not in wire[0]
 
 
 def test_a_packet_of_the_network_s_size_fits_and_a_larger_one_does_not(fleet: Fleet) -> None:
