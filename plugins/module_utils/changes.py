@@ -57,8 +57,16 @@ def changes(
     names = PartNames([*wanted, *(item.resource for item in operations)])
     found += _others(names, planned, found, after.model)
     found += _repairs(names, repairs)
-    found += [Change("wait", "sandbox", name, f"sandbox {name}: {why}") for name, why in sorted(broken.items())]
+    found += _waits(broken)
     return [item.as_data() for item in found]
+
+
+def repairs(
+    operations: Sequence[Operation[Any]], wanted: Sequence[Resource], broken: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """What of the kept plan a run would bring back, and which sandboxes wait; as module results have changes."""
+    names = PartNames([*wanted, *(item.resource for item in operations)])
+    return [item.as_data() for item in [*_repairs(names, operations), *_waits(broken)]]
 
 
 def removals(before: str, operations: Sequence[Operation[Any]]) -> list[dict[str, Any]]:
@@ -153,6 +161,10 @@ def _about(part: str) -> tuple[str, str]:
     if "sandbox" in words[:-1]:
         return "sandbox", words[words.index("sandbox") + 1]
     return ("network", words[1]) if words[0] == "network" else ("host", "")
+
+
+def _waits(broken: Mapping[str, str]) -> list[Change]:
+    return [Change("wait", "sandbox", name, f"sandbox {name}: {why}") for name, why in sorted(broken.items())]
 
 
 def _repairs(names: PartNames, operations: Iterable[Operation[Any]]) -> list[Change]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from .changes import Before, changes, removals
+from .changes import Before, changes, removals, repairs
 from .engine import engine, gratuitous_arp, reporting
 from .engine.expand_plan import expand_plan
 from .engine.journal import Journal
@@ -134,7 +134,7 @@ def probe(
         if not live:
             host.verified_tables = state.verified_tables
         result = reader.probe(host, more, encryption)
-        drift = _drift(project, host, strict=live)
+        wanted, drift = _drift(project, host, strict=live)
         result["settled"] = drift is not None and not (drift or host.broken or Journal(project).entries)
         if result["settled"] and state.run.is_dir():
             # Keep them now: a host that is as planned gets no converge run.  A teardown may be in progress.
@@ -143,18 +143,23 @@ def probe(
                 state.keep_user_rules(host.user_rules)
         if live:
             result["drift"] = reporting.report(drift or (), host.broken)
+            result["repairs"] = printable_data(repairs(drift or (), wanted, host.broken))
         return result
 
 
-def _drift(project: str, host: Host, strict: bool) -> Optional[list[Operation[Any]]]:
-    """Differences from the kept plan; None without a plan or, unless ``strict``, if they cannot be determined."""
+def _drift(project: str, host: Host, strict: bool) -> tuple[list[Resource], Optional[list[Operation[Any]]]]:
+    """The kept plan's resources and the differences from them.
+
+    The latter is None without a plan or, unless ``strict``, if the differences cannot be determined.
+    """
     kept = State(project).kept
     try:
-        return engine.Engine(host).compare(kept_resources(project, kept)) if kept else None
+        wanted = kept_resources(project, kept) if kept else []
+        return wanted, engine.Engine(host).compare(wanted) if kept else None
     except (PlanError, *engine.EXPECTED):
         if strict:
             raise
-        return None
+        return [], None
 
 
 @contextlib.contextmanager

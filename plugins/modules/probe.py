@@ -227,7 +227,14 @@ settled:
   returned: always
   type: bool
 drift:
-  description: Operations that would bring the host back to its kept plan.
+  description:
+    - Operations that would bring the host back to its kept plan.
+    - For a sandbox whose namespace is another program's and not there, C(action) is C(wait for) and C(reason) says why.
+  returned: when O(live=true)
+  type: list
+  elements: dict
+repairs:
+  description: The same by sandbox and network, in words, as RV(cnm.fabric.converge#module:changes) describes them.
   returned: when O(live=true)
   type: list
   elements: dict

@@ -150,7 +150,7 @@ def own_model(model: Mapping[str, Any], host: str, project: str) -> dict[str, An
     return {**model, "networks": documents} if model else {}
 
 
-_ACTION = choice("create", "change", "replace", "delete")
+_ACTION = choice("create", "change", "replace", "delete", "wait for")
 _VALUE = plain(longest=2**20)
 _DIFFERENCE: dict[str, Form] = {"attribute": _WORD, "found": _VALUE, "wanted": _VALUE}
 _OPERATION = record(

@@ -40,7 +40,7 @@ from ..forms import (
     words,
 )
 from ..leases.forms import MTU, NAME, NEWEST, OVERLAY, SERVICE, VNI, of_host
-from .models import MODEL, OPERATIONS
+from .models import CHANGES, MODEL, OPERATIONS
 
 _MOST_ERRORS = 5
 LINK, _LINK_OR_NONE = like(forms.link_name), like(forms.link_name, empty=True)
@@ -112,7 +112,10 @@ _PROBE: dict[str, tuple[Form, Any]] = {
     "distribution": (listing(matching(r"[A-Za-z0-9._-]{1,64}", 64, "word"), 64), ()),
     "settled": (flag, False),
     "drift": (OPERATIONS, ()),
+    "repairs": (CHANGES, ()),
 }
+_LIVE = ("drift", "repairs")
+"""Facts that only a probe with ``live`` reads."""
 PROBE_KEYS = (*_PROBE, "kept")
 
 _ENTRY = plain()
@@ -155,7 +158,7 @@ def read_probe(host: str, answer: Any) -> Report:
     data: dict[str, Any] = {}
     for key, (form, default) in _PROBE.items():
         if key not in answer and key not in _NEEDED:
-            if key != "drift":
+            if key not in _LIVE:
                 data[key] = default
             continue
         try:

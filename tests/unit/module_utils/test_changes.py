@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Optional
 
-from ansible_collections.cnm.fabric.plugins.module_utils.changes import Before, changes, removals
+from ansible_collections.cnm.fabric.plugins.module_utils.changes import Before, changes, removals, repairs
 from ansible_collections.cnm.fabric.plugins.module_utils.engine.expand_plan import expand_plan
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Route
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace
@@ -199,3 +199,15 @@ def test_teardown_tells_what_was_kept_or_else_what_is_left() -> None:
     (found,) = removals("", [Operation("delete", ONE.one(Nftables, namespace="", family="inet"))])
     assert (found["action"], found["text"]) == ("remove", "table inet cnm")
     assert removals("", []) == []
+
+
+def test_what_differs_from_a_kept_plan_is_told_by_part_and_what_waits_last() -> None:
+    kept = Declared(c1=C1, c2=C1)
+    lost = [item for item in kept.resources if item.kind in ("namespace", "link", "resolver") and item.key[1] == "c1"]
+    operations = [Operation("create", item) for item in [*lost, kept.one(Resolver, namespace="c2")]]
+    found = repairs(operations, kept.resources, {"web": "no container web"})
+    assert [(item["action"], item["kind"], item["name"], item["text"]) for item in found] == [
+        ("repair", "sandbox", "c1", "sandbox c1 (missing)"),
+        ("repair", "sandbox", "c2", "resolver of c2 (missing)"),
+        ("wait", "sandbox", "web", "sandbox web: no container web"),
+    ]

@@ -20,7 +20,11 @@ from ansible.vars.hostvars import HostVars
 from ansible.vars.manager import VariableManager
 from reporting import HOSTS, RECORDED, VARIABLES, Answer, Controller, answer_of, texts
 
+from ansible_collections.cnm.fabric.plugins.module_utils.changes import repairs
+from ansible_collections.cnm.fabric.plugins.module_utils.engine import reporting
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Sysctl
 from ansible_collections.cnm.fabric.plugins.module_utils.probe import reader
+from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Difference, Operation
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import without_facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import LeaseStore
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
@@ -345,6 +349,19 @@ class TestReader:
         assert refusal.isprintable()
         assert len(refusal) < 600
 
+    def test_all_that_a_host_says_of_its_drift_is_read(self) -> None:
+        change = Operation("change", Sysctl("", "net.ipv4.ip_forward", "1"), None, (Difference("value", "1", "0"),))
+        waiting = {"web": "no container web"}
+        said = {"drift": reporting.report([change], waiting), "repairs": repairs([change], [], waiting)}
+        report = read_probe("node1", {**RECORDED, **json.loads(json.dumps(said))})
+        assert report.warnings == []
+        assert {key: report.data[key] for key in said} == said
+        assert [item["action"] for item in said["drift"]] == ["wait for", "change"]
+        assert [item["text"] for item in said["repairs"]] == [
+            "setting net.ipv4.ip_forward (value 0 → 1)",
+            "sandbox web: no container web",
+        ]
+
     @pytest.mark.parametrize("most", ["routes", "vnis"])
     def test_lists_are_limited(self, most: str) -> None:
         report = read_probe("node1", {**RECORDED, most: [1] * 1_000_001})
@@ -414,7 +431,7 @@ def test_every_key_of_a_probe_has_a_form() -> None:
     (answer,) = (node.value for node in ast.walk(function) if isinstance(node, ast.Return))
     assert isinstance(answer, ast.Dict)
     keys = {key.value for key in answer.keys if isinstance(key, ast.Constant)}
-    assert keys | {"settled", "drift"} == set(PROBE_KEYS)
+    assert keys | {"settled", "drift", "repairs"} == set(PROBE_KEYS)
 
 
 def test_variables_can_be_read_without_facts(tmp_path: Path) -> None:
