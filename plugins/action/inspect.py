@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Controller action: prints the hosts' networks in Docker's formats."""
+"""Controller action: shows what the hosts have, and what of it is not as planned."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ import json
 from collections.abc import Mapping
 from typing import Any, Optional, cast
 
+from ansible import constants
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import forged_facts, project_of
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import PREDEFINED
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_json import inspect_document, merge_documents
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_model import live_model
-from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.model import Model
-from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.tables import (
-    balancer_line,
-    network_table,
-    sandbox_table,
-    service_table,
-    task_table,
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.health import HostView
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.model import NOTHING, Model
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.summary import (
+    Selection,
+    UnknownName,
+    counts,
+    problems,
+    select,
+    tables,
 )
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.tables import shown_networks
 from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.models import own_model
 from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.probe import read_probe
+from ansible_collections.cnm.fabric.plugins.plugin_utils.shown import FULL, QUIET, Shown, UnknownLevel, read_shown
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -41,46 +45,57 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             }
         )
         variables = task_vars or {}
-        models: dict[str, Model] = {}
-        drift: dict[str, list[dict[str, Any]]] = {}
-        for host in variables["ansible_play_hosts"]:
-            probe = variables["hostvars"][host].get(arguments["probes"]) or {}
-            if "kept" not in probe:
-                continue
-            report = read_probe(host, probe)
-            problem = report.refusal or forged_facts(variables["hostvars"][host], (arguments["probes"],))
-            for sentence in [problem] if problem else report.warnings:
-                self._display.warning(f"{host}: {sentence}")
-            if problem:
-                continue
-            found = report.data.get("drift", ())
-            project = project_of({"cnm_project": variables["hostvars"][host].get("cnm_project")}, {})
-            model = own_model(report.data["kept"].get("model", {}), host, project)
-            if model:
-                models[host] = live_model(cast("Model", model), found)
-            if found:
-                drift[host] = found
+        try:
+            shown = read_shown(variables, self._templar.template)
+            views = self._views(variables, arguments["probes"])
+            selection = select(views, shown.only)
+        except (UnknownLevel, UnknownName) as problem:
+            return {**result, "failed": True, "msg": str(problem)}
+        models = {
+            host: live_model(view.planned, view.drift) for host, view in views.items() if view.planned["networks"]
+        }
         documents = merge_documents({host: model["networks"] for host, model in models.items()})
         networks = {host: [inspect_document(document) for document in group] for host, group in documents.items()}
         if not arguments["quiet"]:
-            self._show(models, networks, drift)
+            self._show(selection, shown, networks)
+        drift = {host: view.drift for host, view in views.items() if view.drift}
         return {**result, "changed": False, "networks": networks, "drift": drift}
 
-    def _show(
-        self,
-        models: Mapping[str, Model],
-        networks: Mapping[str, list[dict[str, Any]]],
-        drift: Mapping[str, list[dict[str, Any]]],
-    ) -> None:
-        if not models:
+    def _views(self, variables: Mapping[str, Any], probes: str) -> dict[str, HostView]:
+        """What is known of each host of the play, without those that are not in the topology or not yet read."""
+        views = {}
+        for host in variables["ansible_play_hosts_all"]:
+            probe = variables["hostvars"][host].get(probes) or {}
+            if probe.get("skipped") or (not probe and host in variables["ansible_play_hosts"]):
+                continue
+            if "kept" not in probe:
+                views[host] = HostView(NOTHING, answered=False)
+                continue
+            report = read_probe(host, probe)
+            problem = report.refusal or forged_facts(variables["hostvars"][host], (probes,))
+            for sentence in [problem] if problem else report.warnings:
+                self._display.warning(f"{host}: {sentence}")
+            if problem:
+                views[host] = HostView(NOTHING, answered=False)
+                continue
+            project = project_of({"cnm_project": variables["hostvars"][host].get("cnm_project")}, {})
+            model = own_model(report.data["kept"].get("model", {}), host, project)
+            planned: Model = cast("Model", model) if model else NOTHING
+            views[host] = HostView(planned, *(report.data.get(key, ()) for key in ("drift", "repairs")))
+        return views
+
+    def _show(self, selection: Selection, shown: Shown, networks: Mapping[str, list[dict[str, Any]]]) -> None:
+        views = selection.views
+        if all(view.answered and not view.planned["networks"] for view in views.values()) and not shown.only:
             self._display.display("No host has networks of this project yet: run cnm.fabric.site first.")
             return
-        by_id = {document["Id"]: document for _host, documents in sorted(networks.items()) for document in documents}
-        declared = [document for document in by_id.values() if document["Name"] not in PREDEFINED]
-        made = (network_table, sandbox_table, service_table, task_table, balancer_line)
-        for text in (*filter(None, (make(models) for make in made)), json.dumps(declared, indent=4)):
-            self._display.display(f"{text}\n")
-        for host, operations in sorted(drift.items()):
-            for operation in operations:
-                what = f"{operation['kind']} {operation['name']}"
-                self._display.warning(f"{host} is not as planned: {what} (a run would {operation['action']} it)")
+        self._display.display(
+            "\n".join([counts(selection), *(tables(selection, shown) if shown.level != QUIET else [])])
+        )
+        if shown.level == FULL:
+            ids = {item["Id"] for view in views.values() for item in shown_networks(view.model, shown.only)}
+            by_id = {item["Id"]: item for host in views for item in networks.get(host, ()) if item["Id"] in ids}
+            self._display.display("\n" + json.dumps(list(by_id.values()), indent=4))
+        wrong = problems(selection, shown)
+        if wrong:
+            self._display.display("\n".join(["", *wrong]), color=constants.COLOR_WARN)

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: inspect
-short_description: Show networks in Docker's formats
+short_description: Show what hosts have, and what of it is not as planned
 version_added: 0.1.0
 description:
-  - Prints a table like C(docker network ls), a table of the sandboxes, tables like C(docker service ls) and
-    C(docker service ps) if there are services, and the JSON of C(docker network inspect) for the declared networks.
-    The data comes from M(cnm.fabric.probe) with O(cnm.fabric.probe#module:live=true).
+  - Prints counts, tables of the hosts, networks, services, tasks and sandboxes in Docker's columns, and what is not as
+    planned. Tables that would not fit a screen are folded. The data comes from M(cnm.fabric.probe) with
+    O(cnm.fabric.probe#module:live=true).
+  - With C(cnm_show=quiet), it prints only counts and what is not as planned; with C(cnm_show=full), everything, and the
+    JSON of C(docker network inspect). C(cnm_only) narrows it to hosts, networks, sandboxes and services of these names;
+    an unknown name is an error.
   - An action on the controller. Run it once per play.
 author:
   - cnm.fabric contributors (@cnm-fabric)
@@ -21,7 +24,7 @@ options:
     type: str
     default: fabric_probe
   quiet:
-    description: Return the documents without printing them.
+    description: Return the data without printing anything.
     type: bool
     default: false
 attributes:
@@ -49,11 +52,15 @@ EXAMPLES = r"""
 
 RETURN = r"""
 networks:
-  description: For each host, the documents of C(docker network inspect), key for key.
+  description:
+    - For each host, the documents of C(docker network inspect), key for key, without endpoints that are not there. That
+      of a network that spans hosts has the endpoints of all of them. C(cnm_only) does not narrow it.
   returned: always
   type: dict
 drift:
-  description: For each host that differs from its plan, the operations that would repair it.
+  description:
+    - For each host that differs from its plan, the operations that would repair it, as
+      RV(cnm.fabric.probe#module:drift) describes them. C(cnm_only) does not narrow it.
   returned: always
   type: dict
 """

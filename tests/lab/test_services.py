@@ -324,19 +324,19 @@ class TestTheVotingExample:
         assert "node3 host: ok (6 ports of hosts)" in verified.output
 
     def test_inspect_shows_services_and_their_tasks(self, voting: Fleet, vips: list[str]) -> None:
-        rows = [re.split(r" {3,}", line.strip()) for line in voting.play("inspect").output.splitlines()]
-        assert ["NAME", "MODE", "REPLICAS", "VIPS", "PORTS"] in rows
+        output = voting.play("inspect", "-e", "cnm_only=redis,db,each,resting").output
+        rows = [re.split(r" {3,}", line.strip()) for line in output.splitlines()]
+        assert ["NAME", "MODE", "REPLICAS", "VIPS", "ALIASES", "PORTS"] in rows
         ports = "*:3000->6379/tcp, *:3000->6379/udp, *:3001->6379/tcp"
-        assert ["redis", "replicated", "3/3", ", ".join(vips), ports] in rows
-        assert ["each", "global", "3/3", Caller(voting, "node3", "aside").lookup("each")[0]] in rows
-        assert ["db", "replicated", "3/3"] in rows
+        assert ["redis", "replicated", "3/3", f"vote {' '.join(vips)}", "cache", ports] in rows
+        assert ["each", "global", "3/3", f"back-tier {Caller(voting, 'node3', 'aside').lookup('each')[0]}"] in rows
+        assert ["db", "replicated", "3/3", "back-tier dnsrr"] in rows
         for task, host in where(voting, "redis").items():
-            own = [
-                f"{address}/{64 if ':' in address else 24}" for address in addresses(voting, host, task, *ON["vote"])
-            ]
-            assert [task, host, "ready", ", ".join(own)] in rows
-        assert [f"Virtual addresses are balanced by {ENGINE} on node1, node2, node3."] in rows
-        assert any(row[0] == "resting.1" and row[2] == "drained" for row in rows if len(row) == 4)
+            own = " ".join(addresses(voting, host, task, *ON["vote"]))
+            assert [task, host, "ready", f"vote {own}"] in rows
+        assert next(row for row in rows if row[0] == "node3")[:2] == ["node3", "as planned"]
+        assert next(row for row in rows if row[0] == "node3")[-1] == ENGINE
+        assert next(row for row in rows if row[0] == "resting.1")[2] == "drained"
 
     def test_drift_is_named_and_repaired(self, voting: Fleet) -> None:
         before = {host: rules(voting, host) for host in voting.hosts}

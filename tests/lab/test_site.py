@@ -108,9 +108,11 @@ class TestTheDocumentsExample:
 
     def test_inspect_shows_docker_s_rows_and_keys(self, example: Fleet) -> None:
         run = example.play("inspect")
-        assert re.search(r"NETWORK ID +NAME +DRIVER +SCOPE", run.output)
-        assert re.search(r"[0-9a-f]{12} +ps-bridge +bridge +local +node1", run.output)
-        assert re.search(r"[0-9a-f]{12} +none +null +local +node1", run.output)
+        assert "2 hosts, 1 network, 2 sandboxes; all as planned" in run.output
+        assert re.search(r"NAME +DRIVER +SCOPE +SUBNETS +HOSTS +SANDBOXES", run.output)
+        assert re.search(r"ps-bridge +bridge +local +10\.0\.0\.0/24 +node1 +2", run.output)
+        assert re.search(r"c1 +node1 +up +ps-bridge 10\.0\.0\.2", run.output)
+        assert "Without sandboxes: node2." in run.output
         (document,) = (
             item for item in run.of("cnm.fabric.inspect", "node1")["networks"]["node1"] if item["Name"] == "ps-bridge"
         )

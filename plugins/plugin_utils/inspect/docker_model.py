@@ -154,10 +154,11 @@ def _containers_of_mode(host: Host, mode: str) -> dict[str, Any]:
 
 
 def live_model(model: Model, drift: Sequence[Mapping[str, Any]]) -> Model:
-    """The model without endpoints whose link is missing on the host."""
+    """The model without endpoints whose link is missing on the host, or whose namespace is awaited."""
     created = [(item["kind"], item["name"]) for item in drift if item["action"] == "create"]
     # The label of a link in a sandbox has a slash, that of a link on the host has none.
     missing = {name for kind, name in created if kind == "namespace" or (kind == "link" and "/" in name)}
+    missing |= {item["name"] for item in drift if item["action"] == "wait for"}
     sandboxes: dict[str, SandboxModel] = {
         name: {
             **entry,

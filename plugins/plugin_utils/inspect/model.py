@@ -85,3 +85,7 @@ class Model(Services):
     traits: dict[str, TraitsModel]
     """By network."""
     sandboxes: dict[str, SandboxModel]
+
+
+NOTHING: Model = {"networks": [], "traits": {}, "sandboxes": {}}
+"""The model of a host that has no plan."""

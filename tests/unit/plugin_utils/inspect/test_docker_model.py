@@ -1,11 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What users see: Docker's keys and tables, and the model without what is not there."""
+"""Docker's keys, and the model without what is not there."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +13,6 @@ import pytest
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_json import inspect_document
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_model import live_model
-from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.tables import network_table, sandbox_table, table
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import plan
@@ -127,61 +125,6 @@ class TestInspect:
         assert names_on(made, "bridge") == set()
 
 
-class TestTables:
-    def test_columns_are_as_wide_as_their_widest_cell_and_lines_do_not_end_in_blanks(self) -> None:
-        assert table(("A", "B"), [("one", "x"), ("2", "")]).splitlines() == ["A     B", "one   x", "2"]
-
-    def test_without_rows_there_is_the_header(self) -> None:
-        assert table(("A", "B"), []) == "A   B"
-
-    def test_networks_are_docker_network_ls_with_the_host(self) -> None:
-        made = model()
-        header, *rows = network_table({"node2": model(host="node2"), "node1": made}).splitlines()
-        assert header.split("   ")[0].strip() == "NETWORK ID"
-        assert header.split()[2:] == ["NAME", "DRIVER", "SCOPE", "HOST"]
-        assert [row.split()[1:] for row in rows[:5]] == [
-            ["back", "bridge", "local", "node1"],
-            ["bridge", "bridge", "local", "node1"],
-            ["front", "bridge", "local", "node1"],
-            ["host", "host", "local", "node1"],
-            ["none", "null", "local", "node1"],
-        ]
-        assert [row.split()[-1] for row in rows[5:]] == ["node2"] * 5
-        assert all(len(row.split()[0]) == 12 for row in rows)
-        assert rows[0].startswith(document(made, "back")["Id"][:12])
-
-    @pytest.mark.parametrize(("driver", "scope"), [("overlay", "swarm"), ("macvlan", "local"), ("ipvlan", "local")])
-    def test_a_network_that_spans_hosts_has_one_row_with_all_of_them(self, driver: str, scope: str) -> None:
-        shared = {"Id": "ab" * 32, "Name": "multinet", "Driver": driver, "Scope": scope}
-        models = {f"node{number}": {"networks": [shared]} for number in (4, 2, 3, 1)}
-        _header, row = network_table(models).splitlines()
-        cells = ["abababababab", "multinet", driver, scope, "node1, node2, node3 and 1 more"]
-        assert re.split(r" {3,}", row) == cells
-        assert network_table({"node1": models["node1"]}).endswith("node1")
-
-    def test_ports_are_written_as_docker_does_beside_the_sandbox_s_first_network(self) -> None:
-        networks = {
-            "n": {"subnet": ["10.0.0.0/24", "fd00::/64"]},
-            "r": {"subnet": "10.0.1.0/24", "driver_opts": {"com.docker.network.bridge.gateway_mode_ipv4": "routed"}},
-        }
-        box = {"networks": ["n", "r"], "ports": ["8080:80", "127.0.0.1:5300-5301:53-54/udp"]}
-        rows = sandbox_table({"node1": model({"c1": box}, networks)}).splitlines()[1:]
-        ports = ["0.0.0.0:8080->80/tcp", "127.0.0.1:5300-5301->53-54/udp", "80/tcp", "53-54/udp", "[::]:8080->80/tcp"]
-        assert rows[0].endswith("node1   " + ", ".join(ports))
-        assert rows[1].split()[-1] == "node1"
-
-    def test_sandboxes_are_a_row_an_endpoint(self) -> None:
-        header, *rows = sandbox_table({"node1": model()}).splitlines()
-        assert header.split() == ["SANDBOX", "NETWORK", "LINK", "ADDRESS", "HOST", "PORTS"]
-        assert [row.split() for row in rows] == [
-            ["c1", "front", "eth0", "10.0.0.128/24", "node1"],
-            ["c1", "back", "eth1", "10.0.1.2/24", "node1"],
-            ["c2", "back", "eth0", "10.0.1.3/24", "node1"],
-            ["h", "host", "node1"],
-            ["n", "none", "node1"],
-        ]
-
-
 class TestLive:
     def test_without_drift_it_is_the_model(self) -> None:
         assert live_model(model(), []) == model()
@@ -203,6 +146,11 @@ class TestLive:
         live = live_model(model(), drift("create", "namespace", "n"))
         assert names_on(live, "none") == set()
         assert names_on(live, "host") == {"h"}
+
+    def test_a_sandbox_whose_namespace_is_awaited_is_not_there(self) -> None:
+        live = live_model(model(), drift("wait for", "sandbox", "c2"))
+        assert set(live["sandboxes"]) == {"c1", "h", "n"}
+        assert names_on(live, "back") == {"c1"}
 
     @pytest.mark.parametrize(
         ("action", "kind", "name"),

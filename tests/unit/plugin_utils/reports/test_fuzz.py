@@ -24,18 +24,15 @@ from sampling import WHOLE
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import DeclarationError
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_json import inspect_document, merge_documents
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_model import live_model
-from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.tables import (
-    balancer_line,
-    network_table,
-    sandbox_table,
-    service_table,
-    task_table,
-)
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.health import HostView
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.model import NOTHING
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.summary import counts, problems, select, tables
 from ansible_collections.cnm.fabric.plugins.plugin_utils.module_runner import Run, carry_out, network_documents
 from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.edits import Call
 from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.answers import admitted
 from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.models import own_model
 from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.probe import read_probe
+from ansible_collections.cnm.fabric.plugins.plugin_utils.shown import LEVELS, Shown
 
 MARKER = "pwned"
 EXAMPLES = 8000 if WHOLE else 600
@@ -219,6 +216,18 @@ def test_hostile_module_state_and_models(world: World) -> None:
     start["kept"]["declared"] = copy.deepcopy(VARIABLES["node3"])
     start["kept"]["declared"]["cnm_sandboxes"]["c3"]["networks"] = [["front", None], ["auto", None]]
     start["kept"]["declared"].pop("cnm_services")
+    start["drift"] = [
+        {"action": "wait for", "kind": "sandbox", "name": "c3", "reason": "no container c3"},
+        {"action": "create", "kind": "link", "name": "c3/eth0"},
+        {
+            **{"action": "change", "kind": "sysctl", "name": "net.ipv4.ip_forward"},
+            "differences": [{"attribute": "value", "found": "0", "wanted": "1"}],
+        },
+    ]
+    start["repairs"] = [
+        {"action": "repair", "kind": "sandbox", "name": "c3", "text": "network front in sandbox c3 (missing)"},
+        {"action": "repair", "kind": "host", "name": None, "text": "setting net.ipv4.ip_forward (value 0 → 1)"},
+    ]
     calls = (
         Call("network", "node3", {"name": "lab", "subnet": "10.77.0.0/24"}),
         Call("sandbox", "node3", {"name": "c9", "networks": ["front"]}),
@@ -238,14 +247,17 @@ def test_hostile_module_state_and_models(world: World) -> None:
         if report.refusal:
             return
         [json.dumps(document) for document in network_documents(report.data, "node3", "default")]
-        model = live_model(
-            own_model(report.data["kept"].get("model", {}), "node3", "default") or {"networks": [], "sandboxes": {}},
-            report.data.get("drift", ()),
+        view = HostView(
+            own_model(report.data["kept"].get("model", {}), "node3", "default") or NOTHING,  # type: ignore[arg-type]
+            *(report.data.get(key, ()) for key in ("drift", "repairs")),
         )
-        models = {"node3": model}
-        for made in (network_table, sandbox_table, service_table, task_table, balancer_line):
-            assert made(models).replace("\n", "").isprintable()
-        [inspect_document(each) for group in merge_documents({"node3": model["networks"]}).values() for each in group]
+        for level in LEVELS:
+            shown = Shown(level)
+            selection = select({"node3": view}, shown.only)
+            lines = [counts(selection), *tables(selection, shown), *problems(selection, shown)]
+            assert all(line.isprintable() for line in lines)
+        networks = {"node3": live_model(view.planned, view.drift)["networks"]}
+        [inspect_document(each) for group in merge_documents(networks).values() for each in group]
 
     fuzz()
 

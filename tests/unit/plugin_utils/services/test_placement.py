@@ -26,8 +26,6 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerT
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import Host, Service, Topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
-from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_model import live_model
-from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.tables import balancer_line, service_table, task_table
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.verification import checks_of
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.belief import Claim, Part, believe
@@ -468,47 +466,6 @@ class TestRules:
 class TestWhatUsersSee:
     SERVICES = {**redis(2, draining=["redis.2"]), "web": {"networks": ["vote"], "ports": ["80:8080", "53:53/udp"]}}
 
-    def models(self) -> dict[str, dict[str, Any]]:
-        made = planned(self.SERVICES, sandboxes={"worker": {"networks": ["vote"]}})
-        return {host: live_model(each.model, ()) for host, each in made.plans.items()}
-
-    def test_services_are_shown_in_a_table_like_docker_s(self) -> None:
-        found = [line.split("   ") for line in service_table(self.models()).splitlines()]
-        rows = [[word.strip() for word in row if word.strip()] for row in found]
-        assert rows[0] == ["NAME", "MODE", "REPLICAS", "VIPS", "PORTS"]
-        assert rows[1][:3] == ["redis", "replicated", "2/2"]
-        assert rows[2][:3] + rows[2][4:] == ["web", "replicated", "1/1", "*:80->8080/tcp, *:53->53/udp"]
-
-    def test_tasks_are_shown_in_order_with_their_host(self) -> None:
-        rows = [line.split() for line in task_table(self.models()).splitlines()]
-        assert [row[:3] for row in rows] == [
-            ["TASK", "HOST", "STATE"],
-            ["redis.1", "h1", "ready"],
-            ["redis.2", "h2", "drained"],
-            ["web.1", "h3", "ready"],
-        ]
-
-    def test_missing_tasks_are_not_counted(self) -> None:
-        made = planned(self.SERVICES)
-        drift = [{"kind": "namespace", "name": "redis.1", "action": "create"}]
-        models = {host: live_model(each.model, drift) for host, each in made.plans.items()}
-        assert re_words(service_table(models), "redis")[:3] == ["redis", "replicated", "1/2"]
-        assert re_words(task_table(models), "redis.1") == []
-
-    def test_without_services_there_is_no_table(self) -> None:
-        made = planned({}, sandboxes={"worker": {"networks": ["vote"]}})
-        models = {host: each.model for host, each in made.plans.items()}
-        assert service_table(models) == task_table(models) == ""
-        assert "services" not in models["h1"]
-        assert balancer_line(models) == ""
-
-    def test_the_balancing_engine_is_shown(self) -> None:
-        variables = {f"h{n}": {"cnm_networks": VOTE, "cnm_services": redis(3)} for n in (1, 2)}
-        known = {"h1": replace(facts("h1"), ipvs=True), "h2": facts("h2")}
-        made = plan(read_topology(variables), known, empty(), NOW)
-        models = {host: live_model(each.model, ()) for host, each in made.plans.items()}
-        assert balancer_line(models) == "Virtual addresses are balanced by ipvs on h1, nftables on h2."
-
     @pytest.mark.parametrize("network", ["vote", "other"])
     def test_a_scheduler_of_ipvs_is_refused_only_on_hosts_with_the_service(self, network: str) -> None:
         other = {"other": {"driver": "overlay", "subnet": "10.10.3.0/24"}}
@@ -532,8 +489,3 @@ class TestWhatUsersSee:
         assert checks[""]["connect"] == [[f"192.0.2.{number}", 80] for number in (1, 2, 3)]
         sampled = checks_of(made.plans["h1"].model, 2, tables_of(made), "h1")
         assert len(next(check["connect"] for check in sampled if not check["sandbox"])) == 2
-
-
-def re_words(text: str, first: str) -> list[str]:
-    """The words of the line that begins with one."""
-    return next((line.split() for line in text.splitlines() if line.split()[0] == first), [])
