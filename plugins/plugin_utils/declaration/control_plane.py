@@ -10,8 +10,8 @@ from ipaddress import IPv4Address
 from typing import Any, Optional
 
 from .errors import ValidationError, VarPath
+from .keys import did_you_mean
 from .topology import Evpn, Host
-from .validation import did_you_mean
 from .values import SHORTEST_SECRET, flag
 
 LONGEST_PASSWORD = 80
@@ -68,7 +68,9 @@ def check_reflectors(hosts: Sequence[Host]) -> Iterator[tuple[str, ValidationErr
                 remedy = "Set it in the group_vars of a group that has the reflectors, too."
                 yield host.name, ValidationError(path, f"{name} itself is without `cnm_control_plane: evpn`.", remedy)
             elif name not in names and not _is_address(name):
-                remedy = did_you_mean(name, sorted(names), "Name a host of the topology, or write an address.")
+                remedy = did_you_mean(
+                    name, sorted(names), "Name a host of the topology (cnm_hosts), or write an address."
+                )
                 yield host.name, ValidationError(path, f"There is no host `{name[:63]}` in the topology.", remedy)
 
 

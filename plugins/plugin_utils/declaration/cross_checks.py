@@ -14,13 +14,13 @@ from .addresses import Subnet, gateway_in, network_of, overlap, some_host, why_n
 from .control_plane import check_reflectors
 from .driver import DriverError, Drivers
 from .errors import ValidationError, VarPath, name_hosts, show, word
+from .keys import did_you_mean
 from .networks import UNKNOWN
 from .published import check_ports
 from .routes import check_endpoint, check_together
 from .sandboxes import ENDPOINT_OPTIONS
 from .schema import ENDPOINT
 from .topology import PREDEFINED, Endpoint, Host, LeaseStore, Namespace, Network, Sandbox, Settings
-from .validation import did_you_mean
 
 Found = Iterator[tuple[str, ValidationError]]
 
@@ -60,6 +60,7 @@ def check(drafts: Sequence[Draft], drivers: Drivers) -> Found:
         yield from ((draft.host.name, error) for error in errors)
     for name in sorted(spanning):
         yield from _check_spanning(name, drafts, drivers)
+    yield from _distinct_vnis(drafts)
     yield from _same_store(drafts)
     overlays = [draft for draft in drafts if any(net.traits.scope == "global" for net in draft.host.networks)]
     if overlays:
@@ -325,6 +326,19 @@ def _check_spanning(name: str, drafts: Sequence[Draft], drivers: Drivers) -> Fou
         if other is not member:
             problem = f"The network `{name}` spans hosts, and has a sandbox `{sandbox.name}` on {other[0]} too."
             yield host, ValidationError(sandbox.path, problem, "Give one of them another name.")
+
+
+def _distinct_vnis(drafts: Sequence[Draft]) -> Found:
+    """A VNI that is declared is that of one network of the project, on all hosts."""
+    owners: dict[tuple[str, int], Network] = {}
+    for draft in drafts:
+        for network in draft.host.networks:
+            vni = network.traits.tunnel.vni if network.traits.tunnel else 0
+            other = owners.setdefault((draft.host.settings.project, vni), network) if vni else network
+            if other.name != network.name:
+                problem = f"The VNI {vni} is that of the network `{other.name}` ({other.path}), too."
+                path = f"{network.path}.driver_opts"
+                yield draft.host.name, ValidationError(path, problem, "Choose another, or leave the option out.")
 
 
 def _check_hosts(name: str, drafts: Sequence[Draft], hosts: Sequence[str], drivers: Drivers) -> Found:

@@ -101,6 +101,12 @@ class VarPath:
             return f"{above}[{self._key}]"
         return f"{above}.{word(self._key)}" if above else word(self._key)
 
+    @property
+    def is_wrong(self) -> bool:
+        """Whether an error was noted at the path or below it; ``driver_opts`` is not below ``driver``."""
+        path = self.path
+        return any(note.path == path or note.path.startswith((f"{path}.", f"{path}[")) for note in self.errors)
+
     def wrong(self, problem: str, remedy: str = "", value: Any = None) -> None:
         """Add an error.  ``value`` is shown unless the path's name says that it is secret."""
         shown = HIDDEN if value is not None and secret(self.path) else show(value)

@@ -10,9 +10,9 @@ from ipaddress import ip_address
 from typing import Any, Optional
 
 from .errors import VarPath
+from .keys import did_you_mean
 from .names import DNS_NAME
 from .topology import LeaseStore
-from .validation import did_you_mean
 from .values import flag
 
 SQLITE, ETCD, ZOOKEEPER, CONSUL = "sqlite", "etcd", "zookeeper", "consul"

@@ -14,10 +14,10 @@ from ...module_utils.plan.constants import LARGEST_MTU, SMALLEST_MTU
 from .addresses import read_address, why_unusable
 from .driver import DeclaredDriver, Drivers, Option, Reader
 from .errors import VarPath
+from .keys import did_you_mean
 from .names import LINK, LINK_PREFIX, name
 from .ports import why_no_binding
 from .topology import LINK_NAMES, MTU, Pairs
-from .validation import did_you_mean
 from .values import scalar
 
 _NET = "com.docker.network."

@@ -18,17 +18,26 @@ from .driver import Drivers
 from .egress import with_egress
 from .errors import DeclarationError, NothingDeclared, ValidationError, VarPath, gather
 from .ingress import INGRESS, ingress_network, ingress_ports, ingress_sandbox
+from .keys import did_you_mean
 from .module_objects import ModuleState, connected, kind_of, path_of
+from .names import OBJECT
 from .networks import predefined_bridge, read_network, with_traits
 from .sandboxes import read_sandbox
-from .schema import ENTRIES, OF_PLAYBOOKS, SETTINGS
+from .schema import ENTRIES, HOSTS, OF_CONNECTIONS, OF_PLAYBOOKS, SETTINGS
 from .service_checks import check_services
 from .services import of_host, read_service
 from .settings import read_settings
 from .topology import Host, LeaseStore, Network, Port, Sandbox, Service, Settings, Topology
-from .validation import did_you_mean, fit, plain, plain_key, plain_name
+from .validation import fit, plain, plain_key, plain_name
 
 _PREFIX = "cnm_"
+_EXAMPLES = {
+    "cnm_networks": ("ps-bridge", "{driver: bridge}"),
+    "cnm_sandboxes": ("c1", "{networks: [ps-bridge]}"),
+    "cnm_services": ("web", "{networks: [ps-overlay]}"),
+}
+"""An entry of each kind: its name, and what could stand there."""
+
 _ADDRESSING = ("driver", "subnet", "ipam", "enable_ipv4", "enable_ipv6")
 
 
@@ -123,7 +132,10 @@ class _Reader:
         """Read one host's variables."""
         errors: list[ValidationError] = []
         module_state = self._module_state.get(name, ModuleState())
-        entries = _with_module_state(self._entries(variables, errors), module_state)
+        declared, again = self._entries(variables, errors)
+        for kind, key, variable, raw in again:
+            errors.extend(self._entry(kind, key, variable, raw).errors)
+        entries = _with_module_state(declared, module_state)
         settings = _settings(variables, errors)
         readings = {
             kind: {key: self._entry(kind, key, variable, raw) for key, (variable, raw) in entries[kind].items()}
@@ -157,9 +169,13 @@ class _Reader:
 
     def _entries(
         self, variables: Mapping[str, Any], errors: list[ValidationError]
-    ) -> dict[str, dict[str, tuple[str, Any]]]:
-        """``cnm_networks`` and all ``cnm_networks_SUFFIX``, and so on → {kind: {name: (variable, raw value)}}."""
+    ) -> tuple[dict[str, dict[str, tuple[str, Any]]], list[tuple[str, str, str, Any]]]:
+        """``cnm_networks`` and all ``cnm_networks_SUFFIX``, and so on → {kind: {name: (variable, raw value)}}.
+
+        Beside it (kind, name, variable, raw value) of entries whose name another one has: they may be wrong, too.
+        """
         merged: dict[str, dict[str, tuple[str, Any]]] = {kind: {} for kind in ENTRIES}
+        again: list[tuple[str, str, str, Any]] = []
         for variable in sorted(variables):
             kind = kind_of(variable)
             value = variables[variable]
@@ -169,7 +185,7 @@ class _Reader:
             if not isinstance(value, Mapping):
                 VarPath(variable, errors).wrong(
                     f"This must be a mapping whose keys are names of {kind.removeprefix(_PREFIX)}.",
-                    f"Write `{variable}: {{}}` for none.",
+                    f"Write the names as keys: `{variable}: {{{_as_key(value, kind)}}}`.",
                     value,
                 )
                 continue
@@ -180,9 +196,10 @@ class _Reader:
                         f"`{key[:63]}` is declared in {merged[kind][key][0]} and in {variable}.",
                         "Keep one of them, or rename one.",
                     )
+                    again.append((kind, key, variable, entry))
                 else:
                     merged[kind][key] = (variable, entry)
-        return merged
+        return merged, again
 
     def _entry(self, kind: str, key: str, variable: str, raw: Any) -> _Reading:
         errors: list[ValidationError] = []
@@ -210,7 +227,7 @@ class _Reader:
         else:
             result = self._placed(read_service(key, value, path))
             self._check_placement(value, path)
-        is_valid = not any(_within(note.path, (path / key).path) for note in path.errors for key in _ADDRESSING)
+        is_valid = not any((path / key).is_wrong for key in _ADDRESSING)
         unsupported.refuse(kind, value, path)
         return _Reading(result, is_valid, tuple(path.errors))
 
@@ -225,11 +242,26 @@ class _Reader:
         hosts = ((service.get("deploy") or {}).get("placement") or {}).get("hosts") or ()
         for index, name in enumerate(hosts):
             if self._known_hosts is not None and name is not None and name not in self._known_hosts:
+                there = name in self._groups.get("all", ())
                 (path / "deploy" / "placement" / "hosts" / index).wrong(
-                    "There is no such host or group in the topology.",
-                    did_you_mean(name, self._known_hosts, "Name hosts or groups of the inventory."),
+                    f"This host is in the inventory, but not in the topology ({HOSTS})."
+                    if there
+                    else f"There is no such host or group in the topology ({HOSTS}).",
+                    f"Add it to {HOSTS}, or name other hosts."
+                    if there
+                    else did_you_mean(name, self._known_hosts, "Name hosts or groups of the inventory."),
                     name,
                 )
+
+
+def _as_key(value: Any, kind: str) -> str:
+    """What should have been a mapping from names, as one: with the first name in it, else one that would do."""
+    first = next(iter(value), None) if isinstance(value, (list, tuple)) else value
+    found = first.get("name") if isinstance(first, Mapping) else first
+    name, settings = _EXAMPLES[kind]
+    if isinstance(found, str) and len(found) <= OBJECT.longest and OBJECT.pattern.fullmatch(found):
+        name = plain_name(found)
+    return f"{name}: {settings}"
 
 
 def _with_module_state(
@@ -255,7 +287,11 @@ def _settings(variables: Mapping[str, Any], errors: list[ValidationError]) -> Se
     for variable in sorted(variables):
         if variable in known:
             raw[variable] = variables[variable]
-        elif variable.startswith(_PREFIX) and kind_of(variable) is None and variable not in OF_PLAYBOOKS:
+        elif (
+            variable.startswith(_PREFIX)
+            and kind_of(variable) is None
+            and variable not in (*OF_PLAYBOOKS, *OF_CONNECTIONS)
+        ):
             (path / variable).wrong(
                 "There is no such variable.",
                 did_you_mean(variable, (*known, *ENTRIES), "Names that begin with cnm_ are the collection's own."),
@@ -288,8 +324,3 @@ def read_other_store(url: Any, options: Any) -> LeaseStore:
             replace(error, path=error.path.replace("cnm_leases", "cnm_leases_to", 1)) for error in errors
         )
     return found.leases
-
-
-def _within(path: str, above: str) -> bool:
-    """Whether a path is another, or lies below it; ``driver_opts`` is not below ``driver``."""
-    return path == above or path.startswith((f"{above}.", f"{above}["))

@@ -6,7 +6,8 @@ What a schema can not say in words a person would want to read (names, addresses
 by the readers of networks, sandboxes and settings.  Three schemas are validated one entry at a time (`NETWORK`,
 `SANDBOX`, `SERVICE`), and `SETTINGS` all at once; nothing here uses ``anyOf``, so that each error has one cause.
 
-``title`` says what a value is, as a noun phrase that completes "must be …"; ``examples`` has one that would do.
+``title`` says what a value is, as a noun phrase that completes "must be …"; ``examples`` has one that would do, of a
+list that may be a mapping instead one of each.
 Every key may be null, which means unset; items of lists may not.
 """
 
@@ -62,9 +63,9 @@ def _named(title: str, values: Schema, example: object = None) -> Schema:
     return _schema(title, ("object",), example, additionalProperties=values)
 
 
-def _keys(title: str, properties: dict[str, Schema]) -> Schema:
-    """A mapping whose keys are ours."""
-    return _schema(title, ("object",), properties=properties, additionalProperties=False)
+def _keys(title: str, properties: dict[str, Schema], needs: tuple[str, ...] = ()) -> Schema:
+    """A mapping whose keys are ours; those it ``needs`` are shown wherever another one is."""
+    return _schema(title, ("object",), properties=properties, additionalProperties=False, needs=needs)
 
 
 _SCALAR = _schema("text, a whole number, true or false", ("string", "integer", "boolean"))
@@ -117,12 +118,15 @@ _IPAM_CONFIG = _keys(
         "ip_range": _SUBNET,
         "aux_addresses": _named("a mapping from names to addresses", _ADDRESS, {"printer": "10.0.0.9"}),
     },
+    needs=("subnet",),
 )
 
 _ROUTES = _list(
     "a list of routes with destination and gateway",
     _keys(
-        "a mapping with destination and gateway", {"destination": _text("a prefix", "10.9.0.0/16"), "gateway": _ADDRESS}
+        "a mapping with destination and gateway",
+        {"destination": _text("a prefix", "10.9.0.0/16"), "gateway": _ADDRESS},
+        needs=("destination", "gateway"),
     ),
     [{"destination": "10.9.0.0/16", "gateway": "10.0.0.254"}],
 )
@@ -172,7 +176,7 @@ SANDBOX = _keys(
         "networks": _schema(
             "a list of networks, or a mapping from networks to endpoint options",
             ("array", "object"),
-            ["ps-bridge"],
+            examples=[["ps-bridge"], {"ps-bridge": {"aliases": ["web"]}}],
             items=_item(_text("the name of a network", "ps-bridge")),
             additionalProperties=ENDPOINT,
         ),
@@ -205,7 +209,7 @@ SERVICE = _keys(
         "networks": _schema(
             "a list of networks, or a mapping from networks to endpoint options",
             ("array", "object"),
-            ["ps-overlay"],
+            examples=[["ps-overlay"], {"ps-overlay": {"aliases": ["store"]}}],
             items=_item(_text("the name of a network", "ps-overlay")),
             additionalProperties=_keys(
                 "a mapping of endpoint options, or nothing",
@@ -297,6 +301,12 @@ OF_PLAYBOOKS = (
     "cnm_show",
 )
 """Variables that tell a playbook what to do, and declare nothing."""
+
+OF_CONNECTIONS = ("cnm_netns_host", "cnm_netns_sandbox")
+"""Variables that tell the connection plugin `netns` where a sandbox of the inventory is."""
+
+HOSTS = "cnm_hosts"
+"""The variable that says which hosts are the topology."""
 
 ENTRIES: dict[str, Schema] = {"cnm_networks": NETWORK, "cnm_sandboxes": SANDBOX, "cnm_services": SERVICE}
 """Schema of one entry of each declaration; a suffix may follow the name."""

@@ -11,9 +11,9 @@ from typing import Any
 from .cross_checks import Draft, Found, Member, distinct_claims, endpoints_on, fits
 from .errors import ValidationError, VarPath, name_hosts
 from .ingress import INGRESS, SANDBOX, ingress_ports
+from .keys import did_you_mean
 from .services import task_name, task_number
 from .topology import Endpoint, Port, Sandbox, Service
-from .validation import did_you_mean
 
 _PLAIN = ("host", "none")
 
@@ -159,7 +159,11 @@ def _check_hosts(everywhere: _Everywhere, every: Sequence[str], errors: list[Val
         if name not in every and task_number(service.name, name) is None:
             (path / "deploy" / "draining" / index).wrong(
                 "This is neither a task of the service nor a host.",
-                did_you_mean(name, [*names, *every], f"Write for example `{task_name(service.name, 1)}`."),
+                did_you_mean(
+                    name,
+                    [*names, *every],
+                    f"Write for example `{task_name(service.name, 1)}`, or a host of the topology (cnm_hosts).",
+                ),
                 name,
             )
 

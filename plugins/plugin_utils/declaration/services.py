@@ -35,7 +35,7 @@ def read_service(key: str, value: Mapping[str, Any], path: VarPath) -> Service:
             "A global service has one task on every host of its placement.", "Leave replicas out.", deploy["replicas"]
         )
     networks = _networks(value.get("networks"), path / "networks")
-    if not networks:
+    if not networks and not (path / "networks").is_wrong:
         path.wrong("A service is on no network.", "Name at least one in `networks`.")
     replicas = 1 if deploy.get("replicas") is None else int(deploy["replicas"])
     placement = (deploy.get("placement") or {}).get("hosts")

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from difflib import get_close_matches
 from functools import cache
 from typing import Any, Optional, cast
 
@@ -26,34 +25,11 @@ except ImportError:
     """The library that the controller's Python lacks and `fit` needs."""
 
 from . import schema as schemas
-from .errors import VarPath, show, word
+from .errors import VarPath, secret, show, word
+from .keys import did_you_mean, flow, instead_of, of_containers
 
 _DEEPEST = 12
 _LARGEST = 2**64
-
-_ELSEWHERE = {
-    "external": "Leave it out: what is not declared here is not touched, and bridge, host and none are always there.",
-    "name": "Leave it out: the key above it is the name.",
-    "priority": "It is `gw_priority` that chooses the default route; the order of the links is the order written.",
-    "container_name": "Leave it out: the key above it is the sandbox's name.",
-    "image": "Leave it out: a sandbox is a network namespace; what runs in it is started by others.",
-    "link_local_ips": "Leave it out: link-local addresses are not managed.",
-    "config_only": "Leave it out: write the settings with the network, or share them with a YAML anchor.",
-    "config_from": "Leave it out: write the settings with the network, or share them with a YAML anchor.",
-}
-"""Keys of Compose that are not ours, and what to do instead."""
-
-
-def closest(text: str, known: Iterable[str]) -> Optional[str]:
-    """The known word that was probably meant, if there is one."""
-    found = get_close_matches(text, sorted(known), n=1, cutoff=0.6)
-    return found[0] if found else None
-
-
-def did_you_mean(text: str, known: Iterable[str], otherwise: str = "") -> str:
-    """A remedy: the closest known word, or ``otherwise``."""
-    near = closest(text, known)
-    return f"Did you mean `{near}`?" if near else otherwise
 
 
 def plain(value: Any, path: VarPath, depth: int = 0) -> Any:
@@ -125,24 +101,31 @@ def plain_key(key: Any, path: VarPath) -> str:
 
 @dataclass(frozen=True)
 class _Flaw:
-    """What a schema's error means to the person: ``drop`` is the key or index below the error's path to take out."""
+    """What a schema's error means to the person: ``drop`` are the keys below the error's path to take out.
+
+    It stands at the only one of these, or else at the error's path.
+    """
 
     problem: str
     remedy: str = ""
-    drop: Optional[str] = None
+    drop: tuple[str, ...] = ()
 
 
 def fit(value: Any, schema: schemas.Schema, root: VarPath) -> Any:
     """Note where the plain value differs from the schema → the value with None in place of those parts."""
     drops: list[list[Any]] = []
     for error in _validator(schema["title"]).iter_errors(value):
-        for flaw in _SENTENCES.get(str(error.validator), _any)(error):
-            path: list[Any] = [*error.absolute_path, *([] if flaw.drop is None else [flaw.drop])]
+        if error.validator == "additionalProperties":
+            flaws = _unknown_keys(error, schema, value)
+        else:
+            flaws = _SENTENCES.get(str(error.validator), _any)(error)
+        for flaw in flaws:
+            way: list[Any] = [*error.absolute_path]
             where = root
-            for part in path:
+            for part in [*way, *(flaw.drop if len(flaw.drop) == 1 else ())]:
                 where = where / part
-            where.wrong(flaw.problem, flaw.remedy, error.instance if flaw.drop is None else None)
-            drops.append(path)
+            where.wrong(flaw.problem, flaw.remedy, None if flaw.drop else error.instance)
+            drops += [[*way, key] for key in flaw.drop] or [way]
     for path in drops:
         value = _without(value, path)
     return value
@@ -182,7 +165,9 @@ def _type(error: ValidationError) -> list[_Flaw]:
     value, rule = error.instance, _rule(error)
     wanted, examples = rule["title"], rule.get("examples")
     remedy = f"Write for example {_yaml(examples[0])}." if examples else ""
-    if "enum" in rule:
+    if isinstance(value, str) and "string" in rule.get("items", {}).get("type", ()):
+        remedy = _as_list(value, [*error.absolute_path], examples or ()) or remedy
+    elif "enum" in rule:
         remedy = f"Write {' or '.join(item for item in rule['enum'] if item)}."
     elif "string" in rule["type"] and isinstance(value, (int, float)):
         remedy = "Put it in quotes, so that YAML keeps it as it is written."
@@ -191,15 +176,36 @@ def _type(error: ValidationError) -> list[_Flaw]:
     return [_Flaw(f"This must be {wanted}; it is {_noun(value)}.", remedy)]
 
 
-def _unknown_keys(error: ValidationError) -> list[_Flaw]:
-    known = _rule(error)["properties"]
-    flaws = []
-    for key in cast("dict[str, Any]", error.instance):
-        if key not in known:
-            every = f"The keys here are {', '.join(sorted(known))}."
-            remedy = _ELSEWHERE.get(key) or did_you_mean(key, known, every)
-            flaws.append(_Flaw(f"There is no key `{word(key)}` here.", remedy, key))
+def _unknown_keys(error: ValidationError, schema: schemas.Schema, entry: Any) -> list[_Flaw]:
+    mapping, known = cast("dict[str, Any]", error.instance), _rule(error)["properties"]
+    unknown = [key for key in mapping if key not in known]
+    foreign = of_containers(unknown, known)
+    flaws = [
+        _Flaw(
+            f"There is no key `{word(key)}` here.",
+            instead_of(key, mapping, list(error.absolute_path), schema, entry, known),
+            (key,),
+        )
+        for key in unknown
+        if key not in foreign
+    ]
+    if foreign:
+        *others, last = [f"`{key}`" for key in foreign]
+        names = f"{', '.join(others)} and {last} are" if others else f"{last} is"
+        remedy = f"Leave {'them' if others else 'it'} out: what runs in a sandbox is started by others."
+        flaws.append(_Flaw(f"{names} the container's, not the network's.", remedy, foreign))
     return flaws
+
+
+def _as_list(text: str, at: list[Any], examples: Iterable[Any]) -> str:
+    """What a text is as the list it must be; and as the mapping it could be, if there is an example of one."""
+    items = text.replace(",", " ").split()
+    if not items or secret(".".join(map(str, at))):
+        return ""
+    key = f"{at[-1]}: " if at and isinstance(at[-1], str) else ""
+    options = next((options for example in examples if isinstance(example, dict) for options in example.values()), None)
+    mapping = f", or `{key}{{{flow(items[0])}: {_inner(options)}}}`" if isinstance(options, dict) else ""
+    return f"Write `{key}{flow(items)}`{mapping}."
 
 
 def _enum(error: ValidationError) -> list[_Flaw]:
@@ -224,7 +230,6 @@ def _any(error: ValidationError) -> list[_Flaw]:
 
 _SENTENCES: dict[str, Callable[[ValidationError], list[_Flaw]]] = {
     "type": _type,
-    "additionalProperties": _unknown_keys,
     "enum": _enum,
     "minimum": _bound,
     "maximum": _bound,

@@ -16,8 +16,8 @@ from ...module_utils.plan.codec import decode, encode
 from ...module_utils.plan.forms import FormError
 from ..declaration.driver import DriverError, Forwarding, Option, Reader, Traits, Tunnel
 from ..declaration.errors import VarPath, show
+from ..declaration.keys import did_you_mean
 from ..declaration.topology import Network
-from ..declaration.validation import did_you_mean
 from .base import INTERFACE, Attachment, Driver, PlannedNetwork, Segment
 from .bridge import BridgeDriver
 from .ipvlan import IpvlanDriver

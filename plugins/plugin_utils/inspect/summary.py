@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..declaration.ingress import SANDBOX
-from ..declaration.validation import did_you_mean
+from ..declaration.keys import did_you_mean
 from ..forms import printable
 from ..shown import FULL, Shown
 from .health import HostView, counted, few

@@ -15,6 +15,7 @@ from ..declaration.egress import EGRESS
 from ..declaration.errors import DeclarationError, ValidationError, word
 from ..declaration.ingress import INGRESS
 from ..declaration.ingress import SANDBOX as INGRESS_SANDBOX
+from ..declaration.keys import did_you_mean
 from ..declaration.module_objects import (
     KEPT_SETTINGS,
     NETWORKS,
@@ -35,7 +36,6 @@ from ..declaration.module_objects import (
 from ..declaration.schema import ENDPOINT, NETWORK, SANDBOX, SERVICE
 from ..declaration.services import of_host
 from ..declaration.topology import PREDEFINED, Endpoint, Host, Sandbox, Service
-from ..declaration.validation import did_you_mean
 from ..facts import Facts
 from ..ipam.addresses import networks_in_use
 from ..services.placement import is_of_one_host

@@ -73,12 +73,7 @@ def choose_vnis(
         for host, part in sorted(parts.items())
     }
     found = {name: vni for name, spanned in spanning_networks.items() if (vni := tunnel_of(spanned.network).vni)}
-    owners: dict[int, str] = {}
     for name, vni in found.items():
-        other = owners.setdefault(vni, name)
-        for host in spanning_networks[name].names if other != name else ():
-            sentence = f"{spanning_networks[name].network.path}: the VNI {vni} is that of the network `{other}`, too."
-            result.problems.setdefault(host, []).append(f"{sentence} Choose another, or leave the option out.")
         for host in spanning_networks[name].names:
             if vni in seen[host]:
                 sentence = (

@@ -120,12 +120,6 @@ class TestVnis:
         elsewhere = planned(hosts(["x"], [], networks=networks), {"h1": facts(1), "h2": facts(2, vnis=(5000,))})
         assert elsewhere.refusals == {}
 
-    def test_that_two_networks_declare_are_refused(self) -> None:
-        one = {"driver": "overlay", "driver_opts": {VNI: "5000"}}
-        refused = planned(hosts(["x"], ["y"], networks={"first": one, "second": one}))
-        assert set(refused.refusals) == {"h1", "h2"}
-        assert "cnm_networks.second: the VNI 5000 is that of the network `first`, too" in refused.refusals["h1"][0]
-
     def test_that_are_used_up_are_said(self) -> None:
         made = planned(hosts(["x"], networks=self.NETWORKS, cnm_vni_range="7000-7001"))
         assert "no VNI is left in cnm_vni_range" in made.refusals["h1"][0]
