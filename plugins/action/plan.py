@@ -8,6 +8,7 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional
 
@@ -30,12 +31,18 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars im
     own_variables,
     topology_hosts,
 )
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.origins import Origin, with_origins
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.validation import MISSING_LIBRARY
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import LeaseError
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.planning import make_plans
 from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.answers import forged, forgery
 from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.probe import read_probe
+
+try:
+    from ansible._internal._datatag._tags import Origin as _Tag
+except ImportError:  # ansible-core 2.18
+    _Tag = None
 
 PROBES = "fabric_probe"
 
@@ -44,6 +51,17 @@ def _write(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         stream.write(text)
+
+
+def origin_of(value: Any) -> Optional[Origin]:
+    """Where a value that Ansible read was written: by its tag, or before 2.19 by its type's own attribute."""
+    if _Tag is None:
+        position = getattr(value, "ansible_pos", None)
+        return (str(position[0]), int(position[1])) if position and position[0] else None
+    tag = _Tag.get_tag(value)
+    if tag is None or tag is _Tag.UNKNOWN:
+        return None
+    return (str(tag.path), tag.line_num or 0) if tag.path else (str(tag.description).strip("<>"), 0)
 
 
 class _HostVariables(dict[str, Mapping[str, Any]]):
@@ -126,11 +144,19 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         except LeaseError as error:
             return {**result, "failed": True, "msg": str(error)}
         except DeclarationError as error:
-            self._display.display(str(error), color=constants.COLOR_ERROR, stderr=True)
-            errors = [str(item) for item in error.errors]
-            count = f"{len(errors)} error{'s' if len(errors) > 1 else ''}" if errors else str(error)
-            message = f"{count} in the variables, listed above. Nothing was changed." if errors else count
-            return {**result, "failed": True, "msg": message, "errors": errors}
+            return {**result, **self._refused(error, variables)}
+
+    def _refused(self, error: DeclarationError, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """The result for variables that are wrong; the errors are displayed here.
+
+        In the result they are below ``invocation``, which callbacks print with -vvv only: nobody reads them twice.
+        """
+        about = variables["hostvars"]
+        found = with_origins(error, lambda host, name: about[host].get(name), origin_of)
+        self._display.display(str(DeclarationError(found)), color=constants.COLOR_ERROR, stderr=True)
+        count = f"{len(found)} error{'s' if len(found) > 1 else ''}"
+        message = f"{count} in the variables, listed above. Nothing was changed."
+        return {"failed": True, "msg": message, "invocation": {"errors": [asdict(item) for item in found]}}
 
     def _misplaced(self, scope: str) -> Optional[str]:
         if MISSING_LIBRARY is not None:

@@ -13,7 +13,8 @@ description:
     host's plan to a private directory on the controller, where M(cnm.fabric.converge) finds it.
   - An action on the controller. Run it once per play, after M(cnm.fabric.probe), with C(run_once=true), in a play with
     strategy linear and without C(serial).
-  - Every error in the variables is reported at once, before any host is touched.
+  - Every error in the variables is reported at once, before any host is touched, with the file and line it was written
+    in. Callbacks get the errors as data, as C(invocation.errors) of the result.
 author:
   - cnm.fabric contributors (@cnm-fabric)
 options:

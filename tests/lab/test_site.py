@@ -527,8 +527,9 @@ class TestUndo:
 WRONG = Path(__file__).parents[1] / "unit" / "inventories" / "wrong"
 KINDS_OF_MISTAKES = (
     *("declarations-of-the-wrong-type", "declared-twice", "driver-options", "ipam-config", "links", "mac-addresses"),
+    *("keys-at-the-wrong-level", "keys-of-containers"),
     *("names", "networks-of-a-sandbox", "not-yet-networks", "overlapping-networks", "static-addresses", "subnets"),
-    *("types", "undeclared-networks", "unknown-keys"),
+    *("text-instead-of-a-list", "types", "undeclared-networks", "unknown-keys"),
 )
 
 
@@ -544,7 +545,8 @@ class TestWrongInventories:
         assert "Traceback" not in run.output
         for mistake in case["expected"]:
             if set(fleet.hosts).intersection(mistake.get("hosts", fleet.hosts)):
-                assert mistake["path"] in run.output
+                assert run.output.count(f"{mistake['path']} (on ") == 1
+        assert f"  in:      {fleet.inventory.name}:" in run.output
         assert not [entry for entry in run.results if entry["action"] == "cnm.fabric.converge"]
         assert [snapshot(fleet, host) for host in fleet.hosts] == before
 

@@ -27,6 +27,7 @@ class ValidationError:
     """One thing to put right: where it stands, the rule it breaks, what to write instead, and on which hosts.
 
     ``value`` is what was found, as text for people: shortened, and never a secret; empty if it says nothing.
+    ``places`` are the files and lines that it was written in, as far as Ansible knows them (see `origins`).
     """
 
     path: str
@@ -34,10 +35,12 @@ class ValidationError:
     remedy: str = ""
     hosts: tuple[str, ...] = ()
     value: str = ""
+    places: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         where = f"{self.path} (on {name_hosts(self.hosts)})" if self.hosts else self.path
-        parts = (("value:", self.value), ("problem:", self.problem), ("remedy:", self.remedy))
+        places = name_hosts(self.places)
+        parts = (("in:", places), ("value:", self.value), ("problem:", self.problem), ("remedy:", self.remedy))
         return "\n".join([where, *(f"  {label:<9}{text}" for label, text in parts if text)])
 
     @property
@@ -127,7 +130,7 @@ def gather(found: Iterable[tuple[str, ValidationError]]) -> tuple[ValidationErro
 
 
 def name_hosts(hosts: Sequence[str]) -> str:
-    """``node1``, ``node1 and node2``, ``node1, node2 and 5 more``."""
+    """Names of hosts, or of files: ``node1``, ``node1 and node2``, ``node1, node2 and 5 more``."""
     if len(hosts) <= _HOSTS_SHOWN + 1:
         return " and ".join(part for part in (", ".join(hosts[:-1]), *hosts[-1:]) if part)
     return f"{', '.join(hosts[:_HOSTS_SHOWN])} and {len(hosts) - _HOSTS_SHOWN} more"
