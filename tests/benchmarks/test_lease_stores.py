@@ -30,7 +30,7 @@ def fleet() -> Leases:
     for number in range(HOSTS):
         host = f"node{number:04}"
         found["hosts"][host] = {"underlay": f"192.0.{number // 250}.{number % 250}", "mtu": 1500, "vnis": []}
-        found["hosts"][host]["peer_digest"] = f"{number:012x}"
+        found["hosts"][host]["peer_digests"] = {"front": f"{number:012x}"}
         found["networks"][f"{host}/back"] = {"created": CREATED, "subnets": ["10.0.0.0/24"]}
         for box in range(ENDPOINTS):
             network, address = (

@@ -6,12 +6,12 @@ How it is kept, in parts, is told in `parts`.  The document is plain JSON::
 
     {"networks":  {"node1/ps-bridge":    {"created": "2026-11-21T05:00:00Z", "subnets": ["10.0.0.0/24"], "vips": {…}}},
      "endpoints": {"node1/ps-bridge/c1": {"ipv4": "10.0.0.2"}},
-     "hosts":     {"node1": {"underlay": "192.0.2.11", "mtu": 1500, "vnis": [], "peer_digest": "…"}},
+     "hosts":     {"node1": {"underlay": "192.0.2.11", "mtu": 1500, "vnis": [], "peer_digests": {…}}},
      "overlays":  {"multinet": {"created": "…", "subnets": ["10.10.2.0/24"], "vni": 4096, "vips": {"redis": {…}}}},
      "services":  {"redis": {"tasks": {"1": "node1"}}}}
 
 Keys begin with the host, except for networks and services that span hosts.  ``hosts`` has what was last known of each:
-its VTEP and the MTU there, foreign VNIs on it, and a digest of the peer tables that it last got.
+its VTEP and the MTU there, foreign VNIs on it, and by network a digest of the table and names that it last got.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class HostLease(TypedDict, total=False):
     underlay: str
     mtu: Optional[int]
     vnis: list[int]
-    peer_digest: str
+    peer_digests: dict[str, str]
+    """By network."""
 
 
 class ServiceLease(TypedDict):

@@ -48,7 +48,7 @@ _SEEN = record(
         "underlay": address,
         "mtu": optional(MTU),
         "vnis": listing(VNI),
-        "peer_digest": matching("[0-9a-f]{12}", 12, "digest"),
+        "peer_digests": mapping(NAME, matching("[0-9a-f]{12}", 12, "digest")),
     }
 )
 _OBJECT = names.OBJECT.pattern.pattern

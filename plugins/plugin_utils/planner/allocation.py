@@ -61,7 +61,7 @@ class HostAllocation:
 def allocate_host(host: Host, facts: Facts, topology_plan: TopologyPlan, leases: Leases, now: str) -> HostAllocation:
     spanning = topology_plan.spanning.of(host.name)
     if spanning:
-        leases["hosts"].setdefault(host.name, {})["peer_digest"] = topology_plan.peer_digest(host.name)
+        leases["hosts"].setdefault(host.name, {})["peer_digests"] = topology_plan.peer_digests(host.name)
     services = [placed.service for placed in topology_plan.placed(host)]
     allocation = allocate(host, facts, leases, now, {name: item.subnets for name, item in spanning.items()}, services)
     problems = [

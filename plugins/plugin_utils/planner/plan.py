@@ -65,9 +65,9 @@ def plan(
     for host in sorted(topology_plan.topology.hosts, key=lambda item: item.name):
         known, part = facts.get(host.name), parts[host.name]
         if known is None:
-            peer_digest = topology_plan.peer_digest(host.name)
-            if peer_digest and part["hosts"].get(host.name, {}).get("peer_digest") != peer_digest:
-                result.warnings.setdefault(host.name, []).append(topology_plan.stale_peers_warning(host.name))
+            told = part["hosts"].get(host.name, {}).get("peer_digests", {})
+            if stale := topology_plan.stale_peers_warnings(host.name, told):
+                result.warnings.setdefault(host.name, []).extend(stale)
             continue
         try:
             allocated = allocate_host(host, known, topology_plan, copy.deepcopy(part), now)

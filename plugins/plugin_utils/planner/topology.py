@@ -54,15 +54,18 @@ class TopologyPlan:
                 result[name] = virtual_services(network.own_vips, members, self.placement.found)
         return result
 
-    def peer_digest(self, host: str) -> str:
-        """A digest of the peer tables and records of a host's networks; "" if it is on none that spans hosts."""
-        found = [(name, self.digests[name]) for name in sorted(self.spanning.of(host))]
-        return identifier(*(f"{name} {each.table} {each.names}" for name, each in found))[:12] if found else ""
+    def peer_digests(self, host: str) -> dict[str, str]:
+        """A digest of the peer table and the records of each of a host's networks that span hosts."""
+        found = {name: self.digests[name] for name in sorted(self.spanning.of(host))}
+        return {name: identifier(each.table, each.names)[:12] for name, each in found.items()}
 
-    def stale_peers_warning(self, host: str) -> str:
-        """The warning for a host that is not in this run and whose peer tables or records are out of date."""
-        names = ", ".join(sorted(self.spanning.of(host)))
-        return f"not part of this run; its peer table or names for {names} are out of date. Run cnm.fabric.site on it"
+    def stale_peers_warnings(self, host: str, told: Mapping[str, str]) -> list[str]:
+        """The warning for a host that is not in this run, if what it was ``told`` last of a network is out of date."""
+        stale = [name for name, digest in self.peer_digests(host).items() if told.get(name) != digest]
+        if not stale:
+            return []
+        what = f"its peer table or names for {', '.join(stale)} are out of date"
+        return [f"not part of this run; {what}. Run cnm.fabric.site on it"]
 
 
 def plan_topology(

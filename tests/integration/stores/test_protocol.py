@@ -40,7 +40,7 @@ class TestDocument:
         wanted: Any = {
             "networks": {"a/n": {"created": "2026-01-01T00:00:00Z", "subnets": ["10.0.0.0/24"], "vips": {}}},
             "endpoints": {"a/n/c1": {"ipv4": "10.0.0.2", "ipv6": "fd00::2"}, "a/n/@host": {"ipv4": "10.0.0.3"}},
-            "hosts": {"a": {"underlay": "192.0.2.1", "mtu": None, "vnis": [7], "peer_digest": "0123456789ab"}},
+            "hosts": {"a": {"underlay": "192.0.2.1", "mtu": None, "vnis": [7], "peer_digests": {"n": "0123456789ab"}}},
             "overlays": {"front": {**NETWORK, "vips": {"redis": {"ipv4": "10.0.0.9"}}}},
             "services": {"redis": {"tasks": {"1": "a", "2": "é b/c"}}},
         }

@@ -191,6 +191,24 @@ class TestNews:
         assert again.warnings == limited.warnings
         assert planned(more, leases=again.leases).warnings == {}
 
+    def test_names_only_the_networks_that_changed(self) -> None:
+        networks = {name: {"driver": "overlay"} for name in ("multinet", "second", "third")}
+        variables = {
+            "h1": {"cnm_networks": networks, "cnm_sandboxes": {"a1": {"networks": list(networks)}}},
+            "h2": {"cnm_networks": networks, "cnm_sandboxes": {"b1": {"networks": list(networks)}}},
+        }
+        first = planned(variables)
+        of_h1 = {
+            **variables["h1"],
+            "cnm_sandboxes": {"a1": {"networks": list(networks)}, "a2": {"networks": ["second"]}},
+        }
+        limited = planned({**variables, "h1": of_h1}, {"h1": facts(1)}, first.leases)
+        said = "not part of this run; its peer table or names for second are out of date. Run cnm.fabric.site on it"
+        assert limited.warnings == {"h2": [said]}
+        of_h1["cnm_sandboxes"]["a3"] = {"networks": ["third"]}
+        again = planned({**variables, "h1": of_h1}, {"h1": facts(1)}, limited.leases)
+        assert again.warnings == {"h2": [said.replace("second", "second, third")]}
+
     def test_is_none_where_nothing_changed(self) -> None:
         variables = hosts(["a1"], ["b1"])
         assert planned(variables, {"h1": facts(1)}, planned(variables).leases).warnings == {}
