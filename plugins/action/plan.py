@@ -38,6 +38,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leas
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.planning import make_plans
 from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.answers import forged, forgery
 from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.probe import read_probe
+from ansible_collections.cnm.fabric.plugins.plugin_utils.shown import QUIET, UnknownLevel, read_shown
 
 try:
     from ansible._internal._datatag._tags import Origin as _Tag
@@ -139,9 +140,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return {**result, "failed": True, "msg": problem}
         try:
             return {**result, **self._work(variables, arguments)}
-        except UnknownHosts as error:
-            return {**result, "failed": True, "msg": str(error)}
-        except LeaseError as error:
+        except (UnknownHosts, UnknownLevel, LeaseError) as error:
             return {**result, "failed": True, "msg": str(error)}
         except DeclarationError as error:
             return {**result, **self._refused(error, variables)}
@@ -175,6 +174,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
     def _work(self, variables: dict[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
         groups = variables["groups"]
+        shown = read_shown(variables, self._templar.template)
         about, hosts = self._topology(variables, arguments["probes"])
         if arguments["scope"] == "host":
             hosts = [name for name in hosts if name == variables["inventory_hostname"]]
@@ -193,6 +193,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         for host, warnings in sorted(outcome.warnings.items()):
             for warning in warnings:
                 self._display.warning(f"{host}: {warning}")
+        unused = [name for name in outcome.unused if shown.includes(name) and shown.level != QUIET]
+        if unused:
+            self._display.display(f"Declared, but used by no sandbox or service, so not created: {', '.join(unused)}")
         directory = Path(tempfile.mkdtemp(prefix="cnm-plans-", dir=constants.DEFAULT_LOCAL_TMP))
         for digest, text in outcome.shared.items():
             _write(directory / digest, text)

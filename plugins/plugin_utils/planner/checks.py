@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from ...module_utils.plan.families import family_of
 from ..declaration.routes import off_link
-from ..declaration.topology import Host
+from ..declaration.topology import Host, Topology
 from ..drivers.base import PlannedEndpoint, PlannedNetwork
 from ..facts import Facts
 from ..ipam.addresses import networks_in_use
@@ -39,6 +39,17 @@ def other_hosts_needed_errors(host: Host, facts: Facts) -> list[str]:
     if facts.has_frr or host.settings.evpn is not None:
         found.append(f"this host tells others of endpoints, or passes that on (cnm_control_plane: evpn): {what}")
     return found
+
+
+def unused_networks(topology: Topology) -> list[str]:
+    """The networks that are declared on some host, and used by no sandbox or service of any, sorted."""
+    declared: set[str] = set()
+    used: set[str] = set()
+    for host in topology.hosts:
+        declared.update(network.name for network in host.networks)
+        used.update(networks_in_use(host))
+        used.update(attachment.network for service in host.services for attachment in service.networks)
+    return sorted(declared - used)
 
 
 def off_link_errors(endpoints: Sequence[PlannedEndpoint]) -> list[str]:

@@ -25,6 +25,7 @@ from ..leases.belief import Belief, Claim, Part, believe
 from ..leases.signing import revision_given, sign
 from ..leases.stores import open_store
 from ..module_state.reading import read_contained
+from .checks import unused_networks
 from .plan import Planned, plan
 
 _ATTEMPTS = 20
@@ -46,6 +47,8 @@ class Outcome:
     """Texts that plans name by digest."""
     peer_tables: dict[str, list[str]] = field(default_factory=dict)
     """As `Planned.peer_tables`."""
+    unused: list[str] = field(default_factory=list)
+    """Networks that are declared, and that nothing on any host uses."""
 
 
 def make_plans(
@@ -104,7 +107,7 @@ def _make_plans(
     topology, module_state, refused = read_with_modules(variables, groups, facts, given.directory)
     # What such a host has, and its leases, stay as they are.
     given = replace(given, facts={host: known for host, known in facts.items() if host not in refused})
-    outcome = Outcome(refusals=dict(refused))
+    outcome = Outcome(refusals=dict(refused), unused=unused_networks(topology) if given.complete else [])
     for project in sorted({host.settings.project for host in topology.hosts}):
         part = Topology(tuple(host for host in topology.hosts if host.settings.project == project))
         planned, stamp = _plan_project(project, part, given)
