@@ -58,6 +58,14 @@ def test_multi_host_is_for_a_project_that_module_defaults_name(fleet: Fleet) -> 
     assert gone.code == 0, gone.output
 
 
+@pytest.mark.parametrize("role", ["multi_host", "single_host"])
+def test_what_is_wrong_with_the_variables_is_said_as_by_site(fleet: Fleet, role: str) -> None:
+    fleet.declare({"cnm_networks": ["front"]})
+    run = play(fleet, role)
+    assert run.code != 0
+    assert "Write the names as keys: `cnm_networks: {front: {driver: bridge}}`." in run.output
+
+
 @pytest.mark.parametrize("words", [{"serial": 1}, {"strategy": "free"}], ids=["serial", "free"])
 def test_multi_host_has_to_see_all_hosts_at_once(fleet: Fleet, words: dict[str, Any]) -> None:
     run = play(fleet, "multi_host", **words)

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
@@ -149,6 +150,16 @@ def test_what_is_written_is_what_is_read(inventory: dict[str, Any]) -> None:
     host = topology.hosts[0]
     for path, value in inventory["facts"]:
         assert fact(host, path) == value, path
+
+
+@pytest.mark.parametrize("inventory", [*inventories("wrong"), *inventories("right")])
+@pytest.mark.parametrize("role", ["multi_host", "single_host"])
+def test_the_roles_leave_it_to_the_plan_to_say_what_is_wrong(role: str, inventory: dict[str, Any]) -> None:
+    specs = yaml.safe_load((RULES.parents[1] / "roles" / role / "meta" / "argument_specs.yml").read_text("utf-8"))
+    options = specs["argument_specs"]["main"]["options"]
+    for variables in inventory["hosts"].values():
+        given = {name: value for name, value in variables.items() if name in options}
+        assert ArgumentSpecValidator(options).validate(given).error_messages == []
 
 
 def test_hosts_networks_and_sandboxes_are_sorted_and_endpoints_are_not() -> None:
