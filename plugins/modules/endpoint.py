@@ -68,41 +68,41 @@ EXAMPLES = r"""
 - name: Create a network
   cnm.fabric.network:
     name: front
-    subnet: 10.0.0.0/24
+    subnet: 10.0.6.0/24
 
 - name: Create another one
   cnm.fabric.network:
     name: back
-    subnet: 10.0.1.0/24
+    subnet: 10.0.7.0/24
     internal: true
 
 - name: Create a sandbox on the first
   cnm.fabric.sandbox:
-    name: c1
+    name: c4
     networks: [front]
 
 - name: Connect it to the second one as well
   cnm.fabric.endpoint:
     network: back
-    sandbox: c1
-    ipv4_address: 10.0.1.20
+    sandbox: c4
+    ipv4_address: 10.0.7.20
     aliases: [db]
 
 - name: Disconnect it from the first
   cnm.fabric.endpoint:
     network: front
-    sandbox: c1
+    sandbox: c4
     state: absent
 
 - name: Connect it again
   cnm.fabric.endpoint:
     network: front
-    sandbox: c1
+    sandbox: c4
 
 - name: Disconnect it from the second
   cnm.fabric.endpoint:
     network: back
-    sandbox: c1
+    sandbox: c4
     state: absent
 """
 

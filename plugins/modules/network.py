@@ -105,8 +105,8 @@ seealso:
 EXAMPLES = r"""
 - name: Create a network with a given subnet
   cnm.fabric.network:
-    name: ps-bridge
-    subnet: 10.0.0.0/24
+    name: office
+    subnet: 10.0.4.0/24
 
 - name: Create an internal one with addresses from one half of the subnet, and with a free IPv6 subnet
   cnm.fabric.network:
@@ -115,16 +115,16 @@ EXAMPLES = r"""
     enable_ipv6: true
     ipam:
       config:
-        - subnet: 10.0.1.0/24
-          ip_range: 10.0.1.128/25
-          aux_addresses: {printer: 10.0.1.9}
+        - subnet: 10.0.5.0/24
+          ip_range: 10.0.5.128/25
+          aux_addresses: {printer: 10.0.5.9}
     driver_opts:
       com.docker.network.bridge.name: br-inside
 
 - name: Give the first one a label
   cnm.fabric.network:
-    name: ps-bridge
-    subnet: 10.0.0.0/24
+    name: office
+    subnet: 10.0.4.0/24
     labels: {com.example.tier: front}
 
 - name: Remove the second network
@@ -134,7 +134,7 @@ EXAMPLES = r"""
 
 - name: Remove the first network
   cnm.fabric.network:
-    name: ps-bridge
+    name: office
     state: absent
 """
 

@@ -96,25 +96,25 @@ seealso:
 EXAMPLES = r"""
 - name: Create a network
   cnm.fabric.network:
-    name: front
-    subnet: 10.0.0.0/24
+    name: public
+    subnet: 10.0.8.0/24
 
 - name: Run three tasks with one virtual address, and publish them on port 8080 of the host
   cnm.fabric.service:
     name: web
-    networks: [front]
+    networks: [public]
     deploy: {replicas: 3}
     ports: ["8080:80"]
 
 - name: Create a sandbox that can use the service by its name
   cnm.fabric.sandbox:
     name: worker
-    networks: [front]
+    networks: [public]
 
 - name: Scale to four tasks and drain the first
   cnm.fabric.service:
     name: web
-    networks: [front]
+    networks: [public]
     deploy: {replicas: 4, draining: [web.1]}
     ports: ["8080:80"]
 
@@ -122,7 +122,7 @@ EXAMPLES = r"""
   cnm.fabric.service:
     name: db
     networks:
-      front: {aliases: [store]}
+      public: {aliases: [store]}
     deploy: {replicas: 2, endpoint_mode: dnsrr}
 
 - name: Remove the service
