@@ -68,13 +68,13 @@ demo() {
     if [ -n "$keep" ]; then
         say "
 The lab is up. Look around:
-  sudo ./run lab exec node1 -- ip netns exec c1 ip addr
-  sudo ./run lab exec node1 -- nft list table inet cnm
-  sudo ./run lab ssh node2
+  sudo ./run lab exec --name demo node1 -- ip netns list
+  sudo ./run lab exec --name demo node1 -- nft list table inet cnm
+  sudo ./run lab ssh --name demo node2
 Change $inventory and apply it:
   sudo ./run playbook site
 And take it down:
-  sudo ./run lab down"
+  sudo ./run lab down --name demo"
     else
         python3 "$lab" down --name demo
         python3 "$lab" network | diff -u "$before" - || die "this machine's own network is not what it was"
@@ -103,6 +103,16 @@ show_voting() {
         on switch -- python3 "$here/examples/voting/app.py" ask "$address" 3000 2 | tee "$inventory/asked"
         [ "$(cut -d ' ' -f 1 "$inventory/asked" | sort -u | wc -l)" -eq 2 ] || die "not every task was asked"
     done
+}
+
+list_playbooks() {
+    say "sudo ./run playbook NAME [ARGUMENTS]   a playbook of the collection on the demo's lab (sudo ./run demo --keep)"
+    say ""
+    for file in "$here"/playbooks/*.yml; do
+        printf '  %-9s %s\n' "$(basename "$file" .yml)" "$(sed -n '/^# SPDX/d; s/^# //p' "$file" | head -n 1)"
+    done
+    say ""
+    say "What follows the name are arguments of ansible-playbook: --check --diff, --limit node1, -e cnm_show=full"
 }
 
 # A playbook of the collection on the demo's lab.

@@ -779,7 +779,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     import argparse  # here, for a connection need not wait for it
 
-    parser = argparse.ArgumentParser(prog="lab.py", description="Several hosts on one machine.")
+    parser = argparse.ArgumentParser(prog="./run lab", description="Several hosts on one machine.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def command(name: str, text: str) -> argparse.ArgumentParser:
