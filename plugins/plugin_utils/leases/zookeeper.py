@@ -187,7 +187,8 @@ class ZooKeeperBackend:
     def _connected(self, end: float) -> Any:
         if self._client is None:
             store = self._store
-            self._ends = ends = []
+            ends: list[Exception] = []
+            self._ends = ends
             handler = SequentialThreadingHandler()
             spawn = handler.spawn
             handler.spawn = lambda work: spawn(_run, work, ends)
