@@ -128,6 +128,12 @@ class TestCommand:
         assert system.sh("cnm exec -u 0:4 c1 id -G") == "0\n" or "4" in system.sh("cnm exec -u 0:4 c1 id -g")
         assert system.sh("cnm exec here ip -br addr show lan0").split()[2] == f"{system.address}/24"
         assert system.status("cnm exec c1 sh -c 'exit 7'") == 7
+        # As a shell and docker tell a command's own failure from one that there is not, or that is none.
+        for user in ("", "-u nobody "):
+            assert system.status(f"cnm exec {user}c1 nosuch") == 127
+            assert system.status(f"cnm exec {user}c1 /etc/passwd") == 126
+        assert system.status("cnm exec here nosuch") == 127
+        assert "failed to execute nosuch: No such file" in said(system, "cnm exec c1 nosuch")
         assert said(system, "cnm exec c9 id") == "cnm: this host has no sandbox c9: did you mean c2?\n"
         assert said(system, "cnm exec -u nobdy c1 id") == "cnm: this host has no user or group nobdy\n"
         assert system.status("cnm exec c1") == 2
@@ -161,7 +167,15 @@ class TestCommand:
             assert example in page
         assert system.sh("cnm --version").split()[0] == "cnm"
         assert system.status("cnm nonsense") == 2
-        assert said(system, "setpriv --reuid=65534 --regid=65534 --clear-groups cnm ps") == "cnm: this needs root\n"
+
+    def test_who_is_not_root_has_help_and_the_version_and_nothing_else(self, here: tuple[System, Controller]) -> None:
+        system, _controller = here
+        anybody = "setpriv --reuid=65534 --regid=65534 --clear-groups cnm"
+        for words in ("", "help", "--help", "exec --help"):
+            assert "cnm exec [OPTION...] SANDBOX COMMAND..." in system.sh(f"{anybody} {words}")
+        assert system.sh(f"{anybody} --version") == system.sh("cnm --version")
+        assert said(system, f"{anybody} ps") == "cnm: this needs root\n"
+        assert said(system, f"{anybody} exec c1 id") == "cnm: this needs root\n"
 
     @pytest.mark.parametrize(
         ("typed", "offered"),

@@ -39,9 +39,9 @@ def execute(arguments: argparse.Namespace) -> int:
     modes = {item["name"]: item["network_mode"] for item in sandboxes(arguments.project)}
     if name not in modes:
         raise unknown("sandbox", name, modes, "cnm ps")
-    command = list(arguments.command)
-    if arguments.user:
-        command = [*_as_user(arguments.user), *command]
+    # setpriv also gives the exit status: 127 for a command that is not found, 126 for one that cannot be run.
+    privileges = _of_user(arguments.user) if arguments.user else []
+    command = [_program("setpriv", "util-linux"), *privileges, "--", *arguments.command]
     if modes[name] != "host":  # such a sandbox is the host itself
         if not namespaces.exists(name):
             raise Usage(f"the sandbox {name} is missing: cnm restore brings it back")
@@ -69,8 +69,8 @@ def _leaves_the_terminal() -> bool:
     return True
 
 
-def _as_user(text: str) -> list[str]:
-    """The beginning of a command that runs as that user."""
+def _of_user(text: str) -> list[str]:
+    """Options of setpriv for that user, whose home and name are in the environment from now on."""
     user, _colon, group = text.partition(":")
     try:
         entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
@@ -78,8 +78,7 @@ def _as_user(text: str) -> list[str]:
     except (KeyError, OverflowError):
         raise Usage(f"this host has no user or group {text}") from None
     os.environ.update(HOME=entry.pw_dir, USER=entry.pw_name, LOGNAME=entry.pw_name)
-    program = _program("setpriv", "util-linux")
-    return [program, f"--reuid={entry.pw_uid}", f"--regid={number}", "--init-groups", "--"]
+    return [f"--reuid={entry.pw_uid}", f"--regid={number}", "--init-groups"]
 
 
 def show_logs(arguments: argparse.Namespace) -> int:

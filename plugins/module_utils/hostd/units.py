@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ..plan.constants import VERSION
 from ..plan.forms import path, watched_owner
-from .verbs import completion, manual
+from .verbs import completion, manual, overview
 
 COMMAND = "/usr/local/sbin/cnm"
 
@@ -67,8 +67,17 @@ _COMMAND = """#!{python} -I
 import os
 import sys
 
-if os.geteuid() != 0:
-    sys.exit("cnm: this needs root")
+HELP = {help!r}
+
+if os.geteuid() != 0:  # who cannot read the rest
+    words = sys.argv[1:]
+    if words in (["--version"], ["version"], ["-v"]):
+        print("cnm {version}")
+    elif words[:1] in ([], ["help"], ["--help"], ["-h"]) or words[1:] in (["--help"], ["-h"]):
+        print(HELP, end="")
+    else:
+        sys.exit("cnm: this needs root")
+    sys.exit()
 sys.path.insert(0, {half!r})
 from {module} import main
 
@@ -306,7 +315,14 @@ def files(half: HostHalf, parents: Iterable[str], owners: Iterable[str] = ()) ->
     ``parents`` are the names of links whose appearance starts another attempt, ``owners`` those of `Boot`.  Raises
     FormError for a path that is none.
     """
-    command = _COMMAND.format(python=path(half.python), mark=MARK, half=path(half.folder), module=half.module)
+    command = _COMMAND.format(
+        python=path(half.python),
+        mark=MARK,
+        help=overview(),
+        version=VERSION,
+        half=path(half.folder),
+        module=half.module,
+    )
     result = {COMMAND: command, COMPLETION: completion(MARK), MANUAL: manual(MARK, VERSION)}
     result.update({f"{UNITS}/{name}": text for name, text in _TEXTS.items()})
     for unit, by in _WANTED_BY:

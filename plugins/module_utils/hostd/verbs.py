@@ -137,7 +137,7 @@ VERBS = (
             Option(("-e", "--env"), "with this in the environment", "NAME=VALUE", several=True),
         ),
         "cnm exec c1 ping -c 1 c2",
-        "The exit status is that of the command.",
+        "The exit status is that of the command, 127 if it is not found and 126 if it cannot be run.",
     ),
     Verb(
         "logs",
@@ -274,6 +274,14 @@ def synopsis(verb: Verb) -> str:
         text = item.shown + ("…" if item.many in ("*", "+", "...") else "")
         parts.append(f"[{text}]" if item.many == "*" else text)
     return " ".join(parts)
+
+
+def overview() -> str:
+    """What the command says of itself to who is not root, in ASCII: it stands in the command's own file."""
+    lines = ["usage: cnm COMMAND...", "", DESCRIPTION, ""]
+    for verb in VERBS:
+        lines += [f"  {synopsis(verb)}", f"      {verb.words}"]
+    return "\n".join([*lines, "", "man cnm says more of each."]).replace("…", "...") + "\n"
 
 
 def _roff(text: str) -> str:

@@ -8,11 +8,12 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Optional
 
 import hostile
 import pytest
 
-from ansible_collections.cnm.fabric.plugins.module_utils.hostd import cli, half, units
+from ansible_collections.cnm.fabric.plugins.module_utils.hostd import cli, half, units, verbs
 from ansible_collections.cnm.fabric.plugins.module_utils.plan import forms
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.constants import VERSION
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.forms import FormError, link_name
@@ -29,6 +30,25 @@ def listed(files: dict[str, str]) -> str:
 
 def test_the_command_and_the_units_are_these() -> None:
     assert listed(units.files(HALF, ["eth1"], ["podman", "docker", "/run/netns"])) == GOLDEN.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        *((words, verbs.overview()) for words in ([], ["help"], ["--help"], ["-h"], ["help", "ps"], ["exec", "-h"])),
+        *(([word], f"cnm {VERSION}\n") for word in ("--version", "version", "-v")),
+        (["ps"], None),
+        (["exec", "c1", "ls", "--help"], None),
+    ],
+)
+def test_who_is_not_root_is_told_what_the_command_is_and_no_more(
+    words: list[str], shown: Optional[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("os.geteuid", lambda: 65534)
+    monkeypatch.setattr("sys.argv", ["cnm", *words])
+    with pytest.raises(SystemExit) as ended:
+        exec(compile(units.files(HALF, [])[units.COMMAND], units.COMMAND, "exec"), {})
+    assert (ended.value.code, capsys.readouterr().out) == ((None, shown) if shown else ("cnm: this needs root", ""))
 
 
 def test_the_same_values_give_the_same_files_in_any_order() -> None:
