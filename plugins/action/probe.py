@@ -14,6 +14,9 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
     without_work,
 )
 
+_FORWARDING = ("cnm_sandboxes", "cnm_services", "cnm_compose")
+"""Variables without which a host has no resolver that forwards names."""
+
 
 class ActionModule(ActionBase):  # type: ignore[misc]
     """The action behind M(cnm.fabric.probe)."""
@@ -29,6 +32,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return {**result, **decided}
         arguments = {**self._task.args, "project": self._project(variables)}
         arguments.setdefault("encryption", "cnm_overlay_secret" in variables)
+        if not any(name.startswith(_FORWARDING) for name in variables):
+            arguments.pop("ask_resolvers", None)
         answer = ask(self, "cnm.fabric.probe", arguments, variables)
         return {**result, **answer}
 

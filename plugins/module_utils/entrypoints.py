@@ -120,10 +120,16 @@ def working(request: Request, run_command: RunCommand) -> Iterator[Host]:
 
 
 def probe(
-    project: str, live: bool, declared: bool, run_command: RunCommand, encryption: bool = False
+    project: str,
+    live: bool,
+    declared: bool,
+    run_command: RunCommand,
+    encryption: bool = False,
+    ask_resolvers: bool = False,
 ) -> dict[str, Any]:
     """Read the host, and whether it matches its kept plan.  ``live`` adds the plan's model and the differences from it,
-    ``declared`` the variables of the plan, ``encryption`` whether the host supports encrypted networks.
+    ``declared`` the variables of the plan, ``encryption`` whether the host supports encrypted networks,
+    ``ask_resolvers`` which of its upstream resolvers do not answer.
 
     Raises Refused.
     """
@@ -133,7 +139,7 @@ def probe(
         host.command = cli.__name__
         if not live:
             host.verified_tables = state.verified_tables
-        result = reader.probe(host, more, encryption)
+        result = reader.probe(host, more, encryption, ask_resolvers)
         wanted, drift = _drift(project, host, strict=live)
         result["settled"] = drift is not None and not (drift or host.broken or Journal(project).entries)
         if result["settled"] and state.run.is_dir():

@@ -35,6 +35,13 @@ options:
       - The action sets this if C(cnm_overlay_secret) is set.
     type: bool
     default: false
+  ask_resolvers:
+    description:
+      - Also ask the host's upstream resolvers, all at once and for at most a second, whether they resolve names; unless
+        the host keeps a plan in which no sandbox forwards any.
+      - The action does not pass this on if the host declares no sandbox and no service.
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Reads only, so it does the same in check mode.
@@ -87,6 +94,12 @@ bridges:
   elements: str
 resolvers:
   description: The host's upstream resolvers (for a local stub resolver, its upstreams), search domains and options.
+  returned: always
+  type: dict
+failing_resolvers:
+  description:
+    - By address, why each of the upstream resolvers resolves nothing, V(REFUSED), V(SERVFAIL), V(unreachable) or
+      V(silent); empty if one of them answers, or unless O(ask_resolvers=true).
   returned: always
   type: dict
 forwarding_before:
@@ -170,6 +183,10 @@ has_frr:
   type: bool
 systemd:
   description: Whether systemd is the host's first process.
+  returned: always
+  type: bool
+dnsmasq_confined:
+  description: Whether AppArmor keeps dnsmasq from the files of resolvers.
   returned: always
   type: bool
 missing:
@@ -259,6 +276,7 @@ def main() -> None:
             "live": {"type": "bool", "default": False},
             "declared": {"type": "bool", "default": False},
             "encryption": {"type": "bool", "default": False},
+            "ask_resolvers": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
@@ -269,7 +287,7 @@ def main() -> None:
         )
     try:
         asked = module.params
-        wanted = (asked["live"], asked["declared"], module.run_command, asked["encryption"])
+        wanted = (asked["live"], asked["declared"], module.run_command, asked["encryption"], asked["ask_resolvers"])
         result = entrypoints.probe(asked["project"], *wanted)
     except entrypoints.Refused as refusal:
         module.fail_json(msg=str(refusal))

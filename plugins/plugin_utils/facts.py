@@ -52,6 +52,8 @@ class Facts:
     search: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
     """The host's upstream resolvers and resolv.conf settings; a local stub only if its upstreams are unknown."""
+    failing_resolvers: Mapping[str, str] = field(default_factory=dict)
+    """Why each of its upstream resolvers resolves nothing, of `RESOLVER_FAILURES`; empty if one answers."""
     forwarding_before: tuple[int, ...] = ()
     """Families that the host forwarded before we turned forwarding on."""
     forwarding_links: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
@@ -84,6 +86,8 @@ class Facts:
     """Its programs that configure links, of `LINK_MANAGERS`."""
     systemd: bool = False
     """Whether systemd is its first process."""
+    dnsmasq_confined: bool = False
+    """Whether AppArmor keeps dnsmasq from the files of resolvers."""
     missing: tuple[str, ...] = ()
     """Missing ones of the programs ``nft``, ``dnsmasq``, ``conntrack`` and the user ``cnm-resolver``."""
     has_frr: bool = False
@@ -129,6 +133,7 @@ class Facts:
             resolvers=tuple(result["resolvers"]["servers"]),
             search=tuple(result["resolvers"]["search"]),
             options=tuple(result["resolvers"]["options"]),
+            failing_resolvers=dict(result["failing_resolvers"]),
             forwarding_before=tuple(result["forwarding_before"]),
             forwarding_links={int(family): tuple(links) for family, links in result["forwarding_links"].items()},
             ra_links=tuple(result["ra_links"]),
@@ -147,6 +152,7 @@ class Facts:
             docker_user=tuple(result["docker_user"]),
             link_managers=tuple(result["link_managers"]),
             systemd=bool(result["systemd"]),
+            dnsmasq_confined=bool(result["dnsmasq_confined"]),
             missing=tuple(result["missing"]),
             has_frr=bool(result["has_frr"]),
             has_table=bool(result["has_table"]),

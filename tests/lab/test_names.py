@@ -172,6 +172,36 @@ class TestForwarding:
         assert inside(fleet, "api", ask_patiently, "www.app", 0.5, 4).data == ("198.51.100.80",)
 
 
+class TestWarnings:
+    def test_resolvers_of_which_none_answers_are_named_before_anything_is_changed(
+        self, fleet: Fleet, upstreams: list[Upstream]
+    ) -> None:
+        fleet.site()
+        first, second = upstreams
+        first.code, second.code = "REFUSED", "SERVFAIL"
+        fleet.sh("node1", f"printf 'nameserver %s\\n' {FIRST} {SECOND} >/etc/resolv.conf")
+        try:
+            output = " ".join(fleet.site("--check").output.split())
+            assert (
+                f"node1: external names will not resolve in api, both, c1, c2, twin: resolver {FIRST} answers REFUSED, "
+                f"{SECOND} answers SERVFAIL. Set `dns` to one that resolves names for this host"
+            ) in output, output
+            assert first.asked == second.asked == [("", "NS")]
+            # One of them is enough, and the host asks nothing for sandboxes that forward nothing.
+            second.code = None
+            assert "external names" not in fleet.site("--check").output
+            fleet.declare({"cnm_networks": NETWORKS}, node1={"cnm_sandboxes": {"hidden": SANDBOXES["hidden"]}})
+            second.code = "REFUSED"
+            assert "external names" not in fleet.site().output
+            first.asked.clear()
+            assert fleet.site().changed == []
+            assert first.asked == []
+        finally:
+            fleet.sh("node1", f"echo nameserver {address(SWITCH)} >/etc/resolv.conf")
+            fleet.declare({"cnm_networks": NETWORKS}, node1={"cnm_sandboxes": SANDBOXES})
+            fleet.site()
+
+
 class TestChanges:
     """Last: they change what the others look at, and put it back."""
 

@@ -37,6 +37,8 @@ REPOSITORY = HERE / "repository.sh"
 BOOT_S = 300.0 if "CNM_VM" in os.environ else 60.0  # in the virtual machine of tests/vm everything is slow
 SSH_OPTIONS = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
 LAN = "192.168.77"
+DNS = "192.0.2.1"
+"""The systems' resolver (image.sh), by which no name of the outside exists."""
 SUITES = ["bookworm", "trixie"] if WHOLE else ["bookworm"]
 """The releases of tests that hardly differ between them; those where it matters name both."""
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C"}
@@ -112,7 +114,9 @@ class Systems:
         # Its network and mounts are a process's: nothing of them has a name that could be left behind.
         script = (
             "mount --make-rprivate /; ip link set lo up; ip link add lan type bridge; ip link set lan up; "
-            f"ip address add {LAN}.254/24 dev lan; echo ready; exec sleep infinity"
+            f"ip address add {LAN}.254/24 dev lan; ip address add {DNS}/32 dev lan; echo ready; "
+            "exec dnsmasq --keep-in-foreground --conf-file=/dev/null --pid-file= --user=root --no-resolv --no-hosts "
+            f"--bind-interfaces --listen-address={DNS} --address=/#/"
         )
         self._holder = subprocess.Popen(
             [*FOLLOW, "unshare", "--net", "--mount", "sh", "-ec", script], stdout=subprocess.PIPE

@@ -24,6 +24,8 @@ OWN_LINKS = "cnm-"
 """What the names of the host's links begin with that we name: nobody else's do, so that link managers can be told."""
 LINK_MANAGERS = ("NetworkManager", "networkd", "udev")
 """Programs that configure links, and can be told to leave some alone."""
+RESOLVER_FAILURES = ("REFUSED", "SERVFAIL", "unreachable", "silent")
+"""Why an upstream resolver resolves nothing: its answer, an error of the network, or no answer in time."""
 LINK_PREFIX = "eth"
 """What the names of a sandbox's links begin with: eth0, eth1, …"""
 LINK_NAME = "[A-Za-z0-9_][A-Za-z0-9_.-]*"

@@ -33,6 +33,7 @@ from ..resources.sysctl import forwarding_of, host_forwards, read_sysctl
 from ..resources.xfrm import lacking
 from ..state.kept import State
 from ..state.sysctls import original_values
+from . import apparmor, upstreams
 from .front_ends import active, let_by
 
 _NFTABLES_CONF = Path("/etc/nftables.conf")
@@ -51,6 +52,8 @@ _BEHIND_A_STUB = (
     Path("/run/NetworkManager/no-stub-resolv.conf"),
     Path("/run/dnsmasq/resolv.conf"),
 )
+_UPSTREAM = re.compile("^server=[0-9a-f]", re.MULTILINE)
+"""In a servers file of a resolver that forwards: a server is an address (`plugin_utils.dns.resolvers`)."""
 _OS_RELEASE = "/etc/os-release"
 
 
@@ -336,10 +339,27 @@ def _unless_odd(default: Any, read: Callable[..., Any], *arguments: Any) -> Any:
         return default
 
 
-def probe(host: Host, more: Sequence[str] = (), encryption: bool = False) -> dict[str, Any]:
+def _confined(project: str) -> bool:
+    return apparmor.keeps_dnsmasq_from(tuple(f"/run/cnm/{project}/{folder}/any" for folder in ("resolvers", "names")))
+
+
+def _forwards(plan: Mapping[str, Any]) -> bool:
+    """Whether a resolver of the kept plan forwards names; without a plan, one may soon."""
+    texts = [text for item in plan.get("resources", ()) for text in item.get("files", {}).values()]
+    return not plan or any(_UPSTREAM.search(text) for text in texts)
+
+
+def _failing(plan: Mapping[str, Any], settings: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    return upstreams.failing(settings["servers"], settings["search"]) if _forwards(plan) else {}
+
+
+def probe(
+    host: Host, more: Sequence[str] = (), encryption: bool = False, ask_resolvers: bool = False
+) -> dict[str, Any]:
     """The module's result: plain data, a few kilobytes; ``more`` sections of the kept plan on request.
 
-    Encryption is tried only on request, as the kernel may have to load modules for it.
+    Encryption is tried only on request, as the kernel may have to load modules for it.  ``ask_resolvers``: ask the
+    host's upstream resolvers whether they answer, unless no sandbox of the kept plan would.
     """
     state = State(host.project)
     kept = state.kept
@@ -350,6 +370,7 @@ def probe(host: Host, more: Sequence[str] = (), encryption: bool = False) -> dic
     table = _table(host)
     dropping = _unless_odd({"forward": [], "input": []}, _dropping, host)
     front_ends = _unless_odd([], active, host)
+    settings = _unless_odd({"servers": [], "search": [], "options": []}, resolvers)
     missing = [] if host.nft is not None else ["nft"]
     missing += [name for name in ("dnsmasq", "conntrack") if find_program(name) is None]
     missing += [FRR] if not frr.is_installed() else []
@@ -361,7 +382,8 @@ def probe(host: Host, more: Sequence[str] = (), encryption: bool = False) -> dic
         "links": _links(host),
         "reached_by": _unless_odd([], reached_by, host),
         "bridges": _foreign_bridges(host),
-        "resolvers": _unless_odd({"servers": [], "search": [], "options": []}, resolvers),
+        "resolvers": settings,
+        "failing_resolvers": _unless_odd({}, _failing, plan, settings) if ask_resolvers else {},
         "forwarding_before": _forwarded_before(table),
         "forwarding_links": _forwarding_links(host, table),
         "ra_links": _ra_links(host),
@@ -380,6 +402,7 @@ def probe(host: Host, more: Sequence[str] = (), encryption: bool = False) -> dic
         "has_table": table is not None,
         "link_managers": _unless_odd([], link_managers),
         "systemd": systemd.is_running(),
+        "dnsmasq_confined": _unless_odd(False, _confined, host.project),
         "missing": missing,
         "distribution": _unless_odd([], _distribution),
         "kept": answer,

@@ -22,6 +22,7 @@ from ipaddress import ip_address
 
 from ...module_utils.plan import forms
 from ...module_utils.plan.codec import content_digest
+from ...module_utils.plan.constants import RESOLVER_FAILURES
 from ...module_utils.plan.families import family_of
 from ...module_utils.plan.links import Namespace
 from ...module_utils.plan.marks import mark
@@ -54,6 +55,16 @@ _WITH_FILES = ("docker", "podman")
 """Owners that report the paths of their resolv.conf and hosts on the host."""
 
 _IN_PLACE = ("resolv.conf", "hosts")
+
+_FAILURES = dict(
+    zip(RESOLVER_FAILURES, ("answers REFUSED", "answers SERVFAIL", "is unreachable", "does not answer"), strict=True)
+)
+
+_CONFINED = (
+    "AppArmor's profile of dnsmasq keeps the resolvers of sandboxes from their files. As root on this host: "
+    "echo '@{run}/cnm/*/{resolvers,names}/* r,' >>/etc/apparmor.d/local/usr.sbin.dnsmasq && "
+    "apparmor_parser --replace /etc/apparmor.d/usr.sbin.dnsmasq"
+)
 
 _QUESTIONS = 1024
 """The largest number of concurrent queries of a resolver, as in Docker."""
@@ -100,6 +111,11 @@ def upstreams(facts: Facts, endpoints: Sequence[PlannedEndpoint]) -> list[str]:
     return [str(ip_address(server)) for server in dict.fromkeys(servers) if _usable(server, reach)]
 
 
+def confined_resolver_errors(facts: Facts, sandboxes: Mapping[str, Sequence[PlannedEndpoint]]) -> list[str]:
+    """Errors of a host on which resolvers could not read their files."""
+    return [_CONFINED] if facts.dnsmasq_confined and any(sandboxes.values()) else []
+
+
 def unreachable_resolver_warnings(facts: Facts, sandboxes: Mapping[str, Sequence[PlannedEndpoint]]) -> list[str]:
     """Warnings of sandboxes that have upstream resolvers (their own or the host's) but no route to any."""
     lost: dict[str, list[str]] = {}
@@ -110,6 +126,21 @@ def unreachable_resolver_warnings(facts: Facts, sandboxes: Mapping[str, Sequence
     return [
         f"external names will not resolve in {_list_names(names)}: no route to resolver {servers}. Set `dns` to a "
         "reachable one"
+        for servers, names in lost.items()
+    ]
+
+
+def failing_resolver_warnings(facts: Facts, sandboxes: Mapping[str, Sequence[PlannedEndpoint]]) -> list[str]:
+    """Warnings of sandboxes none of whose upstream resolvers answers the host."""
+    lost: dict[tuple[str, ...], list[str]] = {}
+    for name, endpoints in sorted(sandboxes.items()):
+        servers = tuple(upstreams(facts, endpoints)) if endpoints else ()
+        if servers and all(server in facts.failing_resolvers for server in servers):
+            lost.setdefault(servers, []).append(name)
+    why = {server: f"{server} {_FAILURES[word]}" for server, word in facts.failing_resolvers.items()}
+    return [
+        f"external names will not resolve in {_list_names(names)}: resolver "
+        f"{', '.join(why[server] for server in servers)}. Set `dns` to one that resolves names for this host"
         for servers, names in lost.items()
     ]
 

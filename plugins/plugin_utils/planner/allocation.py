@@ -10,7 +10,7 @@ from typing import Optional
 
 from ..declaration.published import default_route
 from ..declaration.topology import Endpoint, Host, Sandbox, link_names
-from ..dns.resolvers import unreachable_resolver_warnings
+from ..dns.resolvers import confined_resolver_errors, failing_resolver_warnings, unreachable_resolver_warnings
 from ..drivers.base import PlannedEndpoint, PlannedNetwork
 from ..drivers.registry import DRIVERS, driver_of
 from ..facts import Facts
@@ -82,6 +82,7 @@ def allocate_host(host: Host, facts: Facts, topology_plan: TopologyPlan, leases:
     allocated.problems = problems or [
         *off_link_errors(allocated.every),
         *bridge_port_limit_errors(networks, allocated.every),
+        *confined_resolver_errors(facts, endpoints),
         *encryption_errors(host, facts, networks),
         *scheduler_errors(host, facts, networks, topology_plan.placement.found),
         *published_twice_errors(ports),
@@ -104,6 +105,7 @@ def allocate_host(host: Host, facts: Facts, topology_plan: TopologyPlan, leases:
         *keys_not_kept_warnings(host, facts, networks),
         *evpn_warnings(host, topology_plan.spanning.fabric),
         *unreachable_resolver_warnings(facts, endpoints),
+        *failing_resolver_warnings(facts, endpoints),
         *unnameable_link_warnings(facts),
         *idle_routers(allocated.every),
         *blocked_port_warnings(facts, spanning.values()),

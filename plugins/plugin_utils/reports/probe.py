@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from ...module_utils.plan import forms
-from ...module_utils.plan.constants import FRR, LINK_MANAGERS
+from ...module_utils.plan.constants import FRR, LINK_MANAGERS, RESOLVER_FAILURES
 from ...module_utils.plan.marks import RESOLVER_USER
 from ..declaration.module_objects import NETWORKS, kind_of
 from ..facts import Facts
@@ -90,6 +90,7 @@ _PROBE: dict[str, tuple[Form, Any]] = {
     "reached_by": (listing(LINK), ()),
     "bridges": (listing(LINK), ()),
     "resolvers": (record(_SETTINGS), {}),
+    "failing_resolvers": (mapping(address, choice(*RESOLVER_FAILURES), 64), {}),
     "forwarding_before": (listing(_VERSION, 2), ()),
     "forwarding_links": (mapping(_VERSION_KEY, listing(LINK)), {}),
     "ra_links": (listing(LINK), ()),
@@ -108,6 +109,7 @@ _PROBE: dict[str, tuple[Form, Any]] = {
     "has_table": (flag, False),
     "link_managers": (listing(choice(*LINK_MANAGERS), 3), ()),
     "systemd": (flag, False),
+    "dnsmasq_confined": (flag, False),
     "missing": (listing(choice("nft", "dnsmasq", "conntrack", FRR, RESOLVER_USER), 5), ()),
     "distribution": (listing(matching(r"[A-Za-z0-9._-]{1,64}", 64, "word"), 64), ()),
     "settled": (flag, False),

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import content_digest
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.constants import RESOLVER_FAILURES
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File, Resolver
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import DeclarationError
@@ -312,6 +313,44 @@ class TestUpstreams:
             f"{lost} c0, c1, c2, c3, c4 and 2 more: no route to resolver 192.0.2.1{remedy}",
             f"{lost} d1: no route to resolver 2001:db8::9{remedy}",
         ]
+
+    def test_a_host_whose_apparmor_confines_dnsmasq_is_refused_with_what_to_do(self) -> None:
+        def refusals(sandboxes: dict[str, Any], confined: bool = True) -> list[str]:
+            topology = read_topology({"node1": {"cnm_networks": NETWORKS, "cnm_sandboxes": sandboxes}})
+            made = plan(topology, {"node1": Facts(dnsmasq_confined=confined)}, empty(), "now")
+            return made.refusals.get("node1", [])
+
+        (said,) = refusals({"c1": {"networks": ["front"]}})
+        assert (
+            "echo '@{run}/cnm/*/{resolvers,names}/* r,' >>/etc/apparmor.d/local/usr.sbin.dnsmasq && "
+            "apparmor_parser --replace /etc/apparmor.d/usr.sbin.dnsmasq"
+        ) in said
+        assert refusals({"c1": {"networks": ["front"]}}, confined=False) == []
+        assert refusals({"c1": {"network_mode": "none"}, "c2": {"network_mode": "host"}}) == []
+
+    def test_resolvers_are_named_if_none_of_a_sandboxs_answers(self) -> None:
+        sandboxes = {
+            "c1": {"networks": ["front"]},
+            "c2": {"networks": ["front"]},
+            "six": {"networks": ["six"]},
+            "own": {"networks": ["front"], "dns": ["9.9.9.9"]},
+            "both": {"networks": ["front"], "dns": ["9.9.9.9", "192.0.2.1"]},
+            "same": {"networks": ["front"], "dns": ["192.0.2.2"]},
+            "hidden": {"networks": ["back"]},
+            "alone": {"network_mode": "none"},
+        }
+        servers = ("192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::9")
+        failures = dict(zip(servers, RESOLVER_FAILURES, strict=True))
+        lost = "external names will not resolve in"
+        remedy = ". Set `dns` to one that resolves names for this host"
+        four = "192.0.2.1 answers REFUSED, 192.0.2.2 answers SERVFAIL, 192.0.2.3 is unreachable"
+        assert warnings(sandboxes, Facts(resolvers=servers, failing_resolvers=failures)) == [
+            f"{lost} c1, c2: resolver {four}{remedy}",
+            f"{lost} same: resolver 192.0.2.2 answers SERVFAIL{remedy}",
+            f"{lost} six: resolver 2001:db8::9 does not answer{remedy}",
+        ]
+        del failures["192.0.2.3"]
+        assert warnings({"c1": {"networks": ["front"]}}, Facts(resolvers=servers, failing_resolvers=failures)) == []
 
     def test_a_stub_without_known_upstreams_is_warned_of_but_no_resolver_is_not(self) -> None:
         sandboxes = {"c1": {"networks": ["front"]}}

@@ -331,6 +331,15 @@ class TestReader:
         assert report.data[key] == left
         assert f"{key}[0]" in report.warnings[0]
 
+    def test_why_a_resolver_fails_is_one_of_the_words_for_it(self) -> None:
+        said = {"192.0.2.1": "REFUSED", "192.0.2.2": "\x1b[2Jfine", "x": "silent", "192.0.2.3": ["silent"]}
+        report = read_probe("node1", {**RECORDED, "failing_resolvers": said})
+        assert report.facts and report.facts.failing_resolvers == {"192.0.2.1": "REFUSED"}
+        assert len(report.warnings) == 3
+        assert all(text.isprintable() for text in report.warnings)
+        many = {f"192.0.2.{number}": "silent" for number in range(65)}
+        assert read_probe("node1", {**RECORDED, "failing_resolvers": many}).data["failing_resolvers"] == {}
+
     def test_resolvers_and_settings_are_checked_too(self) -> None:
         settings = {"servers": ["9.9.9.9", "$(x)"], "search": ["a.b", "c\nnameserver 1"], "options": ["ndots:1", "; x"]}
         report = read_probe("node1", {**RECORDED, "resolvers": settings})
