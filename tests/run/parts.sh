@@ -69,6 +69,10 @@ run_pytest() { inside "$here" python -m pytest -p no:cacheprovider "$@"; }
 
 # What whole systems boot in the virtual machine has to be made where there is a network.
 pytest_in_vm() {
-    PYTHONPATH=$here/tests/support python -c 'import systems; systems.image("bookworm")' &&
-        in_vm python -m pytest -p no:cacheprovider "$@"
+    case "${CNM_ALL:+all} $*" in
+        all* | *test_reboot* | *test_apparmor*)
+            PYTHONPATH=$here/tests/support python -c 'import systems; systems.make_for_vm()' || return
+            ;;
+    esac
+    in_vm python -m pytest -p no:cacheprovider "$@"
 }

@@ -39,8 +39,11 @@ SSH_OPTIONS = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/
 LAN = "192.168.77"
 DNS = "192.0.2.1"
 """The systems' resolver (image.sh), by which no name of the outside exists."""
-SUITES = ["bookworm", "trixie"] if WHOLE else ["bookworm"]
+RELEASES = ["bookworm", "trixie"]
+SUITES = RELEASES if WHOLE else ["bookworm"]
 """The releases of tests that hardly differ between them; those where it matters name both."""
+APPARMOR = ["apparmor", "apparmor-profiles"]
+"""Packages of systems in the virtual machine."""
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C"}
 
 
@@ -54,6 +57,12 @@ def layer(suite: str, packages: Sequence[str]) -> Path:
     below = image(suite)
     recipe = MORE.read_bytes() + below.name.encode()
     return cached(f"system-{suite}-{'-'.join(packages)}", recipe, MORE, str(below / "root"), *packages)
+
+
+def make_for_vm() -> None:
+    """Make what boots in the virtual machine, which has no network."""
+    for suite in RELEASES:
+        layer(suite, APPARMOR)
 
 
 def cached(name: str, recipe: bytes, script: Path, *arguments: str) -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from systems import BOOT_S, Controller, System, Systems
+from systems import BOOT_S, RELEASES, Controller, System, Systems
 from watching import address, calls, pings, reboot, serve, task_on
 
 pytestmark = [pytest.mark.vm, pytest.mark.whole]
@@ -82,13 +82,15 @@ WantedBy=multi-user.target
 PAUSE_S = 0.05
 
 
-@pytest.fixture(scope="module")
-def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, System, Systems, Controller]]:
+@pytest.fixture(scope="module", params=RELEASES)
+def pair(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[System, System, Systems, Controller]]:
     """Two systems with their networks, the LAN that they are on, and their controller."""
     folder = tmp_path_factory.mktemp("systems")
     with Systems(folder) as lan:
         lan.switch(COUNTERS)
-        one, other = lan.new("n1"), lan.new("n2")
+        one, other = (lan.new(name, request.param) for name in ("n1", "n2"))
         one.write("/etc/systemd/system/other.service", OTHER)
         one.write("/etc/systemd/system/looker.service", LOOKER)
         one.sh("systemctl daemon-reload; systemctl enable -q looker; systemctl enable -q --now other")
