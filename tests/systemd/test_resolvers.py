@@ -185,7 +185,7 @@ def test_a_run_replaces_one_whose_program_was_replaced(one: tuple[System, Contro
     system, _controller = one
     before = pid(system, "c1")
     system.sh("cp /usr/sbin/dnsmasq /usr/sbin/new && mv /usr/sbin/new /usr/sbin/dnsmasq")
-    assert "resolver c1 (outdated)" in system.run("cnm status").stdout
+    assert "resolver of c1 (outdated)" in system.run("cnm status").stdout
     assert pid(system, "c1") == before
     system.sh("cnm restore")
     assert pid(system, "c1") != before
