@@ -45,7 +45,8 @@ def network_document(
         "Labels": dict(network.labels),
     }
     if planned and planned.tunnel is not None:
-        document["Options"] = {VNI: str(planned.tunnel.vni), **document["Options"]}
+        encrypted = {"encrypted": ""} if network.encrypted else {}
+        document["Options"] = {VNI: str(planned.tunnel.vni), **encrypted, **document["Options"]}
         document["Peers"] = [{"Name": planned.host, "IP": planned.tunnel.vteps[planned.host]}]
     return document
 

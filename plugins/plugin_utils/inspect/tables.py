@@ -178,7 +178,7 @@ def service_table(views: Views, all_views: Views, full: bool) -> Table:
                 f"{len(running[name])}/{entry['wanted']}",
                 _listed((f"{net} {' '.join(vip['vips']) or 'dnsrr'}" for net, vip in entry["networks"].items()), full),
                 _listed({word for vip in entry["networks"].values() for word in vip["names"]} - {name}, full),
-                few([_ingress_port(port) for port in entry["ports"]], None if full else 3),
+                few([port_text(port) for port in entry["ports"]], None if full else 3),
             ),
             len(running[name]) >= entry["wanted"],
         )
@@ -191,7 +191,7 @@ def _listed(words: Iterable[str], full: bool) -> str:
     return few(sorted(words), None if full else 3)
 
 
-def _ingress_port(port: PortModel) -> str:
+def port_text(port: PortModel) -> str:
     """A port as in ``docker service ls``: ``*:3000->6379/tcp``."""
     published, target = (
         str(low) if low == high else f"{low}-{high}" for low, high in (port["published"], port["target"])

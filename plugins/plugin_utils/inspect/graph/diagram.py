@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The fabric as nodes and edges, from which Mermaid and Graphviz text is made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ..health import counted, few
+from .fabric import FINE, Fabric, Host, Sandbox, State, worst
+from .words import bare, of_part, short_ports
+
+Networks = dict[tuple[str, str], str]
+"""The box of each network by its name and a host that has it."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """A box: lines of text, and how it stands."""
+
+    id: str
+    lines: tuple[str, ...]
+    state: State
+    network: bool = False
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A line between two boxes; one of a service to a task is dashed."""
+
+    one: str
+    other: str
+    text: str = ""
+    state: State = FINE
+    dashed: bool = False
+
+
+@dataclass
+class Diagram:
+    """Hosts with the boxes in them, networks, services, and the lines between them."""
+
+    hosts: list[tuple[Node, list[Node]]] = field(default_factory=list)
+    networks: list[Node] = field(default_factory=list)
+    services: list[Node] = field(default_factory=list)
+    edges: list[Edge] = field(default_factory=list)
+
+
+def diagram_of(fabric: Fabric, most: int) -> Diagram:
+    """A box a sandbox, or a box a host if there would be more than ``most`` lines.
+
+    A network that spans hosts is a box between them, one of a single host a box in it.
+    """
+    result = Diagram()
+    networks: Networks = {}
+    local: dict[str, list[Node]] = {}
+    parts = [(network, part) for network in fabric.networks for part in network.parts]
+    for number, (network, part) in enumerate(parts, 1):
+        node = Node(f"n{number}", (network.name, of_part(part)), worst([state for _host, state in part.states]), True)
+        networks.update({(network.name, host): node.id for host in part.hosts})
+        if len(part.hosts) > 1 or part.vteps:
+            result.networks.append(node)
+        else:
+            local.setdefault(part.hosts[0], []).append(node)
+    lines = sum(len(sandbox.endpoints) for sandbox in fabric.sandboxes) + sum(len(s.tasks) for s in fabric.services)
+    boxes: dict[tuple[str, str], str] = {}
+    for number, host in enumerate(fabric.hosts, 1):
+        node = Node(f"h{number}", (host.name, host.words), host.state)
+        inside = local.get(host.name, [])
+        if lines > most:
+            inside = [*inside, _summary(host, number, networks, result.edges)]
+            boxes[(host.name, "")] = f"b{number}"
+        for place, sandbox in enumerate(host.sandboxes if lines <= most else (), 1):
+            box = Node(f"s{number}_{place}", _of_sandbox(sandbox), sandbox.state)
+            inside = [*inside, box]
+            boxes[(host.name, sandbox.name)] = box.id
+            for end in sandbox.endpoints:
+                # A host may say that it has an endpoint on a network that it does not say it has.
+                if (end.network, host.name) in networks:
+                    result.edges.append(Edge(box.id, networks[(end.network, host.name)], "", end.state))
+        result.hosts.append((node, inside))
+    for number, service in enumerate(fabric.services, 1):
+        vips = [f"VIP {address} on {network}" for network, address in service.vips]
+        result.services.append(Node(f"v{number}", (service.name, *vips, *short_ports(service.ports)), service.state))
+        ends = [boxes.get((task.host, task.name)) or boxes[(task.host, "")] for task in service.tasks]
+        result.edges += [Edge(f"v{number}", end, dashed=True) for end in dict.fromkeys(ends)]
+    return result
+
+
+def _of_sandbox(sandbox: Sandbox) -> tuple[str, ...]:
+    state = () if sandbox.state is FINE else (f"{sandbox.state.sign} {sandbox.state.words}",)
+    addresses = [bare(address) for end in sandbox.endpoints for address in end.addresses[:1]]
+    mode = (f"network mode {sandbox.mode}",) if sandbox.mode else ()
+    return (sandbox.name, *mode, *addresses, *short_ports(sandbox.ports), *state)
+
+
+def _summary(host: Host, number: int, networks: Networks, edges: list[Edge]) -> Node:
+    found: dict[str, int] = {}
+    for sandbox in host.sandboxes:
+        for end in (end for end in sandbox.endpoints if (end.network, host.name) in networks):
+            found[end.network] = found.get(end.network, 0) + 1
+    edges += [
+        Edge(f"b{number}", networks[(network, host.name)], counted(ends, "endpoint")) for network, ends in found.items()
+    ]
+    names: Sequence[str] = [sandbox.name for sandbox in host.sandboxes]
+    return Node(f"b{number}", (counted(len(names), "sandbox"), few(names)), host.state)
