@@ -293,6 +293,7 @@ SETTINGS = _keys(
 )
 
 OF_PLAYBOOKS = (
+    "cnm_graph_file",
     "cnm_leases_do",
     "cnm_leases_file",
     "cnm_leases_to",
