@@ -135,6 +135,24 @@ stores() {
     [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || apt_install debian-archive-keyring
 }
 
+# A browser, Graphviz, and from npm what checks pages for people who cannot see them, and what draws Mermaid's charts.
+browser() {
+    install chromium:chromium dot:graphviz npm:npm
+    packages="axe-core@4.14.1 mermaid@12.3.0"
+    CNM_SCRIPTS=$cache/scripts-$(printf %s "$packages" | hash_of)
+    export CNM_SCRIPTS
+    [ ! -e "$CNM_SCRIPTS/complete" ] || return 0
+    say "  with npm, into $CNM_SCRIPTS: $packages"
+    rm -rf "$CNM_SCRIPTS"
+    mkdir -p "$CNM_SCRIPTS"
+    # shellcheck disable=SC2086  # a list of words
+    quietly "$cache/npm.log" npm pack --silent --cache "$cache/npm" --pack-destination "$CNM_SCRIPTS" $packages
+    tar -x -z -C "$CNM_SCRIPTS" --strip-components 1 -f "$CNM_SCRIPTS"/axe-core-*.tgz package/axe.min.js
+    tar -x -z -C "$CNM_SCRIPTS" --strip-components 2 -f "$CNM_SCRIPTS"/mermaid-*.tgz package/dist/mermaid.min.js
+    rm -rf "$CNM_SCRIPTS"/*.tgz "$cache/npm"
+    : >"$CNM_SCRIPTS/complete"
+}
+
 # A virtual machine, for tests of what this machine's kernel may lack.
 emulator() {
     install qemu-system-x86_64:qemu-system-x86 mke2fs:e2fsprogs

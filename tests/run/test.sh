@@ -96,6 +96,7 @@ pytest_alone() {
         shift
         case $argument in
             parity | tests/parity*) engine ;;
+            page | tests/page*) browser ;;
             integration | lab | benchmarks | tests/integration* | tests/lab* | tests/benchmarks*)
                 routing
                 stores
@@ -107,7 +108,7 @@ pytest_alone() {
                 ;;
         esac
         case $argument in
-            unit | integration | lab | systemd | vm | parity | benchmarks) set -- "$@" "tests/$argument" ;;
+            unit | page | integration | lab | systemd | vm | parity | benchmarks) set -- "$@" "tests/$argument" ;;
             *) set -- "$@" "$argument" ;;
         esac
     done
@@ -125,7 +126,7 @@ all_tests() {
     logs=$(mktemp -d)
     undo="rm -rf '$logs'; $undo"
 
-    every="lint docs sanity unit demo integration lab systemd parity molecule vm"
+    every="lint docs sanity unit page demo integration lab systemd parity molecule vm"
     default=$every
     for argument; do
         shift
@@ -146,6 +147,7 @@ all_tests() {
         esac
     done
     [ -n "$parts" ] || parts=$default
+    if wanted page; then browser; fi
     if wanted parity; then engine; fi
     if wanted vm; then emulator; fi
     if wanted systemd; then bootstrap; fi
@@ -164,6 +166,7 @@ all_tests() {
     if wanted docs; then step "ansible-doc" documentation; fi
     if [ -z "$several" ] && wanted sanity; then step "sanity" sanity; fi
     if wanted unit; then step "unit" run_pytest $every_core tests/unit; fi
+    if wanted page; then step "page" run_pytest tests/page; fi
     if wanted demo; then step "demo" "$here/run" demo; fi
     if [ -n "$several" ] && wanted sanity; then joined sanity; fi
     if wanted integration; then step "integration" run_pytest $every_core tests/integration; fi
