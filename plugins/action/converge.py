@@ -15,12 +15,14 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.encryption import 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerTable
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
     ask,
+    forced,
     plan_file,
     project_of,
     without_work,
 )
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars import decrypted
 from ansible_collections.cnm.fabric.plugins.plugin_utils.networks.encryption import pair_keys
+from ansible_collections.cnm.fabric.plugins.plugin_utils.refusals import of_one
 
 _NOTHING_TO_DO: dict[str, Any] = {
     "changed": False,
@@ -47,6 +49,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         arguments = dict(self._task.args)
         templated = {"cnm_project": self._templar.template(variables.get("cnm_project"))}
         arguments["project"] = project_of(templated, arguments)
+        arguments.setdefault("force", forced(variables, self._templar.template))
         if arguments.get("state", "present") == "present" and "plan" not in arguments:
             problem = self._add_plan(arguments, variables)
             if problem:
@@ -79,7 +82,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if planned_host is None:
             return "there is no plan for this host: run cnm.fabric.probe and cnm.fabric.plan first, in the same play"
         if "refused" in planned_host:
-            return " ".join(planned_host["refused"])
+            return of_one(planned_host["refused"])
         arguments.update(
             {name: planned_host[name] for name in ("digest", "revision", "signature", "project", "based_on")}
         )

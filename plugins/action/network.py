@@ -12,6 +12,7 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
     ask,
+    forced,
     forged_facts,
     inventory_directory,
     project_of,
@@ -53,7 +54,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
         directory = inventory_directory(variables, self._topology(variables))
         check = bool(self._task.check_mode)
-        answer = carry_out(Run(call, settings, directory, check, lock_timeout, execute))
+        force = forced(variables, self._templar.template)
+        answer = carry_out(Run(call, settings, directory, check, lock_timeout, execute, force))
         return {**result, **answer}
 
     def _problem(self) -> Optional[str]:

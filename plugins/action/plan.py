@@ -36,6 +36,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.validation 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import LeaseError
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.planning import make_plans
+from ansible_collections.cnm.fabric.plugins.plugin_utils.refusals import UNANSWERED, of_all
 from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.answers import forged, forgery
 from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.probe import read_probe
 from ansible_collections.cnm.fabric.plugins.plugin_utils.shown import QUIET, UnknownLevel, read_shown
@@ -179,6 +180,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if arguments["scope"] == "host":
             hosts = [name for name in hosts if name == variables["inventory_hostname"]]
         facts, refused = self._read(hosts, about, arguments["probes"])
+        asked = variables.get("ansible_play_hosts_all", ())
+        unanswered = [name for name in hosts if name in asked and name not in facts and name not in refused]
         named = {"cnm_project": arguments["project"]} if arguments["project"] else {}
         outcome = make_plans(
             {name: {**self._variables(name, about[name]), **named} for name in hosts},
@@ -189,6 +192,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             remember=not self._task.check_mode,
             complete=arguments["scope"] == "topology",
             connections={name: str(about[name].get("ansible_host") or "") for name in hosts},
+            failed=[*refused, *unanswered],
         )
         for host, warnings in sorted(outcome.warnings.items()):
             for warning in warnings:
@@ -196,6 +200,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         unused = [name for name in outcome.unused if shown.includes(name) and shown.level != QUIET]
         if unused:
             self._display.display(f"Declared, but used by no sandbox or service, so not created: {', '.join(unused)}")
+        refused.update(outcome.refusals)
+        problem = self._tell(refused, unanswered, len(hosts), outcome.all_or_nothing)
+        if problem:
+            return {"failed": True, "msg": problem}
         directory = Path(tempfile.mkdtemp(prefix="cnm-plans-", dir=constants.DEFAULT_LOCAL_TMP))
         for digest, text in outcome.shared.items():
             _write(directory / digest, text)
@@ -222,9 +230,20 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                     item for item in facts[name].missing if plan.resources and (item != FRR or plan.frr is not None)
                 ],
             }
-        for name, reasons in [*outcome.refusals.items(), *refused.items()]:
+        for name, reasons in refused.items():
             summary[name] = {"refused": reasons}
         return {"changed": False, "directory": str(directory), "hosts": summary}
+
+    def _tell(
+        self, refused: Mapping[str, list[str]], unanswered: list[str], hosts: int, all_or_nothing: bool
+    ) -> Optional[str]:
+        """List what keeps hosts from being as declared; returns a sentence if therefore no host is to be changed."""
+        listed = {**refused, **({name: [UNANSWERED] for name in unanswered} if all_or_nothing else {})}
+        if listed:
+            self._display.display(of_all(listed, hosts, all_or_nothing), color=constants.COLOR_ERROR, stderr=True)
+        if not (listed and all_or_nothing):
+            return None
+        return "no host is changed (cnm_all_or_nothing): what is in the way is listed above"
 
     def _topology(self, variables: Mapping[str, Any], register: str) -> tuple[_HostVariables, list[str]]:
         """What is known of the hosts, and which of them are the topology."""

@@ -4,15 +4,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Optional
 
+from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
     ask,
+    forced,
     project_of,
     without_work,
 )
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars import (
+    declared_sandboxes,
+    namespace_owners,
+    own_variables,
+)
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.module_objects import SANDBOXES, kind_of
 
 _FORWARDING = ("cnm_sandboxes", "cnm_services", "cnm_compose")
 """Variables without which a host has no resolver that forwards names."""
@@ -34,8 +43,22 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         arguments.setdefault("encryption", "cnm_overlay_secret" in variables)
         if not any(name.startswith(_FORWARDING) for name in variables):
             arguments.pop("ask_resolvers", None)
+        if arguments.get("obstacles", True):
+            sandboxes = declared_sandboxes(self._declared(variables))
+            arguments.setdefault("owners", namespace_owners(sandboxes))
+            if not forced(variables, self._templar.template):
+                arguments.setdefault("staying", sorted(sandboxes))
         answer = ask(self, "cnm.fabric.probe", arguments, variables)
         return {**result, **answer}
+
+    def _declared(self, variables: dict[str, Any]) -> dict[str, Any]:
+        """The host's declared sandboxes by variable; the plan tells of what cannot be rendered."""
+        result = {}
+        for name in own_variables(variables):
+            if kind_of(name) == SANDBOXES:
+                with contextlib.suppress(AnsibleError):
+                    result[name] = self._templar.template(variables[name])
+        return result
 
     def _project(self, variables: dict[str, Any]) -> str:
         templated = {"cnm_project": self._templar.template(variables.get("cnm_project"))}

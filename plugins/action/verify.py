@@ -18,6 +18,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
     without_work,
 )
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.verification import checks_of
+from ansible_collections.cnm.fabric.plugins.plugin_utils.refusals import of_one
 
 
 class ActionModule(ActionBase):  # type: ignore[misc]
@@ -43,9 +44,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         planned = variables.get(arguments["planned"]) or {}
         planned_host = planned.get("hosts", {}).get(host)
         if planned_host is None or "refused" in planned_host:
-            why = (
-                " ".join(planned_host["refused"]) if planned_host else "run cnm.fabric.probe and cnm.fabric.plan first"
-            )
+            why = of_one(planned_host["refused"]) if planned_host else "run cnm.fabric.probe and cnm.fabric.plan first"
             return {**result, "failed": True, "msg": f"there is no plan to verify this host against: {why}"}
         directory = Path(planned["directory"])
         plan = json.loads((directory / plan_file(host)).read_text(encoding="utf-8"))

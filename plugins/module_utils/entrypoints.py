@@ -28,6 +28,7 @@ from .plan.forms import printable_data, printable_lines
 from .plan.links import Link
 from .plan.plan import Plan
 from .probe import reader
+from .probe.obstacles import Obstacles, stopped_owners
 from .resources.base import Operation
 from .state.files import RUN
 from .state.kept import State
@@ -75,6 +76,8 @@ class Request:
     strict: bool = False
     absent: bool = False
     check: bool = False
+    force: bool = False
+    """Whether sandboxes are removed although processes run in them."""
     lock_timeout: float = 60.0
 
 
@@ -114,6 +117,7 @@ def working(request: Request, run_command: RunCommand) -> Iterator[Host]:
     with _in_words("changing networks"), _lock(request), Host(request.project, run_command) as host:
         host.command = cli.__name__
         host.include_module_objects = request.absent
+        host.spares_processes = not request.force
         host.pair_keys = {Way.from_text(way): bytes.fromhex(key) for way, key in request.pair_keys.items()}
         host.bgp_password = request.bgp_password
         yield host
@@ -126,10 +130,11 @@ def probe(
     run_command: RunCommand,
     encryption: bool = False,
     ask_resolvers: bool = False,
+    obstacles: Optional[Obstacles] = None,
 ) -> dict[str, Any]:
     """Read the host, and whether it matches its kept plan.  ``live`` adds the plan's model and the differences from it,
     ``declared`` the variables of the plan, ``encryption`` whether the host supports encrypted networks,
-    ``ask_resolvers`` which of its upstream resolvers do not answer.
+    ``ask_resolvers`` which of its upstream resolvers do not answer, ``obstacles`` what may be in a plan's way.
 
     Raises Refused.
     """
@@ -139,8 +144,10 @@ def probe(
         host.command = cli.__name__
         if not live:
             host.verified_tables = state.verified_tables
-        result = reader.probe(host, more, encryption, ask_resolvers)
+        result = reader.probe(host, more, encryption, ask_resolvers, obstacles)
         wanted, drift = _drift(project, host, strict=live)
+        if obstacles is not None:
+            result["absent_owners"] += stopped_owners(host)
         result["settled"] = drift is not None and not (drift or host.broken or Journal(project).entries)
         if result["settled"] and state.run.is_dir():
             # Keep them now: a host that is as planned gets no converge run.  A teardown may be in progress.

@@ -95,6 +95,7 @@ def answer(module: Any, read: Callable[[Options], DesiredObject]) -> None:
             project=options["project"],
             absent=options.absent,
             check=module.check_mode,
+            force=module.params.get("force", False),
             lock_timeout=options["lock_timeout"],
         )
         result = converge(desired, request, module.run_command)

@@ -78,6 +78,12 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  force:
+    description:
+      - Whether to remove sandboxes in which processes run that are not the project's own. Without it the run is
+        refused, and names them. The action takes it from C(cnm_force).
+    type: bool
+    default: false
   lock_timeout:
     description: Seconds to wait for another run on this host to end.
     type: int
@@ -211,6 +217,7 @@ def main() -> None:
             "strict": {"type": "bool", "default": False},
             "planned": {"type": "str", "default": "fabric_plan"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "force": {"type": "bool", "default": False},
             "lock_timeout": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
@@ -233,6 +240,7 @@ def main() -> None:
                 strict=arguments["strict"],
                 absent=arguments["state"] == "absent",
                 check=module.check_mode,
+                force=arguments["force"],
                 lock_timeout=arguments["lock_timeout"],
             ),
             module.run_command,

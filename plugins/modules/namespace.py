@@ -19,9 +19,14 @@ options:
   name:
     description:
       - Name of the namespace.
-      - O(state=absent) removes everything in it too. A process inside keeps the namespace alive, without its name.
+      - O(state=absent) removes everything in it too. With O(force=true), a process inside keeps the namespace alive,
+        without its name.
     type: str
     required: true
+  force:
+    description: Whether O(state=absent) removes a namespace although processes run in it; else it names them and fails.
+    type: bool
+    default: false
 seealso:
   - module: cnm.fabric.bridge
   - module: cnm.fabric.veth
@@ -91,7 +96,11 @@ def read(options: Options) -> single_object.DesiredObject:
 
 def main() -> None:
     module = AnsibleModule(
-        argument_spec={"name": {"type": "str", "required": True}, **single_object.COMMON},
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "force": {"type": "bool", "default": False},
+            **single_object.COMMON,
+        },
         supports_check_mode=True,
     )
     single_object.answer(module, read)

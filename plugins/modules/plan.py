@@ -15,6 +15,8 @@ description:
     strategy linear and without C(serial).
   - Every error in the variables is reported at once, before any host is touched, with the file and line it was written
     in. Callbacks get the errors as data, as C(invocation.errors) of the result.
+  - What keeps hosts from being as declared is listed once for all of them; these hosts get no plan. If
+    C(cnm_all_or_nothing) is set, the task fails for all.
 author:
   - cnm.fabric contributors (@cnm-fabric)
 options:

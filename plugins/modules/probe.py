@@ -42,6 +42,33 @@ options:
       - The action does not pass this on if the host declares no sandbox and no service.
     type: bool
     default: false
+  obstacles:
+    description:
+      - Also look for what may keep the host from being as declared, such as types of links that its kernel lacks.
+    type: bool
+    default: true
+  owners:
+    description:
+      - Owners of namespaces to look for, as in C(namespace) of C(cnm_sandboxes). The action takes them from there.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      owner:
+        description: One of V(docker), V(podman), V(pid), V(machine), V(path).
+        type: str
+        required: true
+      reference:
+        description: The owner's name, process id or path.
+        type: str
+        required: true
+  staying:
+    description:
+      - Names of the sandboxes that are still declared. In the project's others, processes are looked for, as removing
+        these is refused. If omitted, nothing is looked for.
+      - The action takes them from C(cnm_sandboxes), unless C(cnm_force) is set.
+    type: list
+    elements: str
 attributes:
   check_mode:
     description: Reads only, so it does the same in check mode.
@@ -168,6 +195,25 @@ ipvs:
   description: Whether the kernel has IPVS or can load its module.
   returned: always
   type: bool
+missing_links:
+  description: Types of links that the kernel neither has nor can load a module for, such as V(vlan).
+  returned: always
+  type: list
+  elements: str
+foreign:
+  description: By kind (V(link), V(namespace), V(nftables)), names of objects of others that plans cannot use.
+  returned: always
+  type: dict
+absent_owners:
+  description: Those of the O(owners) that have no namespace now, each with owner, reference,
+    problem, and whether the kept plan has a sandbox there.
+  returned: always
+  type: list
+  elements: dict
+occupied:
+  description: By sandbox that is not in O(staying), the processes that run in it, with their ids.
+  returned: always
+  type: dict
 has_table:
   description: Whether the project's nftables table exists.
   returned: always
@@ -263,6 +309,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 try:
     from ..module_utils import entrypoints
+    from ..module_utils.probe.obstacles import Obstacles
 except (SyntaxError, TypeError):  # raised by a Python that is too old for the code
     OLD_PYTHON = True
 else:
@@ -277,6 +324,17 @@ def main() -> None:
             "declared": {"type": "bool", "default": False},
             "encryption": {"type": "bool", "default": False},
             "ask_resolvers": {"type": "bool", "default": False},
+            "obstacles": {"type": "bool", "default": True},
+            "owners": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "owner": {"type": "str", "required": True},
+                    "reference": {"type": "str", "required": True},
+                },
+            },
+            "staying": {"type": "list", "elements": "str"},
         },
         supports_check_mode=True,
     )
@@ -287,8 +345,9 @@ def main() -> None:
         )
     try:
         asked = module.params
+        obstacles = Obstacles(asked["owners"], asked["staying"]) if asked["obstacles"] else None
         wanted = (asked["live"], asked["declared"], module.run_command, asked["encryption"], asked["ask_resolvers"])
-        result = entrypoints.probe(asked["project"], *wanted)
+        result = entrypoints.probe(asked["project"], *wanted, obstacles)
     except entrypoints.Refused as refusal:
         module.fail_json(msg=str(refusal))
     module.exit_json(changed=False, **result)

@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 from ..module_utils.plan.codec import content_digest
 from .declaration.hostvars import UnknownHosts, topology_hosts
+from .declaration.schema import BOOLEAN_WORDS
 from .reports.answers import admitted, forged, forgery
 
 
@@ -37,6 +38,11 @@ def without_work(
 def project_of(variables: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
     """The task's project, or else the host's ``cnm_project``, or else the default."""
     return str(arguments.get("project") or variables.get("cnm_project") or "default")
+
+
+def forced(variables: Mapping[str, Any], template: Callable[[Any], Any]) -> bool:
+    """Whether sandboxes are to be removed although processes run in them (``cnm_force``)."""
+    return BOOLEAN_WORDS.get(str(template(variables.get("cnm_force"))).lower(), False)
 
 
 def inventory_directory(variables: Mapping[str, Any], hosts: Sequence[str]) -> str:

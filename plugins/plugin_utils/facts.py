@@ -72,6 +72,15 @@ class Facts:
     """Whether its kernel has IPVS or can load it."""
     no_esp: Mapping[int, str] = field(default_factory=dict)
     """By family, a sentence that says why it cannot encrypt overlays; empty if it can or was not asked."""
+    missing_links: tuple[str, ...] = ()
+    """Types of links that its kernel cannot make."""
+    foreign: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """By kind of resource, names of objects of others: ``br0`` of links, ``inet cnm`` of tables of nftables."""
+    absent_owners: Mapping[tuple[str, str], tuple[str, bool]] = field(default_factory=dict)
+    """Owners of namespaces that were looked for and have none, by kind and name: the problem as a sentence, and whether
+    the kept plan has a sandbox there."""
+    occupied: Mapping[str, str] = field(default_factory=dict)
+    """Processes of users in sandboxes that the variables no longer declare, unless these are to go all the same."""
     dropping: tuple[str, ...] = ()
     """Foreign chains that drop unmatched forwarded traffic: ``ip filter FORWARD``."""
     closed: tuple[str, ...] = ()
@@ -145,6 +154,12 @@ class Facts:
             filters_bridges=bool(result["filters_bridges"]) or "nft" in result["missing"],
             ipvs=bool(result["ipvs"]),
             no_esp={int(family): words for family, words in result.get("no_esp", {}).items()},
+            missing_links=tuple(result["missing_links"]),
+            foreign={kind: frozenset(names) for kind, names in result["foreign"].items()},
+            absent_owners={
+                (item["owner"], item["reference"]): (item["problem"], item["kept"]) for item in result["absent_owners"]
+            },
+            occupied=dict(result["occupied"]),
             dropping=tuple(result["dropping"]),
             closed=tuple(result["closed"]),
             front_ends=tuple(result["front_ends"]),

@@ -102,6 +102,8 @@ class Run:
     check: bool
     lock_timeout: int
     execute: Execute
+    force: bool = False
+    """Whether a sandbox is removed although processes run in it."""
 
     @property
     def project(self) -> str:
@@ -166,6 +168,7 @@ def _converge(run: Run, plan: Plan, stamp: Stamp, facts: Facts) -> Answer:
         "based_on": facts.digest,
         "strict": True,
         "lock_timeout": run.lock_timeout,
+        "force": run.force,
     }
     if digest != facts.digest:
         arguments["plan"] = plan.to_json()

@@ -360,7 +360,7 @@ class TestInTheWay:
         fleet.declare({"cnm_networks": {"n": {"subnet": "10.9.1.0/24"}}}, node1={"cnm_sandboxes": {"a": box}})
         with serving(fleet, "node1", "", "tcp/6002"):
             run = fleet.play("site")
-            said = run.of("cnm.fabric.converge", "node1")["msg"]
+            (said,) = run.refusals("node1")
             assert "port 6002/tcp of the host is not free: python3 (pid " in said
             assert snapshot(fleet, "node1") == before
         fleet.site()

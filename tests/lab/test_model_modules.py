@@ -278,6 +278,9 @@ def tasks_at_work(fleet: Fleet, *tasks: str) -> Iterator[None]:
         for process in started:
             process.kill()
             process.wait()
+        # The tasks' servers outlive the programs that we started them by.
+        stop = "for p in $(ip netns pids {0}); do case $(cat /proc/$p/comm) in python*) kill $p;; esac; done"
+        fleet.sh("node1", ";".join(stop.format(task) for task in tasks))
 
 
 class TestServices:

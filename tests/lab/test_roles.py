@@ -77,10 +77,11 @@ def test_multi_host_has_to_see_all_hosts_at_once(fleet: Fleet, words: dict[str, 
 def test_single_host_says_whose_matter_networks_of_many_hosts_are(fleet: Fleet) -> None:
     run = play(fleet, "single_host")
     for host in fleet.hosts:
-        said = run.of("cnm.fabric.converge", host)["msg"]
-        assert said == (
+        said = (
             "multinet: what spans hosts is planned for all of them at once: run cnm.fabric.site, or the role multi_host"
         )
+        assert run.of("cnm.fabric.plan", host)["hosts"][host]["refused"] == [said]
+        assert f"{host}\n  {said}\n" in run.output
     fleet.declare(NETWORKS, node1=sandboxes(c1=["here"]))
     assert play(fleet, "single_host").code == 0
 

@@ -363,7 +363,9 @@ class TestRefusals:
         before = snapshot(fleet, "node1")
         run = fleet.play("site")
         assert run.code != 0
-        assert "namespace c1" in run.of("cnm.fabric.converge", "node1")["msg"]
+        (said,) = run.refusals("node1")
+        assert said.startswith("cnm_sandboxes.c1: the namespace /run/netns/c1 is there and was not created by")
+        assert run.of("cnm.fabric.converge", "node1")["msg"].endswith("1 problem, listed above")
         after = [line for line in snapshot(fleet, "node1").splitlines() if not line.startswith("/run/cnm")]
         assert after == before.splitlines()
         assert run.of("cnm.fabric.converge", "node2")["status"] == "ok"
@@ -394,7 +396,7 @@ class TestRefusals:
         )
         run = fleet.play("site")
         assert run.code != 0
-        assert "overlaps" in run.of("cnm.fabric.converge", "node1")["msg"]
+        assert "overlaps" in run.refusals("node1")[0]
         assert run.of("cnm.fabric.converge", "node2")["status"] == "ok"
 
     def test_two_runs_at_once_the_second_says_who_holds_the_lock(self, documents: Fleet) -> None:
@@ -416,7 +418,7 @@ class TestOthersOnTheHost:
         documents.site()
         blue = Fleet(documents.lab, tmp_path / "blue")
         blue.declare({"cnm_project": "blue"}, node1={"cnm_sandboxes": {"c1": {"network_mode": "none"}}})
-        assert "namespace c1" in blue.play("site").of("cnm.fabric.converge", "node1")["msg"]
+        assert "the namespace /run/netns/c1 is there" in blue.play("site").refusals("node1")[0]
         sandboxes = {name: {"networks": ["other"]} for name in ("b1", "b2")}
         blue.declare(
             {"cnm_project": "blue", "cnm_networks": {"other": {"subnet": "10.5.0.0/24"}}},

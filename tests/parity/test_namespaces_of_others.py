@@ -198,11 +198,11 @@ def test_what_cannot_be_connected_is_named(others: Others) -> None:
     others.declare(**boxes)
     run = fleet.play("site")
     assert run.code != 0
-    assert "create namespace own" in run.operations("node1")
+    said = run.refusals("node1")
     for part in (
-        "one: this host's Docker Engine has no container nowhere",
-        "two: the container docked of Docker already has a network (--network default)",
-        "three: root's podman on this host has no container nowhere",
+        "cnm_sandboxes.one.namespace.docker: this host's Docker Engine has no container nowhere",
+        "cnm_sandboxes.two.namespace.docker: the container docked of Docker already has a network (--network default)",
+        "cnm_sandboxes.three.namespace.podman: root's podman on this host has no container nowhere",
     ):
-        assert part in run.output
-    assert fleet.sh("node1", "ls /run/netns").split() == ["own"]
+        assert [each for each in said if part in each], part
+    assert fleet.sh("node1", "ls /run/netns 2>/dev/null || :").split() == []

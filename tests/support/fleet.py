@@ -45,6 +45,12 @@ class Run:
             raise AssertionError(f"converge on {host}: {result.get('msg')}")
         return [f"{item['action']} {item['kind']} {item['name']}" for item in result["operations"]]
 
+    def refusals(self, host: str) -> list[str]:
+        """What keeps the host from being as declared, as the plan has it."""
+        (planned,) = (entry["result"] for entry in self.results if entry["action"] == "cnm.fabric.plan")
+        found: list[str] = planned["hosts"][host].get("refused", [])
+        return found
+
     @property
     def changed(self) -> list[str]:
         """Tasks that report a change, with their host."""
@@ -117,8 +123,8 @@ class Fleet:
         return run
 
     def teardown(self) -> Run:
-        """Run teardown; it must succeed."""
-        run = self.play("teardown")
+        """Run teardown; it must succeed, whatever a test has left running in a sandbox."""
+        run = self.play("teardown", "-e", "cnm_force=true")
         assert run.code == 0, run.output
         return run
 
@@ -132,7 +138,7 @@ class Fleet:
         def remove() -> None:
             kept = {path.parent.name for path in Path("/var/lib/cnm").glob("*/plan.json")}
             for project in sorted({"default", *kept}):
-                entrypoints.converge(entrypoints.Request(project, absent=True), run_command)
+                entrypoints.converge(entrypoints.Request(project, absent=True, force=True), run_command)
 
         for host in self.hosts:
             call_on_host(self.lab, host, remove)

@@ -20,6 +20,7 @@ VARIABLES: dict[str, Any] = {
     "cnm_sandboxes": {name: {"networks": ["front"]} for name in ("c1", "c2", ODD)},
 }
 WITHOUT_C1 = {**VARIABLES, "cnm_sandboxes": {"c2": {"networks": ["front"]}}}
+FORCE = ("-e", "cnm_force=true")
 GET = "import urllib.request; urllib.request.urlopen('http://c1/', timeout=3)"
 ANSWERS = f'ip netns exec c2 python3 -c "{GET}"'
 
@@ -111,7 +112,10 @@ class TestApplications:
 
     def test_a_removed_sandbox_stops_it_and_one_made_again_starts_it(self, here: tuple[System, Controller]) -> None:
         system, controller = here
-        controller.run("site", WITHOUT_C1)
+        told = controller.run("site", WITHOUT_C1, fails=True).output
+        assert "c1 is no longer declared, and processes run in it: " in told
+        runs_in_its_sandbox(system)
+        controller.run("site", WITHOUT_C1, *FORCE)
         system.until("! systemctl is-active web odd")
         assert controller.run("site", WITHOUT_C1).changed("n1") == 0
         controller.run("site", VARIABLES)
@@ -121,7 +125,7 @@ class TestApplications:
         self, here: tuple[System, Controller]
     ) -> None:
         system, controller = here
-        controller.run("teardown", VARIABLES)
+        controller.run("teardown", VARIABLES, *FORCE)
         assert system.status("systemctl is-active web") == 3
         left = "find /etc/systemd /run/cnm -name 'cnm-*.target'; systemctl list-units --all --no-legend 'cnm-*'"
         assert system.run(left).stdout == ""

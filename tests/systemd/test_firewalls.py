@@ -135,5 +135,5 @@ class TestFrontEnds:
         assert fails(found) == set()
         assert controller.run("site", VARIABLES).changed("n1") == 0
         theirs = found[0].sh(RULES_OF[name])
-        controller.run("teardown", VARIABLES)
+        controller.run("teardown", VARIABLES, "-e", "cnm_force=true")
         assert found[0].sh(RULES_OF[name]) == theirs

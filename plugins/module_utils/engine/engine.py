@@ -317,26 +317,21 @@ class Engine:
     def _those(self, kind: str, wanted: Sequence[Resource]) -> list[Any]:
         return [item for item in wanted if item.kind == kind and not self._is_apart(item)]
 
-    def _check_conflicts(self, wanted: Sequence[Resource]) -> None:
-        """Raise EngineError with all conflicts between the plan and the host."""
-        found = [
-            sentence
-            for name, kind in self._registry.items()
-            for sentence in kind.check_conflicts(self._host, self._those(name, wanted))
-        ]
-        if found:
-            raise EngineError(f"{'; '.join(found)}. Nothing was changed on this host.")
+    def _check(self, wanted: Sequence[Resource], operations: Sequence[Operation[Any]], dependencies: bool) -> None:
+        """Raise EngineError with all that keeps the run from the plan, before anything is changed.
 
-    def _check_dependencies(self, wanted: Sequence[Resource]) -> None:
-        """Raise EngineError with all that the host lacks for the plan, before anything is changed."""
-        self._check_conflicts(wanted)
-        lacking = [
-            sentence
-            for name, kind in self._registry.items()
-            if (sentence := kind.check_dependencies(self._host, self._those(name, wanted)))
-        ]
-        if lacking:
-            raise EngineError(f"{'; '.join(lacking)}. Nothing was changed on this host.")
+        That is conflicts with the host, and only without them ``dependencies``, which the host lacks.
+        """
+        found, lacking = list[str](), list[Optional[str]]()
+        for name, kind in self._registry.items():
+            those = self._those(name, wanted)
+            found += kind.check_operations(self._host, [each for each in operations if each.resource.kind == name])
+            found += kind.check_conflicts(self._host, those)
+            if dependencies and not found:
+                lacking.append(kind.check_dependencies(self._host, those))
+        sentences = found or list(filter(None, lacking))
+        if sentences:
+            raise EngineError(f"{'; '.join(sentences)}. Nothing was changed on this host.")
 
     def converge(
         self, wanted: Sequence[Resource], check: bool, only: Optional[Container[Key]] = None
@@ -349,7 +344,8 @@ class Engine:
         """
         if check:
             operations = self._difference(wanted, self._observe(wanted), only)
-            self._check_conflicts(wanted if operations else ())
+            if operations:
+                self._check(wanted, operations, dependencies=False)
             return self._unless_broken(operations, check)
         journal = Journal(self._host.project, only)
         unfinished = bool(journal.entries)
@@ -380,6 +376,7 @@ class Engine:
         journal = Journal(self._host.project)
         observed = self._observe((), journal)
         operations = left = self._difference((), observed)
+        self._check((), operations, dependencies=False)
         if check:
             return operations
         unfinished = bool(journal.entries)
@@ -404,7 +401,7 @@ class Engine:
         observed = self._observe(wanted, journal)
         operations = left = self._difference(wanted, observed, only)
         if operations:
-            self._check_dependencies(wanted)
+            self._check(wanted, operations, dependencies=True)
         lost = self._lost()
         # A change can remove dependent objects (routes go when a link goes down), so compare again.
         rounds = _ROUNDS

@@ -96,6 +96,8 @@ class Host:
         """The module of the command ``cnm``, kept with the host half; "" in calls that keep nothing."""
         self.include_module_objects = False
         """Whether to observe and prune objects made by single-object modules too, as a teardown does."""
+        self.spares_processes = False
+        """Whether a run that would remove a namespace of ours in which users' processes run is refused."""
         self.pair_keys: dict[Way, bytes] = {}
         self.bgp_password = ""
         """The host's keys of encrypted overlays; empty unless the run was given them."""

@@ -19,6 +19,7 @@ from typing import Optional
 
 from ..plan.balancing import Ipvs, IpvsTimeouts, RealServer
 from ..plan.families import family_of, packed
+from .modules import may_load
 from .netlink import Message, Netlink, attributes, pack_attribute, pack_message
 
 _GENERIC, _CONTROL = 16, 16
@@ -225,14 +226,7 @@ def is_loaded() -> bool:
 
 def is_available() -> bool:
     """Whether the kernel has IPVS or can load it as a module.  Loads nothing."""
-    return is_loaded() or (_may_load() and _has_module(Path("/lib/modules") / os.uname().release / "modules.dep"))
-
-
-def _may_load() -> bool:
-    try:
-        return Path("/proc/sys/kernel/modules_disabled").read_text(encoding="ascii").strip() == "0"
-    except OSError:
-        return False
+    return is_loaded() or (may_load() and _has_module(Path("/lib/modules") / os.uname().release / "modules.dep"))
 
 
 def _has_module(index: Path) -> bool:

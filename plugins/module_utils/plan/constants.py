@@ -37,5 +37,8 @@ MAC = "[0-9a-f]{2}(?::[0-9a-f]{2}){5}"
 FRR = "frr"
 """The program, its user and its package; what the probe calls it if it is missing."""
 
+MODULES_PACKAGE = "it may be in the package linux-modules-extra or kernel-modules-extra"
+"""What to say of a kernel's module that a host lacks."""
+
 SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin"
 """Where a host's programs are, whatever the caller's PATH is."""

@@ -35,6 +35,7 @@ from ..state.kept import State
 from ..state.sysctls import original_values
 from . import apparmor, upstreams
 from .front_ends import active, let_by
+from .obstacles import Obstacles
 
 _NFTABLES_CONF = Path("/etc/nftables.conf")
 _UNITS = Path("/etc/systemd/system")
@@ -354,12 +355,17 @@ def _failing(plan: Mapping[str, Any], settings: Mapping[str, Sequence[str]]) -> 
 
 
 def probe(
-    host: Host, more: Sequence[str] = (), encryption: bool = False, ask_resolvers: bool = False
+    host: Host,
+    more: Sequence[str] = (),
+    encryption: bool = False,
+    ask_resolvers: bool = False,
+    obstacles: Optional[Obstacles] = None,
 ) -> dict[str, Any]:
     """The module's result: plain data, a few kilobytes; ``more`` sections of the kept plan on request.
 
     Encryption is tried only on request, as the kernel may have to load modules for it.  ``ask_resolvers``: ask the
-    host's upstream resolvers whether they answer, unless no sandbox of the kept plan would.
+    host's upstream resolvers whether they answer, unless no sandbox of the kept plan would.  ``obstacles``: what to
+    look for that may be in a plan's way.
     """
     state = State(host.project)
     kept = state.kept
@@ -371,6 +377,7 @@ def probe(
     dropping = _unless_odd({"forward": [], "input": []}, _dropping, host)
     front_ends = _unless_odd([], active, host)
     settings = _unless_odd({"servers": [], "search": [], "options": []}, resolvers)
+    in_the_way = _unless_odd({}, obstacles.found, host) if obstacles is not None else {}
     missing = [] if host.nft is not None else ["nft"]
     missing += [name for name in ("dnsmasq", "conntrack") if find_program(name) is None]
     missing += [FRR] if not frr.is_installed() else []
@@ -396,6 +403,10 @@ def probe(
         "flushing": _unless_odd(None, flushing),
         "filters_bridges": _filters_bridges(host),
         "ipvs": ipvs.is_available(),
+        "missing_links": in_the_way.get("missing_links", []),
+        "foreign": in_the_way.get("foreign", {}),
+        "absent_owners": in_the_way.get("absent_owners", []),
+        "occupied": in_the_way.get("occupied", {}),
         "no_esp": _no_esp(host) if encryption else {},
         "docker_user": _unless_odd([], docker_user.families_to_open, host),
         "has_frr": frr.is_present(host.project),

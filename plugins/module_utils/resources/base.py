@@ -97,6 +97,11 @@ class Kind(ABC, Generic[R]):
         del host, wanted
         return []
 
+    def check_operations(self, host: Host, operations: Sequence[Operation[R]]) -> list[str]:
+        """What keeps a run from carrying out operations, as sentences; checked as conflicts are, at a teardown too."""
+        del host, operations
+        return []
+
     def check_dependencies(self, host: Host, wanted: Sequence[R]) -> Optional[str]:
         """What the host lacks for these, as a sentence, or None; checked before anything is changed."""
         del host, wanted

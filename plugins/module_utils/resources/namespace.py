@@ -19,11 +19,12 @@ from ..kernel.netns_owners import Owned, OwnerError, Silent
 from ..plan.base import Key
 from ..plan.families import FORWARDING
 from ..plan.links import Namespace
-from ..plan.marks import mark, project_of, role_of, table_name
+from ..plan.marks import SINGLE_OBJECT, mark, project_of, role_of, table_name
 from ..state.sysctls import forget_namespace
 from . import foreign_netns_records, own_namespaces
 from .base import Difference, Found, Kind, Operation
 from .foreign_netns_records import Record
+from .occupants import is_for_users, occupants
 from .own_namespaces import Own
 from .sysctl import sysctl_path
 
@@ -252,6 +253,21 @@ class NamespaceKind(Kind[Namespace]):
             for name, text in sorted(wanted.files.items())
             if found.attached and name in found.files and found.files[name] != text
         ]
+        return result
+
+    def check_operations(self, host: Host, operations: Sequence[Operation[Namespace]]) -> list[str]:
+        """Processes in namespaces of ours that are to go; one that is made anew for its own sake is not asked."""
+        going = {each.resource.name for each in operations if each.action == "delete" or "owner" in each.fixed}
+        own = {name: item for name, item in self._own.items() if name in going and is_for_users(item.role)}
+        if not (own and host.spares_processes):
+            return []
+        result = []
+        for name, words in occupants({name: item.number for name, item in own.items()}).items():
+            alone = own[name].role.startswith(SINGLE_OBJECT)
+            result.append(
+                f"{'namespace' if alone else 'sandbox'} {name} is to be removed, and processes run in it: {words}. End "
+                f"them, or remove it all the same with -e cnm_force=true{', the module with force: true' * alone}"
+            )
         return result
 
     def create(self, host: Host, resources: Sequence[Namespace]) -> None:

@@ -43,11 +43,25 @@ def recorded(project: str) -> Optional[dict[str, Own]]:
 
 def planned(project: str) -> set[str]:
     """Names of namespaces in the kept plan, which may be ours if the record is lost."""
+    return {name for name, (owner, _reference) in _planned(project).items() if not owner}
+
+
+def planned_owners(project: str) -> dict[str, tuple[str, str]]:
+    """Owner and reference of each namespace of others in the kept plan."""
+    return {name: known for name, known in _planned(project).items() if known[0]}
+
+
+def _planned(project: str) -> dict[str, tuple[str, str]]:
+    """Owner and reference of each namespace in the kept plan; both are empty for one of ours."""
     try:
         resources = json.loads(State(project).kept["plan"])["resources"]
-        return {str(item["name"]) for item in resources if item["kind"] == "namespace" and not item.get("owner")}
+        return {
+            str(item["name"]): (str(item.get("owner", "")), str(item.get("reference", "")))
+            for item in resources
+            if item["kind"] == "namespace"
+        }
     except (LookupError, TypeError, ValueError):
-        return set()
+        return {}
 
 
 def record(project: str, names: Mapping[str, Own]) -> None:

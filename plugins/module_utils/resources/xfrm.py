@@ -45,6 +45,7 @@ from ..kernel.xfrm import (
     template,
 )
 from ..plan.base import Key
+from ..plan.constants import MODULES_PACKAGE
 from ..plan.encryption import Xfrm
 from ..plan.esp import epoch_of, security_index, ways
 from ..plan.families import family_of
@@ -91,8 +92,8 @@ def lacking(family: int) -> Optional[str]:
     except OSError as error:
         reason = error.message if isinstance(error, NetlinkError) else error.strerror
         return (
-            f"this kernel has no ESP with AES-GCM for IPv{family} ({reason}): load its module esp{family}, use a "
-            "kernel that has it, or remove `encrypted` from the networks"
+            f"this kernel has no ESP with AES-GCM for IPv{family} ({reason}): load its module esp{family} (modprobe "
+            f"esp{family}; {MODULES_PACKAGE}), use a kernel that has it, or remove `encrypted` from the networks"
         )
     return None
 

@@ -62,6 +62,7 @@ def check(drafts: Sequence[Draft], drivers: Drivers) -> Found:
         yield from _check_spanning(name, drafts, drivers)
     yield from _distinct_vnis(drafts)
     yield from _same_store(drafts)
+    yield from _same_of_all(drafts)
     overlays = [draft for draft in drafts if any(net.traits.scope == "global" for net in draft.host.networks)]
     if overlays:
         yield from _same_settings(overlays)
@@ -416,6 +417,18 @@ def _same_settings(drafts: Sequence[Draft]) -> Found:
                 "Set it once, in the group_vars of a group that has all these hosts.",
             )
             yield from ((draft.host.name, error) for draft in drafts)
+
+
+def _same_of_all(drafts: Sequence[Draft]) -> Found:
+    """Whether all hosts are changed or none is decided once, for all."""
+    deciding = [draft.host.name for draft in drafts if draft.host.settings.all_or_nothing]
+    if deciding and len(deciding) < len(drafts):
+        error = ValidationError(
+            "cnm_all_or_nothing",
+            f"It is for all hosts of the topology or for none; this says true on {name_hosts(deciding)} alone.",
+            "Set it once, in the group_vars of all hosts of the topology.",
+        )
+        yield from ((draft.host.name, error) for draft in drafts)
 
 
 def _same_store(drafts: Sequence[Draft]) -> Found:

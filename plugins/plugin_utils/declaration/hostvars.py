@@ -7,6 +7,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
+from ...module_utils.plan.forms import OWNERS
+from .module_objects import SANDBOXES, kind_of
+
 
 class UnknownHosts(ValueError):
     """``cnm_hosts`` names what the inventory does not have."""
@@ -62,3 +65,25 @@ def first_template(value: Any) -> Optional[str]:
 def own_variables(variables: Mapping[str, Any], registered: Sequence[str] = ()) -> list[str]:
     """The names among a host's variables that are ours to read; registered results are not declarations."""
     return sorted(name for name in variables if str(name).startswith("cnm_") and name not in registered)
+
+
+def declared_sandboxes(variables: Mapping[str, Any]) -> dict[str, Any]:
+    """The sandboxes in a host's templated variables as they are written, right or wrong; not those of services."""
+    return {
+        str(name): entry
+        for variable, entries in variables.items()
+        if kind_of(variable) == SANDBOXES and isinstance(entries, Mapping)
+        for name, entry in entries.items()
+    }
+
+
+def namespace_owners(sandboxes: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Whose namespaces these sandboxes are to be: owner and reference of each."""
+    found = [entry.get("namespace") for entry in sandboxes.values() if isinstance(entry, Mapping)]
+    return [
+        {"owner": str(owner), "reference": str(reference)}
+        for namespace in found
+        if isinstance(namespace, Mapping)
+        for owner, reference in namespace.items()
+        if owner in OWNERS and isinstance(reference, (str, int))
+    ]

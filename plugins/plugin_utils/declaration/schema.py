@@ -273,6 +273,7 @@ SETTINGS = _keys(
         "cnm_overlay_secret": _text("text from the vault"),
         "cnm_overlay_key_epoch": _integer("a whole number", 1, 2**31 - 1),
         "cnm_ingress_mode": _choice("snat", "local"),
+        "cnm_all_or_nothing": _flag(),
         "cnm_docker_user": _flag(),
         "cnm_boot": _flag(),
         "cnm_keep_keys": _flag(),
@@ -293,6 +294,7 @@ SETTINGS = _keys(
 )
 
 OF_PLAYBOOKS = (
+    "cnm_force",
     "cnm_graph_file",
     "cnm_leases_do",
     "cnm_leases_file",

@@ -48,6 +48,7 @@ def read_settings(value: Mapping[str, Any], path: VarPath) -> Settings:
             path / "cnm_leases",
             path / "cnm_leases_options",
         ),
+        all_or_nothing=flag(value.get("cnm_all_or_nothing"), False),
         docker_user=flag(value.get("cnm_docker_user"), True),
         boot=flag(value.get("cnm_boot"), True),
         keep_keys=flag(value.get("cnm_keep_keys"), True),

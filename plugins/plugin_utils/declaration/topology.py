@@ -299,6 +299,8 @@ class Settings:
     leases: LeaseStore = LeaseStore()
     evpn: Optional[Evpn] = None
     """Set if BGP EVPN tells the hosts where endpoints of overlays are; else the plan does."""
+    all_or_nothing: bool = False
+    """Whether no host is changed unless all can be."""
     docker_user: bool = True
     """Whether a rule may be put into Docker's chain DOCKER-USER where it is."""
     boot: bool = True

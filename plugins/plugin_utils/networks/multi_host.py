@@ -16,7 +16,7 @@ from ..ipam.addresses import UsedPrefixes
 from ..ipam.identifiers import identifier
 from ..ipam.ranges import Ranges
 from ..ipam.vips import leases_of, virtual_of
-from ..leases.base import Leases, NetworkLease
+from ..leases.base import Leases, NetworkLease, no_part
 from .evpn import fabric_hosts, place_of_overlays, reflectors, unusable_vteps
 from .spanning import (
     Spanning,
@@ -88,12 +88,13 @@ def plan_spanning_networks(
     }
     reserve_declared_subnets(topology, spanning_networks, used_prefixes)
     leased_by_endpoint = leases_by_endpoint(parts)
+    staying = _occupied(topology, facts, parts)
     for name, spanned in spanning_networks.items():
         problems: list[str] = []
         refuse_overlaps(spanned, facts, used_prefixes[name], result)
         subnets = choose_subnets(spanned, leased.get(name, {}), used_prefixes[name], problems)
         virtual = virtual_of(name, services, leased.get(name, {}).get("vips", {}))
-        used = addresses_of_other_hosts(name, others or {})
+        used = addresses_of_other_hosts(name, {**(others or {}), **staying})
         found = choose_addresses(
             spanned,
             subnets,
@@ -141,6 +142,21 @@ def plan_spanning_networks(
         )
     known = {*leased, *spanning_networks} if others is None else set(spanning_networks)
     _record_leases(result, known, parts, spanning_networks.keys() - result.found.keys())
+    for host, part in staying.items():
+        found_there = {key: entry for key, entry in part["endpoints"].items() if key.split("/")[1] in result.found}
+        parts[host]["endpoints"].update(found_there)
+    return result
+
+
+def _occupied(topology: Topology, facts: Mapping[str, Facts], parts: Mapping[str, Leases]) -> dict[str, Leases]:
+    """The leases of sandboxes that are no longer declared and stay, as processes run in them."""
+    result: dict[str, Leases] = {}
+    for host in topology.hosts:
+        names = facts[host.name].occupied.keys() - {each.name for each in host.sandboxes} if host.name in facts else ()
+        if names:
+            endpoints = parts[host.name]["endpoints"].items()
+            held = {key: entry for key, entry in endpoints if key.split("/")[2] in names}
+            result[host.name] = {**no_part(), "endpoints": held}
     return result
 
 

@@ -37,6 +37,7 @@ from .checks import (
     other_hosts_needed_errors,
     scheduler_errors,
 )
+from .obstacles import absent_owner_errors, missing_link_errors, stopped_owner_warnings
 from .topology import TopologyPlan
 
 
@@ -71,22 +72,27 @@ def allocate_host(host: Host, facts: Facts, topology_plan: TopologyPlan, leases:
         *allocation.problems,
     ]
     if problems:
+        problems += absent_owner_errors(host, facts)
         return HostAllocation({}, {}, leases, {}, problems, [])
-    networks, problems = _attach(_networks_of_host(host, allocation, leases, topology_plan), facts)
+    networks, unattached = _attach(_networks_of_host(host, allocation, leases, topology_plan), facts)
     endpoints = {
         sandbox.name: _endpoints_of_sandbox(host, sandbox, networks, allocation)
         for sandbox in sorted(host.sandboxes, key=lambda item: item.name)
     }
-    allocated = HostAllocation(networks, endpoints, leases, topology_plan.virtual_on(networks, endpoints), problems, [])
+    allocated = HostAllocation(networks, endpoints, leases, topology_plan.virtual_on(networks, endpoints), [], [])
     ports = published_ports(allocated.every)
-    allocated.problems = problems or [
+    allocated.problems = [
+        *unattached,
+        *absent_owner_errors(host, facts),
+        *missing_link_errors(facts, networks, allocated.every),
         *off_link_errors(allocated.every),
         *bridge_port_limit_errors(networks, allocated.every),
         *confined_resolver_errors(facts, endpoints),
         *encryption_errors(host, facts, networks),
         *scheduler_errors(host, facts, networks, topology_plan.placement.found),
         *published_twice_errors(ports),
-        *unroutable_port_errors(host.sandboxes, ports),
+        # A port may be of a network that is not attached.
+        *(unroutable_port_errors(host.sandboxes, ports) if not unattached else ()),
         *used_port_errors(ports, facts),
     ]
     allocated.warnings = [
@@ -102,6 +108,7 @@ def allocate_host(host: Host, facts: Facts, topology_plan: TopologyPlan, leases:
             if item.attachment is not None
             for sentence in item.attachment.warnings
         ),
+        *stopped_owner_warnings(host, facts),
         *keys_not_kept_warnings(host, facts, networks),
         *evpn_warnings(host, topology_plan.spanning.fabric),
         *unreachable_resolver_warnings(facts, endpoints),

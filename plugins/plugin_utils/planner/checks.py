@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from ...module_utils.plan.constants import MODULES_PACKAGE
 from ...module_utils.plan.families import family_of
 from ..declaration.routes import off_link
 from ..declaration.topology import Host, Topology
@@ -164,7 +165,8 @@ def scheduler_errors(
     if not called:
         return []
     if balancing_engine(host, facts) == "ipvs":
-        return [] if facts.ipvs else ["cnm_load_balancer: this host's kernel has no IPVS. Write nftables, or auto."]
+        problem = f"this host's kernel has no IPVS: load its module ip_vs (modprobe ip_vs; {MODULES_PACKAGE})"
+        return [] if facts.ipvs else [f"cnm_load_balancer: {problem}, or write nftables, or auto."]
     return [
         f"{placed.service.path}.deploy.scheduler: {placed.service.scheduler} takes IPVS, and this host balances with "
         "nftables, which has rr and sh. Write one of these, or run a kernel with IPVS there."

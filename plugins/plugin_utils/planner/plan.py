@@ -19,6 +19,7 @@ from .allocation import allocate_host
 from .compose import compose
 from .connect import connect
 from .name import name_sandboxes
+from .obstacles import foreign_errors, occupied_errors
 from .protect import protect
 from .topology import plan_single_host, plan_topology
 
@@ -86,6 +87,10 @@ def plan(
             made = compose(host, known, allocated, topology_plan.placement, resources, kept)
         except DriverError as error:
             result.refusals[host.name] = [str(error)]
+            continue
+        problems = [*foreign_errors(host, known, made.resources), *occupied_errors(known, made.resources)]
+        if problems:
+            result.refusals[host.name] = problems
             continue
         parts[host.name] = allocated.leases
         if allocated.warnings:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
@@ -49,6 +49,8 @@ class Outcome:
     """As `Planned.peer_tables`."""
     unused: list[str] = field(default_factory=list)
     """Networks that are declared, and that nothing on any host uses."""
+    all_or_nothing: bool = False
+    """Whether no host is to be changed unless all can be."""
 
 
 def make_plans(
@@ -60,15 +62,17 @@ def make_plans(
     remember: bool,
     complete: bool = True,
     connections: Mapping[str, str] = MappingProxyType({}),
+    failed: Collection[str] = (),
 ) -> Outcome:
     """Plan all probed hosts.  Raises DeclarationError for the variables, LeaseError for the store.
 
     ``remember`` false (check mode) leaves the lease store as it is; ``complete`` false says that these are not all
-    hosts of the topology; ``connections`` is where Ansible reaches each.
+    hosts of the topology; ``connections`` is where Ansible reaches each; ``failed`` are hosts of this run that
+    cannot be planned, as their probe failed.
     """
     with _uncollected(), _form_errors_as_lease_errors():
         return _make_plans(
-            variables, groups, _Planning(facts, inventory_directory, now, remember, complete, connections)
+            variables, groups, _Planning(facts, inventory_directory, now, remember, complete, connections, failed)
         )
 
 
@@ -106,8 +110,13 @@ def _make_plans(
     facts = given.facts
     topology, module_state, refused = read_with_modules(variables, groups, facts, given.directory)
     # What such a host has, and its leases, stay as they are.
-    given = replace(given, facts={host: known for host, known in facts.items() if host not in refused})
+    given = replace(
+        given,
+        facts={host: known for host, known in facts.items() if host not in refused},
+        failed=[*given.failed, *refused],
+    )
     outcome = Outcome(refusals=dict(refused), unused=unused_networks(topology) if given.complete else [])
+    outcome.all_or_nothing = any(host.settings.all_or_nothing for host in topology.hosts)
     for project in sorted({host.settings.project for host in topology.hosts}):
         part = Topology(tuple(host for host in topology.hosts if host.settings.project == project))
         planned, stamp = _plan_project(project, part, given)
@@ -210,6 +219,7 @@ class _Planning:
     remember: bool
     complete: bool
     connections: Mapping[str, str] = field(default_factory=dict)
+    failed: Collection[str] = ()
 
 
 def _plan_project(project: str, topology: Topology, given: _Planning) -> tuple[Planned, Stamp]:
@@ -239,7 +249,8 @@ def _plan_from(store: Store, project: str, topology: Topology, given: _Planning)
             planned.leases = _with_others(planned.leases, leases, names)
         _say(belief, planned)
         revision = belief.revision if _same(planned.leases, leases) else belief.revision + 1
-        if given.remember and not (_same(planned.leases, stored) and revision == read_revision):
+        held = topology.hosts[0].settings.all_or_nothing and bool(planned.refusals or given.failed)
+        if given.remember and not held and not (_same(planned.leases, stored) and revision == read_revision):
             try:
                 own = None if given.complete else names
                 revision = store.write(project, found, planned.leases, revision, own)

@@ -73,6 +73,14 @@ _LISTENER: dict[str, Form] = {
     "port": number(0, 65535),
     "process": words(64),
 }
+_LINK_TYPE = matching("[a-z0-9_-]{1,32}", 32, "type of link")
+_FOREIGN: dict[str, Form] = {"link": listing(LINK), "namespace": listing(text(255)), "nftables": listing(text(300))}
+_OWNER: dict[str, Form] = {
+    "owner": choice("docker", "podman", "pid", "machine", "path"),
+    "reference": text(4096),
+    "problem": words(500),
+    "kept": flag,
+}
 _SETTINGS = {
     "servers": listing(address, 64),
     "search": listing(like(forms.search_domain), 64),
@@ -104,6 +112,10 @@ _PROBE: dict[str, tuple[Form, Any]] = {
     "filters_bridges": (flag, False),
     "ipvs": (flag, False),
     "no_esp": (mapping(_VERSION_KEY, words(500)), {}),
+    "missing_links": (listing(_LINK_TYPE, 32), ()),
+    "foreign": (record(_FOREIGN), {}),
+    "absent_owners": (listing(record(_OWNER, tuple(_OWNER)), 4096), ()),
+    "occupied": (mapping(NAME, words(300), 4096), {}),
     "docker_user": (listing(_VERSION, 2), ()),
     "has_frr": (flag, False),
     "has_table": (flag, False),

@@ -195,7 +195,7 @@ class TestTheAction:
 
     def test_reads_the_plan_where_it_was_registered(self) -> None:
         refused = {"hosts": {"node1": {"refused": ["no room"]}}}
-        assert "no room" in self.run({"planned": "mine"}, mine=refused)["msg"]
+        assert "1 problem, listed above" in self.run({"planned": "mine"}, mine=refused)["msg"]
         assert "run cnm.fabric.probe" in self.run({}, mine=refused)["msg"]
 
     def test_an_invalid_number_is_refused(self) -> None:

@@ -324,6 +324,9 @@ class TestReader:
             ("listeners", {"protocol": "sctp", "address": "0.0.0.0", "port": 1, "process": "x"}, []),
             ("docker_user", 5, []),
             ("docker_user", "4", []),
+            ("missing_links", "vlan; reboot", []),
+            ("absent_owners", {"owner": "root", "reference": "x", "problem": "y", "kept": False}, []),
+            ("absent_owners", {"owner": "docker", "reference": "\x1b[2J", "problem": "y", "kept": False}, []),
         ],
     )
     def test_an_invalid_entry_is_dropped_and_named(self, key: str, value: Any, left: Any) -> None:
@@ -344,6 +347,17 @@ class TestReader:
         settings = {"servers": ["9.9.9.9", "$(x)"], "search": ["a.b", "c\nnameserver 1"], "options": ["ndots:1", "; x"]}
         report = read_probe("node1", {**RECORDED, "resolvers": settings})
         assert report.data["resolvers"] == {"servers": ["9.9.9.9"], "search": ["a.b"], "options": ["ndots:1"]}
+
+    def test_what_is_in_the_way_is_checked_too(self) -> None:
+        foreign = {"link": ["eth0", "a" * 16], "namespace": ["c1", "x\n"], "nftables": ["inet cnm"], "user": ["root"]}
+        occupied = {"c1": "sleep\x1b[2J (7)" * 99, "../c2": "x", "c3": 7}
+        owners = [{"owner": "pid", "reference": "7", "kept": False, "problem": "\x1b]0;x\x07" * 999}]
+        report = read_probe("node1", {**RECORDED, "foreign": foreign, "occupied": occupied, "absent_owners": owners})
+        assert report.data["foreign"] == {"link": ["eth0"], "namespace": ["c1"], "nftables": ["inet cnm"]}
+        assert list(report.data["occupied"]) == ["c1"]
+        for said in (report.data["occupied"]["c1"], report.data["absent_owners"][0]["problem"]):
+            assert said.isprintable()
+            assert len(said) <= 500
 
     def test_displayed_texts_are_printable_and_short(self) -> None:
         report = read_probe("node1", {**RECORDED, "dropping": ["ip x \x1b[2J" + "y" * 10000]})

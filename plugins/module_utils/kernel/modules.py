@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What the kernel has, or can load as a module.  Loads nothing."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from . import namespaces
+from .netlink import Netlink, NetlinkError, new_link
+from .nft import RunCommand
+from .programs import find_program
+
+_MODULES = "/lib/modules"
+_LOADS = re.compile(r"^(?:insmod|builtin) ", re.MULTILINE)
+_DENIED = re.compile(r"^install (?:/usr)?/bin/(?:false|true)\b", re.MULTILINE)
+"""What modprobe says of a module that modprobe.d(5) keeps from being loaded; of one in a blacklist it says nothing."""
+
+
+def may_load() -> bool:
+    """Whether the kernel loads modules at all."""
+    try:
+        return Path("/proc/sys/kernel/modules_disabled").read_text(encoding="ascii").strip() == "0"
+    except OSError:
+        return False
+
+
+def missing_link_types(types: Iterable[str], run_command: RunCommand) -> list[str]:
+    """Those of these types of links that the kernel neither has nor can load, sorted.
+
+    modprobe says what can be loaded, as it does when the kernel asks it; the rest is tried in a temporary namespace.
+    """
+    left = sorted(types)
+    if may_load() and os.path.isdir(f"{_MODULES}/{os.uname().release}") and find_program("modprobe") is not None:
+        left = [kind for kind in left if not _can_load(kind, run_command)]
+    return namespaces.run_in_new(_refused, left) if left else []
+
+
+def _can_load(kind: str, run_command: RunCommand) -> bool:
+    arguments = [str(find_program("modprobe")), "--show-depends", "--quiet", "--", f"rtnl-link-{kind}"]
+    code, output, _errors = run_command(arguments)
+    return code == 0 and _LOADS.search(output) is not None and _DENIED.search(output) is None
+
+
+def _refused(types: Sequence[str]) -> list[str]:
+    """The unknown types: one that the kernel knows is made, or refused for what the message lacks."""
+    result = []
+    with Netlink() as netlink:
+        for kind in types:
+            try:
+                netlink.send([new_link(f"try-{kind}", kind)])
+            except NetlinkError as error:
+                result += [kind] if error.errno == errno.EOPNOTSUPP else []
+    return result
