@@ -4,7 +4,7 @@
 
 # The parts of `./run test`: what is more than one command.
 
-: "${here:?}" "${collections=}" "${logs=}"
+: "${here:?}" "${collections=}" "${logs=}" "${cache:?}"
 
 types() {
     inside "$collections" mypy --config-file "$here/pyproject.toml" --cache-dir /dev/null \
@@ -30,6 +30,38 @@ documentation() {
         done
     done
 }
+
+# The site of docs/ and of what is said in plugins and roles; a warning is an error.
+site() (
+    # shellcheck disable=SC2034  # controller.sh reads it
+    requirements=$here/tests/requirements-docs.txt
+    environment
+    pages=$cache/site
+    rm -rf "$logs/site" "$pages"
+    cp -r "$here/docs" "$logs/site" && mkdir -m 755 "$logs/site/collection" || exit
+    antsibull-docs collection --use-current --squash-hierarchy --fail-on-error --no-add-antsibull-docs-version \
+        --dest-dir "$logs/site/collection" cnm.fabric || exit
+    CNM_VERSION=$(sed -n 's/^version: //p' "$here/galaxy.yml") sphinx-build --quiet --fail-on-warning --keep-going \
+        --nitpicky --jobs auto --doctree-dir "$logs/doctrees" "$logs/site" "$pages" || exit
+    say "$pages/index.html"
+)
+
+# What Galaxy does with a tarball that is uploaded, but for ansible-test, which is the part sanity.
+importer() (
+    # shellcheck disable=SC2034  # controller.sh reads it
+    requirements=$here/tests/requirements-docs.txt
+    environment
+    inside "$here" ansible-galaxy collection build --force --output-path "$logs/galaxy" >"$logs/built" || exit
+    unset ANSIBLE_COLLECTIONS_PATH
+    GALAXY_IMPORTER_RUN_ANSIBLE_TEST=false \
+        inside "$logs/galaxy" python -m galaxy_importer.main "$logs"/galaxy/cnm-fabric-*.tar.gz >"$logs/imported" || {
+        cat "$logs/imported"
+        exit 1
+    }
+    # Without the list of what it looked at.
+    grep -v '^Loading ' "$logs/imported"
+    ! grep -E '^(WARNING|ERROR):' "$logs/imported"
+)
 
 scenarios() {
     (

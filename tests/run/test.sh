@@ -163,7 +163,11 @@ all_tests() {
     if [ -n "$several" ] && wanted vm; then begin_image; fi
     if [ -n "$several" ] && wanted sanity; then beside sanity; fi
     if wanted lint; then lint; fi
-    if wanted docs; then step "ansible-doc" documentation; fi
+    if wanted docs; then
+        step "ansible-doc" documentation
+        step "site" site
+        step "galaxy-importer" importer
+    fi
     if [ -z "$several" ] && wanted sanity; then step "sanity" sanity; fi
     if wanted unit; then step "unit" run_pytest $every_core tests/unit; fi
     if wanted page; then step "page" run_pytest tests/page; fi
