@@ -29,7 +29,7 @@ def told(run: Run) -> list[str]:
 
 def documented(name: str) -> list[str]:
     """The lines of a transcript on the page about runs."""
-    _before, _mark, after = PAGE.read_text(encoding="utf-8").partition(f"<!-- transcript: {name} -->\n```console\n")
+    _before, _mark, after = PAGE.read_text(encoding="utf-8").partition(f"<!-- transcript: {name} -->\n```text\n")
     return after.partition("\n```")[0].splitlines()
 
 

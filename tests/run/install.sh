@@ -123,6 +123,9 @@ engine() { install dockerd:docker.io podman:podman; }
 # What hosts may have besides: FRR, which only the tests start, and a chain of Docker's.
 routing() { install vtysh:frr iptables:iptables; }
 
+# What the tutorial has its reader install.
+tutorial() { install git:git curl:curl; }
+
 # Whole systems, from their distribution's packages.
 bootstrap() {
     install debootstrap:debootstrap

@@ -100,6 +100,7 @@ pytest_alone() {
             integration | lab | benchmarks | tests/integration* | tests/lab* | tests/benchmarks*)
                 routing
                 stores
+                tutorial
                 ;;
             systemd | tests/systemd*) bootstrap ;;
             vm | tests/vm*)
@@ -154,6 +155,7 @@ all_tests() {
     if wanted integration || wanted lab || wanted benchmarks; then
         routing
         stores
+        tutorial
     fi
 
     case $parts in

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Units of applications in sandboxes: README's unit after a run, a boot, a removal, and a sandbox made again."""
+"""Units of applications in sandboxes: the documents' unit after a run, a boot, a removal, and a sandbox made again."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from systems import SUITES, Controller, System, systems
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "boot.md"
 ODD = "x-1.y_z"
 """A sandbox whose name units write otherwise."""
 VARIABLES: dict[str, Any] = {
@@ -25,9 +25,9 @@ GET = "import urllib.request; urllib.request.urlopen('http://c1/', timeout=3)"
 ANSWERS = f'ip netns exec c2 python3 -c "{GET}"'
 
 
-def units_in_readme() -> dict[str, str]:
-    """The units that README shows, by path."""
-    blocks = re.findall(r"```ini\n# (\S+)\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+def units_shown() -> dict[str, str]:
+    """The units that the page shows, by path."""
+    blocks = re.findall(r"```ini\n# (\S+)\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     return dict(blocks)
 
 
@@ -35,10 +35,10 @@ def units_in_readme() -> dict[str, str]:
 def here(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[System, Controller]]:
-    """A system with README's unit, enabled before there is a network, and one in a sandbox of an odd name."""
+    """A system with the page's unit, enabled before there is a network, and one in a sandbox of an odd name."""
     folder = tmp_path_factory.mktemp("applications")
     with systems(folder, "n1", suite=request.param) as (system,):
-        units = units_in_readme()
+        units = units_shown()
         (path,) = units
         for name, where in (("c1", path), (ODD, "/etc/systemd/system/odd.service")):
             target = system.sh(f"systemd-escape --template=cnm-sandbox@.target {name}").strip()
