@@ -260,10 +260,13 @@ def _ra_links(host: Host) -> list[str]:
 
 
 def _neighbour_tables() -> dict[str, int]:
+    """Their sizes, or those that they had before we changed them."""
     result = {}
+    before = original_values()
     for family in (4, 6):
         for name in _NEIGHBOURS:
-            value = read_sysctl(f"net.ipv{family}.neigh.default.{name}")
+            sysctl = f"net.ipv{family}.neigh.default.{name}"
+            value = before[sysctl]["value"] if sysctl in before else read_sysctl(sysctl)
             if value is not None and value.isdigit():
                 result[f"ipv{family}.{name}"] = int(value)
     return result

@@ -14,12 +14,39 @@ from ...module_utils.plan.forms import link_name
 from ...module_utils.plan.marks import MAIN_TABLE, rule_priority
 from ...module_utils.plan.settings import Sysctl
 from ..declaration.topology import Endpoint, Sandbox
-from ..drivers.base import PlannedNetwork
+from ..drivers.base import PlannedEndpoint, PlannedNetwork, by_network
 from ..facts import Facts
 
-NEIGHBOUR_TABLE = {"gc_thresh1": 8192, "gc_thresh2": 49152, "gc_thresh3": 65536}
-"""Docker's values.  The kernel's default of 1024 entries is for all namespaces together (arp(7))."""
-_MANY = 100
+_ENOUGH = 512
+"""The kernel's default of 1024 neighbours is for all namespaces together (arp(7)); the host has others too."""
+_SMALLEST, _LARGEST = 1 << 16, 1 << 18
+"""Sizes of neighbour tables: Docker's, and 262144, which take some 100 MB if they are ever full."""
+
+
+def neighbours_of(endpoints: Iterable[PlannedEndpoint]) -> dict[int, int]:
+    """By family, how many entries of neighbour tables the sandboxes of a host can come to need.
+
+    Each has one for each other sandbox that it can talk to on a network, on whatever host, and one for its gateway; the
+    host has one for each of them.
+    """
+    result: dict[int, int] = {}
+    for group in by_network(endpoints).values():
+        network = group[0].network
+        members = len(network.spanning.sandboxes) if network.spanning is not None else len(group)
+        if network.network.traits.isolates:
+            members = 1
+        for family in (4, 6):
+            if network.of(family):
+                result[family] = result.get(family, 0) + len(group) * (members + 1)
+    return result
+
+
+def _neighbour_table(neighbours: int) -> dict[str, int]:
+    """In Docker's proportions: below the first the kernel forgets nothing, beyond the last nothing has a place."""
+    size = _SMALLEST
+    while size < _LARGEST and neighbours > size * 3 // 4:
+        size *= 2
+    return {"gc_thresh1": size // 8, "gc_thresh2": size * 3 // 4, "gc_thresh3": size}
 
 
 def _readable(links: Sequence[str]) -> tuple[str, ...]:
@@ -27,7 +54,7 @@ def _readable(links: Sequence[str]) -> tuple[str, ...]:
     return tuple(filter(link_name.fits, links))
 
 
-def host_sysctls(facts: Facts, families: Sequence[int], endpoints: int) -> list[Resource]:
+def host_sysctls(facts: Facts, families: Sequence[int], neighbours: Mapping[int, int]) -> list[Resource]:
     """Forwarding; accept_ra, so that the host keeps its learned routes; and sizes of the neighbour tables."""
     result: list[Resource] = [
         Sysctl("", FORWARDING[family], "1", former="0", links=_readable(facts.forwarding_links.get(family, ())))
@@ -40,13 +67,13 @@ def host_sysctls(facts: Facts, families: Sequence[int], endpoints: int) -> list[
         result += [
             Sysctl("", f"net.ipv6.conf.{link.replace('.', '/')}.accept_ra", "2") for link in _readable(facts.ra_links)
         ]
-    if endpoints > _MANY:
-        result += [
-            Sysctl("", f"net.ipv{family}.neigh.default.{name}", str(size))
-            for family in families
-            for name, size in NEIGHBOUR_TABLE.items()
-            if 0 < facts.neighbour_tables.get(f"ipv{family}.{name}", 0) <= size
-        ]
+    result += [
+        Sysctl("", f"net.ipv{family}.neigh.default.{name}", str(size))
+        for family, needed in neighbours.items()
+        if needed > _ENOUGH
+        for name, size in _neighbour_table(needed).items()
+        if 0 < facts.neighbour_tables.get(f"ipv{family}.{name}", 0) <= size
+    ]
     return result
 
 

@@ -18,7 +18,7 @@ from ..drivers.base import PlannedEndpoint, PlannedNetwork, by_network
 from ..drivers.registry import driver_of
 from ..facts import Facts
 from ..firewall.host_table import HostRules, host_table
-from ..firewall.kernel_settings import closing_rules, host_sysctls
+from ..firewall.kernel_settings import closing_rules, host_sysctls, neighbours_of
 from ..firewall.sandbox_tables import ingress_table, sandbox_table
 from ..firewall.sources import bridge_table, forwarded_sources, segment_table, sources_behind
 from ..networks.encryption import fingerprint
@@ -46,7 +46,7 @@ def protect(
     forwarding = [network for network in bridged if network.network.traits.forwarding is not None]
     families = tuple(family for family in (4, 6) if any(network.of(family) for network in forwarding))
     forwarded = forwarded_sources(endpoints)
-    resources = host_sysctls(facts, families, len(endpoints))
+    resources = host_sysctls(facts, families, neighbours_of(endpoints))
     resources += _encryption(host, tunneled)
     resources += control_plane(host, fabric)
     resources += closing_rules(project, connected.bridges, bridged)

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Optional
 
 import pytest
 
@@ -165,3 +165,12 @@ class TestHost:
         assert many["net.ipv4.neigh.default.gc_thresh2"] == "49152"
         assert "net.ipv4.neigh.default.gc_thresh3" not in many
         assert "net.ipv6.neigh.default.gc_thresh1" not in many
+
+    @pytest.mark.parametrize(
+        ("count", "size"), [(20, None), (30, 65536), (220, 65536), (250, 131072), (500, 262144), (900, 262144)]
+    )
+    def test_a_neighbour_table_has_place_for_each_pair_of_sandboxes_up_to_a_limit(
+        self, count: int, size: Optional[int]
+    ) -> None:
+        sysctls = self.sysctls(Facts(neighbour_tables={"ipv4.gc_thresh3": 1024}), count)
+        assert sysctls.get("net.ipv4.neigh.default.gc_thresh3") == (str(size) if size else None)

@@ -350,3 +350,10 @@ def test_a_route_of_one_host_that_overlaps_a_network_refuses_that_host_alone() -
     made = planned(hosts(["a"], ["b"]), known)
     assert made.refusals.keys() == {"h2"}
     assert "subnet 10.10.2.0/24 overlaps the route 10.10.2.0/25 on eth1" in made.refusals["h2"][0]
+
+
+def test_neighbour_tables_have_a_place_for_sandboxes_of_all_hosts() -> None:
+    variables = hosts(*([f"s{number}x{at}" for at in range(4)] for number in range(40)))
+    known = {host: replace(facts(int(host[1:])), neighbour_tables={"ipv4.gc_thresh3": 1024}) for host in variables}
+    sizes = {item.name: item.value for item in planned(variables, known).plans["h1"].resources if item.kind == "sysctl"}
+    assert sizes["net.ipv4.neigh.default.gc_thresh3"] == "65536"
