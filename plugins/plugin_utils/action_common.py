@@ -4,19 +4,64 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, cast
 
 from ..module_utils.plan.codec import content_digest
+from ..module_utils.plan.peers import PeerTable
 from .declaration.hostvars import UnknownHosts, topology_hosts
 from .declaration.schema import BOOLEAN_WORDS
+from .inspect.ends import PeerIndex
+from .inspect.findings import Findings
+from .inspect.model import Model
+from .inspect.verdict import judge
+from .refusals import of_one
 from .reports.answers import admitted, forged, forgery
+from .shown import Shown
+
+_COLOURS = {False: "green", True: "red"}
 
 
 def plan_file(host: str) -> str:
     """The name of a host's plan file; it is a digest, as a host's name may contain any character."""
     return f"{content_digest(host)[:32]}.json"
+
+
+class PlannedHosts:
+    """What M(cnm.fabric.plan) registered, and the models and peer tables that it left on the controller."""
+
+    def __init__(self, planned: Mapping[str, Any]) -> None:
+        self._directory = Path(planned.get("directory", "."))
+        self._hosts: Mapping[str, Any] = planned.get("hosts", {})
+        self._peers: dict[str, PeerIndex] = {}
+
+    def problem(self, host: str) -> str:
+        """Why there is no plan for a host; "" if there is one."""
+        if host not in self._hosts:
+            return "run cnm.fabric.probe and cnm.fabric.plan first"
+        refused = self._hosts[host].get("refused")
+        return of_one(refused) if refused is not None else ""
+
+    def of(self, host: str) -> Mapping[str, Any]:
+        """What was registered of a host: digest, project, peer_tables."""
+        found: Mapping[str, Any] = self._hosts[host]
+        return found
+
+    def model(self, host: str) -> Model:
+        """The model of a host's plan."""
+        text = (self._directory / plan_file(host)).read_text(encoding="utf-8")
+        return cast("Model", json.loads(text)["model"])
+
+    def peers(self, host: str) -> list[PeerIndex]:
+        """The peer tables of a host; those that several hosts have are read once."""
+        names = self._hosts[host]["peer_tables"]
+        for name in names:
+            if name not in self._peers:
+                text = (self._directory / name).read_text(encoding="utf-8")
+                self._peers[name] = PeerIndex(PeerTable.from_json(text))
+        return [self._peers[name] for name in names]
 
 
 def without_work(
@@ -98,3 +143,17 @@ def without_facts(hostvars: Any, host: str) -> Mapping[str, Any]:
 def forged_facts(variables: Mapping[str, Any], also: Sequence[str] = ()) -> Optional[str]:
     """A sentence about variables among a host's facts that facts must not set; None if there are none."""
     return forgery(forged(variables.get("ansible_facts"), also))
+
+
+def show_verdict(
+    display: Any, findings: Mapping[str, Findings], unasked: Mapping[str, str], shown: Shown
+) -> dict[str, Any]:
+    """Print what hosts found in verification; returns a result, which has failed if anything is wrong."""
+    verdict = judge(findings, unasked, shown)
+    for text in verdict.warnings:
+        display.warning(text)
+    for line in verdict.lines:
+        display.display(line, color=_COLOURS[verdict.failed])
+    if verdict.failed:
+        return {"failed": True, "msg": verdict.summary}
+    return {"msg": verdict.summary}

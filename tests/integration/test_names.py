@@ -320,7 +320,7 @@ class TestVerifying:
             ("ip -n c2 -6 address flush dev eth0 scope global", "reach", "fd00:2::3"),
             ("ip -n c1 -6 route delete default", "egress", "outside over IPv6"),
             ("ip -n c1 route delete default", "egress", "outside over IPv4"),
-            ("ip -n c2 link set eth0 mtu 1300", "reach", "fd00:2::3"),
+            ("ip -n c2 link set eth0 mtu 1300", "mtu", "fd00:2::3"),
             (
                 "cd /run/cnm/default; sed -i /fd00:2::3/d names/dual; kill -HUP $(head -qn 1 resolvers/*.pid)",
                 "resolve",

@@ -160,7 +160,8 @@ class TestTheDocumentsNetwork:
         finally:
             documents.site()
         assert verified.code != 0
-        assert "c1: reach 10.10.2.5" in verified.output
+        assert "node3: link eth0 of c3 on multinet (down)" in verified.output
+        assert "explains 6 misses: c1 ↔ c3, c1b ↔ c3 and c2 ↔ c3" in verified.output
 
 
 class TestMembership:

@@ -318,10 +318,10 @@ class TestTheVotingExample:
         assert {host: snapshot(voting, host) for host in voting.hosts} == before
 
     def test_verify_proves_it(self, voting: Fleet, vips: list[str]) -> None:
-        verified = voting.play("verify")
+        verified = voting.play("verify", "-e", "cnm_show=full")
         assert verified.code == 0, verified.output
         assert verified.of("cnm.fabric.verify", "node3")["counts"]["connect"] == 2 * 3
-        assert "node3 host: ok (6 ports of hosts)" in verified.output
+        assert "node3: ok (6 ports of hosts)" in verified.output
 
     def test_inspect_shows_services_and_their_tasks(self, voting: Fleet, vips: list[str]) -> None:
         output = voting.play("inspect", "-e", "cnm_only=redis,db,each,resting").output
@@ -369,8 +369,9 @@ class TestTheVotingExample:
             voting.sh("node1", f"ip -n worker route delete blackhole {vip}")
             voting.site()
         assert verified.code != 0
-        assert f"worker: reach {vip}" in verified.output
-        assert f"{voting.lab.address('node3')} tcp 3000" in verified.output
+        assert "the virtual address of service redis does not answer worker" in verified.output
+        assert "node3: link eth0 of ingress_sbox on ingress (down)" in verified.output
+        assert "node1, node2 and node3 → node3 tcp 3000" in verified.output
 
 
 # --- what may happen to them -----------------------------------------------------------------------------------------

@@ -10,11 +10,13 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..plan.families import family_of
 
 _IDENTIFIER = 0x636E
+
+_HEADER_OCTETS = 8
 
 _FULL_SIZE = 1000  # added to the sequence number of full-sized requests
 
@@ -131,17 +133,31 @@ def _echo_sockets(versions: set[int]) -> Iterator[dict[int, socket.socket]]:
         yield result
 
 
-def answering(targets: Sequence[str], silent: Sequence[str]) -> tuple[set[str], set[str]]:
-    """Addresses that answer echo requests from the thread's namespace, both small ones and ones of MTU size.
+@dataclass
+class Echoes:
+    """What became of echo requests, by address."""
+
+    small: set[str] = field(default_factory=set)
+    """Those that answered a small request."""
+    large: set[str] = field(default_factory=set)
+    """Those that answered one of MTU size."""
+    errors: dict[str, str] = field(default_factory=dict)
+    """Why the kernel sent none, such as ``Network is unreachable``."""
+
+
+def answering(targets: Sequence[str], silent: Sequence[str]) -> Echoes:
+    """Send echo requests to addresses from the thread's namespace, both small ones and ones of MTU size.
 
     Nothing is fragmented.  ``silent`` are those not expected to answer: one try, half a second.
     """
-    small: set[str] = set()
-    large: set[str] = set()
+    found = Echoes()
+    small, large = found.small, found.large
 
     def take(opened: socket.socket, data: bytes, address: str) -> None:
         family = FAMILIES[family_of(address)]
-        start = (data[0] & 15) * 4 if family.in_front else 0
+        start = (data[0] & 15) * 4 if family.in_front and data else 0
+        if len(data) < start + _HEADER_OCTETS:
+            return  # root in a sandbox can send anything
         kind, _code, _sum, identifier, sequence = struct.unpack_from("!BBHHH", data, start)
         if kind == family.reply and identifier == _IDENTIFIER:
             (large if sequence >= _FULL_SIZE else small).add(address)
@@ -153,7 +169,7 @@ def answering(targets: Sequence[str], silent: Sequence[str]) -> tuple[set[str], 
         for attempt in range(ATTEMPTS):
             missing = [item for item in targets if item not in small or item not in large]
             for target in missing:
-                _ask_for_echo(sockets, target, attempt, with_full=True)
+                found.errors.update(_ask_for_echo(sockets, target, attempt, with_full=True))
             if attempt == 0 and silent:
                 for target in silent:
                     _ask_for_echo(sockets, target, attempt, with_full=False)
@@ -161,13 +177,17 @@ def answering(targets: Sequence[str], silent: Sequence[str]) -> tuple[set[str], 
             collect(list(sockets.values()), ROUND_SECONDS, take, done)
             if done():
                 break
-    return small, large
+    return found
 
 
-def _ask_for_echo(sockets: Mapping[int, socket.socket], target: str, attempt: int, with_full: bool) -> None:
+def _ask_for_echo(sockets: Mapping[int, socket.socket], target: str, attempt: int, with_full: bool) -> dict[str, str]:
+    """Returns why nothing could be sent, by the target."""
     family, opened = FAMILIES[family_of(target)], sockets[family_of(target)]
-    with contextlib.suppress(OSError):  # without a route there is no answer either
+    try:
         opened.sendto(_echo_request(family, attempt), (target, 0))
         if with_full:
             size = _largest_payload(family, target)
             opened.sendto(_echo_request(family, _FULL_SIZE + attempt, size), (target, 0))
+    except OSError as error:
+        return {target: error.strerror or str(error)}
+    return {}

@@ -33,7 +33,7 @@ def few(names: Sequence[str], most: Optional[int] = _FEW) -> str:
 
 def counted(count: int, noun: str) -> str:
     """``1 host``, ``2 hosts``."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith('x') else 's'}"
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}{'es' if noun.endswith(('x', 's')) else 's'}"
 
 
 @dataclass(frozen=True)

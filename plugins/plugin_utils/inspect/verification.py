@@ -18,7 +18,8 @@ from .model import EndpointModel, Model, SandboxModel
 Check = dict[str, Any]
 """``{"sandbox": "c1", "reach": [address …], "refuse": [address …], "names": {name: [address …]},
 "way_out": [4, 6]}``, the last being the families with a default route; or, with sandbox "", a check of the host itself:
-``"connect": [[address, port] …]``, which TCP connections must reach."""
+``"connect": [[address, port] …]``, which TCP connections must reach, and ``"hosts": [address …]``, the VTEPs of other
+hosts, which need not answer."""
 
 
 def checks_of(model: Model, limit: int, peer_tables: Sequence[PeerTable] = (), host: str = "") -> list[Check]:
@@ -79,7 +80,11 @@ def checks_of(model: Model, limit: int, peer_tables: Sequence[PeerTable] = (), h
         target for peers in peer_tables if peers.network == NETWORK for target in _published(model, peers, host, limit)
     ]
     connect += _own_ports(model, limit) if not any(peers.network == NETWORK for peers in peer_tables) else []
-    return [*result, {"sandbox": "", "connect": connect}] if connect else result
+    vteps = sorted({address for peers in peer_tables for address in peers.others(host).values() if address})
+    hosts = sorted(_sample([(host, address) for address in vteps], limit))
+    if not connect and not hosts:
+        return result
+    return [*result, {"sandbox": "", "connect": connect, "hosts": [address for _host, address in hosts]}]
 
 
 def _own_ports(model: Model, limit: int) -> list[list[Any]]:

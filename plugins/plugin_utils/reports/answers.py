@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Optional
 
 from ..forms import Form, ReportErrors, Unfit, flag, matching, number, printable, shown, written
-from .models import CHANGES, COUNTS, DIFF, MISSES, OPERATIONS
+from .models import CHANGES, DIFF, OPERATIONS, VERIFY
 from .probe import PROBE_KEYS, read_probe
 
 _LONG = written(2**20)
@@ -38,7 +38,7 @@ _CONVERGE: dict[str, Form] = {
 }
 _FORMS: dict[str, dict[str, Form]] = {
     "cnm.fabric.converge": _CONVERGE,
-    "cnm.fabric.verify": {"misses": MISSES, "counts": COUNTS},
+    "cnm.fabric.verify": VERIFY,
     "cnm.fabric.probe": {},
 }
 _ALWAYS = {

@@ -179,8 +179,25 @@ _MISS: dict[str, Form] = {
     "wanted": text(),
     "found": written(),
 }
-MISSES = listing(record(_MISS, tuple(_MISS)), 1_000_000)
 COUNTS = mapping(_WORD, number(0, 2**53), 64)
+_OF_A_PART: dict[str, Form] = {"kinds": listing(_WORD, 64), "entries": listing(_WORD, 4096)}
+MISSES = listing(record({**_MISS, **_OF_A_PART}, tuple(_MISS)), 1_000_000)
+_DROP: dict[str, Form] = {
+    "packet": matching(r"(?:udp|tcp) [1-9][0-9]{0,4}|esp|icmp|ipv6-icmp", 16, "packet"),
+    "chain": words(200),
+    "hook": _WORD,
+    "rule": words(200),
+    "sure": flag,
+}
+VERIFY: dict[str, Form] = {
+    "misses": MISSES,
+    "counts": COUNTS,
+    "unproven": MISSES,
+    "drops": listing(record(_DROP, tuple(_DROP)), 4096),
+    "silent": listing(address, 4096),
+    "neighbours": number(0, 2**32 - 1),
+}
+"""What verify's module returns."""
 _SIDE = lined(2**24)
 _HEADER = text(1024)
 DIFF = record({"before": _SIDE, "after": _SIDE, "before_header": _HEADER, "after_header": _HEADER}, ("before", "after"))

@@ -200,7 +200,8 @@ def test_verify_asks_for_everybody_s_names_on_the_lan_and_on_an_overlay_beside_i
     known = {host: facts(addresses=((f"192.0.2.1{host[1]}", "eth0", 1500),)) for host in variables}
     made = plan(read_topology(variables), known, empty(), NOW)
     peer_tables = [PeerTable.from_json(made.shared[digest]) for digest in made.peer_tables["h1"]]
-    (check,) = checks_of(made.plans["h1"].model, 10, peer_tables, "h1")
+    check, of_host = checks_of(made.plans["h1"].model, 10, peer_tables, "h1")
+    assert of_host["hosts"] == ["192.0.2.12"]
     wide, on_lan = "10.1.0.3", addresses(made)["two/eth1"].partition("/")[0]
     assert check["names"] == {"two": [wide, on_lan], "two.wide": [wide], "two.office": [on_lan]}
     assert wide in check["reach"]
