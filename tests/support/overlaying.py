@@ -70,8 +70,10 @@ def ended(fleet: Fleet) -> Iterator[Fleet]:
 def torn_down(fleet: Fleet) -> Iterator[Fleet]:
     """The fleet; the playbook takes away all that was made, and no state or policy of ESP is left either."""
     before = {host: snapshot(fleet, host) for host in fleet.hosts}
-    yield fleet
-    fleet.teardown()
+    try:
+        yield fleet
+    finally:
+        fleet.teardown()
     assert {host: snapshot(fleet, host) for host in fleet.hosts} == before
     assert "".join(fleet.sh(host, "ip xfrm state; ip xfrm policy") for host in fleet.hosts) == ""
 
