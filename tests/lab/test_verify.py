@@ -22,7 +22,7 @@ HOSTS: dict[str, Any] = {
     "node3": sandboxes(c3=["multinet"]),
 }
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "verify.md"
-_TRANSCRIPT = re.compile(r"<!-- transcript: ([^\n]+) -->\n```console\n\$ [^\n]+\n(.*?)```", re.S)
+_TRANSCRIPT = re.compile(r"<!-- transcript: ([^\n]+) -->\n```text\n\$ [^\n]+\n(.*?)```", re.S)
 
 
 def transcripts() -> dict[str, list[str]]:

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from transcripts import Command, File, Shell, follow, missing, steps
 
+ROOT = Path(__file__).resolve().parents[2]
+
 
 def page(*blocks: str) -> str:
     return "# A page\n\n" + "\n\nand\n\n".join(f"```{block}\n```" for block in blocks) + "\n"
@@ -34,6 +36,13 @@ def test_a_page_has_files_and_commands_in_order() -> None:
 def test_a_console_block_without_a_prompt_is_an_error() -> None:
     with pytest.raises(ValueError, match="line 4: a console block begins with a prompt"):
         steps(page("console\n[WARNING]: no command"))
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", *(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
+)
+def test_every_page_can_be_read_as_one(name: str) -> None:
+    steps((ROOT / name).read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize(
