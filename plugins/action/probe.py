@@ -23,7 +23,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars im
 )
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.module_objects import SANDBOXES, kind_of
 
-_FORWARDING = ("cnm_sandboxes", "cnm_services", "cnm_compose")
+_FORWARDING = ("cnm_sandboxes", "cnm_services")
 """Variables without which a host has no resolver that forwards names."""
 
 

@@ -233,7 +233,10 @@ INSTEAD: Mapping[str, str] = {
         ("inspect -f", "inspect --format"),
         "it prints JSON; jq takes out of it what you want: cnm inspect NAME | jq -r '.[0].endpoints'",
     ),
-    "compose": "name the file in the variable cnm_compose of the inventory and run cnm.fabric.site",
+    "compose": (
+        "no Compose file is read: copy its networks to cnm_networks in the inventory, the networks and ports of its "
+        "services to cnm_sandboxes, and run cnm.fabric.site"
+    ),
 }
 """What people who know docker type, and what they do here instead."""
 

@@ -14,6 +14,7 @@ import pytest
 
 from ansible_collections.cnm.fabric.plugins.module_utils.hostd import cli, entering, output, verbs
 from ansible_collections.cnm.fabric.plugins.module_utils.hostd.output import Usage
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.schema import ENTRIES
 
 
 def values(*words: str) -> dict[str, Any]:
@@ -49,6 +50,12 @@ def test_each_word_of_docker_leads_to_a_verb_and_none_hides_one() -> None:
     assert not [text for text in verbs.INSTEAD.values() if "{" in text]
 
 
+def test_variables_to_change_instead_are_there() -> None:
+    named = set(re.findall(r"cnm_\w+", " ".join(verbs.INSTEAD.values())))
+    assert named == {"cnm_networks", "cnm_sandboxes"}
+    assert named <= ENTRIES.keys()
+
+
 @pytest.mark.parametrize(
     ("typed", "answer"),
     [
@@ -57,6 +64,7 @@ def test_each_word_of_docker_leads_to_a_verb_and_none_hides_one() -> None:
         ("container rm c1", "cnm_sandboxes"),
         ("restart web", "cnm restore"),
         ("port web", "cnm ps SANDBOX"),
+        ("compose up", "no Compose file is read"),
         ("stauts", "did you mean status?"),
         ("xyzzy", "cnm --help lists"),
         ("ps --no-tunc", "cnm ps does not take --no-tunc: cnm ps --help"),
