@@ -44,8 +44,8 @@ _NET = "cnm_networks"
 # fmt: off
 ROWS = (
     Row(_NET, ("ipam", "driver"), lambda spot: spot.value not in ("default", "dhcp"),
-        "Other IPAM drivers are not there yet.", "Leave it out meanwhile; addresses come from the subnet."),
-    Row(_NET, ("ipam", "options"), _given, "Options of an IPAM driver are not there yet.", "Leave them out meanwhile."),
+        "There is no IPAM driver but `default`.", "Leave it out: addresses come from the subnet."),
+    Row(_NET, ("ipam", "options"), _given, "The IPAM driver `default` has no options.", "Leave them out."),
 )
 # fmt: on
 
