@@ -22,7 +22,7 @@ options:
       - V(move) copies the leases, and the key that signs them, to the store O(to). Set C(cnm_leases) to it afterwards.
         Whoever still uses the old store gets an error that says where the leases are.
       - V(export) writes the leases, without the key, to O(file).
-      - V(import) writes the leases of O(file) into the store, which must have none.
+      - V(import) writes the leases of O(file) into the store, which must have none but those that have moved away.
     type: str
     choices: [show, check, move, export, import]
     default: show
