@@ -128,6 +128,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         "probes": {"type": "str", "default": PROBES},
         "scope": {"type": "str", "choices": ["topology", "host"], "default": "topology"},
         "project": {"type": "str"},
+        "all_or_nothing": {"type": "bool", "default": True},
     }
     _supports_check_mode = True
     _supports_async = False
@@ -201,7 +202,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if unused:
             self._display.display(f"Declared, but used by no sandbox or service, so not created: {', '.join(unused)}")
         refused.update(outcome.refusals)
-        problem = self._tell(refused, unanswered, len(hosts), outcome.all_or_nothing)
+        held = outcome.all_or_nothing and arguments["all_or_nothing"]
+        problem = self._tell(refused, unanswered, len(hosts), held)
         if problem:
             return {"failed": True, "msg": problem}
         directory = Path(tempfile.mkdtemp(prefix="cnm-plans-", dir=constants.DEFAULT_LOCAL_TMP))

@@ -34,6 +34,10 @@ options:
   project:
     description: The project. If omitted, C(cnm_project) of each host, or else V(default).
     type: str
+  all_or_nothing:
+    description: Whether C(cnm_all_or_nothing) holds. V(false) is for plays that change no host.
+    type: bool
+    default: true
 attributes:
   check_mode:
     description: Plans as usual, but does not write to the lease store.
