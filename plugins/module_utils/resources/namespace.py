@@ -266,7 +266,7 @@ class NamespaceKind(Kind[Namespace]):
             alone = own[name].role.startswith(SINGLE_OBJECT)
             result.append(
                 f"{'namespace' if alone else 'sandbox'} {name} is to be removed, and processes run in it: {words}. End "
-                f"them, or remove it all the same with -e cnm_force=true{', the module with force: true' * alone}"
+                f"them, or remove it all the same with -e cnm_force=true{' (the module: with force: true)' * alone}"
             )
         return result
 

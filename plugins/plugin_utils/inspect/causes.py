@@ -217,10 +217,10 @@ def _unresolved(case: Case) -> Iterator[Cause]:
         yield Cause(text, found, "", remedy, frozenset({host}))
     for found in case.grouped("resolve", lambda miss: (miss.target, miss.wanted, miss.found)):
         name, wanted, answer = found[0].target, found[0].wanted, found[0].found
-        how = "does not resolve" if answer == "no answer" else f"resolves to {answer}"
+        how = f"resolves to {answer} instead of" if answer != "no answer" else "does not resolve; it should resolve to"
         hosts = frozenset(miss.host for miss in found)
         remedy = SITE.format(",".join(sorted(hosts)))
-        yield Cause(f"the name {name} {how} instead of {wanted}", found, "", remedy, hosts)
+        yield Cause(f"the name {name} {how} {wanted}", found, "", remedy, hosts)
 
 
 def _open(case: Case) -> Iterator[Cause]:

@@ -65,7 +65,7 @@ def _text(case: Case, host: str, alike: Sequence[Miss]) -> str:
         whose = few(case.findings[host].ends.owners(network[1], set(first.entries)))
         return f"{what} of {whose or few(first.entries)} on {first.target} (not as planned)"
     told = f"{first.target} {first.found}" if first.found.startswith(_UNAVAILABLE) else first.found
-    return _renamed(told, first, names) if many else told
+    return _renamed(told, first, names).replace(f"sandbox {names}", f"sandboxes {names}") if many else told
 
 
 def _touches(miss: Miss, host: str) -> bool:

@@ -256,7 +256,7 @@ def test_what_is_alike_in_many_sandboxes_of_a_host_is_one_cause(world: World) ->
     ]
     assert world.judged(answers({"node1": dead}))[0] == "node1: the resolvers of app, c1, db and 1 more do not run"
     gone = [drift(f"sandbox {name}", f"sandbox {name} (missing)", "namespace") for name in ("c1", "web")]
-    assert world.judged(answers({"node1": gone}))[0] == "node1: sandbox c1 and web (missing)"
+    assert world.judged(answers({"node1": gone}))[0] == "node1: sandboxes c1 and web (missing)"
 
 
 def test_a_plan_that_is_another_explains_all_of_its_host(world: World) -> None:
@@ -273,6 +273,10 @@ def test_a_resolver_that_runs_and_says_nothing_is_told_from_a_wrong_answer(world
     wrong = [miss("resolve", box, "c2", "10.10.0.3", "10.10.0.9") for box in ("web", "c1")]
     assert world.judged(answers({"node1": silent}))[0] == "node1: the resolver of c1 answers nothing"
     assert world.judged(answers({"node1": wrong}))[0] == "the name c2 resolves to 10.10.0.9 instead of 10.10.0.3"
+    assert (
+        world.judged(answers({"node1": silent[:1]}))[0]
+        == f"the name {names[0]} does not resolve; it should resolve to 10.10.0.9"
+    )
 
 
 def test_gateways_that_do_not_answer_are_told_by_the_rule_that_drops(world: World) -> None:
