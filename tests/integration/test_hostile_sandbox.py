@@ -165,7 +165,9 @@ class TestContainer:
         assert not said["settled"]
         assert [item["name"] for item in said["drift"]] == ["box"]
         misses = entrypoints.verify("default", content_digest(plan), [], run_command)["misses"]
-        assert [item["found"].partition(":")[0] for item in misses] == ["sandbox box is unavailable"]
+        assert [(item["target"], item["found"].partition(":")[0]) for item in misses] == [
+            ("sandbox box", "is unavailable")
+        ]
         with pytest.raises(entrypoints.Partly, match="sandbox box: lo is down"):
             entrypoints.converge(replace(request, check=True), run_command)
         sh(f"{THERE} ip link set lo up")
