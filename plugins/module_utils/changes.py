@@ -24,6 +24,9 @@ from .plan.plan import Plan
 from .resources.base import Operation
 from .resources.boot import OTHER_VERSION
 
+_OTHER_FORM = (AttributeError, LookupError, TypeError, ValueError)
+"""What comes of a kept plan that another version wrote: the host is changed already, and the run has not failed."""
+
 
 @dataclass(frozen=True)
 class Before:
@@ -49,16 +52,28 @@ def changes(
     """
     if not operations and not broken:
         return []
+    try:
+        found = _compared(before, after, text, texts, operations, wanted)
+    except _OTHER_FORM:
+        found = _by_object("change", operations, wanted)
+    return [item.as_data() for item in [*found, *_waits(broken)]]
+
+
+def _compared(
+    before: Before,
+    after: Plan,
+    text: str,
+    texts: Mapping[str, str],
+    operations: Sequence[Operation[Any]],
+    wanted: Sequence[Resource],
+) -> list[Change]:
     kept = json.loads(before.plan) if before.plan else {}
     found = compare_models(kept.get("model") or {}, after.model)
     if kept:
         found += _peer_changes(after.host, before.shared, texts, {item.name for item in found if item.action == "add"})
     planned, repairs = _split(kept.get("resources") or (), after, text, operations)
     names = PartNames([*wanted, *(item.resource for item in operations)])
-    found += _others(names, planned, found, after.model)
-    found += _repairs(names, repairs)
-    found += _waits(broken)
-    return [item.as_data() for item in found]
+    return [*found, *_others(names, planned, found, after.model), *_repairs(names, repairs)]
 
 
 def repairs(
@@ -71,12 +86,18 @@ def repairs(
 
 def removals(before: str, operations: Sequence[Operation[Any]]) -> list[dict[str, Any]]:
     """The changes of a teardown: what the kept plan, ``before``, had, and what else was left."""
-    found = compare_models((json.loads(before).get("model") or {}) if before else {}, {})
-    if not found and operations:
-        names = PartNames([item.resource for item in operations])
-        groups = _by_part(names, operations)
-        found = [Change("remove", *_about(part), what_differs(part, group, left_over=False)) for part, group in groups]
-    return [item.as_data() for item in found]
+    try:
+        found = compare_models((json.loads(before).get("model") or {}) if before else {}, {})
+    except _OTHER_FORM:
+        found = []
+    return [item.as_data() for item in found or _by_object("remove", operations)]
+
+
+def _by_object(action: str, operations: Sequence[Operation[Any]], wanted: Sequence[Resource] = ()) -> list[Change]:
+    """What is known without the kept plan: the objects, a line a part."""
+    names = PartNames([*wanted, *(item.resource for item in operations)])
+    groups = _by_part(names, operations)
+    return [Change(action, *_about(part), what_differs(part, group, left_over=False)) for part, group in groups]
 
 
 def _split(

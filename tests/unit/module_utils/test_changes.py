@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Optional
 
+import pytest
+
 from ansible_collections.cnm.fabric.plugins.module_utils.changes import Before, changes, removals, repairs
 from ansible_collections.cnm.fabric.plugins.module_utils.engine.expand_plan import expand_plan
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Route
@@ -191,6 +193,19 @@ def test_kept_plan_of_another_form_is_no_error() -> None:
     kept = Before('{"model": {}, "resources": [{"kind": "unknown"}, {"kind": "route", "more": 1}]}')
     found = changes(kept, ONE.plan, ONE.text, ONE.texts, made_of(ONE), ONE.resources, {})
     assert [item["text"] for item in found][:1] == ["network front (bridge, 10.0.0.0/24)"]
+
+
+@pytest.mark.parametrize("model", ['{"sandboxes": {"c1": {}}}', '{"networks": [{}]}', "[1]"])
+def test_model_of_another_form_does_not_fail_a_run_that_has_changed_the_host(model: str) -> None:
+    kept = Before(f'{{"model": {model}, "resources": []}}')
+    table = ONE.one(Nftables, namespace="", family="inet")
+    found = changes(kept, ONE.plan, ONE.text, ONE.texts, [Operation("create", table)], ONE.resources, {"c2": "why"})
+    assert [(item["action"], item["text"]) for item in found] == [
+        ("change", "table inet cnm"),
+        ("wait", "sandbox c2: why"),
+    ]
+    gone = removals(kept.plan, [Operation("delete", table)])
+    assert gone and all(item["action"] == "remove" for item in gone)
 
 
 def test_teardown_tells_what_was_kept_or_else_what_is_left() -> None:
