@@ -15,7 +15,7 @@ from typing import Any, Optional
 
 from .hostd.restore import PartNames
 from .model_changes import Change, compare_models
-from .object_names import what_differs
+from .object_names import owner_of, what_differs
 from .plan.base import Key, PlanError, Resource
 from .plan.codec import decode
 from .plan.nftables import Nftables
@@ -97,7 +97,7 @@ def _by_object(action: str, operations: Sequence[Operation[Any]], wanted: Sequen
     """What is known without the kept plan: the objects, a line a part."""
     names = PartNames([*wanted, *(item.resource for item in operations)])
     groups = _by_part(names, operations)
-    return [Change(action, *_about(part), what_differs(part, group, left_over=False)) for part, group in groups]
+    return [Change(action, *owner_of(part), what_differs(part, group, left_over=False)) for part, group in groups]
 
 
 def _split(
@@ -176,14 +176,6 @@ def _by_part(names: PartNames, operations: Iterable[Operation[Any]]) -> list[tup
     return sorted(groups.items())
 
 
-def _about(part: str) -> tuple[str, str]:
-    """Kind and name of what a part belongs to: a sandbox, a network or the host."""
-    words = part.split(" ")
-    if "sandbox" in words[:-1]:
-        return "sandbox", words[words.index("sandbox") + 1]
-    return ("network", words[1]) if words[0] == "network" else ("host", "")
-
-
 def _waits(broken: Mapping[str, str]) -> list[Change]:
     return [Change("wait", "sandbox", name, f"sandbox {name}: {why}") for name, why in sorted(broken.items())]
 
@@ -197,9 +189,9 @@ def _repairs(names: PartNames, operations: Iterable[Operation[Any]]) -> list[Cha
         if any(item.action == "create" and item.resource.kind == "namespace" for item in group)
     }
     return [
-        Change("repair", *_about(part), what_differs(part, group))
+        Change("repair", *owner_of(part), what_differs(part, group))
         for part, group in groups
-        if part in lost or not lost.intersection((f"sandbox {_about(part)[1]}", part.partition(" in ")[0]))
+        if part in lost or not lost.intersection((f"sandbox {owner_of(part)[1]}", part.partition(" in ")[0]))
     ]
 
 
@@ -212,7 +204,7 @@ def _others(
     services = any(kind == "service" for kind, _name in touched)
     result = []
     for part, group in _by_part(names, planned):
-        kind, name = _about(part)
+        kind, name = owner_of(part)
         endpoints = (model.get("sandboxes", {}).get(name) or {}).get("endpoints", ())
         follows = {
             "host": bool(found),

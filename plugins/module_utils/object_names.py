@@ -98,7 +98,7 @@ _NAMES = {
 
 def name_of(resource: Resource, part: str = "") -> str:
     """The object's name: what it is, and the sandbox or network it is of."""
-    of = _owner(resource, part)
+    of = _of_owner(resource, part)
     if resource.kind == "route":
         destination = str(getattr(resource, "destination", ""))
         return f"default route{of}" if destination == "default" else f"route to {destination}{of}"
@@ -110,14 +110,22 @@ def name_of(resource: Resource, part: str = "") -> str:
     return form.format(resource=resource, of=of) if form else f"{resource.kind} {resource.label}"
 
 
-def _owner(resource: Resource, part: str) -> str:
-    """`` of db`` for an object in a sandbox, `` of network front`` for one of a network."""
+def owner_of(part: str) -> tuple[str, str]:
+    """Kind and name of what a part of a plan belongs to: a sandbox, a network, or the host with the name ""."""
     words = part.split(" ")
-    if "sandbox" in words[:-1]:
-        sandbox = words[words.index("sandbox") + 1]
-        on = f" on {words[1]}" if words[0] == "network" and resource.kind == "link" else ""
-        return f" of {sandbox}{on}"
-    if words[0] == "network":
+    if words[-2:-1] == ["sandbox"]:
+        return "sandbox", words[-1]
+    return ("network", words[1]) if words[0] == "network" else ("host", "")
+
+
+def _of_owner(resource: Resource, part: str) -> str:
+    """`` of db`` for an object in a sandbox, `` of network front`` for one of a network."""
+    kind, name = owner_of(part)
+    if kind == "sandbox":
+        network = part.split(" ")[1]
+        on = f" on {network}" if part.startswith("network ") and resource.kind == "link" else ""
+        return f" of {name}{on}"
+    if kind == "network":
         return f" of {part}"
     namespace = str(getattr(resource, "namespace", ""))
     return f" of {namespace}" if namespace else ""

@@ -11,6 +11,7 @@ import pytest
 
 from ansible_collections.cnm.fabric.plugins.module_utils.changes import Before, changes, removals, repairs
 from ansible_collections.cnm.fabric.plugins.module_utils.engine.expand_plan import expand_plan
+from ansible_collections.cnm.fabric.plugins.module_utils.object_names import name_of, owner_of
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Route
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
@@ -110,6 +111,15 @@ def test_drift_is_a_repair_and_named_by_what_it_is_of() -> None:
     assert repaired(ONE, off) == ["! setting net.ipv4.ip_forward (value 0 → 1)"]
     table = ONE.one(Nftables, namespace="", family="inet")
     assert repaired(ONE, Operation("create", table)) == ["! table inet cnm (missing)"]
+
+
+def test_network_named_as_a_word_of_parts_is_no_sandbox() -> None:
+    assert owner_of("network sandbox in sandbox c1") == ("sandbox", "c1")
+    assert owner_of("network sandbox") == ("network", "sandbox")
+    assert owner_of("applications in sandbox sandbox") == ("sandbox", "sandbox")
+    assert owner_of("link sandbox/eth0") == ("host", "")
+    link = ONE.one(Link, namespace="c1")
+    assert name_of(link, "network sandbox in sandbox c1") == "link eth0 of c1 on sandbox"
 
 
 def test_missing_sandbox_is_one_line() -> None:
