@@ -111,8 +111,8 @@ def diff(operations: Sequence[Operation[Any]]) -> dict[str, str]:
         after.append(name)
         for item in operation.differences:
             found, wanted = _values(item.found), _values(item.wanted)
-            before += [f"  {item.attribute}: {value}" for value in found if value not in wanted]
-            after += [f"  {item.attribute}: {value}" for value in wanted if value not in found]
+            for side, values, others in ((before, found, {*wanted}), (after, wanted, {*found})):
+                side += [f"  {item.attribute}: {value}" for value in values if value not in others]
         if operation.reason:
             after.append(f"  recreated because {operation.reason}")
     return {
