@@ -28,6 +28,16 @@ _OTHER_FORM = (AttributeError, LookupError, TypeError, ValueError)
 """What comes of a kept plan that another version wrote: the host is changed already, and the run has not failed."""
 
 
+_REACHES = "reaches {} on {} ({})", "reaches {} more sandboxes on other hosts"
+_KNOWS = (
+    "knows {} on {} by other names or addresses",
+    "knows {} sandboxes on other hosts by other names or addresses",
+)
+_REACHES_NO_LONGER = "no longer reaches {} on {}", "no longer reaches {} sandboxes on other hosts"
+_PEERS_NAMED = 20
+"""Of more endpoints on other hosts only the number is told: each host of a network tells it."""
+
+
 @dataclass(frozen=True)
 class Before:
     """The plan that the host kept, as text, and its shared texts by digest; both empty without one."""
@@ -229,18 +239,21 @@ def _peer_changes(host: str, kept: Mapping[str, str], texts: Mapping[str, str], 
             {(item.sandbox, item.host): item for item in each.endpoints if item.host != host}
             for each in (former[table.network], table)
         )
-        for (sandbox, where), item in sorted(new.items()):
-            if (sandbox, where) not in old:
-                addresses = ", ".join(address.partition("/")[0] for address in item.addresses)
-                text = f"{table.network} reaches {sandbox} on {where} ({addresses})"
-            elif old[sandbox, where] != item:
-                text = f"{table.network} knows {sandbox} on {where} by other names or addresses"
-            else:
+        groups = (
+            (new.keys() - old.keys(), _REACHES),
+            ({key for key in new.keys() & old.keys() if new[key] != old[key]}, _KNOWS),
+            (old.keys() - new.keys(), _REACHES_NO_LONGER),
+        )
+        for keys, (one, many) in groups:
+            if len(keys) > _PEERS_NAMED:
+                text = f"{table.network} {many.format(len(keys))}"
+                result.append(Change("change", "network", table.network, text))
                 continue
-            result.append(Change("change", "network", table.network, text, (sandbox,)))
-        for sandbox, where in sorted(old.keys() - new.keys()):
-            text = f"{table.network} no longer reaches {sandbox} on {where}"
-            result.append(Change("change", "network", table.network, text, (sandbox,)))
+            for sandbox, where in sorted(keys):
+                found = new.get((sandbox, where)) or old[sandbox, where]
+                addresses = ", ".join(address.partition("/")[0] for address in found.addresses)
+                text = f"{table.network} {one.format(sandbox, where, addresses)}"
+                result.append(Change("change", "network", table.network, text, (sandbox,)))
     return result
 
 

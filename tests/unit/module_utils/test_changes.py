@@ -185,6 +185,14 @@ def test_endpoints_of_other_hosts_are_told_by_network() -> None:
     assert told(renamed, after, made_of(renamed, after)) == ["~ wide knows c3 on node2 by other names or addresses"]
 
 
+def test_many_endpoints_of_other_hosts_are_counted() -> None:
+    wide = {"networks": ["wide"]}
+    few, many = ({f"d{number}": wide for number in range(count)} for count in (1, 30))
+    before, after = Declared(few, c1=wide), Declared(many, c1=wide)
+    assert told(after, before, made_of(after, before)) == ["~ wide reaches 29 more sandboxes on other hosts"]
+    assert told(before, after, made_of(before, after)) == ["~ wide no longer reaches 29 sandboxes on other hosts"]
+
+
 def test_first_endpoint_on_a_network_tells_no_peers() -> None:
     wide = {"networks": ["wide"]}
     before, after = Declared({"c2": wide}, c1=C1), Declared({"c2": wide}, c1=C1, c3=wide)
