@@ -20,7 +20,9 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import encod
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.constants import FRR
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
     inventory_directory,
+    is_linear,
     plan_file,
+    play_of,
     without_facts,
 )
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import DeclarationError
@@ -167,10 +169,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             )
         if scope == "host":
             return None
-        play = getattr(getattr(self._task, "_parent", None), "_play", None)
+        play = play_of(self._task)
         if not self._task.run_once:
             return f"{self._task.action} is for all hosts at once: set run_once: true"
-        if play is not None and (play.strategy not in (None, "linear", "ansible.builtin.linear") or play.serial):
+        if not is_linear(play) or getattr(play, "serial", None):
             return f"{self._task.action} needs all hosts at the same time: use strategy linear and no serial"
         return None
 

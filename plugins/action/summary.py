@@ -10,7 +10,7 @@ from typing import Any, Optional
 from ansible import constants
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import forged_facts
+from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import forged_facts, is_linear, play_of
 from ansible_collections.cnm.fabric.plugins.plugin_utils.forms import printable
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.change_lines import change_lines
 from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.answers import admitted
@@ -45,11 +45,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             shown = read_shown(variables, self._templar.template)
         except UnknownLevel as error:
             return {**result, "failed": True, "msg": str(error)}
-        own = variables["inventory_hostname"]
-        hosts = variables["ansible_play_hosts_all"] if self._task.run_once else [own]
         changes: dict[str, Any] = {}
         failures: dict[str, str] = {}
-        for host in map(str, hosts):
+        for host in self._hosts(variables):
             about = variables["hostvars"][host]
             names = (arguments["results"], arguments["probes"])
             if forged_facts(about, names):
@@ -63,6 +61,13 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         for line in change_lines(changes, failures, shown, self._task.check_mode):
             self._display.display(f"  {line.text}", color=_COLORS.get(line.action))
         return {**result, "changed": False, "changes": changes, "failures": failures}
+
+    def _hosts(self, variables: Mapping[str, Any]) -> list[str]:
+        """All hosts of the batch and those that failed; its own alone if the task runs on each of them."""
+        if not self._task.run_once or not is_linear(play_of(self._task)):
+            return [str(variables["inventory_hostname"])]
+        left, batch = (set(variables[name]) for name in ("ansible_play_hosts", "ansible_play_batch"))
+        return [str(host) for host in variables["ansible_play_hosts_all"] if host in batch or host not in left]
 
     @staticmethod
     def _read(host: str, about: Mapping[str, Any], names: tuple[str, str]) -> tuple[Optional[list[Any]], str]:

@@ -11,7 +11,8 @@ version_added: 0.1.0
 description:
   - Prints what M(cnm.fabric.converge) changed on all hosts of the play, or with C(--check) would change, in the words
     of the inventory and one line a change. What several hosts have in common is one line.
-  - Without C(run_once) it prints what it changed on its own host.
+  - Without C(run_once), or with a strategy other than linear, it prints what it changed on its own host. With C(serial)
+    it is about one batch after the other.
   - C(cnm_show) and C(cnm_only) say how much it prints.
   - Runs on the controller and changes nothing.
 author:

@@ -85,6 +85,16 @@ def project_of(variables: Mapping[str, Any], arguments: Mapping[str, Any]) -> st
     return str(arguments.get("project") or variables.get("cnm_project") or "default")
 
 
+def play_of(task: Any) -> Any:
+    """The play that a task is in; None for one that is in none."""
+    return getattr(getattr(task, "_parent", None), "_play", None)
+
+
+def is_linear(play: Any) -> bool:
+    """Whether a task of the play runs on all hosts before the next one does, so that it can run once for them all."""
+    return play is None or play.strategy in (None, "linear", "ansible.builtin.linear")
+
+
 def forced(variables: Mapping[str, Any], template: Callable[[Any], Any]) -> bool:
     """Whether sandboxes are to be removed although processes run in them (``cnm_force``)."""
     return BOOLEAN_WORDS.get(str(template(variables.get("cnm_force"))).lower(), False)
