@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Optional
@@ -75,18 +75,26 @@ class Case:
         groups: dict[Hashable, list[Miss]] = {}
         for miss in self.of(check):
             groups.setdefault(key(miss), []).append(miss)
-        for group in groups.values():
-            yield self.take(group)
+        self.take(miss for group in groups.values() for miss in group)
+        yield from map(tuple, groups.values())
 
     @cached_property
-    def dead_pairs(self) -> Sequence[frozenset[str]]:
+    def dead_pairs(self) -> frozenset[frozenset[str]]:
         """Pairs of hosts between which nothing arrived that was tried."""
         missed = Counter(miss.hosts for miss in self.crossing)
-        return sorted((pair for pair, number in missed.items() if number >= self.tried.between[pair]), key=sorted)
+        return frozenset(pair for pair, number in missed.items() if number >= self.tried.between[pair])
+
+    @cached_property
+    def _partners(self) -> Mapping[str, set[str]]:
+        result: dict[str, set[str]] = {}
+        for pair in self.tried.between:
+            for name in pair:
+                result.setdefault(name, set()).update(pair - {name})
+        return result
 
     def partners(self, host: str) -> set[str]:
         """The hosts that were tried from a host or tried it."""
-        return {name for pair in self.tried.between if host in pair for name in pair if name != host}
+        return self._partners.get(host, set())
 
     def vtep(self, host: str) -> str:
         """The VTEP of a host; "" if it has none."""

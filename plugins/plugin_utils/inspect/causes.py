@@ -8,9 +8,11 @@ explains.  So each miss is told once.  A host's evidence counts for that host al
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from .case import SITE, Case, Cause, few, in_order, packet_words
 from .drift_causes import as_not_planned, without_plan
@@ -56,8 +58,10 @@ def _dropped_between_hosts(case: Case, sure: bool) -> Iterator[Cause]:
     """Hosts whose rules drop (or may drop) what overlays are carried in, and whom other hosts do not reach."""
     for host in case.findings:
         drop = case.drop(host, "udp", "esp")
+        if drop is None or drop.sure is not sure:
+            continue
         pairs = {miss.hosts for miss in case.of("reach") if host in miss.hosts and miss.hosts in case.dead_pairs}
-        if drop is None or drop.sure is not sure or not pairs:
+        if not pairs:
             continue
         found = case.take(miss for miss in case.of("reach", "mtu") if miss.hosts in pairs)
         others = sorted({name for pair in pairs for name in pair} - {host}, key=in_order)
@@ -76,7 +80,7 @@ def _dropped_between_hosts(case: Case, sure: bool) -> Iterator[Cause]:
 
 def _dropped_at_the_host(case: Case) -> Iterator[Cause]:
     """Hosts whose rules drop echo requests of sandboxes to their gateways, or connections to ports of services."""
-    for host in case.findings:
+    for host in (host for host, item in case.findings.items() if item.drops):
         drop = case.drop(host, "icmp", "ipv6-icmp")
         missed = [miss for miss in case.of("reach") if miss.end and miss.end.kind == GATEWAY and miss.end.host == host]
         if drop is not None and missed:
@@ -91,32 +95,65 @@ def _dropped_at_the_host(case: Case) -> Iterator[Cause]:
                 yield Cause(text, found, f"rule: {drop.rule}", _let_pass(drop), frozenset({host}))
 
 
+class _Suspect(NamedTuple):
+    """A host or a sandbox (else "") of which nothing arrived that was tried, and where its misses are in a list."""
+
+    rank: int
+    host: str
+    sandbox: str
+    places: list[int]
+
+
 def _answering_nobody(case: Case) -> Iterator[Cause]:
     """Hosts and sandboxes of which nothing arrived that was tried: who explains most, one after the other."""
-    while True:
-        candidates = [*_dead_hosts(case), *_dead_sandboxes(case)]
-        if not candidates:
-            return
-        _number, _rank, best = max(candidates, key=lambda found: found[:2])
-        case.take(best.misses)
-        yield best
+    misses = case.of("reach", "mtu")
+    suspects = [*_dead_hosts(case, misses), *_dead_sandboxes(case, misses)]
+    order = [(-len(item.places), -item.rank, number) for number, item in enumerate(suspects)]
+    heapq.heapify(order)
+    explained: set[int] = set()
+    boxes: dict[str, dict[str, list[Miss]]] = {}
+    while order:
+        count, rank, number = heapq.heappop(order)
+        suspect = suspects[number]
+        left = [place for place in suspect.places if place not in explained]
+        if left and len(left) < -count:
+            heapq.heappush(order, (-len(left), rank, number))
+        elif left:
+            explained.update(left)
+            found = tuple(misses[place] for place in left)
+            if suspect.sandbox:
+                boxes.setdefault(suspect.host, {})[suspect.sandbox] = list(found)
+            else:
+                yield _dead_host(case, suspect.host, found)
+    case.take(misses[place] for place in explained)
+    for host, each in boxes.items():
+        yield _dead_boxes(host, each)
 
 
-def _dead_hosts(case: Case) -> Iterator[tuple[int, int, Cause]]:
-    missed = [miss for miss in case.of("reach", "mtu") if miss.hosts]
-    for host in sorted({name for pair in case.dead_pairs for name in pair}, key=in_order):
-        pairs = {pair for pair in case.dead_pairs if host in pair}
-        found = tuple(miss for miss in missed if miss.hosts in pairs)
-        if not found or not len(pairs) == len(case.partners(host)) > 1:
-            continue
-        address, askers = case.vtep(host), case.who_misses_a_ping(host)
-        if askers:
-            text = f"{host} answers nobody, neither by {_tunnel(found)} nor a ping to {address}"
-            remedy = f"look at its link and routes, and at what is between: ping {address} from {askers[0]}"
-        else:
-            text = f"{host} answers nobody by {_tunnel(found)}, though {address} answers a ping"
-            remedy = _look_between(found, host, "the others", address)
-        yield len(found), 2 if askers else 0, Cause(text, found, "", remedy, frozenset().union(*pairs))
+def _dead_hosts(case: Case, misses: Sequence[Miss]) -> Iterator[_Suspect]:
+    places: dict[frozenset[str], list[int]] = {}
+    for place, miss in enumerate(misses):
+        if miss.hosts in case.dead_pairs:
+            places.setdefault(miss.hosts, []).append(place)
+    pairs: dict[str, list[frozenset[str]]] = {}
+    for pair in case.dead_pairs:
+        for host in pair:
+            pairs.setdefault(host, []).append(pair)
+    for host in sorted(pairs, key=in_order):
+        if len(pairs[host]) == len(case.partners(host)) > 1:
+            rank = 2 if case.who_misses_a_ping(host) else 0
+            yield _Suspect(rank, host, "", [place for pair in pairs[host] for place in places.get(pair, ())])
+
+
+def _dead_host(case: Case, host: str, found: tuple[Miss, ...]) -> Cause:
+    address, askers = case.vtep(host), case.who_misses_a_ping(host)
+    if askers:
+        text = f"{host} answers nobody, neither by {_tunnel(found)} nor a ping to {address}"
+        remedy = f"look at its link and routes, and at what is between: ping {address} from {askers[0]}"
+    else:
+        text = f"{host} answers nobody by {_tunnel(found)}, though {address} answers a ping"
+        remedy = _look_between(found, host, "the others", address)
+    return Cause(text, found, "", remedy, frozenset({host}) | case.partners(host))
 
 
 def _tunnel(misses: Iterable[Miss]) -> str:
@@ -128,22 +165,29 @@ def _look_between(misses: Iterable[Miss], one: str, other: str, address: str) ->
     return f"find what drops {_tunnel(misses)} {where}: tcpdump -ni any host {address}"
 
 
-def _dead_sandboxes(case: Case) -> Iterator[tuple[int, int, Cause]]:
+def _dead_sandboxes(case: Case, misses: Sequence[Miss]) -> Iterator[_Suspect]:
     missed: Counter[Box] = Counter()
     for item in case.findings.values():
         for miss in item.misses:
             if miss.check == "reach":
                 missed.update(box for box in (miss.source, miss.other) if box is not None)
-    left = case.of("reach")
-    for box in sorted({box for miss in left for box in (miss.source, miss.other) if box is not None}):
-        if not missed[box] >= case.tried.at[box] > 1:
-            continue
-        host, name = box
-        found = tuple(miss for miss in left if box in (miss.source, miss.other))
-        text = f"{host}: {name} reaches nobody and nobody reaches it"
-        remedy = f"look at its routes and rules: cnm exec {name} ip route; cnm exec {name} nft list ruleset"
-        evidence = _errors(miss for miss in found if miss.source == box)
-        yield len(found), 1, Cause(text, found, evidence, remedy, frozenset({host}))
+    places: dict[Box, list[int]] = {}
+    for place, miss in enumerate(misses):
+        for box in (miss.source, miss.other) if miss.check == "reach" else ():
+            if box is not None and missed[box] >= case.tried.at[box] > 1:
+                places.setdefault(box, []).append(place)
+    for box, found in sorted(places.items()):
+        yield _Suspect(1, *box, found)
+
+
+def _dead_boxes(host: str, found: Mapping[str, Sequence[Miss]]) -> Cause:
+    """The sandboxes of a host of which nothing arrived, and the misses that each explains."""
+    many = len(found) > 1
+    text = f"{host}: {few(found)} reach{'' if many else 'es'} nobody and nobody reaches {'them' if many else 'it'}"
+    first = min(found, key=in_order)
+    remedy = f"look at its routes and rules: cnm exec {first} ip route; cnm exec {first} nft list ruleset"
+    evidence = _errors(miss for name, misses in found.items() for miss in misses if miss.source == (host, name))
+    return Cause(text, tuple(m for misses in found.values() for m in misses), evidence, remedy, frozenset({host}))
 
 
 def _errors(misses: Iterable[Miss]) -> str:
