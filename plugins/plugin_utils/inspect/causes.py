@@ -244,6 +244,8 @@ def _too_large(case: Case) -> Iterator[Cause]:
 
 
 def _unresolved(case: Case) -> Iterator[Cause]:
+    if not case.of("resolve"):
+        return
     asked = {
         (item.host, check["sandbox"]): len(check["names"])
         for item in case.findings.values()

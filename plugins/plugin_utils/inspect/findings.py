@@ -67,7 +67,10 @@ class Findings:
 
     host: str
     ends: Ends
-    checks: Sequence[Check] = ()
+    model: Model
+    peers: Sequence[PeerIndex]
+    pairs: int
+    """The plan that it was asked about, and how many pairs it was to try; see `checks_of`."""
     misses: tuple[Miss, ...] = ()
     unproven: tuple[Miss, ...] = ()
     """Checks that could not be made."""
@@ -78,6 +81,16 @@ class Findings:
     """How many entries its neighbour table may have."""
     counts: Mapping[str, int] = field(default_factory=dict)
 
+    @cached_property
+    def checks(self) -> Sequence[Check]:
+        """What it tried: not derived once more unless something failed."""
+        return checks_of(self.model, self.pairs, [index.table for index in self.peers], self.host)
+
+    @property
+    def sandboxes(self) -> int:
+        """How many sandboxes were tried."""
+        return sum(1 for sandbox in self.model["sandboxes"].values() if sandbox["endpoints"])
+
 
 def findings_of(host: str, model: Model, peers: Sequence[PeerIndex], pairs: int, answer: Mapping[str, Any]) -> Findings:
     """Read the answer of a host, which `reports.answers` has admitted, by the plan that it was asked about."""
@@ -85,7 +98,9 @@ def findings_of(host: str, model: Model, peers: Sequence[PeerIndex], pairs: int,
     return Findings(
         host,
         ends,
-        checks_of(model, pairs, [index.table for index in peers], host),
+        model,
+        peers,
+        pairs,
         tuple(_miss(host, ends, item) for item in answer.get("misses", ())),
         tuple(_miss(host, ends, item) for item in answer.get("unproven", ())),
         tuple(Drop(**item) for item in answer.get("drops", ())),

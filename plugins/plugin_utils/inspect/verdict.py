@@ -51,7 +51,7 @@ def judge(findings: Mapping[str, Findings], unasked: Mapping[str, str], shown: S
 
 
 def _summary(findings: Mapping[str, Findings], causes: Sequence[Cause]) -> str:
-    boxes = sum(1 for item in findings.values() for check in item.checks if check["sandbox"])
+    boxes = sum(item.sandboxes for item in findings.values())
     checks = sum(sum(item.counts.values()) for item in findings.values())
     where = f"{counted(boxes, 'sandbox')} on {counted(len(findings), 'host')}"
     where += f": {counted(checks, 'check')}"

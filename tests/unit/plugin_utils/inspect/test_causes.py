@@ -325,6 +325,29 @@ def test_a_sandbox_that_reaches_nobody_is_told_with_what_the_kernel_says(world: 
     ]
 
 
+def test_sandboxes_of_a_host_that_reach_nobody_are_told_together() -> None:
+    boxes = {host: {f"{host}-{number}": ["front"] for number in range(60)} for host in ("node1", "node2")}
+    world = World(boxes)
+    lost = {
+        host: [miss("reach", each["sandbox"], to, "an answer", "none") for each in checks for to in each["reach"]]
+        for host, checks in world.checks.items()
+    }
+    causes = judge(world.findings(answers(lost)), {}, SUMMARY).causes
+    assert len(causes) <= 4
+    for host in boxes:
+        (text,) = (cause.text for cause in causes if cause.text.startswith(f"{host}: {host}-"))
+        assert text.endswith(" more reach nobody and nobody reaches them")
+    assert sum(len(cause.misses) for cause in causes) == sum(map(len, lost.values()))
+
+
+def test_what_was_tried_is_not_derived_again_if_all_is_well(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def derived(*_arguments: Any) -> Any:
+        raise AssertionError
+
+    monkeypatch.setattr("ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.findings.checks_of", derived)
+    assert world.judged({}) == ["6 sandboxes on 3 hosts: 12 checks, no miss"]
+
+
 def test_each_miss_is_explained_once(world: World) -> None:
     odd = {
         "node1": [

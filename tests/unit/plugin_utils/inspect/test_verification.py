@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.cnm.fabric.plugins.action.verify import ActionModule
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerTable
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.verification import Check, checks_of
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
@@ -160,6 +161,29 @@ def test_the_limit_bounds_both_kinds_of_pairs_and_every_sandbox_is_checked(limit
     reached = sum(len(check["reach"]) for check in made.values()) - 15  # the gateway, from front
     refused = sum(len(check["refuse"]) for check in made.values())
     assert (reached, refused) == (limit, limit)
+
+
+@pytest.mark.parametrize(("limit", "each"), [(1000, 12), (30, 3), (1, 1)])
+def test_each_sandbox_tries_as_many_of_other_hosts_and_none_twice(limit: int, each: int) -> None:
+    variables = {
+        host: {
+            "cnm_networks": {"wide": {"driver": "overlay", "subnet": "10.9.0.0/24"}},
+            "cnm_sandboxes": {f"{host}-{number}": {"networks": ["wide"]} for number in range(count)},
+        }
+        for host, count in (("node1", 10), ("node2", 12))
+    }
+    facts = {
+        host: Facts(addresses=((f"192.0.2.{number}", "eth0", 1500),), routes=(("default", "eth0", "192.0.2.254"),))
+        for number, host in enumerate(variables, 1)
+    }
+    made = plan(read_topology(variables), facts, empty(), "now")
+    tables = [PeerTable.from_json(made.shared[digest]) for digest in made.peer_tables["node1"]]
+    there = {address for row in tables[0].endpoints if row.host == "node2" for address in row.addresses}
+    found = checks_of(made.plans["node1"].model, limit, tables, "node1")
+    tried = [there.intersection(check["reach"]) for check in found if check["sandbox"]]
+    assert [len(addresses) for addresses in tried] == [each] * 10
+    assert len(set().union(*tried)) > each or each == 12
+    assert found == checks_of(made.plans["node1"].model, limit, tables, "node1")
 
 
 def test_below_the_limit_every_pair_is_checked() -> None:
