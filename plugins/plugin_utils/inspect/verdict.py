@@ -17,6 +17,8 @@ from .findings import Findings, Miss
 from .health import counted
 
 _LONGEST, _MOST = 300, 4
+_MOST_CAUSES = 20
+"""Those that explain most come first."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,10 @@ def judge(findings: Mapping[str, Findings], unasked: Mapping[str, str], shown: S
     causes = tuple(causes_of(findings, unasked))
     summary = _summary(findings, causes)
     told = [cause for cause in causes if shown.includes(*_names_in(cause))]
-    lines = [line for cause in told for line in _cause_lines(cause, shown.level)]
+    more = len(told) - _MOST_CAUSES if shown.level != FULL else 0
+    lines = [line for cause in told[: len(told) - max(0, more)] for line in _cause_lines(cause, shown.level)]
+    if more > 0:
+        lines.append(f"and {counted(more, 'more cause')}: -e cnm_show=full prints them all")
     if shown.level == FULL:
         lines += _by_sandbox(findings, shown)
     if not causes and shown.level != QUIET:

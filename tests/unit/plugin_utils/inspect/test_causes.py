@@ -340,6 +340,14 @@ def test_sandboxes_of_a_host_that_reach_nobody_are_told_together() -> None:
     assert sum(len(cause.misses) for cause in causes) == sum(map(len, lost.values()))
 
 
+def test_causes_fit_a_screen_unless_all_are_asked_for(world: World) -> None:
+    odd = {"node1": [miss("odd", "c1", str(number), "one thing", "another") for number in range(30)]}
+    lines = world.judged(answers(odd))
+    assert len([line for line in lines if line.startswith("node1: c1")]) == 20
+    assert lines[-1] == "and 10 more causes: -e cnm_show=full prints them all"
+    assert len([line for line in world.judged(answers(odd), shown=Shown("full")) if "wanted one" in line]) >= 30
+
+
 def test_what_was_tried_is_not_derived_again_if_all_is_well(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def derived(*_arguments: Any) -> Any:
         raise AssertionError
