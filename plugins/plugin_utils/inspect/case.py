@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from functools import cached_property
 from typing import Optional
 
 from .findings import Drop, Findings, Miss, Tried
+from .health import natural
 
 SITE = "ansible-playbook cnm.fabric.site --limit {} repairs it"
 _FEW = 3
@@ -28,14 +28,9 @@ class Cause:
     hosts: frozenset[str] = frozenset()
 
 
-def in_order(name: str) -> list[tuple[int, str]]:
-    """A key by which c2 comes before c10."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"([0-9]+)", name)]
-
-
 def few(names: Iterable[str], most: int = _FEW) -> str:
     """Names in order, the first few of them: ``c1, c2, c3 and 4 more``."""
-    found = sorted(set(names), key=in_order)
+    found = sorted(set(names), key=natural)
     if len(found) <= most:
         return " and ".join(filter(None, (", ".join(found[:-1]), found[-1]))) if found else ""
     return f"{', '.join(found[:most])} and {len(found) - most} more"

@@ -14,10 +14,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from .case import SITE, Case, Cause, few, in_order, packet_words
+from .case import SITE, Case, Cause, few, packet_words
 from .drift_causes import as_not_planned, without_plan
 from .ends import GATEWAY, SANDBOX, SERVICE
 from .findings import Box, Drop, Findings, Miss
+from .health import natural
 
 _LOOK_AT_RULES = "look for rules that drop {}: nft list ruleset"
 
@@ -64,7 +65,7 @@ def _dropped_between_hosts(case: Case, sure: bool) -> Iterator[Cause]:
         if not pairs:
             continue
         found = case.take(miss for miss in case.of("reach", "mtu") if miss.hosts in pairs)
-        others = sorted({name for pair in pairs for name in pair} - {host}, key=in_order)
+        others = sorted({name for pair in pairs for name in pair} - {host}, key=natural)
         alone = set(others) == case.partners(host)
         what = "answers nobody" if alone else f"and {few(others)} do not reach each other"
         whose = "its" if alone else f"{host}'s"
@@ -139,7 +140,7 @@ def _dead_hosts(case: Case, misses: Sequence[Miss]) -> Iterator[_Suspect]:
     for pair in case.dead_pairs:
         for host in pair:
             pairs.setdefault(host, []).append(pair)
-    for host in sorted(pairs, key=in_order):
+    for host in sorted(pairs, key=natural):
         if len(pairs[host]) == len(case.partners(host)) > 1:
             rank = 2 if case.who_misses_a_ping(host) else 0
             yield _Suspect(rank, host, "", [place for pair in pairs[host] for place in places.get(pair, ())])
@@ -184,7 +185,7 @@ def _dead_boxes(host: str, found: Mapping[str, Sequence[Miss]]) -> Cause:
     """The sandboxes of a host of which nothing arrived, and the misses that each explains."""
     many = len(found) > 1
     text = f"{host}: {few(found)} reach{'' if many else 'es'} nobody and nobody reaches {'them' if many else 'it'}"
-    first = min(found, key=in_order)
+    first = min(found, key=natural)
     remedy = f"look at its routes and rules: cnm exec {first} ip route; cnm exec {first} nft list ruleset"
     evidence = _errors(miss for name, misses in found.items() for miss in misses if miss.source == (host, name))
     return Cause(text, tuple(m for misses in found.values() for m in misses), evidence, remedy, frozenset({host}))
@@ -201,7 +202,7 @@ def _between_hosts(case: Case) -> Iterator[Cause]:
         if not found[0].hosts:
             yield _locally(found)
             continue
-        one, other = sorted(found[0].hosts, key=in_order)
+        one, other = sorted(found[0].hosts, key=natural)
         what = "do not reach each other" if found[0].hosts in case.dead_pairs else "lose packets"
         silent = [name for name in (one, other) if {one, other} & set(case.who_misses_a_ping(name))]
         addresses = ", ".join(f"{name} at {case.vtep(name)}" for name in silent)
@@ -237,7 +238,7 @@ def _locally(found: Sequence[Miss]) -> Cause:
 
 def _too_large(case: Case) -> Iterator[Cause]:
     for found in case.grouped("mtu", lambda miss: miss.hosts or miss.host):
-        pair = sorted(found[0].hosts or {found[0].host}, key=in_order)
+        pair = sorted(found[0].hosts or {found[0].host}, key=natural)
         where = f"between {' and '.join(pair)}" if len(pair) > 1 else f"on {pair[0]}"
         remedy = "lower com.docker.network.driver.mtu of the network, or raise the MTU of the links in between"
         yield Cause(f"packets as large as the MTU are lost {where}", found, "", remedy, frozenset(pair))
@@ -254,7 +255,7 @@ def _unresolved(case: Case) -> Iterator[Cause]:
     }
     silent = Counter(miss.source for miss in case.of("resolve") if miss.found == "no answer")
     dead = {box for box, number in silent.items() if number >= asked.get(box, 0)}
-    for host in sorted({host for host, _name in dead}, key=in_order):
+    for host in sorted({host for host, _name in dead}, key=natural):
         found = case.take(miss for miss in case.of("resolve") if miss.host == host and miss.source in dead)
         names = {miss.sandbox for miss in found}
         what = "resolvers of {} answer" if len(names) > 1 else "resolver of {} answers"

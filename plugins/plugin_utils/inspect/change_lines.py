@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..shown import FULL, QUIET, Shown
+from .health import counted, natural
 
 _SIGNS = {"add": "+", "change": "~", "remove": "-", "repair": "! repair:", "wait": "… waits:"}
 _KINDS = ("network", "service", "sandbox", "host")
@@ -21,7 +22,7 @@ MOST_LINES = 60
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a summary; ``action`` as in `Line.action` of a change, ``failed`` or "" for a count."""
+    """A line of a summary; ``action`` is that of a change, ``failed`` for a host, or "" for a count."""
 
     action: str
     text: str
@@ -48,7 +49,7 @@ def change_lines(
     of each other host.  With ``check`` it is told what would be done.
     """
     hosts_of: dict[_Told, list[str]] = {}
-    for host, told in sorted(_with_moves(changes).items()):
+    for host, told in sorted(_with_moves(changes).items(), key=lambda each: natural(each[0])):
         for item in told:
             hosts_of.setdefault(item, []).append(host)
     lines = [
@@ -57,7 +58,10 @@ def change_lines(
         if shown.includes(*hosts, item.name, *item.about)
     ]
     counts = _counts([item.action for item in hosts_of], changes, check)
-    failed = [Line("failed", f"{host}: failed: {why}") for host, why in sorted(failures.items())]
+    failed = [
+        Line("failed", f"{host}: failed: {why}")
+        for host, why in sorted(failures.items(), key=lambda each: natural(each[0]))
+    ]
     if shown.level == QUIET:
         return [*failed, counts]
     if shown.level != FULL and len(lines) > MOST_LINES:
@@ -68,7 +72,7 @@ def change_lines(
 
 def _order(item: _Told, hosts: Sequence[str]) -> tuple[Any, ...]:
     later = ("repair", "wait").index(item.action) + 1 if item.action in ("repair", "wait") else 0
-    return later, _KINDS.index(item.kind), item.name, hosts[0], item.text
+    return later, _KINDS.index(item.kind), natural(item.name), natural(hosts[0]), item.text
 
 
 def _with_moves(changes: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, list[_Told]]:
@@ -91,7 +95,8 @@ def _with_moves(changes: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str,
                 result[host].append(item)
                 continue
             moved.add((old, _whole(item)))
-            text = item.text.replace(item.name, f"{item.name} moves here from {old}", 1)
+            noun, _space, rest = item.text.partition(" ")
+            text = f"{noun} {item.name} moves here from {old}{rest[len(item.name) :]}"
             result[host].append(_Told("change", item.kind, item.name, text, (*item.about, old)))
     return {
         host: [item for item in items if item.action != "remove" or (host, _whole(item)) not in moved]
@@ -112,16 +117,14 @@ def _hosts(hosts: Sequence[str], every: int) -> str:
     return f"{', '.join(hosts[:_NAMED])}{more}: "
 
 
-def _number(count: int, noun: str = "host") -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
 def _counts(actions: Sequence[str], changes: Mapping[str, Sequence[Any]], check: bool) -> Line:
     changed = sum(1 for items in changes.values() if items)
     same = len(changes) - changed
     if not changed:
         verb = "is" if same == 1 else "are"
-        return Line("", f"{_number(same)} {verb} as declared: nothing to change." if same else "Nothing was changed.")
+        return Line(
+            "", f"{counted(same, 'host')} {verb} as declared: nothing to change." if same else "Nothing was changed."
+        )
     parts = [f"{actions.count(action)} {word}" for action, word in _COUNTED.items() if action in actions]
-    rest = f"; {_number(same)} as declared" if same else ""
-    return Line("", f"{_number(changed)} {'would be ' if check else ''}changed: {', '.join(parts)}{rest}.")
+    rest = f"; {counted(same, 'host')} as declared" if same else ""
+    return Line("", f"{counted(changed, 'host')} {'would be ' if check else ''}changed: {', '.join(parts)}{rest}.")

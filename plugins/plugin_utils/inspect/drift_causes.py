@@ -8,8 +8,9 @@ import re
 from collections.abc import Iterator, Sequence
 
 from ..declaration.ingress import SANDBOX as INGRESS
-from .case import SITE, Case, Cause, few, in_order
+from .case import SITE, Case, Cause, few
 from .findings import Box, Miss
+from .health import natural
 
 _IN_SANDBOX = re.compile(r"(?:network (\S+) in |applications in )?sandbox (\S+)")
 """Names of parts of a plan, as `hostd.restore` of the host half gives them."""
@@ -31,7 +32,7 @@ def without_plan(case: Case) -> Iterator[Cause]:
 def as_not_planned(case: Case) -> Iterator[Cause]:
     """What differs, of single sandboxes first; what is alike in many sandboxes of a host is one cause."""
     groups: dict[tuple[str, ...], list[Miss]] = {}
-    for miss in sorted(case.of("plan"), key=lambda miss: (_width(miss), miss.host, in_order(miss.target))):
+    for miss in sorted(case.of("plan"), key=lambda miss: (_width(miss), miss.host, natural(miss.target))):
         groups.setdefault((miss.host, _renamed(miss.target, miss, "*"), _renamed(miss.found, miss, "*")), []).append(
             miss
         )

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +24,13 @@ GONE, EMPTY, SILENT, PLANNED = "nothing left", "no sandboxes", "no answer", "as 
 _KEEPING = ("change", "replace")
 """Operations on what is there."""
 _FEW = 3
+
+
+def natural(name: str) -> tuple[Any, ...]:
+    """A key by which ``node10`` comes after ``node9``."""
+    parts: list[Any] = re.split(r"([0-9]+)", name)
+    parts[1::2] = map(int, parts[1::2])
+    return (parts, name)
 
 
 def few(names: Sequence[str], most: Optional[int] = _FEW) -> str:

@@ -7,7 +7,6 @@ A table that is longer than its limit is folded: it has the rows that need atten
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from ..declaration.egress import EGRESS
 from ..declaration.ingress import INGRESS, SANDBOX
 from ..declaration.topology import PREDEFINED
 from ..forms import printable
-from .health import DIFFERS, DRAINED, MISSING, READY, UP, HostView, counted, few
+from .health import DIFFERS, DRAINED, MISSING, READY, UP, HostView, counted, few, natural
 from .model import Model, PortModel, ServiceModel
 
 Views = Mapping[str, HostView]
@@ -28,7 +27,6 @@ _PLUMBING = (INGRESS, EGRESS)
 _WIDEST, _WIDEST_IN_FULL = 80, 4096
 """Characters of a cell."""
 _Key = tuple[str, str, str, str]
-_numbers = re.compile("([0-9]+)").split
 
 
 @dataclass(frozen=True)
@@ -77,11 +75,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], widest: int = _W
     lines = [[printable(row[place], widest) for place in kept] for row in (header, *rows)] if rows else []
     widths = [max(map(len, column)) for column in zip(*lines)]
     return ["   ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in lines]
-
-
-def natural(name: str) -> list[Any]:
-    """A sort key by which node2 comes before node10."""
-    return [int(part) if place % 2 else part for place, part in enumerate(_numbers(name))]
 
 
 def shown_networks(model: Model, only: Iterable[str] = ()) -> list[dict[str, Any]]:

@@ -10,13 +10,13 @@ from typing import Any, Optional
 from ...declaration.ingress import SANDBOX as INGRESS_SANDBOX
 from ...declaration.topology import PREDEFINED
 from ..docker_model import live_model
-from ..health import counted
+from ..health import counted, natural
 from ..model import EndpointModel, Model, SandboxModel
 from . import attribution
 from .attribution import NETWORK, SANDBOX
 from .fabric import DIFFERS, FINE, LEFT, LOST, NEW, UNKNOWN, Difference, Endpoint, Fabric, Host, Sandbox, State, worst
 from .lanes import network_differences, networks_of, service_differences, services_of
-from .order import Order, arranged, natural
+from .order import Order, arranged
 from .report import HostReport
 
 _ABSENT = {

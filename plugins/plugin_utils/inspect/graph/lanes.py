@@ -11,10 +11,11 @@ from ...declaration.egress import EGRESS
 from ...declaration.ingress import INGRESS
 from ...declaration.options import VNI
 from ...declaration.topology import PREDEFINED
+from ..health import natural
 from ..model import Document, Model
 from ..tables import port_text
 from .fabric import DIFFERS, FINE, LEFT, NEW, UNKNOWN, Difference, Host, Network, Part, Service, State, Task, worst
-from .order import arranged, natural
+from .order import arranged
 from .report import HostReport
 
 _OF_A_RUN = ("Containers", "Created", "Peers")

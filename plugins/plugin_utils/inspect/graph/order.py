@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...forms import Unfit, listing, mapping, record, text
+from ..health import natural
 
 MARK = "cnm-order"
 """The id of the element in which a page remembers the order."""
@@ -52,13 +53,6 @@ def order_in(page: str) -> Order:
         return Order()
     sandboxes = {host: tuple(names) for host, names in data.get("sandboxes", {}).items()}
     return Order(tuple(data.get("hosts", ())), tuple(data.get("networks", ())), sandboxes)
-
-
-def natural(name: str) -> tuple[Any, ...]:
-    """A key by which ``node10`` comes after ``node9``."""
-    parts: list[Any] = re.split(r"([0-9]+)", name)
-    parts[1::2] = map(int, parts[1::2])
-    return (parts, name)
 
 
 def arranged(names: Collection[str], remembered: Iterable[str]) -> list[str]:

@@ -47,6 +47,20 @@ def test_unchanged_fleet_is_one_line() -> None:
     assert lines({}) == ["Nothing was changed."]
 
 
+def test_hosts_and_sandboxes_are_in_natural_order() -> None:
+    changes = {
+        f"n{host}": [FRONT, *(change("add", "sandbox", f"c{host}-{n}", f"sandbox c{host}-{n}") for n in (10, 2))]
+        for host in (10, 9)
+    }
+    assert [line.partition(" ")[0] + line.rpartition(" ")[2] for line in lines(changes)[:-1]] == [
+        "n9,(bridge)",
+        "n9:c9-2",
+        "n9:c9-10",
+        "n10:c10-2",
+        "n10:c10-10",
+    ]
+
+
 def test_check_says_would() -> None:
     assert lines({"node1": [FRONT]}, check=True)[-1] == "1 host would be changed: 1 added."
 
@@ -67,6 +81,10 @@ def test_removed_here_and_added_there_is_a_move() -> None:
         "node3: ~ task db.2 moves here from node1 on front (10.0.0.5)",
         "2 hosts changed: 1 changed.",
     ]
+    short = [
+        change(action, "sandbox", "s", "sandbox s" + where) for action, where in (("remove", ""), ("add", " on x"))
+    ]
+    assert lines({"node1": short[:1], "node3": short[1:]})[0] == "node3: ~ sandbox s moves here from node1 on x"
     leaves = change("remove", "sandbox", "web", "web leaves front", "front")
     assert lines({"node1": [leaves], "node3": [WEB]})[:2] == [
         "node1: - web leaves front",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from viewing import Answer, differs, lost, together, views_of, waits, without_sandboxes
 
-from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.health import HostView, counted, few
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.health import HostView, counted, few, natural
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.model import NOTHING
 
 VARIABLES: dict[str, Any] = {
@@ -105,3 +105,7 @@ def test_counts_and_lists_are_written_as_people_do() -> None:
     assert [few(["a"]), few(list("abc")), few(list("abcde")), few(list("abcde"), None)] == [
         *("a", "a, b, c", "a, b, c and 2 more", "a, b, c, d, e"),
     ]
+
+
+def test_numbers_in_names_are_sorted_as_numbers() -> None:
+    assert sorted(["n10", "n2", "9", "n", "n2b1"], key=natural) == ["9", "n", "n2", "n2b1", "n10"]

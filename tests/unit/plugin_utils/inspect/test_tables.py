@@ -16,7 +16,6 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.tables import (
     Row,
     Table,
     host_table,
-    natural,
     network_table,
     sandbox_table,
     service_table,
@@ -65,9 +64,6 @@ class TestColumns:
 
     def test_without_rows_there_is_nothing(self) -> None:
         assert table(("A", "B"), []) == []
-
-    def test_numbers_in_names_are_sorted_as_numbers(self) -> None:
-        assert sorted(["n10", "n2", "9", "n", "n2b1"], key=natural) == ["9", "n", "n2", "n2b1", "n10"]
 
 
 def many(fine: int, bad: int, only_bad: bool = False) -> Table:
