@@ -118,13 +118,12 @@ def _hosts(hosts: Sequence[str], every: int) -> str:
 
 
 def _counts(actions: Sequence[str], changes: Mapping[str, Sequence[Any]], check: bool) -> Line:
-    changed = sum(1 for items in changes.values() if items)
-    same = len(changes) - changed
-    if not changed:
-        verb = "is" if same == 1 else "are"
-        return Line(
-            "", f"{counted(same, 'host')} {verb} as declared: nothing to change." if same else "Nothing was changed."
-        )
-    parts = [f"{actions.count(action)} {word}" for action, word in _COUNTED.items() if action in actions]
+    changed = sum(1 for items in changes.values() if any(item["action"] != "wait" for item in items))
+    same = sum(1 for items in changes.values() if not items)
+    parts = ", ".join(f"{actions.count(action)} {word}" for action, word in _COUNTED.items() if action in actions)
     rest = f"; {counted(same, 'host')} as declared" if same else ""
-    return Line("", f"{counted(changed, 'host')} {'would be ' if check else ''}changed: {', '.join(parts)}{rest}.")
+    if changed:
+        return Line("", f"{counted(changed, 'host')} {'would be ' if check else ''}changed: {parts}{rest}.")
+    if parts or not same:
+        return Line("", f"Nothing {'would be' if check else 'was'} changed{f': {parts}{rest}' if parts else ''}.")
+    return Line("", f"{counted(same, 'host')} {'is' if same == 1 else 'are'} as declared: nothing to change.")

@@ -75,6 +75,13 @@ def test_repairs_and_waiting_come_last() -> None:
     ]
 
 
+def test_a_host_that_only_waits_is_not_changed() -> None:
+    waits = change("wait", "sandbox", "c1", "sandbox c1: the container c1 does not run")
+    assert lines({"node1": [waits], "node2": []})[-1] == "Nothing was changed: 1 waiting; 1 host as declared."
+    assert lines({"node1": [waits]}, check=True)[-1] == "Nothing would be changed: 1 waiting."
+    assert lines({"node1": [waits], "node2": [WEB]})[-1] == "1 host changed: 1 added, 1 waiting."
+
+
 def test_removed_here_and_added_there_is_a_move() -> None:
     gone = change("remove", "sandbox", "db.2", "task db.2", "front")
     assert lines({"node1": [gone], "node3": [TASK]}) == [
