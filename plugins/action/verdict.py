@@ -65,5 +65,5 @@ def _why(answer: Mapping[str, Any]) -> str:
     """Why a host gave no result."""
     if answer.get("unreachable"):
         return "Ansible does not reach it"
-    message = str(answer.get("msg") or "it was not asked")
-    return printable(message.strip().splitlines()[0], _LONGEST)
+    message = str(answer.get("msg") or "").strip() or "it was not asked"
+    return printable(message.splitlines()[0], _LONGEST)
