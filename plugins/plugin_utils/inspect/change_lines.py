@@ -50,7 +50,8 @@ def change_lines(
     """
     hosts_of: dict[_Told, list[str]] = {}
     for host, told in sorted(_with_moves(changes).items(), key=lambda each: natural(each[0])):
-        for item in told:
+        # Once a host: it must not count for others.
+        for item in dict.fromkeys(told):
             hosts_of.setdefault(item, []).append(host)
     lines = [
         Line(item.action, f"{_hosts(hosts, len(changes))}{_SIGNS[item.action]} {item.text}")

@@ -143,7 +143,8 @@ def _by_text(texts: Mapping[str, list[str]]) -> dict[str, list[str]]:
     """The hosts of which something is said."""
     result: dict[str, list[str]] = {}
     for host, each in texts.items():
-        for text in each:
+        # Once a host: it must not count for others.
+        for text in dict.fromkeys(each):
             result.setdefault(text, []).append(host)
     return result
 

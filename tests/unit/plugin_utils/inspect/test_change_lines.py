@@ -41,6 +41,11 @@ def test_many_hosts_are_counted() -> None:
     ]
 
 
+def test_what_a_host_says_often_counts_for_it_alone() -> None:
+    others: dict[str, list[dict[str, Any]]] = {f"n{number}": [] for number in range(4)}
+    assert lines({"bad": [FRONT] * 5, **others})[0] == "bad: + network front (bridge)"
+
+
 def test_unchanged_fleet_is_one_line() -> None:
     assert lines({f"n{number}": [] for number in range(50)}) == ["50 hosts are as declared: nothing to change."]
     assert lines({"n1": []}) == ["1 host is as declared: nothing to change."]

@@ -249,3 +249,10 @@ def test_a_hostile_host_s_texts_are_printable_and_its_tables_stay_short() -> Non
     assert all(line.isprintable() for line in lines)
     assert len(lines) <= SCREEN["50 hosts"] + 10
     assert any(line.startswith("node1 ") for line in lines)
+
+
+def test_what_a_host_says_often_counts_for_it_alone() -> None:
+    views = voting()
+    twice = {"action": "repair", "kind": "host", "name": None, "text": "setting x (value 0 → 1)"}
+    views["node3"] = view_of(views["node3"].model, {"repairs": [twice] * 3})
+    assert printed(views)[-1] == "  node3: setting x (value 0 → 1)"
