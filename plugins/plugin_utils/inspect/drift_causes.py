@@ -23,7 +23,7 @@ _OF_A_WHOLE_HOST = {"nftables", "rule", "sysctl", "xfrm", "frr"}
 
 def without_plan(case: Case) -> Iterator[Cause]:
     """Hosts that have another plan than the variables give."""
-    for host in [miss.host for miss in case.of("plan") if miss.kinds == ("plan",)]:
+    for host in dict.fromkeys(miss.host for miss in case.of("plan") if miss.kinds == ("plan",)):
         found = case.take(miss for miss in case.left if miss.host == host or _touches(miss, host))
         text = f"{host} does not have the plan of the present variables"
         yield Cause(text, found, "", "ansible-playbook cnm.fabric.site brings it there", frozenset({host}))

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Optional
@@ -16,6 +16,10 @@ from .verification import Check, checks_of
 
 Box = tuple[str, str]
 """A sandbox: its host and its name."""
+
+_MOST = 2000
+"""How many differences from the plan a host can tell of: each is compared with each miss that is left."""
+_WAYS_OUT = ("outside over IPv4", "outside over IPv6")
 
 
 class Miss(NamedTuple):
@@ -61,16 +65,47 @@ class Drop(NamedTuple):
     sure: bool
 
 
+class Asked:
+    """What a host was asked to try: what follows from its plan, with as many pairs as `checks_of` says."""
+
+    def __init__(self, host: str, model: Model, peers: Sequence[PeerIndex], pairs: int) -> None:
+        self._host, self._model, self._peers, self._pairs = host, model, peers, pairs
+
+    @cached_property
+    def checks(self) -> Sequence[Check]:
+        """As `checks_of` gives them."""
+        return checks_of(self._model, self._pairs, [index.table for index in self._peers], self._host)
+
+    @property
+    def sandboxes(self) -> int:
+        """How many sandboxes it was to try."""
+        return sum(1 for sandbox in self._model["sandboxes"].values() if sandbox["endpoints"])
+
+    def is_about(self, sandbox: str, check: str, target: str) -> bool:
+        """Whether a miss can be of one of the checks; those of the host itself are of the sandbox ``host``."""
+        return target in self._targets.get(sandbox, {}).get(check, ())
+
+    @cached_property
+    def _targets(self) -> Mapping[str, Mapping[str, Collection[str]]]:
+        result: dict[str, dict[str, Collection[str]]] = {"host": {}}
+        for check in self.checks:
+            name = check["sandbox"]
+            if name:
+                own = {"reach": set(check["reach"]), "refuse": set(check["refuse"]), "resolve": check["names"]}
+                own.update(mtu=own["reach"], sandbox=(name,), egress=_WAYS_OUT)
+                result.setdefault(name, {}).update(own)
+            else:
+                result["host"]["connect"] = {f"{address} tcp {port}" for address, port in check["connect"]}
+        return result
+
+
 @dataclass(frozen=True)
 class Findings:
     """What one host found."""
 
     host: str
     ends: Ends
-    model: Model
-    peers: Sequence[PeerIndex]
-    pairs: int
-    """The plan that it was asked about, and how many pairs it was to try; see `checks_of`."""
+    asked: Asked
     misses: tuple[Miss, ...] = ()
     unproven: tuple[Miss, ...] = ()
     """Checks that could not be made."""
@@ -81,28 +116,26 @@ class Findings:
     """How many entries its neighbour table may have."""
     counts: Mapping[str, int] = field(default_factory=dict)
 
-    @cached_property
+    @property
     def checks(self) -> Sequence[Check]:
         """What it tried: not derived once more unless something failed."""
-        return checks_of(self.model, self.pairs, [index.table for index in self.peers], self.host)
+        return self.asked.checks
 
     @property
     def sandboxes(self) -> int:
         """How many sandboxes were tried."""
-        return sum(1 for sandbox in self.model["sandboxes"].values() if sandbox["endpoints"])
+        return self.asked.sandboxes
 
 
 def findings_of(host: str, model: Model, peers: Sequence[PeerIndex], pairs: int, answer: Mapping[str, Any]) -> Findings:
     """Read the answer of a host, which `reports.answers` has admitted, by the plan that it was asked about."""
-    ends = Ends(host, model, peers)
+    ends, asked = Ends(host, model, peers), Asked(host, model, peers, pairs)
     return Findings(
         host,
         ends,
-        model,
-        peers,
-        pairs,
-        tuple(_miss(host, ends, item) for item in answer.get("misses", ())),
-        tuple(_miss(host, ends, item) for item in answer.get("unproven", ())),
+        asked,
+        _misses(host, ends, asked, answer.get("misses", ())),
+        _misses(host, ends, asked, answer.get("unproven", ())),
         tuple(Drop(**item) for item in answer.get("drops", ())),
         frozenset(answer.get("silent", ())),
         answer.get("neighbours", 0),
@@ -110,12 +143,32 @@ def findings_of(host: str, model: Model, peers: Sequence[PeerIndex], pairs: int,
     )
 
 
-def _miss(host: str, ends: Ends, item: Mapping[str, Any]) -> Miss:
-    end = None
-    if item["check"] in ("reach", "refuse", "mtu"):
-        end = ends.at(item["sandbox"], item["target"])
-    elif item["check"] == "connect":
-        end = ends.host_at(item["target"].partition(" ")[0])
+def _misses(host: str, ends: Ends, asked: Asked, answer: Iterable[Mapping[str, Any]]) -> tuple[Miss, ...]:
+    """The misses of an answer: one of each check that was asked for, and `_MOST` others at most.
+
+    What a host was not asked to try says nothing of other hosts.
+    """
+    tried: dict[tuple[str, str, str], Miss] = {}
+    others: dict[Miss, None] = {}
+    for item in answer:
+        key = item["sandbox"], item["check"], item["target"]
+        if asked.is_about(*key):
+            tried.setdefault(key, _miss(host, ends, item, _end(ends, *key)))
+        else:
+            others[_miss(host, ends, item, None)] = None
+    told, more = [*tried.values(), *others][: len(tried) + _MOST], len(others) - _MOST
+    if more > 0:
+        told.append(Miss(host, "host", "plan", "host", "as planned", f"{more} more differences"))
+    return tuple(told)
+
+
+def _end(ends: Ends, sandbox: str, check: str, target: str) -> Optional[End]:
+    if check in ("reach", "refuse", "mtu"):
+        return ends.at(sandbox, target)
+    return ends.host_at(target.partition(" ")[0]) if check == "connect" else None
+
+
+def _miss(host: str, ends: Ends, item: Mapping[str, Any], end: Optional[End]) -> Miss:
     crosses = end is not None and end.kind == SANDBOX and end.host != host
     tunnel = ends.tunnel(end.network) if end is not None and crosses else ""
     told = {key: item[key] for key in ("sandbox", "check", "target", "wanted", "found")}

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any, Optional
 
 import pytest
@@ -397,6 +398,32 @@ def test_what_a_host_writes_into_its_answer_is_printed_in_one_line(world: World)
     evil = [drift("sandbox \x1b[2J", "differs\nnode1: all is well", "x"), miss("parent", "host", "e\x07", "a", "b\n")]
     lines = world.judged(answers({"node3": evil}))
     assert all(line.isprintable() for line in lines)
+
+
+def test_a_host_that_repeats_itself_condemns_no_other(world: World) -> None:
+    lie = [miss("reach", "c3", world.address("c1"), "an answer", f"none {number}") for number in range(100)]
+    findings = world.findings(answers({"node3": lie}))
+    assert len(findings["node3"].misses) == 1
+    assert judge(findings, {}, SUMMARY).lines[0] == "node1 and node3 lose packets by VXLAN"
+
+
+def test_what_a_host_was_not_asked_says_nothing_of_others(world: World) -> None:
+    lie = [miss("connect", "host", "192.0.2.1 tcp 80", "an answer", "none")]
+    lie += [miss("reach", f"x{number}", world.address("c1"), "an answer", "none") for number in range(100)]
+    findings = world.findings(answers({"node3": lie}))
+    assert {(item.end, item.hosts) for item in findings["node3"].misses} == {(None, frozenset())}
+    causes = judge(findings, {}, SUMMARY).causes
+    assert {cause.hosts for cause in causes} <= {frozenset({"node3"}), frozenset({"node3", "192.0.2.1 tcp 80"})}
+
+
+def test_a_flood_of_differences_is_soon_explained(world: World) -> None:
+    lies = [drift(f"sandbox {number}", f"differs {number}", "link") for number in range(20_000)]
+    lies += [drift("host", f"no plan {number}", "plan") for number in range(20_000)]
+    started = time.monotonic()
+    findings = world.findings(answers({"node3": lies}, world.unreached(*NODE3)))
+    lines = judge(findings, {}, SUMMARY).lines
+    assert time.monotonic() - started < 20
+    assert any(line == "node3: 38000 more differences" for line in lines)
 
 
 hostile = st.text(max_size=20) | st.sampled_from(["host", "c1", "sandbox c1", "10.10.0.4", "none", "192.0.2.3 tcp 80"])
