@@ -12,6 +12,7 @@ from typing import Any
 
 from ..kernel.host import Host
 from ..kernel.neighbour_tables import neighbour_tables
+from ..plan.forms import printable
 from .connect import unconnected
 from .echo import answering, ways_out
 from .names import resolving
@@ -64,7 +65,7 @@ def _misses(check: Check) -> list[Miss]:
 
 
 def _miss(check: str, target: str, wanted: str, found: str) -> Miss:
-    return {"check": check, "target": target, "wanted": wanted, "found": found}
+    return {"check": check, "target": target, "wanted": printable(wanted), "found": printable(found)}
 
 
 def _misses_in(host: Host, check: Check) -> list[Miss]:

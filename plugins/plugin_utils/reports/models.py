@@ -9,6 +9,7 @@ from typing import Any
 
 from ...module_utils.plan.constants import MAC
 from ..forms import (
+    LONGEST,
     Form,
     ReportErrors,
     Unfit,
@@ -176,8 +177,9 @@ _MISS: dict[str, Form] = {
     "sandbox": _WORD,
     "check": _WORD,
     "target": text(),
-    "wanted": text(),
-    "found": written(),
+    # A miss that is dropped is none, and a sandbox's root can answer a query at length.
+    "wanted": words(LONGEST),
+    "found": words(LONGEST),
 }
 COUNTS = mapping(_WORD, number(0, 2**53), 64)
 _OF_A_PART: dict[str, Form] = {"kinds": listing(_WORD, 64), "entries": listing(_WORD, 4096)}

@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Which checks are repeated if a neighbour table was full."""
+"""Which checks are repeated if a neighbour table was full, and how misses are told."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.cnm.fabric.plugins.module_utils.verify.prover import _again
+from ansible_collections.cnm.fabric.plugins.module_utils.verify.prover import _again, _miss
 
 
 def check(name: str, *reach: str) -> dict[str, Any]:
@@ -43,3 +43,9 @@ def test_few_are_repeated_at_once() -> None:
 
 def test_nothing_is_repeated_if_nothing_failed() -> None:
     assert list(_again(CHECKS, [], 10)) == []
+
+
+def test_a_long_answer_is_a_short_miss() -> None:
+    answer = ", ".join(f"10.0.{number // 250}.{number % 250}" for number in range(5000))
+    found = _miss("resolve", "tasks.web", answer, f"{answer}\n")
+    assert len(found["wanted"]) == len(found["found"]) == 2000

@@ -417,6 +417,19 @@ class TestAnswers:
         assert admitted("cnm.fabric.converge", "node1", None)["failed"]
         assert "cannot be used" in admitted("cnm.fabric.probe", "node1", {"kept": 1})["msg"]
 
+    def test_a_miss_is_shortened_and_never_dropped_for_what_was_found(self) -> None:
+        told = {
+            "sandbox": "c1",
+            "check": "resolve",
+            "target": "web",
+            "wanted": "x" * 9000,
+            "found": "\x1b\ud800\n" * 9000,
+        }
+        result = admitted("cnm.fabric.verify", "node1", {"misses": [told], "counts": {}})
+        (miss,) = result["misses"]
+        assert (len(miss["wanted"]), miss["found"][:3]) == (4096, "???")
+        assert "warnings" not in result
+
     def test_facts_cannot_set_cnm_variables(self) -> None:
         facts = {"cnm_sandboxes": {}, "default_ipv4": {}, "inventory_dir": "/tmp/x", "fabric_plan": {}}
         assert forged(facts) == ["cnm_sandboxes", "inventory_dir"]
