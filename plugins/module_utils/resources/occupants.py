@@ -8,10 +8,12 @@ import time
 from collections.abc import Mapping
 
 from ..kernel import processes
+from ..plan.forms import printable
 from ..plan.marks import SINGLE_OBJECT
 from . import resolver
 
 _SHOWN = 3
+_LONGEST = 64
 _PAUSE_S = 0.05
 SANDBOX = "sandbox/"
 """What roles of sandboxes' namespaces begin with."""
@@ -46,5 +48,6 @@ def _users_processes(names: Mapping[int, str]) -> set[processes.Process]:
 
 
 def _words(group: list[processes.Process]) -> str:
-    shown = ", ".join(f"{item.program} ({item.pid})" for item in group[:_SHOWN])
+    # Root in a sandbox chooses the names of programs there.
+    shown = ", ".join(f"{printable(item.program, _LONGEST)} ({item.pid})" for item in group[:_SHOWN])
     return f"{shown} and {len(group) - _SHOWN} more" if len(group) > _SHOWN else shown
