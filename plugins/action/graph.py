@@ -52,9 +52,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if path.suffix not in _ENDINGS:
             message = f"{path}: the page's name has to end in .html; the diagrams beside it get .mmd and .dot"
             return {**result, "failed": True, "msg": message}
-        # A host must not choose which file of the controller is written.
-        if "cnm_graph_file" in (variables.get("ansible_facts") or {}):
-            return {**result, "failed": True, "msg": forged_facts(variables)}
+        # A host must not choose which files of the controller are written and read.
+        facts = variables.get("ansible_facts") or {}
+        if "cnm_graph_file" in facts or arguments["planned"] in facts:
+            return {**result, "failed": True, "msg": forged_facts(variables, (arguments["planned"],))}
         asked = [
             host
             for host in variables["ansible_play_hosts_all"]
@@ -118,8 +119,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 def _remembered(path: Path) -> Order:
     """The order that the page there remembers, if there is one."""
     try:
-        if path.stat().st_size > LONGEST:
-            return Order()
+        if not path.is_file() or path.stat().st_size > LONGEST:
+            return Order()  # reading a device or a pipe may not end
         return order_in(path.read_text(encoding="utf-8", errors="replace"))
     except OSError:
         return Order()

@@ -98,10 +98,17 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     assert f"cannot be written to {tmp_path / 'none'}: No such file or directory" in result["msg"]
 
 
-def test_a_host_cannot_choose_the_file(tmp_path: Path) -> None:
-    result = run(tmp_path / "a.html", probes(), ansible_facts={"cnm_graph_file": "/etc/x.html"})
-    assert "cnm_graph_file" in result["msg"]
+@pytest.mark.parametrize("fact", ["cnm_graph_file", "fabric_plan"])
+def test_a_host_cannot_choose_the_files(tmp_path: Path, fact: str) -> None:
+    result = run(tmp_path / "a.html", probes(), ansible_facts={fact: "/etc/x.html"})
+    assert fact in result["msg"]
     assert not list(tmp_path.iterdir())
+
+
+def test_a_pipe_that_was_there_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.html")
+    assert run(tmp_path / "a.html", probes())["changed"]
+    assert b"proxy" in (tmp_path / "a.html").read_bytes()
 
 
 @pytest.mark.parametrize("before", [b"\xff\xfe\x00", b"x" * 100, b""])
