@@ -27,6 +27,8 @@ _HOOKS = (*TO_THE_HOST, FORWARDED, "output", "postrouting")
 _ECHO_REQUESTS = {1: 8, 58: 128}
 _NEW = 0x8
 _DEEPEST = 16
+_MOST_STEPS = 200_000
+"""Rules that a packet meets; chains that jump to each other can make any number of them."""
 _LARGEST = 4 << 20
 _LEGACY = {
     "ip": ("/proc/net/ip_tables_names", "iptables-legacy-save"),
@@ -92,20 +94,20 @@ _NO_CONDITION = re.compile(
     r"|\bcomment \S+|\bnotrack\b|\bmeta (?:nftrace|mark) set \S+"
 )
 _VERDICT = re.compile(r"(?:^|\s)(accept|drop|return|queue|(?:jump|goto) \S+|reject(?: with .*)?)$")
-_NUMBERS = re.compile(r"(0x[0-9a-f]+|\d+)(?:-(0x[0-9a-f]+|\d+))?")
+_NUMBERS = re.compile(r"(0x[0-9a-f]{1,16}|[0-9]{1,20})(?:-(0x[0-9a-f]{1,16}|[0-9]{1,20}))?")
 
 
 def _logical_lines(text: str) -> Iterator[str]:
     """Lines without indentation; one that is continued is joined, as nft wraps long sets."""
-    waiting = ""
+    waiting: list[str] = []
+    opened = 0
     for line in map(str.strip, text.splitlines()):
-        joined = f"{waiting} {line}" if waiting else line
-        bare = _quoted.sub("", joined)
-        if bare.count("{") > bare.count("}") and not bare.endswith("{"):
-            waiting = joined
-            continue
-        waiting = ""
-        yield joined
+        waiting.append(line)
+        bare = _quoted.sub("", line)
+        opened += bare.count("{") - bare.count("}")
+        if opened <= 0 or bare.endswith("{"):
+            yield " ".join(waiting)
+            waiting, opened = [], 0
 
 
 def read_table(text: str) -> tuple[dict[str, Chain], dict[str, str]]:
@@ -140,6 +142,8 @@ class Walk:
         """A rule that names the packet, and drops it if conditions hold that are not understood."""
         self._let_by = False
         """Whether a rule may have accepted it."""
+        self._steps = 0
+        self._known: dict[str, _Rule] = {}
 
     def through(self, base: Chain) -> Optional[tuple[str, str, bool]]:
         """The chain and rule that drop the packet, and whether they surely do; None if nothing is known to."""
@@ -157,7 +161,11 @@ class Walk:
     def _walk(self, chain: Chain, depth: int) -> object:
         """How it ends there: the chain and rule that drop it, ``accept``, or "" at the end of the chain."""
         for text in chain.rules if depth < _DEEPEST else ():
-            rule = self._read(text)
+            self._steps += 1
+            if self._steps > _MOST_STEPS:
+                self._let_by = True
+                return ""
+            rule = self._known.get(text) or self._known.setdefault(text, self._read(text))
             if rule.holds is False or not rule.verdict:
                 continue
             word, _space, target = rule.verdict.partition(" ")
@@ -241,11 +249,15 @@ class Walk:
                 return None
             values = self._sets[values[1:]]
         for match in _NUMBERS.finditer(values):
-            first = int(match[1], 0)
-            last = int(match[2], 0) if match[2] else first
+            first = _number(match[1])
+            last = _number(match[2]) if match[2] else first
             if (bits and first & number) or (not bits and first <= number <= last):
                 return True
         return False
+
+
+def _number(text: str) -> int:
+    return int(text, 16 if text.startswith("0x") else 10)
 
 
 def _without_comment(text: str) -> str:
@@ -261,7 +273,7 @@ def _verdict_of(elements: str, fits: Callable[[str], bool]) -> str:
 
 
 def _state_key(match: re.Match[str]) -> str:
-    return _verdict_of(match[1], lambda key: any(int(found[1], 0) & _NEW for found in _NUMBERS.finditer(key)))
+    return _verdict_of(match[1], lambda key: any(_number(found[1]) & _NEW for found in _NUMBERS.finditer(key)))
 
 
 def drops_in(family: str, table: str, text: str, packets: Iterable[Packet]) -> list[Drop]:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from ansible_collections.cnm.fabric.plugins.module_utils.verify.firewalls import Packet, drops_in
@@ -140,3 +142,28 @@ def test_each_base_chain_is_looked_at_but_only_ports_are_forwarded() -> None:
 
 def test_text_that_is_no_table_drops_nothing() -> None:
     assert drops_in("inet", "t", "chain { { } \x00 type filter hook", [VXLAN]) == []
+
+
+def _timed(text: str, packet: Packet) -> list[tuple[str, bool]]:
+    started = time.monotonic()
+    drops = [(drop.rule, drop.sure) for drop in drops_in("inet", "x", text, [packet])]
+    assert time.monotonic() - started < 10
+    return drops
+
+
+def test_a_set_of_a_hundred_thousand_addresses_is_soon_read() -> None:
+    rows = ",\n\t\t".join(f"10.{n >> 8}.{n & 255}.1, 10.{n >> 8}.{n & 255}.2" for n in range(50_000))
+    chain = "chain input {\n\ttype filter hook input priority 0; policy accept;\n\tip saddr @bad drop\n\tdrop\n}"
+    text = f"table inet x {{\n\tset bad {{\n\t\telements = {{ {rows} }}\n\t}}\n\t{chain}\n}}"
+    assert _timed(text, VXLAN) == [("drop", True)]
+
+
+def test_chains_that_jump_to_each_other_end() -> None:
+    chains = "".join(f"chain c{n} {{\n{f'ip saddr 10.0.0.1 jump c{n + 1}{chr(10)}' * 10}}}\n" for n in range(20))
+    base = "chain input {\ntype filter hook input priority 0; policy drop;\njump c0\n}"
+    assert _timed(f"table inet x {{\n{base}\n{chains}}}", VXLAN) == [("policy drop", False)]
+
+
+def test_numbers_of_any_spelling_are_read() -> None:
+    assert found(VXLAN, "accept", "udp dport 010 drop", "udp dport 04789 drop")[0][1:] == ("udp dport 04789 drop", True)
+    assert found(VXLAN, "accept", f"udp dport {'9' * 5000} drop") == []
