@@ -16,6 +16,8 @@ from ..resources.base import Operation
 
 _DOING = {"create": "creating", "change": "changing", "bring_up": "bringing up", "delete": "removing"}
 _NAMED_AT_MOST = 3
+_NOT_SHOWN = ("kind", "fingerprint")
+"""Attributes that are said elsewhere, or by which secrets could be tried."""
 _BRIEF = 60
 """Characters of a list or mapping that is shown whole among an object's attributes."""
 
@@ -49,7 +51,9 @@ _STATES = {"create": "missing", "delete": "still exists"}
 def _in_short(resource: Resource) -> str:
     """An object's simple attributes that are not part of its name."""
     simple = {
-        name: value for name, value in encode(resource).items() if name != "kind" and isinstance(value, (str, int))
+        name: value
+        for name, value in encode(resource).items()
+        if name not in _NOT_SHOWN and isinstance(value, (str, int))
     }
     shown = ", ".join(f"{name} {value}" for name, value in simple.items() if str(value) not in resource.key)
     return f"wanted: {shown}" if shown else ""
@@ -127,7 +131,7 @@ def _line(name: str, resource: Resource) -> str:
     shown = [
         f"{attribute}={_in_brief(value)}"
         for attribute, value in data.items()
-        if attribute != "kind" and not (isinstance(value, str) and value in resource.key)
+        if attribute not in _NOT_SHOWN and not (isinstance(value, str) and value in resource.key)
     ]
     return f"{name}  {' '.join(shown)}".rstrip()
 

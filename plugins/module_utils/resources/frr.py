@@ -184,7 +184,10 @@ class FrrKind(Kind[Frr]):
         return host.bgp_password or _password_told(host.project)
 
     def differences(self, wanted: Frr, found: Frr) -> list[Difference]:
-        result = compare_fields(replace(wanted, flaws=found.flaws), found)
+        result = compare_fields(replace(wanted, flaws=found.flaws, fingerprint=found.fingerprint), found)
+        if wanted.fingerprint != found.fingerprint:
+            # Who reads of it must not be able to try passwords.
+            result.append(Difference("fingerprint", "as planned", "of another password"))
         return [*result, *(Difference(name, "as planned", flaw) for name, flaw in found.flaws.items())]
 
     def check_dependencies(self, host: Host, wanted: Sequence[Frr]) -> Optional[str]:

@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
-from ansible_collections.cnm.fabric.plugins.module_utils.engine.reporting import diff
+from ansible_collections.cnm.fabric.plugins.module_utils.engine.reporting import diff, report
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Address, Fdb
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.encryption import Xfrm
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.frr import Frr
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File, Sysctl
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Difference, Operation
+from ansible_collections.cnm.fabric.plugins.module_utils.resources.frr import FrrKind
 
 LINK = Link("c1", "eth0", "dummy", role="endpoint/front/c1", mtu=1500)
 FORWARDING = Sysctl("", "net.ipv4.ip_forward", "1")
@@ -49,6 +52,22 @@ def test_a_replacement_says_why() -> None:
     assert diff([other])["after"].endswith(
         "  type: dummy\n  recreated because the kernel cannot change the type of a link in place\n"
     )
+
+
+def test_by_what_is_shown_nobody_can_try_secrets() -> None:
+    item, other = (Frr(65000, "192.0.2.1", fingerprint=print_) for print_ in ("0badc0de", "deadbeef"))
+    changes = FrrKind().differences(item, other)
+    assert [each.attribute for each in changes] == ["fingerprint"]
+    shown = str(
+        [
+            diff([Operation("create", item), Operation("change", item, other, tuple(changes))]),
+            diff([Operation("create", Xfrm("192.0.2.1", epoch=1, fingerprint="0badc0de"))]),
+            report([Operation("change", item, other, tuple(changes))]),
+        ]
+    )
+    assert "frr" in shown
+    assert "0badc0de" not in shown
+    assert "deadbeef" not in shown
 
 
 def test_what_was_found_is_made_printable() -> None:
