@@ -181,7 +181,9 @@ class Fabric:
         """Differences with the hosts that have the same one, those that most need a look first."""
         found: dict[Difference, list[str]] = {}
         for difference in self.differences:
-            found.setdefault(replace(difference, host=""), []).append(difference.host)
+            hosts = found.setdefault(replace(difference, host=""), [])
+            # Once a host: it must not count for others.
+            hosts += [difference.host] if difference.host not in hosts[-1:] else []
         return sorted(found.items(), key=lambda item: _WORST.index(item[0].state))
 
     @property

@@ -80,7 +80,7 @@ def networks_of(reports: Mapping[str, HostReport], remembered: Iterable[str]) ->
         for name in {**documents_of(report.wanted), **documents_of(report.kept)}:
             document, state = _standing(name, report)
             found.setdefault(name, {}).setdefault(document["Id"], []).append((host, document, state))
-    networks = {name: Network(name, tuple(_part(group) for group in parts.values())) for name, parts in found.items()}
+    networks = {name: Network(name, tuple(_part(group, reports) for group in parts.values())) for name, parts in found.items()}
     first = sorted(
         networks.values(), key=lambda item: (item.name in (EGRESS, INGRESS), not item.spans, natural(item.name))
     )
@@ -88,9 +88,12 @@ def networks_of(reports: Mapping[str, HostReport], remembered: Iterable[str]) ->
     return tuple(networks[name] for name in order)
 
 
-def _part(group: Sequence[tuple[str, Document, State]]) -> Part:
-    _host, document, _state = group[0]
-    options = {key: value for _host, each, _state in group for key, value in each["Options"].items()}
+def _part(group: Sequence[tuple[str, Document, State]], reports: Mapping[str, HostReport]) -> Part:
+    # What one host says it has must not stand for what is declared for the others.
+    documents = [each for host, each, _state in group if _declares(reports[host], "networks", each["Name"])]
+    documents = documents or [each for _host, each, _state in group]
+    document = documents[0]
+    options = {key: value for each in documents for key, value in each["Options"].items()}
     vni, encrypted = options.pop(VNI, ""), options.pop("encrypted", None) is not None
     flags = [
         *(["internal"] if document["Internal"] else []),
@@ -113,6 +116,13 @@ def _part(group: Sequence[tuple[str, Document, State]]) -> Part:
     )
 
 
+def _declares(report: HostReport, key: str, name: str) -> bool:
+    """Whether a network or a service is in the plan that a host would be given."""
+    if report.declared is None:
+        return False
+    return name in (documents_of(report.declared) if key == "networks" else report.declared.get("services", {}))
+
+
 def services_of(reports: Mapping[str, HostReport], hosts: Sequence[Host]) -> tuple[Service, ...]:
     """The services over all hosts, with their tasks where these are."""
     sandboxes = {(host.name, sandbox.name): sandbox for host in hosts for sandbox in host.sandboxes}
@@ -130,18 +140,20 @@ def _service(name: str, reports: Mapping[str, HostReport], sandboxes: Mapping[tu
     vips: dict[tuple[str, str], None] = {}
     ports: dict[str, None] = {}
     tasks, states, wanted, mode = [], [], 0, ""
+    declared = any(_declares(report, "services", name) for report in reports.values())
     for host, report in reports.items():
         entry, kept = (model.get("services", {}).get(name) for model in (report.wanted, report.kept))
         states.append(_service_state(report, entry, kept))
         shown = entry or kept
         if shown is None:
             continue
-        if entry is not None or not mode:
-            mode, wanted = shown["mode"], shown["wanted"]
-        for network, vip in shown["networks"].items():
-            networks[network] = tuple(vip["names"]) or networks.get(network, ())
-            vips.update(dict.fromkeys((network, address) for address in vip["vips"]))
-        ports.update(dict.fromkeys(port_text(port) for port in shown["ports"]))
+        if not declared or _declares(report, "services", name):  # as in `_part`
+            if entry is not None or not mode:
+                mode, wanted = shown["mode"], shown["wanted"]
+            for network, vip in shown["networks"].items():
+                networks[network] = tuple(vip["names"]) or networks.get(network, ())
+                vips.update(dict.fromkeys((network, address) for address in vip["vips"]))
+            ports.update(dict.fromkeys(port_text(port) for port in shown["ports"]))
         for task, of_task in {**(kept or shown)["tasks"], **shown["tasks"]}.items():
             sandbox = sandboxes.get((host, task))
             if sandbox is not None:

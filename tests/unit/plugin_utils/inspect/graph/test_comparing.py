@@ -257,6 +257,43 @@ def test_what_is_given_is_not_changed() -> None:
     assert reports == before
 
 
+def test_what_a_host_says_often_counts_for_it_alone() -> None:
+    reports = reports_of(three())
+    reports["node3"] = replace(reports["node3"], drift=[drift("delete", "link", "x9")] * 3)
+    assert [hosts for _difference, hosts in fabric_of(reports, "default").grouped] == [["node3"]]
+
+
+def test_what_a_host_has_left_does_not_stand_for_what_is_declared_elsewhere() -> None:
+    before = three()
+    for variables in before.values():
+        del variables["cnm_services"]
+    after = copy.deepcopy(before)
+    after["node1"]["cnm_sandboxes"] = {}
+    reports = reports_of(after, before)
+    honest = {network.name: network.parts for network in fabric_of(reports, "default").networks}
+    kept: Any = copy.deepcopy(reports["node1"].kept)
+    for document in kept["networks"]:
+        document.update(Driver="lie", Options={"lie": "1"}, Labels={"lie": "1"})
+        document["IPAM"]["Config"] = [{"Subnet": "203.0.113.0/24"}]
+    reports["node1"] = replace(reports["node1"], kept=kept)
+    networks = {network.name: network.parts for network in fabric_of(reports, "default").networks}
+    assert networks["back"] == honest["back"]
+
+
+def test_a_service_that_a_host_has_left_does_not_change_the_declared_one() -> None:
+    reports = reports_of(three())
+    honest = {item.name: item for item in fabric_of(reports, "default").services}["web"]
+    declared, kept = (copy.deepcopy(dict(model or {})) for model in (reports["node1"].declared, reports["node1"].kept))
+    del declared["services"]["web"]
+    lie = {"vips": ["203.0.113.1"], "names": ["lie"], "answers": True}
+    kept["services"]["web"].update(mode="lie", wanted=9, networks={"front": lie}, ports=[])
+    reports["node1"] = replace(reports["node1"], declared=declared, kept=kept)
+    found = {item.name: item for item in fabric_of(reports, "default").services}["web"]
+    assert (found.mode, found.wanted, found.networks, found.vips, found.ports) == (
+        *(honest.mode, honest.wanted, honest.networks, honest.vips, honest.ports),
+    )
+
+
 def test_an_encrypted_network_says_so_as_docker_does() -> None:
     variables = three()
     for of_host in variables.values():
