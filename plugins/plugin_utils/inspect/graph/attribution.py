@@ -52,9 +52,9 @@ def owner_of(operation: Mapping[str, Any], roles: Roles, sandboxes: Collection[s
     first = label.partition("/")[0]
     if first in sandboxes:
         return SANDBOX, first
-    for sandbox in sandboxes:
-        if label == f"/etc/netns/{sandbox}":
-            return SANDBOX, sandbox
+    directory, _slash, last = label.rpartition("/")
+    if directory == "/etc/netns" and last in sandboxes:
+        return SANDBOX, last
     role = roles.get(("namespace", first), "")
     return (NETWORK, role.partition("/")[2]) if role.startswith(("network/", "overlay/")) else (HOST, "")
 

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Optional
 
 from ...declaration.ingress import SANDBOX as INGRESS_SANDBOX
-from ...declaration.topology import PREDEFINED
 from ..docker_model import live_model
 from ..health import counted, natural
 from ..model import EndpointModel, Model, SandboxModel
@@ -106,7 +105,7 @@ def _sandbox(
     entry = live["sandboxes"][name] if wanted is None else wanted
     before = {item["network"]: item for item in (kept["endpoints"] if kept else ())}
     present = {item["network"] for item in (there["endpoints"] if there else ())}
-    macs = _macs(report, name)
+    macs = report.macs.get(name, {})
     endpoints = [
         _endpoint(item, before.get(item["network"]), item["network"] in present, macs, report)
         for item in entry["endpoints"]
@@ -124,17 +123,9 @@ def _sandbox(
     else:
         same = all(item.state is FINE for item in endpoints) and _plain(wanted) == _plain(kept)
         state = FINE if same and (SANDBOX, name) not in owned else DIFFERS
-    service, task = next(
-        (
-            (service, found["tasks"][name])
-            for model in (report.wanted, report.kept)
-            for service, found in model.get("services", {}).items()
-            if name in found["tasks"]
-        ),
-        ("", {"weight": 1}),
-    )
+    service, weight = report.tasks.get(name, ("", 1))
     mode = entry["network_mode"] or ""
-    return Sandbox(name, host, mode, tuple(entry["ports"]), tuple(endpoints), state, service, not task["weight"])
+    return Sandbox(name, host, mode, tuple(entry["ports"]), tuple(endpoints), state, service, not weight)
 
 
 def _plain(entry: Optional[SandboxModel]) -> Any:
@@ -158,18 +149,6 @@ def _endpoint(
 def _as(item: EndpointModel, state: State, macs: Mapping[str, str], was: tuple[str, ...] = ()) -> Endpoint:
     mac = macs.get(item["network"], "")
     return Endpoint(item["network"], item["link"], tuple(item["addresses"]), mac, tuple(item["names"]), state, was)
-
-
-def _macs(report: HostReport, sandbox: str) -> dict[str, str]:
-    """The sandbox's MAC addresses by network."""
-    return {
-        document["Name"]: container["MacAddress"]
-        for model in (report.kept, report.wanted)
-        for document in model["networks"]
-        if document["Name"] not in PREDEFINED or document["Driver"] == "bridge"
-        for container in document["Containers"].values()
-        if container["Name"] == sandbox
-    }
 
 
 def _of_sandbox(

@@ -10,9 +10,8 @@ from typing import Any, Optional
 from ...declaration.egress import EGRESS
 from ...declaration.ingress import INGRESS
 from ...declaration.options import VNI
-from ...declaration.topology import PREDEFINED
 from ..health import natural
-from ..model import Document, Model
+from ..model import Document
 from ..tables import port_text
 from .fabric import DIFFERS, FINE, LEFT, NEW, UNKNOWN, Difference, Host, Network, Part, Service, State, Task, worst
 from .order import arranged
@@ -22,21 +21,11 @@ _OF_A_RUN = ("Containers", "Created", "Peers")
 """Keys of a document that do not say what the network is like."""
 
 
-def documents_of(model: Model) -> dict[str, Document]:
-    """The documents of the networks that are lanes: of the predefined ones only a bridge that has an endpoint."""
-    used = {end["network"] for entry in model["sandboxes"].values() for end in entry["endpoints"]}
-    return {
-        document["Name"]: document
-        for document in model["networks"]
-        if document["Name"] not in PREDEFINED or document["Name"] in used
-    }
-
-
 def _standing(name: str, report: HostReport) -> tuple[Document, State]:
     """A network of a host: as declared, or else as it is there; and how it stands."""
-    wanted, kept = documents_of(report.wanted).get(name), documents_of(report.kept).get(name)
+    wanted, kept = report.wanted_networks.get(name), report.kept_networks.get(name)
     if wanted is None:
-        return documents_of(report.kept)[name], UNKNOWN if report.problem else LEFT
+        return report.kept_networks[name], UNKNOWN if report.problem else LEFT
     if report.problem:
         return wanted, UNKNOWN
     if kept is None:
@@ -51,12 +40,12 @@ def _different_keys(wanted: Document, kept: Document) -> list[str]:
 def network_differences(host: str, report: HostReport) -> list[Difference]:
     """Networks of a host that are not as declared."""
     result = []
-    for name in sorted({*documents_of(report.wanted), *documents_of(report.kept)}, key=natural):
+    for name in sorted({*report.wanted_networks, *report.kept_networks}, key=natural):
         document, state = _standing(name, report)
         words = {NEW: "is declared and not there yet", LEFT: "is there and no longer declared"}.get(state, "")
         values: list[tuple[str, str, str]] = []
         if state is DIFFERS:
-            kept = documents_of(report.kept)[name]
+            kept = report.kept_networks[name]
             words = "is not as declared"
             values = [(key, _flat(kept.get(key)), _flat(document[key])) for key in _different_keys(document, kept)]
         if words:
@@ -77,10 +66,12 @@ def networks_of(reports: Mapping[str, HostReport], remembered: Iterable[str]) ->
     """The lanes: first networks that span hosts, then those of single hosts, last those that the collection adds."""
     found: dict[str, dict[str, list[tuple[str, Document, State]]]] = {}
     for host, report in reports.items():
-        for name in {**documents_of(report.wanted), **documents_of(report.kept)}:
+        for name in {**report.wanted_networks, **report.kept_networks}:
             document, state = _standing(name, report)
             found.setdefault(name, {}).setdefault(document["Id"], []).append((host, document, state))
-    networks = {name: Network(name, tuple(_part(group, reports) for group in parts.values())) for name, parts in found.items()}
+    networks = {
+        name: Network(name, tuple(_part(group, reports) for group in parts.values())) for name, parts in found.items()
+    }
     first = sorted(
         networks.values(), key=lambda item: (item.name in (EGRESS, INGRESS), not item.spans, natural(item.name))
     )
@@ -120,7 +111,7 @@ def _declares(report: HostReport, key: str, name: str) -> bool:
     """Whether a network or a service is in the plan that a host would be given."""
     if report.declared is None:
         return False
-    return name in (documents_of(report.declared) if key == "networks" else report.declared.get("services", {}))
+    return name in (report.wanted_networks if key == "networks" else report.declared.get("services", {}))
 
 
 def services_of(reports: Mapping[str, HostReport], hosts: Sequence[Host]) -> tuple[Service, ...]:

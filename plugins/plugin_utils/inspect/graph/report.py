@@ -6,12 +6,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Optional
 
-from ..model import Model
+from ...declaration.topology import PREDEFINED
+from ..model import Document, Model
 from .attribution import Roles
 
 EMPTY: Model = {"networks": [], "traits": {}, "sandboxes": {}}
+
+
+def documents_of(model: Model) -> dict[str, Document]:
+    """The documents of the networks that are lanes: of the predefined ones only a bridge that has an endpoint."""
+    used = {end["network"] for entry in model["sandboxes"].values() for end in entry["endpoints"]}
+    return {
+        document["Name"]: document
+        for document in model["networks"]
+        if document["Name"] not in PREDEFINED or document["Name"] in used
+    }
 
 
 @dataclass(frozen=True)
@@ -35,3 +47,33 @@ class HostReport:
     def wanted(self) -> Model:
         """What is declared, or else what it was given last."""
         return self.kept if self.declared is None else self.declared
+
+    @cached_property
+    def wanted_networks(self) -> dict[str, Document]:
+        """The lanes of `wanted`."""
+        return documents_of(self.wanted)
+
+    @cached_property
+    def kept_networks(self) -> dict[str, Document]:
+        """Those of `kept`."""
+        return documents_of(self.kept)
+
+    @cached_property
+    def macs(self) -> dict[str, dict[str, str]]:
+        """MAC addresses by sandbox and network."""
+        result: dict[str, dict[str, str]] = {}
+        for document in (*self.kept["networks"], *self.wanted["networks"]):
+            if document["Name"] not in PREDEFINED or document["Driver"] == "bridge":
+                for container in document["Containers"].values():
+                    result.setdefault(container["Name"], {})[document["Name"]] = container["MacAddress"]
+        return result
+
+    @cached_property
+    def tasks(self) -> dict[str, tuple[str, int]]:
+        """The service of each task, and its weight there."""
+        return {
+            task: (service, entry["weight"])
+            for model in (self.kept, self.wanted)
+            for service, found in reversed(model.get("services", {}).items())
+            for task, entry in found["tasks"].items()
+        }

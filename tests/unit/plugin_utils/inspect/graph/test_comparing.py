@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -255,6 +256,25 @@ def test_what_is_given_is_not_changed() -> None:
     before = copy.deepcopy(reports)
     fabric_of(reports, "default")
     assert reports == before
+
+
+def test_what_a_host_says_is_compared_in_time() -> None:
+    reports = reports_of(three())
+    kept: Any = copy.deepcopy(reports["node3"].kept)
+    document = kept["networks"][0]
+    box = {**copy.deepcopy(kept["sandboxes"]["mail"]), "endpoints": []}
+    number = 4000
+    for count in range(number):
+        kept["sandboxes"][f"s{count}"] = box
+        kept["networks"].append({**document, "Name": f"n{count}", "Id": f"{count:064x}", "Containers": {}})
+        kept["services"][f"v{count}"] = {**kept["services"]["web"], "tasks": {f"s{count}": {"weight": 1}}}
+        document["Containers"][f"{count:064x}"] = {"Name": f"s{count}", "MacAddress": ""}
+    found = [drift("delete", "link", f"x{count}") for count in range(5 * number)]
+    reports["node3"] = replace(reports["node3"], kept=kept, drift=found)
+    started = time.monotonic()
+    fabric = fabric_of(reports, "default")
+    assert time.monotonic() - started < 10
+    assert len(fabric.networks) > number
 
 
 def test_what_a_host_says_often_counts_for_it_alone() -> None:
