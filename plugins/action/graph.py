@@ -129,7 +129,7 @@ def _remembered(path: Path) -> Order:
 def _write(path: Path, text: str) -> bool:
     """Put the text in place at once, and say whether it is another than before."""
     data = text.encode("utf-8", errors="replace")
-    if path.is_file() and path.read_bytes() == data:
+    if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
         return False
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
