@@ -24,6 +24,11 @@ from sampling import WHOLE
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import DeclarationError
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_json import inspect_document, merge_documents
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_model import live_model
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.graph.comparing import fabric_of
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.graph.dot import dot
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.graph.mermaid import mermaid
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.graph.page import page
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.graph.report import HostReport
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.health import HostView
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.model import NOTHING
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.summary import counts, problems, select, tables
@@ -211,7 +216,7 @@ def test_replayed_old_leases(world: World) -> None:
 
 
 def test_hostile_module_state_and_models(world: World) -> None:
-    """The single-object modules, network_info and inspect read the same answers."""
+    """The single-object modules, network_info, inspect and the graph read the same answers."""
     start = copy.deepcopy(world.answers["node3"])
     start["kept"]["declared"] = copy.deepcopy(VARIABLES["node3"])
     start["kept"]["declared"]["cnm_sandboxes"]["c3"]["networks"] = [["front", None], ["auto", None]]
@@ -256,6 +261,8 @@ def test_hostile_module_state_and_models(world: World) -> None:
             selection = select({"node3": view}, shown.only)
             lines = [counts(selection), *tables(selection, shown), *problems(selection, shown)]
             assert all(line.isprintable() for line in lines)
+        fabric = fabric_of({"node3": HostReport(None, view.planned, view.drift)}, "default")
+        assert all(draw(fabric) for draw in (page, mermaid, dot))
         networks = {"node3": live_model(view.planned, view.drift)["networks"]}
         [inspect_document(each) for group in merge_documents(networks).values() for each in group]
 
