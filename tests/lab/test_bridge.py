@@ -53,6 +53,8 @@ SANDBOXES: dict[str, Any] = {
     "six1": {"networks": ["six"], "ports": ["8085:80"]},
     "apart1": {"networks": ["apart"], "ports": ["8086:80"]},
 }
+FORCE = ("-e", "cnm_force=true")
+"""The servers of other tests may still run in sandboxes that are no longer declared."""
 SERVED = ("tcp/80", "tcp/81", "tcp/9003", "udp/53", "udp/80")
 
 
@@ -359,11 +361,11 @@ class TestInTheWay:
         box = {"networks": ["n"], "ports": ["6002:80"]}
         fleet.declare({"cnm_networks": {"n": {"subnet": "10.9.1.0/24"}}}, node1={"cnm_sandboxes": {"a": box}})
         with serving(fleet, "node1", "", "tcp/6002"):
-            run = fleet.play("site")
+            run = fleet.play("site", *FORCE)
             (said,) = run.refusals("node1")
             assert "port 6002/tcp of the host is not free: python3 (pid " in said
             assert snapshot(fleet, "node1") == before
-        fleet.site()
+        fleet.site(*FORCE)
 
     def test_a_chain_that_drops_is_named(self, fleet: Fleet) -> None:
         fleet.declare(
