@@ -137,7 +137,7 @@ class TestByItself:
         unit = "/etc/systemd/system/cnm-networks.service"
         rules = "/var/lib/cnm/default/rules.nft"
         system.sh(f"rm {rules}")
-        assert f"({rules})" in system.run("cnm status").stdout
+        assert f"({rules}: missing)" in system.run("cnm status").stdout
         system.sh(f"rm {unit}; find /var/lib/cnm/.half -name renewal.py -exec truncate -s 0 {{}} +")
         told = controller.run("site", VARIABLES, "--check", "--diff")
         assert told.changed("n1")
