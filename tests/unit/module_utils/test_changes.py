@@ -188,9 +188,9 @@ def test_endpoints_of_other_hosts_are_told_by_network() -> None:
 def test_many_endpoints_of_other_hosts_are_counted() -> None:
     wide = {"networks": ["wide"]}
     few, many = ({f"d{number}": wide for number in range(count)} for count in (1, 30))
-    before, after = Declared(few, c1=wide), Declared(many, c1=wide)
-    assert told(after, before, made_of(after, before)) == ["~ wide reaches 29 more sandboxes on other hosts"]
-    assert told(before, after, made_of(before, after)) == ["~ wide no longer reaches 29 sandboxes on other hosts"]
+    one, thirty = Declared(few, c1=wide), Declared(many, c1=wide)
+    assert told(thirty, one, made_of(thirty, one)) == ["~ wide reaches 29 more sandboxes on other hosts"]
+    assert told(one, thirty, made_of(one, thirty)) == ["~ wide no longer reaches 29 sandboxes on other hosts"]
 
 
 def test_first_endpoint_on_a_network_tells_no_peers() -> None:
