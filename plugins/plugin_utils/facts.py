@@ -30,6 +30,8 @@ class LinkFacts:
     """Whether it is a parent that this project's plan made, and can make again."""
     owner: str = ""
     """The project that made it, if it is another one."""
+    single_object: bool = False
+    """Whether a module made it by itself; a plan that has it takes it over."""
 
 
 @dataclass(frozen=True)

@@ -190,6 +190,7 @@ def _links(host: Host) -> list[dict[str, Any]]:
                 "master": master["name"] if master and link["slave"] in _TAKING else "",
                 "ours": role if role is not None and is_pruned(role) else "",
                 "made": made,
+                "single_object": role is not None and not is_pruned(role),
                 "owner": owner if owner is not None and owner != host.project else "",
             }
         )

@@ -147,7 +147,11 @@ def _underlay(host: Host, tunneled: Iterable[PlannedNetwork], facts: Facts) -> s
 def _shared_bridges(networks: Iterable[PlannedNetwork], bridges: Mapping[str, str], facts: Facts) -> set[str]:
     """Bridges that are foreign, or whose default gateway is."""
     known = {name: facts.links.get(bridges[name]) for name in bridges}
-    adopted = {name for name, link in known.items() if link and link.kind == "bridge" and not (link.ours or link.owner)}
+    adopted = {
+        name
+        for name, link in known.items()
+        if link and link.kind == "bridge" and not (link.ours or link.owner or link.single_object)
+    }
     others = {
         network.name
         for network in networks

@@ -63,6 +63,7 @@ _LINK_FACTS: dict[str, Form] = {
     "master": _LINK_OR_NONE,
     "ours": text(256),
     "made": flag,
+    "single_object": flag,
     "owner": text(256),
 }
 _ROUTE: dict[str, Form] = {"destination": _destination, "link": LINK, "via": optional(address)}

@@ -96,14 +96,19 @@ def test_sources_on_a_bridge_with_foreign_ports_or_gateways_are_not_checked() ->
     aux = {"config": [{"subnet": "10.9.3.0/24", "aux_addresses": {"DefaultGatewayIPv4": "10.9.3.9"}}]}
     networks = {
         "own": named("br-own", 1),
+        "taken": named("br-taken", 4),
         "theirs": named("br-theirs", 2),
         "way": {"ipam": aux, "driver_opts": {BRIDGE + "name": "br-way"}},
     }
     boxes = {name: {"networks": [name]} for name in networks}
-    links = {"br-own": LinkFacts("bridge", ours="network/own"), "br-theirs": LinkFacts("bridge")}
+    links = {
+        "br-own": LinkFacts("bridge", ours="network/own"),
+        "br-taken": LinkFacts("bridge", single_object=True),
+        "br-theirs": LinkFacts("bridge"),
+    }
     made = planned(networks, boxes, Facts(links=links))
-    assert elements(made, "inet", "own_bridges") == ['"br-own"']
-    assert len(elements(made, "inet", "bridges")) == 3
+    assert elements(made, "inet", "own_bridges") == ['"br-own"', '"br-taken"']
+    assert len(elements(made, "inet", "bridges")) == 4
 
 
 def test_rules_name_protocols_by_number() -> None:
