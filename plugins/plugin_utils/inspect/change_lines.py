@@ -53,6 +53,8 @@ def change_lines(
         # Once a host: it must not count for others.
         for item in dict.fromkeys(told):
             hosts_of.setdefault(item, []).append(host)
+    if shown.level != FULL:
+        hosts_of = _without_echoes(hosts_of)
     lines = [
         Line(item.action, f"{_hosts(hosts, len(changes))}{_SIGNS[item.action]} {item.text}")
         for item, hosts in sorted(hosts_of.items(), key=lambda each: _order(*each))
@@ -69,6 +71,16 @@ def change_lines(
         more = f"and {len(lines) - MOST_LINES} more changes: -e cnm_show=full prints them all"
         lines = [*lines[:MOST_LINES], Line("", more)]
     return [*lines, *failed, counts]
+
+
+def _without_echoes(hosts_of: Mapping[_Told, list[str]]) -> dict[_Told, list[str]]:
+    """Without what other hosts hear of sandboxes that this run tells of itself."""
+    told = {item.name for item in hosts_of if item.kind == "sandbox"}
+    return {
+        item: hosts
+        for item, hosts in hosts_of.items()
+        if item.kind != "network" or item.action != "change" or not item.about or not told.issuperset(item.about)
+    }
 
 
 def _order(item: _Told, hosts: Sequence[str]) -> tuple[Any, ...]:

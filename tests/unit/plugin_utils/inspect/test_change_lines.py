@@ -66,6 +66,16 @@ def test_hosts_and_sandboxes_are_in_natural_order() -> None:
     ]
 
 
+def test_what_others_hear_of_a_sandbox_is_told_if_its_own_host_does_not() -> None:
+    heard = change("change", "network", "front", "front reaches web on node1 (10.0.0.2)", "web")
+    assert lines({"node1": [WEB], "node2": [heard], "node3": [heard]}) == [
+        "node1: + sandbox web on front (10.0.0.2)",
+        "3 hosts changed: 1 added.",
+    ]
+    assert lines({"node2": [heard]})[0] == "node2: ~ front reaches web on node1 (10.0.0.2)"
+    assert len(lines({"node1": [WEB], "node2": [heard]}, Shown(FULL))) == 3
+
+
 def test_check_says_would() -> None:
     assert lines({"node1": [FRONT]}, check=True)[-1] == "1 host would be changed: 1 added."
 
