@@ -23,6 +23,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars import decrypted
 from ansible_collections.cnm.fabric.plugins.plugin_utils.networks.encryption import pair_keys
 from ansible_collections.cnm.fabric.plugins.plugin_utils.refusals import of_one
+from ansible_collections.cnm.fabric.plugins.plugin_utils.shown import UnknownLevel, read_shown
 
 _NOTHING_TO_DO: dict[str, Any] = {
     "changed": False,
@@ -46,6 +47,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         decided = without_work(variables, self._templar.template, (str(self._task.args.get("planned", "fabric_plan")),))
         if decided is not None:
             return {**result, **decided}
+        try:
+            read_shown(variables, self._templar.template)
+        except UnknownLevel as error:  # before anything changes, not when it is to be told
+            return {**result, "failed": True, "msg": str(error)}
         arguments = dict(self._task.args)
         templated = {"cnm_project": self._templar.template(variables.get("cnm_project"))}
         arguments["project"] = project_of(templated, arguments)

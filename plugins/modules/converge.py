@@ -151,7 +151,7 @@ changes:
   description:
     - The same in the words of the inventory, one entry a change; what follows from another change is not told again.
     - M(cnm.fabric.summary) prints them.
-  returned: success
+  returned: success, and if only sandboxes in namespaces of others failed
   type: list
   elements: dict
   contains:

@@ -136,6 +136,8 @@ class TestVoting:
 
     def test_teardown_tells_what_it_removes(self, fleet: Fleet) -> None:
         fleet.site()
+        assert fleet.play("teardown", "-e", "cnm_show=all").code != 0
+        assert fleet.site().changed == []
         lines = told(fleet.teardown())
         assert "node1, node2, node3: - network vote" in lines
         assert "node3: - sandbox c2" in lines
