@@ -9,7 +9,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any, Optional
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import content_digest
@@ -367,7 +367,7 @@ EXPECTED = {
     "servers": rf"server=({_ADDRESS}|/#/|/{_WORD}/)",
     "records": rf"{_ADDRESS}( {_WORD})+",
     "hosts": rf"{_ADDRESS}( {_WORD})+",
-    "resolv.conf": rf"nameserver 127\.0\.0\.11|search( {_WORD}\.?)+|options( [a-z0-9-]+(:[0-9]+)?)+",
+    "resolv.conf": rf"nameserver 127\.0\.0\.11|search( (\.|{_WORD}\.?))+|options( [a-z0-9-]+(:[0-9]+)?)+",
     "hostname": r"[A-Za-z0-9_.-]+",
 }
 _CHARACTERS = "aZ09_-.\n\r\t\v\0 =#/,:;\"'\\%$&*@\u2028\x85é"
@@ -396,6 +396,7 @@ class TestInjection:
         ),
         server=st.ip_addresses().map(str),
     )
+    @example("0", "0", {}, {"dns_search": ["0", "."]}, "0.0.0.0")  # the root among others, as Docker has it
     def test_hostile_names_add_no_lines(
         self, network: str, sandbox: str, endpoint: Any, options: Any, server: str
     ) -> None:
