@@ -335,7 +335,7 @@ def test_a_new_mac_address_is_told_to_the_neighbours_three_times(lab: Lab, tmp_p
     fleet = Fleet(lab, tmp_path)
     network, own = {"cnm_networks": {"n": _dual(1)}}, "02:00:00:00:00:07"
     fleet.declare(network, node1={"cnm_sandboxes": {"a": {"networks": ["n"]}, "b": {"networks": ["n"]}}})
-    fleet.site()
+    fleet.site(*FORCE)
     box = {"networks": {"n": {"mac_address": own}}}
     fleet.declare(network, node1={"cnm_sandboxes": {"a": box, "b": {"networks": ["n"]}}})
     argv = ["ip", "netns", "exec", "b", "/usr/bin/python3", "-c", _HEARD, "eth0", "15"]
