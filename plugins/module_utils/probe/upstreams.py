@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
+from ..kernel.dns_question import question
 from ..plan.constants import RESOLVER_FAILURES
 
 _REFUSED, _SERVFAIL, _UNREACHABLE, _SILENT = RESOLVER_FAILURES
@@ -59,11 +60,8 @@ class _Asked:
 
     def ask(self) -> None:
         """Send the present question.  An error is that of an earlier datagram, which `hear` reads next."""
-        name, kind = self.questions[0]
-        labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split(".") if label)
-        query = struct.pack("!6H", self._identifier, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!2H", kind, 1)
         with contextlib.suppress(OSError):
-            self.opened.send(query)
+            self.opened.send(question(self._identifier, *self.questions[0]))
 
     def hear(self) -> bool:
         """Read an answer; whether there is nothing more to wait for."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from ipaddress import ip_address
 
+from ..kernel.dns_question import question
 from .echo import ATTEMPTS, ROUND_SECONDS, collect
 
 _RESOLVER = ("127.0.0.11", 53)
@@ -21,11 +22,6 @@ _TYPES = {1: socket.AF_INET, 28: socket.AF_INET6}
 _TRUNCATED = 0x0200
 
 _TCP_SECONDS = 2.0
-
-
-def _question(identifier: int, name: str, kind: int) -> bytes:
-    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
-    return struct.pack("!6H", identifier, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack("!2H", kind, 1)
 
 
 def _skip_name(data: bytes, offset: int) -> int:
@@ -53,11 +49,11 @@ def _addresses(data: bytes) -> list[str]:
     return result
 
 
-def _ask_by_tcp(question: bytes) -> bytes:
+def _ask_by_tcp(query: bytes) -> bytes:
     """The complete answer to a query, by TCP, if it is too long for UDP.  OSError if it does not come in time."""
     deadline = time.monotonic() + _TCP_SECONDS
     with socket.create_connection(_RESOLVER, _TCP_SECONDS) as opened:
-        opened.sendall(struct.pack("!H", len(question)) + question)
+        opened.sendall(struct.pack("!H", len(query)) + query)
         data = b""
         while len(data) < 2 or len(data) < 2 + int.from_bytes(data[:2], "big"):
             opened.settimeout(max(0.001, deadline - time.monotonic()))
@@ -82,7 +78,7 @@ def resolving(names: Sequence[str]) -> dict[str, list[str]]:
             identifier, flags = struct.unpack_from("!2H", data)
             if identifier in questions:
                 if flags & _TRUNCATED:
-                    data = _ask_by_tcp(_question(identifier, *questions[identifier]))
+                    data = _ask_by_tcp(question(identifier, *questions[identifier]))
                 answers[identifier] = _addresses(data)
 
     def done() -> bool:
@@ -92,7 +88,7 @@ def resolving(names: Sequence[str]) -> dict[str, list[str]]:
         for _attempt in range(ATTEMPTS):
             for identifier, (name, kind) in questions.items():
                 if identifier not in answers:
-                    opened.sendto(_question(identifier, name, kind), _RESOLVER)
+                    opened.sendto(question(identifier, name, kind), _RESOLVER)
             collect([opened], ROUND_SECONDS, take, done)
             if done():
                 break
