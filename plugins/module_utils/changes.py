@@ -27,7 +27,6 @@ from .resources.boot import OTHER_VERSION
 _OTHER_FORM = (AttributeError, LookupError, TypeError, ValueError)
 """What comes of a kept plan that another version wrote: the host is changed already, and the run has not failed."""
 
-
 _REACHES = "reaches {} on {} ({})", "reaches {} more sandboxes on other hosts"
 _KNOWS = (
     "knows {} on {} by other names or addresses",
@@ -81,9 +80,9 @@ def _compared(
     found = compare_models(kept.get("model") or {}, after.model)
     if kept:
         found += _peer_changes(after.host, before.shared, texts, {item.name for item in found if item.action == "add"})
-    planned, repairs = _split(kept.get("resources") or (), after, text, operations)
+    planned, drifted = _split(kept.get("resources") or (), after, text, operations)
     names = PartNames([*wanted, *(item.resource for item in operations)])
-    return [*found, *_others(names, planned, found, after.model), *_repairs(names, repairs)]
+    return [*found, *_others(names, planned, found, after.model), *_repairs(names, drifted)]
 
 
 def repairs(
@@ -106,8 +105,10 @@ def removals(before: str, operations: Sequence[Operation[Any]]) -> list[dict[str
 def _by_object(action: str, operations: Sequence[Operation[Any]], wanted: Sequence[Resource] = ()) -> list[Change]:
     """What is known without the kept plan: the objects, a line a part."""
     names = PartNames([*wanted, *(item.resource for item in operations)])
-    groups = _by_part(names, operations)
-    return [Change(action, *owner_of(part), what_differs(part, group, left_over=False)) for part, group in groups]
+    return [
+        Change(action, *owner_of(part), what_differs(part, group, left_over=False))
+        for part, group in names.grouped(operations).items()
+    ]
 
 
 def _split(
@@ -120,7 +121,7 @@ def _split(
     now = set(in_plan.values())
     former: dict[Key, Resource] = {item.key: item for each in kept if repr(each) not in now for item in _decoded(each)}
     planned: list[Operation[Any]] = []
-    repairs: list[Operation[Any]] = []
+    lost: list[Operation[Any]] = []
     keys: set[Key] = set()
     for item in operations:
         key = item.resource.key
@@ -128,13 +129,13 @@ def _split(
         follows = not keys.isdisjoint(item.resource.parents)
         drifted, rest = (item, None) if unchanged and not follows else _parts_of_table(item, former.get(key), after)
         if drifted is not None and kept:
-            repairs.append(drifted)
+            lost.append(drifted)
         elif drifted is not None:
             rest = item
         if rest is not None:
             planned.append(rest)
             keys.add(key)
-    return planned, repairs
+    return planned, lost
 
 
 def _is_upgrade(operation: Operation[Any]) -> bool:
@@ -179,28 +180,21 @@ def _parts_of_table(
     )
 
 
-def _by_part(names: PartNames, operations: Iterable[Operation[Any]]) -> list[tuple[str, list[Operation[Any]]]]:
-    groups: dict[str, list[Operation[Any]]] = {}
-    for item in operations:
-        groups.setdefault(names.part_of(item.resource), []).append(item)
-    return sorted(groups.items())
-
-
 def _waits(broken: Mapping[str, str]) -> list[Change]:
     return [Change("wait", "sandbox", name, f"sandbox {name}: {why}") for name, why in sorted(broken.items())]
 
 
 def _repairs(names: PartNames, operations: Iterable[Operation[Any]]) -> list[Change]:
     """A line a part; a sandbox that is missing as a whole, or a network, is one line."""
-    groups = _by_part(names, operations)
+    groups = names.grouped(operations)
     lost = {
         part
-        for part, group in groups
+        for part, group in groups.items()
         if any(item.action == "create" and item.resource.kind == "namespace" for item in group)
     }
     return [
         Change("repair", *owner_of(part), what_differs(part, group))
-        for part, group in groups
+        for part, group in groups.items()
         if part in lost or not lost.intersection((f"sandbox {owner_of(part)[1]}", part.partition(" in ")[0]))
     ]
 
@@ -210,10 +204,10 @@ def _others(
 ) -> list[Change]:
     """What the plan changes beside what the models tell: settings, options, other versions of what the host keeps."""
     touched = {(item.kind, item.name) for item in found}
-    networks = {name for kind, name in touched if kind == "network"} | {one for item in found for one in item.networks}
+    networks = {name for kind, name in touched if kind == "network"} | {one for item in found for one in item.about}
     services = any(kind == "service" for kind, _name in touched)
     result = []
-    for part, group in _by_part(names, planned):
+    for part, group in names.grouped(planned).items():
         kind, name = owner_of(part)
         endpoints = (model.get("sandboxes", {}).get(name) or {}).get("endpoints", ())
         follows = {

@@ -204,10 +204,11 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
     plan = Plan.from_json(text)
     if plan.project != request.project:
         raise Refused(f"the plan is for project {plan.project}, the call for {request.project}")
-    texts = _shared_texts(request, state, plan)
+    kept_texts = state.shared()
+    texts = _shared_texts(request, kept_texts, plan)
     resources = expand_plan(plan, texts)
     host.verified_tables = state.verified_tables
-    before = Before(str(kept.get("plan", "")), state.shared() if kept else {})
+    before = Before(str(kept.get("plan", "")), kept_texts)
     broken: Optional[engine.Broken] = None
     with contextlib.nullcontext() if request.check else state.underway(digest, request.revision, kept):
         try:
@@ -231,13 +232,12 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
     return result
 
 
-def _shared_texts(request: Request, state: State, plan: Plan) -> dict[str, str]:
+def _shared_texts(request: Request, kept: Mapping[str, str], plan: Plan) -> dict[str, str]:
     """The plan's shared texts: those in the request, else those the host has kept."""
     wanted = plan.shared
     for digest, text in request.shared.items():
         if content_digest(text) != digest:
             raise Refused("the digest of a peer table does not match its text. Run again")
-    kept = state.shared() if wanted - request.shared.keys() else {}
     return {digest: text for digest, text in {**kept, **request.shared}.items() if digest in wanted}
 
 

@@ -32,12 +32,12 @@ class Change:
     kind: str
     name: str
     text: str
-    networks: tuple[str, ...] = ()
+    about: tuple[str, ...] = ()
     """What else it is about: the networks of a sandbox, the sandbox that a network reaches."""
 
     def as_data(self) -> dict[str, Any]:
         """The change as module results have it."""
-        also = {"about": list(self.networks)} if self.networks else {}
+        also = {"about": list(self.about)} if self.about else {}
         return {"action": self.action, "kind": self.kind, "name": self.name or None, "text": self.text, **also}
 
 

@@ -31,6 +31,7 @@ from ..plan.marks import OTHERS, PORT
 from ..plan.nftables import DockerUser, Nftables
 from ..plan.plan import Plan
 from ..plan.settings import Sysctl, Target
+from ..resources.base import Operation
 from ..resources.foreign_netns_records import mounted, records
 from ..resources.sysctl import host_forwards
 from ..state.files import boot_id, forget, load, write_atomically
@@ -163,6 +164,13 @@ class PartNames:
         self._roles = {item.name: item.role for item in resources if isinstance(item, Namespace)}
         self._links = {(item.peer.namespace, item.peer.name): item for item in links if item.peer is not None}
         self._links.update({(item.namespace, item.name): item for item in links})
+
+    def grouped(self, operations: Iterable[Operation[Any]]) -> dict[str, list[Operation[Any]]]:
+        """Operations by the part that each concerns, sorted by its name."""
+        result: dict[str, list[Operation[Any]]] = {}
+        for operation in operations:
+            result.setdefault(self.part_of(operation.resource), []).append(operation)
+        return dict(sorted(result.items()))
 
     def part_of(self, item: Resource) -> str:
         if isinstance(item, Xfrm):

@@ -29,11 +29,7 @@ def parts_of_operations(operations: Iterable[Operation[Any]], wanted: Sequence[R
     operations = list(operations)
     keys = {item.key for item in wanted}
     gone = [item.resource for item in operations if item.resource.key not in keys]
-    names = PartNames([*wanted, *gone])
-    result: dict[str, list[Any]] = {}
-    for operation in operations:
-        result.setdefault(names.part_of(operation.resource), []).append(operation)
-    return dict(sorted(result.items()))
+    return PartNames([*wanted, *gone]).grouped(operations)
 
 
 def in_words(operations: Sequence[Operation[Any]]) -> str:
