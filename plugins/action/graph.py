@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Mapping
@@ -14,7 +13,12 @@ from typing import Any, Optional, cast
 from ansible import constants
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import forged_facts, plan_file, project_of
+from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
+    PlannedHosts,
+    forged_facts,
+    live_report,
+    project_of,
+)
 from ansible_collections.cnm.fabric.plugins.plugin_utils.forms import printable
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.graph.attribution import roles_of
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.graph.comparing import fabric_of
@@ -26,8 +30,6 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.graph.page impo
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.graph.report import EMPTY, HostReport
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.health import counted
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.model import Model
-from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.models import own_model
-from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.probe import read_probe
 
 _ENDINGS = (".html", ".htm")
 
@@ -81,21 +83,17 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         planned = plans.get("hosts", {}).get(host, {})
         declared, roles, refused = None, {}, " ".join(planned.get("refused", ()))
         if planned and not refused:
-            plan = json.loads((Path(plans["directory"]) / plan_file(host)).read_text(encoding="utf-8"))
+            plan = PlannedHosts(plans).plan(host)
             declared, roles = cast(Model, {**EMPTY, **plan["model"]}), roles_of(plan["resources"])
         probe = variables["hostvars"][host].get(arguments["probes"]) or {}
         if "kept" not in probe or probe.get("failed") or probe.get("unreachable"):
             standing = "could not be read" if probe.get("failed") else "did not answer"
             why = printable(" ".join(str(probe.get("msg") or "the play did not ask it").split()), 400)
             return HostReport(declared, problem=f"{standing}: {why}", standing=standing, roles=roles)
-        report = read_probe(host, probe)
-        problem = report.refusal or forged_facts(variables["hostvars"][host], (arguments["probes"],))
-        for sentence in [problem] if problem else report.warnings:
-            self._display.warning(f"{host}: {sentence}")
+        problem, data, kept = live_report(self._display, host, variables, arguments["probes"])
         if problem:
             return HostReport(declared, problem=problem, standing="its answer cannot be used", roles=roles)
-        kept = own_model(report.data["kept"].get("model", {}), host, self._project(host, variables))
-        found = report.data.get("drift", ())
+        found = data.get("drift", ())
         return HostReport(declared, cast(Model, {**EMPTY, **kept}), found, refused=refused, roles=roles)
 
     @staticmethod

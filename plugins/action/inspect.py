@@ -11,7 +11,7 @@ from typing import Any, Optional, cast
 from ansible import constants
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import forged_facts, project_of
+from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import live_report
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_json import inspect_document, merge_documents
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_model import live_model
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.health import HostView
@@ -25,8 +25,6 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.summary import 
     tables,
 )
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.tables import shown_networks
-from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.models import own_model
-from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.probe import read_probe
 from ansible_collections.cnm.fabric.plugins.plugin_utils.shown import FULL, QUIET, Shown, UnknownLevel, read_shown
 
 
@@ -71,17 +69,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             if "kept" not in probe:
                 views[host] = HostView(NOTHING, answered=False)
                 continue
-            report = read_probe(host, probe)
-            problem = report.refusal or forged_facts(variables["hostvars"][host], (probes,))
-            for sentence in [problem] if problem else report.warnings:
-                self._display.warning(f"{host}: {sentence}")
+            problem, data, model = live_report(self._display, host, variables, probes)
             if problem:
                 views[host] = HostView(NOTHING, answered=False)
                 continue
-            project = project_of({"cnm_project": variables["hostvars"][host].get("cnm_project")}, {})
-            model = own_model(report.data["kept"].get("model", {}), host, project)
             planned: Model = cast("Model", model) if model else NOTHING
-            views[host] = HostView(planned, *(report.data.get(key, ()) for key in ("drift", "repairs")))
+            views[host] = HostView(planned, *(data.get(key, ()) for key in ("drift", "repairs")))
         return views
 
     def _show(self, selection: Selection, shown: Shown, networks: Mapping[str, list[dict[str, Any]]]) -> None:

@@ -19,6 +19,8 @@ from .inspect.model import Model
 from .inspect.verdict import judge
 from .refusals import of_one
 from .reports.answers import admitted, forged, forgery
+from .reports.models import own_model
+from .reports.probe import read_probe
 from .shown import Shown
 
 _COLOURS = {False: "green", True: "red"}
@@ -49,10 +51,14 @@ class PlannedHosts:
         found: Mapping[str, Any] = self._hosts[host]
         return found
 
+    def plan(self, host: str) -> dict[str, Any]:
+        """A host's plan as JSON data; see `module_utils.plan.plan`."""
+        found: dict[str, Any] = json.loads((self._directory / plan_file(host)).read_text(encoding="utf-8"))
+        return found
+
     def model(self, host: str) -> Model:
         """The model of a host's plan."""
-        text = (self._directory / plan_file(host)).read_text(encoding="utf-8")
-        return cast("Model", json.loads(text)["model"])
+        return cast("Model", self.plan(host)["model"])
 
     def peers(self, host: str) -> list[PeerIndex]:
         """The peer tables of a host; those that several hosts have are read once."""
@@ -153,6 +159,24 @@ def without_facts(hostvars: Any, host: str) -> Mapping[str, Any]:
 def forged_facts(variables: Mapping[str, Any], also: Sequence[str] = ()) -> Optional[str]:
     """A sentence about variables among a host's facts that facts must not set; None if there are none."""
     return forgery(forged(variables.get("ansible_facts"), also))
+
+
+def live_report(
+    display: Any, host: str, variables: Mapping[str, Any], register: str
+) -> tuple[str, Mapping[str, Any], dict[str, Any]]:
+    """What a host reported in a probe with ``live``: why it cannot be used, else the report and its own kept model.
+
+    Whatever is wrong with it is displayed as warnings.
+    """
+    about = variables["hostvars"][host]
+    report = read_probe(host, about[register])
+    problem = report.refusal or forged_facts(about, (register,)) or ""
+    for sentence in [problem] if problem else report.warnings:
+        display.warning(f"{host}: {sentence}")
+    if problem:
+        return problem, {}, {}
+    project = project_of({"cnm_project": about.get("cnm_project")}, {})
+    return "", report.data, own_model(report.data["kept"].get("model", {}), host, project)
 
 
 def show_verdict(
