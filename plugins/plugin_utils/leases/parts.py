@@ -51,7 +51,11 @@ KEY = "key"
 HOST, NETWORK, SPANNING_SERVICE = "host", "network", "service"
 _KINDS = (HOST, NETWORK, SPANNING_SERVICE)
 _RECENT = 16
-"""How many commits a root remembers, by which a controller learns that its own, of which it got no answer, is there."""
+"""How many commits a root remembers, by which a controller learns that its own, of which it got no answer, is there.
+
+One that is older is there if the root still names a part of it.  If all its parts were replaced, it counts as a
+conflict, which it would be now.
+"""
 _ATTEMPTS = 20
 _SWEEP_EVERY = 50
 _MOST_PARTS = 1_000_000
@@ -129,7 +133,7 @@ class PartStore:
             landed = self._backend.swap(_root_key(project), version, _encoded_root(made))
             if not landed:
                 version, found = self._root(project)
-                landed = commit in found.recent
+                landed = commit in found.recent or commit in found.parts.values()
             if landed:
                 self._known.update(written)
                 self._tidy(project, root, target)

@@ -46,13 +46,14 @@ def test_a_commit_whose_answer_was_lost_has_landed_once(tmp_path: Path) -> None:
     assert store.read("p").revision == 2
 
 
-def test_it_has_also_if_other_commits_came_before_that_was_found_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("commits", [3, 20])  # 20: more than a root remembers
+def test_it_has_also_if_other_commits_came_before_that_was_found_out(tmp_path: Path, commits: int) -> None:
     backend = Forgetful(tmp_path / "store")
     one, other = PartStore(backend), PartStore(SqliteBackend(tmp_path / "store"))
     one.write("p", one.read("p"), _leases("a/n/c1"), 1)
 
     def meanwhile() -> None:
-        for _turn in range(3):
+        for _turn in range(commits):
             found = other.read("p")
             key = f"b/n/c{found.revision}"
             wanted: Leases = {**found.leases, "endpoints": {**found.leases["endpoints"], key: {"ipv4": "10.0.0.9"}}}
@@ -61,8 +62,8 @@ def test_it_has_also_if_other_commits_came_before_that_was_found_out(tmp_path: P
     backend.meanwhile = meanwhile
     assert one.write("p", one.read("p"), _leases("a/n/c1", "a/n/c2"), 2) == 2
     found = other.read("p")
-    assert found.revision == 5
-    assert {"a/n/c2", "b/n/c2", "b/n/c3", "b/n/c4"} <= found.leases["endpoints"].keys()
+    assert found.revision == 2 + commits
+    assert {"a/n/c2", *(f"b/n/c{number}" for number in range(2, 2 + commits))} <= found.leases["endpoints"].keys()
 
 
 def test_leases_have_left_also_if_the_answer_was_lost(tmp_path: Path) -> None:
