@@ -91,8 +91,8 @@ class Spanning:
         """The endpoints that declare routes: few, and asked for once a host."""
         return tuple(item.endpoint for item in self.members.values() if item.endpoint.routes)
 
-    @property
-    def sandboxes(self) -> dict[str, Member]:
+    @cached_property
+    def sandboxes(self) -> Mapping[str, Member]:
         """The members that are sandboxes."""
         return {key: item for key, item in self.members.items() if item.sandbox.name != SHIM}
 
