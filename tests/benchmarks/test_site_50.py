@@ -1,67 +1,98 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What `site` costs on 50 hosts that are as declared, 10 endpoints each on one overlay, over a task that does nothing.
+"""What `site` costs on 50 hosts of 4 sandboxes each on one overlay, beside a task that does nothing.
 
-Aim: at most 1.5 times the no-op.  Reported, not asserted.  ``CNM_HOSTS`` in the environment is another number of hosts.
+Wall and the controller's processor time; 3 and 12 of the hosts for growth.  ``CNM_HOSTS`` in the environment is another
+number of hosts.
 """
 
 from __future__ import annotations
 
 import os
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import median
 
 import pytest
-import yaml
-from fleet import Fleet
+from fleet import Fleet, Run
 from lab import Lab
+from measuring import in_turns, no_op, rounds, with_children
+from overlaying import reached_by
+from rows import Table
 
 HOSTS = int(os.environ.get("CNM_HOSTS", "50"))
-ENDPOINTS = 10
-ROUNDS = 5
+SIZES = sorted({max(HOSTS // 16, 2), max(HOSTS // 4, 2), HOSTS})
+ENDPOINTS = 4
 _OVERLAY = {"cnm_networks": {"mesh": {"driver": "overlay", "subnet": "10.50.0.0/16"}}}
 
-
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+Pair = dict[str, tuple[float, float]]
+"""Wall and processor time of ours and of the peer."""
 
 
-def _sandboxes(host: str) -> dict[str, object]:
-    return {"cnm_sandboxes": {f"{host}-{number}": {"networks": ["mesh"]} for number in range(ENDPOINTS)}}
-
-
-def _no_op(fleet: Fleet, path: Path) -> Callable[[], object]:
-    path.write_text(
-        yaml.safe_dump([{"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.ping": None}]}])
-    )
-    return lambda: fleet.play(str(path))
-
-
-def test_an_unchanged_fleet_costs_little_more_than_asking_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture(scope="module")
+def many() -> Iterator[Lab]:
+    """As many hosts."""
     with Lab(f"pytest-fifty-{os.getpid()}", hosts=HOSTS) as lab:
-        fleet = Fleet(lab, tmp_path)
-        fleet.afresh = True
-        no_op = _no_op(fleet, tmp_path / "no-op.yml")
-        fleet.declare(_OVERLAY, **{host: _sandboxes(host) for host in fleet.hosts})
-        first = _seconds(fleet.site)
-        idle, unchanged = [], []
-        for _round in range(ROUNDS):
-            idle.append(_seconds(no_op))
-            unchanged.append(_seconds(lambda: _unchanged(fleet)))
-        rows = fleet.sh("node1", "ip netns exec ov-$(ls /run/netns | sed -n 's/^ov-//p') bridge fdb show | wc -l")
-    ratio = median(unchanged) / median(idle)
-    with capsys.disabled():
-        print(f"\n{HOSTS} hosts, {ENDPOINTS} endpoints each on one overlay, medians of {ROUNDS} (s); first {first:.1f}")
-        print(f"  forwarding entries of a host: {rows.strip()}")
-        print(f"  unchanged {median(unchanged):.1f}, no-op {median(idle):.1f}, ratio {ratio:.2f} (aim 1.5)")
+        yield lab
 
 
-def _unchanged(fleet: Fleet) -> None:
-    run = fleet.site()
+def declare(fleet: Fleet, more: int = 0) -> None:
+    """The sandboxes of each host, and some more on the first."""
+    numbers = dict.fromkeys(fleet.hosts, ENDPOINTS)
+    numbers[fleet.hosts[0]] += more
+    boxes = {
+        host: {"cnm_sandboxes": {f"{host}-{one}": {"networks": ["mesh"]} for one in range(number)}}
+        for host, number in numbers.items()
+    }
+    fleet.declare(_OVERLAY, **boxes)
+
+
+def beside_no_op(fleet: Fleet, idle: Callable[[], None], check: Callable[[Run], None]) -> Pair:
+    """A run of `site` and one of the no-op, in random order."""
+    runs: list[Run] = []
+    found: Pair = in_turns(
+        {
+            "ours": lambda: with_children(lambda: runs.append(fleet.site())),
+            "peer": lambda: with_children(idle),
+        }
+    )
+    check(runs[0])
+    return found
+
+
+def _unchanged(run: Run) -> None:
     assert run.changed == [], run.output
+
+
+def _entries(fleet: Fleet, sandboxes: int) -> None:
+    """The last host knows where all the others' sandboxes are."""
+    script = "ip netns exec ov-$(ls /run/netns | sed -n 's/^ov-//p') bridge fdb show | grep -c ' dst '"
+    assert int(fleet.sh(fleet.hosts[-1], script)) == sandboxes - ENDPOINTS
+
+
+@pytest.mark.parametrize("hosts", SIZES)
+def test_a_fleet_beside_asking_it(many: Lab, tmp_path: Path, table: Table, hosts: int) -> None:
+    fleet = Fleet(many, tmp_path, many.hosts[:hosts])
+    reached_by(fleet, without=many.hosts[hosts:])
+    fleet.afresh = True
+    fleet.patience = 900
+    idle = no_op(fleet)
+    found: dict[str, list[Pair]] = {"first": [], "unchanged": [], "more": []}
+    sandboxes = hosts * ENDPOINTS
+    try:
+        idle()
+        declare(fleet)
+        for _round in rounds(1, 1, 0):
+            found["first"].append(beside_no_op(fleet, idle, lambda run: None))
+        _entries(fleet, sandboxes)
+        for _round in rounds(3, 7, 60):
+            found["unchanged"].append(beside_no_op(fleet, idle, _unchanged))
+        for number in rounds(2, 3, 60):
+            declare(fleet, number + 1)
+            found["more"].append(beside_no_op(fleet, idle, lambda run: None))
+            _entries(fleet, sandboxes + number + 1)
+    finally:
+        fleet.clear()
+    for step, pairs in found.items():
+        for place, key in enumerate((f"fleet.{step}", f"fleet.{step}.cpu")):
+            if key != "fleet.first.cpu":
+                table.grew(key, hosts, [one["ours"][place] for one in pairs], [one["peer"][place] for one in pairs])

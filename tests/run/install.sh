@@ -120,6 +120,9 @@ install() {
 # A Docker Engine to compare with, and podman, which only the tests start.
 engine() { install dockerd:docker.io podman:podman; }
 
+# What benchmarks run beside ours.
+peers() { install dockerd:docker.io /usr/lib/cni/bridge:containernetworking-plugins; }
+
 # What hosts may have besides: FRR, which only the tests start, and a chain of Docker's.
 routing() { install vtysh:frr iptables:iptables; }
 

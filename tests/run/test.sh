@@ -95,6 +95,12 @@ pytest_alone() {
     for argument; do
         shift
         case $argument in
+            benchmarks | tests/benchmarks*)
+                peers
+                bootstrap
+                ;;
+        esac
+        case $argument in
             parity | tests/parity*) engine ;;
             page | tests/page*) browser ;;
             integration | lab | benchmarks | tests/integration* | tests/lab* | tests/benchmarks*)
@@ -151,7 +157,8 @@ all_tests() {
     if wanted page; then browser; fi
     if wanted parity; then engine; fi
     if wanted vm; then emulator; fi
-    if wanted systemd; then bootstrap; fi
+    if wanted systemd || wanted benchmarks; then bootstrap; fi
+    if wanted benchmarks; then peers; fi
     if wanted integration || wanted lab || wanted benchmarks; then
         routing
         stores
