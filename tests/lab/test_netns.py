@@ -308,3 +308,28 @@ def test_it_becomes_another_user_inside(sandboxes: Sandboxes) -> None:
     run = sandboxes.play([task], ansible_become_flags="-s /bin/sh", ansible_shell_allow_world_readable_temp=True)
     assert run.code == 0, run.output
     assert run.of("ansible.builtin.command", "c1")["stdout"] == "nobody"
+
+
+def test_a_source_of_the_inventory_lists_the_sandboxes_and_tasks_by_itself(lab: Lab, tmp_path: Path) -> None:
+    fleet = Fleet(lab, tmp_path)
+    service = {"networks": ["n"], "deploy": {"replicas": 2, "placement": {"hosts": ["node1"]}}}
+    fleet.declare(
+        {"cnm_networks": {"n": {"subnet": "10.9.2.0/24"}}, "cnm_hosts": "node1"},
+        node1={"cnm_sandboxes": {"c1": {"networks": ["n"]}}, "cnm_services": {"web": service}},
+    )
+    source = tmp_path / "sandboxes.cnm.yml"
+    source.write_text("plugin: cnm.fabric.sandboxes\n")
+    book = tmp_path / "ask.yml"
+    ask = {"ansible.builtin.command": {"argv": ["getent", "hosts", "c1"]}, "changed_when": False}
+    book.write_text(yaml.safe_dump([{"hosts": "cnm_network_n", "gather_facts": False, "tasks": [ask]}]))
+    listed = ("-i", str(source), "--limit", "all")
+    try:
+        fleet.site(*listed)
+        run = fleet.play(str(book), *listed)
+        assert run.code == 0, run.output
+        asked = [run.of("ansible.builtin.command", host)["stdout"].split()[0] for host in ("c1", "web.1", "web.2")]
+        assert asked == ["10.9.2.2"] * 3
+        assert fleet.site(*listed).changed == []
+    finally:
+        fleet.declare({"cnm_networks": {}})
+        fleet.teardown()

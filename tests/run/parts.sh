@@ -16,7 +16,7 @@ imports() {
 }
 
 documentation() {
-    for kind in module connection; do
+    for kind in module connection inventory; do
         folder=$here/plugins/modules
         [ $kind = module ] || folder=$here/plugins/$kind
         for file in "$folder"/*.py; do
