@@ -57,7 +57,7 @@ cat >/etc/systemd/system/m1.service <<'END'
 [Unit]
 StartLimitIntervalSec=0
 [Service]
-# As in systemd-nspawn@.service: nspawn, killed with what runs in it, could not tell machined that the machine has ended.
+# As in systemd-nspawn@.service: nspawn, killed with its payload, could not tell machined that the machine has ended.
 Type=notify
 KillMode=mixed
 # machined may still know the machine that has just ended.

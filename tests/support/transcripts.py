@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-_PATH = re.compile(r"# ((?:[\w.-]+/)*[\w-]+\.(?:yml|cfg|ini|sh))\n")
+_PATH = re.compile(r"# ((?:[\w.-]+/)*[\w.-]+\.(?:yml|cfg|ini|sh))\n")
 _PROMPT = re.compile(r"[$#] ")
 
 # What is not the same twice, or on another machine.
