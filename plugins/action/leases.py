@@ -39,7 +39,7 @@ class ActionModule(Plan):
 
     def _work(self, variables: dict[str, Any], arguments: Mapping[str, Any]) -> Answer:
         about, hosts = self._topology(variables, arguments["probes"])
-        own = {name: self._variables(name, about[name]) for name in hosts}
+        own = self._declared(hosts, about)
         settings = read_all_settings(own)
         if not settings:
             return {"changed": False, "msg": "The topology has no host."}

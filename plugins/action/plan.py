@@ -19,13 +19,20 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import encode
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.constants import FRR
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
+    directories_of_files,
     inventory_directory,
     is_linear,
     plan_file,
     play_of,
     without_facts,
 )
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import DeclarationError
+from ansible_collections.cnm.fabric.plugins.plugin_utils.compose.importing import (
+    Imported,
+    Importer,
+    in_words_of_compose,
+)
+from ansible_collections.cnm.fabric.plugins.plugin_utils.compose.located import origin_of as compose_origin
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import DeclarationError, gather
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars import (
     UnknownHosts,
     decrypted,
@@ -41,7 +48,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.planning import
 from ansible_collections.cnm.fabric.plugins.plugin_utils.refusals import UNANSWERED, of_all
 from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.answers import forged, forgery
 from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.probe import read_probe
-from ansible_collections.cnm.fabric.plugins.plugin_utils.shown import QUIET, UnknownLevel, read_shown
+from ansible_collections.cnm.fabric.plugins.plugin_utils.shown import QUIET, Shown, UnknownLevel, read_shown
 
 try:
     from ansible._internal._datatag._tags import Origin as _Tag
@@ -58,7 +65,12 @@ def _write(path: Path, text: str) -> None:
 
 
 def origin_of(value: Any) -> Optional[Origin]:
-    """Where a value that Ansible read was written: by its tag, or before 2.19 by its type's own attribute."""
+    """Where a value that Ansible read was written: by its tag, or before 2.19 by its type's own attribute.
+
+    Values of Compose files know it themselves.
+    """
+    if (written := compose_origin(value)) is not None:
+        return written
     if _Tag is None:
         position = getattr(value, "ansible_pos", None)
         return (str(position[0]), int(position[1])) if position and position[0] else None
@@ -135,6 +147,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]
     _supports_check_mode = True
     _supports_async = False
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._importer = Importer()
+        self._imported: dict[str, dict[str, Imported]] = {}
+        """What came of each host's Compose files, by variable."""
+
     def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
@@ -155,7 +173,21 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         In the result they are below ``invocation``, which callbacks print with -vvv only: nobody reads them twice.
         """
         about = variables["hostvars"]
-        found = with_origins(error, lambda host, name: about[host].get(name), origin_of)
+
+        def variable(host: str, name: str) -> Any:
+            imported = {
+                key: item for part in self._imported.get(host, {}).values() for key, item in part.variables.items()
+            }
+            return imported[name] if name in imported else about[host].get(name)
+
+        found = with_origins(error, variable, origin_of)
+        paths = {
+            entry: path
+            for part in self._imported.values()
+            for item in part.values()
+            for entry, path in item.paths.items()
+        }
+        found = in_words_of_compose(DeclarationError(found), paths)
         self._display.display(str(DeclarationError(found)), color=constants.COLOR_ERROR, stderr=True)
         count = f"{len(found)} error{'s' if len(found) > 1 else ''}"
         message = f"{count} in the variables, listed above. Nothing was changed."
@@ -187,7 +219,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         unanswered = [name for name in hosts if name in asked and name not in facts and name not in refused]
         named = {"cnm_project": arguments["project"]} if arguments["project"] else {}
         outcome = make_plans(
-            {name: {**self._variables(name, about[name]), **named} for name in hosts},
+            {name: {**own, **named} for name, own in self._declared(hosts, about).items()},
             groups,
             facts,
             inventory_directory({"hostvars": about}, hosts),
@@ -200,6 +232,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         for host, warnings in sorted(outcome.warnings.items()):
             for warning in warnings:
                 self._display.warning(f"{host}: {warning}")
+        self._tell_of_compose(shown)
         unused = [name for name in outcome.unused if shown.includes(name) and shown.level != QUIET]
         if unused:
             self._display.display(f"Declared, but used by no sandbox or service, so not created: {', '.join(unused)}")
@@ -280,6 +313,29 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         probe = variables.get(register)
         usable = isinstance(probe, Mapping) and not probe.get("failed") and not probe.get("unreachable")
         return probe if usable and "kept" in probe else None  # type: ignore[operator]
+
+    def _declared(self, hosts: list[str], about: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+        """The hosts' own variables, with what their Compose files declare.  Raises DeclarationError for such a file.
+
+        Errors of Compose files are told alone: without their networks much else would look wrong.
+        """
+        result, errors = {}, []
+        for name in hosts:
+            own = self._variables(name, about[name])
+            result[name], self._imported[name], wrong = self._importer.expanded(own, directories_of_files(about[name]))
+            errors += [(name, error) for error in wrong]
+        if errors:
+            raise DeclarationError(gather(errors))
+        return result
+
+    def _tell_of_compose(self, shown: Shown) -> None:
+        """What of the Compose files was passed over, once for all hosts."""
+        every = [item for part in self._imported.values() for item in part.values()]
+        for text in dict.fromkeys(text for item in every for text in item.warnings):
+            self._display.warning(text)
+        for text in dict.fromkeys(text for item in every for text in item.notes):
+            if shown.level != QUIET:
+                self._display.display(text)
 
     @staticmethod
     def _variables(name: str, variables: Mapping[str, Any]) -> dict[str, Any]:

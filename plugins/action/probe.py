@@ -12,18 +12,21 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
     ask,
+    directories_of_files,
     forced,
     project_of,
     without_work,
 )
+from ansible_collections.cnm.fabric.plugins.plugin_utils.compose.importing import Importer, is_compose
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars import (
     declared_sandboxes,
     namespace_owners,
     own_variables,
 )
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.module_objects import SANDBOXES, kind_of
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.validation import MISSING_LIBRARY
 
-_FORWARDING = ("cnm_sandboxes", "cnm_services")
+_FORWARDING = ("cnm_compose", "cnm_sandboxes", "cnm_services")
 """Variables without which a host has no resolver that forwards names."""
 
 
@@ -55,10 +58,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         """The host's declared sandboxes by variable; the plan tells of what cannot be rendered."""
         result = {}
         for name in own_variables(variables):
-            if kind_of(name) == SANDBOXES:
+            if kind_of(name) == SANDBOXES or is_compose(name):
                 with contextlib.suppress(AnsibleError):
                     result[name] = self._templar.template(variables[name])
-        return result
+        if MISSING_LIBRARY is not None:
+            return result  # the plan says so
+        return Importer().expanded(result, directories_of_files(variables))[0]
 
     def _project(self, variables: dict[str, Any]) -> str:
         templated = {"cnm_project": self._templar.template(variables.get("cnm_project"))}

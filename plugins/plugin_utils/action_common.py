@@ -113,6 +113,12 @@ def inventory_directory(variables: Mapping[str, Any], hosts: Sequence[str]) -> s
     return str(directory) if directory and str(directory) != "None" else str(Path.cwd())
 
 
+def directories_of_files(variables: Mapping[str, Any]) -> list[str]:
+    """Where relative paths in a host's variables lead from: the inventory, the playbook, the current directory."""
+    found = [variables.get(name) for name in ("inventory_dir", "playbook_dir")]
+    return list(dict.fromkeys([*(str(name) for name in found if name and str(name) != "None"), str(Path.cwd())]))
+
+
 def ask(action: Any, module: str, arguments: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
     """Run a module of ours on an action's host; returns the part of its answer that may reach the play (`answers`).
 

@@ -234,8 +234,8 @@ INSTEAD: Mapping[str, str] = {
         "it prints JSON; jq takes out of it what you want: cnm inspect NAME | jq -r '.[0].endpoints'",
     ),
     "compose": (
-        "no Compose file is read: copy its networks to cnm_networks in the inventory, the networks and ports of its "
-        "services to cnm_sandboxes, and run cnm.fabric.site"
+        "set cnm_compose in the inventory, on the controller, to the Compose file, and run cnm.fabric.site: it makes "
+        "the file's networks, and connects the containers of its services"
     ),
 }
 """What people who know docker type, and what they do here instead."""

@@ -45,7 +45,7 @@ oom_score_adj pid pids_limit platform post_start pre_stop privileged profiles pr
 restart restart_policy rollback_config runtime secrets security_opt shm_size stdin_open stop_grace_period stop_signal
 storage_opt tmpfs tty ulimits update_config use_api_socket user userns_mode uts volumes volumes_from working_dir
 """
-_OF_CONTAINERS = frozenset(_ABOUT_CONTAINERS.split())
+OF_CONTAINERS = frozenset(_ABOUT_CONTAINERS.split())
 """Keys of a Compose service, and of its ``deploy``, that are about the container and not about its networks."""
 
 _HAVE_CONTAINERS = ("networks", "replicas")
@@ -67,7 +67,7 @@ def did_you_mean(text: str, known: Iterable[str], otherwise: str = "") -> str:
 def of_containers(unknown: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
     """Which unknown keys of a mapping with these known ones are about a container, sorted."""
     has_containers = any(key in known for key in _HAVE_CONTAINERS)
-    return tuple(sorted(key for key in unknown if has_containers and key in _OF_CONTAINERS))
+    return tuple(sorted(key for key in unknown if has_containers and key in OF_CONTAINERS))
 
 
 def instead_of(

@@ -26,7 +26,7 @@ _MOST_HOSTS = 5
 def with_origins(
     error: DeclarationError, variable: Callable[[str, str], Any], origin_of: OriginOf
 ) -> tuple[ValidationError, ...]:
-    """The errors, each with where it was written.
+    """The errors, each with where it was written; those that say so already, as they are.
 
     ``variable`` returns a host's variable as Ansible has it, ``origin_of`` the origin of a key or a value.
     """
@@ -37,9 +37,9 @@ def with_origins(
         if name is None:
             return ()
         found = (_origin(known(host, name[0]), item.path[name.end() :], origin_of) for host in item.hosts[:_MOST_HOSTS])
-        return tuple(dict.fromkeys(_written(origin) for origin in found if origin is not None))
+        return tuple(dict.fromkeys(written(origin) for origin in found if origin is not None))
 
-    return tuple(replace(item, places=places(item)) for item in error.errors)
+    return tuple(item if item.places else replace(item, places=places(item)) for item in error.errors)
 
 
 def _origin(value: Any, rest: str, origin_of: OriginOf) -> Optional[Origin]:
@@ -83,7 +83,7 @@ def _inside(value: Any, origin_of: OriginOf) -> Optional[Origin]:
     return origin_of(value)
 
 
-def _written(origin: Origin) -> str:
+def written(origin: Origin) -> str:
     """``group_vars/all.yml:7``: relative if it is below the current directory."""
     path, line = origin
     relative = os.path.relpath(path) if path.startswith("/") else path

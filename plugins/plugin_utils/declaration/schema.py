@@ -245,9 +245,26 @@ _POOLS = _list(
     [{"base": "172.30.0.0/16", "size": 24}],
 )
 
+COMPOSE = _schema(
+    "a Compose file, a list of them, or a mapping with the key files",
+    ("string", "array", "object"),
+    "compose.yml",
+    properties={
+        "files": _one_or_list("a Compose file, or a list of them", _text("a file", "compose.yml"), "compose.yml"),
+        "project_name": _text("a project's name", "shop"),
+        "profiles": _one_or_list("a profile, or a list of them", _text("a profile"), ["debug"]),
+        "environment": _named("a mapping from names to values", _SCALAR, {"TAG": "1.2"}),
+        "namespaces": _choice("docker", "podman", "own"),
+    },
+    items=_item(_text("a file", "compose.yml")),
+    additionalProperties=False,
+)
+"""``cnm_compose``, and that with a suffix."""
+
 SETTINGS = _keys(
     "the settings",
     {
+        "cnm_compose": COMPOSE,
         "cnm_hosts": _one_or_list("a host pattern, or a list of them", _text("a host pattern"), "all"),
         "cnm_underlay_address": _text("an address", "192.0.2.1"),
         "cnm_default_address_pools": _POOLS,
@@ -294,6 +311,7 @@ SETTINGS = _keys(
 )
 
 OF_PLAYBOOKS = (
+    "cnm_declarations",
     "cnm_force",
     "cnm_graph_file",
     "cnm_leases_do",

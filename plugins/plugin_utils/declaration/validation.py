@@ -145,7 +145,7 @@ def _without(value: Any, path: list[Any]) -> Any:
 
 @cache
 def _validator(title: str) -> Draft202012Validator:
-    known = {schema["title"]: schema for schema in (*schemas.ENTRIES.values(), schemas.SETTINGS)}
+    known = {schema["title"]: schema for schema in (*schemas.ENTRIES.values(), schemas.SETTINGS, schemas.COMPOSE)}
     # To JSON Schema 1.0 is an integer; to YAML, and to us, it is not.
     types = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_integer)
     build: Any = extend

@@ -14,7 +14,7 @@ import pytest
 
 from ansible_collections.cnm.fabric.plugins.module_utils.hostd import cli, entering, output, verbs
 from ansible_collections.cnm.fabric.plugins.module_utils.hostd.output import Usage
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.schema import ENTRIES
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.schema import ENTRIES, SETTINGS
 
 
 def values(*words: str) -> dict[str, Any]:
@@ -52,8 +52,8 @@ def test_each_word_of_docker_leads_to_a_verb_and_none_hides_one() -> None:
 
 def test_variables_to_change_instead_are_there() -> None:
     named = set(re.findall(r"cnm_\w+", " ".join(verbs.INSTEAD.values())))
-    assert named == {"cnm_networks", "cnm_sandboxes"}
-    assert named <= ENTRIES.keys()
+    assert named == {"cnm_networks", "cnm_sandboxes", "cnm_compose"}
+    assert named <= ENTRIES.keys() | SETTINGS["properties"].keys()
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_variables_to_change_instead_are_there() -> None:
         ("container rm c1", "cnm_sandboxes"),
         ("restart web", "cnm restore"),
         ("port web", "cnm ps SANDBOX"),
-        ("compose up", "no Compose file is read"),
+        ("compose up", "cnm_compose"),
         ("stauts", "did you mean status?"),
         ("xyzzy", "cnm --help lists"),
         ("ps --no-tunc", "cnm ps does not take --no-tunc: cnm ps --help"),

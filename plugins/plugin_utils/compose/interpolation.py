@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""``${NAME}`` in a Compose file, by the Compose specification; and the files of names and values, ``.env``.
+
+Names have the values that the inventory and the project's ``.env`` give them.  The environment of whoever runs Ansible
+is not asked: the same inventory is the same plan for everybody.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .located import Map, Origin, Seq, Text
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_OPERATORS = (":-", ":?", ":+", "-", "?", "+")
+_DEEPEST = 10
+_LONGEST = 65536
+_ENV_LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_.-]*)\s*(?:=|:\s)\s*(.*)", re.DOTALL)
+_ESCAPES = {"n": "\n", "t": "\t", "r": "\r", '"': '"', "\\": "\\", "$": "$$"}
+
+
+class BadTemplate(ValueError):
+    """Text that cannot be interpolated: why, as a sentence."""
+
+
+class Interpolation:
+    """Replaces names by their values; ``unset`` collects the names that have none, with the origin of the first use."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self.values = values
+        self.unset: dict[str, Origin] = {}
+
+    def __call__(self, value: Any, wrong: Callable[[Origin, str], None]) -> Any:
+        """A value of a document with every text in it interpolated; ``wrong`` is told what cannot be."""
+        if isinstance(value, Map):
+            return Map({key: self(item, wrong) for key, item in value.items()}, value.origin, value.tag)
+        if isinstance(value, Seq):
+            return Seq([self(item, wrong) for item in value], value.origin, value.tag)
+        if not isinstance(value, Text) or "$" not in value:
+            return value
+        try:
+            return Text(self.text(value, value.origin), value.origin, value.tag)
+        except BadTemplate as error:
+            wrong(value.origin, str(error))
+            return None
+
+    def text(self, template: str, origin: Origin, depth: int = 0) -> str:
+        """One text, interpolated.  Raises `BadTemplate`."""
+        if depth > _DEEPEST:
+            raise BadTemplate("Defaults are nested too deeply here.")
+        result, position, length = [], 0, 0
+        while (dollar := template.find("$", position)) >= 0:
+            result.append(template[position:dollar])
+            rest = template[dollar + 1 :]
+            name = _NAME.match(rest)
+            if rest.startswith("$"):
+                result.append("$")
+                position = dollar + 2
+            elif name:
+                result.append(self._value(name[0], origin))
+                position = dollar + 1 + name.end()
+            elif rest.startswith("{"):
+                inner = _braced(rest)
+                result.append(self._expression(inner, origin, depth))
+                position = dollar + 1 + len(inner) + 2
+            else:
+                raise BadTemplate("Behind `$` stands no name; a dollar sign itself is written `$$`.")
+            length += len(result[-1])
+            if length > _LONGEST:
+                raise BadTemplate("With its variables this text is too long.")
+        return "".join([*result, template[position:]])
+
+    def _expression(self, inner: str, origin: Origin, depth: int) -> str:
+        name = _NAME.match(inner)
+        if name is None:
+            raise BadTemplate(f"`${{{inner[:40]}}}` has no name in it.")
+        rest, value = inner[name.end() :], self.values.get(name[0])
+        if not rest:
+            return self._value(name[0], origin)
+        operator = next((word for word in _OPERATORS if rest.startswith(word)), None)
+        if operator is None:
+            raise BadTemplate(
+                f"`${{{inner[:40]}}}` is no form of Compose; write for example `${{{name[0]}:-default}}`."
+            )
+        other = rest[len(operator) :]
+        given = bool(value) if operator.startswith(":") else value is not None
+        if operator.endswith("-"):
+            return (value or "") if given else self.text(other, origin, depth + 1)
+        if operator.endswith("+"):
+            return self.text(other, origin, depth + 1) if given else ""
+        if not given:
+            because = self.text(other, origin, depth + 1)
+            raise BadTemplate(f"The variable {name[0]} must be set{f': {because[:80]}' if because else ''}.")
+        return value or ""
+
+    def _value(self, name: str, origin: Origin) -> str:
+        if name not in self.values:
+            self.unset.setdefault(name, origin)
+        return self.values.get(name, "")
+
+
+def _braced(rest: str) -> str:
+    """What stands between the first ``{`` and the ``}`` that belongs to it."""
+    depth = 0
+    for index, character in enumerate(rest):
+        if character == "{" and (index == 0 or rest[index - 1] == "$"):
+            depth += 1
+        elif character == "}":
+            depth -= 1
+            if depth == 0:
+                return rest[1:index]
+    raise BadTemplate("There is no `}` for a `${`.")
+
+
+def read_env(text: str, given: Mapping[str, str]) -> dict[str, str]:
+    """The names and values of a file ``.env``; those that are ``given`` count in what its lines refer to."""
+    found: dict[str, str] = {}
+    lines = iter(text.splitlines())
+    for line in lines:
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        match = _ENV_LINE.fullmatch(line)
+        if match is None:
+            continue
+        name, raw = match[1], match[2]
+        if raw[:1] in ("'", '"'):
+            while _end(raw) < 0 and (more := next(lines, None)) is not None:
+                raw = f"{raw}\n{more}"
+        found[name] = _env_value(raw, {**found, **given})
+    return found
+
+
+def _end(raw: str) -> int:
+    """Where the closing quote of a quoted value stands; -1 if it is not closed."""
+    index = 1
+    while index < len(raw):
+        if raw[index] == "\\" and raw[0] == '"':
+            index += 1
+        elif raw[index] == raw[0]:
+            return index
+        index += 1
+    return -1
+
+
+def _env_value(raw: str, known: Mapping[str, str]) -> str:
+    quote = raw[:1]
+    if quote in ("'", '"') and (end := _end(raw)) > 0:
+        text = raw[1:end]
+        if quote == "'":
+            return text
+        text = re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[0]), text)
+    else:
+        text = re.sub(r"\s+#.*", "", raw).strip()
+    try:
+        return Interpolation(known).text(text, ("", 0))
+    except BadTemplate:
+        return text

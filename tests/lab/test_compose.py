@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Compose files like those of real projects, as they stand: converged, verified, and nothing left to do.
+
+``tests/lab/compose`` has a directory for each, with the files as Compose wants them; what they say of images, commands
+and volumes is short.  All are on the two hosts of a lab at once, in namespaces of our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from fleet import Fleet, Run
+from lab import Lab
+
+PROJECTS = sorted(path for path in (Path(__file__).parent / "compose").iterdir() if path.is_dir())
+NOTES = Path(__file__).parent / "compose" / "notes.yml"
+ELSEWHERE = {"cnm_networks": {"proxy": {"subnet": "10.77.0.0/24"}}}
+
+
+def host_of(number: int) -> str:
+    return f"node{number % 2 + 1}"
+
+
+@pytest.fixture(scope="module")
+def fleet(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    """Every project on one of two hosts."""
+    fleet = Fleet(lab, tmp_path_factory.mktemp("compose"))
+    by_host: dict[str, dict[str, object]] = {"node1": {}, "node2": {}}
+    for number, project in enumerate(PROJECTS):
+        settings = {"files": str(project), "namespaces": "own", "profiles": ["chosen"]}
+        by_host[host_of(number)][f"cnm_compose_{project.name}"] = settings
+    fleet.declare(ELSEWHERE, **by_host)
+    yield fleet
+    fleet.clear()
+
+
+@pytest.fixture(scope="module")
+def first(fleet: Fleet) -> Run:
+    return fleet.site()
+
+
+def test_what_is_passed_over_is_listed_once(first: Run) -> None:
+    for name, lines in yaml.safe_load(NOTES.read_text(encoding="utf-8")).items():
+        for line in lines:
+            assert first.output.count(f"{name}/{line}") == 1, name
+
+
+def test_they_work(fleet: Fleet, first: Run) -> None:
+    assert first.changed
+    verified = fleet.play("verify")
+    assert verified.code == 0, verified.output
+
+
+def test_a_second_run_changes_nothing(fleet: Fleet, first: Run) -> None:
+    assert first.code == 0
+    assert fleet.site().changed == []

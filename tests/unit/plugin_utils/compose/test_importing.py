@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Compose files become networks and sandboxes, or errors with the file and the line.
+
+A case is a file of ``cases/``: ``files`` by name, ``compose`` as the variable, and what comes of it: the ``networks``
+and ``sandboxes`` that are named, ``notes``, ``warnings``; or ``errors`` as ``path @ file:line: problem``.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ansible_collections.cnm.fabric.plugins.plugin_utils.compose.importing import (
+    Imported,
+    Importer,
+    in_words_of_compose,
+)
+from ansible_collections.cnm.fabric.plugins.plugin_utils.compose.located import origin_of
+from ansible_collections.cnm.fabric.plugins.plugin_utils.compose.writing import declarations, override
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import DeclarationError, VarPath
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.origins import with_origins
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.validation import plain
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
+
+CASES = sorted((Path(__file__).parent / "cases").glob("*.yml"))
+
+
+def imported(
+    folder: Path, files: Mapping[str, str], compose: Any = "compose.yml"
+) -> tuple[dict[str, Any], list[str], Imported]:
+    """The variables that a project comes to, the errors as sentences, and what else came of it."""
+    for name, text in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    variables, found, wrong = Importer().expanded({"cnm_compose": compose}, [str(folder)])
+    what = found.get("cnm_compose", Imported())
+    if not wrong:
+        try:
+            read_topology({"node1": variables})
+        except DeclarationError as error:
+            located = with_origins(error, lambda _host, name: variables.get(name), origin_of)
+            wrong = in_words_of_compose(DeclarationError(located), what.paths)
+    sentences = [f"{item.path} @ {' '.join(item.places)}: {item.problem}" for item in wrong]
+    return variables, sentences, what
+
+
+def data(value: Any) -> Any:
+    return plain(value, VarPath("", []))
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda path: path.stem)
+def test_a_compose_file_is_what_compose_makes_of_it(
+    case: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = yaml.safe_load(case.read_text(encoding="utf-8"))
+    (tmp_path / "shop").mkdir()
+    variables, errors, what = imported(tmp_path / "shop", expected["files"], expected.get("compose", "compose.yml"))
+    assert errors == expected.get("errors", [])
+    if "networks" in expected:
+        assert data(variables["cnm_networks_compose"]) == expected["networks"]
+    for name, entry in expected.get("sandboxes", {}).items():
+        assert data(variables["cnm_sandboxes_compose"]).get(name) == entry
+    if "names" in expected:
+        assert list(variables["cnm_sandboxes_compose"]) == expected["names"]
+    for key in ("notes", "warnings"):
+        assert list(getattr(what, key)) == expected.get(key, list(getattr(what, key)) if key == "notes" else [])
+
+
+def test_the_order_of_networks_is_that_of_the_links(tmp_path: Path) -> None:
+    text = "services: {web: {networks: {b: , a: {priority: 10}, c: }}}\nnetworks: {a: , b: , c: }\n"
+    variables, errors, _ = imported(tmp_path, {"compose.yml": text}, {"files": "compose.yml", "project_name": "p"})
+    assert not errors
+    assert list(variables["cnm_sandboxes_compose"]["p-web-1"]["networks"]) == ["p_a", "p_b", "p_c"]
+
+
+BOMB = "x0: &x0 [a,a,a,a,a,a,a,a,a]\n" + "".join(
+    f"x{n}: &x{n} [{','.join([f'*x{n - 1}'] * 9)}]\n" for n in range(1, 12)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        pytest.param(BOMB, "With its aliases this file says more than can be read.", id="aliases of aliases"),
+        pytest.param("a: &a [*a]", "With its aliases this file says more than can be read.", id="anchor inside itself"),
+        pytest.param("a: " + "[" * 60 + "]" * 60, "This is nested too deeply.", id="deep"),
+        pytest.param("a: " + "[" * 100_000, "This is no", id="deeper"),
+        pytest.param("a: !!python/object/apply:os.system [id]", "Compose has no tag", id="python tag"),
+        pytest.param("a: 1\na: 2", "The key `a` is here twice.", id="key twice"),
+        pytest.param("a: b: c", "This is not YAML", id="syntax"),
+        pytest.param("a: \x00", "This is not YAML", id="control character"),
+        pytest.param("[1]", "This is no Compose file.", id="list"),
+        pytest.param("? [a]\n: b", "A key must be text.", id="key that is a list"),
+        pytest.param("a: " + "x" * 2**20, "more than 1 MiB", id="large"),
+        pytest.param(
+            "services: {w: {dns: '${A:-" + "${A:-" * 50 + "}" * 51 + "'}}", "nested too deeply", id="defaults"
+        ),
+    ],
+)
+def test_what_is_no_compose_file_is_refused_at_once(text: str, problem: str, tmp_path: Path) -> None:
+    before = time.process_time()
+    _variables, errors, _ = imported(tmp_path, {"compose.yml": text})
+    assert time.process_time() - before < 10
+    assert len(errors) == 1
+    assert problem in errors[0]
+    assert "compose.yml" in errors[0]
+
+
+def test_a_value_that_grows_with_each_variable_is_refused(tmp_path: Path) -> None:
+    env = "A0=" + "x" * 1000 + "\n" + "".join(f"A{n}=${{A{n - 1}}}${{A{n - 1}}}${{A{n - 1}}}\n" for n in range(1, 30))
+    before = time.process_time()
+    imported(tmp_path, {"compose.yml": "services: {w: {hostname: '${A29}'}}", ".env": env})
+    assert time.process_time() - before < 5
+
+
+def test_only_files_are_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "compose.yml")
+    _variables, errors, _ = imported(tmp_path, {})
+    assert "is not a file" in errors[0]
+
+
+def test_a_file_that_is_not_there_is_looked_for_in_every_directory(tmp_path: Path) -> None:
+    _variables, errors, _ = imported(tmp_path, {}, "absent.yml")
+    assert errors == ["cnm_compose @ : There is no file 'absent.yml'."]
+
+
+def test_a_directory_stands_for_its_compose_file_and_the_override(tmp_path: Path) -> None:
+    files = {
+        "shop/compose.yaml": "services: {web: {image: a}}",
+        "shop/compose.override.yaml": "services: {web: {ports: ['80:80']}}",
+    }
+    variables, errors, _ = imported(tmp_path, files, "shop")
+    assert not errors
+    assert data(variables["cnm_sandboxes_compose"]["shop-web-1"]["ports"]) == ["80:80"]
+
+
+def test_two_projects_stand_in_two_variables(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yml").write_text(f"name: {name}\nservices: {{web: {{image: x}}}}", encoding="utf-8")
+    variables, found, errors = Importer().expanded(
+        {"cnm_compose_a": "a.yml", "cnm_compose_b": "b.yml", "cnm_project": "p"}, [str(tmp_path)]
+    )
+    assert errors == ()
+    assert sorted(found) == ["cnm_compose_a", "cnm_compose_b"]
+    assert list(variables["cnm_sandboxes_compose_b"]) == ["b-web-1"]
+    assert variables["cnm_project"] == "p"
+
+
+def test_variables_of_the_same_name_as_an_import_are_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.yml").write_text("services: {web: {image: x}}", encoding="utf-8")
+    _variables, _found, errors = Importer().expanded(
+        {"cnm_compose": "a.yml", "cnm_networks_compose": {}}, [str(tmp_path)]
+    )
+    assert [error.path for error in errors] == ["cnm_networks_compose"]
+
+
+def test_what_is_written_out_declares_the_same(tmp_path: Path) -> None:
+    text = 'name: s\nservices: {web: {ports: [22:22, "80:80"], networks: {a: {ipv4_address: 10.0.0.9}}}}\n'
+    text += "networks: {a: {ipam: {config: [{subnet: 10.0.0.0/24}]}}}"
+    variables, errors, what = imported(tmp_path, {"compose.yml": text})
+    assert not errors
+    written = yaml.safe_load(declarations(what.variables, ["cnm_compose"], ["compose.yml"]))
+    assert read_topology({"h": written}) == read_topology({"h": variables})
+    again = override(what.taken_over, what.files, "o.yml")
+    assert "networks: !reset null" in again
+    assert "  web:\n    network_mode: none\n" in again
+    both, errors, _ = imported(tmp_path, {"o.yml": again}, ["compose.yml", "o.yml"])
+    assert not errors
+    assert data(both["cnm_sandboxes_compose"]["s-web-1"]) == {
+        "namespace": {"docker": "s-web-1"},
+        "network_mode": "none",
+    }
