@@ -18,6 +18,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
     forced,
     plan_file,
     project_of,
+    switched_on,
     without_work,
 )
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars import decrypted
@@ -89,8 +90,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if "refused" in planned_host:
             return of_one(planned_host["refused"])
         arguments.update(
-            {name: planned_host[name] for name in ("digest", "revision", "signature", "project", "based_on")}
+            {name: planned_host[name] for name in ("digest", "revision", "signature", "project", "based_on", "seen")}
         )
+        if switched_on(variables, "cnm_full_look", self._templar.template):
+            arguments["seen"] = ""
         if planned_host["settled"]:
             arguments["settled"] = True
             return None

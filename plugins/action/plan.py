@@ -253,6 +253,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "revision": outcome.revisions[name],
                 "signature": outcome.signatures[name],
                 "based_on": facts[name].digest,
+                "seen": facts[name].seen,
                 "kept": facts[name].digest == plan.digest,
                 # The probe cannot compare encryption, as it does not have the keys.
                 "settled": facts[name].digest == plan.digest

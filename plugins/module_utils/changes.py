@@ -20,7 +20,7 @@ from .plan.base import Key, PlanError, Resource
 from .plan.codec import decode
 from .plan.nftables import Nftables
 from .plan.peers import PeerTable
-from .plan.plan import Plan
+from .plan.plan import Plan, PlanText
 from .resources.base import Operation
 from .resources.boot import OTHER_VERSION
 
@@ -39,16 +39,24 @@ _PEERS_NAMED = 20
 
 @dataclass(frozen=True)
 class Before:
-    """The plan that the host kept, as text, and its shared texts by digest; both empty without one."""
+    """The plan that the host kept, and its shared texts by digest; None and empty without one that can be read."""
 
-    plan: str = ""
+    text: Optional[PlanText] = None
     shared: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, plan: str, shared: Mapping[str, str]) -> Before:
+        """``plan`` is the kept plan's text; "" without one."""
+        try:
+            return cls(PlanText.read(plan) if plan else None, shared)
+        except PlanError:
+            return cls(None, shared)
 
 
 def changes(
     before: Before,
     after: Plan,
-    text: str,
+    text: PlanText,
     texts: Mapping[str, str],
     operations: Sequence[Operation[Any]],
     wanted: Sequence[Resource],
@@ -71,16 +79,16 @@ def changes(
 def _compared(
     before: Before,
     after: Plan,
-    text: str,
+    text: PlanText,
     texts: Mapping[str, str],
     operations: Sequence[Operation[Any]],
     wanted: Sequence[Resource],
 ) -> list[Change]:
-    kept = json.loads(before.plan) if before.plan else {}
-    found = compare_models(kept.get("model") or {}, after.model)
+    kept = before.text
+    found = compare_models((kept.data.get("model") if kept else None) or {}, after.model)
     if kept:
         found += _peer_changes(after.host, before.shared, texts, {item.name for item in found if item.action == "add"})
-    planned, drifted = _split(kept.get("resources") or (), after, text, operations)
+    planned, drifted = _split(kept, after, text, operations)
     names = PartNames([*wanted, *(item.resource for item in operations)])
     return [*found, *_others(names, planned, found, after.model), *_repairs(names, drifted)]
 
@@ -112,26 +120,27 @@ def _by_object(action: str, operations: Sequence[Operation[Any]], wanted: Sequen
 
 
 def _split(
-    kept: Sequence[Mapping[str, Any]], after: Plan, text: str, operations: Iterable[Operation[Any]]
+    kept: Optional[PlanText], after: Plan, text: PlanText, operations: Sequence[Operation[Any]]
 ) -> tuple[list[Operation[Any]], list[Operation[Any]]]:
     """Operations that the new plan asks for, and those that bring back what the kept plan had, too."""
-    # Both texts have sorted keys, so equal resources have equal forms.
-    in_plan = dict(zip((item.key for item in after.resources), map(repr, json.loads(text)["resources"])))
-    same = {repr(item) for item in kept}
-    now = set(in_plan.values())
-    former: dict[Key, Resource] = {item.key: item for each in kept if repr(each) not in now for item in _decoded(each)}
+    if kept is None:
+        return list(operations), []
+    known = dict(kept.resources)
+    now = {own for own, _raw in text.resources}
+    added = {item.key for own, raw in text.resources if own not in known for item in _decoded(raw)}
+    former: dict[Key, Resource] = {
+        item.key: item for own, raw in known.items() if own not in now for item in _decoded(raw)
+    }
     planned: list[Operation[Any]] = []
     lost: list[Operation[Any]] = []
     keys: set[Key] = set()
     for item in operations:
         key = item.resource.key
-        unchanged = (in_plan.get(key) in same if key in in_plan else key not in former) and not _is_upgrade(item)
+        unchanged = key not in added and key not in former and not _is_upgrade(item)
         follows = not keys.isdisjoint(item.resource.parents)
         drifted, rest = (item, None) if unchanged and not follows else _parts_of_table(item, former.get(key), after)
-        if drifted is not None and kept:
+        if drifted is not None:
             lost.append(drifted)
-        elif drifted is not None:
-            rest = item
         if rest is not None:
             planned.append(rest)
             keys.add(key)

@@ -7,12 +7,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
 from .changes import Before, changes, removals, repairs
-from .engine import engine, gratuitous_arp, reporting
+from .engine import engine, gratuitous_arp, narrowing, reporting
 from .engine.expand_plan import expand_plan
 from .engine.journal import Journal
 from .hostd import cli, telling
@@ -29,7 +29,7 @@ from .plan.codec import content_digest
 from .plan.esp import Way
 from .plan.forms import printable_data, printable_lines
 from .plan.links import Link
-from .plan.plan import Plan
+from .plan.plan import Plan, PlanText
 from .probe import reader
 from .probe.obstacles import Obstacles, stopped_owners
 from .resources.base import Operation
@@ -77,6 +77,8 @@ class Request:
     signature: str = ""
     """The lease store's signature of the plan's leases; the store trusts leases that carry it."""
     based_on: Optional[str] = None
+    seen: str = ""
+    """What the probe of the same run has seen; see `narrowing`.  "" for a run that looks at everything."""
     strict: bool = False
     absent: bool = False
     check: bool = False
@@ -153,6 +155,7 @@ def probe(
         if obstacles is not None:
             result["absent_owners"] += stopped_owners(host)
         result["settled"] = drift is not None and not (drift or host.broken or Journal(project).entries)
+        result["seen"] = narrowing.seen(host, state.kept.get("digest", "")) if result["settled"] else ""
         if result["settled"] and state.run.is_dir():
             # Keep them now: a host that is as planned gets no converge run.  A teardown may be in progress.
             with contextlib.suppress(OSError):
@@ -201,18 +204,21 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
         return result
     kept = state.kept
     text, digest = _plan_text(request, kept)
-    plan = Plan.from_json(text)
+    kept_texts = state.shared()
+    new, before = PlanText.read(text), Before.of(str(kept.get("plan", "")), kept_texts)
+    host.verified_tables = state.verified_tables
+    scope = _scope(request, kept, before, new, host)
+    plan = Plan.from_text(new, scope.texts if scope else None)
     if plan.project != request.project:
         raise Refused(f"the plan is for project {plan.project}, the call for {request.project}")
-    kept_texts = state.shared()
-    texts = _shared_texts(request, kept_texts, plan)
+    texts = _shared_texts(request, kept_texts, scope.shared if scope else plan.shared)
     resources = expand_plan(plan, texts)
-    host.verified_tables = state.verified_tables
-    before = Before(str(kept.get("plan", "")), kept_texts)
+    if scope is not None:
+        host.within = scope.namespaces
     broken: Optional[engine.Broken] = None
     with contextlib.nullcontext() if request.check else state.underway(digest, request.revision, kept):
         try:
-            operations = worker.converge(resources, request.check)
+            operations = worker.converge(resources, request.check, scope.keys if scope else None)
         except engine.Broken as error:
             broken, operations = error, error.operations
         if not request.check:
@@ -225,16 +231,26 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
         state.keep_verified_tables(host.verified_tables)
         gratuitous_arp.announce(gratuitous_arp.due(operations, resources))
         telling.tell_run(request.project, "site", operations, resources)
-    told = changes(before, plan, text, texts, operations, resources, host.broken)
+    told = changes(before, plan, new, texts, operations, resources, host.broken)
     result = {**outcome(worker, operations), "changes": printable_data(told), "digest": digest}
     if broken is not None:
         raise Partly(str(broken), result)
     return result
 
 
-def _shared_texts(request: Request, kept: Mapping[str, str], plan: Plan) -> dict[str, str]:
+def _scope(
+    request: Request, kept: Mapping[str, Any], before: Before, new: PlanText, host: Host
+) -> Optional[narrowing.Scope]:
+    """What the run can leave unseen, as the probe has just seen it; None if it looks at everything."""
+    if not request.seen or request.check or before.text is None or Journal(request.project).entries:
+        return None
+    if request.seen != narrowing.seen(host, str(kept.get("digest", ""))):
+        return None
+    return narrowing.scope(before.text, new)
+
+
+def _shared_texts(request: Request, kept: Mapping[str, str], wanted: Container[str]) -> dict[str, str]:
     """The plan's shared texts: those in the request, else those the host has kept."""
-    wanted = plan.shared
     for digest, text in request.shared.items():
         if content_digest(text) != digest:
             raise Refused("the digest of a peer table does not match its text. Run again")

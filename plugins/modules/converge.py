@@ -63,6 +63,14 @@ options:
       - Digest of the plan that the host kept when this one was made. If it keeps another now, this plan is refused if
         it would lose objects that modules have made since.
     type: str
+  seen:
+    description:
+      - What M(cnm.fabric.probe) returned as RV(cnm.fabric.probe#module:seen). If the host's own namespace still is as
+        the probe saw it, the run looks only at what the plan changes, and at what depends on it; otherwise, or if
+        empty, at everything.
+      - The action fills it in, unless C(cnm_full_look) is set.
+    type: str
+    default: ""
   strict:
     description: Refuse the plan if the host now keeps any plan other than O(based_on) or this one.
     type: bool
@@ -214,6 +222,7 @@ def main() -> None:
             "revision": {"type": "int", "default": 0},
             "signature": {"type": "str", "default": ""},
             "based_on": {"type": "str"},
+            "seen": {"type": "str", "default": ""},
             "strict": {"type": "bool", "default": False},
             "planned": {"type": "str", "default": "fabric_plan"},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -237,6 +246,7 @@ def main() -> None:
                 revision=arguments["revision"],
                 signature=arguments["signature"],
                 based_on=arguments["based_on"],
+                seen=arguments["seen"],
                 strict=arguments["strict"],
                 absent=arguments["state"] == "absent",
                 check=module.check_mode,

@@ -289,6 +289,12 @@ settled:
   description: Whether the host is as its kept plan.
   returned: always
   type: bool
+seen:
+  description:
+    - What was seen of a host that is as its kept plan, as a digest, for O(cnm.fabric.converge#module:seen); empty if it
+      is not, or if its kernel does not say whether rules of nftables have changed.
+  returned: always
+  type: str
 drift:
   description:
     - Operations that would bring the host back to its kept plan.

@@ -103,7 +103,12 @@ def is_linear(play: Any) -> bool:
 
 def forced(variables: Mapping[str, Any], template: Callable[[Any], Any]) -> bool:
     """Whether sandboxes are to be removed although processes run in them (``cnm_force``)."""
-    return BOOLEAN_WORDS.get(str(template(variables.get("cnm_force"))).lower(), False)
+    return switched_on(variables, "cnm_force", template)
+
+
+def switched_on(variables: Mapping[str, Any], name: str, template: Callable[[Any], Any]) -> bool:
+    """Whether a variable of the playbooks is true, also as a word on the command line."""
+    return BOOLEAN_WORDS.get(str(template(variables.get(name))).lower(), False)
 
 
 def inventory_directory(variables: Mapping[str, Any], hosts: Sequence[str]) -> str:

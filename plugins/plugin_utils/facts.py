@@ -113,6 +113,8 @@ class Facts:
     """The lease store's signature of ``leases`` and ``module_state``; see `leases.signing`."""
     settled: bool = False
     """Whether the host is as its kept plan."""
+    seen: str = ""
+    """What the probe saw of such a host, in a digest, for a run that then looks only at what it changes."""
     shared: tuple[str, ...] = ()
     """Digests of the kept texts that are shared with other hosts."""
     module_state: Mapping[str, Any] = field(default_factory=dict)
@@ -178,6 +180,7 @@ class Facts:
             leases=result["kept"].get("leases", {}),
             signature=str(result["kept"].get("signature", "")),
             settled=bool(result["settled"]),
+            seen=str(result["seen"]),
             shared=tuple(result["kept"].get("shared", ())),
             module_state=result["kept"].get("module_state", {}),
             declared=result["kept"].get("declared", {}),

@@ -166,6 +166,7 @@ def _converge(run: Run, plan: Plan, stamp: Stamp, facts: Facts) -> Answer:
         "revision": stamp.revision_of(plan, facts),
         "signature": stamp.signature_of(plan),
         "based_on": facts.digest,
+        "seen": facts.seen,
         "strict": True,
         "lock_timeout": run.lock_timeout,
         "force": run.force,

@@ -113,9 +113,11 @@ class TestConverging:
         converge(resources_of({"c1": {"networks": ["back"], "sysctls": {"net.ipv4.ip_local_port_range": ports}}}))
         assert not [name for name in original_values() if name.startswith("c1:")]
 
+    @pytest.mark.parametrize("narrow", [False, True], ids=["full look", "narrow look"])
     @on_a_host
-    def test_random_sequences_of_plans_converge(self) -> None:
+    def test_random_sequences_of_plans_converge(self, narrow: bool) -> None:
         chance = random.Random(20261121)
+        known: Sequence[Resource] = ()
         names = [f"s{number}" for number in range(5)]
         leases = empty()
         for step in range(25):
@@ -127,8 +129,9 @@ class TestConverging:
             made = plan(read_topology(variables), {"node1": Facts()}, leases, "now")
             leases, wanted = made.leases, made.plans["node1"].resources
             foretold = compare(wanted)
-            assert converge(wanted) == foretold, (step, sandboxes)
+            assert converge(wanted, since=known if narrow and known else None) == foretold, (step, sandboxes)
             assert compare(wanted) == [], (step, sandboxes)
+            known = wanted
         walked = snapshot()
         converge(())
         converge(wanted)

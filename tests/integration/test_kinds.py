@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Optional
 
 import host as harness
 import pytest
@@ -683,10 +683,12 @@ def _broken(number: int, after: bool) -> Iterator[None]:
 
 
 class TestFailing:
+    @pytest.mark.parametrize("narrow", [False, True], ids=["full look", "narrow look"])
     @pytest.mark.parametrize("name", [*TRANSITIONS, *OVERLAY_TRANSITIONS, EVERY_KIND])
     @on_a_host
-    def test_a_failure_in_any_step_restores_the_host(self, name: str) -> None:
+    def test_a_failure_in_any_step_restores_the_host(self, name: str, narrow: bool) -> None:
         first, second = transition(name)
+        since = first if narrow else None
         converge(first)
         before = snapshot()
         with Host("default", run_command) as host:
@@ -694,11 +696,11 @@ class TestFailing:
         places = [(number, step, after) for number, step in enumerate(steps) for after in (False, True)]
         for number, step, after in some_of(places, FAILURES, f"failing {name}"):
             with _broken(number, after), pytest.raises(engine.EngineError, match="broken by the test") as error:
-                converge(second)
+                converge(second, since=since)
             assert str(error.value).endswith("The changes of this run were undone."), (step, error.value)
             assert f" {step.kind} " in str(error.value)
             becomes(before)
-        converge(second)
+        converge(second, since=since)
         assert compare(second) == []
 
     @on_a_host
@@ -742,7 +744,9 @@ ACTIONS: list[tuple[Any, str]] = [
 """Where a run does something that others can see."""
 
 
-def _cut_off(wanted: Sequence[Resource], position: int = -1, told: str = "") -> int:
+def _cut_off(
+    wanted: Sequence[Resource], position: int = -1, told: str = "", since: Optional[Sequence[Resource]] = None
+) -> int:
     """A run in a process of its own, killed before or after one of its actions, or when it has told the kernel that.
 
     Returns how many halves of actions it has done.
@@ -782,7 +786,7 @@ def _cut_off(wanted: Sequence[Resource], position: int = -1, told: str = "") -> 
 
         for owner, name in ACTIONS if not told else ACTIONS[:1]:
             setattr(owner, name, counting(getattr(owner, name)))
-        converge(wanted)
+        converge(wanted, since=since)
         code = 0
     finally:
         os._exit(code)
@@ -794,28 +798,30 @@ JOURNAL = str(RUN / "default" / "journal.json")
 class TestInterrupted:
     """Runs killed in earnest: SIGKILL, in the middle of what they do."""
 
+    @pytest.mark.parametrize("narrow", [False, True], ids=["full look", "narrow look"])
     @pytest.mark.parametrize("name", [*TRANSITIONS, *OVERLAY_TRANSITIONS, EVERY_KIND])
     @on_a_host
-    def test_a_killed_run_is_finished_by_the_next_or_undone_with_it(self, name: str) -> None:
+    def test_a_killed_run_is_finished_by_the_next_or_undone_with_it(self, name: str, narrow: bool) -> None:
         first, second = transition(name)
+        since = first if narrow else None
         sh("ip netns add theirs")
         converge(second)
         finished = snapshot()
         converge(first)
         becomes(before := snapshot())
-        total = _cut_off(second, -1)
+        total = _cut_off(second, -1, since=since)
         assert total >= 20
         for turn, position in enumerate(some_of(range(total), CUTS, f"20261121 {name}")):
             converge(first)
             becomes(before)
-            assert _cut_off(second, position) == position
+            assert _cut_off(second, position, since=since) == position
             foretold = compare(second)
             converge(second)
             assert compare(second) == [], (position, foretold)
             becomes(finished)
             converge(first)
             becomes(before)
-            assert _cut_off(second, position) == position
+            assert _cut_off(second, position, since=since) == position
             left = snapshot()
             with pytest.raises(engine.EngineError):
                 converge([*second, (OBSTACLE, REFUSED)[turn % 2]])

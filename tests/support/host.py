@@ -32,7 +32,7 @@ from lab import (
 )
 from on_host import run_command
 
-from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine
+from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine, narrowing
 from ansible_collections.cnm.fabric.plugins.module_utils.hostd import cli
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
@@ -40,7 +40,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resour
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.encryption import Xfrm
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.esp import Way
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import RESOLVER_USER
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan, PlanText
 from ansible_collections.cnm.fabric.plugins.module_utils.verify.echo import answering
 from ansible_collections.cnm.fabric.plugins.module_utils.verify.names import resolving
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
@@ -176,13 +176,29 @@ _SETTLED: dict[str, dict[str, list[object]]] = {}
 """By project what a run leaves to the next one of the same test, as `State` keeps it."""
 
 
-def converge(resources: Sequence[Resource], project: str = "default", check: bool = False) -> list[str]:
-    """One run of the engine; what it did, as text."""
+def scope_of(before: Sequence[Resource], after: Sequence[Resource]) -> Optional[narrowing.Scope]:
+    """What a run looks at, on a host that is as the first plan, to bring it to the second."""
+    first, second = (PlanText.read(Plan("node1", resources=tuple(each)).to_json()) for each in (before, after))
+    return narrowing.scope(first, second)
+
+
+def converge(
+    resources: Sequence[Resource],
+    project: str = "default",
+    check: bool = False,
+    since: Optional[Sequence[Resource]] = None,
+) -> list[str]:
+    """One run of the engine; what it did, as text.  If it is known what the host is like, ``since``, a narrow one."""
+    scope = None if since is None else scope_of(since, resources)
+    if scope is not None:
+        resources = [item for item in resources if item.key in scope.keys]
     with Host(project, run_command) as host:
         host.command = cli.__name__
         host.pair_keys, host.bgp_password = keys_for(resources, project), BGP_PASSWORD
         host.verified_tables = _SETTLED.get(project, {})
-        done = [operation.text for operation in engine.Engine(host).converge(resources, check)]
+        host.within = scope.namespaces if scope else None
+        operations = engine.Engine(host).converge(resources, check, scope.keys if scope else None)
+        done = [operation.text for operation in operations]
         _SETTLED[project] = host.verified_tables
         return done
 

@@ -342,6 +342,7 @@ class Engine:
         differs, and Broken if only sandboxes in foreign namespaces do.  The work of an interrupted run is completed
         by this one, or undone with it if it fails.
         """
+        self._host.keys = only
         if check:
             operations = self._difference(wanted, self._observe(wanted), only)
             if operations:
@@ -437,6 +438,7 @@ class Engine:
 
         The journal is compared with the host like a plan, so it does not matter where the run failed.
         """
+        self._host.keys = None  # it has what went with its parents, too
         try:
             left = self._compare_back(journal)
             for _round in range(_ROUNDS):

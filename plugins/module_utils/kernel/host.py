@@ -8,12 +8,13 @@ import errno
 import os
 import re
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Optional, TypeVar
 
 from ..plan import forms
+from ..plan.base import Key
 from ..plan.esp import Way
 from ..plan.marks import is_pruned, role_of
 from ..plan.nftables import Nftables
@@ -111,6 +112,8 @@ class Host:
         """What was read of the user's chains in the host's tables: ``inet cnm`` to blocks as nft prints them."""
         self.within: Optional[frozenset[str]] = None
         """Names of namespaces that the run is limited to, besides the host's own; None for all."""
+        self.keys: Optional[Container[Key]] = None
+        """Keys of the objects that the run is limited to, wherever they are; None for all."""
         self.left_out: frozenset[str] = frozenset()
         """Sandboxes in others' namespaces that the run does not look at and does not change."""
         self.broken: dict[str, str] = {}
@@ -143,6 +146,10 @@ class Host:
         """Namespaces that may hold objects of ours: the host's own (""), ours, and unmarked ones."""
         named = self.own_namespaces | self.foreign_namespaces | self.attached
         return ["", *sorted(named - self.unreadable.keys())]
+
+    def looks_at(self, key: Key) -> bool:
+        """Whether the run is about the object."""
+        return self.keys is None or key in self.keys
 
     def prunes(self, role: Optional[str]) -> bool:
         """Whether a run removes an object of that role if it is not wanted; None is an object that is not ours."""

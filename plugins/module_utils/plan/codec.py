@@ -33,14 +33,14 @@ def uncollected() -> Iterator[None]:
             gc.enable()
 
 
-_LARGEST = 1 << 28
+LARGEST = 1 << 28
 
 
 def parsed(text: str, what: str) -> Any:
     """The JSON data of a text of at most a quarter of a gigabyte."""
     try:
-        if len(text) > _LARGEST:
-            raise PlanError(f"the {what} is larger than {_LARGEST >> 20} MB")
+        if len(text) > LARGEST:
+            raise PlanError(f"the {what} is larger than {LARGEST >> 20} MB")
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         raise PlanError(f"the {what} is not JSON: {printable(error)}") from error

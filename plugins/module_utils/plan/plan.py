@@ -29,12 +29,14 @@ import only the standard library.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Container
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Optional
 
 from .base import PlanError, Resource
-from .codec import content_digest, decode, parsed, to_text, uncollected
+from .codec import LARGEST, content_digest, decode, parsed, to_text, uncollected
 from .encryption import Xfrm
 from .fields import ENVELOPE, checked
 from .forms import FormError, printable
@@ -42,6 +44,69 @@ from .frr import Frr
 from .kinds import shared_by
 
 SCHEMA = 1
+
+_value_at = json.JSONDecoder().raw_decode
+
+
+@dataclass(frozen=True)
+class PlanText:
+    """A plan's text, taken apart and not checked yet."""
+
+    data: dict[str, Any]
+    """All but the resources, as JSON data."""
+    resources: list[tuple[str, Any]]
+    """Each resource's own text and its JSON data.  Equal resources have equal texts."""
+
+    @classmethod
+    def read(cls, text: str) -> PlanText:
+        """Take a text apart.  PlanError if it is not a plan's."""
+        with uncollected():
+            try:
+                return cls(*_taken_apart(text))
+            except (ValueError, IndexError, RecursionError):
+                data = parsed(text, "plan")
+            resources = data.pop("resources", None) if isinstance(data, dict) else None
+            if not isinstance(data, dict) or not isinstance(resources, list):
+                _refuse_schema(data.get("schema") if isinstance(data, dict) else None)
+                raise PlanError("the plan has no list of resources")
+            return cls(data, [(to_text(item), item) for item in resources])
+
+
+def _taken_apart(text: str) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
+    """A text as `Plan.to_json` writes it.  Raises ValueError, IndexError or RecursionError for any other."""
+    if text[0] != "{" or len(text) > LARGEST:
+        raise ValueError
+    data: dict[str, Any] = {}
+    resources: list[tuple[str, Any]] = []
+    at = 0
+    while text[at] in "{,":
+        name, at = _value_at(text, at + 1)
+        if text[at] != ":" or not isinstance(name, str):
+            raise ValueError
+        if name == "resources" and text[at + 1] == "[" and text[at + 2] == "{" and not resources:
+            at += 1
+            while text[at] in "[,":
+                start = at + 1
+                item, at = _value_at(text, start)
+                resources.append((text[start:at], item))
+            if text[at] != "]":
+                raise ValueError
+            at += 1
+        else:
+            data[name], at = _value_at(text, at + 1)
+    if text[at:] != "}":
+        raise ValueError
+    if not resources and data.pop("resources", None) != []:
+        raise ValueError
+    return data, resources
+
+
+def _refuse_schema(schema: Any) -> None:
+    if schema != SCHEMA:
+        raise PlanError(
+            f"the plan's format is {printable(schema)}, and this version reads {SCHEMA}: "
+            "use the same version of the collection on both"
+        )
 
 
 @dataclass(frozen=True)
@@ -96,23 +161,19 @@ class Plan:
     @classmethod
     def from_json(cls, text: str) -> Plan:
         """Read a plan; PlanError says what is wrong with the text."""
-        with uncollected():
-            return cls._read(text)
+        return cls.from_text(PlanText.read(text))
 
     @classmethod
-    def _read(cls, text: str) -> Plan:
-        data = parsed(text, "plan")
-        schema = data.pop("schema", None) if isinstance(data, dict) else None
-        if schema != SCHEMA:
-            raise PlanError(
-                f"the plan's format is {printable(schema)}, and this version reads {SCHEMA}: "
-                "use the same version of the collection on both"
-            )
-        missing = {"host", "project", "resources", "model", "leases"} - data.keys()
-        resources = data.pop("resources", None)
-        if missing or not isinstance(resources, list):
-            raise PlanError(f"the plan has no {' and no '.join(sorted(missing)) or 'list of resources'}")
+    def from_text(cls, text: PlanText, only: Optional[Container[str]] = None) -> Plan:
+        """The plan with the resources that have these texts; None for all.  Raises PlanError."""
+        data = dict(text.data)
+        _refuse_schema(data.pop("schema", None))
+        missing = {"host", "project", "model", "leases"} - data.keys()
+        if missing:
+            raise PlanError(f"the plan has no {' and no '.join(sorted(missing))}")
+        with uncollected():
+            resources = tuple([decode(item) for own, item in text.resources if only is None or own in only])
         try:
-            return cls(resources=tuple([decode(item) for item in resources]), **checked(ENVELOPE, data))
+            return cls(resources=resources, **checked(ENVELOPE, data))
         except (FormError, TypeError) as error:
             raise PlanError(f"the plan cannot be read: {error}") from error

@@ -91,6 +91,7 @@ class FileKind(Kind[File]):
         directories = {entry.path for entry in _entries(str(ETC_NETNS)) if entry.is_dir(follow_symlinks=False)}
         directories |= {str(RUN / host.project / name) for name in ("names", "evpn")}
         result: dict[Key, Found[File]] = {}
+        directories = {directory for directory in directories if host.looks_at(("file", directory))}
         for directory in sorted(directories | set(wanted_by)):
             found = self._read(host.project, directory)
             want = wanted_by.get(directory)

@@ -186,6 +186,10 @@ class NftablesKind(Kind[Nftables]):
                 own = bool(found.role) or (want is not None and host.repairs(table.namespace, want.role))
                 ours = table.namespace in host.own_namespaces or (own and not process_owned)
                 result[found.key] = Found(found, ours and own, stale=ours and host.prunes(found.role or None))
+        if host.within is not None:
+            looked_at = {table.label for table in tables}
+            others = {label: look for label, look in host.verified_tables.items() if label not in looked_at}
+            verified = {**others, **verified}
         host.verified_tables = verified if wanted else {}
         return result
 

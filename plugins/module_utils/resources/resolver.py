@@ -171,7 +171,7 @@ class ResolverKind(Kind[Resolver]):
         lost = {name for name, _process in _lost(host, known)}
         uid = user()
         result: dict[Key, Found[Resolver]] = {}
-        for namespace in sorted(_names(directory) | lost):
+        for namespace in sorted(name for name in _names(directory) | lost if host.looks_at(("resolver", name))):
             lines = _read(directory, f"{namespace}{_CONF}").splitlines()
             config = tuple(line for line in lines if line not in (*_RUNNING, _NO_IDENT))
             try:

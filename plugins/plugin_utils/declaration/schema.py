@@ -313,6 +313,7 @@ SETTINGS = _keys(
 OF_PLAYBOOKS = (
     "cnm_declarations",
     "cnm_force",
+    "cnm_full_look",
     "cnm_graph_file",
     "cnm_leases_do",
     "cnm_leases_file",

@@ -126,6 +126,7 @@ _PROBE: dict[str, tuple[Form, Any]] = {
     "missing": (listing(choice("nft", "dnsmasq", "conntrack", FRR, RESOLVER_USER), 5), ()),
     "distribution": (listing(matching(r"[A-Za-z0-9._-]{1,64}", 64, "word"), 64), ()),
     "settled": (flag, False),
+    "seen": (_DIGEST_OR_NONE, ""),
     "drift": (OPERATIONS, ()),
     "repairs": (CHANGES, ()),
 }

@@ -15,7 +15,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.object_names import nam
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Route
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan, PlanText
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Boot, Resolver, Sysctl
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Difference, Operation
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.boot import OTHER_VERSION
@@ -71,8 +71,8 @@ def made_of(after: Declared, before: Optional[Declared] = None) -> list[Operatio
 
 
 def told(after: Declared, before: Optional[Declared], operations: Iterable[Operation[Any]], **broken: str) -> list[str]:
-    kept = Before(before.text, before.texts) if before else Before()
-    found = changes(kept, after.plan, after.text, after.texts, list(operations), after.resources, broken)
+    kept = Before.of(before.text, before.texts) if before else Before()
+    found = changes(kept, after.plan, PlanText.read(after.text), after.texts, list(operations), after.resources, broken)
     return [f"{SIGNS[item['action']]} {item['text']}" for item in found]
 
 
@@ -208,21 +208,22 @@ def test_waiting_sandboxes_are_told_without_operations() -> None:
 
 
 def test_kept_plan_of_another_form_is_no_error() -> None:
-    kept = Before('{"model": {}, "resources": [{"kind": "unknown"}, {"kind": "route", "more": 1}]}')
-    found = changes(kept, ONE.plan, ONE.text, ONE.texts, made_of(ONE), ONE.resources, {})
+    kept = Before.of('{"model": {}, "resources": [{"kind": "unknown"}, {"kind": "route", "more": 1}]}', {})
+    found = changes(kept, ONE.plan, PlanText.read(ONE.text), ONE.texts, made_of(ONE), ONE.resources, {})
     assert [item["text"] for item in found][:1] == ["network front (bridge, 10.0.0.0/24)"]
 
 
 @pytest.mark.parametrize("model", ['{"sandboxes": {"c1": {}}}', '{"networks": [{}]}', "[1]"])
 def test_model_of_another_form_does_not_fail_a_run_that_has_changed_the_host(model: str) -> None:
-    kept = Before(f'{{"model": {model}, "resources": []}}')
+    kept = f'{{"model": {model}, "resources": []}}'
     table = ONE.one(Nftables, namespace="", family="inet")
-    found = changes(kept, ONE.plan, ONE.text, ONE.texts, [Operation("create", table)], ONE.resources, {"c2": "why"})
+    text, done = PlanText.read(ONE.text), [Operation("create", table)]
+    found = changes(Before.of(kept, {}), ONE.plan, text, ONE.texts, done, ONE.resources, {"c2": "why"})
     assert [(item["action"], item["text"]) for item in found] == [
         ("change", "table inet cnm"),
         ("wait", "sandbox c2: why"),
     ]
-    gone = removals(kept.plan, [Operation("delete", table)])
+    gone = removals(kept, [Operation("delete", table)])
     assert gone and all(item["action"] == "remove" for item in gone)
 
 

@@ -58,7 +58,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
         (directory / digest).write_text(text, encoding="utf-8")
     for name, each in made.plans.items():
         (directory / plan_file(name)).write_text(each.to_json(), encoding="utf-8")
-        said = {"digest": each.digest, "revision": 1, "signature": "", "project": "default", "based_on": ""}
+        said = {"digest": each.digest, "revision": 1, "signature": "", "project": "default", "based_on": "", "seen": ""}
         hosts[name] = {**said, "kept": False, "settled": False, "shared": sorted(each.shared)}
         if each.encryption is not None:
             hosts[name]["encryption"] = encode(each.encryption)

@@ -467,7 +467,7 @@ def test_every_key_of_a_probe_has_a_form() -> None:
     (answer,) = (node.value for node in ast.walk(function) if isinstance(node, ast.Return))
     assert isinstance(answer, ast.Dict)
     keys = {key.value for key in answer.keys if isinstance(key, ast.Constant)}
-    assert keys | {"settled", "drift", "repairs"} == set(PROBE_KEYS)
+    assert keys | {"settled", "seen", "drift", "repairs"} == set(PROBE_KEYS)
 
 
 def test_variables_can_be_read_without_facts(tmp_path: Path) -> None:
