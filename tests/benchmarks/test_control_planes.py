@@ -1,25 +1,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""One sandbox more on an overlay of many hosts, told by the plan or by BGP EVPN, in one run on the same lab.
+"""One sandbox more on an overlay of 20 hosts, told by the plan or by BGP EVPN, on the same lab.
 
-With the plan each host is written; with EVPN the sandbox's own host alone has to be run.  Reported, not asserted.
-``CNM_HOSTS`` is the number of hosts, 50; with 20 it is the full matrix over two reflectors that is of interest.
+With the plan each host is written; with EVPN the sandbox's own host alone has to be run.  In both every sandbox reaches
+every other.  ``CNM_HOSTS`` is another number of hosts; with more than 20 each pings one other.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fleet import Fleet
+from fleet import Fleet, Run
 from lab import Lab
+from measuring import in_turns, no_op, rounds, timed
 from overlaying import answered, lab_of, matrix, overlay, sandboxes, unanswered
+from rows import Table
 
-HOSTS = int(os.environ.get("CNM_HOSTS", "50"))
+HOSTS = int(os.environ.get("CNM_HOSTS", "20"))
 _MATRIX = 20
 """More hosts do not ping each other: those of a lab have one kernel, and it one table of 1024 neighbours."""
 NETWORKS: dict[str, Any] = {"cnm_networks": {"multinet": overlay("10.10.0.0/16")}}
@@ -39,18 +41,13 @@ def many() -> Iterator[Lab]:
         yield lab
 
 
-def timed(work: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
-    started = time.monotonic()
-    return work(*arguments), time.monotonic() - started
-
-
 @pytest.mark.parametrize("plane", PLANES)
-def test_one_sandbox_more(
-    many: Lab, tmp_path: Path, plane: str, record_property: Callable[[str, object], None]
-) -> None:
+def test_one_sandbox_more(many: Lab, tmp_path: Path, plane: str, table: Table) -> None:
     fleet = Fleet(many, tmp_path)
-    fleet.patience = 3600
+    fleet.afresh, fleet.patience = True, 3600
     boxes = {host: [f"c{host[4:]}"] for host in fleet.hosts}
+    limit = ["--limit", "node3"] if plane == "evpn" else []
+    idle = no_op(fleet, *limit)
 
     def declare() -> None:
         hosts = {host: sandboxes(**{name: ["multinet"] for name in names}) for host, names in boxes.items()}
@@ -58,24 +55,26 @@ def test_one_sandbox_more(
 
     try:
         declare()
-        took = {"from nothing": timed(fleet.site)[1]}
+        idle()
+        table.add(f"planes.{plane}.first", [timed(fleet.site) for _round in rounds(1, 1, 0)])
         members = {"multinet": {names[0]: host for host, names in boxes.items()}}
         trials = matrix(members, whole=False)
         if HOSTS > _MATRIX:
             trials = {host: group[:1] for host, group in trials.items()}
-        took["reached"] = timed(until_all, fleet, trials)[1]
-        took["nothing to do"] = timed(fleet.site)[1]
-        boxes["node3"].append("more")
-        declare()
-        limit = ["--limit", "node3"] if plane == "evpn" else []
-        run, took["one sandbox more"] = timed(fleet.site, *limit)
-        address = fleet.sh("node3", "ip -n more -o -4 address show dev eth0").split()[3].partition("/")[0]
-        took["then reached from the last host after"] = timed(until_answered, fleet, fleet.hosts[-1], address)[1]
-        changed = {entry["host"] for entry in run.results if entry["result"].get("changed")}
-        for what, seconds in took.items():
-            print(f"{plane}, {HOSTS} hosts, {what}: {seconds:.1f} s")
-            record_property(what, round(seconds, 2))
-        print(f"{plane}: {len(changed)} hosts changed")
+        until_all(fleet, trials)
+        found, reached = [], []
+        for number in rounds(2, 3, 40):
+            boxes["node3"].append(f"more{number}")
+            declare()
+            runs: list[Run] = []
+            ways = {"ours": lambda: timed(lambda: runs.append(fleet.site(*limit))), "peer": lambda: timed(idle)}  # noqa: B023
+            found.append(in_turns(ways))
+            changed = {entry["host"] for entry in runs[0].results if entry["result"].get("changed")}
+            assert len(changed) == (1 if limit else HOSTS)
+            address = fleet.sh("node3", f"ip -n more{number} -o -4 address show dev eth0").split()[3].partition("/")[0]
+            reached.append(timed(until_answered, fleet, fleet.hosts[-1], address))
+        table.add(f"planes.{plane}.more", [pair["ours"] for pair in found], [pair["peer"] for pair in found])
+        table.add(f"planes.{plane}.reached", reached)
     finally:
         fleet.clear()
 

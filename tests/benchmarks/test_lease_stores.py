@@ -7,11 +7,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
+from measuring import rounds
+from rows import Table
 from stores import SERVERS, Network, Single, programs
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
@@ -78,15 +81,15 @@ def network() -> Iterator[Network]:
 
 @pytest.mark.parametrize("server", ["sqlite", *SERVERS])
 def test_a_thousand_hosts(
-    server: str, network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    server: str, network: Network, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, table: Table
 ) -> None:
     wanted, single = fleet(), Single(tmp_path)
-    times: dict[str, float] = {}
+    times: dict[str, list[float]] = {}
 
     def timed(name: str, work: Callable[[], Any]) -> Any:
         begun = time.perf_counter()
         found = work()
-        times[name] = time.perf_counter() - begun
+        times[name] = [time.perf_counter() - begun]
         return found
 
     with network.entered(), contextlib.ExitStack() as stack:
@@ -98,20 +101,21 @@ def test_a_thousand_hosts(
 
         first, other = opened(), opened()
         before = first.read("default")
-        timed("first", lambda: first.write("default", before, wanted, 1))
-        found = timed("read", lambda: other.read("default"))
-        assert found.leases == wanted
-        octets = Octets(monkeypatch)
-        start = octets.of_loopback()
-        change = with_one_more(found.leases)
-        hosts = frozenset({"node0007"})
-        timed("change", lambda: other.write("default", found, change, found.revision + 1, hosts))
-        moved = octets.count or octets.of_loopback() - start
-        if server == "sqlite":
-            moved = 0
-        again = timed("again", lambda: first.read("default"))
-        assert again.leases == change
-    with capsys.disabled():
-        shown = " | ".join(f"{times[name]:.2f} s" for name in ("first", "read", "change", "again"))
-        print(f"\n| {server} | {shown} | {moved / 1000:.0f} kB |")
+        for _round in rounds(1, 1, 0):
+            timed("first", lambda: first.write("default", before, wanted, 1))
+            found = timed("read", lambda: other.read("default"))
+            assert found.leases == wanted
+            octets = Octets(monkeypatch)
+            start = octets.of_loopback()
+            change = with_one_more(found.leases)
+            hosts = frozenset({"node0007"})
+            timed("change", partial(other.write, "default", found, change, found.revision + 1, hosts))
+            moved = octets.count or octets.of_loopback() - start
+            if server == "sqlite":
+                moved = 0
+            again = timed("again", lambda: first.read("default"))
+            assert again.leases == change
+    for name, seconds in times.items():
+        table.add(f"leases.{server}.{name}", seconds)
+    table.add(f"leases.{server}.octets", [moved / 1000])
     assert moved <= MOST_OCTETS

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What it costs tests to make their own namespaces: by a shell with `ip`, by `ip -batch`, and by pyroute2, in one run.
+"""What it costs tests to make their own namespaces: by a shell with `ip`, by `ip -batch`, and by pyroute2.
 
-Each makes a bridge and 20 namespaces with a link into it, an address and a default route, on a host of its own.
-docs/development/libraries.md says what follows.  Reported; asserted is that all make the same.
+Each makes a bridge and 20 namespaces with a link into it, an address and a default route, on a host of its own; all
+make the same.  docs/development/libraries.md says what follows.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
 import pytest
 from host import measured_on_a_host, sh
+from measuring import in_turns, rounds
 from pyroute2 import IPRoute, NetNS, netns
+from rows import Table
 
 pytestmark = pytest.mark.root
 NUMBERS = range(20)
-ROUNDS = 5
 
 
 def by_shell() -> None:
@@ -77,8 +77,13 @@ def _round(make: Callable[[], None], directory: Path) -> tuple[float, str]:
     return float(str(taken)), str(made)
 
 
-def test_namespaces_are_made_alike_by_all_three(tmp_path: Path) -> None:
-    rounds = {make: [_round(make, tmp_path) for _round_ in range(ROUNDS)] for make in (by_shell, by_batch, by_pyroute2)}
-    assert len({made for found in rounds.values() for _taken, made in found}) == 1
-    times = {make.__name__: median(taken for taken, _made in found) for make, found in rounds.items()}
-    print("\n" + ", ".join(f"{name} {taken:.0f} ms" for name, taken in times.items()))
+def test_namespaces_are_made_alike_by_all_three(tmp_path: Path, table: Table) -> None:
+    ways = {
+        make.__name__: lambda make=make: _round(make, tmp_path)  # type: ignore[misc]
+        for make in (by_shell, by_batch, by_pyroute2)
+    }
+    found = [in_turns(ways) for _round_ in rounds(3, 5, 15)]
+    assert len({made for each in found for _taken, made in each.values()}) == 1
+    times = {name: [each[name][0] for each in found] for name in ways}
+    table.add("tests.batch", times["by_batch"], times["by_shell"])
+    table.add("tests.pyroute2", times["by_pyroute2"], times["by_shell"])

@@ -1,26 +1,24 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""The host half's netlink codec beside pyroute2: the same links and addresses made, read and removed, in one run.
+"""The host half's netlink codec beside pyroute2: the same links and addresses made, read and removed.
 
-docs/development/netlink.md says why there is one.  Reported, not asserted: what is asserted is that both do the same.
+docs/development/netlink.md says why there is one.  Both do the same.
 """
 
 from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
-import pytest
+from measuring import in_turns, rounds, timed
 from pyroute2 import IPRoute
+from rows import Table
 
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces, netlink
 
 PAIRS = 200
-ROUNDS = 5
 GROUP = 7
 COLLECTIONS = Path(netlink.__file__).parents[7]
 IMPORTS = {
@@ -69,38 +67,29 @@ def read_by_pyroute2() -> set[tuple[str, str]]:
         return {(names[item["index"]], f"{item.get_attr('IFA_ADDRESS')}/{item['prefixlen']}") for item in found}
 
 
-def seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
 def a_round(make: Callable[[], None]) -> tuple[float, float, float]:
     """Seconds to make all, and to read all by the codec and by pyroute2, in a namespace that ends with the call."""
-    making = seconds(make)
+    making = timed(make)
     assert read_by_codec() == read_by_pyroute2()
     assert len(read_by_codec()) == PAIRS
-    return making, seconds(read_by_codec), seconds(read_by_pyroute2)
+    reading = in_turns({"ours": lambda: timed(read_by_codec), "peer": lambda: timed(read_by_pyroute2)})
+    return making * 1000, reading["ours"] * 1000, reading["peer"] * 1000
 
 
 def importing(text: str) -> float:
+    """Milliseconds of a Python that only imports."""
     command = [sys.executable, "-I", "-c", f"import sys; sys.path.insert(0, {str(COLLECTIONS)!r}); {text}"]
-    return min(seconds(lambda: subprocess.run(command, check=True)) for _round in range(ROUNDS))
+    return timed(lambda: subprocess.run(command, check=True)) * 1000
 
 
-def test_the_same_work_by_the_codec_and_by_pyroute2(capsys: pytest.CaptureFixture[str]) -> None:
-    makers = {"the codec": made_by_codec, "pyroute2": made_by_pyroute2}
-    rounds: dict[str, list[tuple[float, float, float]]] = {name: [] for name in makers}
-    for _round in range(ROUNDS):
-        for name, make in makers.items():
-            rounds[name].append(namespaces.run_in_new(a_round, make))
-    made = {name: median(item[0] for item in found) for name, found in rounds.items()}
-    every = [item for found in rounds.values() for item in found]
-    read = {"the codec": median(item[1] for item in every), "pyroute2": median(item[2] for item in every)}
-    started = {name: importing(text) for name, text in IMPORTS.items()}
-    imported = {name: started[name] - started["nothing"] for name in makers}
-    with capsys.disabled():
-        print(f"\n{PAIRS} veth pairs in a bridge with addresses, medians of {ROUNDS}")
-        for what, found in (("made", made), ("read", read), ("imported", imported)):
-            codec, other = found["the codec"], found["pyroute2"]
-            print(f"  {what}: {codec * 1e3:.1f} ms, by pyroute2 {other * 1e3:.1f} ms, x {other / codec:.1f}")
+def test_the_same_work_by_the_codec_and_by_pyroute2(table: Table) -> None:
+    makers = {"ours": made_by_codec, "peer": made_by_pyroute2}
+    ways = {name: lambda make=make: namespaces.run_in_new(a_round, make) for name, make in makers.items()}  # type: ignore[misc]
+    found = [in_turns(ways) for _round in rounds(3, 5, 15)]
+    table.add("netlink.made", [each["ours"][0] for each in found], [each["peer"][0] for each in found])
+    every = [item for each in found for item in each.values()]
+    table.add("netlink.read", [item[1] for item in every], [item[2] for item in every])
+    starts = {name: lambda text=text: importing(text) for name, text in IMPORTS.items()}  # type: ignore[misc]
+    imported = [in_turns(starts) for _round in rounds(5, 9, 5)]
+    own, other = ([each[name] - each["nothing"] for each in imported] for name in ("the codec", "pyroute2"))
+    table.add("netlink.import", own, other)

@@ -3,7 +3,7 @@
 """What the resolvers of 200 sandboxes cost: starting them, their memory, and how much one of them answers in a second.
 
 Beside the same dnsmasq by hand, one for each sandbox and without reading from it what was meant, and beside a Docker
-Engine's embedded DNS server.  Reported; there is no aim.
+Engine's embedded DNS server.
 """
 
 from __future__ import annotations
@@ -19,14 +19,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import dns.message
-import pytest
 from asking import RESOLVER, in_namespace
 from host import a_plan, converge, measured_on_a_host, sh
 from lab import Lab
+from measuring import in_turns, rounds
+from rows import Table
 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resource
 
-SANDBOXES = 200
+SIZES = (12, 50, 200)
 ASKING_S = 2.0
 
 
@@ -56,8 +57,8 @@ def running(program: str) -> list[int]:
     return [int(path.name) for path in found if (path / "comm").read_text(encoding="utf-8").strip() == program]
 
 
-def ours() -> dict[str, float]:
-    names = [f"s{number:03d}" for number in range(SANDBOXES)]
+def ours(sandboxes: int) -> dict[str, float]:
+    names = [f"s{number:03d}" for number in range(sandboxes)]
     resources = a_plan({name: {"networks": ["front"]} for name in names}).resources
     without: list[Resource] = [item for item in resources if item.kind not in ("resolver", "file")]
     converge(without)
@@ -65,15 +66,15 @@ def ours() -> dict[str, float]:
     converge(resources)
     took = time.perf_counter() - started
     processes = running("dnsmasq")
-    assert len(processes) == SANDBOXES
+    assert len(processes) == sandboxes
     found = {"start": took, "PSS": proportional_kib(processes)}
-    found["answers"] = in_namespace("/run/netns/s007", answered_in_a_second, "s100")
+    found["answers"] = in_namespace("/run/netns/s007", answered_in_a_second, "s010")
     converge(())
     return found
 
 
-def by_hand() -> dict[str, float]:
-    boxes = [f"s{number:03d}" for number in range(SANDBOXES)]
+def by_hand(sandboxes: int) -> dict[str, float]:
+    boxes = [f"s{number:03d}" for number in range(sandboxes)]
     sh("".join(f"ip netns add {box}; ip -n {box} link set lo up\n" for box in boxes))
     rows = "".join(f"10.0.0.{number} {box}\n" for number, box in enumerate(boxes))
     Path("/run/names").write_text(rows, encoding="ascii")
@@ -84,9 +85,9 @@ def by_hand() -> dict[str, float]:
         subprocess.run([*inside, f"--listen-address={RESOLVER}", f"--pid-file=/run/names.{box}"], check=True)
     took = time.perf_counter() - started
     processes = running("dnsmasq")
-    assert len(processes) == SANDBOXES
+    assert len(processes) == sandboxes
     found = {"start": took, "PSS": proportional_kib(processes)}
-    found["answers"] = in_namespace("/run/netns/s007", answered_in_a_second, "s100")
+    found["answers"] = in_namespace("/run/netns/s007", answered_in_a_second, "s010")
     for number in processes:
         os.kill(number, signal.SIGTERM)
     return found
@@ -112,15 +113,18 @@ def by_docker() -> dict[str, float]:
     return found
 
 
-def test_resolvers_of_200_sandboxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = {
-        "ours": measured_on_a_host(ours, tmp_path / "ours"),
-        "by hand": measured_on_a_host(by_hand, tmp_path / "hand"),
-    }
-    found["Docker Engine"] = by_docker() if Path("/usr/sbin/dockerd").exists() else {}
-    with capsys.disabled():
-        print(f"\nResolvers of {SANDBOXES} sandboxes")
-        for name, of in found.items():
-            said = [f"started in {of['start']:.2f} s, {of['PSS']:.0f} KiB each"] if "start" in of else []
-            said += [f"one answers {of['answers']:.0f} times a second"] if of else ["not here"]
-            print(f"  {name}: {', '.join(said)}")
+def test_resolvers_beside_dnsmasq_by_hand_and_a_docker_engine(tmp_path: Path, table: Table) -> None:
+    found: list[dict[str, dict[str, float]]] = []
+    for size in SIZES:
+        ways = {
+            "ours": lambda size=size: measured_on_a_host(lambda: ours(size), tmp_path / "ours"),  # type: ignore[misc]
+            "peer": lambda size=size: measured_on_a_host(lambda: by_hand(size), tmp_path / "hand"),  # type: ignore[misc]
+        }
+        found = [in_turns(ways) for _round in rounds(2, 5, 30)]
+        starts = ([each[name]["start"] for each in found] for name in ways)
+        table.grew("names.start", size, *starts)
+    for key, what in (("names.memory", "PSS"), ("names.answers", "answers")):
+        table.add(key, [each["ours"][what] for each in found], [each["peer"][what] for each in found])
+    if Path("/usr/sbin/dockerd").exists():
+        engine = [by_docker()["answers"] for _round in rounds(1, 1, 0)]
+        table.add("names.answers.docker", [found[-1]["ours"]["answers"]], engine)

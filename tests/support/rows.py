@@ -60,7 +60,8 @@ class Row:
 _ONE, _FIFTY, _FLEET = "one host, 500 sandboxes", "one host, 50 sandboxes", "50 hosts of 4 sandboxes, one overlay"
 _ENGINE, _PACKET, _PLAN = "the engine alone", "packets", "the controller"
 _CALL, _TABLES, _NAMES, _STORES = "a call", "large tables", "names", "lease stores"
-_CODEC = "our netlink codec"
+_CODEC, _TESTS = "our netlink codec", "namespaces that tests make"
+_PLANES = "20 hosts of a sandbox, one overlay"
 
 ROWS: tuple[Row, ...] = (
     Row("500.unchanged", _ONE, "unchanged", "s", OVER, "<= 0.5", NO_OP, 1, 500),
@@ -76,15 +77,21 @@ ROWS: tuple[Row, ...] = (
     Row("50.more", _FIFTY, "one more", "s", OVER, "<= 0.5", NO_OP),
     Row("50.first", _FIFTY, "first time, with resolvers", "s", OVER, "<= 1", NO_OP),
     Row("50.removed", _FIFTY, "removed", "s", OVER, "", NO_OP),
-    Row("50.tasks", _FIFTY, "first time / an Ansible task for each object", "s", RATIO, "<= 0.05", "tasks"),
+    Row("50.tasks", _FIFTY, "first time / a task for each object", "s", RATIO, "<= 0.05", "tasks"),
     Row("fleet.unchanged", _FLEET, "unchanged", "s", RATIO, "<= 1.2", NO_OP, 1, 50),
-    Row(
-        "fleet.unchanged.cpu", _FLEET, "unchanged, the controller's processor time", "s", RATIO, "<= 1.3", NO_OP, 1, 50
-    ),
+    Row("fleet.unchanged.cpu", _FLEET, "unchanged, controller's processors", "s", RATIO, "<= 1.3", NO_OP, 1, 50),
     Row("fleet.more", _FLEET, "one more on one host", "s", RATIO, "<= 1.6", NO_OP, 1, 50),
-    Row("fleet.more.cpu", _FLEET, "one more, the controller's processor time", "s", RATIO, "", NO_OP, 1, 50),
+    Row("fleet.more.cpu", _FLEET, "one more, controller's processors", "s", RATIO, "", NO_OP, 1, 50),
     Row("fleet.first", _FLEET, "first time", "s", OVER, "", NO_OP, 1, 50),
-    Row("fleet.evpn.more", _FLEET, "one more by EVPN, its own host alone", "s", OVER, "", "a no-op on that host"),
+    *(
+        Row(f"planes.{plane}.{what}", _PLANES, f"{said}: {text}", "s", how, "", NO_OP if how == OVER else "")
+        for plane, said in (("static", "by the plan"), ("evpn", "by EVPN"))
+        for what, text, how in (
+            ("first", "first time", VALUE),
+            ("more", "one sandbox more", OVER),
+            ("reached", "then reached from the last host", VALUE),
+        )
+    ),
     Row("plan.seconds", _PLAN, "plan of 1000 hosts of 20 endpoints", "s", VALUE, "<= 3", "", 1, 1000),
     Row("plan.unchanged", _PLAN, "… unchanged", "s", VALUE, "<= 1", "", 1, 1000),
     Row("plan.memory", _PLAN, "… memory", "MB", VALUE, "<= 300", "", 1, 1000),
@@ -92,8 +99,11 @@ ROWS: tuple[Row, ...] = (
     Row("plan.one", _PLAN, "plan of one host of 500 sandboxes", "ms", VALUE, "", "", 1, 500),
     Row("ipam.networks", _PLAN, "subnets for 2000 networks", "ms", VALUE, "", "", 1, 2000),
     Row("ipam.ranges", _PLAN, "2000 free prefixes / netaddr's IPSet", "ms", RATIO, "<= 1", "netaddr", 1, 2000),
-    Row("call.import", _CALL, "import of the host half, processor time", "ms", OVER, "<= 50", "Python alone"),
-    Row("call.host", _CALL, "an unchanged run of one sandbox, processor time on the host", "ms", OVER, "", NO_OP),
+    Row("ipam.prefix", _PLAN, "a prefix from its text / netaddr", "µs", RATIO, "", "netaddr"),
+    Row("ipam.address", _PLAN, "an address from its text / netaddr", "µs", RATIO, "", "netaddr"),
+    Row("ipam.mac", _PLAN, "a MAC address from an IPv4 address / netaddr", "µs", RATIO, "", "netaddr"),
+    Row("call.import", _CALL, "import of the host half, processors", "ms", OVER, "<= 50", "Python alone"),
+    Row("call.host", _CALL, "a run of one sandbox, unchanged, host's processors", "ms", OVER, "", NO_OP),
     Row(
         "engine.first", _ENGINE, "200 from nothing / a netlink program", "s", RATIO, "<= 1.5", "netlink program", 1, 200
     ),
@@ -101,67 +111,59 @@ ROWS: tuple[Row, ...] = (
     Row("engine.removed", _ENGINE, "500 removed / by group and by name", "s", RATIO, "<= 2", "netlink program", 1, 500),
     Row("engine.one.cni", _ENGINE, "network and endpoint made / CNI plugin", "ms", RATIO, "<= 0.3", "bridge plugin"),
     Row("engine.one.docker", _ENGINE, "network and endpoint made / Docker's API", "ms", RATIO, "<= 0.1", "Engine"),
-    Row(
-        "engine.less.cni", _ENGINE, "network and endpoint removed / CNI plugin", "ms", RATIO, "<= 0.3", "bridge plugin"
-    ),
-    Row("engine.less.docker", _ENGINE, "network and endpoint removed / Docker's API", "ms", RATIO, "<= 0.1", "Engine"),
+    Row("engine.less.cni", _ENGINE, "they removed / CNI plugin", "ms", RATIO, "<= 0.3", "bridge plugin"),
+    Row("engine.less.docker", _ENGINE, "they removed / Docker's API", "ms", RATIO, "<= 0.1", "Engine"),
     Row("packet.overlay", _PACKET, "TCP between two hosts / VXLAN by hand", "Gbit/s", RATIO, ">= 0.97", "by hand"),
-    Row("packet.overlay.latency", _PACKET, "… latency", "us", RATIO, "<= 1.05", "by hand"),
+    Row("packet.overlay.latency", _PACKET, "… latency", "µs", RATIO, "<= 1.05", "by hand"),
     Row("packet.bridge", _PACKET, "TCP on one bridge / plain bridge by hand", "Gbit/s", RATIO, ">= 0.97", "by hand"),
-    Row("packet.bridge.latency", _PACKET, "… latency", "us", RATIO, "", "by hand"),
-    Row(
-        "packet.published",
-        _PACKET,
-        "TCP to a published port / plain DNAT by hand",
-        "Gbit/s",
-        RATIO,
-        ">= 0.97",
-        "by hand",
-    ),
-    Row("packet.published.latency", _PACKET, "… latency", "us", RATIO, "", "by hand"),
+    Row("packet.bridge.latency", _PACKET, "… latency", "µs", RATIO, "", "by hand"),
+    Row("packet.published", _PACKET, "TCP to a published port / DNAT by hand", "Gbit/s", RATIO, ">= 0.97", "by hand"),
+    Row("packet.published.latency", _PACKET, "… latency", "µs", RATIO, "", "by hand"),
     Row("packet.vip.nftables", _PACKET, "requests by a VIP, nftables / straight", "/s", RATIO, ">= 0.95", "straight"),
+    Row("packet.vip.nftables.late", _PACKET, "… 99th percentile", "µs", RATIO, "<= 1.3", "straight"),
     Row("packet.vip.ipvs", _PACKET, "requests by a VIP, IPVS / straight", "/s", RATIO, ">= 0.95", "straight"),
-    Row(
-        "fdb.first",
-        _TABLES,
-        "10,000 remote endpoints / bridge and ip -batch",
-        "ms",
-        RATIO,
-        "<= 1.5",
-        "batches",
-        1,
-        10000,
-    ),
+    Row("packet.vip.ipvs.late", _PACKET, "… 99th percentile", "µs", RATIO, "<= 1.3", "straight"),
+    Row("fdb.first", _TABLES, "10,000 remote endpoints / ip -batch", "ms", RATIO, "<= 1.5", "batches", 1, 10000),
     Row("fdb.unchanged", _TABLES, "… unchanged / reading the tables", "ms", RATIO, "<= 3", "dump", 1, 10000),
     Row("ports.load", _TABLES, "10,000 published ports / nft -f", "ms", RATIO, "<= 1.3", "nft -f", 1, 10000),
     Row("ports.change", _TABLES, "… one of them changed", "ms", VALUE, "<= 5", "", 0, 10000),
     Row(
         "vips.nftables", _TABLES, "100 VIPs in 20 sandboxes, nftables / nft -f", "s", RATIO, "<= 1.5", "nft -f", 1, 100
     ),
-    Row(
-        "vips.ipvs",
-        _TABLES,
-        "100 VIPs in 20 sandboxes, IPVS / ipvsadm --restore",
-        "s",
-        RATIO,
-        "<= 1.5",
-        "ipvsadm",
-        1,
-        100,
-    ),
+    Row("vips.ipvs", _TABLES, "100 VIPs in 20 sandboxes, IPVS / ipvsadm", "s", RATIO, "<= 1.5", "ipvsadm", 1, 100),
+    Row("vips.nftables.again", _TABLES, "… nftables, unchanged / first", "s", RATIO, "<= 0.3", "first", 1, 100),
+    Row("vips.ipvs.again", _TABLES, "… IPVS, unchanged / first", "s", RATIO, "<= 0.3", "first", 1, 100),
     Row("names.start", _NAMES, "200 resolvers started / dnsmasq by hand", "s", RATIO, "", "by hand", 1, 200),
     Row("names.memory", _NAMES, "memory of each / dnsmasq by hand", "KiB", RATIO, "", "by hand"),
     Row("names.answers", _NAMES, "answers in a second / dnsmasq by hand", "/s", RATIO, ">= 0.97", "by hand"),
     Row("names.answers.docker", _NAMES, "answers in a second / a Docker Engine's", "/s", RATIO, ">= 1", "Engine"),
-    Row("names.supervised", _NAMES, "500 started under systemd / without it", "s", RATIO, "", "without systemd"),
     *(
-        Row(f"leases.{store}.{what}", _STORES, f"{store}: 1000 hosts, {said}", "s")
-        for store in ("sqlite", "etcd", "zookeeper", "consul")
-        for what, said in (("first", "first"), ("read", "read"), ("change", "one host's change"))
+        Row(f"supervised.{suite}.{what}", _NAMES, f"500 under systemd on {suite}: {text}", unit, how, "", peer)
+        for suite in ("bookworm", "trixie")
+        for what, text, unit, how, peer in (
+            ("start", "started / without it", "s", RATIO, "without systemd"),
+            ("cpu", "… processor time", "s", RATIO, "without systemd"),
+            ("memory", "… memory of each", "KiB", RATIO, "without systemd"),
+            ("observed", "… observed", "s", RATIO, "without systemd"),
+            ("systemd", "… systemd's own, for each", "KiB", VALUE, ""),
+        )
+    ),
+    *(
+        Row(f"leases.{store}.{what}", _STORES, f"{store}: 1000 hosts, {said}", unit)
+        for store in ("sqlite", "etcd-3.4", "etcd-3.5", "zookeeper", "consul")
+        for what, said, unit in (
+            ("first", "first commit", "s"),
+            ("read", "read", "s"),
+            ("change", "one host's change", "s"),
+            ("again", "read again", "s"),
+            ("octets", "octets of the change", "kB"),
+        )
     ),
     Row("netlink.made", _CODEC, "200 veth pairs made / pyroute2", "ms", RATIO, "<= 1", "pyroute2"),
     Row("netlink.read", _CODEC, "… read / pyroute2", "ms", RATIO, "<= 1", "pyroute2"),
     Row("netlink.import", _CODEC, "import / pyroute2", "ms", RATIO, "<= 1", "pyroute2"),
+    Row("tests.batch", _TESTS, "20 namespaces by ip -batch / by a shell with ip", "ms", RATIO, "", "shell"),
+    Row("tests.pyroute2", _TESTS, "20 namespaces by pyroute2 / by a shell with ip", "ms", RATIO, "", "shell"),
 )
 BY_KEY = {row.key: row for row in ROWS}
 
@@ -303,7 +305,8 @@ def lines(table: Table, before: Optional[Table] = None, markdown: bool = False) 
 
 
 def missing(table: Table) -> list[str]:
-    return [row.key for row in ROWS if row.key not in table.measured]
+    """The groups of the rows that have no samples."""
+    return [row.group for row in ROWS if row.key not in table.measured]
 
 
 def default_path() -> Path:
