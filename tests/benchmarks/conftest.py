@@ -27,5 +27,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for line in lines(_TABLE):
         terminalreporter.line(line)
     if left := missing(_TABLE):
-        terminalreporter.line(f"\nnot measured in this run: {len(left)} rows, of {', '.join(dict.fromkeys(left))}")
+        terminalreporter.line(f"\nnot measured in this run: {len(left)} rows of: {'; '.join(dict.fromkeys(left))}")
     terminalreporter.line(f"\nalso as JSON: {path}")

@@ -158,6 +158,7 @@ ROWS: tuple[Row, ...] = (
             ("again", "read again", "s"),
             ("octets", "octets of the change", "kB"),
         )
+        if (store, what) != ("sqlite", "octets")
     ),
     Row("netlink.made", _CODEC, "200 veth pairs made / pyroute2", "ms", RATIO, "<= 1", "pyroute2"),
     Row("netlink.read", _CODEC, "… read / pyroute2", "ms", RATIO, "<= 1", "pyroute2"),
