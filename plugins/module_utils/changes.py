@@ -8,7 +8,6 @@ kernel lost although both plans have it is a repair.  Operations that follow fro
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
@@ -85,7 +84,7 @@ def _compared(
     wanted: Sequence[Resource],
 ) -> list[Change]:
     kept = before.text
-    found = compare_models((kept.data.get("model") if kept else None) or {}, after.model)
+    found = compare_models(kept.model if kept else {}, after.model)
     if kept:
         found += _peer_changes(after.host, before.shared, texts, {item.name for item in found if item.action == "add"})
     planned, drifted = _split(kept, after, text, operations)
@@ -104,7 +103,7 @@ def repairs(
 def removals(before: str, operations: Sequence[Operation[Any]]) -> list[dict[str, Any]]:
     """The changes of a teardown: what the kept plan, ``before``, had, and what else was left."""
     try:
-        found = compare_models((json.loads(before).get("model") or {}) if before else {}, {})
+        found = compare_models(PlanText.read(before).model if before else {}, {})
     except _OTHER_FORM:
         found = []
     return [item.as_data() for item in found or _by_object("remove", operations)]

@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, cast
 
 from ..module_utils.plan.codec import content_digest
 from ..module_utils.plan.peers import PeerTable
+from ..module_utils.plan.plan import plan_data
 from .declaration.hostvars import UnknownHosts, topology_hosts
 from .declaration.schema import BOOLEAN_WORDS
 from .inspect.ends import PeerIndex
@@ -53,8 +53,7 @@ class PlannedHosts:
 
     def plan(self, host: str) -> dict[str, Any]:
         """A host's plan as JSON data; see `module_utils.plan.plan`."""
-        found: dict[str, Any] = json.loads((self._directory / plan_file(host)).read_text(encoding="utf-8"))
-        return found
+        return plan_data((self._directory / plan_file(host)).read_text(encoding="utf-8"))
 
     def model(self, host: str) -> Model:
         """The model of a host's plan."""

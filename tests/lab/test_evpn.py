@@ -16,6 +16,7 @@ from forging import FORGED, TUNNELLED, heard, python
 from lab import SWITCH, Lab
 from overlaying import answered, ended, matrix, overlay, pinging, sandboxes, unanswered
 
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import plan_data
 from ansible_collections.cnm.fabric.plugins.plugin_utils.ipam.identifiers import evpn_namespace
 
 PASSWORD = "6f1e4f2b9a7c4d20"
@@ -72,7 +73,7 @@ class TestThreeHosts:
 
     def test_no_host_has_entries_for_others_in_its_plan_and_bgp_s_are_nobody_s_drift(self, fabric: Fleet) -> None:
         plan = json.loads(fabric.sh("node2", "cat /var/lib/cnm/default/plan.json"))["plan"]
-        assert "10.10.2.5" not in json.dumps([item for item in json.loads(plan)["resources"] if item["kind"] != "file"])
+        assert "10.10.2.5" not in json.dumps([item for item in plan_data(plan)["resources"] if item["kind"] != "file"])
         rows = fabric.sh(
             "node2", f"bridge -n {PLACE} fdb show | grep extern_learn; ip -n {PLACE} neighbour | grep zebra"
         )

@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Optional
 
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import plan_data
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.graph.attribution import roles_of
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.graph.comparing import fabric_of
@@ -68,7 +68,7 @@ def _planned(variables: Variables, leases: Leases) -> Planned:
 
 def _texts(planned: Planned) -> dict[str, dict[str, Any]]:
     """The hosts' plans, as they are after their way through JSON."""
-    return {host: json.loads(each.to_json()) for host, each in planned.plans.items()}
+    return {host: plan_data(each.to_json()) for host, each in planned.plans.items()}
 
 
 def fabric_after(change: Callable[[Variables], None], variables: Optional[Variables] = None, **more: Any) -> Fabric:

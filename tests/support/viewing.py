@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import plan_data
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts, LinkFacts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.health import HostView
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
@@ -34,7 +34,7 @@ def views_of(
     }
     made = plan(read_topology(dict(variables)), facts, empty(), "2026-11-21T05:00:00Z")
     assert made.refusals == {}
-    models = {host: json.loads(made.plans[host].to_json())["model"] for host in variables}
+    models = {host: plan_data(made.plans[host].to_json())["model"] for host in variables}
     return {host: view_of(model, (answers or {}).get(host, {})) for host, model in models.items()}
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..plan.forms import printable, printable_lines
+from ..plan.plan import plan_data
 from ..state.kept import State, keeping_projects
 
 Row = dict[str, str]
@@ -52,7 +53,7 @@ def plans(project: str) -> dict[str, dict[str, Any]]:
     missing = [name for name, found in kept.items() if not found]
     if missing or not kept:
         raise no_plan(", ".join(missing))
-    return {name: json.loads(found["plan"]) for name, found in kept.items()}
+    return {name: plan_data(found["plan"]) for name, found in kept.items()}
 
 
 def closest(name: str, names: Iterable[str], listing: str) -> str:

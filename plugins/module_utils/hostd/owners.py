@@ -8,7 +8,6 @@ more: nothing runs afterwards.  What has another namespace now is connected; wha
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from ..kernel.netns_owners import Gone, OwnerError, Silent
 from ..kernel.nft import RunCommand
 from ..plan.forms import FormError, printable
 from ..plan.nftables import DockerUser
+from ..plan.plan import plan_data
 from ..resources.docker_user import DockerUserKind
 from ..resources.foreign_netns_records import Record, mounted, records
 from ..state.kept import State
@@ -148,7 +148,7 @@ class _Reconnection:
     def _planned(self, kind: str) -> list[Mapping[str, Any]]:
         """The kept plan's resources of a kind, as plain data."""
         kept = State(self._project).kept
-        resources = json.loads(kept["plan"])["resources"] if kept else ()
+        resources = plan_data(kept["plan"])["resources"] if kept else ()
         return [item for item in resources if item["kind"] == kind]
 
 

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from .base import PlanError, Resource
 from .fields import checked
 from .forms import FormError, printable, quoted
-from .kinds import FOUND_CHECKS, KINDS, PLANNED_CHECKS
+from .kinds import FOUND_CHECKS, KINDS, PARTS, PLANNED_CHECKS
 
 
 @contextlib.contextmanager
@@ -72,6 +72,24 @@ def _json_data(value: Any) -> dict[str, Any]:
     values = {name: item for name, item in vars(value).items() if item != defaults[name]}
     kind = getattr(value, "kind", "")
     return {"kind": kind, **values} if kind else values
+
+
+def plain(resource: Resource) -> dict[str, Any]:
+    """A resource as JSON data, with its parts as JSON data too."""
+    data = _json_data(resource)
+    for name in _parts(resource.kind):
+        part = data.get(name)
+        if isinstance(part, tuple):
+            data[name] = [_json_data(each) for each in part]
+        elif part is not None:
+            data[name] = _json_data(part)
+    return data
+
+
+@cache
+def _parts(kind: str) -> list[str]:
+    """The fields of a kind that have parts."""
+    return [name for of, name in PARTS if of == kind]
 
 
 # Skip the check for circular references, which is slow for large plans: resources contain none.

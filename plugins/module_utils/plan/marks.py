@@ -40,6 +40,11 @@ def is_pruned(role: Optional[str]) -> bool:
     return role is not None and not role.startswith((SINGLE_OBJECT, PORT + SINGLE_OBJECT))
 
 
+def identifier(*parts: str) -> str:
+    """A 64 digit hex id, as Docker's networks, containers and endpoints have."""
+    return hashlib.sha256("\0".join(("cnm", *parts)).encode()).hexdigest()
+
+
 def table_name(project: str) -> str:
     """The nftables table of a project: ``cnm`` for the project named default, ``cnm_<project>`` for another."""
     return "cnm" if project == "default" else "cnm_" + project.replace("-", "_")

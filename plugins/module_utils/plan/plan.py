@@ -9,8 +9,8 @@ controller.  As JSON::
       "schema": 1,              # version of this format; a host refuses one it does not know
       "host": "node1",          # inventory name of the host it was made for
       "project": "default",     # cnm_project: part of every ownership mark
-      "resources": [            # one object a resource, "kind" first, fields that have their default left out
-        {"kind": "link", "namespace": "", "name": "cnm-b2f0c…", "type": "bridge", "role": "network/ps-bridge", …}, …
+      "resources": [            # groups of objects of one shape, see `packing`; fields with their default are left out
+        [2, {"{": {"kind": {"=": "namespace"}, "name": ["c1", "c2"], "role": {"~": ["sandbox/c", "", ["1", "2"]]}}}], …
       ],
       "model": {…},             # what `inspect` shows, in Docker's words; the engine never reads it
       "leases": {…},            # this host's part of the lease store, so that a lost store can be rebuilt
@@ -29,23 +29,21 @@ import only the standard library.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Container
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Optional
 
 from .base import PlanError, Resource
-from .codec import LARGEST, content_digest, decode, parsed, to_text, uncollected
+from .codec import content_digest, decode, parsed, plain, to_text, uncollected
 from .encryption import Xfrm
 from .fields import ENVELOPE, checked
 from .forms import FormError, printable
 from .frr import Frr
 from .kinds import shared_by
+from .packing import pack, pack_model, unpack, unpack_model
 
 SCHEMA = 1
-
-_value_at = json.JSONDecoder().raw_decode
 
 
 @dataclass(frozen=True)
@@ -53,52 +51,32 @@ class PlanText:
     """A plan's text, taken apart and not checked yet."""
 
     data: dict[str, Any]
-    """All but the resources, as JSON data."""
+    """All but the resources, as JSON data; the model as `packing` has it."""
     resources: list[tuple[str, Any]]
-    """Each resource's own text and its JSON data.  Equal resources have equal texts."""
+    """Each resource's JSON data, with a text that equal resources have in common."""
 
     @classmethod
     def read(cls, text: str) -> PlanText:
         """Take a text apart.  PlanError if it is not a plan's."""
         with uncollected():
-            try:
-                return cls(*_taken_apart(text))
-            except (ValueError, IndexError, RecursionError):
-                data = parsed(text, "plan")
-            resources = data.pop("resources", None) if isinstance(data, dict) else None
-            if not isinstance(data, dict) or not isinstance(resources, list):
-                _refuse_schema(data.get("schema") if isinstance(data, dict) else None)
-                raise PlanError("the plan has no list of resources")
-            return cls(data, [(to_text(item), item) for item in resources])
+            data = parsed(text, "plan")
+            if not isinstance(data, dict):
+                _refuse_schema(None)
+            if "resources" not in data:
+                _refuse_schema(data.get("schema"))
+            # Keys are in order in the text, so they are in each resource.
+            return cls(data, [(repr(item), item) for item in unpack(data.pop("resources", None))])
+
+    @cached_property
+    def model(self) -> dict[str, Any]:
+        """The complete model.  PlanError if it has another form."""
+        return unpack_model(self.data.get("model"), str(self.data.get("host")), str(self.data.get("project")))
 
 
-def _taken_apart(text: str) -> tuple[dict[str, Any], list[tuple[str, Any]]]:
-    """A text as `Plan.to_json` writes it.  Raises ValueError, IndexError or RecursionError for any other."""
-    if text[0] != "{" or len(text) > LARGEST:
-        raise ValueError
-    data: dict[str, Any] = {}
-    resources: list[tuple[str, Any]] = []
-    at = 0
-    while text[at] in "{,":
-        name, at = _value_at(text, at + 1)
-        if text[at] != ":" or not isinstance(name, str):
-            raise ValueError
-        if name == "resources" and text[at + 1] == "[" and text[at + 2] == "{" and not resources:
-            at += 1
-            while text[at] in "[,":
-                start = at + 1
-                item, at = _value_at(text, start)
-                resources.append((text[start:at], item))
-            if text[at] != "]":
-                raise ValueError
-            at += 1
-        else:
-            data[name], at = _value_at(text, at + 1)
-    if text[at:] != "}":
-        raise ValueError
-    if not resources and data.pop("resources", None) != []:
-        raise ValueError
-    return data, resources
+def plan_data(text: str) -> dict[str, Any]:
+    """A kept plan as plain data, without a check of its fields.  Raises PlanError."""
+    read = PlanText.read(text)
+    return {**read.data, "resources": [item for _own, item in read.resources], "model": read.model}
 
 
 def _refuse_schema(schema: Any) -> None:
@@ -131,8 +109,8 @@ class Plan:
             "schema": SCHEMA,
             "host": self.host,
             "project": self.project,
-            "resources": sorted(self.resources, key=lambda item: item.key),
-            "model": self.model,
+            "resources": pack(sorted(self.resources, key=lambda item: item.key), plain),
+            "model": pack_model(self.model),
             "leases": self.leases,
             **{name: part for name, part in (("declared", self.declared), ("module_state", self.module_state)) if part},
         }
@@ -172,8 +150,9 @@ class Plan:
         if missing:
             raise PlanError(f"the plan has no {' and no '.join(sorted(missing))}")
         with uncollected():
-            resources = tuple([decode(item) for own, item in text.resources if only is None or own in only])
+            resources = [decode(item) for own, item in text.resources if only is None or own in only]
+        resources.sort(key=lambda item: item.key)
         try:
-            return cls(resources=resources, **checked(ENVELOPE, data))
+            return cls(resources=tuple(resources), **checked(ENVELOPE, {**data, "model": text.model}))
         except (FormError, TypeError) as error:
             raise PlanError(f"the plan cannot be read: {error}") from error

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ from ..plan.constants import FRR, LINK_MANAGERS
 from ..plan.families import FORWARDING
 from ..plan.marks import ADOPTED, LAN_GROUP, OTHERS, RESOLVER_USER, is_pruned, project_of, role_of, table_name
 from ..plan.nftables import Nftables
+from ..plan.plan import plan_data
 from ..resources import docker_user, frr, own_namespaces, resolver
 from ..resources.nftables import FAMILY
 from ..resources.nftables_reading import UNREADABLE, listed
@@ -373,7 +373,7 @@ def probe(
     """
     state = State(host.project)
     kept = state.kept
-    plan = json.loads(kept["plan"]) if kept else {}
+    plan = plan_data(kept["plan"]) if kept else {}
     answer: dict[str, Any] = {"revision": kept.get("revision", 0), "digest": kept.get("digest", "")}
     answer["shared"], answer["signature"] = kept.get("shared", []), kept.get("signature", "")
     answer.update({section: plan.get(section, {}) for section in ("leases", "module_state", *more)})

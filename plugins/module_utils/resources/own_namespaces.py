@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
+from ..plan.plan import plan_data
 from ..state.files import HALF_WRITTEN, RUN, boot_id, forget, load, remove_empty, write_atomically
 from ..state.kept import State
 
@@ -54,7 +55,7 @@ def planned_owners(project: str) -> dict[str, tuple[str, str]]:
 def _planned(project: str) -> dict[str, tuple[str, str]]:
     """Owner and reference of each namespace in the kept plan; both are empty for one of ours."""
     try:
-        resources = json.loads(State(project).kept["plan"])["resources"]
+        resources = plan_data(State(project).kept["plan"])["resources"]
         return {
             str(item["name"]): (str(item.get("owner", "")), str(item.get("reference", "")))
             for item in resources

@@ -9,12 +9,7 @@ from functools import lru_cache
 
 from ...module_utils.plan.constants import OWN_LINKS
 from ...module_utils.plan.families import packed
-from ...module_utils.plan.marks import EVPN_NAMESPACE
-
-
-def identifier(*parts: str) -> str:
-    """A 64 digit hex id, as Docker's networks, containers and endpoints have."""
-    return hashlib.sha256("\0".join(("cnm", *parts)).encode()).hexdigest()
+from ...module_utils.plan.marks import EVPN_NAMESPACE, identifier
 
 
 def _own_link(what: str, whose: str) -> str:

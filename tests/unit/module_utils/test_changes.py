@@ -208,7 +208,8 @@ def test_waiting_sandboxes_are_told_without_operations() -> None:
 
 
 def test_kept_plan_of_another_form_is_no_error() -> None:
-    kept = Before.of('{"model": {}, "resources": [{"kind": "unknown"}, {"kind": "route", "more": 1}]}', {})
+    resources = '[[1, {"=": {"kind": "unknown"}}], [1, {"=": {"kind": "route", "more": 1}}]]'
+    kept = Before.of(f'{{"model": {{}}, "resources": {resources}}}', {})
     found = changes(kept, ONE.plan, PlanText.read(ONE.text), ONE.texts, made_of(ONE), ONE.resources, {})
     assert [item["text"] for item in found][:1] == ["network front (bridge, 10.0.0.0/24)"]
 

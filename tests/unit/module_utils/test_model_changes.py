@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Optional
 
 import pytest
 
 from ansible_collections.cnm.fabric.plugins.module_utils.model_changes import compare_models
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import plan_data
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
@@ -27,7 +27,7 @@ def model(networks: Any, services: Optional[dict[str, Any]] = None, **sandboxes:
     facts = Facts(addresses=(("192.0.2.1", "eth0", 1500),), routes=(("default", "eth0", "192.0.2.254"),))
     made = plan(read_topology({"node1": declared}), {"node1": facts}, empty(), "now")
     assert not made.refusals
-    return dict(json.loads(made.plans["node1"].to_json())["model"])
+    return dict(plan_data(made.plans["node1"].to_json())["model"])
 
 
 def lines(before: dict[str, Any], after: dict[str, Any]) -> list[str]:

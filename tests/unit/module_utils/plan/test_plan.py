@@ -219,7 +219,7 @@ def test_the_digest_is_that_of_the_text_as_any_tool_computes_it() -> None:
     plan = Plan("node1", resources=(Namespace("c1", "sandbox/c1"),))
     text = (
         '{"host":"node1","leases":{},"model":{},"project":"default",'
-        '"resources":[{"kind":"namespace","name":"c1","role":"sandbox/c1"}],"schema":1}'
+        '"resources":[[1,{"=":{"kind":"namespace","name":"c1","role":"sandbox/c1"}}]],"schema":1}'
     )
     assert plan.to_json() == text
     assert plan.digest == hashlib.sha256(text.encode()).hexdigest()
@@ -399,7 +399,7 @@ def test_a_text_of_another_format_is_refused_with_a_sentence(case: str) -> None:
 )
 def test_an_unreadable_resource_is_refused_with_a_sentence(resource: dict[str, Any], said: str) -> None:
     text = json.loads(a_plan().to_json())
-    text["resources"] = [resource]
+    text["resources"] = [[1, {"=": resource}]]
     with pytest.raises(PlanError) as refusal:
         Plan.from_json(json.dumps(text))
     assert said in str(refusal.value)

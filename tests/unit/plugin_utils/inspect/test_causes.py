@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Any, Optional
 
@@ -13,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerTable
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import plan_data
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts, LinkFacts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.ends import PeerIndex
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.findings import Findings, findings_of
@@ -61,7 +61,7 @@ class World:
         }
         made = plan(read_topology(variables), facts, empty(), "now")
         assert not made.refusals
-        self.models = {host: json.loads(each.to_json())["model"] for host, each in made.plans.items()}
+        self.models = {host: plan_data(each.to_json())["model"] for host, each in made.plans.items()}
         self.peers = {
             host: [PeerIndex(PeerTable.from_json(made.shared[digest])) for digest in digests]
             for host, digests in made.peer_tables.items()

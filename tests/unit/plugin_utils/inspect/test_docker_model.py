@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import plan_data
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_json import inspect_document
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_model import live_model
@@ -47,7 +47,7 @@ def model(sandboxes: Any = None, networks: Any = None, host: str = "node1") -> d
     """The model a host's plan carries, as it is after its way through JSON."""
     variables = {host: {"cnm_networks": networks or NETWORKS, "cnm_sandboxes": sandboxes or SANDBOXES}}
     made = plan(read_topology(variables), {host: Facts()}, empty(), NOW).plans[host]
-    return dict(json.loads(made.to_json())["model"])
+    return dict(plan_data(made.to_json())["model"])
 
 
 def document(of: Mapping[str, Any], name: str) -> dict[str, Any]:

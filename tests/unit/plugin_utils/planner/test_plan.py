@@ -13,7 +13,7 @@ from typing import Any, Optional
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.addresses import Route
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import DockerUser, Nftables
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan, plan_data
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Sysctl
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import Leases, empty
@@ -42,7 +42,7 @@ def of_kind(made: Plan, kind: type[Any]) -> list[Any]:
 
 def test_the_documents_example_gives_exactly_the_golden_plan() -> None:
     """A change here is a change for users: review it, then write the file anew with ``CNM_GOLDEN=1``."""
-    made = json.loads(planned({"node1": EXAMPLE}).plans["node1"].to_json())
+    made = plan_data(planned({"node1": EXAMPLE}).plans["node1"].to_json())
     if os.environ.get("CNM_GOLDEN"):
         GOLDEN.parent.mkdir(exist_ok=True)
         GOLDEN.write_text(json.dumps(made, indent=1, sort_keys=True) + "\n", encoding="utf-8")
