@@ -246,7 +246,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             _write(directory / digest, text)
         summary: dict[str, Any] = {}
         for name, plan in outcome.plans.items():
-            _write(directory / plan_file(name), plan.to_json())
+            _write(directory / plan_file(name), plan.text)
             summary[name] = {
                 "project": plan.project,
                 "digest": plan.digest,
@@ -261,12 +261,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 and plan.encryption is None
                 and name not in outcome.unsigned,
                 **({"encryption": encode(plan.encryption)} if plan.encryption is not None else {}),
-                **({"bgp": True} if plan.frr is not None else {}),
+                **({"bgp": True} if plan.bgp else {}),
                 "peer_tables": outcome.peer_tables[name],
                 "shared": sorted(plan.shared - set(facts[name].shared)),
-                "missing": [
-                    item for item in facts[name].missing if plan.resources and (item != FRR or plan.frr is not None)
-                ],
+                "missing": [item for item in facts[name].missing if not plan.empty and (item != FRR or plan.bgp)],
             }
         for name, reasons in refused.items():
             summary[name] = {"refused": reasons}

@@ -155,7 +155,7 @@ def test_a_removed_bridge_takes_its_ports_into_view() -> None:
     assert {"c2", "c3"}.isdisjoint(scope.namespaces)
 
 
-@pytest.mark.parametrize("text", ['{"resources": [], "schema": 1}', '{"resources": [7], "schema": 1}'])
+@pytest.mark.parametrize("text", ['{"resources": [], "schema": 1}', '{"resources": [[1, {"=": 7}]], "schema": 1}'])
 def test_a_plan_that_cannot_be_read_is_not_narrowed(text: str) -> None:
     one = PlanText.read(a_plan(SMALL).to_json())
     found = narrowing.scope(PlanText.read(text), one)

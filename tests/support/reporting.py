@@ -107,4 +107,4 @@ def texts(outcome: Outcome, *without: str) -> dict[str, str]:
     """The plans of all hosts but some, as they are sent, with what they share."""
     plans = {host: plan for host, plan in outcome.plans.items() if host not in without}
     shared = sorted({digest for plan in plans.values() for digest in plan.shared})
-    return {**{host: plan.to_json() for host, plan in plans.items()}, **{key: outcome.shared[key] for key in shared}}
+    return {**{host: plan.text for host, plan in plans.items()}, **{key: outcome.shared[key] for key in shared}}

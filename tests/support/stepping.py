@@ -21,7 +21,8 @@ from fleet import Fleet, Run
 from sampling import WHOLE
 from traffic import answers, serving
 
-from ansible_collections.cnm.fabric.plugins.plugin_utils.ipam.identifiers import bridge_name, identifier
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import identifier
+from ansible_collections.cnm.fabric.plugins.plugin_utils.ipam.identifiers import bridge_name
 
 PREDEFINED = ("bridge", "host", "none")
 STEPS = ("without", "set", "alike", "changed", "removed")

@@ -7,11 +7,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ...module_utils.plan.marks import identifier
 from ..declaration.topology import PREDEFINED, Host, Network
 from ..drivers.base import PlannedEndpoint, PlannedNetwork, by_network
 from ..drivers.registry import driver_of
 from ..firewall.published_ports import PublishedPort, published_ports
-from ..ipam.identifiers import identifier
 from ..services.placement import PlacedService
 from .docker_json import network_document
 from .model import Model, SandboxModel, ServiceModel, Services, VipModel

@@ -15,11 +15,11 @@ from ipaddress import IPv6Network, ip_address, ip_network
 from types import MappingProxyType
 from typing import Optional
 
+from ...module_utils.plan.marks import identifier
 from ..declaration.addresses import Address, gateway_in
 from ..declaration.topology import Endpoint, Host, IpamConfig, Network, Sandbox, Service
 from ..facts import Facts
 from ..leases.base import Leases, NetworkLease
-from .identifiers import identifier
 from .ranges import AnyNetwork, Ranges, first_free
 from .vips import Vip, leases_of, virtual_of
 

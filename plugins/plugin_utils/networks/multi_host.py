@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Optional
 
+from ...module_utils.plan.marks import identifier
 from ..declaration.topology import Service, Topology
 from ..facts import Facts
 from ..ipam.addresses import UsedPrefixes
-from ..ipam.identifiers import identifier
 from ..ipam.ranges import Ranges
 from ..ipam.vips import leases_of, virtual_of
 from ..leases.base import Leases, NetworkLease, no_part

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Optional
 
+from ...module_utils.plan.marks import identifier
 from ..declaration.published import default_route
 from ..declaration.topology import Endpoint, Host, Sandbox, link_names
 from ..dns.resolvers import confined_resolver_errors, failing_resolver_warnings, unreachable_resolver_warnings
@@ -23,7 +24,7 @@ from ..firewall.published_ports import (
 )
 from ..firewall.sources import idle_routers
 from ..ipam.addresses import SHIM, Allocation, allocate, networks_in_use
-from ..ipam.identifiers import identifier, mac_of
+from ..ipam.identifiers import mac_of
 from ..leases.base import Leases
 from ..services.balancing import VirtualService
 from .checks import (

@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Generic, Optional, TypeVar
 
 from ...module_utils.plan.plan import Plan
 from ..declaration.driver import DriverError
-from ..declaration.topology import Topology
+from ..declaration.topology import Host, Topology
 from ..facts import Facts
 from ..leases.base import Leases, empty, join, kept_by, no_part, split
 from . import front_ends
@@ -20,15 +21,18 @@ from .compose import compose
 from .connect import connect
 from .name import name_sandboxes
 from .obstacles import foreign_errors, occupied_errors
+from .processes import results_of
 from .protect import protect
-from .topology import plan_single_host, plan_topology
+from .topology import TopologyPlan, plan_single_host, plan_topology
+
+P = TypeVar("P")
 
 
 @dataclass
-class Planned:
+class Planned(Generic[P]):
     """A plan for each host that was probed, what to remember, and what to tell the user."""
 
-    plans: dict[str, Plan] = field(default_factory=dict)
+    plans: dict[str, P] = field(default_factory=dict)
     leases: Leases = field(default_factory=empty)
     refusals: dict[str, list[str]] = field(default_factory=dict)
     """Hosts that cannot be as declared, with every reason; they get no plan, the others do."""
@@ -39,6 +43,17 @@ class Planned:
     """By host the digests of the tables (`PeerTable`) of its networks that span hosts."""
 
 
+@dataclass
+class _OfHost(Generic[P]):
+    """What the passes for one host come to."""
+
+    refusals: list[str] = field(default_factory=list)
+    made: Optional[P] = None
+    leases: Optional[Leases] = None
+    warnings: list[str] = field(default_factory=list)
+    peer_tables: list[str] = field(default_factory=list)
+
+
 def plan(
     topology: Topology,
     facts: Mapping[str, Facts],
@@ -46,13 +61,27 @@ def plan(
     now: str,
     connections: Mapping[str, str] = MappingProxyType({}),
     complete: bool = True,
-) -> Planned:
+) -> Planned[Plan]:
+    """As `plan_hosts`, with the plans as they are."""
+    return plan_hosts(topology, facts, leases, now, connections, complete, lambda made: made)
+
+
+def plan_hosts(
+    topology: Topology,
+    facts: Mapping[str, Facts],
+    leases: Leases,
+    now: str,
+    connections: Mapping[str, str],
+    complete: bool,
+    finish: Callable[[Plan], P],
+) -> Planned[P]:
     """Plan every host that ``facts`` has; the others keep their leases as they are.
 
     ``now`` is the time a new network is said to be created at, in ISO 8601; ``connections`` is where Ansible reaches
-    each host.  ``complete`` false says that there are other hosts, of which nothing is known.
+    each host.  ``complete`` false says that there are other hosts, of which nothing is known.  ``finish`` is what
+    becomes of each plan; it is called in other processes if there are many hosts.
     """
-    result = Planned()
+    result = Planned[P]()
     found, spanning = split(copy.deepcopy(leases))
     parts = {host.name: found.get(host.name) or no_part() for host in topology.hosts}
     others = {host: part for host, part in found.items() if host not in parts}
@@ -63,41 +92,54 @@ def plan(
     )
     result.shared = topology_plan.texts
     result.warnings = {host: list(found) for host, found in topology_plan.spanning.warnings.items() if found}
-    for host in sorted(topology_plan.topology.hosts, key=lambda item: item.name):
+    hosts = sorted(topology_plan.topology.hosts, key=lambda item: item.name)
+
+    def of_host(host: Host) -> _OfHost[P]:
         known, part = facts.get(host.name), parts[host.name]
         if known is None:
             told = part["hosts"].get(host.name, {}).get("peer_digests", {})
-            if stale := topology_plan.stale_peers_warnings(host.name, told):
-                result.warnings.setdefault(host.name, []).extend(stale)
-            continue
-        try:
-            allocated = allocate_host(host, known, topology_plan, copy.deepcopy(part), now)
-            if allocated.problems:
-                result.refusals[host.name] = list(dict.fromkeys(allocated.problems))
-                continue
-            connected = connect(allocated)
-            tunnels = [(item.tunnel, item.network.encrypted) for item in allocated.networks.values() if item.tunnel]
-            allocated.warnings += front_ends.warnings(host.name, known, connected.bridges.values(), tunnels)
-            resources = [
-                *connected.resources,
-                *protect(host, known, allocated, connected, topology_plan.ingress, topology_plan.spanning.fabric),
-                *name_sandboxes(host, known, allocated),
-            ]
-            kept = kept_by(host.name, allocated.leases, spanning)
-            made = compose(host, known, allocated, topology_plan.placement, resources, kept)
-        except DriverError as error:
-            result.refusals[host.name] = [str(error)]
-            continue
-        problems = [*foreign_errors(host, known, made.resources), *occupied_errors(known, made.resources)]
-        if problems:
-            result.refusals[host.name] = problems
-            continue
-        parts[host.name] = allocated.leases
-        if allocated.warnings:
-            result.warnings.setdefault(host.name, []).extend(allocated.warnings)
-        result.plans[host.name] = made
-        result.peer_tables[host.name] = sorted(
-            item.shared.everyone for item in allocated.networks.values() if item.shared
-        )
+            return _OfHost(warnings=topology_plan.stale_peers_warnings(host.name, told))
+        return _plan_host(host, known, topology_plan, part, spanning, now, finish)
+
+    for host, outcome in zip(hosts, results_of(of_host, hosts)):
+        if outcome.refusals:
+            result.refusals[host.name] = outcome.refusals
+        if outcome.warnings:
+            result.warnings.setdefault(host.name, []).extend(outcome.warnings)
+        if outcome.leases is not None and outcome.made is not None:
+            parts[host.name] = outcome.leases
+            result.plans[host.name] = outcome.made
+            result.peer_tables[host.name] = outcome.peer_tables
     result.leases = join(parts, spanning)
     return result
+
+
+def _plan_host(
+    host: Host,
+    facts: Facts,
+    topology_plan: TopologyPlan,
+    part: Leases,
+    spanning: Leases,
+    now: str,
+    finish: Callable[[Plan], P],
+) -> _OfHost[P]:
+    try:
+        allocated = allocate_host(host, facts, topology_plan, copy.deepcopy(part), now)
+        if allocated.problems:
+            return _OfHost(list(dict.fromkeys(allocated.problems)))
+        connected = connect(allocated)
+        tunnels = [(item.tunnel, item.network.encrypted) for item in allocated.networks.values() if item.tunnel]
+        allocated.warnings += front_ends.warnings(host.name, facts, connected.bridges.values(), tunnels)
+        resources = [
+            *connected.resources,
+            *protect(host, facts, allocated, connected, topology_plan.ingress, topology_plan.spanning.fabric),
+            *name_sandboxes(host, facts, allocated),
+        ]
+        kept = kept_by(host.name, allocated.leases, spanning)
+        made = compose(host, facts, allocated, topology_plan.placement, resources, kept)
+    except DriverError as error:
+        return _OfHost([str(error)])
+    if problems := [*foreign_errors(host, facts, made.resources), *occupied_errors(facts, made.resources)]:
+        return _OfHost(problems)
+    peer_tables = sorted(item.shared.everyone for item in allocated.networks.values() if item.shared)
+    return _OfHost([], finish(made), allocated.leases, allocated.warnings, peer_tables)

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Optional, cast
+from typing import Any, Optional, Union, cast
 
+from ...module_utils.plan.encryption import Xfrm
 from ...module_utils.plan.forms import FormError, printable
 from ...module_utils.plan.plan import Plan
 from ..declaration.errors import DeclarationError
@@ -26,16 +27,55 @@ from ..leases.signing import revision_given, sign
 from ..leases.stores import open_store
 from ..module_state.reading import read_contained
 from .checks import unused_networks
-from .plan import Planned, plan
+from .plan import P, Planned, plan_hosts
 
 _ATTEMPTS = 20
+
+
+@dataclass(frozen=True)
+class SentPlan:
+    """A host's plan as it is sent, with what the run has to know of it."""
+
+    host: str
+    project: str
+    text: str
+    digest: str
+    leases: Mapping[str, Any]
+    module_state: Mapping[str, Any]
+    shared: frozenset[str]
+    """Digests of the shared texts that it names."""
+    encryption: Optional[Xfrm]
+    bgp: bool
+    """Whether it needs the password of BGP sessions."""
+    empty: bool
+    """Whether nothing is to be on the host."""
+
+    @classmethod
+    def of(cls, plan: Plan) -> SentPlan:
+        return cls(
+            plan.host,
+            plan.project,
+            plan.to_json(),
+            plan.digest,
+            plan.leases,
+            plan.module_state,
+            frozenset(plan.shared),
+            plan.encryption,
+            plan.frr is not None,
+            not plan.resources,
+        )
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan again."""
+        return Plan.from_json(self.text)
 
 
 @dataclass
 class Outcome:
     """Plans of all projects together, and their lease revisions by host."""
 
-    plans: dict[str, Plan] = field(default_factory=dict)
+    plans: dict[str, SentPlan] = field(default_factory=dict)
     revisions: dict[str, int] = field(default_factory=dict)
     signatures: dict[str, str] = field(default_factory=dict)
     """What the store writes under each plan (see `leases.signing`)."""
@@ -119,12 +159,16 @@ def _make_plans(
     outcome.all_or_nothing = any(host.settings.all_or_nothing for host in topology.hosts)
     for project in sorted({host.settings.project for host in topology.hosts}):
         part = Topology(tuple(host for host in topology.hosts if host.settings.project == project))
-        planned, stamp = _plan_project(project, part, given)
+
+        def finish(made: Plan) -> SentPlan:
+            declared = pack_declared(variables[made.host])
+            return SentPlan.of(replace(made, declared=declared, module_state=module_state[made.host].packed()))
+
+        planned, stamp = _plan_project(project, part, given, finish)
         for name, made in planned.plans.items():
-            declared = pack_declared(variables[name])
-            outcome.plans[name] = replace(made, declared=declared, module_state=module_state[name].packed())
-            outcome.revisions[name] = stamp.revision_of(outcome.plans[name], facts[name])
-            outcome.signatures[name] = stamp.signature_of(outcome.plans[name])
+            outcome.plans[name] = made
+            outcome.revisions[name] = stamp.revision_of(made, facts[name])
+            outcome.signatures[name] = stamp.signature_of(made)
             if stamp.key and stamp.given(name, facts[name]) is None:
                 outcome.unsigned.add(name)
         for name, reasons in planned.refusals.items():
@@ -153,11 +197,13 @@ def read_with_modules(
     return read_contained(variables, groups, unpacked, _Vouching(variables, facts, inventory_directory))
 
 
-def plan_host(host: Host, facts: Facts, inventory_directory: str, now: str, remember: bool) -> tuple[Planned, Stamp]:
+def plan_host(
+    host: Host, facts: Facts, inventory_directory: str, now: str, remember: bool
+) -> tuple[Planned[Plan], Stamp]:
     """Plan one host by itself; its plan still lacks what it was declared from."""
     planning = _Planning({host.name: facts}, inventory_directory, now, remember, complete=False)
     with _form_errors_as_lease_errors():
-        return _plan_project(host.settings.project, Topology((host,)), planning)
+        return _plan_project(host.settings.project, Topology((host,)), planning, lambda made: made)
 
 
 class _Vouching:
@@ -194,13 +240,13 @@ class Stamp:
     revision: int
     key: bytes = field(repr=False)
 
-    def revision_of(self, made: Plan, facts: Facts) -> int:
+    def revision_of(self, made: Union[Plan, SentPlan], facts: Facts) -> int:
         """One that the host takes: no older than what it keeps.  A host's own count is its own affair: no other host's
         plan, and no store, counts on from it."""
         changed = made.leases != facts.leases
         return max(self.revision, facts.revision + (1 if changed and facts.revision else 0))
 
-    def signature_of(self, made: Plan) -> str:
+    def signature_of(self, made: Union[Plan, SentPlan]) -> str:
         """The signature under a plan's leases and what modules made."""
         return sign(self.key, self.project, made.host, self.revision, made.leases, made.module_state)
 
@@ -222,12 +268,16 @@ class _Planning:
     failed: Collection[str] = ()
 
 
-def _plan_project(project: str, topology: Topology, given: _Planning) -> tuple[Planned, Stamp]:
+def _plan_project(
+    project: str, topology: Topology, given: _Planning, finish: Callable[[Plan], P]
+) -> tuple[Planned[P], Stamp]:
     with contextlib.closing(open_store(topology.hosts[0].settings.leases, given.directory)) as store:
-        return _plan_from(store, project, topology, given)
+        return _plan_from(store, project, topology, given, finish)
 
 
-def _plan_from(store: Store, project: str, topology: Topology, given: _Planning) -> tuple[Planned, Stamp]:
+def _plan_from(
+    store: Store, project: str, topology: Topology, given: _Planning, finish: Callable[[Plan], P]
+) -> tuple[Planned[P], Stamp]:
     names = frozenset(host.name for host in topology.hosts)
     parts = Parts(topology)
     for _attempt in range(_ATTEMPTS):
@@ -244,7 +294,7 @@ def _plan_from(store: Store, project: str, topology: Topology, given: _Planning)
             complete=given.complete,
         )
         leases = belief.leases
-        planned = plan(topology, given.facts, leases, given.now, given.connections, given.complete)
+        planned = plan_hosts(topology, given.facts, leases, given.now, given.connections, given.complete, finish)
         if not given.complete:
             planned.leases = _with_others(planned.leases, leases, names)
         _say(belief, planned)
@@ -261,7 +311,7 @@ def _plan_from(store: Store, project: str, topology: Topology, given: _Planning)
     raise LeaseError(f"the leases of project {project} kept changing while this run planned: run it again")
 
 
-def _say(belief: Belief, planned: Planned) -> None:
+def _say(belief: Belief, planned: Planned[Any]) -> None:
     """Tell beside the plans what of hosts' reports was not believed; who is refused for it gets none."""
     for host, sentences in belief.warnings.items():
         planned.warnings[host] = [*sentences, *planned.warnings.get(host, ())]

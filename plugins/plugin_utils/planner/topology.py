@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ...module_utils.plan.marks import identifier
 from ..declaration.ingress import INGRESS
 from ..declaration.topology import Host, Topology
 from ..drivers.base import Digests, PlannedEndpoint, PlannedNetwork
 from ..facts import Facts
 from ..firewall.published_ports import unowned_host_ip_errors
-from ..ipam.identifiers import identifier
 from ..leases.base import OVERLAYS, SERVICES, Leases
 from ..networks.multi_host import plan_spanning_networks
 from ..networks.spanning import SpanningNetworks

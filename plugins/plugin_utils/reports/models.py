@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...module_utils.plan.constants import MAC
+from ...module_utils.plan.marks import identifier
 from ..forms import (
     LONGEST,
     Form,
@@ -30,7 +31,6 @@ from ..forms import (
     words,
     written,
 )
-from ..ipam.identifiers import identifier
 
 _WORD, _LINE = text(255), text(1024)
 _ID = matching("[0-9a-f]{64}", 64, "id")

@@ -172,17 +172,17 @@ class TestVariablesAndModuleObjects:
         assert connected(entry, {"lab": {}}) == {"networks": {"bridge": None, "lab": {}}}
 
     def test_site_plans_both_and_keeps_both(self, tmp_path: Path) -> None:
-        made = outcome(tmp_path, FRONT, ModuleState(LAB, C1)).plans["node1"]
+        made = outcome(tmp_path, FRONT, ModuleState(LAB, C1)).plans["node1"].plan
         assert {item["Name"] for item in made.model["networks"]} >= {"front", "lab"}
         assert (made.module_state, made.declared) == (ModuleState(LAB, C1).packed(), pack_declared(FRONT))
 
     def test_an_object_taken_over_by_the_inventory_has_the_same_resources(self, tmp_path: Path) -> None:
-        before = outcome(tmp_path, FRONT, ModuleState(LAB, C1)).plans["node1"]
+        before = outcome(tmp_path, FRONT, ModuleState(LAB, C1)).plans["node1"].plan
         inventory = {
             "cnm_networks": {**FRONT["cnm_networks"], **LAB},
             "cnm_sandboxes": {**FRONT["cnm_sandboxes"], **C1},
         }
-        after = outcome(tmp_path, inventory, ModuleState(LAB, C1)).plans["node1"]
+        after = outcome(tmp_path, inventory, ModuleState(LAB, C1)).plans["node1"].plan
         assert (after.resources, after.model, after.module_state) == (before.resources, before.model, {})
 
     def test_an_inventory_without_declarations_is_refused_whatever_modules_made(self, tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ class TestServices:
         assert list(read.services["web2"]["networks"]) == ["lab", "front"]
 
     def test_a_module_service_has_its_tasks_and_ports_on_the_host(self, tmp_path: Path) -> None:
-        made = outcome(tmp_path, FRONT, ModuleState(LAB, services=self.WEB)).plans["node1"]
+        made = outcome(tmp_path, FRONT, ModuleState(LAB, services=self.WEB)).plans["node1"].plan
         (task,) = made.model["services"]["web2"]["tasks"]
         assert made.model["sandboxes"][task]["ports"] == ["0.0.0.0:8080->80/tcp"]
         assert "ingress_sbox" not in made.model["sandboxes"]
@@ -288,7 +288,7 @@ class TestEdits:
         assert (host.settings.project, host.settings.default_address_pools) == ("lab", (("10.8.0.0/16", 24),))
 
     def test_a_host_whose_plan_lacks_its_variables_is_refused(self, tmp_path: Path) -> None:
-        made = outcome(tmp_path, FRONT).plans["node1"]
+        made = outcome(tmp_path, FRONT).plans["node1"].plan
         with pytest.raises(Refusal, match=r"\(front, web\) were made by a version .* run cnm.fabric.site once"):
             HostModel.of("node1", Facts(model=made.model), {"cnm_project": "default"})
         HostModel.of("node1", Facts(model=made.model, declared=made.declared), {"cnm_project": "default"})

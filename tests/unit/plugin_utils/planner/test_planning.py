@@ -33,7 +33,7 @@ def _controller(directory: str, mine: list[str], gate: Any, results: Any) -> Non
         gate.wait(30)
         outcome = make_plans(_variables(turn), {}, dict.fromkeys(mine, Facts()), directory, NOW, remember=True)
         gate.wait(30)
-        results.put((turn, mine, {host: plan.to_json() for host, plan in outcome.plans.items()}, outcome.refusals))
+        results.put((turn, mine, {host: plan.text for host, plan in outcome.plans.items()}, outcome.refusals))
 
 
 def _at_once(directory: Path, shares: list[list[str]]) -> list[Any]:

@@ -278,7 +278,7 @@ class TestModuleState:
     def test_module_state_of_one_host_is_accepted(self, settled: Controller) -> None:
         alone = {"cnm_networks": {"lab": {"subnet": "10.22.0.0/24"}}, "cnm_sandboxes": {"m": {"networks": ["lab"]}}}
         _honest, hostile = attacked(settled, "node3", lambda answer: answer["kept"].update(module_state=alone), newer=0)
-        assert "m" in hostile.plans["node3"].model["sandboxes"]
+        assert "m" in hostile.plans["node3"].plan.model["sandboxes"]
 
     def test_an_error_in_the_variables_is_still_an_error(self, settled: Controller) -> None:
         settled.variables = {**VARIABLES, "node1": {"cnm_networks": {"x": {"subnett": 1}}}}
