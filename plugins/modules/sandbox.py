@@ -43,7 +43,8 @@ options:
         C(target), C(published), C(protocol) and C(host_ip).
     type: raw
   network_mode:
-    description: V(none) or V(host) instead of networks, or V(bridge) for the predefined network.
+    description: V(none) or V(host) instead of networks, V(bridge) for the predefined network, or V(sandbox:NAME) for
+      the namespace of that sandbox.
     type: str
   namespace:
     description:

@@ -43,10 +43,14 @@ def first(fleet: Fleet) -> Run:
     return fleet.site()
 
 
+def test_there_are_twelve_projects() -> None:
+    assert len(PROJECTS) >= 12
+
+
 def test_what_is_passed_over_is_listed_once(first: Run) -> None:
     for name, lines in yaml.safe_load(NOTES.read_text(encoding="utf-8")).items():
         for line in lines:
-            assert first.output.count(f"{name}/{line}") == 1, name
+            assert first.output.count(f"{name}/{line}") == 1, f"{name}/{line}\n{first.output}"
 
 
 def test_they_work(fleet: Fleet, first: Run) -> None:
@@ -58,3 +62,14 @@ def test_they_work(fleet: Fleet, first: Run) -> None:
 def test_a_second_run_changes_nothing(fleet: Fleet, first: Run) -> None:
     assert first.code == 0
     assert fleet.site().changed == []
+
+
+def test_a_service_in_the_namespace_of_another_is_entered_there(fleet: Fleet, first: Run) -> None:
+    (number,) = (number for number, project in enumerate(PROJECTS) if project.name == "vpn")
+    host = host_of(number)
+    shown = fleet.sh(host, "cnm ps vpn-torrent-1")
+    assert "sandbox:gluetun" in shown
+    assert "up" in shown
+    assert first.code == 0
+    addresses = [fleet.sh(host, f"cnm exec {name} ip -o address show eth0") for name in ("gluetun", "vpn-torrent-1")]
+    assert addresses[0] == addresses[1]

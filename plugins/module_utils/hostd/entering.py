@@ -20,7 +20,7 @@ from ..kernel.programs import find_program
 from ..plan.forms import printable
 from ..plan.marks import RESOLVER_USER
 from .output import Usage, unknown
-from .showing import sandboxes
+from .showing import sandboxes, shared_with
 from .units import escape
 
 _ago = re.compile(r"\d+ ?(s|sec|m|min|h|d)").fullmatch
@@ -43,9 +43,10 @@ def execute(arguments: argparse.Namespace) -> int:
     privileges = _of_user(arguments.user) if arguments.user else []
     command = [_program("setpriv", "util-linux"), *privileges, "--", *arguments.command]
     if modes[name] != "host":  # such a sandbox is the host itself
-        if not namespaces.exists(name):
-            raise Usage(f"the sandbox {name} is missing: cnm restore brings it back")
-        command = [_program("ip", "iproute2"), "netns", "exec", name, *command]
+        namespace = shared_with(modes[name]) or name
+        if not namespaces.exists(namespace):
+            raise Usage(f"the sandbox {namespace} is missing: cnm restore brings it back")
+        command = [_program("ip", "iproute2"), "netns", "exec", namespace, *command]
     for text in arguments.env or ():
         variable, separator, value = text.partition("=")
         if not variable or not separator:

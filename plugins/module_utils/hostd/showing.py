@@ -7,9 +7,10 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Optional
 
 from ..kernel import namespaces
+from ..plan.constants import SHARES
 from .output import Row, Usage, keep_matching, line, plans, print_rows, show, unknown
 from .verbs import NETWORK_FIELDS, NETWORK_FILTERS, NETWORKS, SANDBOX_FIELDS, SANDBOX_FILTERS, SANDBOXES
 
@@ -28,14 +29,23 @@ def networks(project: str) -> list[dict[str, Any]]:
     ]
 
 
+def shared_with(mode: Optional[str]) -> str:
+    """The sandbox whose namespace one of that network_mode is in; "" for one with its own."""
+    return (mode or "").partition(SHARES)[2]
+
+
 def sandboxes(project: str) -> list[dict[str, Any]]:
     """The sandboxes, with the project of each, and whether they are there.  Raises Usage."""
     there = set(namespaces.names())
+
+    def runs(name: str, mode: Optional[str]) -> bool:
+        return mode == "host" or (shared_with(mode) or name) in there
+
     return [
         {
             "name": name,
             "project": owner,
-            "running": name in there or entry["network_mode"] == "host",
+            "running": runs(name, entry["network_mode"]),
             "network_mode": entry["network_mode"],
             "endpoints": {item["network"]: item["addresses"] for item in entry["endpoints"]},
             "ports": entry["ports"],

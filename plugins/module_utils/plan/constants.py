@@ -42,3 +42,6 @@ MODULES_PACKAGE = "it may be in the package linux-modules-extra or kernel-module
 
 SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin"
 """Where a host's programs are, whatever the caller's PATH is."""
+
+SHARES = "sandbox:"
+"""What a sandbox's network_mode begins with if it is in the namespace of the one whose name follows."""

@@ -20,6 +20,7 @@ from .translation import NAMESPACES, translate
 VARIABLE = "cnm_compose"
 _KINDS = ("cnm_networks", "cnm_sandboxes")
 _MOST_NAMED = 4
+_OF_SWARM = ("deploy.endpoint_mode", "deploy.mode", "deploy.placement")
 
 
 @dataclass
@@ -134,8 +135,12 @@ def _text(value: Any) -> str:
 def _notes(project: Project, without_effect: Mapping[str, set[str]], file: str) -> tuple[str, ...]:
     """What was passed over, one line a reason."""
     lines = []
-    if project.passed_over:
-        lines.append(f"{file}: passed over, as it is the containers' own: {_listed(project.passed_over)}")
+    swarms = {key: names for key, names in project.passed_over.items() if key in _OF_SWARM}
+    containers = {key: names for key, names in project.passed_over.items() if key not in _OF_SWARM}
+    if containers:
+        lines.append(f"{file}: passed over, as it is the containers' own: {_listed(containers)}")
+    if swarms:
+        lines.append(f"{file}: passed over, as it is Swarm's, not Compose's: {_listed(swarms)}")
     if without_effect:
         lines.append(f"{file}: without effect with this network_mode, as with Docker: {_listed(without_effect)}")
     if project.inactive:

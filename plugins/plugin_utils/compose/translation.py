@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from ...module_utils.plan.constants import SHARES
+from ..declaration.keys import did_you_mean
 from .located import Map, Number, Seq, Text, origin_of
 from .merging import text_of
 from .project import Project
@@ -61,7 +63,7 @@ class _Translation:
             if service.get("provider") is not None:
                 continue
             entry = self._sandbox(name, service, aliases.get(name, {}))
-            if self._namespaces != "own" and entry.get("network_mode") != "host":
+            if self._namespaces != "own" and not _is_elsewhere(entry):
                 self._entries.taken_over[str(name)] = tuple(map(str, service))
             for number, sandbox in enumerate(self._names[name], 1):
                 if sandbox in self._entries.sandboxes:
@@ -171,7 +173,7 @@ class _Translation:
 
     def _numbered(self, entry: dict[str, Any], sandbox: str, _number: int) -> Map:
         origin = origin_of(sandbox) or ("", 0)
-        owned = self._namespaces != "own" and entry.get("network_mode") != "host"
+        owned = self._namespaces != "own" and not _is_elsewhere(entry)
         namespace = {"namespace": {self._namespaces: str(sandbox)}} if owned else {}
         return Map({**namespace, **entry}, origin)
 
@@ -185,9 +187,32 @@ class _Translation:
             return str.__str__(mode) if not isinstance(mode, Text) else mode
         if mode == "default":
             return Text("bridge", mode.origin)
-        problem = "Sandboxes cannot share a namespace." if str(mode).startswith(("service:", "container:")) else ""
-        problem = problem or f"There is no network mode `{str(mode)[:60]}`."
+        kind, _colon, other = str(mode).partition(":")
+        if kind in ("service", "container") and isinstance(mode, Text):
+            return self._shared(name, service, mode, kind, other)
+        problem = f"There is no network mode `{str(mode)[:60]}`."
         self._wrong(name, "network_mode", service, problem, f"Write one of {', '.join(_MODES)}, or use networks.")
+        return None
+
+    def _shared(self, name: str, service: Map, mode: Text, kind: str, other: str) -> Optional[str]:
+        """The mode of a service in the namespace of another's first container, or of a container by its name."""
+        services = self._project.services
+        owner = other if kind == "service" else next((key for key, own in self._names.items() if other in own), "")
+        seen = {str(name)}
+        while owner in services and owner not in seen:
+            seen.add(str(owner))
+            inner = str(services[owner].get("network_mode") or "")
+            if inner == "host":
+                return Text("host", mode.origin)
+            if not inner.startswith("service:"):
+                break
+            owner = inner.partition(":")[2]
+        if owner in services and self._names[owner] and owner != name:
+            return Text(f"{SHARES}{self._names[owner][0]}", mode.origin)
+        if kind == "container":
+            return Text(f"{SHARES}{other}", mode.origin)
+        problem = f"There is no other service `{owner[:60]}` with a container."
+        self._wrong(name, "network_mode", service, problem, did_you_mean(owner, services))
         return None
 
     def _endpoints(self, name: str, service: Map, aliases: dict[str, list[Text]]) -> Map:
@@ -327,6 +352,12 @@ class _Translation:
     def _wrong(self, name: str, key: str, service: Map, problem: str, remedy: str = "") -> None:
         origin = origin_of(service.get(key)) or origin_of(_key(service, key)) or service.origin
         self._project.wrong(f"{self._root}.services.{name}.{key}", origin, problem, remedy)
+
+
+def _is_elsewhere(entry: dict[str, Any]) -> bool:
+    """Whether a sandbox is in the namespace of the host or of another one."""
+    mode = str(entry.get("network_mode") or "")
+    return mode == "host" or mode.startswith(SHARES)
 
 
 def _networks(service: Map) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from functools import cached_property
 from ipaddress import ip_address
 from typing import Any, Optional
 
+from ...module_utils.plan.constants import SHARES
 from .addresses import Subnet, gateway_in, network_of, overlap, some_host, why_not
 from .control_plane import check_reflectors
 from .driver import DriverError, Drivers
@@ -79,6 +80,7 @@ def _check_host(
     _distinct_namespaces(draft, errors)
     for sandbox in draft.host.sandboxes:
         _modes_stand_alone(draft, sandbox, errors)
+        _shares_what_is_there(draft, sandbox, errors)
         _distinct_links(sandbox, errors)
         _distinct_routes(draft, sandbox, errors)
         for endpoint in sandbox.endpoints:
@@ -190,6 +192,23 @@ def _distinct_namespaces(draft: Draft, errors: list[ValidationError]) -> None:
                 "Put all networks into one of them.",
                 joined.reference,
             )
+
+
+def _shares_what_is_there(draft: Draft, sandbox: Sandbox, errors: list[ValidationError]) -> None:
+    """Whether the one whose namespace a sandbox shares is there, and has one."""
+    if sandbox.shared_with in ("", sandbox.name):
+        return
+    path = VarPath(sandbox.path, errors) / "network_mode"
+    others = {other.name: other for other in draft.host.sandboxes if other.name != sandbox.name}
+    other = others.get(sandbox.shared_with)
+    if other is None:
+        remedy = did_you_mean(sandbox.shared_with, others, "Name a sandbox of this host.")
+        path.wrong(f"This host has no sandbox `{sandbox.shared_with[:63]}`.", remedy, sandbox.network_mode)
+    elif other.shared_with:
+        remedy = f"Write `{SHARES}{other.shared_with}`."
+        path.wrong(f"{other.name} is itself in the namespace of another one.", remedy, sandbox.network_mode)
+    elif other.network_mode == "host":
+        path.wrong(f"{other.name} has the host's own network.", "Write `host`.", sandbox.network_mode)
 
 
 def _modes_stand_alone(draft: Draft, sandbox: Sandbox, errors: list[ValidationError]) -> None:

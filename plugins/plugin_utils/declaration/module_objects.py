@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
-from ...module_utils.plan.constants import LINK_PREFIX
+from ...module_utils.plan.constants import LINK_PREFIX, SHARES
 from .errors import DeclarationError, ValidationError, VarPath
 from .schema import ENTRIES
 from .topology import Host, Sandbox, Topology, link_names
@@ -148,13 +148,14 @@ def declared_entries(variables: Mapping[str, Any], kind: str) -> dict[str, Any]:
 def own_networks(entry: Any) -> Optional[dict[str, Any]]:
     """The networks a sandbox's own entry puts it on, with the endpoints' options; None if that cannot be read.
 
-    One of ``network_mode`` host or none is on no network; one that says nothing is on the predefined ``bridge``.
+    One of another ``network_mode`` than bridge is on no network; one that says nothing is on the predefined ``bridge``.
     """
     entry = {} if entry is None else entry
     if not isinstance(entry, Mapping):
         return None
     networks = entry.get("networks")
-    if mode_of(entry) in ("host", "none"):
+    mode = mode_of(entry)
+    if mode is not None and (mode in ("host", "none") or mode.startswith(SHARES)):
         return {}
     if not networks:
         return {"bridge": None}

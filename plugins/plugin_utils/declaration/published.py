@@ -93,6 +93,10 @@ def _why_none(sandbox: Sandbox, members: Sequence[Member]) -> tuple[str, str]:
     if mode == "host":
         problem = "A sandbox in the host's own network has the host's ports, and none to publish."
         return problem, "Leave ports out: what listens in it is reached at the host's addresses."
+    if sandbox.shared_with:
+        return "The sandbox is in the namespace of another one, which publishes the ports.", (
+            f"Write them with {sandbox.shared_with}."
+        )
     if mode == "none" or not members:
         return "A sandbox without a network has no ports to publish.", "Leave ports out, or put it on a network."
     able = next(

@@ -7,8 +7,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Optional
 
+from ...module_utils.plan.constants import SHARES
 from .addresses import read_address, read_mac
 from .errors import VarPath
+from .keys import did_you_mean
 from .names import DNS_NAME, HOSTNAME, LINK, OBJECT, RESOLVER_OPTION, SEARCH_DOMAIN, Rule, name
 from .namespaces import read_namespace
 from .ports import read_ports
@@ -23,6 +25,8 @@ _IFNAME = "com.docker.network.endpoint.ifname"
 ENDPOINT_OPTIONS = (_IFNAME, SYSCTLS)
 """Docker's driver options of an endpoint, which all drivers share."""
 
+_WORDS = ("host", "none", "bridge")
+_OF_NAMESPACES = ("namespace", "hostname", "dns", "dns_search", "dns_opt", "extra_hosts", "sysctls")
 _MODES = ((Endpoint("host"),), (Endpoint("none"),))
 
 
@@ -33,7 +37,7 @@ def read_sandbox(key: str, value: Mapping[str, Any], path: VarPath) -> Sandbox:
     predefined network ``bridge``, as with ``network_mode: bridge``.
     """
     name(key, OBJECT, path)
-    mode = value.get("network_mode")
+    mode = _mode(value.get("network_mode"), path / "network_mode")
     if mode and value.get("networks"):
         (path / "network_mode").wrong("Both network_mode and networks are given.", "Keep one of them.", mode)
     endpoints = _endpoints(value.get("networks"), path / "networks")
@@ -46,6 +50,8 @@ def read_sandbox(key: str, value: Mapping[str, Any], path: VarPath) -> Sandbox:
         (path / "namespace").wrong(
             "A sandbox with network_mode host has no namespace.", "Keep one of them.", value["namespace"]
         )
+    if mode is not None and mode.startswith(SHARES):
+        _check_sharer(key, mode, value, path)
     hostname = value.get("hostname")
     dns = path / "dns"
     return Sandbox(
@@ -63,6 +69,30 @@ def read_sandbox(key: str, value: Mapping[str, Any], path: VarPath) -> Sandbox:
         ports=tuple(read_ports(value.get("ports"), path / "ports")),
         path=path.path,
     )
+
+
+def _mode(text: Optional[str], path: VarPath) -> Optional[str]:
+    if text is None or text in _WORDS:
+        return text
+    if text.startswith(SHARES):
+        return text if name(text.removeprefix(SHARES), OBJECT, path) else None
+    if text.startswith(("service:", "container:")):
+        path.wrong("Containers and services are sandboxes here.", f"Write `{SHARES}{text.partition(':')[2]}`.", text)
+    else:
+        words = [*_WORDS, f"{SHARES}NAME"]
+        path.wrong(f"This must be one of {', '.join(words)}.", did_you_mean(text, words), text)
+    return None
+
+
+def _check_sharer(key: str, mode: str, value: Mapping[str, Any], path: VarPath) -> None:
+    """Note what a sandbox cannot have that is in another one's namespace."""
+    other = mode.removeprefix(SHARES)
+    if other == key:
+        (path / "network_mode").wrong("A sandbox cannot share its own namespace.", "Name another one.", mode)
+    for option in _OF_NAMESPACES:
+        if value.get(option):
+            problem = f"This belongs to the namespace, which is that of {other[:63]}."
+            (path / option).wrong(problem, f"Write it with {other[:63]}, or leave it out.")
 
 
 def _endpoints(networks: Any, path: VarPath) -> tuple[Endpoint, ...]:

@@ -181,7 +181,7 @@ SANDBOX = _keys(
             additionalProperties=ENDPOINT,
         ),
         "ports": _PORTS,
-        "network_mode": _choice("host", "none", "bridge"),
+        "network_mode": _text("one of host, none, bridge, sandbox:NAME", "host"),
         "namespace": _NAMESPACE,
         "hostname": _text("a host name", "web1"),
         "dns": _one_or_list("a resolver's address, or a list of them", _ADDRESS, ["192.0.2.53"]),

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Optional
 
-from ...module_utils.plan.constants import LINK_PREFIX
+from ...module_utils.plan.constants import LINK_PREFIX, SHARES
 from ...module_utils.plan.families import family_of
 from ...module_utils.plan.marks import DATA_PATH_PORT
 from .driver import Traits
@@ -187,6 +187,7 @@ class Sandbox:
     host: str
     endpoints: tuple[Endpoint, ...] = ()
     network_mode: Optional[str] = None
+    """``host``, ``none``, or ``sandbox:`` and the name of the one whose namespace it shares; None with networks."""
     namespace: Namespace = Namespace()
     ports: tuple[Port, ...] = ()
     hostname: Optional[str] = None
@@ -199,6 +200,11 @@ class Sandbox:
     everywhere: bool = False
     """Whether other hosts have one of that name too."""
     path: str = field(default="", compare=False)
+
+    @property
+    def shared_with(self) -> str:
+        """The sandbox whose namespace it shares; "" for one with a namespace of its own."""
+        return (self.network_mode or "").partition(SHARES)[2]
 
     @property
     def key(self) -> str:

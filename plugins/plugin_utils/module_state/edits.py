@@ -322,7 +322,7 @@ def _endpoint(call: Call, known: HostModel) -> Optional[ModuleState]:
     if network in ("host", "none"):
         raise Refusal(f"network: only network_mode connects a sandbox to the network {network}: set it in the sandbox")
     mode = mode_of(boxes[sandbox] or {})
-    if mode in ("host", "none"):
+    if mode is not None:
         raise Refusal(
             f"sandbox: {sandbox} has network_mode {mode} and cannot be connected to a network: remove its network_mode"
         )

@@ -22,14 +22,14 @@ def name_sandboxes(host: Host, facts: Facts, allocated: HostAllocation) -> list[
     names = names_of_host(host.settings.project, facts, allocated.every)
     resources: list[Resource] = [names.file] if names.file.files else []
     for sandbox in sorted(host.sandboxes, key=lambda item: item.name):
-        if mode_of(host, sandbox) != "host":
+        if mode_of(host, sandbox) != "host" and not sandbox.shared_with:
             endpoints = allocated.endpoints[sandbox.name]
             resources += _of_sandbox(Naming(host.settings.project, facts, names, sandbox, endpoints))
     return resources
 
 
 def mode_of(host: Host, sandbox: Sandbox) -> Optional[str]:
-    """``host`` or ``none`` for a sandbox without networks of its own, by network_mode or a network of that driver."""
+    """The mode of a sandbox without networks of its own, by network_mode or a network of that driver."""
     if sandbox.network_mode:
         return sandbox.network_mode
     networks = [host.network(endpoint.network) for endpoint in sandbox.endpoints]
