@@ -203,67 +203,15 @@ overtaken:
   type: bool
 """
 
-from typing import Any
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import entrypoints
+from ..module_utils import calls
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "project": {"type": "str", "default": "default"},
-            "plan": {"type": "str"},
-            "shared": {"type": "dict", "default": {}},
-            "pair_keys": {"type": "dict", "no_log": True, "default": {}},
-            "bgp_password": {"type": "str", "no_log": True, "default": ""},
-            "digest": {"type": "str"},
-            "revision": {"type": "int", "default": 0},
-            "signature": {"type": "str", "default": ""},
-            "based_on": {"type": "str"},
-            "seen": {"type": "str", "default": ""},
-            "strict": {"type": "bool", "default": False},
-            "planned": {"type": "str", "default": "fabric_plan"},
-            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-            "force": {"type": "bool", "default": False},
-            "lock_timeout": {"type": "int", "default": 60},
-        },
-        supports_check_mode=True,
-        # A plan is too large for the host's log. It is not secret: as no_log argument it would censor the diff.
-        no_log=True,
-    )
-    arguments: dict[str, Any] = module.params
-    try:
-        result = entrypoints.converge(
-            entrypoints.Request(
-                project=arguments["project"],
-                plan=arguments["plan"],
-                shared=arguments["shared"],
-                pair_keys=arguments["pair_keys"],
-                bgp_password=arguments["bgp_password"],
-                digest=arguments["digest"],
-                revision=arguments["revision"],
-                signature=arguments["signature"],
-                based_on=arguments["based_on"],
-                seen=arguments["seen"],
-                strict=arguments["strict"],
-                absent=arguments["state"] == "absent",
-                check=module.check_mode,
-                force=arguments["force"],
-                lock_timeout=arguments["lock_timeout"],
-            ),
-            module.run_command,
-        )
-    except entrypoints.Partly as refusal:
-        for warning in refusal.result.pop("warnings"):
-            module.warn(warning)
-        module.fail_json(msg=str(refusal), **refusal.result)
-    except entrypoints.Refused as refusal:
-        module.fail_json(msg=str(refusal), overtaken=isinstance(refusal, entrypoints.Overtaken))
-    for warning in result.pop("warnings"):
-        module.warn(warning)
-    module.exit_json(**result)
+    # A plan is too large for the host's log. It is not secret: as no_log argument it would censor the diff.
+    module = AnsibleModule(argument_spec=calls.CONVERGE, supports_check_mode=True, no_log=True)
+    calls.finish(module, calls.converge(module.params, module.check_mode, module.run_command))
 
 
 if __name__ == "__main__":

@@ -313,9 +313,10 @@ import sys
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.plan.calls import PROBE
+
 try:
-    from ..module_utils import entrypoints
-    from ..module_utils.probe.obstacles import Obstacles
+    from ..module_utils import calls
 except (SyntaxError, TypeError):  # raised by a Python that is too old for the code
     OLD_PYTHON = True
 else:
@@ -323,40 +324,13 @@ else:
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "project": {"type": "str", "default": "default"},
-            "live": {"type": "bool", "default": False},
-            "declared": {"type": "bool", "default": False},
-            "encryption": {"type": "bool", "default": False},
-            "ask_resolvers": {"type": "bool", "default": False},
-            "obstacles": {"type": "bool", "default": True},
-            "owners": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "owner": {"type": "str", "required": True},
-                    "reference": {"type": "str", "required": True},
-                },
-            },
-            "staying": {"type": "list", "elements": "str"},
-        },
-        supports_check_mode=True,
-    )
+    module = AnsibleModule(argument_spec=PROBE, supports_check_mode=True)
     if OLD_PYTHON:
         module.fail_json(
             msg=f"cnm.fabric needs Python 3.9 or newer on the host, and {sys.executable} is {sys.version.split()[0]}. "
             "Set ansible_python_interpreter to a newer one."
         )
-    try:
-        asked = module.params
-        obstacles = Obstacles(asked["owners"], asked["staying"]) if asked["obstacles"] else None
-        wanted = (asked["live"], asked["declared"], module.run_command, asked["encryption"], asked["ask_resolvers"])
-        result = entrypoints.probe(asked["project"], *wanted, obstacles)
-    except entrypoints.Refused as refusal:
-        module.fail_json(msg=str(refusal))
-    module.exit_json(changed=False, **result)
+    calls.finish(module, calls.probe(module.params, module.check_mode, module.run_command))
 
 
 if __name__ == "__main__":

@@ -113,31 +113,14 @@ pairs:
   type: int
 """
 
-import json
-
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils import entrypoints
+from ..module_utils import calls
 
 
 def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "checks": {"type": "str"},
-            "digest": {"type": "str", "default": ""},
-            "explain": {"type": "bool", "default": True},
-            "project": {"type": "str", "default": "default"},
-            "pairs": {"type": "int", "default": 100},
-            "planned": {"type": "str", "default": "fabric_plan"},
-        },
-        supports_check_mode=True,
-    )
-    checks = json.loads(module.params["checks"] or "[]")
-    try:
-        result = entrypoints.verify(module.params["project"], module.params["digest"], checks, module.run_command)
-    except entrypoints.Refused as refusal:
-        module.fail_json(msg=str(refusal))
-    module.exit_json(changed=False, **result)
+    module = AnsibleModule(argument_spec=calls.VERIFY, supports_check_mode=True)
+    calls.finish(module, calls.verify(module.params, module.check_mode, module.run_command))
 
 
 if __name__ == "__main__":

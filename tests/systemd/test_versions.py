@@ -28,7 +28,7 @@ version, plan_format = sys.argv[1], int(sys.argv[2])
 constants = old / package / "plan/constants.py"
 text = constants.read_text()
 constants.write_text(text.replace(f'VERSION = "{half.VERSION}"', f'VERSION = "{version}"'))
-name = half.digest(half._in(old / package))
+name = half.digest(half.files_in(old / package))
 (old / "version.json").write_text(json.dumps({"version": version, "plan_format": plan_format}))
 command = pathlib.Path("/usr/local/sbin/cnm")
 command.write_text(command.read_text().replace(old.name, name))

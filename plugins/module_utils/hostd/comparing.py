@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any
 
 from ..engine import engine, reporting
 from ..kernel import journald
 from ..kernel.host import Host
+from ..kernel.programs import run_command
 from ..object_names import what_differs
 from ..plan.forms import printable
 from ..resources.base import Operation
@@ -27,19 +27,6 @@ from .units import PARTLY
 
 MODULE = __name__.rpartition(".")[0] + ".cli"
 """`Host.command`."""
-
-
-def run_command(arguments: Sequence[str], data: Optional[str] = None) -> tuple[int, str, str]:
-    """Run a program; its exit status, output and errors, as Ansible's modules do it."""
-    done = subprocess.run(
-        arguments,
-        input=data if data is not None else "",
-        capture_output=True,
-        text=True,
-        errors="surrogateescape",
-        check=False,
-    )
-    return done.returncode, done.stdout, done.stderr
 
 
 _HEADS = ("namespace", "link")

@@ -5,29 +5,25 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
 
 from ..plan.constants import VERSION
+from ..plan.kept_half import PACKAGE, PLACE, PYTHON, digest, files_in, kept_of
 from ..plan.plan import SCHEMA
 from ..state.files import HALF_WRITTEN, LIB, load, make_directory, remove_empty
 
-HALVES = LIB / ".half"
+HALVES = Path(PLACE)
 """No project's name begins with a dot."""
 
-_PACKAGE = __name__.rpartition(".hostd.")[0].replace(".", "/")
-"""The folder of the host half, below a folder of Python's search path."""
-
-_NOT_KEPT = ("arguments.py", "single_object.py", "vxlan_peers.py")
-"""Of modules for single objects alone: not all modules that run here have them."""
-
+_USUAL = "/usr/bin/python3"
 
 _ABOUT = "version.json"
 """Beside the package: what it is, for runs of other versions."""
@@ -66,37 +62,15 @@ def running() -> dict[str, bytes]:
         import zipfile  # noqa: PLC0415  # only here, and slow to load
 
         with zipfile.ZipFile(archive) as stream:
-            names = [name for name in stream.namelist() if name.startswith(f"{_PACKAGE}/") and name.endswith(".py")]
-            return _kept({name[len(_PACKAGE) + 1 :]: stream.read(name) for name in names})
+            names = [name for name in stream.namelist() if name.startswith(f"{PACKAGE}/") and name.endswith(".py")]
+            return kept_of({name[len(PACKAGE) + 1 :]: stream.read(name) for name in names})
     try:
-        found = _in(Path(__file__).parents[1])
+        found = files_in(Path(__file__).parents[1])
     except OSError as error:
         raise BootError(f"the host half cannot be read where it runs: {error}") from error
     if not found:
         raise BootError(f"there is no host half at {Path(__file__).parents[1]}")
     return found
-
-
-def _in(folder: Path) -> dict[str, bytes]:
-    paths = sorted(path for path in folder.rglob("*.py") if path.is_file() and not path.is_symlink())
-    return _kept({str(path.relative_to(folder)): path.read_bytes() for path in paths})
-
-
-def _kept(found: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Without packages' empty files, which are not everywhere, and what does not belong to it."""
-    return {
-        name: content
-        for name, content in sorted(found.items())
-        if name not in _NOT_KEPT and (content.strip() or not name.endswith("__init__.py"))
-    }
-
-
-def digest(files: Mapping[str, bytes]) -> str:
-    """SHA-256 of the files' names and contents, in hex."""
-    result = hashlib.sha256()
-    for name, content in sorted(files.items()):
-        result.update(f"{name}\0{len(content)}\0".encode() + content)
-    return result.hexdigest()
 
 
 def folder(name: str) -> Path:
@@ -105,11 +79,28 @@ def folder(name: str) -> Path:
 
 
 def kept(name: str) -> bool:
-    """Whether the host half of that digest is kept, unharmed."""
-    package = folder(name) / _PACKAGE
-    with contextlib.suppress(OSError):
-        return package.is_dir() and digest(_in(package)) == name
+    """Whether the host half of that digest is kept, unharmed, and the interpreter that kept it is still there.
+
+    What Python compiled beside the files is not looked at: root alone can write there, and Python compares it with the
+    files' times and sizes.
+    """
+    package = folder(name) / PACKAGE
+    with contextlib.suppress(OSError, ValueError):
+        python = (folder(name) / PYTHON).read_text(encoding="utf-8").strip()
+        return os.access(python, os.X_OK) and digest(files_in(package)) == name
     return False
+
+
+def usual_python() -> str:
+    """The host's own interpreter, if it has one; else the one that runs."""
+    return _USUAL if os.path.exists(_USUAL) else sys.executable
+
+
+def _own_python() -> str:
+    """The interpreter that runs, by the name that outlives its next version if it is the host's own."""
+    with contextlib.suppress(OSError):
+        return _USUAL if os.path.samefile(_USUAL, sys.executable) else sys.executable
+    return sys.executable
 
 
 def newer() -> Optional[tuple[str, About]]:
@@ -149,16 +140,25 @@ def keep(files: Mapping[str, bytes], about: Optional[About] = None) -> bool:
         (new / path).parent.mkdir(parents=True, exist_ok=True)
         (new / path).write_bytes(content)
     (new / _ABOUT).write_text(json.dumps(asdict(about or About())), encoding="utf-8")
+    (new / PYTHON).write_text(f"{_own_python()}\n", encoding="utf-8")
+    _compile(new, directory)
     os.sync()  # else a power cut after the renaming could leave empty files
     new.rename(directory)
     return True
+
+
+def _compile(new: Path, directory: Path) -> None:
+    """Compile what will be in ``directory``: else each call would until one has written it."""
+    import compileall  # noqa: PLC0415  # only here, and slow to load
+
+    compileall.compile_dir(str(new), ddir=str(directory), quiet=2)
 
 
 def _with_packages(files: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
     """The files below a folder of the search path, each folder made a package: installed Ansible has one of that
     name.
     """
-    contents = {f"{_PACKAGE}/{name}": content for name, content in files.items()}
+    contents = {f"{PACKAGE}/{name}": content for name, content in files.items()}
     packages = {f"{parent}/__init__.py" for path in contents for parent in Path(path).parents if str(parent) != "."}
     yield from sorted({**dict.fromkeys(packages, b""), **contents}.items())
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from ..kernel.host import Host
 from ..kernel.systemd import SystemdError
 from ..plan.base import Key
 from ..plan.forms import watched_owner
+from ..plan.kept_half import digest
 from ..plan.settings import Boot
 from ..state.files import HALF_WRITTEN, LIB, forget, load, remove_empty, write_atomically
 from ..state.kept import State
@@ -30,7 +30,6 @@ from . import kept_rules
 from .base import Difference, Found, Kind, Operation
 
 _RECORD = "boot.json"
-_PYTHON = "/usr/bin/python3"
 _MISSING, _SUPERFLUOUS = "missing", "no longer wanted"
 OTHER_VERSION = "another version"
 
@@ -82,11 +81,6 @@ def _mode(path: str) -> int:
     return 0o755 if path == units.COMMAND else 0o644
 
 
-def _python() -> str:
-    """The interpreter of the command."""
-    return _PYTHON if os.path.exists(_PYTHON) else sys.executable
-
-
 class BootKind(Kind[Boot]):
     """Files below `half.HALVES` and `units.UNITS`, and the command."""
 
@@ -109,7 +103,7 @@ class BootKind(Kind[Boot]):
 
     def _files(self, host: Host, but: str = "") -> dict[str, str]:
         """What all projects on record want, except the one named."""
-        of_half = units.HostHalf(_python(), str(half.folder(self._digest())), host.command)
+        of_half = units.HostHalf(half.usual_python(), str(half.folder(self._digest())), host.command)
         owners = filter(watched_owner.fits, _of_all("owners", but))
         files = units.files(of_half, _of_all("awaited", but), owners)
         drop_in = nftables_service.drop_in()
@@ -124,7 +118,7 @@ class BootKind(Kind[Boot]):
         return self._newer is None or units.is_of_a_parent(path)
 
     def _digest(self) -> str:
-        return self._newer[0] if self._newer else half.digest(self._half())
+        return self._newer[0] if self._newer else digest(self._half())
 
     def _superfluous(self, files: Mapping[str, str]) -> set[str]:
         return {path for path in _there() - files.keys() if self._is_for_this_version(path)}
@@ -194,9 +188,8 @@ class BootKind(Kind[Boot]):
                 state.forget_keys()
             if host.own_tables and not kept_rules.path(host.project).is_file():
                 kept_rules.write(host.project, host.own_tables)
-            if self._newer is None and half.keep(self._half()) and systemd.is_running():
-                # Else the first start, at a boot, would take a second to compile it.
-                host.run_command([_python(), "-I", "-m", "compileall", "-q", str(half.folder(self._digest()))])
+            if self._newer is None:
+                half.keep(self._half())
             files = self._files(host)
             owners_path = f"{units.UNITS}/{units.OWNERS_PATH}"
             is_current = owners_path in files and _text(Path(owners_path)) == files[owners_path]

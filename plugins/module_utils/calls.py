@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""What a call does between its arguments and its result, sent by Ansible as a module or made of the kept host half.
+
+A result is what the module returns, and ``failed`` if it did.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import locale
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from . import entrypoints
+from .kernel.nft import RunCommand
+from .kernel.programs import run_command
+from .plan.calls import BEGIN, CONVERGE, END, SPECS, VERIFY, secrets_of
+from .probe.obstacles import Obstacles
+
+__all__ = ["CONVERGE", "VERIFY", "converge", "finish", "main", "probe", "verify"]
+
+Arguments = Mapping[str, Any]
+Result = dict[str, Any]
+
+
+def probe(asked: Arguments, _check: bool, run: RunCommand) -> Result:
+    """The result of M(cnm.fabric.probe)."""
+    obstacles = Obstacles(asked["owners"], asked["staying"]) if asked["obstacles"] else None
+    wanted = (asked["live"], asked["declared"], run, asked["encryption"], asked["ask_resolvers"])
+    try:
+        return {"changed": False, **entrypoints.probe(asked["project"], *wanted, obstacles)}
+    except entrypoints.Refused as refusal:
+        return _failed(refusal)
+
+
+def converge(asked: Arguments, check: bool, run: RunCommand) -> Result:
+    """The result of M(cnm.fabric.converge)."""
+    try:
+        return entrypoints.converge(
+            entrypoints.Request(
+                project=asked["project"],
+                plan=asked["plan"],
+                shared=asked["shared"],
+                pair_keys=asked["pair_keys"],
+                bgp_password=asked["bgp_password"],
+                digest=asked["digest"],
+                revision=asked["revision"],
+                signature=asked["signature"],
+                based_on=asked["based_on"],
+                seen=asked["seen"],
+                strict=asked["strict"],
+                absent=asked["state"] == "absent",
+                check=check,
+                force=asked["force"],
+                lock_timeout=asked["lock_timeout"],
+            ),
+            run,
+        )
+    except entrypoints.Partly as refusal:
+        return {**_failed(refusal), **refusal.result}
+    except entrypoints.Refused as refusal:
+        return {**_failed(refusal), "overtaken": isinstance(refusal, entrypoints.Overtaken)}
+
+
+def verify(asked: Arguments, _check: bool, run: RunCommand) -> Result:
+    """The result of M(cnm.fabric.verify)."""
+    checks = json.loads(asked["checks"] or "[]")
+    try:
+        return {"changed": False, **entrypoints.verify(asked["project"], asked["digest"], checks, run)}
+    except entrypoints.Refused as refusal:
+        return _failed(refusal)
+
+
+def _failed(refusal: entrypoints.Refused) -> Result:
+    return {"failed": True, "msg": str(refusal)}
+
+
+def finish(module: Any, result: Result) -> None:
+    """End a module with the result, its warnings as Ansible has them."""
+    for warning in result.pop("warnings", ()):
+        module.warn(warning)
+    end = module.fail_json if result.pop("failed", False) else module.exit_json
+    end(**result)
+
+
+_CALLS: Mapping[str, Callable[[Arguments, bool, RunCommand], Result]] = {
+    "probe": probe,
+    "converge": converge,
+    "verify": verify,
+}
+
+
+def main(name: str) -> None:
+    """Carry out a call of the kept host half: ``{"arguments": …, "check": …}`` by standard input → the answer.
+
+    The first line says that this host half is there, so that nothing is called twice.
+    """
+    gc.disable()  # a process this short has no garbage to look for
+    _write(BEGIN)
+    try:
+        # As AnsibleModule has it: programs are run with a locale that is there.
+        locale.setlocale(locale.LC_ALL, "")
+    except locale.Error:
+        os.environ.update(dict.fromkeys(("LANG", "LC_ALL", "LC_MESSAGES"), "C"))
+    asked = json.load(sys.stdin)
+    try:
+        result = _CALLS[name](asked["arguments"], asked["check"], run_command)
+    except Exception as error:
+        result = {
+            "failed": True,
+            "msg": f"{type(error).__name__}: {error}",
+            "exception": traceback.format_exc(),
+        }
+    secrets = secrets_of(SPECS[name], asked["arguments"])
+    _write(f"{json.dumps(_without(secrets, result) if secrets else result)}\n{END}")
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(f"\n{text}\n")
+    sys.stdout.flush()
+
+
+def _without(secrets: set[str], value: Any) -> Any:
+    """The same with these texts censored, as AnsibleModule does it."""
+    if isinstance(value, Mapping):
+        return {_without(secrets, key): _without(secrets, item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without(secrets, item) for item in value]
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, "********")
+    return value

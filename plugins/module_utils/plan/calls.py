@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Calls of the host half: their arguments, and how an answer is marked in what a host prints.
+
+The modules have these arguments; the controller checks them itself before it calls the host half that a host keeps.
+Pure, and read by Pythons too old for the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Optional
+
+Spec = Mapping[str, Mapping[str, Any]]
+"""Arguments by name, as AnsibleModule takes them."""
+
+PROBE: dict[str, dict[str, Any]] = {
+    "project": {"type": "str", "default": "default"},
+    "live": {"type": "bool", "default": False},
+    "declared": {"type": "bool", "default": False},
+    "encryption": {"type": "bool", "default": False},
+    "ask_resolvers": {"type": "bool", "default": False},
+    "obstacles": {"type": "bool", "default": True},
+    "owners": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {"owner": {"type": "str", "required": True}, "reference": {"type": "str", "required": True}},
+    },
+    "staying": {"type": "list", "elements": "str"},
+}
+
+CONVERGE: dict[str, dict[str, Any]] = {
+    "project": {"type": "str", "default": "default"},
+    "plan": {"type": "str"},
+    "shared": {"type": "dict", "default": {}},
+    "pair_keys": {"type": "dict", "no_log": True, "default": {}},
+    "bgp_password": {"type": "str", "no_log": True, "default": ""},
+    "digest": {"type": "str"},
+    "revision": {"type": "int", "default": 0},
+    "signature": {"type": "str", "default": ""},
+    "based_on": {"type": "str"},
+    "seen": {"type": "str", "default": ""},
+    "strict": {"type": "bool", "default": False},
+    "planned": {"type": "str", "default": "fabric_plan"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "force": {"type": "bool", "default": False},
+    "lock_timeout": {"type": "int", "default": 60},
+}
+
+VERIFY: dict[str, dict[str, Any]] = {
+    "checks": {"type": "str"},
+    "digest": {"type": "str", "default": ""},
+    "explain": {"type": "bool", "default": True},
+    "project": {"type": "str", "default": "default"},
+    "pairs": {"type": "int", "default": 100},
+    "planned": {"type": "str", "default": "fabric_plan"},
+}
+
+SPECS: Mapping[str, Spec] = {"probe": PROBE, "converge": CONVERGE, "verify": VERIFY}
+"""By name of the module."""
+
+NOT_KEPT = 83
+"""Exit status of a call if the host does not keep that host half."""
+
+BEGIN, END = "<cnm-answer>", "</cnm-answer>"
+"""Lines before and after the answer; the first is printed before anything is done."""
+
+_TYPES = {"str": str, "bool": bool, "int": int, "dict": dict, "list": list}
+
+
+def filled(spec: Spec, arguments: Mapping[str, Any]) -> Optional[dict[str, Any]]:
+    """The arguments with their defaults, as JSON data; None if one is unknown, missing or of another type.
+
+    It converts nothing: what Ansible would convert, or refuse in its words, is for the module.
+    """
+    if arguments.keys() - spec.keys():
+        return None
+    given = {name: _plain(arguments.get(name, about.get("default"))) for name, about in spec.items()}
+    return given if all(_fits(about, given[name]) for name, about in spec.items()) else None
+
+
+def _fits(about: Mapping[str, Any], value: Any) -> bool:
+    if value is None:
+        return not about.get("required") and "default" not in about
+    kind = about["type"]
+    if not isinstance(value, _TYPES[kind]) or (kind == "int" and isinstance(value, bool)):
+        return False
+    if isinstance(value, list):
+        return all(_fits_element(about, item) for item in value)
+    return "choices" not in about or value in about["choices"]
+
+
+def _fits_element(about: Mapping[str, Any], value: Any) -> bool:
+    if "options" not in about:
+        return isinstance(value, _TYPES[about["elements"]])
+    return isinstance(value, dict) and filled(about["options"], value) is not None
+
+
+def _plain(value: Any) -> Any:
+    """Containers copied item by item: Ansible's own have templates inside that are rendered as they are read."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def secrets_of(spec: Spec, arguments: Mapping[str, Any]) -> set[str]:
+    """The texts of arguments that no answer may contain."""
+    found: set[str] = set()
+    for name, about in spec.items():
+        if about.get("no_log"):
+            value = arguments[name]
+            found.update(value.values() if isinstance(value, dict) else [value])
+    return found - {"", None}

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""The host half that a host keeps: where, of which files, and by which digest the controller finds it.  Pure but for
+reading these files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+
+PLACE = "/var/lib/cnm/.half"
+"""The directory with a folder of each kept host half, named by its digest, for Python's search path.  Root's alone."""
+
+PACKAGE = __name__.rpartition(".plan.")[0].replace(".", "/")
+"""The folder of the host half, below a folder of Python's search path."""
+
+PYTHON = "python"
+"""In that folder: a file with the path of the interpreter that kept it."""
+
+_NOT_KEPT = ("arguments.py", "single_object.py", "vxlan_peers.py")
+"""Of modules for single objects alone: not all modules that run on hosts have them."""
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    """The files of a host half by path below that folder.  Raises OSError."""
+    paths = sorted(path for path in folder.rglob("*.py") if path.is_file() and not path.is_symlink())
+    return kept_of({str(path.relative_to(folder)): path.read_bytes() for path in paths})
+
+
+def kept_of(found: Mapping[str, bytes]) -> dict[str, bytes]:
+    """Without packages' empty files, which are not everywhere, and what does not belong to it."""
+    return {
+        name: content
+        for name, content in sorted(found.items())
+        if name not in _NOT_KEPT and (content.strip() or not name.endswith("__init__.py"))
+    }
+
+
+def digest(files: Mapping[str, bytes]) -> str:
+    """SHA-256 of the files' names and contents, in hex."""
+    result = hashlib.sha256()
+    for name, content in sorted(files.items()):
+        result.update(f"{name}\0{len(content)}\0".encode() + content)
+    return result.hexdigest()
