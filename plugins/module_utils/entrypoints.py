@@ -9,26 +9,22 @@ import json
 import os
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 from .changes import Before, changes, removals, repairs
 from .engine import engine, gratuitous_arp, narrowing, reporting
 from .engine.expand_plan import expand_plan
 from .engine.journal import Journal
-from .hostd import cli, telling
+from .hostd import telling
 from .hostd.restore import kept_resources
 from .hostd.rules import keep_rules
 from .kernel import mounts
 from .kernel.host import Host
-from .kernel.neighbour_tables import neighbour_tables
 from .kernel.nft import RunCommand
-from .object_names import what_differs
-from .plan.addresses import Fdb, Neighbours
 from .plan.base import PlanError, Resource
 from .plan.codec import content_digest
 from .plan.esp import Way
 from .plan.forms import printable_data, printable_lines
-from .plan.links import Link
 from .plan.plan import Plan, PlanText
 from .probe import reader
 from .probe.obstacles import Obstacles, stopped_owners
@@ -36,9 +32,12 @@ from .resources.base import Operation
 from .state.files import RUN
 from .state.kept import State
 from .state.lock import Locked, locked
-from .verify import prover
-from .verify.firewalls import Packet, foreign_drops
-from .verify.source_links import source_links
+
+if TYPE_CHECKING:
+    from .hostd import cli  # noqa: F401  # so that Ansible sends it, which calls need not import
+
+CLI = f"{__package__}.hostd.cli"
+"""`Host.command`."""
 
 
 class Refused(Exception):
@@ -88,7 +87,7 @@ class Request:
 
 
 @contextlib.contextmanager
-def _in_words(work: str) -> Iterator[None]:
+def in_words(work: str) -> Iterator[None]:
     """Turn every expected error into Refused with a sentence."""
     if os.geteuid() != 0:
         raise Refused(f"{work} needs root on the host: set ansible_become: true or connect as root")
@@ -120,8 +119,8 @@ def working(request: Request, run_command: RunCommand) -> Iterator[Host]:
     """The host, locked for a run that may change it; expected errors become Refused."""
     # Resolvers do not run as root and must be able to read their files.
     os.umask(0o022)
-    with _in_words("changing networks"), _lock(request), Host(request.project, run_command) as host:
-        host.command = cli.__name__
+    with in_words("changing networks"), _lock(request), Host(request.project, run_command) as host:
+        host.command = CLI
         host.include_module_objects = request.absent
         host.spares_processes = not request.force
         host.pair_keys = {Way.from_text(way): bytes.fromhex(key) for way, key in request.pair_keys.items()}
@@ -145,9 +144,9 @@ def probe(
     Raises Refused.
     """
     more = ("model", "declared") if declared else ("model",) if live else ()
-    with _in_words("reading networks"), Host(project, run_command) as host:
+    with in_words("reading networks"), Host(project, run_command) as host:
         state = State(project)
-        host.command = cli.__name__
+        host.command = CLI
         if not live:
             host.verified_tables = state.verified_tables
         result = reader.probe(host, more, encryption, ask_resolvers, obstacles)
@@ -291,81 +290,3 @@ def outcome(worker: engine.Engine, operations: Sequence[Operation[Any]]) -> dict
         "diff": reporting.diff(operations),
         "warnings": printable_data(worker.warnings),
     }
-
-
-def verify(project: str, digest: str, checks: Sequence[Mapping[str, Any]], run_command: RunCommand) -> dict[str, Any]:
-    """Prove that the host is as planned and that its data plane works; see `prover.verify`.  Raises Refused.
-
-    ``drops`` are what others' rules drop of the packets that networks need; they are looked for if anything failed.
-    """
-    with _in_words("verifying networks"), Host(project, run_command) as host:
-        host.command = cli.__name__
-        result = prover.verify(host, checks)
-        kept = State(project).kept
-        resources: list[Resource] = []
-        if kept.get("digest") != digest:
-            what = "does not have the plan of the present variables"
-            result["misses"].append(_drift_miss("host", what, ("plan",), ()))
-        else:
-            resources = kept_resources(project, kept)
-            operations = engine.Engine(host).compare(resources)
-            result["misses"] += _drift_misses(operations, resources, host.broken)
-            result["misses"] += _source_link_misses(host, resources)
-        packets = _packets(result["misses"], resources) if result["misses"] else []
-        drops = foreign_drops(host, packets) if packets else []
-        result["drops"] = [{**item._asdict(), "packet": str(item.packet)} for item in drops]
-        result["neighbours"] = min((table.size for table in neighbour_tables()), default=0)
-        return dict(printable_data(result))
-
-
-_ENTRIES_AT_MOST = 1000
-
-
-def _drift_misses(
-    operations: Sequence[Operation[Any]], wanted: Sequence[Resource], broken: Mapping[str, str]
-) -> list[dict[str, Any]]:
-    """A failure for each part of the plan that differs."""
-    found = [
-        _drift_miss(f"sandbox {name}", f"is unavailable: {why}", ("namespace",), ())
-        for name, why in sorted(broken.items())
-    ]
-    for part, differing in telling.parts_of_operations(operations, wanted).items():
-        entries = sorted({key for item in differing for key in _entries(item)})[:_ENTRIES_AT_MOST]
-        kinds = sorted({item.resource.kind for item in differing})
-        found.append(_drift_miss(part, what_differs(part, differing), kinds, entries))
-    return found
-
-
-def _entries(operation: Operation[Any]) -> set[str]:
-    """Of a table of a link, the MAC addresses or addresses whose entries differ."""
-    if not isinstance(operation.resource, (Fdb, Neighbours)):
-        return set()
-    found = operation.found.entries if operation.found is not None else {}
-    return {key for key, _value in operation.resource.entries.items() ^ found.items()}
-
-
-def _drift_miss(part: str, found: str, kinds: Sequence[str], entries: Sequence[str]) -> dict[str, Any]:
-    more = {"kinds": list(kinds), "entries": list(entries)}
-    return {"sandbox": "host", "check": "plan", "target": part, "wanted": "as planned", "found": found, **more}
-
-
-def _packets(misses: Sequence[Mapping[str, Any]], resources: Sequence[Resource]) -> list[Packet]:
-    """What must not be dropped for the checks that failed to succeed."""
-    ports = {item.vxlan.port for item in resources if isinstance(item, Link) and item.vxlan is not None}
-    found = [Packet("udp", port) for port in sorted(ports)]
-    found += [Packet("esp")] if any(item.kind == "xfrm" for item in resources) else []
-    found += [Packet("icmp"), Packet("ipv6-icmp")] if any(miss["check"] == "reach" for miss in misses) else []
-    called = {int(miss["target"].rpartition(" ")[2]) for miss in misses if miss["check"] == "connect"}
-    return [*found, *(Packet("tcp", port) for port in sorted(called))]
-
-
-def _source_link_misses(host: Host, resources: Sequence[Resource]) -> list[dict[str, str]]:
-    """A failure for each link that can receive or divert other links' traffic on a LAN network's parent."""
-    parents = {
-        item.parent.link for item in resources if isinstance(item, Link) and item.parent and item.type == "macvlan"
-    }
-    wanted = "no macvlan link of mode source on it"
-    return [
-        {"sandbox": "host", "check": "parent", "target": parent, "wanted": wanted, "found": f"{link} in {where}"}
-        for parent, link, where in source_links(host, parents)
-    ]

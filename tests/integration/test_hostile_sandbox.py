@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from host import SMALL, a_plan, becomes, compare, converge, on_a_host, resources_of, run_command, sh, snapshot, works
 
-from ansible_collections.cnm.fabric.plugins.module_utils import entrypoints
+from ansible_collections.cnm.fabric.plugins.module_utils import entrypoints, verification
 from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces, netfilter
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import content_digest
@@ -164,7 +164,7 @@ class TestContainer:
         said = entrypoints.probe("default", True, False, run_command)
         assert not said["settled"]
         assert [item["name"] for item in said["drift"]] == ["box"]
-        misses = entrypoints.verify("default", content_digest(plan), [], run_command)["misses"]
+        misses = verification.verify("default", content_digest(plan), [], run_command)["misses"]
         assert [(item["target"], item["found"].partition(":")[0]) for item in misses] == [
             ("sandbox box", "is unavailable")
         ]

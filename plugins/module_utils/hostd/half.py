@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -133,6 +132,8 @@ def keep(files: Mapping[str, bytes], about: Optional[About] = None) -> bool:
     HALVES.chmod(0o700)
     directory = folder(name)
     new = directory.with_name(directory.name + HALF_WRITTEN)
+    import shutil  # noqa: PLC0415  # only here, and slow to load
+
     for old in (new, directory):
         shutil.rmtree(old, ignore_errors=True)
     new.mkdir(mode=0o700)
@@ -166,6 +167,8 @@ def _with_packages(files: Mapping[str, bytes]) -> Iterator[tuple[str, bytes]]:
 def remove_others(name: Optional[str]) -> None:
     """Remove every kept host half but that one."""
     if HALVES.is_dir():
+        import shutil  # noqa: PLC0415
+
         for path in HALVES.iterdir():
             if path.name != name:
                 shutil.rmtree(path, ignore_errors=True)

@@ -8,12 +8,9 @@ and systemd-machined are asked with their own programs.
 
 from __future__ import annotations
 
-import contextlib
-import http.client
 import json
 import os
 import re
-import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +25,7 @@ from .programs import find_program
 _DOCKER_HOST = "unix:///var/run/docker.sock"
 _UNIX = "unix://"
 _PATIENCE_S = 10
+_OK, _NOT_FOUND = 200, 404
 _LONGEST = 4 << 20
 """The largest answer, in octets."""
 _OF_THE_HOST = ("/etc/", "/usr/", "/run/systemd/", "/run/NetworkManager/")
@@ -99,36 +97,15 @@ def _of_process(pid: int) -> str:
     return f"/proc/{pid}/ns/net"
 
 
-class _SocketConnection(http.client.HTTPConnection):
-    """HTTP over a UNIX socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_PATIENCE_S)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
-
-
 def _request(where: str, path: str) -> str:
     """Status and text of the answer.  Raises OwnerError."""
-    connection = _SocketConnection(where[len(_UNIX) :])
-    with contextlib.closing(connection):
-        try:
-            connection.request("GET", path, headers={"Host": "docker"})
-            response = connection.getresponse()
-            return f"{response.status} {_within_limit(response.read(_LONGEST + 1)).decode(errors='backslashreplace')}"
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-            raise OwnerError(_no_engine(where, reason)) from error
+    from . import http_by_socket  # noqa: PLC0415  # a third of all imports of a call, and only for Docker
 
-
-def _within_limit(data: bytes) -> bytes:
-    if len(data) > _LONGEST:
-        raise ValueError(f"its answer is larger than {_LONGEST >> 20} MB")
-    return data
+    try:
+        return http_by_socket.get(where[len(_UNIX) :], path, _PATIENCE_S, _LONGEST)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise OwnerError(_no_engine(where, reason)) from error
 
 
 def _no_engine(where: str, reason: str) -> str:
@@ -156,9 +133,9 @@ def _docker(reference: str, run_command: RunCommand) -> _PathAndFiles:
     del run_command
     status, answer = _ask_docker(f"/containers/{quote(reference, safe='')}/json")
     who = words("docker", reference)
-    if status == http.client.NOT_FOUND:
+    if status == _NOT_FOUND:
         raise Gone(f"this host's Docker Engine has no container {reference}: start it with --network none")
-    if status != http.client.OK or not isinstance(answer, dict):
+    if status != _OK or not isinstance(answer, dict):
         raise OwnerError(
             f"the Docker Engine's answer about the container {reference}: {_message(answer) or f'status {status}'}"
         )

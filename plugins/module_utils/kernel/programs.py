@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import subprocess
 from collections.abc import Sequence
 from typing import Optional
@@ -14,7 +14,9 @@ from ..plan.constants import SEARCH_PATH
 
 def find_program(name: str) -> Optional[str]:
     """The path of a program, or None if the host has none of that name."""
-    return shutil.which(name, path=SEARCH_PATH)
+    # As shutil.which does it, whose import costs more than all these looks.
+    paths = (os.path.join(folder, name) for folder in SEARCH_PATH.split(":"))
+    return next((path for path in paths if os.access(path, os.X_OK) and os.path.isfile(path)), None)
 
 
 def run_command(arguments: Sequence[str], data: Optional[str] = None) -> tuple[int, str, str]:

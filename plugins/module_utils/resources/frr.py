@@ -19,7 +19,6 @@ import json
 import os
 import pwd
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -235,6 +234,8 @@ class FrrKind(Kind[Frr]):
     def delete(self, host: Host, resources: Sequence[Frr]) -> None:
         if resources:
             _stop(host.project, *reversed(_DAEMONS))
+            import shutil  # noqa: PLC0415  # only here, and slow to load
+
             shutil.rmtree(_place(host.project), ignore_errors=True)
             remove_empty(RUN / host.project)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Optional
@@ -194,6 +193,8 @@ class State:
 
     def drop(self) -> None:
         """Remove the plan and its directories."""
+        import shutil  # noqa: PLC0415  # only here, and slow to load
+
         for directory in (self.lib, self.run):
             shutil.rmtree(directory, ignore_errors=True)
         remove_empty(LIB)

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.cnm.fabric.plugins.action.converge import ActionModule
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.calls import BEGIN, END
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import encode
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import plan_file
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
@@ -69,15 +70,18 @@ def call_of(host: str, planned: dict[str, Any]) -> dict[str, Any]:
     made: dict[str, Any] = {}
 
     class Action(ActionModule):
-        def _execute_module(
-            self, module_name: str, module_args: dict[str, Any], task_vars: dict[str, Any]
-        ) -> dict[str, Any]:
-            del module_name, task_vars
-            made.update(module_args)
-            return {}
+        def _is_pipelining_enabled(self, *_arguments: Any) -> bool:
+            return True
 
-    task = SimpleNamespace(args={}, async_val=0, check_mode=False, diff=False, environment=None)
-    connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="/nowhere"))
+        def _compute_environment_string(self, *_arguments: Any) -> str:
+            return ""
+
+        def _low_level_execute_command(self, _command: str, in_data: bytes) -> dict[str, Any]:
+            made.update(json.loads(in_data)["arguments"])
+            return {"rc": 0, "stdout": f"{BEGIN}\n{{}}\n{END}\n", "stderr": ""}
+
+    task = SimpleNamespace(args={}, async_val=0, check_mode=False, delegate_to=None, diff=False, environment=None)
+    connection = SimpleNamespace(_shell=SimpleNamespace(tmpdir="/nowhere", SHELL_FAMILY="sh"))
     action = Action(task, connection, None, None, SimpleNamespace(template=lambda value: value), None)
     groups = {"all": list(MEMBERS)}
     action.run(None, {**variables_of(host), "inventory_hostname": host, "groups": groups, "fabric_plan": planned})
