@@ -85,6 +85,7 @@ _NAMES = {
     "ipvs_timeouts": "IPVS timeouts{of}",
     "link": "link {resource.name}{of}",
     "link_manager": "settings of {resource.manager}",
+    "names": "names that resolvers have loaded",
     "namespace": "namespace {resource.name}",
     "neighbour": "neighbour entries{of}",
     "nftables": "table {resource.family} {resource.name}{of}",

@@ -46,7 +46,7 @@ def wanted(sandboxes: int) -> tuple[Resource, ...]:
     boxes = {f"s{number:03d}": {"networks": ["n"], "ports": [f"{8000 + number}:80"]} for number in range(sandboxes)}
     variables = {"node1": {"cnm_networks": {"n": {"subnet": "10.0.0.0/16"}}, "cnm_sandboxes": boxes}}
     made = plan(read_topology(variables), {"node1": Facts()}, empty(), "now").plans["node1"]
-    return tuple(item for item in made.resources if item.kind not in ("resolver", "file"))
+    return tuple(item for item in made.resources if item.kind not in ("resolver", "file", "names"))
 
 
 def _inside(nft: Library, address: str, gateway: str, rules: str) -> None:

@@ -48,7 +48,7 @@ def memory(process):
 
 kind, host, result = ResolverKind(), Host("default", run), {{}}
 for supervised in (False, True):
-    items = [Resolver(f"b{{number}}", CONFIG, {{}}, True, supervised) for number in range(1, {RESOLVERS} + 1)]
+    items = [Resolver(f"b{{number}}", CONFIG, True, supervised) for number in range(1, {RESOLVERS} + 1)]
     before, used, started = memory(1), processors(), time.monotonic()
     kind.create(host, items)
     took = time.monotonic() - started

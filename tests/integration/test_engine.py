@@ -169,10 +169,10 @@ HALF_MADE = {
     ),
     "a bridge marked and down, without address": "ip address flush dev {bridge}; ip link set {bridge} down",
     "an address without its route": "ip -n c1 route flush table main",
-    "a resolver's configuration without its process": f"{_STOP}; rm /run/cnm/default/resolvers/c1.loaded",
+    "a resolver's configuration without its process": _STOP,
     "a resolver's configuration cut short": f"{_STOP}; echo port=20053 > /run/cnm/default/resolvers/c1.conf",
-    "a process without a note of what it has loaded": "rm /run/cnm/default/resolvers/c1.loaded",
-    "a note of what is loaded cut short": "echo '{{\"/run' > /run/cnm/default/resolvers/c1.loaded",
+    "processes without a note of what they have loaded": "rm /run/cnm/default/loaded.json",
+    "a note of what is loaded cut short": "echo '{{\"front' > /run/cnm/default/loaded.json",
     "a process without any file": "rm -r /run/cnm/default/resolvers",
     "two resolvers for one sandbox": (
         "mv /run/cnm/default/resolvers/c1.conf /tmp/c1; sed 's/20053/20054/; /keep-in/d' /tmp/c1"
@@ -328,7 +328,7 @@ class TestUnfinishedObjects:
         Path("/run/cnm/default/names/front").write_text(file.files["front"])
         with Host("default", run_command) as host:
             assert host.run_in("c1", resolving, ["c0"]) == {"c0": []}
-        assert "change resolver c1 (names)" in converge(wanted)
+        assert "change names /run/cnm/default/names (loaded)" in converge(wanted)
         works([("c1", "c0", "10.0.0.9")])
 
 

@@ -361,11 +361,11 @@ DRIFTS: dict[str, dict[str, Any]] = {
     "resolver": {
         "namespace": NAME,
         "config": Drift(f"echo no-negcache >> {RUN_C1}.conf"),
-        "names": Drift(f"echo '{{}}' > {RUN_C1}.loaded"),
         "running": Drift(f"kill $(head -n 1 {RUN_C1}.pid)"),
         "supervised": Never("tests/systemd moves a resolver out of its scope"),
         "outdated": Never("tests/systemd replaces the program of a resolver"),
     },
+    "names": {"directory": NAME, "loaded": Drift("echo '{}' > /run/cnm/default/loaded.json")},
     "link_manager": {
         "manager": NAME,
         "links": Drift(f"sed -i s/cnm0/cnm9/ {NETWORKD}/05-cnm-default.network"),

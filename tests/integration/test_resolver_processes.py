@@ -170,7 +170,7 @@ class TestRecords:
         assert len(resolvers()) == len(then)
 
     @pytest.mark.parametrize("then", [SMALL, {"c2": SMALL["c2"]}, {}])
-    @pytest.mark.parametrize("at", ["processes.record", "_note_loaded"])
+    @pytest.mark.parametrize("at", ["processes.record", "processes.keep_for_itself"])
     @pytest.mark.parametrize("call", range(4))
     @on_a_host
     def test_a_run_killed_while_starting_resolvers_loses_none(self, call: int, at: str, then: dict[str, Any]) -> None:

@@ -215,9 +215,8 @@ class TestChanges:
         fleet.sh("node1", f"{stub}; echo nameserver {FIRST} > /run/systemd/resolve/resolv.conf")
         try:
             changed = fleet.site().operations("node1")
-            assert all(item.startswith(("change file", "change resolver")) for item in changed), changed
-            assert "change resolver c1" in changed
-            assert "change resolver api" not in changed  # it has servers of its own, and no neighbour changed
+            assert all(item.startswith(("change file", "change names")) for item in changed), changed
+            assert "change names /run/cnm/default/names" in changed
             for name, data in (("cache", ("10.7.1.3",)), ("www.app", ("10.7.1.3",)), ("web.front", ())):
                 assert inside(fleet, "c1", ask, name).data == data
             assert inside(fleet, "c1", ask, "www.app", "AAAA") == NOTHING_OF_THAT_TYPE

@@ -199,10 +199,18 @@ DRIFTS = {
     "the resolvers' files lost": ("rm -r /run/cnm/default/resolvers", {"change resolver c1", "change resolver c2"}),
     "all files of a run lost": (
         "rm -r /run/cnm/default",
-        {"create file /run/cnm/default/names", "change resolver c1", "change resolver c2"},
+        {
+            "create file /run/cnm/default/names",
+            "create names /run/cnm/default/names",
+            "change resolver c1",
+            "change resolver c2",
+        },
     ),
     "what was before lost": ("rm -r /var/lib/cnm", {"change sysctl net.ipv4.ip_forward", "create boot host"}),
-    "a file made unreadable": ("chmod 600 /run/cnm/default/names/ps-bridge", {"change file /run/cnm/default/names"}),
+    "a file made unreadable": (
+        "chmod 600 /run/cnm/default/names/ps-bridge",
+        {"change file /run/cnm/default/names", "change names /run/cnm/default/names"},
+    ),
     "a port taken out": ("ip link set $(ls /sys/class/net | grep ^cnm-p | head -1) nomaster", {"change link c"}),
     "the namespace deleted": (
         "ip netns delete c1",

@@ -220,10 +220,10 @@ SAMPLES: dict[str, dict[str, Any]] = {
     "resolver": {
         "namespace": "c1",
         "config": ["port=20053", "no-hosts"],
-        "names": {"/run/cnm/default/names/front": _DIGEST},
         "running": True,
         "supervised": True,
     },
+    "names": {"directory": "/run/cnm/default/names", "loaded": {"front": _DIGEST}},
     "link_manager": {"manager": "networkd", "links": ["cnm0", "eth0.10"], "rules": True},
     "frr": {
         "asn": 65000,

@@ -10,14 +10,13 @@ from typing import Any, Callable
 
 from ..plan.addresses import Fdb, Neighbours
 from ..plan.base import PlanError, Resource
-from ..plan.codec import content_digest
 from ..plan.encryption import Xfrm
 from ..plan.families import family_of
 from ..plan.forms import lines
 from ..plan.nftables import Nftables, NftSet
 from ..plan.peers import PeerTable
 from ..plan.plan import Plan
-from ..plan.settings import File, Resolver
+from ..plan.settings import File
 
 
 class SharedTexts:
@@ -103,25 +102,4 @@ def expand_plan(plan: Plan, texts: Mapping[str, str]) -> list[Resource]:
         Nftables: shared.nftables,
         Xfrm: shared.xfrm,
     }
-    resources = [fill[type(item)](item) if type(item) in fill else item for item in plan.resources]
-    contents = {
-        f"{item.directory}/{name}": text
-        for item in resources
-        if isinstance(item, File)
-        for name, text in item.files.items()
-    }
-    digests: dict[str, str] = {}
-
-    def loaded(path: str, digest: str) -> str:
-        if digest:
-            return digest
-        if path not in digests:
-            digests[path] = content_digest(contents.get(path, ""))
-        return digests[path]
-
-    return [
-        replace(item, names={path: loaded(path, digest) for path, digest in item.names.items()})
-        if isinstance(item, Resolver)
-        else item
-        for item in resources
-    ]
+    return [fill[type(item)](item) if type(item) in fill else item for item in plan.resources]

@@ -9,7 +9,7 @@ those of which the two plans say different things, at the host itself, and at wh
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -20,7 +20,6 @@ from ..plan.codec import content_digest, decode, to_text
 from ..plan.kinds import shared_by
 from ..plan.links import Link, Namespace
 from ..plan.plan import PlanText
-from ..plan.settings import File
 from ..state.files import ETC_NETNS, boot_id
 from .reporting import namespaces_of
 
@@ -79,11 +78,10 @@ def _scope(known: Mapping[str, Any], wanted: Mapping[str, Any], raws: Sequence[M
     entered = _entered(changed, links)
     if any(raw["kind"] == "namespace" and raw.get("owner") and raw["name"] in entered for raw in raws):
         return None  # an owner's namespace must not be another sandbox's too, so all of them are looked at
-    places = {item.directory for item in changed if isinstance(item, File)}
     inside = {
         text: raw
         for text, raw in wanted.items()
-        if text in new or not (where := _place(raw)) or where in entered or _reads(raw, places)
+        if text in new or not (where := _place(raw)) or where in entered
     }
     keys = {item.key for item in changed} | {decode(raw).key for text, raw in inside.items() if text not in new}
     return Scope(frozenset(inside), frozenset(keys), frozenset(entered), _digests(wanted))
@@ -142,13 +140,6 @@ def _under(raw: Mapping[str, Any]) -> list[tuple[str, str]]:
     if parent:
         result.append(("", str(parent["link"])))
     return result
-
-
-def _reads(raw: Mapping[str, Any], places: Collection[str]) -> bool:
-    """Whether it is a resolver that has to read a file again of which the plan does not have the digest."""
-    if raw["kind"] != "resolver":
-        return False
-    return any(not digest and path.rpartition("/")[0] in places for path, digest in raw.get("names", {}).items())
 
 
 def _digests(wanted: Mapping[str, Any]) -> frozenset[str]:

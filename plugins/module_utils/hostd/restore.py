@@ -192,6 +192,8 @@ class PartNames:
             return self._of_namespace(where)
         if item.kind == "file" and item.key[1].startswith("/etc/netns/"):
             return self._of_namespace(item.key[1].rpartition("/")[2])
+        if item.kind == "names":
+            return f"file {item.label}"
         return f"{item.kind} {item.label}"
 
     def _link_named_by(self, item: Resource, where: str) -> str:

@@ -8,7 +8,7 @@ import errno
 import os
 import re
 import struct
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Optional, TypeVar
@@ -102,6 +102,10 @@ class Host:
         self.pair_keys: dict[Way, bytes] = {}
         self.bgp_password = ""
         """The host's keys of encrypted overlays; empty unless the run was given them."""
+        self.names_at_start: dict[str, Mapping[str, tuple[int, int]]] = {}
+        """The resolvers that the run has started, by sandbox, with the files of names as they were before; see
+        `resolver.versions`.
+        """
         self.verified_tables: dict[str, list[object]] = {}
         """Verified nftables tables, by label: namespace, generation, and the digest of the wanted table (empty for
         none).  A run need not list a table again while its namespace still has that generation.

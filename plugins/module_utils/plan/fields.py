@@ -269,11 +269,11 @@ PLANNED: dict[str, dict[str, Check]] = {
     "resolver": {
         "namespace": _once(forms.namespace_name),
         "config": _each(_once(forms.config_line)),
-        "names": _by(_once(forms.names_path), _digest),
         "running": _flag,
         "supervised": _flag,
         "outdated": _never,
     },
+    "names": {"directory": _once(forms.names_directory), "loaded": _by(_once(forms.file_name), _digest)},
     "link_manager": {
         "manager": _one_of(*LINK_MANAGERS),
         "links": _each(_once(forms.plain_link_name)),
@@ -337,7 +337,7 @@ _EASED: dict[str, dict[str, Check]] = {
     "ipvs": {"scheduler": _any_word},
     "RealServer": {"method": _any_word, "weight": _any_number},
     "file": {"role": _any_role, "files": _by(_once(forms.file_name), forms.text), "hidden": _each(forms.file_name)},
-    "resolver": {"config": _each(forms.one_line), "names": _by(forms.path, _digest), "outdated": _flag},
+    "resolver": {"config": _each(forms.one_line), "outdated": _flag},
     "link_manager": {"edited": _flag},
     "frr": {"flaws": _by(_any_text, _any_text)},
     "boot": {"awaited": _each(_any_link), "owners": _each(_any_text), "flaws": _by(_any_text, _any_text)},

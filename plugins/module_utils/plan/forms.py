@@ -265,7 +265,7 @@ directory = Form(
     f"/etc/netns/{_NAMESPACE}|{_NAMES}|/run/cnm/{_PROJECT}/evpn",
     128,
 )
-names_path = Form("a file of names", "/run/cnm/PROJECT/names/FILE", f"{_NAMES}/{_FILE}", 256)
+names_directory = Form("a directory of names", "/run/cnm/PROJECT/names", _NAMES, 128)
 _CONTAINER = Form("a container", "its name or id", "[A-Za-z0-9][A-Za-z0-9_.-]*", 255)
 OWNERS: dict[str, Form] = {
     "docker": _CONTAINER,

@@ -15,7 +15,7 @@ from .fields import FOUND, PLANNED, Check, part_of
 from .frr import Frr
 from .links import BridgePort, Geneve, Link, LinkManager, Namespace, Parent, VethPeer, Vxlan
 from .nftables import Chain, DockerUser, Nftables, NftSet
-from .settings import Boot, File, Resolver, Sysctl, Target
+from .settings import Boot, File, LoadedNames, Resolver, Sysctl, Target
 
 
 def shared_by(resource: Resource) -> list[str]:
@@ -35,7 +35,7 @@ KINDS: dict[str, type[Resource]] = {
     cls.kind: cls
     for cls in (
         *(Nftables, DockerUser, Xfrm, Sysctl, Rule, LinkManager, Namespace, Link, Address, Fdb, Neighbours, Route),
-        *(Ipvs, IpvsTimeouts, File, Resolver, Frr, Boot, Target),
+        *(Ipvs, IpvsTimeouts, File, Resolver, LoadedNames, Frr, Boot, Target),
     )
 }
 

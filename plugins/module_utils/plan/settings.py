@@ -70,11 +70,6 @@ class Resolver(Resource):
     namespace: str
     config: tuple[str, ...] = ()
     """Lines of its configuration file; a change restarts it."""
-    names: dict[str, str] = field(default_factory=dict)
-    """Files of names it serves: path to SHA-256 of the content it must have loaded; a change causes a reload.
-
-    "" stands for the content that the same plan gives the file.
-    """
     running: bool = True
     supervised: bool = False
     """Whether systemd has it in a unit of its own, and has it started again when it ends."""
@@ -84,6 +79,24 @@ class Resolver(Resource):
     @property
     def key(self) -> Key:
         return (self.kind, self.namespace)
+
+
+@dataclass(frozen=True)
+class LoadedNames(Resource):
+    """The files of names that a host's resolvers have loaded, all of them in one record."""
+
+    kind: ClassVar[str] = "names"
+    directory: str
+    loaded: dict[str, str] = field(default_factory=dict)
+    """File name to a digest that another content of the file changes; a change makes its readers load it again."""
+
+    @property
+    def key(self) -> Key:
+        return (self.kind, self.directory)
+
+    @property
+    def label(self) -> str:
+        return self.directory
 
 
 @dataclass(frozen=True)

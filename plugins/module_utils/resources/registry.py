@@ -16,6 +16,7 @@ from .frr import FrrKind
 from .ipvs import IpvsKind, IpvsTimeoutsKind
 from .link.kind import LinkKind
 from .link_manager import LinkManagerKind
+from .names import NamesKind
 from .namespace import NamespaceKind
 from .neighbour import NeighbourKind
 from .nftables import NftablesKind
@@ -46,6 +47,7 @@ def kinds() -> list[Kind[Any]]:
         IpvsKind(),
         FileKind(),
         ResolverKind(),
+        NamesKind(),
         FrrKind(),
         BootKind(),
         TargetKind(),

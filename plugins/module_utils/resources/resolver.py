@@ -2,11 +2,10 @@
 # Copyright: cnm.fabric contributors
 """The DNS server of each sandbox: a dnsmasq in its network namespace and in a pid namespace of its own.
 
-Two files beside its configuration can be written only by root.  ``.pid`` identifies the process in a way that no other
-process ever matches; see `processes.record`.  ``.loaded`` has the digests of the names that the process has loaded, so
-that the next run notices if one was interrupted before it sent SIGHUP.  At SIGHUP dnsmasq rereads names
-(``addn-hosts``, ``servers-file``) between two queries, so no query is lost; watching directories would need an inotify
-instance for each process, and the 129th would fail.
+A file beside its configuration, which only root can write, identifies the process in a way that no other process ever
+matches; see `processes.record`.  At SIGHUP, which `names` sends, dnsmasq rereads names (``addn-hosts``,
+``servers-file``) between two queries, so no query is lost.  Watching directories would need an inotify instance for
+each process, and the 129th would fail.
 
 A supervised one is handed to systemd as soon as it is recorded, in a scope: so it outlives the session or unit of the
 run that started it, and has limits.  When it ends, the scope ends too and starts `RESOLVER_RESTART`, whose
@@ -17,15 +16,12 @@ from __future__ import annotations
 
 import contextlib
 import grp
-import hashlib
-import json
 import os
 import pwd
 import re
 import signal
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -57,7 +53,8 @@ _PATIENCE_S = 10.0
 _POLL_S = 0.0005
 _AT_ONCE = 100
 """How many are started before the first is waited for; each keeps a descriptor open until then."""
-_CONF, _PID, _LOADED = ".conf", ".pid", ".loaded"
+_CONF, _PID = ".conf", ".pid"
+_READS = ("addn-hosts=", "servers-file=")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
 """The form of sandbox names; files of other names are not ours."""
 _RUNNING = ("keep-in-foreground", "pid-file=", f"user={RESOLVER_USER}", f"group={RESOLVER_USER}")
@@ -67,6 +64,9 @@ _MEMORY_AT_MOST = 128 << 20
 """Octets; one with 10,000 names has some 5 MB."""
 _TASKS_AT_MOST = 64
 """It forks for each of at most 20 TCP connections."""
+
+Version = tuple[int, int]
+"""A file's inode and time of change, in nanoseconds: another after each time that it is written."""
 
 
 class ResolverError(Exception):
@@ -88,6 +88,35 @@ def _text(config: Sequence[str]) -> str:
 
 def _directory(project: str) -> Path:
     return RUN / project / "resolvers"
+
+
+def names_directory(project: str) -> Path:
+    """Where the files of names are."""
+    return RUN / project / "names"
+
+
+def versions(project: str) -> dict[str, Version]:
+    """What the files of names are at present, by their names."""
+    try:
+        with os.scandir(names_directory(project)) as entries:
+            found = {entry.name: entry.stat(follow_symlinks=False) for entry in entries}
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    return {name: (status.st_ino, status.st_ctime_ns) for name, status in found.items()}
+
+
+def load_names(host: Host, names: Collection[str], now: Mapping[str, Version]) -> None:
+    """Have files of names loaded by each resolver that reads one of them and was not started with them in this run.
+
+    ``now`` is what `versions` has returned.
+    """
+    directory = _directory(host.project)
+    for sandbox, process in sorted(_records(directory).items()) if names else ():
+        lines = _read(directory, f"{sandbox}{_CONF}").splitlines()
+        reads = {line.rpartition("/")[2] for line in lines if line.startswith(_READS)}.intersection(names)
+        had = host.names_at_start.get(sandbox, {})
+        if any(had.get(name) != now.get(name) for name in reads):
+            processes.send(process, signal.SIGHUP)
 
 
 def _read(directory: Path, name: str) -> str:
@@ -174,18 +203,13 @@ class ResolverKind(Kind[Resolver]):
         for namespace in sorted(name for name in _names(directory) | lost if host.looks_at(("resolver", name))):
             lines = _read(directory, f"{namespace}{_CONF}").splitlines()
             config = tuple(line for line in lines if line not in (*_RUNNING, _NO_IDENT))
-            try:
-                loaded = json.loads(_read(directory, f"{namespace}{_LOADED}"))
-            except ValueError:
-                loaded = {}
             # Unless it is exactly one process in the present namespace, it is stopped and restarted.
             process = known.get(namespace)
             running = process is not None and namespace not in lost and process.uid == uid
             running = running and process is not None and _serves(host, process, namespace)
             supervised = process is not None and scopes.unit_of(process.pid) == _unit(namespace, process.pid)
             outdated = process is not None and processes.is_outdated(process)
-            names = loaded if isinstance(loaded, dict) else {}
-            found = Resolver(namespace, config, names, running, running and supervised, running and outdated)
+            found = Resolver(namespace, config, running, running and supervised, running and outdated)
             result[found.key] = Found(found)
         return result
 
@@ -211,6 +235,7 @@ class ResolverKind(Kind[Resolver]):
         running = (*_RUNNING, _NO_IDENT) if resources and _knows_no_ident(host, program) else _RUNNING
         processes.keep_descriptors_back()
         failed: list[str] = []
+        host.names_at_start.update(dict.fromkeys((item.namespace for item in resources), versions(host.project)))
         try:
             with Handover() as handover:
                 for at in range(0, len(resources), _AT_ONCE):
@@ -223,19 +248,7 @@ class ResolverKind(Kind[Resolver]):
             raise ResolverError("; ".join(failed))
 
     def change(self, host: Host, operations: Sequence[Operation[Resolver]]) -> None:
-        directory = _directory(host.project)
-        known = _known(directory)
-        restarted = []
-        for operation in operations:
-            item = operation.resource
-            names_only = {difference.attribute for difference in operation.differences} == {"names"}
-            process = known.get(item.namespace) if names_only else None
-            if process is not None:
-                _note_loaded(directory, item, None)
-            if process is not None and processes.send(process, signal.SIGHUP):
-                _note_loaded(directory, item, item.names)
-            else:
-                restarted.append(item)
+        restarted = [operation.resource for operation in operations]
         _stop(host, {item.namespace for item in restarted})
         self.create(host, restarted)
 
@@ -243,13 +256,13 @@ class ResolverKind(Kind[Resolver]):
         directory = _directory(host.project)
         _stop(host, {item.namespace for item in resources})
         for item in resources:
-            for suffix in (_PID, _LOADED, _CONF):
+            for suffix in (_PID, _CONF):
                 forget(directory / f"{item.namespace}{suffix}")
         remove_empty(directory, directory.parent)
 
     def remove_partial_files(self, host: Host, resource: Resolver) -> None:
         directory = _directory(host.project)
-        for suffix in (_PID, _LOADED, _CONF):
+        for suffix in (_PID, _CONF):
             (directory / f"{resource.namespace}{suffix}{HALF_WRITTEN}").unlink(missing_ok=True)
         remove_empty(directory, directory.parent)
 
@@ -260,15 +273,6 @@ def _serves(host: Host, process: Process, namespace: str) -> bool:
         return process.net == host.number(namespace) and not processes.is_stopped(process)
     except OSError:
         return False
-
-
-def _note_loaded(directory: Path, item: Resolver, names: Optional[dict[str, str]]) -> None:
-    """Record which names it has loaded; None before the reload, so that an interrupted run leaves no stale record."""
-    path = directory / f"{item.namespace}{_LOADED}"
-    if names is None:
-        forget(path)
-    else:
-        write_atomically(path, json.dumps(names, sort_keys=True))
 
 
 def _knows_no_ident(host: Host, program: str) -> bool:
@@ -302,8 +306,7 @@ def start_again(host: Host, wanted: Sequence[Resolver], first: str) -> list[str]
         process = known.get(item.namespace)
         serves = process is not None and _serves(host, process, item.namespace) and not processes.is_outdated(process)
         if not serves and (directory / f"{item.namespace}{_PID}").exists() and namespaces.exists(item.namespace):
-            # What it will have loaded is what the files have now.
-            due[item.namespace] = replace(item, names=_digests(item.names))
+            due[item.namespace] = item
     kind = ResolverKind()
     batches = [{first: due.pop(first)}, due] if first in due else []
     for batch in filter(None, batches):
@@ -315,15 +318,6 @@ def start_again(host: Host, wanted: Sequence[Resolver], first: str) -> list[str]
             if first in batch:
                 raise
     return sorted(name for batch in batches for name in batch)
-
-
-def _digests(paths: Iterable[str]) -> dict[str, str]:
-    """SHA-256 of each file that there is, by path."""
-    result = {}
-    for path in paths:
-        with contextlib.suppress(OSError):
-            result[path] = hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    return result
 
 
 class _Starting:
@@ -360,7 +354,6 @@ class _Starting:
         return supervised
 
     def _start(self, item: Resolver) -> Started:
-        _note_loaded(self._directory, item, None)
         path = self._directory / f"{item.namespace}{_CONF}"
         write_atomically(path, _text((*item.config, *self._running)))
         arguments = [self._program, f"--conf-file={path}"]
@@ -379,7 +372,6 @@ class _Starting:
                 write_atomically(
                     self._directory / f"{item.namespace}{_PID}", processes.record(process, self._boot), 0o600
                 )
-                _note_loaded(self._directory, item, item.names)
                 return ""
             problem = in_use
         left = processes.read(started.pid)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from ipaddress import ip_address
 
 from ...module_utils.plan import forms
@@ -26,7 +25,7 @@ from ...module_utils.plan.constants import RESOLVER_FAILURES
 from ...module_utils.plan.families import family_of
 from ...module_utils.plan.links import Namespace
 from ...module_utils.plan.marks import mark
-from ...module_utils.plan.settings import File, Resolver
+from ...module_utils.plan.settings import File, LoadedNames, Resolver
 from ..declaration.topology import HOST_GATEWAY, Sandbox
 from ..drivers.base import PlannedEndpoint, PlannedNetwork
 from ..drivers.registry import driver_of
@@ -164,13 +163,16 @@ class Names:
     servers: Mapping[str, str]
     """Which servers file each sandbox reads."""
 
-    @cached_property
-    def digests(self) -> dict[str, str]:
-        """The digest of each file; "" for a file that the host composes from several shared texts."""
+    @property
+    def loaded(self) -> LoadedNames:
+        """What the resolvers must have loaded."""
         files, shared = self.file.files, self.file.shared
-        complete = {name: digests[0] for name, digests in shared.items() if len(digests) == 1 and name not in files}
-        own = {name: content_digest(text) for name, text in files.items() if name not in shared}
-        return {**dict.fromkeys(shared, ""), **complete, **own}
+        digests = {
+            # The host appends shared texts, which their digests stand for.
+            name: content_digest("".join((files.get(name, ""), *shared.get(name, ()))))
+            for name in {**files, **shared}
+        }
+        return LoadedNames(self.file.directory, digests)
 
 
 def names_of_host(project: str, facts: Facts, endpoints: Iterable[PlannedEndpoint]) -> Names:
@@ -220,8 +222,7 @@ class Naming:
     def resolver(self) -> Resolver:
         """The sandbox's dnsmasq."""
         records = [network.name for network in _networks(self.endpoints) if network.network.discovery]
-        servers = self.names.servers[self.sandbox.name]
-        paths = {name: f"{self.names.file.directory}/{name}" for name in (*records, servers)}
+        directory = self.names.file.directory
         config = [
             f"port={RESOLVER_PORT}",
             f"listen-address={RESOLVER_ADDRESS}",
@@ -233,14 +234,10 @@ class Naming:
             *(["strict-order"] if len(upstreams(self.facts, self.endpoints)) > 1 else []),
             f"dns-forward-max={_QUESTIONS}",
             "local=//",  # never forward a name without a dot
-            *(f"addn-hosts={paths[name]}" for name in records),
-            f"servers-file={paths[servers]}",
+            *(f"addn-hosts={directory}/{name}" for name in records),
+            f"servers-file={directory}/{self.names.servers[self.sandbox.name]}",
         ]
-        return Resolver(
-            self.sandbox.name,
-            tuple(config),
-            {path: self.names.digests[name] for name, path in paths.items()},
-        )
+        return Resolver(self.sandbox.name, tuple(config))
 
     def namespace(self) -> Namespace:
         """The sandbox's namespace; for a container also the texts for its resolv.conf and hosts."""

@@ -16,7 +16,7 @@ _IN_SANDBOX = re.compile(r"(?:network (\S+) in |applications in )?sandbox (\S+)"
 """Names of parts of a plan, as `hostd.restore` of the host half gives them."""
 _NETWORK = re.compile(r"network (\S+)")
 _TABLES = {"fdb": "forwarding entries", "neighbour": "neighbour entries"}
-_NAMES = {"resolver", "file"}
+_NAMES = {"resolver", "file", "names"}
 _UNAVAILABLE = "is unavailable"
 _OF_A_WHOLE_HOST = {"nftables", "rule", "sysctl", "xfrm", "frr"}
 
@@ -86,7 +86,7 @@ def _following(case: Case, host: str, alike: Sequence[Miss]) -> Iterator[Miss]:
             follows = _follows_in_sandbox(miss, boxes, kinds)
         elif network is not None:
             follows = _follows_on_network(case, miss, first, network[1])
-        elif kinds == {"file"}:
+        elif kinds <= {"file", "names"}:
             follows = miss.check == "resolve"
         else:
             follows = bool(kinds & _OF_A_WHOLE_HOST)

@@ -20,7 +20,7 @@ from .allocation import HostAllocation
 def name_sandboxes(host: Host, facts: Facts, allocated: HostAllocation) -> list[Resource]:
     """The records of a host's networks, and each sandbox's namespace, files, sysctls and resolver."""
     names = names_of_host(host.settings.project, facts, allocated.every)
-    resources: list[Resource] = [names.file] if names.file.files else []
+    resources: list[Resource] = [names.file, names.loaded] if names.file.files else []
     for sandbox in sorted(host.sandboxes, key=lambda item: item.name):
         if mode_of(host, sandbox) != "host" and not sandbox.shared_with:
             endpoints = allocated.endpoints[sandbox.name]

@@ -91,8 +91,12 @@ def _file(item: Any) -> bool:
 
 
 def _resolver(item: Any) -> bool:
-    names = all(path.startswith("/run/cnm/") and os.path.normpath(path) == path for path in item.names)
-    return names and all("\n" not in line and not line.startswith(("conf", "dhcp", "log")) for line in item.config)
+    return all("\n" not in line and not line.startswith(("conf", "dhcp", "log")) for line in item.config)
+
+
+def _names(item: Any) -> bool:
+    roots = ("/run/cnm/default", f"/run/cnm/{item.directory.split('/')[3]}")
+    return any(_is_within(root, item.directory) for root in roots)
 
 
 def _nftables(item: Any) -> bool:
@@ -105,6 +109,7 @@ HARMLESS: dict[str, Callable[[Any], bool]] = {
     "sysctl": _sysctl,
     "file": _file,
     "resolver": _resolver,
+    "names": _names,
     "nftables": _nftables,
 }
 

@@ -40,7 +40,14 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import (
     NftSet,
 )
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import SCHEMA, Plan
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Boot, File, Resolver, Sysctl, Target
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import (
+    Boot,
+    File,
+    LoadedNames,
+    Resolver,
+    Sysctl,
+    Target,
+)
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,14}", fullmatch=True)
 SPACES = st.one_of(st.just(""), NAMES)
@@ -134,8 +141,10 @@ RESOURCES: dict[str, st.SearchStrategy[Any]] = {
         Resolver,
         NAMES,
         st.lists(st.sampled_from(["port=20053", "bind-interfaces"]), max_size=3).map(tuple),
-        st.dictionaries(NAMES.map("/run/cnm/default/names/{}".format), OPTIONAL_DIGESTS, max_size=3),
         st.booleans(),
+    ),
+    "names": st.builds(
+        LoadedNames, st.just("/run/cnm/default/names"), st.dictionaries(NAMES, OPTIONAL_DIGESTS, max_size=3)
     ),
     "link_manager": st.builds(LinkManager, st.sampled_from(LINK_MANAGERS), st.lists(NAMES, max_size=3).map(tuple)),
     "frr": st.builds(
@@ -170,6 +179,7 @@ LEAST: dict[str, Resource] = {
     "ipvs_timeouts": IpvsTimeouts("c1"),
     "file": File("/etc/netns/c1"),
     "resolver": Resolver("c1"),
+    "names": LoadedNames("/run/cnm/default/names"),
     "link_manager": LinkManager("udev"),
     "frr": Frr(65000, "192.0.2.1"),
     "boot": Boot(),
@@ -269,6 +279,7 @@ def test_a_key_begins_with_the_kind_and_a_label_names_the_object(kind: str) -> N
         {
             **{
                 "file": "/etc/netns/c1",
+                "names": "/run/cnm/default/names",
                 "docker_user": "DOCKER-USER",
                 "xfrm": "overlays",
                 "boot": "host",
@@ -296,7 +307,8 @@ def test_attributes_do_not_change_the_key(kind: str) -> None:
         "ipvs": Ipvs("c1", scheduler="sh", servers=(RealServer("10.0.0.3"),)),
         "ipvs_timeouts": IpvsTimeouts("c1", 1),
         "file": File("/etc/netns/c1", "role", {"hosts": ""}),
-        "resolver": Resolver("c1", ("port=53",), {"/n": "d"}, False),
+        "resolver": Resolver("c1", ("port=53",), False),
+        "names": LoadedNames("/run/cnm/default/names", {"front": "d"}),
         "link_manager": LinkManager("udev", ("cnm0",), True),
         "frr": Frr(65001, "192.0.2.2", ("192.0.2.3",), ("192.0.2.0/24",)),
         "boot": Boot(True, ("eth1",), ("docker",)),
@@ -342,6 +354,7 @@ def test_parents_of_each_kind() -> None:
         "ipvs_timeouts": (namespace,),
         "file": (),
         "resolver": (),
+        "names": (),
         "link_manager": (),
         "frr": (),
         "boot": (),

@@ -12,10 +12,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import content_digest
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.constants import RESOLVER_FAILURES
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File, Resolver
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File, LoadedNames, Resolver
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import DeclarationError
 from ansible_collections.cnm.fabric.plugins.plugin_utils.dns.records import reverse_zones
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
@@ -55,6 +54,12 @@ def records(made: Plan, network: str) -> list[str]:
     mark, *lines = files_of(made, "/run/cnm/default/names")[network].splitlines()
     assert mark == "# cnm:default:names"
     return lines
+
+
+def loaded(made: Plan) -> dict[str, str]:
+    """The digests of the files that the resolvers must have loaded."""
+    (found,) = (item.loaded for item in made.resources if isinstance(item, LoadedNames))
+    return found
 
 
 def resolver(made: Plan, sandbox: str) -> Resolver:
@@ -190,21 +195,22 @@ class TestResolver:
         assert {"listen-address=127.0.0.11", "bind-interfaces", "no-hosts", "no-resolv", "local=//"} <= set(config)
         assert "port=20053" in config
 
-    def test_the_resolver_reads_the_names_of_its_networks_and_has_their_digests(self) -> None:
+    def test_the_resolver_reads_the_names_of_its_networks_alone(self) -> None:
         made = planned({"c1": {"networks": ["front", "back"]}, "c2": {"networks": ["back"]}})
-        files = files_of(made, NAMES)
         for sandbox, networks in (("c1", ["back", "front"]), ("c2", ["back"])):
-            found = resolver(made, sandbox)
-            read = [line.partition("=")[2] for line in found.config if line.startswith("addn-hosts=")]
+            config = resolver(made, sandbox).config
+            read = [line.partition("=")[2] for line in config if line.startswith("addn-hosts=")]
             assert read == [f"{NAMES}/{network}" for network in networks]
-            (said,) = (line.partition("=")[2] for line in found.config if line.startswith("servers-file="))
-            assert found.names == {path: content_digest(files[path.rpartition("/")[2]]) for path in (*read, said)}
+        assert set(loaded(made)) == set(files_of(made, NAMES))
 
-    def test_a_name_on_another_network_does_not_change_the_resolver(self) -> None:
-        before = {"c1": {"networks": ["front"]}, "c2": {"networks": ["back"]}}
-        after = {**before, "c3": {"networks": ["back"]}}
-        assert resolver(planned(before), "c1") == resolver(planned(after), "c1")
-        assert resolver(planned(before), "c2") != resolver(planned(after), "c2")
+    def test_one_sandbox_more_changes_the_files_of_its_network_and_no_other_resolver(self) -> None:
+        boxes: dict[str, Any] = {"c1": {"networks": ["front"]}, "c2": {"networks": ["back"]}}
+        before, after = planned(boxes), planned({**boxes, "c3": {"networks": ["back"]}})
+        for sandbox in boxes:
+            assert resolver(before, sandbox) == resolver(after, sandbox)
+        changed = {name for name, digest in loaded(after).items() if loaded(before)[name] != digest}
+        (servers,) = (line for line in resolver(after, "c2").config if line.startswith("servers-file="))
+        assert changed == {"back", servers.rpartition("/")[2]}
 
     def test_changed_records_or_upstreams_need_no_restart(self) -> None:
         before = planned({"c1": {"networks": ["front", "dual"]}})
@@ -214,7 +220,7 @@ class TestResolver:
         }
         after = planned(sandboxes, Facts(resolvers=("198.51.100.7", "198.51.100.8")))
         assert resolver(before, "c1").config == resolver(after, "c1").config
-        assert resolver(before, "c1").names != resolver(after, "c1").names
+        assert loaded(before) != loaded(after)
 
     def test_sandboxes_on_the_same_networks_share_their_files(self) -> None:
         made = planned({f"c{number}": {"networks": ["front"]} for number in range(9)})

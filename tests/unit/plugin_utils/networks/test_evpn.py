@@ -62,7 +62,7 @@ def frr_of(made: Plan) -> Frr:
 
 
 def but_names(made: Plan) -> list[Any]:
-    return [item for item in made.resources if item.kind not in ("file", "resolver")]
+    return [item for item in made.resources if item.kind not in ("file", "names")]
 
 
 def test_a_sandbox_more_changes_no_other_host_but_its_names() -> None:
