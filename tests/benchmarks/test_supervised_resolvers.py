@@ -51,6 +51,7 @@ for supervised in (False, True):
     items = [Resolver(f"b{{number}}", CONFIG, True, supervised) for number in range(1, {RESOLVERS} + 1)]
     before, used, started = memory(1), processors(), time.monotonic()
     kind.create(host, items)
+    kind.bring_up(host, items)
     took = time.monotonic() - started
     time.sleep(2)
     used = processors() - used

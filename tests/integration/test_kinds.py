@@ -581,7 +581,7 @@ OVERLAY_TRANSITIONS: dict[str, tuple[Sequence[Resource], Sequence[Resource]]] = 
 
 
 EVERY_KIND = "every kind at once"
-ONE_A_HOST = ("frr",)
+ONE_A_HOST = ("frr", "names")
 """Kinds of which a host has one, so that no run makes, changes and removes some: transitions of their own do."""
 IN_THE_VM = ("xfrm", "ipvs", "ipvs_timeouts", "boot", "target")
 """Kinds that this machine may lack: tests/vm breaks their runs."""

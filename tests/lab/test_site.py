@@ -236,7 +236,10 @@ DRIFTS = {
         "sed -i s/127.0.0.11/127.0.0.1/ /etc/netns/c1/resolv.conf",
         {"change file /etc/netns/c1"},
     ),
-    "a name removed": ("sed -i /c1/d /run/cnm/default/names/ps-bridge", {"change file /run/cnm/default/names"}),
+    "a name removed": (
+        "sed -i /c1/d /run/cnm/default/names/ps-bridge",
+        {"change file /run/cnm/default/names", "change names /run/cnm/default/names"},
+    ),
     "IPv6 turned on": ("ip netns exec c1 sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0", {"change link c1/eth0"}),
 }
 

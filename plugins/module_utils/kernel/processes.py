@@ -28,6 +28,7 @@ _ENDED = b"ZX"
 _STOPPED = b"Tt"
 _POLL_S = 0.002
 _OWN_IDS = "/proc/thread-self/ns/pid"
+_CAUGHT = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 _ENVIRONMENT = {"PATH": SEARCH_PATH, "LC_ALL": "C"}
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -235,7 +236,7 @@ def start_apart(arguments: Sequence[str]) -> Started:
                     ],
                     setsid=True,
                     setsigmask=[],
-                    setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
+                    setsigdef=_CAUGHT,
                 )
         finally:
             os.close(nothing)

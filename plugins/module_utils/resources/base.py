@@ -124,7 +124,7 @@ class Kind(ABC, Generic[R]):
         """Change existing objects in place."""
 
     def bring_up(self, host: Host, resources: Sequence[R]) -> None:
-        """The second stage of kinds that have two: bring links up."""
+        """The second stage of kinds that have two: bring links up, wait for resolvers."""
 
     @abstractmethod
     def delete(self, host: Host, resources: Sequence[R]) -> None:

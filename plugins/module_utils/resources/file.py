@@ -84,7 +84,8 @@ class FileKind(Kind[File]):
     """``/etc/netns/<sandbox>`` and the files of names under ``/run/cnm``."""
 
     name = "file"
-    stages = (70,)
+    # Before resolvers, which read them when they start.
+    stages = (26,)
 
     def observe(self, host: Host, wanted: Sequence[File]) -> dict[Key, Found[File]]:
         wanted_by = {item.directory: item for item in wanted}

@@ -21,6 +21,7 @@ import pwd
 import re
 import signal
 import time
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Optional
@@ -51,8 +52,10 @@ from .base import Difference, Found, Kind, Operation
 _PROGRAM = "dnsmasq"
 _PATIENCE_S = 10.0
 _POLL_S = 0.0005
-_AT_ONCE = 100
-"""How many are started before the first is waited for; each keeps a descriptor open until then."""
+_AT_ONCE = 400
+"""How many are started before the first is waited for; each keeps a descriptor open until then, of 1,024."""
+_HANDED_OVER = 100
+"""How many systemd is asked to take over while others are waited for."""
 _CONF, _PID = ".conf", ".pid"
 _READS = ("addn-hosts=", "servers-file=")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
@@ -191,10 +194,16 @@ class ResolverKind(Kind[Resolver]):
     """dnsmasq processes, recorded in ``/run/cnm/<project>/resolvers``."""
 
     name = "resolver"
-    stages = (80,)
+    # Most of the time goes into dnsmasq's own start, so it is started before the links are made, and waited for when
+    # all else is there.
+    stages = (27, 80)
+
+    def __init__(self) -> None:
+        self._starting: Optional[_Starting] = None
 
     def observe(self, host: Host, wanted: Sequence[Resolver]) -> dict[Key, Found[Resolver]]:
         del wanted
+        self._give_up()
         directory = _directory(host.project)
         known = _known(directory)
         lost = {name for name, _process in _lost(host, known)}
@@ -231,21 +240,25 @@ class ResolverKind(Kind[Resolver]):
         return None
 
     def create(self, host: Host, resources: Sequence[Resolver]) -> None:
-        program = find_program(_PROGRAM) or _PROGRAM
-        running = (*_RUNNING, _NO_IDENT) if resources and _knows_no_ident(host, program) else _RUNNING
-        processes.keep_descriptors_back()
-        failed: list[str] = []
+        """Start them; `bring_up` waits for them."""
         host.names_at_start.update(dict.fromkeys((item.namespace for item in resources), versions(host.project)))
-        try:
-            with Handover() as handover:
-                for at in range(0, len(resources), _AT_ONCE):
-                    supervised = _Starting(host, program, running).start(resources[at : at + _AT_ONCE], failed)
-                    handover.ask([_scope(name, pid) for name, pid in supervised.items()])
-                handover.finish()
-        except ScopeError as error:
-            failed.append(str(error))
-        if failed:
-            raise ResolverError("; ".join(failed))
+        if resources:
+            processes.keep_descriptors_back()
+            self._starting = self._starting or _Starting(host)
+            self._starting.start(resources)
+
+    def bring_up(self, host: Host, resources: Sequence[Resolver]) -> None:
+        """Wait for all that were started, record them and have systemd supervise them."""
+        del host, resources
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            starting.finish()
+
+    def _give_up(self) -> None:
+        """Leave those that a failed run has started to whoever looks for processes without a record."""
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            starting.close()
 
     def change(self, host: Host, operations: Sequence[Operation[Resolver]]) -> None:
         restarted = [operation.resource for operation in operations]
@@ -314,6 +327,7 @@ def start_again(host: Host, wanted: Sequence[Resolver], first: str) -> list[str]
         processes.end((known[name] for name in batch if name in known), _PATIENCE_S)
         try:
             kind.create(host, list(batch.values()))
+            kind.bring_up(host, list(batch.values()))
         except ResolverError:
             if first in batch:
                 raise
@@ -321,37 +335,65 @@ def start_again(host: Host, wanted: Sequence[Resolver], first: str) -> list[str]
 
 
 class _Starting:
-    """Resolvers being started: all are started, then each is waited for."""
+    """Resolvers that have been started and not yet been waited for, in that order."""
 
-    def __init__(self, host: Host, program: str, running: Sequence[str]) -> None:
+    def __init__(self, host: Host) -> None:
         self._host = host
-        self._program = program
-        self._running = running
+        self._program = find_program(_PROGRAM) or _PROGRAM
+        self._running = (*_RUNNING, _NO_IDENT) if _knows_no_ident(host, self._program) else _RUNNING
         self._directory = _directory(host.project)
         self._boot = boot_id()
         self._uid = user()
+        self._waiting: deque[tuple[Resolver, Started]] = deque()
+        self._supervised: list[Scope] = []
+        """Of processes that run and systemd does not have yet."""
+        self._failed: list[str] = []
+        self._deadline = 0.0
 
-    def start(self, resources: Sequence[Resolver], failed: list[str]) -> dict[str, int]:
-        """Returns the processes that systemd shall supervise, by sandbox.
+    def start(self, resources: Sequence[Resolver]) -> None:
+        """Start them, and wait for the first ones if they become too many."""
+        for item in resources:
+            while len(self._waiting) >= _AT_ONCE:
+                self._settle_first()
+            self._waiting.append((item, self._start(item)))
+            self._deadline = time.monotonic() + _PATIENCE_S
 
-        Adds a sentence about each that failed to ``failed``; the others run and are recorded.
-        """
-        supervised: dict[str, int] = {}
-        with contextlib.ExitStack() as stack:
-            started = []
-            for item in resources:
-                one = self._start(item)
-                stack.callback(one.close)
-                started.append((item, one))
-            deadline = time.monotonic() + _PATIENCE_S
-            for item, one in started:
-                problem = self._settle(item, one, deadline)
-                if problem:
-                    self._host.failed_in = item.namespace
-                    failed.append(f"the resolver of {item.namespace} did not start: {problem}")
-                elif item.supervised:
-                    supervised[item.namespace] = one.pid
-        return supervised
+    def finish(self) -> None:
+        """Wait for all.  Raises ResolverError, which names each that failed; the others run and are recorded."""
+        try:
+            with Handover() as handover:
+                while self._waiting:
+                    self._settle_first()
+                    if len(self._supervised) >= _HANDED_OVER or not self._waiting:
+                        handover.ask(self._supervised)
+                        self._supervised = []
+                handover.finish()
+        except ScopeError as error:
+            self._failed.append(str(error))
+        finally:
+            self.close()
+        if self._failed:
+            raise ResolverError("; ".join(self._failed))
+
+    def close(self) -> None:
+        """Wait for no more of them."""
+        while self._waiting:
+            self._waiting.popleft()[1].close()
+
+    def _settle_first(self) -> None:
+        item, started = self._waiting.popleft()
+        try:
+            problem = self._settle(item, started, self._deadline)
+        finally:
+            started.close()
+        if problem:
+            self._host.failed_in = item.namespace
+            self._failed.append(f"the resolver of {item.namespace} did not start: {problem}")
+            return
+        # All share one patience, which begins anew whenever one is ready.
+        self._deadline = time.monotonic() + _PATIENCE_S
+        if item.supervised:
+            self._supervised.append(_scope(item.namespace, started.pid))
 
     def _start(self, item: Resolver) -> Started:
         path = self._directory / f"{item.namespace}{_CONF}"
