@@ -79,9 +79,7 @@ def _scope(known: Mapping[str, Any], wanted: Mapping[str, Any], raws: Sequence[M
     if any(raw["kind"] == "namespace" and raw.get("owner") and raw["name"] in entered for raw in raws):
         return None  # an owner's namespace must not be another sandbox's too, so all of them are looked at
     inside = {
-        text: raw
-        for text, raw in wanted.items()
-        if text in new or not (where := _place(raw)) or where in entered
+        text: raw for text, raw in wanted.items() if text in new or not (where := _place(raw)) or where in entered
     }
     keys = {item.key for item in changed} | {decode(raw).key for text, raw in inside.items() if text not in new}
     return Scope(frozenset(inside), frozenset(keys), frozenset(entered), _digests(wanted))

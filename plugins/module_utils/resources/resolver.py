@@ -159,16 +159,17 @@ def _names(directory: Path) -> set[str]:
     return set()
 
 
-def _records(directory: Path) -> dict[str, Process]:
-    """The recorded processes by sandbox."""
-    boot = boot_id()
-    found = {name: processes.recorded(_read(directory, f"{name}{_PID}"), _PROGRAM, boot) for name in _names(directory)}
+def _records(directory: Path, names: Optional[set[str]] = None) -> dict[str, Process]:
+    """The recorded processes by sandbox: of these, or of all."""
+    boot, names = boot_id(), _names(directory) if names is None else names
+    found = {name: processes.recorded(_read(directory, f"{name}{_PID}"), _PROGRAM, boot) for name in names}
     return {name: process for name, process in found.items() if process is not None}
 
 
-def _known(directory: Path) -> dict[str, Process]:
+def _known(directory: Path, names: Optional[set[str]] = None) -> dict[str, Process]:
     """Recorded processes that still run; any other process with a recorded id is not ours."""
-    return {name: process for name, process in _records(directory).items() if processes.read(process.pid) == process}
+    found = _records(directory, names)
+    return {name: process for name, process in found.items() if processes.read(process.pid) == process}
 
 
 def _lost(host: Host, known: Mapping[str, Process]) -> Iterator[tuple[str, Process]]:
@@ -205,11 +206,12 @@ class ResolverKind(Kind[Resolver]):
         del wanted
         self._give_up()
         directory = _directory(host.project)
-        known = _known(directory)
-        lost = {name for name, _process in _lost(host, known)}
+        names = {name for name in _names(directory) if host.looks_at(("resolver", name))}
+        known = _known(directory, names)
+        lost = {name for name, _process in _lost(host, known) if host.looks_at(("resolver", name))}
         uid = user()
         result: dict[Key, Found[Resolver]] = {}
-        for namespace in sorted(name for name in _names(directory) | lost if host.looks_at(("resolver", name))):
+        for namespace in sorted(names | lost):
             lines = _read(directory, f"{namespace}{_CONF}").splitlines()
             config = tuple(line for line in lines if line not in (*_RUNNING, _NO_IDENT))
             # Unless it is exactly one process in the present namespace, it is stopped and restarted.
