@@ -249,6 +249,38 @@ class TestForwarding:
 
 class TestChanges:
     @on_a_host
+    def test_one_sandbox_more_writes_no_file_of_other_resolvers(self) -> None:
+        before = {"c1": {"networks": ["front"]}, "c2": {"networks": ["back"]}}
+        make(before)
+        directory = Path("/run/cnm/default/resolvers")
+        kept = {path: path.stat() for path in directory.iterdir()}
+        done = make({**before, "c3": {"networks": ["front"]}})
+        assert [text for text in done if "resolver" in text] == ["create resolver c3"]
+        assert {path: path.stat() for path in kept} == kept
+        _until("c1", "c3", Answer("NOERROR", ("10.0.0.3",), ttls=frozenset({0})))
+        assert inside("c2", ask, "c3") == inside("c2", ask, "c3.front") == NO_SUCH_NAME
+
+    @on_a_host
+    def test_names_changed_and_loaded_by_hand_are_put_right_and_loaded(self) -> None:
+        sandboxes = {"c1": {"networks": ["front"]}, "c2": {"networks": ["front"]}}
+        make(sandboxes)
+        sh("cd /run/cnm/default; sed -i s/10.0.0.3/10.0.0.9/ names/front; kill -HUP $(head -qn 1 resolvers/*.pid)")
+        _until("c1", "c2", Answer("NOERROR", ("10.0.0.9",), ttls=frozenset({0})))
+        foretold = compare(planned(sandboxes).resources)
+        directory = "/run/cnm/default/names"
+        assert foretold == [f"change file {directory} (front)", f"change names {directory} (loaded)"]
+        assert make(sandboxes) == foretold
+        _until("c1", "c2", Answer("NOERROR", ("10.0.0.3",), ttls=frozenset({0})))
+
+    @pytest.mark.parametrize("text", ["", "[]", '{"front": 7}', '{"front": ["x", 1, 2]}', '{"front": [{}, {}, {}]}'])
+    @on_a_host
+    def test_a_record_of_what_is_loaded_that_cannot_be_read_is_replaced(self, text: str) -> None:
+        make({"c1": {"networks": ["front"]}})
+        Path("/run/cnm/default/loaded.json").write_text(text)
+        assert make({"c1": {"networks": ["front"]}}) == ["change names /run/cnm/default/names (loaded)"]
+        assert make({"c1": {"networks": ["front"]}}) == []
+
+    @on_a_host
     def test_a_changed_record_or_server_reaches_the_same_process(self) -> None:
         with upstream() as first, upstream(SECOND) as second:
             make({"c1": {"networks": ["front"]}})
