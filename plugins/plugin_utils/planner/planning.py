@@ -10,9 +10,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Optional, Union, cast
+from typing import Any, Optional, cast
 
-from ...module_utils.plan.encryption import Xfrm
 from ...module_utils.plan.forms import FormError, printable
 from ...module_utils.plan.plan import Plan
 from ..declaration.errors import DeclarationError
@@ -27,70 +26,14 @@ from ..leases.signing import revision_given, sign
 from ..leases.stores import open_store
 from ..module_state.reading import read_contained
 from .checks import unused_networks
+from .kept_outcome import KeptOutcome, digest_of
+from .outcome import Outcome, SentPlan
 from .plan import P, Planned, plan_hosts
+from .processes import FEWEST
 
 _ATTEMPTS = 20
-
-
-@dataclass(frozen=True)
-class SentPlan:
-    """A host's plan as it is sent, with what the run has to know of it."""
-
-    host: str
-    project: str
-    text: str
-    digest: str
-    leases: Mapping[str, Any]
-    module_state: Mapping[str, Any]
-    shared: frozenset[str]
-    """Digests of the shared texts that it names."""
-    encryption: Optional[Xfrm]
-    bgp: bool
-    """Whether it needs the password of BGP sessions."""
-    empty: bool
-    """Whether nothing is to be on the host."""
-
-    @classmethod
-    def of(cls, plan: Plan) -> SentPlan:
-        return cls(
-            plan.host,
-            plan.project,
-            plan.to_json(),
-            plan.digest,
-            plan.leases,
-            plan.module_state,
-            frozenset(plan.shared),
-            plan.encryption,
-            plan.frr is not None,
-            not plan.resources,
-        )
-
-    @cached_property
-    def plan(self) -> Plan:
-        """The plan again."""
-        return Plan.from_json(self.text)
-
-
-@dataclass
-class Outcome:
-    """Plans of all projects together, and their lease revisions by host."""
-
-    plans: dict[str, SentPlan] = field(default_factory=dict)
-    revisions: dict[str, int] = field(default_factory=dict)
-    signatures: dict[str, str] = field(default_factory=dict)
-    """What the store writes under each plan (see `leases.signing`)."""
-    unsigned: set[str] = field(default_factory=set)
-    """Hosts that keep a plan without this store's signature, though the store has a key."""
-    refusals: dict[str, list[str]] = field(default_factory=dict)
-    warnings: dict[str, list[str]] = field(default_factory=dict)
-    shared: dict[str, str] = field(default_factory=dict)
-    """Texts that plans name by digest."""
-    peer_tables: dict[str, list[str]] = field(default_factory=dict)
-    """As `Planned.peer_tables`."""
-    unused: list[str] = field(default_factory=list)
-    """Networks that are declared, and that nothing on any host uses."""
-    all_or_nothing: bool = False
-    """Whether no host is to be changed unless all can be."""
+Made = tuple[SentPlan, Plan]
+"""A plan as it is sent, and a copy without its resources and its model."""
 
 
 def make_plans(
@@ -110,10 +53,29 @@ def make_plans(
     hosts of the topology; ``connections`` is where Ansible reaches each; ``failed`` are hosts of this run that
     cannot be planned, as their probe failed.
     """
+    given = _Planning(facts, inventory_directory, now, remember, complete, connections, failed)
     with _uncollected(), _form_errors_as_lease_errors():
-        return _make_plans(
-            variables, groups, _Planning(facts, inventory_directory, now, remember, complete, connections, failed)
-        )
+        if not complete or len(variables) < FEWEST:
+            return _make_plans(variables, groups, given)[0]
+        kept = KeptOutcome(inventory_directory, variables, groups, facts, connections, failed)
+        found = kept.read(lambda: _leases_of(variables, inventory_directory))
+        if found is not None:
+            return found
+        outcome, leases = _make_plans(variables, groups, given)
+        if leases is not None:
+            kept.write(outcome, leases)
+        return outcome
+
+
+def _leases_of(variables: Mapping[str, Mapping[str, Any]], inventory_directory: str) -> dict[str, str]:
+    """A digest of the leases of each project and of their store's key.  Raises DeclarationError and LeaseError."""
+    settings = read_all_settings(variables).values()
+    with contextlib.closing(open_store(next(iter(settings)).leases, inventory_directory)) as store:
+        return {
+            project: digest_of((found.revision, found.leases, store.key()))
+            for project in sorted({each.project for each in settings})
+            for found in [store.read(project)]
+        }
 
 
 @contextlib.contextmanager
@@ -146,8 +108,10 @@ def _uncollected() -> Iterator[None]:
 
 def _make_plans(
     variables: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Sequence[str]], given: _Planning
-) -> Outcome:
+) -> tuple[Outcome, Optional[dict[str, str]]]:
+    """The outcome and, if it follows from what was given and from the leases as they are, the digests of these."""
     facts = given.facts
+    leases: dict[str, str] = {}
     topology, module_state, refused = read_with_modules(variables, groups, facts, given.directory)
     # What such a host has, and its leases, stay as they are.
     given = replace(
@@ -160,13 +124,15 @@ def _make_plans(
     for project in sorted({host.settings.project for host in topology.hosts}):
         part = Topology(tuple(host for host in topology.hosts if host.settings.project == project))
 
-        def finish(made: Plan) -> SentPlan:
+        def finish(made: Plan) -> Made:
             declared = pack_declared(variables[made.host])
-            return SentPlan.of(replace(made, declared=declared, module_state=module_state[made.host].packed()))
+            made = replace(made, declared=declared, module_state=module_state[made.host].packed())
+            return SentPlan.of(made), replace(made, resources=(), model={})
 
         planned, stamp = _plan_project(project, part, given, finish)
-        for name, made in planned.plans.items():
-            outcome.plans[name] = made
+        leases[project] = stamp.read
+        for name, (sent, made) in planned.plans.items():
+            outcome.plans[name] = sent
             outcome.revisions[name] = stamp.revision_of(made, facts[name])
             outcome.signatures[name] = stamp.signature_of(made)
             if stamp.key and stamp.given(name, facts[name]) is None:
@@ -178,7 +144,8 @@ def _make_plans(
         outcome.warnings.update({name: list(map(printable, found)) for name, found in planned.warnings.items()})
         outcome.shared.update(planned.shared)
         outcome.peer_tables.update(planned.peer_tables)
-    return outcome
+    own = all("." not in network.driver for host in topology.hosts for network in host.networks)
+    return outcome, leases if own and all(leases.values()) else None
 
 
 def read_with_modules(
@@ -239,14 +206,16 @@ class Stamp:
     project: str
     revision: int
     key: bytes = field(repr=False)
+    read: str = ""
+    """A digest of the leases that were read, if planning left them as they are."""
 
-    def revision_of(self, made: Union[Plan, SentPlan], facts: Facts) -> int:
+    def revision_of(self, made: Plan, facts: Facts) -> int:
         """One that the host takes: no older than what it keeps.  A host's own count is its own affair: no other host's
         plan, and no store, counts on from it."""
         changed = made.leases != facts.leases
         return max(self.revision, facts.revision + (1 if changed and facts.revision else 0))
 
-    def signature_of(self, made: Union[Plan, SentPlan]) -> str:
+    def signature_of(self, made: Plan) -> str:
         """The signature under a plan's leases and what modules made."""
         return sign(self.key, self.project, made.host, self.revision, made.leases, made.module_state)
 
@@ -307,7 +276,8 @@ def _plan_from(
             except Conflict:
                 continue
             key = store.key()
-        return planned, Stamp(project, revision, key)
+        same = _same(planned.leases, stored) and revision == read_revision
+        return planned, Stamp(project, revision, key, digest_of((read_revision, stored, key)) if same else "")
     raise LeaseError(f"the leases of project {project} kept changing while this run planned: run it again")
 
 
