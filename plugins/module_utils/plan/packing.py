@@ -44,14 +44,15 @@ def pack(items: Iterable[Any], plain: Plain) -> list[Any]:
 
 def _shape(data: Mapping[str, Any]) -> Any:
     """What the objects of a group have in common: their kind, their keys, and how much is in each of their values."""
-    return data.get("kind"), tuple(data), tuple(map(_size, data.values()))
+    return data.get("kind"), tuple(data), tuple([_size(value) for value in data.values() if type(value) in _LARGE])
+
+
+_LARGE = (dict, list, tuple)
 
 
 def _size(value: Any) -> Any:
     """The keys of an object if they are names of fields; otherwise how many keys or values there are."""
-    if isinstance(value, dict):
-        return tuple(value) if all(map(str.isidentifier, value)) else len(value)
-    return len(value) if isinstance(value, (list, tuple)) else None
+    return tuple(value) if isinstance(value, dict) and all(map(str.isidentifier, value)) else len(value)
 
 
 def _column(values: Sequence[Any]) -> Any:
@@ -59,35 +60,42 @@ def _column(values: Sequence[Any]) -> Any:
     if values.count(first) == len(values):
         return {"=": first}
     if isinstance(first, str):
-        return _texts(values) if all(isinstance(value, str) for value in values) else values
+        return _texts(values) if _all_are(str, values) else values
     if isinstance(first, dict):
-        if all(isinstance(value, dict) and value.keys() == first.keys() for value in values):
+        if not _all_are(dict, values):
+            return values
+        keys = [value.keys() for value in values]
+        if keys.count(keys[0]) == len(keys):
             return {"{": {key: _column([value[key] for value in values]) for key in first}}
-        if all(isinstance(value, dict) and len(value) == len(first) for value in values):
+        if len(set(map(len, keys))) == 1:
             places = zip(*(sorted(value.items()) for value in values))
             return {":": [[_column(column) for column in zip(*place)] for place in places]}
-    elif isinstance(first, (list, tuple)) and all(
-        isinstance(value, (list, tuple)) and len(value) == len(first) for value in values
-    ):
+    elif isinstance(first, (list, tuple)) and _all_are((list, tuple), values) and len(set(map(len, values))) == 1:
         return {"[": [_column(column) for column in zip(*values)]}
     return values
 
 
+def _all_are(types: Any, values: Sequence[Any]) -> bool:
+    return all(issubclass(each, types) for each in set(map(type, values)))
+
+
 def _texts(values: Sequence[str]) -> Any:
-    parts = values[0].count("\n")
-    if parts and all(value.count("\n") == parts for value in values):
+    if "\n" in values[0] and len({value.count("\n") for value in values}) == 1:
         return {"\n": [_column(column) for column in zip(*(value.split("\n") for value in values))]}
     first = _common_start(values)
-    rests = [value[len(first) :] for value in values]
+    rests = [value[len(first) :] for value in values] if first else values
     last = _common_start([rest[::-1] for rest in rests])[::-1]
     if len(first) + len(last) < _WORTH:
         return values
-    return {"~": [first, last, [rest[: len(rest) - len(last)] for rest in rests]]}
+    return {"~": [first, last, [rest[: len(rest) - len(last)] for rest in rests] if last else rests]}
 
 
 def _common_start(texts: Sequence[str]) -> str:
     least, largest = min(texts), max(texts)
-    return next((least[:at] for at, letter in enumerate(least) if letter != largest[at]), least)
+    for at, letter in enumerate(least):
+        if letter != largest[at]:
+            return least[:at]
+    return least
 
 
 def unpack(groups: Any) -> list[Any]:
