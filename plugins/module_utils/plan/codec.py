@@ -109,11 +109,12 @@ def _made(cls: type[_R], values: Mapping[str, Any]) -> _R:
     """The resource with these fields.  The constructor of a frozen dataclass makes a call for each field; for thousands
     of resources that takes as long as all checks.
     """
-    required: Any = _required(cls)
+    of: Any = cls  # a class can be hashed, though mypy asks its instances
+    required = _required(of)
     if not required <= values.keys():
         raise FormError(f"it has no {' and no '.join(sorted(required - values.keys()))}")
     made = object.__new__(cls)
-    vars(made).update(_defaults(cls))
+    vars(made).update(_defaults(of))
     vars(made).update(values)
     return made
 
