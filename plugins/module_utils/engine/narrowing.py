@@ -141,5 +141,6 @@ def _under(raw: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _digests(wanted: Mapping[str, Any]) -> frozenset[str]:
-    named = (decode(raw) for text, raw in wanted.items() if '"table' in text or '"shared"' in text)
+    # Most resources name none: the texts are looked at before anything is decoded, whatever their quotes are.
+    named = (decode(raw) for text, raw in wanted.items() if "table" in text or "shared" in text)
     return frozenset(digest for item in named for digest in shared_by(item))
