@@ -287,7 +287,7 @@ class TestIsolation:
         converge(wanted)
 
         def connect() -> socket.socket:
-            return socket.create_connection((RESOLVER, PORT))
+            return socket.create_connection((RESOLVER, 53))
 
         with in_namespace("/run/netns/c1", connect):
             deadline = time.monotonic() + 3

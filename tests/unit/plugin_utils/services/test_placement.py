@@ -238,7 +238,7 @@ class TestVipsOnNetworksOfOneHost:
     def test_sandboxes_and_the_host_itself_reach_the_host_s_own_tasks(self) -> None:
         made = planned(self.SERVICES, 2, sandboxes=self.BOX, networks=LOCAL)
         tables = {item.namespace: item for item in made.plans["h1"].resources if isinstance(item, Nftables)}
-        inside = [rule for rule in tables["c1"].chains[0].rules if "daddr 10.20.0.2 " in rule]
+        inside = [rule for chain in tables["c1"].chains for rule in chain.rules if "daddr 10.20.0.2 " in rule]
         assert inside == ["ip daddr 10.20.0.2 dnat ip to numgen inc mod 2 map { 0 : 10.20.0.3, 1 : 10.20.0.4 }"]
         (output,) = [chain.rules for chain in tables[""].chains if chain.name == "output"]
         assert inside[0] in output
