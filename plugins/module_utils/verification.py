@@ -85,7 +85,7 @@ def _drift_miss(part: str, found: str, kinds: Sequence[str], entries: Sequence[s
 def _packets(misses: Sequence[Mapping[str, Any]], resources: Sequence[Resource]) -> list[Packet]:
     """What must not be dropped for the checks that failed to succeed."""
     ports = {item.vxlan.port for item in resources if isinstance(item, Link) and item.vxlan is not None}
-    found = [Packet("udp", port) for port in sorted(ports)]
+    found = [Packet("udp", port, tracked=False) for port in sorted(ports)]
     found += [Packet("esp")] if any(item.kind == "xfrm" for item in resources) else []
     found += [Packet("icmp"), Packet("ipv6-icmp")] if any(miss["check"] == "reach" for miss in misses) else []
     called = {int(miss["target"].rpartition(" ")[2]) for miss in misses if miss["check"] == "connect"}

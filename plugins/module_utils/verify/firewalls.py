@@ -25,7 +25,7 @@ PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "esp": 50, "ipv6-icmp": 58}
 TO_THE_HOST, FORWARDED = ("ingress", "prerouting", "input"), "forward"
 _HOOKS = (*TO_THE_HOST, FORWARDED, "output", "postrouting")
 _ECHO_REQUESTS = {1: 8, 58: 128}
-_NEW = 0x8
+_NEW, _UNTRACKED = 0x8, 0x40
 _DEEPEST = 16
 _MOST_STEPS = 200_000
 """Rules that a packet meets; chains that jump to each other can make any number of them."""
@@ -41,6 +41,8 @@ class Packet(NamedTuple):
 
     protocol: str
     port: int = 0
+    tracked: bool = True
+    """Whether conntrack sees it: not the packets of our tunnels."""
 
     def __str__(self) -> str:
         return f"{self.protocol} {self.port}" if self.port else self.protocol
@@ -138,6 +140,7 @@ class Walk:
     def __init__(self, chains: dict[str, Chain], sets: dict[str, str], packet: Packet) -> None:
         self._chains, self._sets, self._packet = chains, sets, packet
         self._number = PROTOCOLS[packet.protocol]
+        self._state = _NEW if packet.tracked else _UNTRACKED
         self._maybe: Optional[tuple[Chain, str]] = None
         """A rule that names the packet, and drops it if conditions hold that are not understood."""
         self._let_by = False
@@ -198,7 +201,7 @@ class Walk:
             rest = rest[: found.start()]
         named: list[bool] = []
         answers: list[Optional[bool]] = []
-        for pattern, key_of in ((_PORT_MAP, self._port_key), (_STATE_MAP, _state_key)):
+        for pattern, key_of in ((_PORT_MAP, self._port_key), (_STATE_MAP, self._state_key)):
             match = pattern.search(rest)
             if match is not None:
                 verdict = key_of(match)
@@ -206,7 +209,9 @@ class Walk:
                 named.append(bool(verdict) and pattern is _PORT_MAP)
         answers += [self._is_port(match, named) for match in _PORT.finditer(rest)]
         answers += [self._is_protocol(match, named) for match in _PROTOCOL.finditer(rest)]
-        answers += [self._within(match[2], _NEW, bits=True) is not bool(match[1]) for match in _STATE.finditer(rest)]
+        answers += [
+            self._within(match[2], self._state, bits=True) is not bool(match[1]) for match in _STATE.finditer(rest)
+        ]
         answers += [self._is_echo(match) for match in _TYPE.finditer(rest)]
         for pattern in (_PORT_MAP, _STATE_MAP, _PORT, _PROTOCOL, _STATE, _TYPE, _NO_CONDITION):
             rest = pattern.sub(" ", rest)
@@ -224,6 +229,12 @@ class Walk:
         if not self._packet.port or (match[1] != "th" and not self._is_of(match[1])):
             return ""
         return _verdict_of(match[2], lambda key: bool(self._within(key, self._packet.port)))
+
+    def _state_key(self, match: re.Match[str]) -> str:
+        def fits(key: str) -> bool:
+            return any(_number(found[1]) & self._state for found in _NUMBERS.finditer(key))
+
+        return _verdict_of(match[1], fits)
 
     def _is_port(self, match: re.Match[str], named: list[bool]) -> Optional[bool]:
         if not self._packet.port or (match[1] != "th" and not self._is_of(match[1])):
@@ -270,10 +281,6 @@ def _verdict_of(elements: str, fits: Callable[[str], bool]) -> str:
         if colon and fits(key):
             return verdict.strip()
     return ""
-
-
-def _state_key(match: re.Match[str]) -> str:
-    return _verdict_of(match[1], lambda key: any(_number(found[1]) & _NEW for found in _NUMBERS.finditer(key)))
 
 
 def drops_in(family: str, table: str, text: str, packets: Iterable[Packet]) -> list[Drop]:

@@ -18,6 +18,7 @@ from ...module_utils.plan.base import Resource
 from ...module_utils.plan.constants import LARGEST_VNI
 from ...module_utils.plan.links import BridgePort, Link, Namespace, VethPeer, Vxlan
 from ...module_utils.plan.marks import ENCRYPTED_PORT, LINK_GROUP, TRUNK_GROUP
+from ...module_utils.plan.settings import Sysctl
 from ..declaration.driver import Option, Traits, Tunnel
 from ..declaration.errors import VarPath
 from ..declaration.options import ANY_NETWORK, VNI, mtu, number
@@ -27,6 +28,9 @@ from ..ipam.identifiers import bridge_name, mac_of, port_group, port_name, vxlan
 from ..networks.spanning import TunnelEnds
 from .base import Digests, Driver, PlannedEndpoint, PlannedNetwork, Segment
 from .endpoints import veth_resources
+
+_PASSED_TO_IP = tuple(f"bridge-nf-call-{each}" for each in ("arptables", "ip6tables", "iptables"))
+"""Where br_netfilter is loaded, it takes each frame through hooks of IP, of which the namespace has none."""
 
 _read_number = number(1, LARGEST_VNI)
 
@@ -127,6 +131,7 @@ class OverlayDriver(Driver):
             ]
         return [
             Namespace(namespace, role=f"overlay/{network.name}", no_forwarding=(4, 6)),
+            *(Sysctl(namespace, f"net.bridge.{name}", "0", optional=True) for name in _PASSED_TO_IP),
             *links,
             *(Address(namespace, bridge, f"{item.gateway}/{item.length}") for item in network.subnets),
             Fdb(namespace, vxlan, table=shared.table, flooded=tunnel.flood),

@@ -22,7 +22,7 @@ from ..facts import Facts
 from ..services.balancing import VirtualService
 from ..services.ingress import translations
 from ..services.nftables import by_nftables, host_services
-from .overlays import overlay_chains, overlay_sets
+from .overlays import overlay_chains, overlay_sets, untracked_tunnels
 from .published_ports import PublishedPort, shared_ports
 from .sources import source_chains, source_sets
 
@@ -100,6 +100,7 @@ def host_table(rules: HostRules) -> Nftables:
         rules.data_path,
     )
     sets += overlay_sets(rules.overlays)
+    sources, *of_sources = source_chains()
     balancing = by_nftables("", host_services(rules.virtual))
     sets += balancing.sets
     return Nftables(
@@ -116,13 +117,13 @@ def host_table(rules: HostRules) -> Nftables:
                 rules=(*([f"meta mark set meta mark | {FORWARDED:#x}"] if rules.marked else ()), "accept"),
             ),
             _forward(rules),
-            *source_chains(),
-            _direct_access(),
+            *overlay_chains(rules.project, rules.overlays, rules.underlay, sources),
+            *of_sources,
+            _direct_access(rules),
             Chain("prerouting", "type nat hook prerouting priority -100; policy accept", (_TO_HOST,)),
             Chain("output", "type nat hook output priority -100; policy accept", (_TO_HOST, *balancing.output)),
             Chain("publish", rules=tuple(_publish(rules.ports))),
             _postrouting(),
-            *overlay_chains(rules.project, rules.overlays, rules.underlay),
         ),
     )
 
@@ -321,7 +322,7 @@ def _forward(rules: HostRules) -> Chain:
     )
 
 
-def _direct_access() -> Chain:
+def _direct_access(rules: HostRules) -> Chain:
     """Drops packets to a sandbox's address that come in by another link than its bridge, and to the host's loopback.
 
     See moby#45610.  Their sources are checked by `source_chains`.
@@ -331,6 +332,7 @@ def _direct_access() -> Chain:
         # After conntrack, which recognises answers, and before DNAT, which replaces the destination.
         "type filter hook prerouting priority -150; policy accept",
         (
+            *untracked_tunnels(rules.overlays),
             'iifname "lo" accept',
             "ip daddr 127.0.0.0/8 drop",
             # With route_localnet, the kernel accepts all of it but 127.0.0.1.

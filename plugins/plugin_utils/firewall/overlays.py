@@ -8,6 +8,7 @@ VXLAN and Geneve do not authenticate senders (see CVE-2020-10136).  Only our own
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from ...module_utils.plan.families import NFT_PROTOCOL, family_of
 from ...module_utils.plan.forms import address
@@ -18,6 +19,9 @@ from ..drivers.base import PlannedNetwork
 _VNI = "@th,96,24"
 """The VNI, after eight octets of UDP and four of VXLAN (RFC 7348 §5) or Geneve (RFC 8926 §3.4).  Conntrack has
 reassembled fragments before."""
+
+PREROUTING = "type filter hook prerouting priority -300; policy accept"
+"""After reassembly (-400), so that VXLAN cannot pass in fragments; before conntrack (-200)."""
 
 
 def overlay_sets(networks: Sequence[PlannedNetwork]) -> list[NftSet]:
@@ -37,22 +41,36 @@ def overlay_sets(networks: Sequence[PlannedNetwork]) -> list[NftSet]:
     ]
 
 
-def overlay_chains(project: str, networks: Sequence[PlannedNetwork], underlay: str = "") -> list[Chain]:
-    """The chains that go with `overlay_sets`; ``underlay`` is the link that has the host's VTEP, if known."""
+def overlay_chains(
+    project: str,
+    networks: Sequence[PlannedNetwork],
+    underlay: str = "",
+    before: Chain = Chain("overlay_prerouting", PREROUTING),  # noqa: B008 - frozen
+) -> list[Chain]:
+    """The chains that go with `overlay_sets`; ``underlay`` is the link that has the host's VTEP, if known.
+
+    ``before`` is the chain of `PREROUTING` that goes on with packets that are none of ours: one chain costs a packet
+    less than two.
+    """
     known = [(network.tunnel, network) for network in networks if network.tunnel is not None]
     if not known:
-        return []
-    tunnel, first = known[0]
-    ports = sorted({tunnel.port for tunnel, _network in known})
-    vxlan = f"udp dport {_any_of(ports)} {_VNI}"
-    own = address(tunnel.vteps[first.host])
+        return [before] if before.rules else []
+    own = _own(networks)
+    vxlan = f"{_to_tunnels(networks)} {_VNI}"
     sent = [
         # VXLAN that a sandbox or another host sends through this one, and that would be masqueraded as this host's.
-        f"{vxlan} @vnis ct status snat ct original {NFT_PROTOCOL[family_of(own)]} saddr != {own} drop"
+        # What is not translated leaves at the first condition.
+        f"ct status snat {vxlan} @vnis ct original {NFT_PROTOCOL[family_of(own)]} saddr != {own} drop"
     ]
+    received = [f"{vxlan} @vnis jump overlay_received"]
+    if underlay:
+        # What nearly all of it is, in one lookup: what `overlay_received` would accept, too.
+        word = NFT_PROTOCOL[family_of(own)]
+        here = f'iifname "{underlay}" {word} daddr {own}'
+        received.insert(0, f"{here} {vxlan} . {word} saddr @vteps{family_of(own)} notrack accept")
     chains = [
         # Before conntrack, so that forged packets create no entry.
-        _base("overlay_prerouting", "prerouting", -300, [f"{vxlan} @vnis goto overlay_received"]),
+        replace(before, rules=(*received, *before.rules)),
         Chain(
             "overlay_received",
             rules=(
@@ -64,14 +82,23 @@ def overlay_chains(project: str, networks: Sequence[PlannedNetwork], underlay: s
                 ),
                 # Drop a host's address on another link, where it is forged.  On the underlay's own link a forged
                 # address cannot be recognised.
-                *([f'iifname "{underlay}" accept'] if underlay else []),
+                *([f'iifname "{underlay}" return'] if underlay else []),
                 # For a route with several next hops, each of their links is accepted.  IPv6 checks a random one of them
                 # (seen on 6.18), so it is not checked if the VTEP's link is unknown, as on fabrics with such routes.
                 f"{'' if underlay else 'meta nfproto ipv4 '}fib saddr . iif oif missing fib daddr type local drop",
             ),
         ),
-        # VXLAN packets of the kernel have no socket, or one in a sandbox's namespace, and so no user here.
-        _base("overlay_output", "output", -300, [f"{vxlan} @vnis meta skuid != 0 drop"]),
+        _base("overlay_output", "output", -300, [f"{vxlan} @vnis goto overlay_sent"]),
+        Chain(
+            "overlay_sent",
+            rules=(
+                # VXLAN packets of the kernel have no socket, or one in a sandbox's namespace, and so no user here.
+                "meta skuid != 0 drop",
+                # Tunnels of both directions have different ports, so conntrack never sees an answer: it would cost
+                # each packet a lookup, and the host an entry for each flow, for nothing.
+                "notrack",
+            ),
+        ),
     ]
     encrypted = next((tunnel.port for tunnel, network in known if network.network.encrypted), None)
     if encrypted is not None:
@@ -85,6 +112,23 @@ def overlay_chains(project: str, networks: Sequence[PlannedNetwork], underlay: s
         ]
     # After all chains that may change a packet's destination or source.
     return [*chains, _base("overlay_postrouting", "postrouting", 300, sent)]
+
+
+def untracked_tunnels(networks: Sequence[PlannedNetwork]) -> list[str]:
+    """The rule by which what `overlay_chains` accepted without conntrack leaves chains that ask for its state."""
+    if not any(network.tunnel is not None for network in networks):
+        return []
+    own = _own(networks)
+    return [f"ct state untracked {NFT_PROTOCOL[family_of(own)]} daddr {own} {_to_tunnels(networks)} accept"]
+
+
+def _own(networks: Sequence[PlannedNetwork]) -> str:
+    """The host's VTEP, the same for all of its networks."""
+    return next(address(item.tunnel.vteps[item.host]) for item in networks if item.tunnel is not None)
+
+
+def _to_tunnels(networks: Sequence[PlannedNetwork]) -> str:
+    return f"udp dport {_any_of(sorted({item.tunnel.port for item in networks if item.tunnel is not None}))}"
 
 
 def _any_of(ports: Sequence[int]) -> str:

@@ -24,6 +24,7 @@ from ..drivers.registry import driver_of
 from ..ipam.identifiers import port_group, port_name
 from ..networks.evpn import ROLE as EVPN_ROLE
 from .kernel_settings import closed_families
+from .overlays import PREROUTING
 
 _FAMILIES = (4, 6)
 
@@ -34,7 +35,19 @@ _TYPES = {
     "ipv4": "typeof iifname . ip saddr;",
     "ipv6": "typeof iifname . ip6 saddr;",
     "target": f"typeof iifname . {_TARGET};",
+    "flow4": "typeof iifname . ether saddr . ether type . ip saddr;",
+    "flow6": "typeof iifname . ether saddr . ether type . ip6 saddr . meta l4proto;",
 }
+
+_KNOWN = tuple(
+    # The type as it is in the frame, so that no tag of a VLAN is before the packet.
+    f"iifname . ether saddr . ether type . {source} @allowed_{kind} accept"
+    for kind, source in (("flow4", "ip saddr"), ("flow6", "ip6 saddr . meta l4proto"))
+)
+"""What nearly all packets are, in one lookup; whatever is not among it meets `_PORT_CHAINS`, which decide the same.
+
+Of IPv6 it is TCP and UDP: neighbour discovery has rules of its own.
+"""
 
 _NO_SOURCE4 = "ip saddr 0.0.0.0 ip daddr { 224.0.0.0/24, 255.255.255.255 } accept"
 """Packets without a source address: DHCP, and IGMP on a link without an address."""
@@ -190,8 +203,10 @@ _PORT_CHAINS = (
 """In order of evaluation: the base chain's rules lead to the first of these chains."""
 
 
-def _port_table(namespace: str, project: str, role: str, endpoints: Sequence[PlannedEndpoint], first: str) -> Nftables:
-    """A table whose base chain has the rule ``first`` and then checks the sources of each endpoint's packets."""
+def _port_table(
+    namespace: str, project: str, role: str, endpoints: Sequence[PlannedEndpoint], rules: Sequence[str]
+) -> Nftables:
+    """A table whose base chain has the rules and then checks the sources of each endpoint's packets."""
     allowed: dict[str, set[str]] = {kind: set() for kind in _TYPES}
     for endpoint in endpoints:
         for kind, value in _spoken(endpoint):
@@ -205,20 +220,24 @@ def _port_table(namespace: str, project: str, role: str, endpoints: Sequence[Pla
         sets=tuple(
             NftSet(f"allowed_{kind}", declaration, tuple(sorted(allowed[kind]))) for kind, declaration in _TYPES.items()
         ),
-        chains=(*_PORT_CHAINS, Chain("prerouting", hook, (first, "goto from_port"))),
+        chains=(*_PORT_CHAINS, Chain("prerouting", hook, (*rules, "goto from_port"))),
     )
 
 
 def _spoken(endpoint: PlannedEndpoint) -> Iterable[tuple[str, str]]:
     """The addresses that an endpoint may send from, by kind; with IPv6 also its link-local address."""
-    yield "mac", forms.mac(endpoint.mac)
+    mac = forms.mac(endpoint.mac)
+    yield "mac", mac
     has_ipv6 = 6 in map(family_of, endpoint.addresses)
     for address in map(forms.address, (*endpoint.addresses, *([link_local(endpoint.mac)] if has_ipv6 else ()))):
         if family_of(address) == 6:
             yield "ipv6", address
             yield "target", f"0x{ip_address(address).packed.hex()}"
+            for protocol in (6, 17):  # a host may lack the names
+                yield "flow6", f"{mac} . 0x86dd . {address} . {protocol}"
         else:
             yield "ipv4", address
+            yield "flow4", f"{mac} . 0x0800 . {address}"
 
 
 def _routed_sets(endpoints: Sequence[PlannedEndpoint], forwarded: Mapping[str, set[str]]) -> list[NftSet]:
@@ -248,7 +267,7 @@ def bridge_table(
     groups = {network.name: port_group(network.id) for network in networks}
     apart = [groups[network.name] for network in networks if network.tunnel is not None]
     own = [endpoint for endpoint in endpoints if endpoint.network.name in groups]
-    table = _port_table("", project, "bridges", own, "iifgroup != @networks accept")
+    table = _port_table("", project, "bridges", own, [*_KNOWN, "iifgroup != @networks accept"])
     known = NftSet("networks", "type devgroup;", tuple(sorted(map(str, groups.values()))))
     if apart:
         # What comes by an overlay is not for the host, whether from a port or a tunnel: no ARP and no multicast either.
@@ -274,16 +293,16 @@ def segment_table(
     """
     segments = [segment for network in networks if (segment := driver_of(network).segment(network)) is not None]
     trunks = sorted(forms.nft_link(segment.trunk) for segment in segments)
-    first = f"iifname {trunks[0] if len(trunks) == 1 else '{ ' + ', '.join(trunks) + ' }'} accept"
+    rules = [f"iifname {trunks[0] if len(trunks) == 1 else '{ ' + ', '.join(trunks) + ' }'} accept", *_KNOWN]
     place = segments[0].namespace
     if not place.startswith(EVPN_NAMESPACE):
         return _with(
-            _port_table(place, project, f"network/{networks[0].name}", endpoints, first),
+            _port_table(place, project, f"network/{networks[0].name}", endpoints, rules),
             _routed_sets(endpoints, forwarded),
         )
     # Nothing but frames on their way is to come to where zebra is: no ARP and no multicast either.
     hook = "type filter hook input priority -300; policy accept"
-    table = _port_table(place, project, EVPN_ROLE, endpoints, first)
+    table = _port_table(place, project, EVPN_ROLE, endpoints, rules)
     return _with(table, _routed_sets(endpoints, forwarded), [Chain("input", hook, ("drop",))])
 
 
@@ -323,7 +342,7 @@ def _at(found: Mapping[str, Iterable[str]], family: int) -> tuple[str, ...]:
 def source_chains() -> list[Chain]:
     """The chains that accept a network's addresses only from its bridge, and from the bridge only these.
 
-    After reassembly (-400), so that VXLAN cannot pass in fragments; before conntrack (-200).
+    The first is the base chain, which is also that of `overlay_chains`.
     """
     of_subnets = [
         f"{word} saddr @subnets{f} {word} saddr . iifname != @subnet_interfaces{f} drop"
@@ -332,7 +351,7 @@ def source_chains() -> list[Chain]:
     return [
         Chain(
             "sources",
-            "type filter hook prerouting priority -300; policy accept",
+            PREROUTING,
             (f"iifgroup {LINK_GROUP} goto from_bridge", 'iif "lo" accept', *of_subnets),
         ),
         Chain(

@@ -167,3 +167,13 @@ def test_chains_that_jump_to_each_other_end() -> None:
 def test_numbers_of_any_spelling_are_read() -> None:
     assert found(VXLAN, "accept", "udp dport 010 drop", "udp dport 04789 drop")[0][1:] == ("udp dport 04789 drop", True)
     assert found(VXLAN, "accept", f"udp dport {'9' * 5000} drop") == []
+
+
+def test_a_rule_for_new_connections_does_not_accept_what_conntrack_does_not_see() -> None:
+    of_tunnel = VXLAN._replace(tracked=False)
+    assert found(VXLAN, "drop", "ct state 0x8 udp dport 4789 accept") == []
+    assert found(of_tunnel, "drop", "ct state 0x8 udp dport 4789 accept") == [
+        ("inet filter input", "policy drop", True)
+    ]
+    assert found(of_tunnel, "drop", "ct state 0x8,0x40 udp dport 4789 accept") == []
+    assert found(of_tunnel, "drop", "ct state vmap { 0x2 : accept, 0x40 : accept }") == []

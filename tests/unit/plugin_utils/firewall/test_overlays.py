@@ -15,7 +15,12 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import encry
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Chain, Nftables
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerTable
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
-from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.overlays import overlay_chains, overlay_sets
+from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.overlays import (
+    PREROUTING,
+    overlay_chains,
+    overlay_sets,
+    untracked_tunnels,
+)
 
 
 def networks(vnis: Sequence[int], encrypted: Sequence[int] = (), own: str = "192.0.2.1", port: int = 4789) -> Any:
@@ -72,14 +77,14 @@ def test_encryption_adds_its_own_only_where_there_is_an_encrypted_network() -> N
     assert rules["overlay_decrypted"] == ("meta ipsec missing drop", f"ipsec in reqid != {request_id('default')} drop")
     assert rules["overlay_input"] == ("udp dport 14789 @th,96,24 @vnis goto overlay_decrypted",)
     assert rules["overlay_postrouting"][-1] == "udp dport 14789 @th,96,24 @vnis rt ipsec missing drop"
-    assert rules["overlay_prerouting"] == ("udp dport { 4789, 14789 } @th,96,24 @vnis goto overlay_received",)
+    assert rules["overlay_prerouting"] == ("udp dport { 4789, 14789 } @th,96,24 @vnis jump overlay_received",)
 
 
 @pytest.mark.parametrize(("own", "word"), [("192.0.2.1", "ip"), ("2001:db8::1", "ip6")])
 def test_masqueraded_vxlan_is_dropped(own: str, word: str) -> None:
     rules = rules_of(overlay_chains("default", networks((4096,), own=own, port=4790)))
     assert rules["overlay_postrouting"] == (
-        f"udp dport 4790 @th,96,24 @vnis ct status snat ct original {word} saddr != {own} drop",
+        f"ct status snat udp dport 4790 @th,96,24 @vnis ct original {word} saddr != {own} drop",
     )
 
 
@@ -88,3 +93,23 @@ def test_drops_come_before_conntrack_and_translation() -> None:
     for hook in ("prerouting", "input", "output"):
         assert hooks[f"overlay_{hook}"] == f"type filter hook {hook} priority -300; policy accept"
     assert hooks["overlay_postrouting"] == "type filter hook postrouting priority 300; policy accept"
+
+
+def test_what_other_hosts_send_by_the_underlay_is_not_tracked_and_not_looked_at_again() -> None:
+    several = networks((4096, 4097))
+    sources = Chain("sources", PREROUTING, ('iif "lo" accept',))
+    rules = rules_of(overlay_chains("default", several, "eth7", sources))
+    assert rules["sources"] == (
+        'iifname "eth7" ip daddr 192.0.2.1 udp dport 4789 @th,96,24 . ip saddr @vteps4 notrack accept',
+        "udp dport 4789 @th,96,24 @vnis jump overlay_received",
+        'iif "lo" accept',
+    )
+    assert "notrack" not in " ".join(rules_of(overlay_chains("default", several))["overlay_prerouting"])
+    assert untracked_tunnels(several) == ["ct state untracked ip daddr 192.0.2.1 udp dport 4789 accept"]
+
+
+def test_without_tunnels_only_the_other_chain_is_left() -> None:
+    sources = Chain("sources", PREROUTING, ('iif "lo" accept',))
+    bridge: Any = [SimpleNamespace(tunnel=None, shared=None, host="node1")]
+    assert overlay_chains("default", bridge, "eth0", sources) == [sources]
+    assert untracked_tunnels(bridge) == []

@@ -176,8 +176,12 @@ class TestTables:
             if isinstance(item, Nftables) and item.role == "network/multinet"
         )
         chains = {chain.name: chain.rules for chain in table.chains}
-        assert chains["prerouting"][1] == "goto from_port"
+        trunk, *known, rest = chains["prerouting"]
+        assert trunk.startswith('iifname "vx-') and rest == "goto from_port"
+        assert all(rule.startswith("iifname . ether saddr . ether type . ip") for rule in known)
         assert chains["from_port"][0] == "ether type { 8021q, 8021ad } drop"
+        sets = {item.name: item.elements for item in table.sets}
+        assert all(" . 0x0800 . " in element for element in sets["allowed_flow4"]) and sets["allowed_flow4"]
 
 
 class TestNews:
