@@ -182,6 +182,10 @@ filters_bridges:
   description: Whether the host's nftables can filter bridged frames.
   returned: always
   type: bool
+rejects_bridged:
+  description: Whether it can answer bridged frames that policies reject; else they are dropped.
+  returned: always
+  type: bool
 docker_user:
   description: IP versions in which a Docker Engine has its chain DOCKER-USER.
   returned: always

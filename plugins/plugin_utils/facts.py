@@ -70,6 +70,8 @@ class Facts:
     """The ruleset file of an enabled service that flushes all tables, ours too, at its start."""
     filters_bridges: bool = True
     """Whether its nftables can filter bridged frames; of one that is still to be installed, that it can."""
+    rejects_bridged: bool = True
+    """Whether its kernel can answer bridged frames that are rejected."""
     ipvs: bool = False
     """Whether its kernel has IPVS or can load it."""
     no_esp: Mapping[int, str] = field(default_factory=dict)
@@ -156,6 +158,7 @@ class Facts:
             ),
             flushing=result["flushing"],
             filters_bridges=bool(result["filters_bridges"]) or "nft" in result["missing"],
+            rejects_bridged=bool(result["rejects_bridged"]) or "nft" in result["missing"],
             ipvs=bool(result["ipvs"]),
             no_esp={int(family): words for family, words in result.get("no_esp", {}).items()},
             missing_links=tuple(result["missing_links"]),

@@ -20,6 +20,7 @@ from jsonschema import Draft202012Validator
 from ansible_collections.cnm.fabric.plugins.module_utils.hostd.verbs import COMMON, VERBS
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.schema import (
     ENDPOINT,
+    ENTRIES,
     NETWORK,
     SANDBOX,
     SERVICE,
@@ -111,12 +112,11 @@ def declarations(page: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 @pytest.mark.parametrize("page", USERS, ids=lambda page: str(page.relative_to(ROOT)))
 def test_what_a_page_declares_has_known_keys(page: Path) -> None:
-    kinds = {"cnm_networks": NETWORK, "cnm_sandboxes": SANDBOX, "cnm_services": SERVICE}
     wrong = []
     for block, variables in declarations(page):
         for key, value in variables.items():
-            entries = (value or {}).values() if key in kinds else [{key: value}]
-            schema = kinds.get(key, SETTINGS)
+            entries = (value or {}).values() if key in ENTRIES else [{key: value}]
+            schema = ENTRIES.get(key, SETTINGS)
             for entry in entries:
                 wrong += [f"{error.message} in\n{block}" for error in Draft202012Validator(schema).iter_errors(entry)]
     assert not wrong

@@ -273,9 +273,11 @@ def _neighbour_tables() -> dict[str, int]:
     return result
 
 
-def _filters_bridges(host: Host) -> bool:
+_BRIDGED = "icmpv6 type nd-neighbor-advert iifgroup . @th,64,128 { 1 . 1 } drop; arp saddr ip 0.0.0.0 drop;"
+
+
+def _filters_bridges(host: Host, rules: str = _BRIDGED) -> bool:
     """Whether nft and the kernel support rules on bridged frames."""
-    rules = "icmpv6 type nd-neighbor-advert iifgroup . @th,64,128 { 1 . 1 } drop; arp saddr ip 0.0.0.0 drop;"
     chain = f"chain c {{ type filter hook prerouting priority -300; {rules} }}"
     try:
         return host.nft is not None and namespaces.run_in_new(host.nft.run, f"table bridge t {{ {chain}\n}}") == ""
@@ -406,6 +408,7 @@ def probe(
         "let_by": _unless_odd([], let_by, front_ends),
         "flushing": _unless_odd(None, flushing),
         "filters_bridges": _filters_bridges(host),
+        "rejects_bridged": _filters_bridges(host, "reject;"),
         "ipvs": ipvs.is_available(),
         "missing_links": in_the_way.get("missing_links", []),
         "foreign": in_the_way.get("foreign", {}),

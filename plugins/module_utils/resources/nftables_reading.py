@@ -27,6 +27,8 @@ _FLAGS = re.compile(r"^\tflags (.*)$")
 _BLOCK = re.compile(r"^\t(set|map|chain) (\S+) \{$")
 _ELEMENTS = re.compile(r"elements = \{(.*?)\}", re.DOTALL)
 
+_DYNAMIC = re.compile(r"\bflags [a-z,]*\bdynamic\b")
+
 
 def parse(text: str, project: str, namespace: str, user_chains: frozenset[str]) -> Optional[Nftables]:
     """The table in the output, its statements as nft prints them; None if there is none."""
@@ -71,8 +73,10 @@ def parse(text: str, project: str, namespace: str, user_chains: frozenset[str]) 
 def _nft_set(name: str, lines: Sequence[str]) -> NftSet:
     text = "\n".join(lines)
     match = _ELEMENTS.search(text)
-    elements = sorted(item.strip() for item in match[1].split(",")) if match else []
     declaration = " ".join(f"{line.strip()};" for line in _ELEMENTS.sub("", text).splitlines() if line.strip())
+    # What packets put into a set is no part of a plan.
+    planned = match is not None and not _DYNAMIC.search(declaration)
+    elements = sorted(item.strip() for item in match[1].split(",")) if match and planned else []
     return NftSet(name, declaration, tuple(elements))
 
 

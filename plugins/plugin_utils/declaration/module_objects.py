@@ -20,6 +20,8 @@ from .topology import Host, Sandbox, Topology, link_names
 from .validation import plain
 
 NETWORKS, SANDBOXES, SERVICES = "cnm_networks", "cnm_sandboxes", "cnm_services"
+ADDRESS_SETS = "cnm_address_sets"
+"""The declaration whose entries are lists."""
 KEPT_SETTINGS = (
     "cnm_boot",
     "cnm_default_address_pools",

@@ -26,6 +26,7 @@ from .driver import DeclaredDriver, DriverError, Drivers
 from .errors import VarPath
 from .names import OBJECT, name
 from .options import ENABLE, enabled, read_options
+from .policies import read_names
 from .routes import check_routes, read_routes
 from .topology import MTU, PREDEFINED, IpamConfig, Network, Pairs
 from .values import at, flag, pairs, texts
@@ -86,6 +87,7 @@ def read_network(key: str, value: Mapping[str, Any], drivers: Drivers, path: Var
         labels=pairs(value.get("labels"), path / "labels"),
         routes=read_routes(value.get("routes"), path / "routes"),
         firewall=value.get("firewall") != "none",
+        policies=read_names(value.get("policies"), path / "policies"),
         path=path.path,
     )
     if driver is None:

@@ -22,12 +22,14 @@ from .keys import did_you_mean
 from .module_objects import ModuleState, connected, kind_of, path_of
 from .names import OBJECT
 from .networks import predefined_bridge, read_network, with_traits
+from .policies import read_address_set, read_policy
+from .policy_checks import check_policies
 from .sandboxes import read_sandbox
 from .schema import ENTRIES, HOSTS, OF_CONNECTIONS, OF_PLAYBOOKS, SETTINGS
 from .service_checks import check_services
 from .services import of_host, read_service
 from .settings import read_settings
-from .topology import Host, LeaseStore, Network, Port, Sandbox, Service, Settings, Topology
+from .topology import AddressSet, Host, LeaseStore, Network, Policy, Port, Sandbox, Service, Settings, Topology
 from .validation import fit, plain, plain_key, plain_name
 
 _PREFIX = "cnm_"
@@ -35,8 +37,12 @@ _EXAMPLES = {
     "cnm_networks": ("ps-bridge", "{driver: bridge}"),
     "cnm_sandboxes": ("c1", "{networks: [ps-bridge]}"),
     "cnm_services": ("web", "{networks: [ps-overlay]}"),
+    "cnm_policies": ("web", "{ingress: [{action: allow, from: [{network: front}]}]}"),
+    "cnm_address_sets": ("office", "[192.0.2.0/24]"),
 }
 """An entry of each kind: its name, and what could stand there."""
+
+Declared = Union[Network, Sandbox, Service, Policy, AddressSet]
 
 _ADDRESSING = ("driver", "subnet", "ipam", "enable_ipv4", "enable_ipv6")
 
@@ -60,7 +66,14 @@ def read_topology(
         for host in sorted(variables)
     ]
     drafts = _with_ingress(drafts, drivers)
-    errors = gather([*reader.found, *check(drafts, drivers), *check_services(drafts)])
+    errors = gather(
+        [
+            *reader.found,
+            *check(drafts, drivers),
+            *check_services(drafts),
+            *check_policies([draft.host for draft in drafts]),
+        ]
+    )
     if errors:
         raise DeclarationError(errors)
     if not reader.declared:
@@ -104,7 +117,7 @@ class _Reading:
     It is ``is_valid`` if what it says of addresses is right, even if it is not there yet.
     """
 
-    result: Union[Network, Sandbox, Service, None]
+    result: Optional[Declared]
     is_valid: bool
     errors: tuple[ValidationError, ...]
 
@@ -163,7 +176,15 @@ class _Reader:
             for key, reading in sorted(readings["cnm_services"].items())
             if isinstance(reading.result, Service)
         )
-        host = Host(name, settings, tuple(network for _key, network in sorted(found.items())), sandboxes, services)
+        host = Host(
+            name,
+            settings,
+            tuple(network for _key, network in sorted(found.items())),
+            sandboxes,
+            services,
+            tuple(each.result for each in readings["cnm_policies"].values() if isinstance(each.result, Policy)),
+            tuple(each.result for each in readings["cnm_address_sets"].values() if isinstance(each.result, AddressSet)),
+        )
         broken = frozenset(key for key, reading in networks.items() if not reading.is_valid)
         return Draft(host, frozenset({*networks, *found}), broken)
 
@@ -219,11 +240,15 @@ class _Reader:
         value = raw if fits else fit(raw, ENTRIES[kind], path)
         if value is None:
             return _Reading(None, False, tuple(path.errors))
-        result: Union[Network, Sandbox, Service, None] = None
+        result: Optional[Declared] = None
         if kind == "cnm_networks":
             result = read_network(key, value, self._drivers, path)
         elif kind == "cnm_sandboxes":
             result = read_sandbox(key, value, path)
+        elif kind == "cnm_policies":
+            result = read_policy(key, value, path)
+        elif kind == "cnm_address_sets":
+            result = read_address_set(key, value, path)
         else:
             result = self._placed(read_service(key, value, path))
             self._check_placement(value, path)

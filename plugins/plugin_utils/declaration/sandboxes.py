@@ -13,6 +13,7 @@ from .errors import VarPath
 from .keys import did_you_mean
 from .names import DNS_NAME, HOSTNAME, LINK, OBJECT, RESOLVER_OPTION, SEARCH_DOMAIN, Rule, name
 from .namespaces import read_namespace
+from .policies import read_names
 from .ports import read_ports
 from .routes import read_routes
 from .sysctls import OPTION as SYSCTLS
@@ -67,6 +68,7 @@ def read_sandbox(key: str, value: Mapping[str, Any], path: VarPath) -> Sandbox:
         extra_hosts=_extra_hosts(value.get("extra_hosts"), path / "extra_hosts"),
         sysctls=read_sysctls(value.get("sysctls"), path / "sysctls"),
         ports=tuple(read_ports(value.get("ports"), path / "ports")),
+        policies=read_names(value.get("policies"), path / "policies"),
         path=path.path,
     )
 

@@ -99,6 +99,8 @@ _PORTS = _list(
     ["8080:80"],
 )
 
+_POLICIES = _list("a list of policies", _text("the name of a policy", "web"), ["web"])
+
 _NAMESPACE = _keys(
     "a mapping with one of docker, podman, pid, machine, path",
     {
@@ -153,6 +155,7 @@ NETWORK = _keys(
         "labels": _LABELS,
         "routes": _ROUTES,
         "firewall": _choice("none", "default"),
+        "policies": _POLICIES,
     },
 )
 
@@ -200,6 +203,7 @@ SANDBOX = _keys(
             additionalProperties=_SCALAR,
             items=_item(_text("text like name=value", "net.ipv4.ip_forward=1")),
         ),
+        "policies": _POLICIES,
     },
 )
 
@@ -236,8 +240,65 @@ SERVICE = _keys(
             },
         ),
         "ports": _PORTS,
+        "policies": _POLICIES,
     },
 )
+
+PEERS = {
+    "network": _text("the name of a network", "front"),
+    "sandbox": _text("the name of a sandbox", "proxy"),
+    "service": _text("the name of a service", "redis"),
+    "host": _text("a host of the topology", "node1"),
+    "cidr": _text("a prefix or an address", "192.0.2.0/24"),
+    "addresses": _text("the name of an address set", "office"),
+}
+"""Who may be at the other end, by the key that says so."""
+ACTIONS = ("allow", "drop", "reject")
+
+
+def _rules(peers: str) -> Schema:
+    """The rules of a direction, whose peers stand under that key."""
+    properties = {
+        "action": _choice(*ACTIONS),
+        peers: _list(
+            "a list of mappings like {network: front}",
+            _keys(f"a mapping with one of {', '.join(PEERS)}", PEERS),
+            [{"network": "front"}],
+        ),
+        "ports": _list(
+            "a list of ports like 80/tcp",
+            _schema("a port or a range, with its protocol", ("integer", "string"), "80/tcp"),
+            ["80/tcp"],
+        ),
+        "protocols": _list(
+            "a list of protocols",
+            _schema("a protocol by name or number", ("integer", "string"), "icmp"),
+            ["icmp"],
+        ),
+        "icmp_types": _list(
+            "a list of ICMP types",
+            _text("an ICMP type", "echo-request"),
+            ["echo-request"],
+        ),
+        "log": _flag(),
+    }
+    example = [{"action": "allow", peers: [{"network": "front"}], "ports": ["80/tcp"]}]
+    return _list("a list of rules", _keys("a mapping with action", properties, needs=("action",)), example)
+
+
+POLICY = _keys(
+    "a mapping with ingress, egress and default",
+    {
+        "ingress": _rules("from"),
+        "egress": _rules("to"),
+        "default": _keys(
+            "a mapping with ingress and egress",
+            {"ingress": _choice(*ACTIONS), "egress": _choice(*ACTIONS)},
+        ),
+    },
+)
+
+ADDRESS_SET = _list("a list of prefixes", _text("a prefix or an address", "192.0.2.0/24"), ["192.0.2.0/24"])
 
 _POOLS = _list(
     "a list of pools with base and size",
@@ -330,5 +391,11 @@ OF_CONNECTIONS = ("cnm_netns_host", "cnm_netns_sandbox")
 HOSTS = "cnm_hosts"
 """The variable that says which hosts are the topology."""
 
-ENTRIES: dict[str, Schema] = {"cnm_networks": NETWORK, "cnm_sandboxes": SANDBOX, "cnm_services": SERVICE}
+ENTRIES: dict[str, Schema] = {
+    "cnm_networks": NETWORK,
+    "cnm_sandboxes": SANDBOX,
+    "cnm_services": SERVICE,
+    "cnm_policies": POLICY,
+    "cnm_address_sets": ADDRESS_SET,
+}
 """Schema of one entry of each declaration; a suffix may follow the name."""

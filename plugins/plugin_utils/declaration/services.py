@@ -12,6 +12,7 @@ from .addresses import read_address
 from .errors import VarPath
 from .names import DNS_NAME, HOSTNAME, OBJECT, Rule, name
 from .namespaces import read_task_namespace
+from .policies import read_names
 from .ports import read_ports
 from .topology import Service, ServiceNetwork
 from .values import at, texts
@@ -51,6 +52,7 @@ def read_service(key: str, value: Mapping[str, Any], path: VarPath) -> Service:
         draining=tuple(text for _index, text in texts(deploy.get("draining"))),
         ports=tuple(read_ports(value.get("ports"), path / "ports", service=True)),
         namespace=read_task_namespace(value.get("namespace"), mode, replicas, path / "namespace"),
+        policies=read_names(value.get("policies"), path / "policies"),
         path=path.path,
     )
 

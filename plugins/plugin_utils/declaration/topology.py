@@ -73,6 +73,8 @@ class Network:
     labels: Pairs = ()
     routes: tuple[StaticRoute, ...] = ()
     """Routes every sandbox on the network gets."""
+    policies: tuple[str, ...] = ()
+    """Names of policies that hold for every sandbox on it."""
     discovery: bool = True
     """Whether its sandboxes' names resolve on it; not on one that only leads out."""
     firewall: bool = True
@@ -197,6 +199,7 @@ class Sandbox:
     extra_hosts: Pairs = ()
     """(name, address) pairs; an address may be `HOST_GATEWAY`."""
     sysctls: Pairs = ()
+    policies: tuple[str, ...] = ()
     everywhere: bool = False
     """Whether other hosts have one of that name too."""
     path: str = field(default="", compare=False)
@@ -240,6 +243,76 @@ class Service:
     """Tasks and hosts that get no new connections."""
     ports: tuple[Port, ...] = ()
     namespace: Namespace = Namespace()
+    policies: tuple[str, ...] = ()
+    path: str = field(default="", compare=False)
+
+
+INGRESS_RULES, EGRESS_RULES = "ingress", "egress"
+"""The directions of a policy, as a sandbox sees them."""
+DIRECTIONS = (INGRESS_RULES, EGRESS_RULES)
+
+EVERYTHING, PROTOCOL, PORTS, ICMP = "all", "protocol", "ports", "icmp"
+"""What a `Match` is about."""
+
+
+@dataclass(frozen=True, order=True)
+class Match:
+    """What packets a rule of a policy is about: of a protocol, and a range of ports or an ICMP type."""
+
+    kind: str = EVERYTHING
+    protocol: int = 0
+    first: int = 0
+    last: int = 0
+
+
+@dataclass(frozen=True, order=True)
+class Peer:
+    """Who is at the other end: ``kind`` is the key that says so, ``name`` what stands behind it."""
+
+    kind: str
+    """``network``, ``sandbox``, ``service``, ``host``, ``cidr`` or ``addresses``."""
+    name: str
+
+
+@dataclass(frozen=True)
+class PolicyRule:
+    """One rule of a policy."""
+
+    action: str
+    """``allow``, ``drop`` or ``reject``."""
+    peers: tuple[Peer, ...] = ()
+    """None: everybody."""
+    matches: tuple[Match, ...] = (Match(),)
+    log: bool = False
+    path: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Who may speak to a sandbox, and to whom it may."""
+
+    name: str
+    ingress: tuple[PolicyRule, ...] = ()
+    egress: tuple[PolicyRule, ...] = ()
+    defaults: tuple[str, str] = ("", "")
+    """What happens to packets of a direction that no rule is about; "" for a direction that it says nothing of."""
+    path: str = field(default="", compare=False)
+
+    def rules(self, direction: str) -> tuple[PolicyRule, ...]:
+        """Those of a direction."""
+        return self.ingress if direction == INGRESS_RULES else self.egress
+
+    def default(self, direction: str) -> str:
+        """That of a direction."""
+        return self.defaults[DIRECTIONS.index(direction)]
+
+
+@dataclass(frozen=True)
+class AddressSet:
+    """Prefixes under a name."""
+
+    name: str
+    prefixes: tuple[str, ...] = ()
     path: str = field(default="", compare=False)
 
 
@@ -324,6 +397,8 @@ class Host:
     networks: tuple[Network, ...] = ()
     sandboxes: tuple[Sandbox, ...] = ()
     services: tuple[Service, ...] = ()
+    policies: tuple[Policy, ...] = ()
+    address_sets: tuple[AddressSet, ...] = ()
 
     def network(self, name: str) -> Optional[Network]:
         """The network of that name, or None."""

@@ -16,6 +16,7 @@ from ..drivers.base import PlannedEndpoint, PlannedNetwork
 from ..drivers.registry import DRIVERS, driver_of
 from ..facts import Facts
 from ..firewall.host_table import unnameable_link_warnings
+from ..firewall.policies import policies_of
 from ..firewall.published_ports import (
     published_ports,
     published_twice_errors,
@@ -36,6 +37,8 @@ from .checks import (
     keys_not_kept_warnings,
     off_link_errors,
     other_hosts_needed_errors,
+    policy_errors,
+    policy_warnings,
     scheduler_errors,
 )
 from .obstacles import absent_owner_errors, missing_link_errors, stopped_owner_warnings
@@ -82,6 +85,11 @@ def allocate_host(host: Host, facts: Facts, topology_plan: TopologyPlan, leases:
     }
     allocated = HostAllocation(networks, endpoints, leases, topology_plan.virtual_on(networks, endpoints), [], [])
     ports = published_ports(allocated.every)
+    judged = [
+        name
+        for name, group in endpoints.items()
+        if group and policies_of(group[0].sandbox, [item.network for item in group])
+    ]
     allocated.problems = [
         *unattached,
         *absent_owner_errors(host, facts),
@@ -91,6 +99,7 @@ def allocate_host(host: Host, facts: Facts, topology_plan: TopologyPlan, leases:
         *confined_resolver_errors(facts, endpoints),
         *encryption_errors(host, facts, networks),
         *scheduler_errors(host, facts, networks, topology_plan.placement.found),
+        *policy_errors(facts, judged),
         *published_twice_errors(ports),
         # A port may be of a network that is not attached.
         *(unroutable_port_errors(host.sandboxes, ports) if not unattached else ()),
@@ -109,6 +118,7 @@ def allocate_host(host: Host, facts: Facts, topology_plan: TopologyPlan, leases:
             if item.attachment is not None
             for sentence in item.attachment.warnings
         ),
+        *policy_warnings(host, facts, judged),
         *stopped_owner_warnings(host, facts),
         *keys_not_kept_warnings(host, facts, networks),
         *evpn_warnings(host, topology_plan.spanning.fabric),

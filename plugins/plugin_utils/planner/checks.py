@@ -86,6 +86,32 @@ def foreign_firewall_warnings(host: Host, facts: Facts) -> list[str]:
     ]
 
 
+def policy_errors(facts: Facts, judged: Iterable[str]) -> list[str]:
+    """Errors of a host that cannot enforce the policies of these sandboxes."""
+    names = sorted(judged)
+    if not names or facts.filters_bridges:
+        return []
+    why = f"this host's nftables cannot filter bridged frames, so that the policies of {', '.join(names)} could not be"
+    return [
+        f"{why} enforced: it needs nft 1.0.3 and a kernel with CONFIG_NF_TABLES_BRIDGE, or the sandboxes no policies"
+    ]
+
+
+def policy_warnings(host: Host, facts: Facts, judged: Iterable[str]) -> list[str]:
+    """Warnings of a host whose kernel cannot reject what policies say it should."""
+    if facts.rejects_bridged or not list(judged):
+        return []
+    rejecting = [
+        policy.name
+        for policy in host.policies
+        if "reject" in policy.defaults or any(rule.action == "reject" for rule in (*policy.ingress, *policy.egress))
+    ]
+    if not rejecting:
+        return []
+    why = "this host's kernel cannot answer bridged packets (CONFIG_NFT_BRIDGE_REJECT)"
+    return [f"{why}: what {', '.join(rejecting)} rejects is dropped without a word"]
+
+
 def blocked_port_warnings(facts: Facts, networks: Iterable[Spanning]) -> list[str]:
     """Warnings of foreign firewall rules that may drop tunnels or ESP from the other hosts."""
     # What has been decrypted comes by once more, as what it is then.

@@ -93,6 +93,8 @@ def plan_hosts(
     result.shared = topology_plan.texts
     result.warnings = {host: list(found) for host, found in topology_plan.spanning.warnings.items() if found}
     hosts = sorted(topology_plan.topology.hosts, key=lambda item: item.name)
+    if any(host.policies for host in hosts):
+        topology_plan.host_addresses = _addresses_of_hosts(facts, parts)
 
     def of_host(host: Host) -> _OfHost[P]:
         known, part = facts.get(host.name), parts[host.name]
@@ -132,7 +134,15 @@ def _plan_host(
         allocated.warnings += front_ends.warnings(host.name, facts, connected.bridges.values(), tunnels)
         resources = [
             *connected.resources,
-            *protect(host, facts, allocated, connected, topology_plan.ingress, topology_plan.spanning.fabric),
+            *protect(
+                host,
+                facts,
+                allocated,
+                connected,
+                topology_plan.ingress,
+                topology_plan.spanning.fabric,
+                topology_plan.host_addresses,
+            ),
             *name_sandboxes(host, facts, allocated),
         ]
         kept = kept_by(host.name, allocated.leases, spanning)
@@ -143,3 +153,13 @@ def _plan_host(
         return _OfHost(problems)
     peer_tables = sorted(item.shared.everyone for item in allocated.networks.values() if item.shared)
     return _OfHost([], finish(made), allocated.leases, allocated.warnings, peer_tables)
+
+
+def _addresses_of_hosts(facts: Mapping[str, Facts], parts: Mapping[str, Leases]) -> dict[str, set[str]]:
+    """The addresses by which the topology's hosts are known to others; of those not probed only their VTEPs."""
+    found: dict[str, set[str]] = {}
+    for name, part in parts.items():
+        known, leased = facts.get(name), part["hosts"].get(name, {}).get("underlay")
+        found[name] = {address for address, _link, _mtu in known.addresses} if known is not None else set()
+        found[name] |= {leased} if leased else set()
+    return found

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 
 from ...module_utils.plan.base import Resource
 from ...module_utils.plan.encryption import Xfrm
@@ -14,11 +15,13 @@ from ...module_utils.plan.nftables import DockerUser
 from ..declaration.ingress import INGRESS
 from ..declaration.ingress import SANDBOX as INGRESS_SANDBOX
 from ..declaration.topology import Host
+from ..dns.resolvers import upstreams
 from ..drivers.base import PlannedEndpoint, PlannedNetwork, by_network
 from ..drivers.registry import driver_of
 from ..facts import Facts
 from ..firewall.host_table import HostRules, host_table
 from ..firewall.kernel_settings import closing_rules, host_sysctls, neighbours_of
+from ..firewall.policies import HostPolicies, host_policies, with_policies
 from ..firewall.sandbox_tables import ingress_table, sandbox_table
 from ..firewall.sources import bridge_table, forwarded_sources, segment_table, sources_behind
 from ..networks.encryption import fingerprint
@@ -38,8 +41,12 @@ def protect(
     connected: Connected,
     ingress: Iterable[IngressPort],
     fabric: Mapping[str, str],
+    of_hosts: Mapping[str, Iterable[str]] = MappingProxyType({}),
 ) -> list[Resource]:
-    """What guards a host's networks, and what leads their packets elsewhere."""
+    """What guards a host's networks, and what leads their packets elsewhere.
+
+    ``of_hosts`` has the addresses of the topology's hosts, which policies may name.
+    """
     project, networks, endpoints = host.settings.project, allocated.networks, allocated.every
     bridged = [networks[name] for name in connected.bridges]
     tunneled = [network for network in networks.values() if network.tunnel is not None]
@@ -53,7 +60,8 @@ def protect(
     if connected.bridges or tunneled or facts.has_table:
         resources += _host_rules(host, facts, allocated, connected, families, forwarded)
     if facts.filters_bridges:
-        resources += _bridge_rules(project, bridged, networks.values(), endpoints, forwarded)
+        judged = policies(host, facts, allocated, of_hosts)
+        resources += _bridge_rules(project, bridged, networks.values(), endpoints, forwarded, judged)
     return resources + _sandbox_rules(host, facts, allocated, list(ingress))
 
 
@@ -99,6 +107,7 @@ def _bridge_rules(
     networks: Iterable[PlannedNetwork],
     endpoints: list[PlannedEndpoint],
     forwarded: Mapping[str, set[str]],
+    judged: HostPolicies,
 ) -> list[Resource]:
     on_network = by_network(endpoints)
     places: dict[str, list[PlannedNetwork]] = {}
@@ -106,12 +115,26 @@ def _bridge_rules(
         segment = driver_of(network).segment(network)
         if segment is not None:
             places.setdefault(segment.namespace, []).append(network)
-    resources: list[Resource] = [
-        segment_table(project, group, [each for item in group for each in on_network.get(item.name, ())], forwarded)
-        for group in places.values()
-    ]
+    resources: list[Resource] = []
+    for group in places.values():
+        own = [each for item in group for each in on_network.get(item.name, ())]
+        resources.append(with_policies(segment_table(project, group, own, forwarded), judged, own, group))
     guarded = [network for network in bridged if network.network.firewall]
-    return [*resources, bridge_table(project, guarded, endpoints, forwarded)] if guarded else resources
+    if guarded:
+        own = [each for item in guarded for each in on_network.get(item.name, ())]
+        table = bridge_table(project, guarded, endpoints, forwarded)
+        resources.append(with_policies(table, judged, own, guarded))
+    return resources
+
+
+def policies(
+    host: Host, facts: Facts, allocated: HostAllocation, of_hosts: Mapping[str, Iterable[str]]
+) -> HostPolicies:
+    """The policies of a host's sandboxes."""
+    if not host.policies:
+        return HostPolicies()
+    servers = {name: upstreams(facts, group) for name, group in allocated.endpoints.items() if group}
+    return host_policies(host, allocated.networks, allocated.endpoints, servers, of_hosts, facts.rejects_bridged)
 
 
 def _sandbox_rules(host: Host, facts: Facts, allocated: HostAllocation, ingress: list[IngressPort]) -> list[Resource]:

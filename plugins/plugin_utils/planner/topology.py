@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ...module_utils.plan.marks import identifier
@@ -35,6 +35,8 @@ class TopologyPlan:
     """Services with a VIP by network that spans hosts."""
     ingress: list[IngressPort] = field(default_factory=list)
     texts: dict[str, str] = field(default_factory=dict)
+    host_addresses: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """The addresses of each host, if there are policies, which may name hosts."""
     single_host: bool = False
 
     def placed(self, host: Host) -> list[PlacedService]:

@@ -16,7 +16,7 @@ from typing import Any, Optional
 from ...module_utils.plan import forms
 from ...module_utils.plan.constants import FRR, LINK_MANAGERS, RESOLVER_FAILURES
 from ...module_utils.plan.marks import RESOLVER_USER
-from ..declaration.module_objects import NETWORKS, kind_of
+from ..declaration.module_objects import ADDRESS_SETS, NETWORKS, kind_of
 from ..facts import Facts
 from ..forms import (
     Form,
@@ -111,6 +111,7 @@ _PROBE: dict[str, tuple[Form, Any]] = {
     "let_by": (listing(words(80)), ()),
     "flushing": (optional(matching(r"/[!-~]{1,254}", 255, "path")), None),
     "filters_bridges": (flag, False),
+    "rejects_bridged": (flag, False),
     "ipvs": (flag, False),
     "no_esp": (mapping(_VERSION_KEY, words(500)), {}),
     "missing_links": (listing(_LINK_TYPE, 32), ()),
@@ -246,7 +247,10 @@ def _complete(result: dict[str, Any], found: ReportErrors) -> dict[str, Any]:
             found.append((f".{variable}", "it is not a mapping"))
             continue
         for name, entry in entries.items() if kind is not None else ():
-            if entry is not None and not isinstance(entry, Mapping):
+            if kind == ADDRESS_SETS:
+                if not isinstance(entry, list):
+                    found.append((f".{variable}.{name}", "it is not a list"))
+            elif entry is not None and not isinstance(entry, Mapping):
                 found.append((f".{variable}.{name}", "it is not a mapping"))
             elif kind != NETWORKS and not _has_networks(entry or {}):
                 found.append(

@@ -57,4 +57,12 @@ def _task(placed: PlacedService, number: int, host: str, ingress_mode: str) -> S
     shared = [*everywhere, *(port for port in service.ports if port.mode == "local")]
     ports += [TaskPort(**vars(port), weight=placed.weight(task, host)) for port in shared]
     namespace = service.namespace.of_task(number)
-    return Sandbox(task, host, tuple(endpoints), namespace=namespace, ports=tuple(ports), path=service.path)
+    return Sandbox(
+        task,
+        host,
+        tuple(endpoints),
+        namespace=namespace,
+        ports=tuple(ports),
+        policies=service.policies,
+        path=service.path,
+    )

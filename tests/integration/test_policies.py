@@ -1,0 +1,359 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""Who may speak to whom on one host, tried with real packets: what docs/policies.md promises."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from forging import FORGE, python
+from host import compare, converge, on_a_host, sh
+from policing import connected, reaches, said, serving
+
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resource
+from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
+from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
+from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import plan
+
+NETWORKS: dict[str, Any] = {
+    "front": {"subnet": ["10.9.1.0/24", "fd09:1::/64"]},
+    "back": {"subnet": ["10.9.2.0/24", "fd09:2::/64"]},
+}
+PLACES = {"web": ("front", 10), "one": ("front", 11), "two": ("front", 12), "far": ("back", 20)}
+NUMBERS = {"front": 1, "back": 2}
+OUTSIDE = {4: "192.0.2.9", 6: "2001:db8::9"}
+UPLINK = {4: "192.0.2.1", 6: "2001:db8::1"}
+
+
+def address(name: str, family: int = 4) -> str:
+    if name in ("outside", "host"):
+        return (OUTSIDE if name == "outside" else UPLINK)[family]
+    network, number = PLACES[name]
+    return f"10.9.{NUMBERS[network]}.{number}" if family == 4 else f"fd09:{NUMBERS[network]}::{number:x}"
+
+
+def planned(
+    policies: Mapping[str, Any], held: Mapping[str, Sequence[str]], rejects: bool = False, **more: Any
+) -> tuple[Resource, ...]:
+    boxes = {
+        name: {
+            "networks": {network: {f"ipv{family}_address": address(name, family) for family in (4, 6)}},
+            "policies": list(held.get(name, ())),
+            "ports": ["8080:80", "8081:80/udp"] if name == "web" else [],
+        }
+        for name, (network, _number) in PLACES.items()
+    }
+    variables = {"cnm_networks": NETWORKS, "cnm_sandboxes": boxes, "cnm_policies": policies, **more}
+    facts = Facts(
+        rejects_bridged=rejects,
+        resolvers=(OUTSIDE[4],),
+        routes=(("default", "up0", OUTSIDE[4]),),
+        addresses=tuple((item, "up0", 1500) for item in UPLINK.values()),
+    )
+    made = plan(read_topology({"node1": variables}), {"node1": facts}, empty(), "now")
+    assert not made.refusals
+    return made.plans["node1"].resources
+
+
+def a_neighbour() -> None:
+    """Somebody outside, on the host's uplink."""
+    sh(
+        "ip netns add outside; ip link add up0 type veth peer name eth0 netns outside; ip link set up0 up;"
+        "ip -n outside link set eth0 up; ip -n outside link set lo up"
+    )
+    for family, length in ((4, 24), (6, 64)):
+        nodad = "nodad" if family == 6 else ""
+        sh(
+            f"ip address add {UPLINK[family]}/{length} dev up0 {nodad};"
+            f"ip -n outside address add {OUTSIDE[family]}/{length} dev eth0 {nodad};"
+            f"ip route add default via {OUTSIDE[family]}"
+        )
+
+
+def settle(wanted: Sequence[Resource]) -> None:
+    converge(wanted)
+    assert compare(wanted) == []
+
+
+ALL = ("80/tcp", "81/tcp", "80/udp", "ping")
+
+
+def allow(*peers: Mapping[str, str], **more: Any) -> dict[str, Any]:
+    return {"action": "allow", **({"from": list(peers)} if peers else {}), **more}
+
+
+def to(*peers: Mapping[str, str], **more: Any) -> dict[str, Any]:
+    return {"action": "allow", **({"to": list(peers)} if peers else {}), **more}
+
+
+CASES: dict[str, tuple[dict[str, Any], dict[str, list[str]], dict[tuple[str, str], Sequence[str]]]] = {
+    "no policy": ({}, {}, {("one", "web"): ALL, ("web", "one"): ALL, ("host", "web"): ALL, ("web", "outside"): ALL}),
+    "a port from a sandbox": (
+        {"web": {"ingress": [allow({"sandbox": "one"}, ports=["80/tcp"])]}},
+        {"web": ["web"]},
+        {
+            ("one", "web"): ["80/tcp"],
+            ("two", "web"): [],
+            ("host", "web"): [],
+            ("web", "one"): ALL,
+            ("web", "outside"): ALL,
+            ("one", "two"): ALL,
+        },
+    ),
+    "a network, without the host": (
+        {"web": {"ingress": [allow({"network": "front"})]}},
+        {"web": ["web"]},
+        {("one", "web"): ALL, ("two", "web"): ALL, ("host", "web"): [], ("web", "two"): ALL},
+    ),
+    "the host": (
+        {"web": {"ingress": [allow({"host": "node1"}, ports=["80/tcp", "80/udp"])]}},
+        {"web": ["web"]},
+        {("one", "web"): [], ("host", "web"): ["80/tcp", "80/udp"]},
+    ),
+    "anybody, one protocol": (
+        {"web": {"ingress": [allow(protocols=["udp"])]}},
+        {"web": ["web"]},
+        {("one", "web"): ["80/udp"], ("host", "web"): ["80/udp"]},
+    ),
+    "anybody, pings": (
+        {"web": {"ingress": [allow(icmp_types=["echo-request"])]}},
+        {"web": ["web"]},
+        {("one", "web"): ["ping"], ("host", "web"): ["ping"], ("web", "one"): ALL},
+    ),
+    "drop wins over allow, wherever it stands": (
+        {
+            "open": {"ingress": [allow({"network": "front"})]},
+            "shut": {"ingress": [{"action": "drop", "from": [{"sandbox": "two"}], "ports": ["80-90"]}]},
+        },
+        {"web": ["open", "shut"]},
+        {("one", "web"): ALL, ("two", "web"): ["80/udp", "ping"]},
+    ),
+    "default allow": (
+        {"web": {"ingress": [{"action": "drop", "ports": ["81/tcp"]}], "default": {"ingress": "allow"}}},
+        {"web": ["web"]},
+        {("one", "web"): ["80/tcp", "80/udp", "ping"], ("web", "one"): ALL, ("web", "outside"): ALL},
+    ),
+    "a default alone": (
+        {"shut": {"default": {"ingress": "drop", "egress": "drop"}}},
+        {"web": ["shut"]},
+        {("one", "web"): [], ("web", "one"): [], ("web", "outside"): [], ("host", "web"): []},
+    ),
+    "egress to a sandbox": (
+        {"out": {"egress": [to({"sandbox": "two"}, ports=["80/tcp", "80/udp"])]}},
+        {"one": ["out"]},
+        {
+            ("one", "two"): ["80/tcp", "80/udp"],
+            ("one", "web"): [],
+            ("one", "outside"): [],
+            ("web", "one"): ALL,
+            ("host", "one"): ALL,
+        },
+    ),
+    "egress to prefixes": (
+        {
+            "out": {
+                "egress": [
+                    to({"cidr": "192.0.2.0/24"}, ports=["80/tcp"]),
+                    to({"cidr": "2001:db8::/32"}, ports=["80/tcp"]),
+                ]
+            }
+        },
+        {"one": ["out"]},
+        {("one", "outside"): ["80/tcp"], ("one", "web"): []},
+    ),
+    "both directions at both ends": (
+        {
+            "server": {"ingress": [allow({"sandbox": "one"}, ports=["80"])], "default": {"egress": "drop"}},
+            "client": {"egress": [to({"sandbox": "web"}, ports=["80"])], "default": {"ingress": "drop"}},
+        },
+        {"web": ["server"], "one": ["client"]},
+        {("one", "web"): ["80/tcp"], ("web", "one"): [], ("two", "web"): [], ("one", "two"): []},
+    ),
+}
+
+
+class TestTheTable:
+    @on_a_host
+    def test_what_is_allowed_reaches_and_nothing_else(self) -> None:
+        a_neighbour()
+        wrong = []
+        for case, (policies, held, expected) in CASES.items():
+            settle(planned(policies, held))
+            with serving("web", "one", "two", "outside"):
+                for (caller, called), reached in expected.items():
+                    for family in (4, 6):
+                        place = "" if caller == "host" else caller
+                        found = [what for what in ALL if reaches(place, address(called, family), what) == "yes"]
+                        if found != [what for what in ALL if what in reached]:
+                            wrong.append(f"{case}: {caller} → {called}, IPv{family}: {found}")
+        assert wrong == []
+
+
+_OPEN: dict[str, Any] = {"default": {"ingress": "allow"}}
+
+
+def _no_longer(*boxes: str) -> dict[str, Any]:
+    """A policy under which these sandboxes cannot call any more."""
+    return {"web": {"ingress": [{"action": "drop", "from": [{"sandbox": name} for name in boxes]}, allow()]}}
+
+
+class TestOpenConnections:
+    @on_a_host
+    def test_those_that_a_new_policy_forbids_end_and_the_others_go_on(self) -> None:
+        """Also those that are older than the sandbox's first policy, of both directions."""
+        a_neighbour()
+        settle(planned({}, {}))
+        with serving("web", "one", "two", "outside"):
+            kept, ended = {}, {}
+            for family in (4, 6):
+                web = address("web", family)
+                kept[f"one, IPv{family}"] = connected("one", web, 80)
+                kept[f"one, udp, IPv{family}"] = connected("one", web, 80, "udp")
+                kept[f"to outside, IPv{family}"] = connected("web", address("outside", family), 80)
+                kept[f"to one, IPv{family}"] = connected("web", address("one", family), 80)
+                ended[f"two, IPv{family}"] = connected("two", web, 80)
+                ended[f"two, udp, IPv{family}"] = connected("two", web, 80, "udp")
+            ended["two, IPv4, from a low port"] = connected("two", address("web"), 81, "tcp", 700)
+            every = {**kept, **ended}
+            assert {name: said(opened) for name, opened in every.items()} == dict.fromkeys(every, "yes")
+            # What a server pushes first, when nothing is known of the connection, arrives too.
+            settle(planned(_no_longer("two"), {"web": ["web"]}))
+            assert {name: said(opened) for name, opened in kept.items()} == dict.fromkeys(kept, "yes")
+            assert {said(opened) for opened in ended.values()} == {"no"}
+            settle(planned(_no_longer("two", "one"), {"web": ["web"]}))
+            assert {name: said(opened) == "yes" for name, opened in kept.items()} == {
+                name: name.startswith("to ") for name in kept
+            }
+            for opened in every.values():
+                opened.close()
+
+    @on_a_host
+    def test_a_server_that_may_open_nothing_answers_and_pushes(self) -> None:
+        a_neighbour()
+        settle(planned({}, {}))
+        with serving("web", "one", "outside"):
+            held = {f: connected("one", address("web", f), 80) for f in (4, 6)}
+            assert {said(opened) for opened in held.values()} == {"yes"}
+            settle(planned({"shut": {"default": {"egress": "drop"}}}, {"web": ["shut"]}))
+            assert {said(opened) for opened in held.values()} == {"yes"}
+            for family in (4, 6):
+                web = address("web", family)
+                assert [reaches("one", web, what) for what in ALL] == ["yes"] * 4
+                assert [reaches("web", address("one", family), what) for what in ALL] == ["no"] * 4
+                assert reaches("one", web, "80/tcp", source=700 + family) == "yes"
+
+
+class TestFragments:
+    @on_a_host
+    def test_datagrams_in_fragments_pass_where_their_ports_may(self) -> None:
+        policies = {
+            "web": {"ingress": [allow({"sandbox": "one"}, ports=["80/udp"])], "default": {"egress": "drop"}},
+            "client": {"egress": [to({"network": "front"}, ports=["80/udp"])], "default": {"ingress": "drop"}},
+        }
+        settle(planned(policies, {"web": ["web"], "one": ["client"]}))
+        large = bytes(range(256)) * 20
+        with serving("web", "two"):
+            for family in (4, 6):
+                web = address("web", family)
+                assert reaches("one", web, "80/udp", text=large) == "yes"
+                assert reaches("one", web, "5353/udp", text=large) == "no"
+                assert reaches("two", web, "80/udp", text=large) == "no"
+                assert reaches("one", address("two", family), "80/udp", text=large) == "yes"
+
+
+class TestWhoIsRootInASandbox:
+    """Root in a sandbox sends what it likes, and answers nobody has asked for."""
+
+    @on_a_host
+    def test_an_answer_needs_a_question(self) -> None:
+        """From the port that the other may call, UDP reaches it only after it has called."""
+        policies = {"client": {"egress": [to({"sandbox": "two"}, ports=["53/udp"])], "default": {"ingress": "drop"}}}
+        settle(planned(policies, {"one": ["client"]}))
+        with serving("one"):
+            for family in (4, 6):
+                assert reaches("two", address("one", family), "5353/udp", source=53) == "no"
+
+    @on_a_host
+    def test_a_rule_of_one_family_says_nothing_of_the_other(self) -> None:
+        """Nor does a set of addresses beside it."""
+        mixed = {"web": {"ingress": [allow({"cidr": "10.9.1.0/24"}, {"addresses": "some"}, ports=["80"])]}}
+        settle(planned(mixed, {"web": ["web"]}, cnm_address_sets={"some": ["10.9.9.9", "fd09:9::/64"]}))
+        with serving("web"):
+            assert reaches("one", address("web"), "80/tcp") == "yes"
+            assert reaches("one", address("web", 6), "80/tcp") == "no"
+
+    @on_a_host
+    def test_link_local_addresses_are_the_sandbox_s_own(self) -> None:
+        policies = {"web": {"ingress": [allow({"sandbox": "one"}, ports=["80"])]}}
+        settle(planned(policies, {"web": ["web"]}))
+        scoped = sh("ip -n web -6 -o address show dev eth0 scope link").split()[3].partition("/")[0]
+        with serving("web"):
+            assert reaches("one", scoped, "80/tcp") == "yes"
+            assert reaches("two", scoped, "80/tcp") == "no"
+
+    @on_a_host
+    def test_neither_fragments_nor_extension_headers_hide_a_port(self) -> None:
+        """Nor do fragments alone get anywhere, which a program in league with the sender could read from the link."""
+        settle(planned({"web": {"ingress": [allow({"sandbox": "one"}, ports=["80/udp"])]}}, {"web": ["web"]}))
+        mac = sh("ip netns exec web cat /sys/class/net/eth0/address").strip()
+        for sender, words in (("one", {"whole", "split", "extended"}), ("two", set())):
+            listening = namespaces.run("web", _bound, 80)
+            watching = namespaces.run("web", _watching)
+            ends = [address(name, family) for family in (4, 6) for name in (sender, "web")]
+            subprocess.run(python(sender, _HIDDEN, mac, *ends), check=True)
+            assert {word.decode() for word in received(listening)} == words
+            assert not [frame for frame in received(watching) if b"alone" in frame]
+            listening.close()
+            watching.close()
+
+
+_HIDDEN = (
+    FORGE
+    + r"""
+mac, source, target, source6, target6 = sys.argv[1:]
+
+def datagram(word):
+    return struct.pack("!HHHH", 9, 80, 8 + len(word), 0) + word
+
+def fragment(number, offset, more, body):
+    ends = socket.inet_aton(source) + socket.inet_aton(target)
+    head = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(body), number, offset // 8 | more << 13, 64, 17, 0) + ends
+    packet = head[:10] + struct.pack("!H", checksum(head)) + head[12:] + body
+    send(octets(mac) + octets(mac_of("eth0")) + b"\x08\x00" + packet, "eth0")
+
+frame(mac, source, target, datagram(b"whole"))
+frame(mac, source6, target6, datagram(b"extended"), extension=bytes((17, 0, 1, 4, 0, 0, 0, 0)))
+fragment(77, 0, 1, datagram(b"split")[:8])
+fragment(77, 8, 0, datagram(b"split")[8:])
+fragment(78, 8, 0, b"alone")
+"""
+)
+"""A datagram to port 80 in several shapes; the last is a fragment whose first one never was."""
+
+
+def _bound(port: int) -> socket.socket:
+    opened = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    opened.bind(("::", port))
+    opened.settimeout(0.3)
+    return opened
+
+
+def _watching() -> socket.socket:
+    opened = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    opened.settimeout(0.3)
+    return opened
+
+
+def received(opened: socket.socket) -> list[bytes]:
+    """All that comes until nothing does."""
+    found = []
+    with contextlib.suppress(TimeoutError):
+        while True:
+            found.append(opened.recv(2000))
+    return found
