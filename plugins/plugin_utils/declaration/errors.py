@@ -107,6 +107,8 @@ class VarPath:
     @property
     def is_wrong(self) -> bool:
         """Whether an error was noted at the path or below it; ``driver_opts`` is not below ``driver``."""
+        if not self.errors:
+            return False
         path = self.path
         return any(note.path == path or note.path.startswith((f"{path}.", f"{path}[")) for note in self.errors)
 

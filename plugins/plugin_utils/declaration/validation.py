@@ -40,7 +40,8 @@ def plain(value: Any, path: VarPath, depth: int = 0) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, str):
-        return _plain_text(value, path)
+        text = str.__str__(value)
+        return text if text.isascii() else _plain_text(text, path)
     if isinstance(value, int):
         return _plain_number(value, path)
     if isinstance(value, float):
@@ -49,7 +50,13 @@ def plain(value: Any, path: VarPath, depth: int = 0) -> Any:
         path.wrong("This is nested too deeply.", "Nothing here has so many levels; is it a YAML anchor inside itself?")
         return None
     if isinstance(value, Mapping):
-        return {plain_key(key, path): plain(item, _below(path, key), depth + 1) for key, item in value.items()}
+        return {
+            # A path is made where something may be wrong: most of a large fleet's variables are such texts.
+            plain_key(key, path): item
+            if type(item) is str and item.isascii()
+            else plain(item, _below(path, key), depth + 1)
+            for key, item in value.items()
+        }
     if isinstance(value, (list, tuple)):
         return [plain(item, path / index, depth + 1) for index, item in enumerate(value)]
     if isinstance(value, (set, frozenset)):
@@ -91,7 +98,8 @@ def plain_name(value: str) -> str:
 def plain_key(key: Any, path: VarPath) -> str:
     """The key as text; a key that is not text is noted, and read as what it looks like."""
     if isinstance(key, str):
-        return _plain_text(key, path / key) or word(str.__str__(key))
+        found = str.__str__(key)
+        return found if found.isascii() else _plain_text(found, path / key) or word(found)
     text = show(key)
     (path / text).wrong(
         f"To YAML this key is not text, but {_noun(key)}.", f'Put it in quotes as you mean it, like "{text}".'
