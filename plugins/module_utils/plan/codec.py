@@ -69,7 +69,7 @@ def _required(cls: type[Any]) -> frozenset[str]:
 def _json_data(value: Any) -> dict[str, Any]:
     """A resource, or a part of one, as JSON data: its fields without those that have their default value."""
     defaults = _defaults(value.__class__)
-    values = {name: item for name, item in vars(value).items() if item != defaults[name]}
+    values = {name: item for name, item in vars(value).items() if item is not defaults[name] and item != defaults[name]}
     kind = getattr(value, "kind", "")
     return {"kind": kind, **values} if kind else values
 
