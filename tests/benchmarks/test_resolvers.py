@@ -96,15 +96,15 @@ def by_hand(sandboxes: int) -> dict[str, float]:
 def by_docker() -> dict[str, float]:
     """One container asks for another."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "parity"))
-    from docker_engine import IMAGE, DockerEngine, remove_groups
+    from docker_engine import DockerEngine, remove_groups
 
     with Lab(f"pytest-names-{os.getpid()}", hosts=1) as lab:
         peer = DockerEngine(lab, "node1")
         peer.start()
         try:
-            peer("network", "create", "n")
+            peer.client.networks.create("n")
             for name in ("one", "other"):
-                peer("run", "-d", "--name", name, "--network", "n", IMAGE, "/bin/sleep", "600")
+                peer.run(name, network="n")
             inside = f"/proc/{lab.pid('node1')}/root/proc/{peer.processes()['one']}/ns/net"
             found = {"answers": in_namespace(inside, answered_in_a_second, "other")}
         finally:
