@@ -11,7 +11,6 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass
-from statistics import median
 
 from lab import Lab
 
@@ -87,12 +86,3 @@ def measure(lab: Lab, way: Way, to: str) -> dict[str, float]:
     said = lab.run(*_in(way.caller, _CALLER, to, str(PORT), str(SECONDS)), check=True).stdout
     result: dict[str, float] = json.loads(said)
     return result
-
-
-def compared(rounds: list[dict[str, float]], base: list[dict[str, float]]) -> str:
-    said = []
-    for unit in ("Gbit/s", "us"):
-        values = [item[unit] for item in rounds]
-        ratio = median(item[unit] / other[unit] for item, other in zip(rounds, base))
-        said.append(f"{median(values):.2f} {unit} ({min(values):.2f}-{max(values):.2f}), x {ratio:.3f}")
-    return "; ".join(said)
