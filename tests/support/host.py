@@ -300,7 +300,7 @@ def snapshot() -> dict[str, Any]:
             named = path.parent == Path(namespaces.DIRECTORY) and path.name in namespaces.names()
             # What the kernel loads at a boot is kept when a whole run is done, not by the engine.
             if path.is_file() and path.suffix != ".pid" and path.name != "rules.nft" and not named:
-                text = re.sub(r'"number": \d+', "", path.read_text())  # the kernel chose it
+                text = re.sub(r'"number": \d+', "", path.read_text(errors="backslashreplace"))  # the kernel chose it
                 if path == Path("/run/cnm", path.parent.name, "loaded.json"):
                     text = re.sub(r", \d+, \d+\]", "]", text)  # inodes and times
                 if path == Path("/run/cnm", path.parent.name, "tables.json"):

@@ -7,6 +7,8 @@ reading these files.
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,8 +27,13 @@ _NOT_KEPT = ("arguments.py", "single_object.py", "vxlan_peers.py")
 
 def files_in(folder: Path) -> dict[str, bytes]:
     """The files of a host half by path below that folder.  Raises OSError."""
-    paths = sorted(path for path in folder.rglob("*.py") if path.is_file() and not path.is_symlink())
-    return kept_of({str(path.relative_to(folder)): path.read_bytes() for path in paths})
+    found = {}
+    for at, _folders, names in os.walk(folder):
+        for path in (f"{at}/{name}" for name in names if name.endswith(".py")):
+            if stat.S_ISREG(os.lstat(path).st_mode):
+                with open(path, "rb") as stream:
+                    found[path[len(str(folder)) + 1 :]] = stream.read()
+    return kept_of(found)
 
 
 def kept_of(found: Mapping[str, bytes]) -> dict[str, bytes]:

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -52,7 +52,8 @@ def foreign_objects(host: Host) -> dict[str, list[str]]:
     An object that is left out here is found when the plan is carried out, and refused then.
     """
     links = host.snapshot("").links.values()
-    own, planned = own_namespaces.recorded(host.project), own_namespaces.planned(host.project)
+    own = own_namespaces.recorded(host.project)
+    planned = own_namespaces.planned(host.project) if own is None else ()
     attached = foreign_netns_records.records(host.project)
     return {
         # Ours have a group before they have a mark.
@@ -75,14 +76,14 @@ def foreign_objects(host: Host) -> dict[str, list[str]]:
     }
 
 
-def absent_owners(host: Host, wanted: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def absent_owners(host: Host, wanted: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Those of these owners of namespaces that have none now, each with the problem as a sentence.
 
     Who has one in the kept plan is asked when the host is compared with that; see `stopped_owners`.
     """
     result: list[dict[str, Any]] = []
     silent: dict[str, str] = {}
-    kept = own_namespaces.planned_owners(host.project).values()
+    kept = own_namespaces.planned_owners(host.project).values() if wanted else ()
     for item in wanted:
         owner, reference = str(item["owner"]), str(item["reference"])
         if (owner, reference) in kept:
@@ -102,6 +103,8 @@ def absent_owners(host: Host, wanted: Iterable[Mapping[str, Any]]) -> list[dict[
 
 def stopped_owners(host: Host) -> list[dict[str, Any]]:
     """The same of the kept plan's owners, once the host has been compared with it: ``kept`` says so."""
+    if not host.broken:
+        return []
     return [
         {"owner": owner, "reference": reference, "problem": host.broken[name][:_LONGEST], "kept": True}
         for name, (owner, reference) in sorted(own_namespaces.planned_owners(host.project).items())

@@ -8,6 +8,7 @@ import contextlib
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Optional
@@ -136,7 +137,8 @@ def _foreign_vnis(host: Host) -> list[int]:
 
     Our own namespaces are skipped; in foreign ones a mark of ours proves nothing.
     """
-    own, planned = own_namespaces.recorded(host.project), own_namespaces.planned(host.project)
+    own = own_namespaces.recorded(host.project)
+    planned = own_namespaces.planned(host.project) if own is None else ()
     foreign = [
         name
         for name, number in namespaces.numbers().items()
@@ -209,24 +211,30 @@ def _table(host: Host) -> Optional[Nftables]:
     return table if table is not None and table.role and table.flags != UNREADABLE else None
 
 
-def _others(table: Optional[Nftables]) -> Sequence[str]:
+def _has_table(host: Host) -> bool:
+    """Whether there is one that is the project's."""
+    table = host.tables("").get((FAMILY, table_name(host.project)))
+    return table is not None and role_of(table.comment, host.project) is not None
+
+
+def _others(read: Callable[[], Optional[Nftables]]) -> Sequence[str]:
     """The rules of the chain for traffic that is not ours."""
+    table = read()
     return next((chain.rules for chain in table.chains if chain.name == OTHERS), ()) if table is not None else ()
 
 
-def _forwarded_before(table: Optional[Nftables]) -> list[int]:
+def _forwarded_before(table: Callable[[], Optional[Nftables]]) -> list[int]:
     """Families that the host forwarded before; if the record is lost, they are read from the nftables table."""
-    others = _others(table)
     originals = original_values()
     result = []
     for family, name in FORWARDING.items():
-        was_off = name not in originals and f"meta nfproto ipv{family} drop" in others
-        if forwards_for_itself(family) or (not was_off and host_forwards(family)):
+        known = forwards_for_itself(family) or (host_forwards(family) and name in originals)
+        if known or (host_forwards(family) and f"meta nfproto ipv{family} drop" not in _others(table)):
             result.append(family)
     return result
 
 
-def _forwarding_links(host: Host, table: Optional[Nftables]) -> dict[str, list[str]]:
+def _forwarding_links(host: Host, table: Callable[[], Optional[Nftables]]) -> dict[str, list[str]]:
     """Links that forwarded before we turned forwarding on, by family; ``default`` stands for new links."""
     result = {}
     for family, name in FORWARDING.items():
@@ -379,7 +387,7 @@ def probe(
     answer: dict[str, Any] = {"revision": kept.get("revision", 0), "digest": kept.get("digest", "")}
     answer["shared"], answer["signature"] = kept.get("shared", []), kept.get("signature", "")
     answer.update({section: plan.get(section, {}) for section in ("leases", "module_state", *more)})
-    table = _table(host)
+    table = cache(lambda: _table(host))  # read if the record is lost: a large one takes long to list
     dropping = _unless_odd({"forward": [], "input": []}, _dropping, host)
     front_ends = _unless_odd([], active, host)
     settings = _unless_odd({"servers": [], "search": [], "options": []}, resolvers)
@@ -417,7 +425,7 @@ def probe(
         "no_esp": _no_esp(host) if encryption else {},
         "docker_user": _unless_odd([], docker_user.families_to_open, host),
         "has_frr": frr.is_present(host.project),
-        "has_table": table is not None,
+        "has_table": _has_table(host),
         "link_managers": _unless_odd([], link_managers),
         "systemd": systemd.is_running(),
         "dnsmasq_confined": _unless_odd(False, _confined, host.project),

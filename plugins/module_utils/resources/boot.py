@@ -91,6 +91,7 @@ class BootKind(Kind[Boot]):
     def __init__(self) -> None:
         self._running: Optional[dict[str, bytes]] = None
         self._newer: Optional[tuple[str, half.About]] = None
+        self._own = self._sound = ""
 
     def prepare(self, host: Host, wanted: Sequence[Boot]) -> None:
         """A later version's host half is left in place, with its command and units."""
@@ -118,7 +119,17 @@ class BootKind(Kind[Boot]):
         return self._newer is None or units.is_of_a_parent(path)
 
     def _digest(self) -> str:
-        return self._newer[0] if self._newer else digest(self._half())
+        if self._newer:
+            return self._newer[0]
+        self._own = self._own or digest(self._half())
+        return self._own
+
+    def _is_kept(self) -> bool:
+        """Whether the host half is kept.  A run that does not touch it reads it once, not before and after."""
+        name = self._digest()
+        if self._sound != name and half.kept(name):
+            self._sound = name
+        return self._sound == name
 
     def _superfluous(self, files: Mapping[str, str]) -> set[str]:
         return {path for path in _there() - files.keys() if self._is_for_this_version(path)}
@@ -135,7 +146,7 @@ class BootKind(Kind[Boot]):
         return {found.key: Found(found)}
 
     def _flaws(self, host: Host) -> Iterator[tuple[str, str]]:
-        if not half.kept(self._digest()):
+        if not self._is_kept():
             yield str(half.HALVES), OTHER_VERSION if half.HALVES.is_dir() else _MISSING
         files = self._files(host)
         for path, text in files.items():
@@ -177,6 +188,7 @@ class BootKind(Kind[Boot]):
         ]
 
     def create(self, host: Host, resources: Sequence[Boot]) -> None:
+        self._sound = ""
         for item in resources:
             write_atomically(
                 _record(host.project), json.dumps({name: getattr(item, name) for name in ("awaited", "owners")}), 0o600

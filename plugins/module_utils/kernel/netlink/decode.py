@@ -7,6 +7,7 @@ from __future__ import annotations
 import struct
 import sys
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Optional
 
 from .format import (
@@ -46,6 +47,8 @@ from .format import (
     Option,
     text_of,
 )
+
+_REMEMBERED = 8192
 
 
 def attributes(data: bytes, at: int, end: int) -> dict[int, bytes]:
@@ -93,6 +96,7 @@ def _signed(data: bytes) -> int:
     return int.from_bytes(data, sys.byteorder, signed=True)
 
 
+@lru_cache(_REMEMBERED)
 def _settings(data: bytes) -> Entry:
     """IPv6 settings of a link; their positions are those of DEVCONF in ipv6.h."""
     values = struct.unpack_from(f"={len(data) // 4}i", data)
@@ -102,6 +106,7 @@ def _settings(data: bytes) -> Entry:
     return found
 
 
+@lru_cache(_REMEMBERED)
 def _settings4(data: bytes) -> Entry:
     """IPv4 settings of a link; positions in ip.h's enum count from 1."""
     values = struct.unpack_from(f"={len(data) // 4}i", data)
@@ -136,8 +141,14 @@ _NO_SETTINGS, _NO_ROUTE_ATTRIBUTES = (
 
 
 def decode_link(data: bytes, at: int, end: int) -> Entry:
-    _link_family, _type, index, flags, _mask = IFINFOMSG.unpack_from(data, at)
-    found = decode_attributes(_LINK_DECODERS, data, at + 16, end)
+    return dict(_link(data[at:end]))
+
+
+@lru_cache(_REMEMBERED)
+def _link(data: bytes) -> Entry:
+    """A link; the same octets are decoded once, as a run reads the host's links several times."""
+    _link_family, _type, index, flags, _mask = IFINFOMSG.unpack_from(data)
+    found = decode_attributes(_LINK_DECODERS, data, 16)
     info, families = found.pop("info", {}), found.pop("families", {})
     kind = info.get("kind", "")
     port = info.get("port", b"") if info.get("slave") == "bridge" else b""
