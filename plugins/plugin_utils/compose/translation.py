@@ -21,7 +21,6 @@ from .project import Project
 NAMESPACES = ("docker", "podman", "own")
 """Whose the namespaces of the sandboxes are: containers of these engines, or the collection's own."""
 _MODES = ("bridge", "host", "none")
-_OF_PORTS = ("target", "published", "protocol", "host_ip")
 _MOST_REPLICAS = 1000
 _INTEGERS = ("gw_priority",)
 
@@ -163,8 +162,8 @@ class _Translation:
             self._no_effect(name, service, lambda key: key == "ports")
         elif ports:
             found[_key(service, "ports")] = ports
-        for key in ("hostname", "dns", "dns_search", "dns_opt", "extra_hosts"):
-            if service.get(key) is not None:
+        for key in ("expose", "mac_address", "hostname", "domainname", "dns", "dns_search", "dns_opt", "extra_hosts"):
+            if service.get(key):
                 found[_key(service, key)] = service[key]
         sysctls = self._sysctls(name, service)
         if sysctls:
@@ -234,10 +233,6 @@ class _Translation:
             found[Text(network, origin_of(key) or origin)] = self._endpoint(
                 name, network, options, aliases.get(str(key), [])
             )
-        mac = service.get("mac_address")
-        first = next(iter(found), None)
-        if mac is not None and first is not None:
-            found[first].setdefault("mac_address", mac)
         return Map(found, origin)
 
     def _endpoint(self, name: str, network: str, options: Map, linked: list[Text]) -> Map:
@@ -272,9 +267,9 @@ class _Translation:
     def _port(item: Any) -> Any:
         if not isinstance(item, Map):
             return item
-        # `mode` is Swarm's; names and application protocols change nothing.
-        kept = {key: value for key, value in item.items() if key not in ("mode", "name", "app_protocol")}
-        return Map({key: value for key, value in kept.items() if not key.startswith("x-")}, item.origin)
+        # `mode` is Swarm's.
+        kept = {key: value for key, value in item.items() if key != "mode" and not key.startswith("x-")}
+        return Map(kept, item.origin)
 
     def _sysctls(self, name: str, service: Map) -> Any:
         sysctls = service.get("sysctls")

@@ -31,7 +31,6 @@ _INSTEAD = {
     "config_only": "Leave it out: write the settings with the network, or share them with a YAML anchor.",
     "config_from": "Leave it out: write the settings with the network, or share them with a YAML anchor.",
     "links": "Leave it out: sandboxes on one network find each other by their names; `aliases` gives them more.",
-    "expose": "Leave it out: all ports are open between the sandboxes of a network; `ports` publishes some of them.",
     "scale": "Write `deploy: {replicas: 3}` with a service (cnm_services).",
 }
 """Keys of Compose that are not ours, and what to do instead."""
@@ -39,7 +38,7 @@ _INSTEAD = {
 _ABOUT_CONTAINERS = """
 annotations attach blkio_config build cap_add cap_drop cgroup cgroup_parent command configs cpu_count cpu_percent
 cpu_period cpu_quota cpu_rt_period cpu_rt_runtime cpu_shares cpus cpuset credential_spec depends_on device_cgroup_rules
-devices develop domainname entrypoint env_file environment extends external_links gpus group_add healthcheck image init
+devices develop entrypoint env_file environment extends external_links gpus group_add healthcheck image init
 ipc isolation label_file labels logging mem_limit mem_reservation mem_swappiness memswap_limit models oom_kill_disable
 oom_score_adj pid pids_limit platform post_start pre_stop privileged profiles provider pull_policy read_only resources
 restart restart_policy rollback_config runtime secrets security_opt shm_size stdin_open stop_grace_period stop_signal

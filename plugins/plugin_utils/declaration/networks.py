@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Optional
@@ -11,6 +12,7 @@ from typing import Any, Optional
 from ...module_utils.plan.constants import SMALLEST_MTU
 from ...module_utils.plan.families import family_of
 from .addresses import (
+    LONGEST_PREFIX,
     Address,
     Subnet,
     gateway_of,
@@ -32,6 +34,9 @@ from .topology import MTU, PREDEFINED, IpamConfig, Network, Pairs
 from .values import at, flag, pairs, texts
 
 _DEFAULT = "bridge"
+Sizes = tuple[tuple[int, int], ...]
+_SIZE = re.compile(r"(0\.0\.0\.0|::)?/([0-9]{1,3})")
+"""A subnet of that size from the pools, as Docker 29 has it."""
 UNKNOWN = "?"
 """The driver of a network whose own cannot be used, which has been noted."""
 _PREDEFINED_BRIDGE = Network(
@@ -71,13 +76,15 @@ def read_network(key: str, value: Mapping[str, Any], drivers: Drivers, path: Var
             "dhcp",
         )
     options = _options(value.get("driver_opts") or {}, driver, drivers, path)
-    ipam = _ipam(value, driver, path)
-    ipv4, ipv6 = _families(value, options, ipam, path)
+    ipam, sizes = _ipam(value, driver, path)
+    ipv4, ipv6 = _families(value, options, ipam, sizes, path)
     network = Network(
         name=key,
         driver=driver.name if driver else UNKNOWN,
         ipam_driver=(value.get("ipam") or {}).get("driver") or "default",
         ipam=ipam,
+        ipam_options=pairs((value.get("ipam") or {}).get("options"), path / "ipam" / "options"),
+        sizes=sizes,
         internal=flag(value.get("internal"), False),
         enable_ipv4=ipv4,
         enable_ipv6=ipv6,
@@ -138,7 +145,7 @@ def _check_any(network: Network, driver: DeclaredDriver, path: VarPath) -> None:
 
 
 def _families(
-    value: Mapping[str, Any], options: Pairs, ipam: tuple[IpamConfig, ...], path: VarPath
+    value: Mapping[str, Any], options: Pairs, ipam: tuple[IpamConfig, ...], sizes: Sizes, path: VarPath
 ) -> tuple[bool, bool]:
     """Whether the network has IPv4 and IPv6; an IPv6 subnet implies the latter."""
     found = {}
@@ -146,7 +153,9 @@ def _families(
         key = f"enable_ipv{family}"
         declared: Optional[bool] = flag(value[key], True) if value.get(key) is not None else None
         declared = enabled(family, options, declared, path)
-        subnet = next((config.subnet for config in ipam if family_of(config.subnet) == family), None)
+        given = [config.subnet for config in ipam if family_of(config.subnet) == family]
+        given += [f"of the size /{size}" for of, size in sizes if of == family]
+        subnet = next(iter(given), None)
         found[family] = declared if declared is not None else family == 4 or subnet is not None
         if subnet is not None and not found[family]:
             where = path / key if value.get(key) is not None else path / "driver_opts" / ENABLE[family]
@@ -168,12 +177,15 @@ def _driver(value: str, drivers: Drivers, path: VarPath) -> Optional[DeclaredDri
         return None
 
 
-def _ipam(value: Mapping[str, Any], driver: Optional[DeclaredDriver], path: VarPath) -> tuple[IpamConfig, ...]:
+def _ipam(
+    value: Mapping[str, Any], driver: Optional[DeclaredDriver], path: VarPath
+) -> tuple[tuple[IpamConfig, ...], Sizes]:
+    """The subnets that are given, and the sizes of those to be chosen."""
     short = value.get("subnet")
     long = (value.get("ipam") or {}).get("config")
     if short is not None and long is not None:
         (path / "subnet").wrong("Both subnet and ipam.config are given.", "Keep one of them.", short)
-        return ()
+        return (), ()
     if short is not None:
         entries = [({"subnet": text}, at(path / "subnet", index)) for index, text in texts(short)]
     else:
@@ -182,10 +194,15 @@ def _ipam(value: Mapping[str, Any], driver: Optional[DeclaredDriver], path: VarP
         ]
     subnets: list[tuple[Subnet, VarPath]] = []
     configs = []
+    sizes: dict[int, int] = {}
     for entry, spot in entries:
         where = spot if short is not None else spot / "subnet"
         if entry.get("subnet") is None:
             spot.wrong("There is no subnet in this entry.", "Write for example `subnet: 10.0.0.0/24`.")
+            continue
+        size = _SIZE.fullmatch(entry["subnet"])
+        if size is not None:
+            _read_size(size, entry, sizes, where)
             continue
         subnet = read_subnet(entry["subnet"], where)
         if subnet is not None:
@@ -194,7 +211,27 @@ def _ipam(value: Mapping[str, Any], driver: Optional[DeclaredDriver], path: VarP
             configs.append(_config(entry, subnet, spot))
     if driver is not None and driver.subnets_per_family:
         _check_number(subnets, driver)
-    return tuple(configs)
+    for family in sizes:
+        if any(subnet.version == family for subnet, _where in subnets):
+            (path / "subnet" if short is not None else path / "ipam").wrong(
+                f"The network has a subnet of IPv{family} already; another one cannot be chosen.", "Keep one of them."
+            )
+    return tuple(configs), tuple(sorted(sizes.items()))
+
+
+def _read_size(match: re.Match[str], entry: Mapping[str, Any], sizes: dict[int, int], path: VarPath) -> None:
+    """Note the size of a subnet that is to be chosen: ``/24``, ``0.0.0.0/24``, ``::/64``."""
+    family, length = 6 if match[1] == "::" else 4, int(match[2])
+    others = [key for key in ("gateway", "ip_range", "aux_addresses") if entry.get(key)]
+    if not 1 <= length <= LONGEST_PREFIX[family]:
+        problem = f"A chosen subnet has a prefix length from 1 to {LONGEST_PREFIX[family]}."
+        path.wrong(problem, "Write for example `/24`.", match[0])
+    elif family in sizes:
+        path.wrong(f"One subnet of IPv{family} is chosen.", "Keep one of them.", match[0])
+    elif others:
+        path.wrong(f"The subnet is chosen from a pool, so its {others[0]} cannot be known.", "Leave it out.", match[0])
+    else:
+        sizes[family] = length
 
 
 def _apart(subnet: Subnet, others: list[tuple[Subnet, VarPath]], path: VarPath) -> None:

@@ -41,8 +41,28 @@ def read_ports(value: Any, path: VarPath, service: bool = False) -> Iterator[Por
                 "Only a service is published on all hosts; a sandbox is on this one.", "Leave it out.", "ingress"
             )
         port = _short(item, spot) if isinstance(item, str) else _long(item, spot)
-        if port is not None:
+        if port is not None and service and is_choice(port):
+            spot.wrong(
+                "A service has its port on every host, so it cannot be any of a range.",
+                f"Publish one port of it, like {port.published[0]}, or make the target a range too.",
+                item if isinstance(item, str) else None,
+            )
+        elif port is not None:
             yield replace(port, mode="ingress") if service and mode != "host" else port
+
+
+def read_exposed(value: Any, path: VarPath) -> Iterator[str]:
+    """``expose``: ports and ranges, as ``80/tcp`` and ``3000-3010/udp``; every error is noted at its place."""
+    for index, item in enumerate(value or ()):
+        body, slash, protocol = str(item if item is not None else "").partition("/")
+        spot = path / index
+        if slash and protocol.lower() not in _PROTOCOLS:
+            spot.wrong("There is no such protocol.", "Write /tcp, /udp or /sctp behind the port.", item)
+            continue
+        found = _range(body, "exposed", spot, str(item))
+        if found is not None:
+            first, last = found
+            yield f"{first if first == last else f'{first}-{last}'}/{protocol.lower() or 'tcp'}"
 
 
 def _unquoted(number: int, path: VarPath) -> None:
@@ -121,17 +141,18 @@ def _range(text: str, noun: str, path: VarPath, complete: Optional[str]) -> Opti
 
 def _equal(target: Range, published: Range, path: VarPath, text: Optional[str]) -> bool:
     target_span, published_span = target[1] - target[0], published[1] - published[0]
-    if target_span == published_span:
+    if target_span in (published_span, 0):
         return True
-    if target_span == 0:
-        problem = "Docker would choose a port of the range at run time, which could not be in an inventory."
-        remedy = f"Publish one port of it, like {published[0]}, or make the target a range too."
-    else:
-        ports = f"{published_span + 1} published port{'s' if published_span else ''}"
-        problem = f"{ports} cannot lead to {target_span + 1} targets: each port leads to one."
-        remedy = f"Publish {published[0]}-{published[0] + target_span}."
+    ports = f"{published_span + 1} published port{'s' if published_span else ''}"
+    problem = f"{ports} cannot lead to {target_span + 1} targets: each port leads to one."
+    remedy = f"Publish {published[0]}-{published[0] + target_span}."
     path.wrong(problem, remedy, text)
     return False
+
+
+def is_choice(port: Port) -> bool:
+    """Whether one of the port's published ports is still to be chosen."""
+    return port.target[0] == port.target[1] and port.published[0] != port.published[1]
 
 
 def _binding(text: str, path: VarPath, complete: Optional[str]) -> Optional[str]:

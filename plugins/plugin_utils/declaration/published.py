@@ -8,13 +8,17 @@ gateway mode routed the host has no port of its own, and the sandbox's is open.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Optional
 
 from ...module_utils.plan.families import family_of
 from .errors import ValidationError, VarPath
+from .ports import is_choice
 from .topology import Endpoint, Network, Port, Sandbox
+
+_DIGITS = re.compile(r"\d+")
 
 Member = tuple[Endpoint, Network]
 Lookup = Callable[[str], Optional[Network]]
@@ -36,6 +40,42 @@ class _Ways:
 
     translated: dict[int, Network]
     families: frozenset[int]
+
+
+def chosen_ports(sandboxes: Sequence[Sandbox], errors: list[ValidationError]) -> tuple[Sandbox, ...]:
+    """The sandboxes with one port in place of each range that has one target: the first that no other one of the host
+    publishes, in order of the sandboxes' names, as Docker does in the order in which containers start.
+    """
+    fixed = [port for sandbox in sandboxes for port in sandbox.ports if not is_choice(port)]
+    result = {}
+    for sandbox in sorted(sandboxes, key=lambda item: _DIGITS.sub(lambda match: match[0].zfill(9), item.name)):
+        ports = []
+        for port in sandbox.ports:
+            chosen = _chosen(port, fixed, errors) if is_choice(port) else port
+            if chosen is not None:
+                ports.append(chosen)
+            if chosen is not None and chosen is not port:
+                fixed.append(chosen)
+        result[sandbox.name] = replace(sandbox, ports=tuple(ports))
+    return tuple(result[sandbox.name] for sandbox in sandboxes)
+
+
+def _chosen(port: Port, others: Sequence[Port], errors: list[ValidationError]) -> Optional[Port]:
+    first, last = port.published
+    used = sorted(
+        other.published
+        for other in others
+        if other.protocol == port.protocol and (None in (other.host_ip, port.host_ip) or other.host_ip == port.host_ip)
+    )
+    for low, high in used:
+        if low <= first <= high:
+            first = high + 1
+    if first > last:
+        VarPath(port.path, errors).wrong(
+            f"All ports of {port.published[0]}-{last} are published by others of this host.", "Write a wider range."
+        )
+        return None
+    return replace(port, published=(first, first))
 
 
 def check_ports(sandboxes: Sequence[Sandbox], network: Lookup, errors: list[ValidationError]) -> None:

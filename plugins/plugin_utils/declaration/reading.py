@@ -24,6 +24,7 @@ from .names import OBJECT
 from .networks import predefined_bridge, read_network, with_traits
 from .policies import read_address_set, read_policy
 from .policy_checks import check_policies
+from .published import chosen_ports
 from .sandboxes import read_sandbox
 from .schema import ENTRIES, HOSTS, OF_CONNECTIONS, OF_PLAYBOOKS, SETTINGS
 from .service_checks import check_services
@@ -156,13 +157,14 @@ class _Reader:
         }
         for reading in (reading for group in readings.values() for reading in group.values()):
             errors.extend(reading.errors)
-        self.found.extend((name, error) for error in errors)
         networks = readings["cnm_networks"]
         sandboxes = tuple(
             replace(reading.result, host=name)
             for _key, reading in sorted(readings["cnm_sandboxes"].items())
             if isinstance(reading.result, Sandbox)
         )
+        sandboxes = chosen_ports(sandboxes, errors)
+        self.found.extend((name, error) for error in errors)
         found = {
             key: replace(reading.result, standing=True) if key in module_state.networks else reading.result
             for key, reading in networks.items()

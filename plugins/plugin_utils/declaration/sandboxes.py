@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Optional
 
 from ...module_utils.plan.constants import SHARES
@@ -14,7 +15,7 @@ from .keys import did_you_mean
 from .names import DNS_NAME, HOSTNAME, LINK, OBJECT, RESOLVER_OPTION, SEARCH_DOMAIN, Rule, name
 from .namespaces import read_namespace
 from .policies import read_names
-from .ports import read_ports
+from .ports import read_exposed, read_ports
 from .routes import read_routes
 from .sysctls import OPTION as SYSCTLS
 from .sysctls import read_link_sysctls, read_sysctls
@@ -27,7 +28,10 @@ ENDPOINT_OPTIONS = (_IFNAME, SYSCTLS)
 """Docker's driver options of an endpoint, which all drivers share."""
 
 _WORDS = ("host", "none", "bridge")
-_OF_NAMESPACES = ("namespace", "hostname", "dns", "dns_search", "dns_opt", "extra_hosts", "sysctls")
+_OF_NAMESPACES = (
+    "namespace", "expose", "mac_address", "hostname", "domainname", "dns", "dns_search", "dns_opt", "extra_hosts",
+    "sysctls",
+)  # fmt: skip
 _MODES = ((Endpoint("host"),), (Endpoint("none"),))
 
 
@@ -46,6 +50,7 @@ def read_sandbox(key: str, value: Mapping[str, Any], path: VarPath) -> Sandbox:
         mode, endpoints = endpoints[0].network, ()
     if mode in (None, "bridge"):
         mode, endpoints = None, endpoints or (Endpoint("bridge", path=path.path),)
+    endpoints = _with_mac(endpoints, value.get("mac_address"), path / "mac_address")
     namespace = read_namespace(value.get("namespace"), path / "namespace")
     if namespace.owner and mode == "host":
         (path / "namespace").wrong(
@@ -53,7 +58,7 @@ def read_sandbox(key: str, value: Mapping[str, Any], path: VarPath) -> Sandbox:
         )
     if mode is not None and mode.startswith(SHARES):
         _check_sharer(key, mode, value, path)
-    hostname = value.get("hostname")
+    hostname, domainname = value.get("hostname"), value.get("domainname")
     dns = path / "dns"
     return Sandbox(
         name=key,
@@ -62,6 +67,8 @@ def read_sandbox(key: str, value: Mapping[str, Any], path: VarPath) -> Sandbox:
         network_mode=mode,
         namespace=namespace,
         hostname=name(hostname, HOSTNAME, path / "hostname") if hostname is not None else None,
+        domainname=name(domainname, DNS_NAME, path / "domainname") if domainname is not None else None,
+        exposed=tuple(dict.fromkeys(read_exposed(value.get("expose"), path / "expose"))),
         dns=tuple(_resolvers(value.get("dns"), dns)),
         dns_search=_names(value.get("dns_search"), SEARCH_DOMAIN, path / "dns_search"),
         dns_opt=_names(value.get("dns_opt"), RESOLVER_OPTION, path / "dns_opt"),
@@ -71,6 +78,16 @@ def read_sandbox(key: str, value: Mapping[str, Any], path: VarPath) -> Sandbox:
         policies=read_names(value.get("policies"), path / "policies"),
         path=path.path,
     )
+
+
+def _with_mac(endpoints: tuple[Endpoint, ...], text: Optional[str], path: VarPath) -> tuple[Endpoint, ...]:
+    """The endpoints, the first with the sandbox's MAC address unless it has one of its own."""
+    mac = read_mac(text, path) if text is not None else None
+    if mac is not None and not endpoints:
+        path.wrong("The sandbox is on no network, so it has no link with an address.", "Leave it out.", text)
+    if mac is None or not endpoints or endpoints[0].mac_address is not None:
+        return endpoints
+    return (replace(endpoints[0], mac_address=mac), *endpoints[1:])
 
 
 def _mode(text: Optional[str], path: VarPath) -> Optional[str]:

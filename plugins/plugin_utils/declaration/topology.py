@@ -64,6 +64,10 @@ class Network:
     driver: str = "bridge"
     ipam_driver: str = "default"
     ipam: tuple[IpamConfig, ...] = ()
+    ipam_options: Pairs = ()
+    """As they are written: the driver ``default`` has none that would change anything."""
+    sizes: tuple[tuple[int, int], ...] = ()
+    """(family, prefix length) of subnets to be chosen; without one, as the pool has it."""
     internal: bool = False
     enable_ipv4: bool = True
     enable_ipv6: bool = False
@@ -98,6 +102,10 @@ class Network:
     def has(self, family: int) -> bool:
         """Whether it has addresses of the family 4 or 6."""
         return self.enable_ipv6 if family == 6 else self.enable_ipv4
+
+    def size(self, family: int) -> Optional[int]:
+        """The prefix length that a chosen subnet must have."""
+        return dict(self.sizes).get(family)
 
     def option(self, key: str, default: str = "") -> str:
         """The value of one of ``driver_opts``."""
@@ -147,6 +155,8 @@ def link_names(endpoints: Iterable[tuple[Optional[str], str]]) -> list[str]:
 class Port:
     """One published port or range, ranges inclusive: ``published`` and ``target`` are of equal length.
 
+    As written, one target may have a range of published ports: one of them is chosen (`published.chosen_ports`).
+
     ``host_ip`` None is every address of the host, IPv4 and IPv6; ``0.0.0.0`` and ``::`` every one of that family.
     """
 
@@ -192,7 +202,10 @@ class Sandbox:
     """``host``, ``none``, or ``sandbox:`` and the name of the one whose namespace it shares; None with networks."""
     namespace: Namespace = Namespace()
     ports: tuple[Port, ...] = ()
+    exposed: tuple[str, ...] = ()
+    """Ports it says it listens at, like ``80/tcp``: for who reads it, as all are open on its networks."""
     hostname: Optional[str] = None
+    domainname: Optional[str] = None
     dns: tuple[str, ...] = ()
     dns_search: tuple[str, ...] = ()
     dns_opt: tuple[str, ...] = ()

@@ -35,17 +35,12 @@ class Row:
     remedy: str
 
 
-def _given(spot: Spot) -> bool:
-    return spot.value not in ([], {}, "")
-
-
 _NET = "cnm_networks"
 
 # fmt: off
 ROWS = (
     Row(_NET, ("ipam", "driver"), lambda spot: spot.value not in ("default", "dhcp"),
         "There is no IPAM driver but `default`.", "Leave it out: addresses come from the subnet."),
-    Row(_NET, ("ipam", "options"), _given, "The IPAM driver `default` has no options.", "Leave them out."),
 )
 # fmt: on
 

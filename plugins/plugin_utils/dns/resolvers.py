@@ -252,7 +252,9 @@ class Naming:
         role = f"sandbox/{self.sandbox.name}"
         header = f"# {mark(self.project, role)}\n"
         hostname = self.sandbox.hostname or self.sandbox.name
-        own = (record(item.addresses, [hostname]) for item in self.endpoints if is_dns_name(hostname))
+        # As in Docker, the full name stands first: hostname --fqdn takes that.
+        full = [f"{hostname}.{self.sandbox.domainname}"] if self.sandbox.domainname else []
+        own = (record(item.addresses, [*full, hostname]) for item in self.endpoints if is_dns_name(hostname))
         extra = (
             record(self._host_addresses() if address == HOST_GATEWAY else (address,), [name])
             for name, address in self.sandbox.extra_hosts

@@ -34,7 +34,7 @@ def network_document(
         "Driver": _DRIVER_NAMES.get(network.driver, network.driver),
         "EnableIPv4": network.enable_ipv4,
         "EnableIPv6": network.enable_ipv6,
-        "IPAM": {"Driver": network.ipam_driver, "Options": {}, "Config": config},
+        "IPAM": {"Driver": network.ipam_driver, "Options": dict(network.ipam_options), "Config": config},
         "Internal": network.internal,
         "Attachable": network.attachable,
         "Ingress": False,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ...module_utils.plan.marks import identifier
-from ..declaration.topology import PREDEFINED, Host, Network
+from ..declaration.topology import PREDEFINED, Host, Network, Sandbox
 from ..drivers.base import PlannedEndpoint, PlannedNetwork, by_network
 from ..drivers.registry import driver_of
 from ..firewall.published_ports import PublishedPort, published_ports
@@ -58,7 +58,7 @@ def model_of_host(
     sandboxes: dict[str, SandboxModel] = {
         sandbox.name: {
             "network_mode": sandbox.network_mode,
-            "ports": [_port(item) for item in published_ports(endpoints.get(sandbox.name, ()))],
+            "ports": [*(_port(item) for item in published_ports(endpoints.get(sandbox.name, ()))), *_exposed(sandbox)],
             "endpoints": [
                 {
                     "network": item.network.name,
@@ -120,6 +120,16 @@ def _service(host: str, placed: PlacedService, networks: Mapping[str, PlannedNet
             task: {"weight": weights[task]} for task, where in zip(placed.names, placed.tasks.values()) if where == host
         },
     }
+
+
+def _exposed(sandbox: Sandbox) -> list[str]:
+    """What it exposes and does not publish."""
+    published = {
+        f"{low if low == high else f'{low}-{high}'}/{port.protocol}"
+        for port in sandbox.ports
+        for low, high in [port.target]
+    }
+    return [port for port in sandbox.exposed if port not in published]
 
 
 def _port(port: PublishedPort) -> str:

@@ -298,13 +298,18 @@ def configs_of(
     declared = [config for config in network.ipam if config.family == family]
     if declared or not network.has(family):
         return declared
+    size = network.size(family)
     before = (network_of(subnet) for subnet in leased.get("subnets", ()))
-    found = next((prefix for prefix in before if prefix.version == family and used.free(prefix)), None)
+    fitting = (prefix for prefix in before if prefix.version == family and size in (None, prefix.prefixlen))
+    found = next((prefix for prefix in fitting if used.free(prefix)), None)
+    if found is None and size is not None:
+        pools = [(base, size) for base, _length in pools if base.prefixlen <= size]
     if found is None:
         found = used.first_free(pools)
     if found is None:
+        of_size = f"of the size /{size} " if size else ""
         problems.append(
-            f"{network.path}: no IPv{family} subnet is left in {setting} that the host does not use "
+            f"{network.path}: no IPv{family} subnet {of_size}is left in {setting} that the host does not use "
             "already. Give the network a subnet, or add a pool."
         )
         return ()
