@@ -25,6 +25,10 @@ def host_of(number: int) -> str:
     return f"node{number % 2 + 1}"
 
 
+def host_with(name: str) -> str:
+    return next(host_of(number) for number, project in enumerate(PROJECTS) if project.name == name)
+
+
 @pytest.fixture(scope="module")
 def fleet(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """Every project on one of two hosts."""
@@ -65,11 +69,21 @@ def test_a_second_run_changes_nothing(fleet: Fleet, first: Run) -> None:
 
 
 def test_a_service_in_the_namespace_of_another_is_entered_there(fleet: Fleet, first: Run) -> None:
-    (number,) = (number for number, project in enumerate(PROJECTS) if project.name == "vpn")
-    host = host_of(number)
+    host = host_with("vpn")
     shown = fleet.sh(host, "cnm ps vpn-torrent-1")
     assert "sandbox:gluetun" in shown
     assert "up" in shown
     assert first.code == 0
     addresses = [fleet.sh(host, f"cnm exec {name} ip -o address show eth0") for name in ("gluetun", "vpn-torrent-1")]
     assert addresses[0] == addresses[1]
+
+
+def test_words_of_services_are_what_they_mean(fleet: Fleet, first: Run) -> None:
+    assert first.code == 0
+    host = host_with("chain")
+    shown = [fleet.sh(host, f"cnm ps chain-node-{number}") for number in (1, 2)]
+    assert all("30303/tcp, 30303/udp" in text for text in shown)
+    assert [f":{port}->8545/tcp" in text for text, port in zip(shown, (8545, 8546))] == [True, True]
+    assert "node.chain.example.com" in fleet.sh(host, "cnm exec chain-node-1 getent hosts node.chain.example.com")
+    assert "02:42:ac:19:00:99" in fleet.sh(host, "cnm exec chain-bootnode-1 ip link show peer0")
+    assert "/28" in fleet.sh(host, "cnm exec chain-node-1 ip -4 -o address show eth1")
