@@ -293,7 +293,8 @@ class Connection(ConnectionBase):  # type: ignore[misc]
         if to_bytes(_NO_NAMESPACE) in stderr or to_bytes(f'network namespace "{sandbox}"') in stderr:
             raise AnsibleConnectionFailure(
                 f"there is no sandbox {sandbox} on {where}: run cnm.fabric.site, or name the host it is on with "
-                "cnm_netns_host and the sandbox with cnm_netns_sandbox (one with network_mode: host has no namespace)"
+                "cnm_netns_host and the sandbox with cnm_netns_sandbox (one with network_mode: host has no namespace, "
+                "and one with sandbox:NAME has that of NAME)"
             )
 
     def _on_host(self, script: str) -> bytes:

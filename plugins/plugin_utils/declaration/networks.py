@@ -60,7 +60,9 @@ def with_traits(network: Network, drivers: Drivers) -> Network:
 
 def read_network(key: str, value: Mapping[str, Any], drivers: Drivers, path: VarPath) -> Network:
     """Read what a network says; every error is noted at its place."""
-    if key in PREDEFINED:
+    if key == _DEFAULT:
+        value = _of_predefined_bridge(value, path)
+    elif key in PREDEFINED:
         path.wrong(
             f"The network `{key}` is always there and can not be declared.",
             f"Give yours another name; a sandbox may use `{key}` without a declaration.",
@@ -108,6 +110,15 @@ def read_network(key: str, value: Mapping[str, Any], drivers: Drivers, path: Var
     if not network.traits.mode:
         _check_any(network, driver, path)
     return network
+
+
+def _of_predefined_bridge(value: Mapping[str, Any], path: VarPath) -> Mapping[str, Any]:
+    """What the predefined bridge is declared with, and the name of its link unless that is declared, too."""
+    if value.get("driver") not in (None, _DEFAULT):
+        problem = f"The predefined network `{_DEFAULT}` is of the driver {_DEFAULT}."
+        (path / "driver").wrong(problem, "Leave it out, or give the network another name.", value["driver"])
+    driver_opts = value.get("driver_opts") or {}
+    return {**value, "driver": _DEFAULT, "driver_opts": {**dict(_PREDEFINED_BRIDGE.driver_opts), **driver_opts}}
 
 
 def _options(value: Mapping[str, Any], driver: Optional[DeclaredDriver], drivers: Drivers, path: VarPath) -> Pairs:

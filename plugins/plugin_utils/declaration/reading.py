@@ -171,7 +171,7 @@ class _Reader:
             if isinstance(reading.result, Network)
         }
         if any(endpoint.network == "bridge" for sandbox in sandboxes for endpoint in sandbox.endpoints):
-            found["bridge"] = predefined_bridge(self._drivers)
+            found.setdefault("bridge", predefined_bridge(self._drivers))
         found, sandboxes = with_egress(found, sandboxes, settings.project, self._drivers)
         services = tuple(
             of_host(reading.result, name) if key in module_state.services else reading.result

@@ -189,6 +189,8 @@ def _network(call: Call, known: HostModel) -> Optional[ModuleState]:
             f"driver: the network of the driver {entry['driver']} is predefined: set network_mode: {entry['driver']} "
             "in sandboxes instead"
         )
+    if name in PREDEFINED and not where:
+        raise Refusal(f"name: the network {name} is predefined: set it in the inventory (cnm_networks.{name})")
     if where:
         _as_declared_network(name, entry, where, known)
         return known.module_state
