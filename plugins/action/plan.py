@@ -232,7 +232,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         for host, warnings in sorted(outcome.warnings.items()):
             for warning in warnings:
                 self._display.warning(f"{host}: {warning}")
-        self._tell_of_compose(shown)
+        if arguments["all_or_nothing"]:  # plays that change no host need not say it again
+            self._tell_of_compose(shown)
         unused = [name for name in outcome.unused if shown.includes(name) and shown.level != QUIET]
         if unused:
             self._display.display(f"Declared, but used by no sandbox or service, so not created: {', '.join(unused)}")

@@ -43,6 +43,10 @@ options:
   mac_address:
     description: MAC address of the link. If omitted, one derived from the address.
     type: str
+  link_local_ips:
+    description: More addresses of the link, of 169.254.0.0/16 and fe80::/64.
+    type: list
+    elements: str
   aliases:
     description: More names for the sandbox on this network.
     type: list

@@ -70,6 +70,16 @@ options:
   hostname:
     description: Its host name. If omitted, the name of the sandbox.
     type: str
+  domainname:
+    description: Its domain; its C(/etc/hosts) has the host name with it first.
+    type: str
+  mac_address:
+    description: MAC address of its first link, unless O(networks) says otherwise.
+    type: str
+  expose:
+    description: Ports it listens at, such as V(80) and V(3000-3010/udp), for who reads C(cnm ps).
+    type: list
+    elements: str
   dns:
     description: Resolvers to forward to. If omitted, the host's.
     type: list

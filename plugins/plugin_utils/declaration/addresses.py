@@ -21,6 +21,9 @@ _SUBNET = re.compile(r"[0-9A-Fa-f:.]+/[0-9]{1,3}")
 LONGEST_PREFIX = {4: 30, 6: 126}
 """Of a subnet that has room for a gateway and a sandbox, by family."""
 
+LINK_LOCAL: dict[int, Subnet] = {4: IPv4Network("169.254.0.0/16"), 6: IPv6Network("fe80::/64")}
+"""Where link-local addresses are, by family."""
+
 _EXAMPLES = {4: "10.0.0.0/24", 6: "fd00:1::/64"}
 
 _UNUSABLE: tuple[tuple[Subnet, str], ...] = (

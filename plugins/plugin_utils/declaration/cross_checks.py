@@ -262,6 +262,11 @@ def _options(endpoint: Endpoint, network: Network, path: VarPath) -> None:
 
 def fits(endpoint: Endpoint, network: Network, path: VarPath) -> None:
     """A fixed address has to be one the network can give."""
+    for index, extra in enumerate(endpoint.link_local_ips):
+        family = ip_address(extra).version
+        if not network.has(family) and not network.traits.mode:
+            problem = f"The network `{network.name}` has no IPv{family}."
+            (path / "link_local_ips" / index).wrong(problem, "Leave the address out.", extra)
     for key, text, family in (
         ("ipv4_address", endpoint.ipv4_address, 4),
         ("ipv6_address", endpoint.ipv6_address, 6),

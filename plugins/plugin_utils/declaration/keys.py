@@ -27,7 +27,6 @@ _INSTEAD = {
     "name": "Leave it out: the key above it is the name.",
     "priority": "It is `gw_priority` that chooses the default route; the order of the links is the order written.",
     "container_name": "Leave it out: the key above it is the sandbox's name.",
-    "link_local_ips": "Leave it out: link-local addresses are not managed.",
     "config_only": "Leave it out: write the settings with the network, or share them with a YAML anchor.",
     "config_from": "Leave it out: write the settings with the network, or share them with a YAML anchor.",
     "links": "Leave it out: sandboxes on one network find each other by their names; `aliases` gives them more.",

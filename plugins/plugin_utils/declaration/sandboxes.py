@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from ipaddress import ip_network
 from typing import Any, Optional
 
 from ...module_utils.plan.constants import SHARES
-from .addresses import read_address, read_mac
+from .addresses import LINK_LOCAL, read_address, read_mac, within
 from .errors import VarPath
 from .keys import did_you_mean
 from .names import DNS_NAME, HOSTNAME, LINK, OBJECT, RESOLVER_OPTION, SEARCH_DOMAIN, Rule, name
@@ -141,6 +142,7 @@ def _endpoint(network: str, options: Mapping[str, Any], path: VarPath) -> Endpoi
         ipv4_address=_address(options, 4, path),
         ipv6_address=_address(options, 6, path),
         mac_address=read_mac(mac, path / "mac_address") if mac is not None else None,
+        link_local_ips=tuple(_link_local(options.get("link_local_ips"), path / "link_local_ips")),
         aliases=_names(options.get("aliases"), DNS_NAME, path / "aliases"),
         interface_name=_link(link, ifname, path / "driver_opts" / _IFNAME),
         gw_priority=int(options.get("gw_priority") or 0),
@@ -179,6 +181,16 @@ def _link(link: Optional[str], option: str, path: VarPath) -> Optional[str]:
     if link and other and link != other:
         path.wrong(f"The endpoint's interface_name is `{link}`.", "Leave the option out.", option)
     return link or other
+
+
+def _link_local(value: Any, path: VarPath) -> Iterator[str]:
+    for index, text in texts(value):
+        address = read_address(text, at(path, index), 0)
+        if address is not None and not any(within(ip_network(address), block) for block in LINK_LOCAL.values()):
+            blocks = " or ".join(map(str, LINK_LOCAL.values()))
+            at(path, index).wrong("This is no link-local address.", f"Write an address of {blocks}.", text)
+        elif address is not None:
+            yield str(address)
 
 
 def _names(value: Any, rule: Rule, path: VarPath) -> tuple[str, ...]:

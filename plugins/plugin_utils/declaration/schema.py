@@ -167,6 +167,7 @@ ENDPOINT = _keys(
         "ipv4_address": _ADDRESS,
         "ipv6_address": _text("an address", "fd00::2"),
         "mac_address": _text("a MAC address", "02:42:0a:00:00:02"),
+        "link_local_ips": _list("a list of link-local addresses", _text("an address", "169.254.8.8"), ["169.254.8.8"]),
         "aliases": _ALIASES,
         "interface_name": _text("the name of a link", "eth0"),
         "gw_priority": _integer("a whole number", -(2**31), 2**31 - 1),

@@ -124,6 +124,8 @@ class Endpoint:
     ipv4_address: Optional[str] = None
     ipv6_address: Optional[str] = None
     mac_address: Optional[str] = None
+    link_local_ips: tuple[str, ...] = ()
+    """More addresses of its link, of 169.254.0.0/16 and fe80::/64."""
     aliases: tuple[str, ...] = ()
     interface_name: Optional[str] = None
     gw_priority: int = 0

@@ -15,6 +15,8 @@ from ..declaration.driver import Option
 from ..declaration.options import number
 from .base import PlannedEndpoint
 
+_LINK_LOCAL = {4: 16, 6: 64}
+"""Prefix lengths of link-local addresses, by family."""
 _ANNOUNCEMENTS = "com.docker.network.advertise_addr_nmsgs"
 _ANNOUNCEMENT_MS = "com.docker.network.advertise_addr_ms"
 
@@ -56,6 +58,10 @@ def endpoint_resources(endpoint: PlannedEndpoint, kind: str, mtu: int, **how: An
             **how,
         ),
         *(Address(sandbox, link, address) for address in endpoint.interfaces),
+        *(
+            Address(sandbox, link, f"{text}/{_LINK_LOCAL[family_of(text)]}")
+            for text in endpoint.endpoint.link_local_ips
+        ),
         *(_route(sandbox, "default", gateway, link) for gateway in endpoint.gateways),
         *(_route(sandbox, destination, gateway, link) for destination, gateway in sorted(routes.items())),
         *(

@@ -229,7 +229,8 @@ def _spoken(endpoint: PlannedEndpoint) -> Iterable[tuple[str, str]]:
     mac = forms.mac(endpoint.mac)
     yield "mac", mac
     has_ipv6 = 6 in map(family_of, endpoint.addresses)
-    for address in map(forms.address, (*endpoint.addresses, *([link_local(endpoint.mac)] if has_ipv6 else ()))):
+    spoken = (*endpoint.addresses, *endpoint.endpoint.link_local_ips, *([link_local(endpoint.mac)] if has_ipv6 else ()))
+    for address in map(forms.address, spoken):
         if family_of(address) == 6:
             yield "ipv6", address
             yield "target", f"0x{ip_address(address).packed.hex()}"
