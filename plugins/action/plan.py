@@ -29,6 +29,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
 from ansible_collections.cnm.fabric.plugins.plugin_utils.compose.importing import (
     Imported,
     Importer,
+    errors_in_words_of_compose,
     in_words_of_compose,
 )
 from ansible_collections.cnm.fabric.plugins.plugin_utils.compose.located import origin_of as compose_origin
@@ -181,13 +182,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             return imported[name] if name in imported else about[host].get(name)
 
         found = with_origins(error, variable, origin_of)
-        paths = {
-            entry: path
-            for part in self._imported.values()
-            for item in part.values()
-            for entry, path in item.paths.items()
-        }
-        found = in_words_of_compose(DeclarationError(found), paths)
+        found = errors_in_words_of_compose(found, self._compose_paths)
         self._display.display(str(DeclarationError(found)), color=constants.COLOR_ERROR, stderr=True)
         count = f"{len(found)} error{'s' if len(found) > 1 else ''}"
         message = f"{count} in the variables, listed above. Nothing was changed."
@@ -229,15 +224,17 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             connections={name: str(about[name].get("ansible_host") or "") for name in hosts},
             failed=[*refused, *unanswered],
         )
+        paths = self._compose_paths
         for host, warnings in sorted(outcome.warnings.items()):
             for warning in warnings:
-                self._display.warning(f"{host}: {warning}")
+                self._display.warning(f"{host}: {in_words_of_compose(warning, paths)}")
         if arguments["all_or_nothing"]:  # plays that change no host need not say it again
             self._tell_of_compose(shown)
         unused = [name for name in outcome.unused if shown.includes(name) and shown.level != QUIET]
         if unused:
             self._display.display(f"Declared, but used by no sandbox or service, so not created: {', '.join(unused)}")
-        refused.update(outcome.refusals)
+        for host, reasons in outcome.refusals.items():
+            refused[host] = [in_words_of_compose(reason, paths) for reason in reasons]
         held = outcome.all_or_nothing and arguments["all_or_nothing"]
         problem = self._tell(refused, unanswered, len(hosts), held)
         if problem:
@@ -327,6 +324,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if errors:
             raise DeclarationError(gather(errors))
         return result
+
+    @property
+    def _compose_paths(self) -> dict[str, str]:
+        """`Imported.paths` of all hosts."""
+        every = (item for part in self._imported.values() for item in part.values())
+        return {entry: path for item in every for entry, path in item.paths.items()}
 
     def _tell_of_compose(self, shown: Shown) -> None:
         """What of the Compose files was passed over, once for all hosts."""

@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
-from ..declaration.errors import DeclarationError, ValidationError, VarPath
+from ..declaration.errors import ValidationError, VarPath
 from ..declaration.origins import written
 from ..declaration.schema import COMPOSE
 from ..declaration.validation import fit, plain
@@ -20,6 +21,7 @@ from .translation import NAMESPACES, translate
 VARIABLE = "cnm_compose"
 _KINDS = ("cnm_networks", "cnm_sandboxes")
 _MOST_NAMED = 4
+_ENTRY = re.compile(r"cnm_(?:networks|sandboxes)_compose\w*\.[\w.\[\]-]+")
 _OF_SWARM = ("deploy.endpoint_mode", "deploy.mode", "deploy.placement")
 
 
@@ -166,13 +168,26 @@ def _warnings(project: Project) -> tuple[str, ...]:
     )
 
 
-def in_words_of_compose(error: DeclarationError, paths: Mapping[str, str]) -> tuple[ValidationError, ...]:
-    """The errors, those about entries of Compose files at their paths in these."""
+def in_words_of_compose(text: str, paths: Mapping[str, str]) -> str:
+    """A text with paths of entries as those of Compose files; ``paths`` are `Imported.paths`."""
+
+    def renamed(match: re.Match[str]) -> str:
+        for end in range(len(match[0]), 0, -1):
+            place = paths.get(match[0][:end])
+            if place is not None and match[0][end : end + 1] in ("", ".", "["):
+                return place + match[0][end:]
+        return match[0]
+
+    return _ENTRY.sub(renamed, text) if paths else text
+
+
+def errors_in_words_of_compose(
+    errors: Iterable[ValidationError], paths: Mapping[str, str]
+) -> tuple[ValidationError, ...]:
+    """The errors with paths of Compose files, what is the same for several containers once."""
 
     def renamed(item: ValidationError) -> ValidationError:
-        for entry, place in paths.items():
-            if item.path == entry or item.path.startswith((f"{entry}.", f"{entry}[")):
-                return replace(item, path=place + item.path[len(entry) :])
-        return item
+        path, problem, remedy = (in_words_of_compose(text, paths) for text in (item.path, item.problem, item.remedy))
+        return replace(item, path=path, problem=problem, remedy=remedy)
 
-    return tuple(sorted(set(map(renamed, error.errors))))
+    return tuple(sorted(set(map(renamed, errors))))

@@ -20,6 +20,7 @@ import yaml
 from ansible_collections.cnm.fabric.plugins.plugin_utils.compose.importing import (
     Imported,
     Importer,
+    errors_in_words_of_compose,
     in_words_of_compose,
 )
 from ansible_collections.cnm.fabric.plugins.plugin_utils.compose.located import origin_of
@@ -47,7 +48,7 @@ def imported(
             read_topology({"node1": variables})
         except DeclarationError as error:
             located = with_origins(error, lambda _host, name: variables.get(name), origin_of)
-            wrong = in_words_of_compose(DeclarationError(located), what.paths)
+            wrong = errors_in_words_of_compose(located, what.paths)
     sentences = [f"{item.path} @ {' '.join(item.places)}: {item.problem}" for item in wrong]
     return variables, sentences, what
 
@@ -179,3 +180,14 @@ def test_what_is_written_out_declares_the_same(tmp_path: Path) -> None:
         "namespace": {"docker": "s-web-1"},
         "network_mode": "none",
     }
+
+
+def test_texts_about_entries_name_the_compose_file_s_own_paths() -> None:
+    paths = {
+        "cnm_sandboxes_compose.s-web-1": "cnm_compose.services.web",
+        "cnm_networks_compose.a.b": "cnm_compose.networks.c",
+    }
+    text = "cnm_sandboxes_compose.s-web-1.namespace: gone; cnm_networks_compose.a.b[0], cnm_sandboxes_compose.s-web-10"
+    assert in_words_of_compose(text, paths) == (
+        "cnm_compose.services.web.namespace: gone; cnm_compose.networks.c[0], cnm_sandboxes_compose.s-web-10"
+    )
