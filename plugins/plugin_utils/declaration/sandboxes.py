@@ -31,7 +31,7 @@ ENDPOINT_OPTIONS = (_IFNAME, SYSCTLS)
 _WORDS = ("host", "none", "bridge")
 _OF_NAMESPACES = (
     "namespace", "expose", "mac_address", "hostname", "domainname", "dns", "dns_search", "dns_opt", "extra_hosts",
-    "sysctls",
+    "sysctls", "policies",
 )  # fmt: skip
 _MODES = ((Endpoint("host"),), (Endpoint("none"),))
 
