@@ -266,7 +266,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             }
         for name, reasons in refused.items():
             summary[name] = {"refused": reasons}
-        return {"changed": False, "directory": str(directory), "hosts": summary}
+        called = [summary[name] for name in summary if name in asked]
+        settled = all(item.get("settled", False) for item in called)
+        return {"changed": False, "directory": str(directory), "hosts": summary, "settled": settled}
 
     def _tell(
         self, refused: Mapping[str, list[str]], unanswered: list[str], hosts: int, all_or_nothing: bool

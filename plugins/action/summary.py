@@ -10,7 +10,12 @@ from typing import Any, Optional
 from ansible import constants
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import forged_facts, is_linear, play_of
+from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
+    PlannedHosts,
+    forged_facts,
+    is_linear,
+    play_of,
+)
 from ansible_collections.cnm.fabric.plugins.plugin_utils.forms import printable
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.change_lines import change_lines
 from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.answers import admitted
@@ -38,6 +43,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             argument_spec={
                 "results": {"type": "str", "default": "fabric_result"},
                 "probes": {"type": "str", "default": "fabric_probe"},
+                "planned": {"type": "str", "default": "fabric_plan"},
             }
         )
         variables = task_vars or {}
@@ -49,7 +55,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         failures: dict[str, str] = {}
         for host in self._hosts(variables):
             about = variables["hostvars"][host]
-            names = (arguments["results"], arguments["probes"])
+            names = (arguments["results"], arguments["probes"], arguments["planned"])
             if forged_facts(about, names):
                 failures[host] = "its facts contain variables that a host must not set itself"
                 continue
@@ -70,9 +76,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return [str(host) for host in variables["ansible_play_hosts_all"] if host in batch or host not in left]
 
     @staticmethod
-    def _read(host: str, about: Mapping[str, Any], names: tuple[str, str]) -> tuple[Optional[list[Any]], str]:
+    def _read(host: str, about: Mapping[str, Any], names: tuple[str, str, str]) -> tuple[Optional[list[Any]], str]:
         """The changes of a host, None if it came to none, and why it failed, "" if it did not."""
-        for name in names:
+        *answers, planned = names
+        for name in answers:
             answer = about.get(name)
             if not isinstance(answer, Mapping) or answer.get("skipped"):
                 continue
@@ -83,4 +90,5 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 return told.get("changes"), printable(str(told.get("msg", "see above")).partition("\n")[0], 1000)
             if name == names[0]:
                 return admitted("cnm.fabric.converge", host, {**answer, "warnings": ()}).get("changes"), ""
-        return None, ""
+        of_host = PlannedHosts(about.get(planned) or {}).found(host)
+        return ([], "") if of_host.get("settled") else (None, "")

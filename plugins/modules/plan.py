@@ -73,4 +73,8 @@ hosts:
   description: For each probed host, its plan's digest and revision, or why it has none.
   returned: success
   type: dict
+settled:
+  description: Whether each host of the play is as planned, so that M(cnm.fabric.converge) would find nothing to do.
+  returned: success
+  type: bool
 """

@@ -26,6 +26,12 @@ options:
     description: Name of the variable in which those of M(cnm.fabric.probe) were registered.
     type: str
     default: fabric_probe
+  planned:
+    description:
+      - Name of the variable in which M(cnm.fabric.plan) was registered. It tells of hosts that were as planned, if
+        M(cnm.fabric.converge) was not run for them.
+    type: str
+    default: fabric_plan
 attributes:
   check_mode:
     description: Can run in check mode, as it changes nothing.

@@ -53,6 +53,11 @@ class PlannedHosts:
         found: Mapping[str, Any] = self._hosts[host]
         return found
 
+    def found(self, host: str) -> Mapping[str, Any]:
+        """The same; empty for a host that was not planned."""
+        found: Mapping[str, Any] = self._hosts.get(host, {})
+        return found
+
     def plan(self, host: str) -> dict[str, Any]:
         """A host's plan as JSON data; see `module_utils.plan.plan`."""
         return plan_data((self._directory / plan_file(host)).read_text(encoding="utf-8"))

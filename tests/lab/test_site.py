@@ -137,6 +137,9 @@ class TestTheDocumentsExample:
         assert "in its answer:" not in again.output
         assert again.of("cnm.fabric.plan", "node1")["hosts"]["node1"]["kept"] is True
         assert snapshot(example, "node1") == before
+        assert "2 hosts are as declared: nothing to change." in again.output
+        tasks = sorted(f"{entry['action'].rpartition('.')[2]} {entry['host']}" for entry in again.results)
+        assert tasks == ["plan node1", "probe node1", "probe node2", "summary node1"]
 
     def test_the_order_of_the_inventory_changes_nothing(self, example: Fleet) -> None:
         text = yaml.safe_load(example.inventory.read_text())

@@ -40,10 +40,18 @@ class Run:
 
     def operations(self, host: str) -> list[str]:
         """What converge did or would do on the host: ``create link c1/eth0``."""
+        if self._settled(host):
+            return []
         result = self.of("cnm.fabric.converge", host)
         if "operations" not in result:
             raise AssertionError(f"converge on {host}: {result.get('msg')}")
         return [f"{item['action']} {item['kind']} {item['name']}" for item in result["operations"]]
+
+    def _settled(self, host: str) -> bool:
+        """Whether converge did not run as every host was as planned."""
+        run = [entry for entry in self.results if entry["action"] == "cnm.fabric.converge"]
+        plans = [entry["result"] for entry in self.results if entry["action"] == "cnm.fabric.plan"]
+        return not run and len(plans) == 1 and plans[0].get("settled", False) and host in plans[0]["hosts"]
 
     def refusals(self, host: str) -> list[str]:
         """What keeps the host from being as declared, as the plan has it."""

@@ -54,6 +54,11 @@ def test_batch_does_not_tell_of_the_ones_before_it() -> None:
     assert list(told(ansible_play_batch=["node2", "node3"])["changes"]) == ["node2", "node3"]
 
 
+def test_host_that_was_as_planned_is_told_of_though_it_was_not_converged() -> None:
+    planned = {"hosts": {"node1": {"settled": True}, "node2": {"settled": False}, "node3": {"refused": ["no"]}}}
+    assert told(hostvars={host: {"fabric_plan": planned} for host in HOSTS})["changes"] == {"node1": []}
+
+
 def test_failed_host_is_told_of_though_it_is_left_out() -> None:
     answers = {host: {"fabric_result": result_of(host)} for host in HOSTS}
     answers["node1"]["fabric_result"].update(failed=True, msg="no way\nmore")
