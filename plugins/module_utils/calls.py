@@ -7,7 +7,6 @@ A result is what the module returns, and ``failed`` if it did.
 
 from __future__ import annotations
 
-import gc
 import json
 import locale
 import os
@@ -16,9 +15,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from . import entrypoints
+from .hostd import half
 from .kernel.nft import RunCommand
 from .kernel.programs import run_command
-from .plan.calls import BEGIN, CONVERGE, END, SPECS, VERIFY, secrets_of
+from .plan.calls import BEGIN, CONVERGE, END, NOT_KEPT, SPECS, VERIFY, secrets_of
 from .probe.obstacles import Obstacles
 
 __all__ = ["CONVERGE", "VERIFY", "converge", "finish", "main", "probe", "verify"]
@@ -99,9 +99,10 @@ _CALLS: Mapping[str, Callable[[Arguments, bool, RunCommand], Result]] = {
 def main(name: str) -> None:
     """Carry out a call of the kept host half: ``{"arguments": …, "check": …}`` by standard input → the answer.
 
-    The first line says that this host half is there, so that nothing is called twice.
+    The first line says that this host half is there and whole, so that nothing is called twice.
     """
-    gc.disable()  # a process this short has no garbage to look for
+    if not half.is_whole():
+        raise SystemExit(NOT_KEPT)
     _write(BEGIN)
     try:
         # As AnsibleModule has it: programs are run with a locale that is there.

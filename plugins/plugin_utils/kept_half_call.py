@@ -23,9 +23,10 @@ DIGEST = digest(files_in(Path(calls.__file__).parents[1]))
 _LARGEST = 2**26
 """Characters of an answer; that of a host with 1000 sandboxes has a fiftieth of it."""
 
+# A process this short has no garbage to look for.
 _START = (
-    f"import sys; sys.path.insert(0, sys.argv[1]); from {PACKAGE.replace('/', '.')}.calls import main; "
-    "main(sys.argv[2])"
+    "import gc, sys; gc.disable(); sys.path.insert(0, sys.argv[1]); "
+    f"from {PACKAGE.replace('/', '.')}.calls import main; main(sys.argv[2])"
 )
 
 

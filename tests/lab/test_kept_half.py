@@ -109,6 +109,7 @@ def test_a_change_and_a_refusal_are_told_as_by_the_module(fleet: Fleet) -> None:
         f"mv {HALF} /var/lib/cnm/.half/{'0' * 64}",
         f"echo /usr/bin/python3.0 >{HALF}/python; rm {HALF}/ansible_collections/__init__.py",
         f"find {HALF} -name calls.py -delete",
+        f"find {HALF} -name engine.py | while read f; do echo '# mine' >>$f; done",
         f"find {HALF} -name entrypoints.py | while read f; do echo 'import nothing' >$f; done",
     ],
 )

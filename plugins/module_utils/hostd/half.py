@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -21,6 +22,9 @@ from ..state.files import HALF_WRITTEN, LIB, load, make_directory, remove_empty
 
 HALVES = Path(PLACE)
 """No project's name begins with a dot."""
+
+_HERE = Path(__file__).parents[1]
+"""Where this host half runs."""
 
 _USUAL = "/usr/bin/python3"
 
@@ -54,6 +58,7 @@ class BootError(Exception):
     """What brings the networks back after a boot cannot be put in place; the message says why."""
 
 
+@functools.cache
 def running() -> dict[str, bytes]:
     """The files of the host half that runs now, by path below the package.  Raises BootError."""
     archive = getattr(globals().get("__loader__"), "archive", None)
@@ -64,11 +69,11 @@ def running() -> dict[str, bytes]:
             names = [name for name in stream.namelist() if name.startswith(f"{PACKAGE}/") and name.endswith(".py")]
             return kept_of({name[len(PACKAGE) + 1 :]: stream.read(name) for name in names})
     try:
-        found = files_in(Path(__file__).parents[1])
+        found = files_in(_HERE)
     except OSError as error:
         raise BootError(f"the host half cannot be read where it runs: {error}") from error
     if not found:
-        raise BootError(f"there is no host half at {Path(__file__).parents[1]}")
+        raise BootError(f"there is no host half at {_HERE}")
     return found
 
 
@@ -86,8 +91,13 @@ def kept(name: str) -> bool:
     package = folder(name) / PACKAGE
     with contextlib.suppress(OSError, ValueError):
         python = (folder(name) / PYTHON).read_text(encoding="utf-8").strip()
-        return os.access(python, os.X_OK) and digest(files_in(package)) == name
+        return os.access(python, os.X_OK) and digest(running() if package == _HERE else files_in(package)) == name
     return False
+
+
+def is_whole() -> bool:
+    """Whether this process runs a kept host half that is unharmed."""
+    return folder(digest(running())) / PACKAGE == _HERE
 
 
 def usual_python() -> str:
