@@ -505,3 +505,27 @@ def _done(what: str) -> list[str]:
         return {"converge": converge, "compare": compare, "teardown": lambda _wanted: converge(())}[what](wanted)
     except BaseException as error:
         return [repr(error)]
+
+
+_REFUSED = """
+import socket
+for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+    with socket.socket(socket.AF_INET, kind) as client:
+        client.settimeout(2)
+        try:
+            client.connect(("127.0.0.11", 53))
+            client.send(b"question")
+            print(client.recv(512))
+        except OSError as error:
+            print(type(error).__name__)
+"""
+
+
+@on_a_host
+def test_a_sandbox_tracks_nothing_and_questions_are_refused_at_once_where_no_resolver_runs() -> None:
+    converge(resources_of(SMALL))
+    works([("c1", "c2", "10.0.0.3")])
+    assert sh("ip netns exec c1 cat /proc/sys/net/netfilter/nf_conntrack_count") == "0\n"
+    os.kill(pid("c1"), signal.SIGKILL)
+    said = sh(f"ip netns exec c1 /usr/bin/python3 -c '{_REFUSED}'")
+    assert said.split() == ["ConnectionRefusedError", "ConnectionRefusedError"]
