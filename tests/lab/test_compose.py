@@ -37,7 +37,8 @@ def fleet(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]
     for number, project in enumerate(PROJECTS):
         settings = {"files": str(project), "namespaces": "own", "profiles": ["chosen"]}
         by_host[host_of(number)][f"cnm_compose_{project.name}"] = settings
-    fleet.declare(ELSEWHERE, **by_host)
+    everyone = {**ELSEWHERE, "cnm_default_network_opts": {"bridge": {"com.docker.network.driver.mtu": 1442}}}
+    fleet.declare(everyone, **by_host)
     yield fleet
     fleet.clear()
 
@@ -87,3 +88,9 @@ def test_words_of_services_are_what_they_mean(fleet: Fleet, first: Run) -> None:
     assert "node.chain.example.com" in fleet.sh(host, "cnm exec chain-node-1 getent hosts node.chain.example.com")
     assert "02:42:ac:19:00:99" in fleet.sh(host, "cnm exec chain-bootnode-1 ip link show peer0")
     assert "/28" in fleet.sh(host, "cnm exec chain-node-1 ip -4 -o address show eth1")
+
+
+def test_networks_of_compose_files_have_the_default_options(fleet: Fleet, first: Run) -> None:
+    assert first.code == 0
+    assert "mtu 1442" in fleet.sh(host_with("voting"), "cnm exec voting-db-1 ip link show eth0")
+    assert "mtu 1400" in fleet.sh(host_with("search"), "cnm exec es-es02-1 ip link show eth0")

@@ -25,6 +25,7 @@ ADDRESS_SETS = "cnm_address_sets"
 KEPT_SETTINGS = (
     "cnm_boot",
     "cnm_default_address_pools",
+    "cnm_default_network_opts",
     "cnm_docker_user",
     "cnm_ingress_mode",
     "cnm_keep_keys",

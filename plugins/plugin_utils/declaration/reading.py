@@ -14,7 +14,7 @@ from typing import Any, Optional, Union
 
 from . import unsupported
 from .cross_checks import Draft, check, same_store
-from .driver import Drivers
+from .driver import DriverError, Drivers
 from .egress import with_egress
 from .errors import DeclarationError, NothingDeclared, ValidationError, VarPath, gather
 from .ingress import INGRESS, ingress_network, ingress_ports, ingress_sandbox
@@ -22,6 +22,7 @@ from .keys import did_you_mean
 from .module_objects import ModuleState, connected, kind_of, path_of
 from .names import OBJECT
 from .networks import predefined_bridge, read_network, with_traits
+from .options import read_options
 from .policies import read_address_set, read_policy
 from .policy_checks import check_policies
 from .published import chosen_ports
@@ -44,6 +45,8 @@ _EXAMPLES = {
 """An entry of each kind: its name, and what could stand there."""
 
 Declared = Union[Network, Sandbox, Service, Policy, AddressSet]
+
+DEFAULT_OPTS = "cnm_default_network_opts"
 
 _ADDRESSING = ("driver", "subnet", "ipam", "enable_ipv4", "enable_ipv6")
 
@@ -149,8 +152,9 @@ class _Reader:
         declared, again = self._entries(variables, errors)
         for kind, key, variable, raw in again:
             errors.extend(self._entry(kind, key, variable, raw).errors)
-        entries = _with_module_state(declared, module_state)
         settings = _settings(variables, errors)
+        entries = _with_module_state(declared, module_state)
+        entries["cnm_networks"] = self._with_default_opts(entries["cnm_networks"], variables, errors)
         readings = {
             kind: {key: self._entry(kind, key, variable, raw) for key, (variable, raw) in entries[kind].items()}
             for kind in ENTRIES
@@ -189,6 +193,32 @@ class _Reader:
         )
         broken = frozenset(key for key, reading in networks.items() if not reading.is_valid)
         return Draft(host, frozenset({*networks, *found}), broken)
+
+    def _with_default_opts(
+        self, networks: Mapping[str, tuple[str, Any]], variables: Mapping[str, Any], errors: list[ValidationError]
+    ) -> dict[str, tuple[str, Any]]:
+        """Networks with the options that ``cnm_default_network_opts`` has for their drivers where they say nothing.
+
+        As in Docker, the predefined bridge has none of them.
+        """
+        given = variables.get(DEFAULT_OPTS)
+        if not given:
+            return dict(networks)
+        noted: list[ValidationError] = []
+        defaults = {}
+        for name, options in given.items() if isinstance(given, Mapping) else ():
+            path = VarPath(DEFAULT_OPTS, noted) / plain_name(str(name))
+            try:
+                driver = self._drivers.find(plain_name(str(name)))
+            except DriverError as error:
+                path.wrong(error.problem, error.remedy)
+                continue
+            value = plain(options, path)
+            if isinstance(value, dict) and all(isinstance(item, (str, int)) for item in value.values()):
+                defaults[driver.name] = value
+                read_options(value, driver, self._drivers, path)
+        errors.extend(noted)
+        return {key: (found[0], _defaulted(key, found[1], defaults)) for key, found in networks.items()}
 
     def _entries(
         self, variables: Mapping[str, Any], errors: list[ValidationError]
@@ -279,6 +309,15 @@ class _Reader:
                     else did_you_mean(name, self._known_hosts, "Name hosts or groups of the inventory."),
                     name,
                 )
+
+
+def _defaulted(key: str, raw: Any, defaults: Mapping[str, Mapping[str, Any]]) -> Any:
+    """A network's raw value with default options; as it is if it has none, or cannot be read."""
+    entry = {} if raw is None else raw
+    if key == "bridge" or not defaults or not isinstance(entry, Mapping):
+        return raw
+    own, options = entry.get("driver_opts") or {}, defaults.get(str(entry.get("driver") or "bridge"), {})
+    return {**entry, "driver_opts": {**options, **own}} if options and isinstance(own, Mapping) else raw
 
 
 def _as_key(value: Any, kind: str) -> str:

@@ -335,6 +335,9 @@ SETTINGS = _keys(
         "cnm_hosts": _one_or_list("a host pattern, or a list of them", _text("a host pattern"), "all"),
         "cnm_underlay_address": _text("an address", "192.0.2.1"),
         "cnm_default_address_pools": _POOLS,
+        "cnm_default_network_opts": _named(
+            "a mapping from drivers to options", _OPTIONS, {"bridge": {"com.docker.network.driver.mtu": 1400}}
+        ),
         "cnm_overlay_address_pool": {**_POOLS, "type": ["string", "array", "null"]},
         "cnm_project": _text("a project's name", "default"),
         "cnm_leases": _text("the URL of a lease store", "sqlite:///leases.db"),
