@@ -299,8 +299,8 @@ def snapshot() -> dict[str, Any]:
         for path in sorted(root.rglob("*")):
             named = path.parent == Path(namespaces.DIRECTORY) and path.name in namespaces.names()
             # What the kernel loads at a boot is kept when a whole run is done, not by the engine.
-            if path.is_file() and path.suffix != ".pid" and path.name != "rules.nft" and not named:
-                text = re.sub(r'"number": \d+', "", path.read_text(errors="backslashreplace"))  # the kernel chose it
+            if path.is_file() and path.suffix not in (".pid", ".pyc") and path.name != "rules.nft" and not named:
+                text = re.sub(r'"number": \d+', "", path.read_text())  # the kernel chose it
                 if path == Path("/run/cnm", path.parent.name, "loaded.json"):
                     text = re.sub(r", \d+, \d+\]", "]", text)  # inodes and times
                 if path == Path("/run/cnm", path.parent.name, "tables.json"):

@@ -121,13 +121,7 @@ _INFO_DECODERS: _Decoders = {1: ("kind", text_of), 2: ("data", bytes), 4: ("slav
 _LINK_DECODERS: _Decoders = {
     **_decoders(LINK_OPTIONS),
     18: _nest("info", _INFO_DECODERS),
-    26: _nest(
-        "families",
-        {
-            AF_INET: _nest("inet4", {1: ("settings", _settings4)}),
-            AF_INET6: _nest("inet6", {2: ("settings", _settings)}),
-        },
-    ),
+    26: ("families", bytes),
     37: ("link_netnsid", _signed),
 }
 _ADDRESS_DECODERS, _ROUTE_DECODERS = _decoders(ADDRESS_OPTIONS), _decoders(ROUTE_OPTIONS)
@@ -140,16 +134,75 @@ _NO_SETTINGS, _NO_ROUTE_ATTRIBUTES = (
 )
 
 
-def decode_link(data: bytes, at: int, end: int) -> Entry:
-    return dict(_link(data[at:end]))
+class _Layout:
+    """Where the attributes are in data of one form: one call unpacks all of them, instead of one for each."""
+
+    def __init__(self, decoders: _Decoders, data: bytes) -> None:
+        form, self._headers, self._wanted = ["="], list[int](), list[tuple[str, int, Callable[[bytes], Any]]]()
+        at = 0
+        while at + 4 <= len(data):
+            length, number = RTATTR.unpack_from(data, at)
+            if length < 4:
+                break
+            padded = min((length + 3) & ~3, len(data) - at)
+            if length > padded:
+                break
+            form.append(f"I{length - 4}s{padded - length}x")
+            self._headers += struct.unpack_from("=I", data, at)
+            decoder = decoders.get(number & 0x3FFF)
+            if decoder is not None:
+                self._wanted.append((decoder[0], len(self._headers) * 2 - 1, decoder[1]))
+            at += padded
+        form.append(f"{len(data) - at}x")
+        self._form = struct.Struct("".join(form))
+        self._is_complete = at == len(data)
+
+    def decode(self, data: bytes) -> Optional[Entry]:
+        """The attributes that have a decoder, by name; None if they are elsewhere in these data."""
+        if len(data) != self._form.size or not self._is_complete:
+            return None
+        values = self._form.unpack(data)
+        if list(values[::2]) != self._headers:
+            return None
+        return {name: decode(values[index]) for name, index, decode in self._wanted}
+
+
+class _Alike:
+    """`decode_attributes` for data that nearly always have the form of those decoded first."""
+
+    def __init__(self, decoders: _Decoders) -> None:
+        self._decoders = decoders
+        self._layout: Optional[_Layout] = None
+
+    def __call__(self, data: bytes) -> Entry:
+        if not data:
+            return {}
+        if self._layout is None:
+            self._layout = _Layout(self._decoders, data)
+        found = self._layout.decode(data)
+        return decode_attributes(self._decoders, data) if found is None else found
+
+
+_port = _Alike(_PORT_DECODERS)
+_by_family = _Alike(
+    {
+        AF_INET: ("inet4", _Alike({1: ("settings", _settings4)})),
+        AF_INET6: ("inet6", _Alike({2: ("settings", _settings)})),
+    }
+)
 
 
 @lru_cache(_REMEMBERED)
-def _link(data: bytes) -> Entry:
-    """A link; the same octets are decoded once, as a run reads the host's links several times."""
-    _link_family, _type, index, flags, _mask = IFINFOMSG.unpack_from(data)
-    found = decode_attributes(_LINK_DECODERS, data, 16)
-    info, families = found.pop("info", {}), found.pop("families", {})
+def _families(data: bytes) -> Entry:
+    """A link's settings by family; they rarely change while a run lists its links several times."""
+    found = _by_family(data)
+    return {**found.get("inet4", {}).get("settings", {}), **found.get("inet6", {}).get("settings", {})}
+
+
+def decode_link(data: bytes, at: int, end: int) -> Entry:
+    _link_family, _type, index, flags, _mask = IFINFOMSG.unpack_from(data, at)
+    found = decode_attributes(_LINK_DECODERS, data, at + 16, end)
+    info, families = found.pop("info", {}), found.pop("families", b"")
     kind = info.get("kind", "")
     port = info.get("port", b"") if info.get("slave") == "bridge" else b""
     return {
@@ -160,12 +213,11 @@ def _link(data: bytes) -> Entry:
         "loopback": bool(flags & IFF_LOOPBACK),
         "kind": kind,
         "data": decode_attributes(_DATA_DECODERS.get(kind, {}), info.get("data", b"")),
-        "port": decode_attributes(_PORT_DECODERS, port),
+        "port": _port(port),
         "slave": info.get("slave", ""),
         "link_netnsid": None,
         **_NO_SETTINGS,
-        **families.get("inet4", {}).get("settings", {}),
-        **families.get("inet6", {}).get("settings", {}),
+        **_families(families),
         **_NO_LINK_ATTRIBUTES,
         **found,
     }
