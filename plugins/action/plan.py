@@ -266,8 +266,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             }
         for name, reasons in refused.items():
             summary[name] = {"refused": reasons}
-        called = [summary[name] for name in summary if name in asked]
-        settled = all(item.get("settled", False) for item in called)
+        # If a host has failed, the run has to go on: Ansible forgets that when it ends a play early.
+        settled = len(variables.get("ansible_play_hosts", ())) == len(asked) and all(
+            summary.get(name, {}).get("settled", False) for name in hosts if name in asked
+        )
         return {"changed": False, "directory": str(directory), "hosts": summary, "settled": settled}
 
     def _tell(

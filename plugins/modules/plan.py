@@ -74,7 +74,9 @@ hosts:
   returned: success
   type: dict
 settled:
-  description: Whether each host of the play is as planned, so that M(cnm.fabric.converge) would find nothing to do.
+  description:
+    - Whether no host of the play has failed and each is as planned, so that M(cnm.fabric.converge) would find
+      nothing to do.
   returned: success
   type: bool
 """
