@@ -16,6 +16,7 @@ from host import LARGE, SMALL, a_plan, differing, on_a_host, run_command, scope_
 from ansible_collections.cnm.fabric.plugins.module_utils import entrypoints
 from ansible_collections.cnm.fabric.plugins.module_utils.engine import narrowing
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel.netlink import Netlink
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan, PlanText
 from ansible_collections.cnm.fabric.plugins.module_utils.state.files import RUN, write_atomically
@@ -160,3 +161,13 @@ def test_a_plan_that_cannot_be_read_is_not_narrowed(text: str) -> None:
     one = PlanText.read(a_plan(SMALL).to_json())
     found = narrowing.scope(PlanText.read(text), one)
     assert found is None or found.namespaces == {"c1", "c2"}
+
+
+@on_a_host
+def test_one_link_is_read_as_in_the_list() -> None:
+    a_settled_host()
+    with Netlink() as kernel:
+        there = {link["name"]: link for link in kernel.links()}
+        assert len(there) > 3
+        assert {name: kernel.link(name) for name in there} == there
+        assert kernel.link("nothing") is None

@@ -77,13 +77,13 @@ class AddressKind(Kind[Address]):
 
     def create(self, host: Host, resources: Sequence[Address]) -> None:
         for namespace, group in by_namespace(resources).items():
-            links = host.links(namespace)
+            links = host.links(namespace, {item.link for item in group})
             host.send(namespace, [netlink.new_address(_index_of(item, links), item.address) for item in group])
 
     def change(self, host: Host, operations: Sequence[Operation[Address]]) -> None:
         """Restore the on-link route that the kernel creates with the address."""
         for namespace, group in by_namespace(operation.resource for operation in operations).items():
-            links = host.links(namespace)
+            links = host.links(namespace, {item.link for item in group})
             host.send(
                 namespace,
                 [
@@ -100,6 +100,6 @@ class AddressKind(Kind[Address]):
 
     def delete(self, host: Host, resources: Sequence[Address]) -> None:
         for namespace, group in by_namespace(resources).items():
-            links = host.links(namespace)
+            links = host.links(namespace, {item.link for item in group})
             present = [item for item in group if item.link in links]
             host.send(namespace, [netlink.del_address(links[item.link]["index"], item.address) for item in present])

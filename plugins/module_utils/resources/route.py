@@ -74,7 +74,7 @@ class RouteKind(Kind[Route]):
     @staticmethod
     def _send(host: Host, resources: Sequence[Route], message: Callable[..., netlink.Message]) -> None:
         for namespace, group in by_namespace(resources).items():
-            links = host.links(namespace)
+            links = host.links(namespace, {item.link for item in group})
             host.send(
                 namespace,
                 [

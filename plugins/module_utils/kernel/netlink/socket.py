@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import errno as errnos
+import os
 import socket
 import struct
 from collections.abc import Iterator, Sequence
@@ -125,6 +126,17 @@ class Netlink:
         family).
         """
         return self._dump(RTM_GETLINK, IFINFOMSG.pack(0, 0, 0, 0, 0) + _SKIP_STATISTICS, "list of links", decode_link)
+
+    def link(self, name: str) -> Optional[Entry]:
+        """One of `links`, by its name; None if there is none."""
+        body = IFINFOMSG.pack(0, 0, 0, 0, 0) + _SKIP_STATISTICS + pack_attribute(3, os.fsencode(name) + b"\0")
+        try:
+            found = self._ask(RTM_GETLINK, NLM_F_ACK, body, f"look-up of link {name}", decode_link)
+        except NetlinkError as error:
+            if error.errno == errnos.ENODEV:
+                return None
+            raise
+        return found[0] if found else None
 
     def namespace_id(self, descriptor: int) -> Optional[int]:
         """The ``link_netnsid`` of the network namespace of an open file; None if it has no number yet."""

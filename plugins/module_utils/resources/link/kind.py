@@ -150,7 +150,8 @@ class LinkKind(Kind[Link]):
         """Set what the kernel accepts only for an existing link: its parameters while it is down, then the mark."""
         by_end = ends_by_namespace(resources)
         for namespace, ends in sorted(by_end.items()):
-            links = host.links(namespace)
+            masters = {item.port.master for _name, item, _is_peer in ends if item.port is not None}
+            links = host.links(namespace, {name for name, _item, _is_peer in ends} | masters)
             messages = []
             for name, item, is_peer in ends:
                 index = links[name]["index"]
@@ -186,7 +187,7 @@ class LinkKind(Kind[Link]):
             if names & set(SETTINGS):
                 host.run_in(wanted.namespace, write_settings, wanted)
             if own:
-                index = host.links(wanted.namespace)[wanted.name]["index"]
+                index = host.links(wanted.namespace, (wanted.name,))[wanted.name]["index"]
                 host.send(wanted.namespace, [netlink.set_link(index, **own)])
             if any(name.startswith(("port", "vxlan.", "parent.", "learns_")) for name in names):
                 self._change_single(host, wanted, names)
@@ -216,7 +217,7 @@ class LinkKind(Kind[Link]):
     def bring_up(self, host: Host, resources: Sequence[Link]) -> None:
         by_end = ends_by_namespace([item for item in resources if item.up])
         for namespace, ends in sorted(by_end.items()):
-            links = host.links(namespace)
+            links = host.links(namespace, {name for name, _item, _is_peer in ends})
             down = [name for name, _item, _is_peer in ends if not links[name]["up"]]
             host.send(namespace, [netlink.set_link(links[name]["index"], up=True) for name in down])
 

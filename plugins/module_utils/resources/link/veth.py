@@ -75,7 +75,7 @@ def find_occupied_names(host: Host, wanted: Sequence[Link], result: dict[Key, Fo
 
 
 def create_pairs(host: Host, namespace: str, pairs: Sequence[Link]) -> None:
-    links = host.links(namespace)
+    links = host.links(namespace, {item.peer.master for item in pairs if item.peer and item.peer.master})
     opened: dict[str, int] = {}
     try:
         messages = []
