@@ -20,6 +20,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
 from ansible_collections.cnm.fabric.plugins.plugin_utils.compose.importing import Importer, is_compose
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars import (
     declared_sandboxes,
+    is_shaped,
     namespace_owners,
     own_variables,
 )
@@ -49,6 +50,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if arguments.get("obstacles", True):
             sandboxes = declared_sandboxes(self._declared(variables))
             arguments.setdefault("owners", namespace_owners(sandboxes))
+            arguments.setdefault("shaping", any(map(is_shaped, sandboxes.values())))
             if not forced(variables, self._templar.template):
                 arguments.setdefault("staying", sorted(sandboxes))
         answer = ask(self, "cnm.fabric.probe", arguments, variables)

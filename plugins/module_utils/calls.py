@@ -29,7 +29,7 @@ Result = dict[str, Any]
 
 def probe(asked: Arguments, _check: bool, run: RunCommand) -> Result:
     """The result of M(cnm.fabric.probe)."""
-    obstacles = Obstacles(asked["owners"], asked["staying"]) if asked["obstacles"] else None
+    obstacles = Obstacles(asked["owners"], asked["staying"], asked["shaping"]) if asked["obstacles"] else None
     wanted = (asked["live"], asked["declared"], run, asked["encryption"], asked["ask_resolvers"])
     try:
         return {"changed": False, **entrypoints.probe(asked["project"], *wanted, obstacles)}

@@ -9,6 +9,7 @@ from typing import Any
 
 from .plan.base import Resource
 from .plan.forms import printable
+from .plan.shaping import quantity
 from .resources.base import Difference, Operation
 
 _MOST = 3
@@ -46,7 +47,8 @@ def _text(operation: Operation[Any], part: str, left_over: bool) -> str:
     elif operation.action == "delete":
         state = "left over" if left_over else ""
     else:
-        shown = [_difference(item) for item in operation.differences[:_MOST]]
+        of_shaping = operation.resource.kind == "shaping"
+        shown = [_shape(item) if of_shaping else _difference(item) for item in operation.differences[:_MOST]]
         more = len(operation.differences) - _MOST
         state = ", ".join(shown) + (f" and {more} more" if more > 0 else "")
     return f"{name} ({state})" if state else name
@@ -65,6 +67,12 @@ def _difference(item: Difference) -> str:
     if not simple or len(f"{item.found}{item.wanted}") > 80:
         return item.attribute
     return f"{item.attribute} {_value(item.found)} → {_value(item.wanted)}"
+
+
+def _shape(item: Difference) -> str:
+    """In the words that it is declared in."""
+    name = item.attribute.partition("_")[0]
+    return f"{name} {quantity(item.attribute, item.found)} → {quantity(item.attribute, item.wanted)}"
 
 
 def _value(value: Any) -> str:
@@ -91,6 +99,7 @@ _NAMES = {
     "nftables": "table {resource.family} {resource.name}{of}",
     "resolver": "resolver{of}",
     "rule": "routing rule {resource.label}",
+    "shaping": "limits and emulated link{of}",
     "sysctl": "setting {resource.name}{of}",
     "target": "units of applications{of}",
     "xfrm": "IPsec of encrypted networks",
@@ -124,7 +133,7 @@ def _of_owner(resource: Resource, part: str) -> str:
     kind, name = owner_of(part)
     if kind == "sandbox":
         network = part.split(" ")[1]
-        on = f" on {network}" if part.startswith("network ") and resource.kind == "link" else ""
+        on = f" on {network}" if part.startswith("network ") and resource.kind in ("link", "shaping") else ""
         return f" of {name}{on}"
     if kind == "network":
         return f" of {part}"

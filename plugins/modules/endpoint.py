@@ -63,6 +63,17 @@ options:
   routes:
     description: Routes of the sandbox over this network, each with C(destination) and C(gateway).
     type: raw
+  limits:
+    description:
+      - How fast the sandbox is reached and may send, with C(ingress) and C(egress) as in C(100mbit).
+      - On networks of the drivers bridge and overlay.
+    type: dict
+  netem:
+    description:
+      - The link to the sandbox that is emulated, with C(delay) and C(jitter) as in C(20ms), C(loss) as in C(1%), and
+        C(rate) as in C(10mbit).
+      - On networks of the drivers bridge and overlay.
+    type: dict
 seealso:
   - module: cnm.fabric.network
   - module: cnm.fabric.sandbox

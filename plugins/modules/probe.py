@@ -69,6 +69,12 @@ options:
       - The action takes them from C(cnm_sandboxes), unless C(cnm_force) is set.
     type: list
     elements: str
+  shaping:
+    description:
+      - Also look whether the kernel can limit endpoints and emulate links.
+      - The action sets this if a declared sandbox has C(limits) or C(netem).
+    type: bool
+    default: false
 attributes:
   check_mode:
     description: Reads only, so it does the same in check mode.
@@ -201,6 +207,11 @@ ipvs:
   type: bool
 missing_links:
   description: Types of links that the kernel neither has nor can load a module for, such as V(vlan).
+  returned: always
+  type: list
+  elements: str
+missing_shaping:
+  description: What of V(netem), V(police) and V(tbf) the kernel neither has nor can load; empty unless O(shaping=true).
   returned: always
   type: list
   elements: str

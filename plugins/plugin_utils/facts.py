@@ -78,6 +78,8 @@ class Facts:
     """By family, a sentence that says why it cannot encrypt overlays; empty if it can or was not asked."""
     missing_links: tuple[str, ...] = ()
     """Types of links that its kernel cannot make."""
+    missing_shaping: tuple[str, ...] = ()
+    """What its kernel lacks to limit endpoints and to emulate links; empty if it was not asked."""
     foreign: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """By kind of resource, names of objects of others: ``br0`` of links, ``inet cnm`` of tables of nftables."""
     absent_owners: Mapping[tuple[str, str], tuple[str, bool]] = field(default_factory=dict)
@@ -162,6 +164,7 @@ class Facts:
             ipvs=bool(result["ipvs"]),
             no_esp={int(family): words for family, words in result.get("no_esp", {}).items()},
             missing_links=tuple(result["missing_links"]),
+            missing_shaping=tuple(result["missing_shaping"]),
             foreign={kind: frozenset(names) for kind, names in result["foreign"].items()},
             absent_owners={
                 (item["owner"], item["reference"]): (item["problem"], item["kept"]) for item in result["absent_owners"]

@@ -46,7 +46,7 @@ Execute = Callable[[str, Mapping[str, Any]], Answer]
 _ONE_OR_MORE = ("aliases", "dns", "dns_search", "dns_opt", "expose", "link_local_ips", "subnet")
 _LISTS = ("networks", "ports", "routes")
 _EITHER = ("labels", "extra_hosts", "sysctls")
-_MAPPINGS = ("ipam", "driver_opts", "namespace", "deploy")
+_MAPPINGS = ("ipam", "driver_opts", "namespace", "deploy", "limits", "netem")
 _FLAGS = ("internal", "enable_ipv4", "enable_ipv6", "attachable", "encrypted")
 
 

@@ -61,10 +61,13 @@ from ansible_collections.cnm.fabric.plugins.module_utils.resources.registry impo
 from ansible_collections.cnm.fabric.plugins.module_utils.state.files import RUN
 
 Sandboxes = dict[str, Any]
-HERE: Sandboxes = {"c1": {"networks": ["apart"]}, "c2": {"networks": ["apart"]}}
+HERE: Sandboxes = {
+    "c1": {"networks": {"apart": {"limits": {"ingress": "100mbit"}}}},
+    "c2": {"networks": {"apart": {"limits": {"ingress": "10gbit"}}}},
+}
 OTHERWISE: Sandboxes = {
-    "c1": {"networks": {"apart": {"ipv4_address": "10.0.2.7"}}, "hostname": "other"},
-    "c3": {"networks": ["front", "back"]},
+    "c1": {"networks": {"apart": {"ipv4_address": "10.0.2.7", "limits": {"ingress": "50mbit"}}}, "hostname": "other"},
+    "c3": {"networks": {"front": {"limits": {"ingress": "1mbit"}}, "back": {}}},
 }
 
 OVERLAY = an_overlay()
@@ -156,6 +159,11 @@ def on_a_parent(parent: str, kind: str) -> Drift:
     return Drift(f"{M1}link delete eth0; {made}; {M1}link set eth0 alias cnm:default:endpoint/lan/m1")
 
 
+TRIED_NETEM = "tc qdisc add dev lo root netem delay 1ms && tc qdisc delete dev lo root"
+TRIED_FILTER = (
+    "tc qdisc add dev lo clsact && tc filter add dev lo ingress matchall action police rate 1mbit burst 64kb drop;"
+    "done=$?; tc qdisc delete dev lo clsact; exit $done"
+)
 TRIED = "ip link add try0 type ifb; ip link add link try0 name try1 type {}; ip link delete try0"
 
 
@@ -167,6 +175,11 @@ def a_geneve() -> tuple[Resource, ...]:
     settings = {"mac": "02:42:0a:07:00:aa", "mtu": 1400, "disable_ipv6": True, "accept_ra": 0}
     link = Link("m1", "ge0", "geneve", "tunnel/wire", geneve=Geneve(7, "192.0.2.2"), **settings)  # type: ignore[arg-type]
     return Namespace("m1", "sandbox/m1"), link
+
+
+def emulated(how: str) -> str:
+    """Somebody emulates a link by a discipline that has the number of ours."""
+    return f"p={PORT}; tc qdisc delete dev $p root; tc qdisc add dev $p root handle c4d1: netem {how}"
 
 
 def geneve_with(kind: str) -> Drift:
@@ -271,6 +284,22 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "static": Drift(f"bridge -n {FLAT} fdb add 02:42:0a:00:09:09 dev p-f master static"),
         "sandbox": Never("it says whose the port is"),
         "routed": Never("it says whose the entries for flooding are"),
+    },
+    "shaping": {
+        "namespace": NAME,
+        "link": NAME,
+        "sandbox": Never("it says which endpoint the port is of"),
+        "end": Never("it says which endpoint the port is of"),
+        "ingress": Drift(f"tc qdisc change dev {PORT} root handle c4d2: tbf rate 7mbit burst 64kb latency 9ms"),
+        "egress": Drift(
+            f"tc qdisc add dev {PORT} clsact; tc filter add dev {PORT} ingress pref 50387 handle 0xc4d3 matchall "
+            "action police rate 7mbit burst 64kb drop",
+            kernel=TRIED_FILTER,
+        ),
+        "delay_us": Drift(emulated("delay 7ms"), kernel=TRIED_NETEM),
+        "jitter_us": Drift(emulated("delay 7ms 2ms"), kernel=TRIED_NETEM),
+        "loss_ppm": Drift(emulated("loss 1%"), kernel=TRIED_NETEM),
+        "rate": Drift(emulated("rate 7mbit"), kernel=TRIED_NETEM),
     },
     "neighbour": {
         "namespace": NAME,

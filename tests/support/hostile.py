@@ -146,6 +146,18 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "sandbox": "c1",
         "routed": True,
     },
+    "shaping": {
+        "namespace": "ov-001000-0a1b2",
+        "link": "vh0123456789ab",
+        "sandbox": "c1",
+        "end": "eth0",
+        "ingress": 12_500_000,
+        "egress": 6_250_000,
+        "delay_us": 20_000,
+        "jitter_us": 5_000,
+        "loss_ppm": 10_000,
+        "rate": 1_250_000,
+    },
     "neighbour": {
         "namespace": "ov",
         "link": "br0",

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from . import namespaces
-from .netlink import Netlink, NetlinkError, new_link
+from .netlink import Netlink, NetlinkError, new_link, traffic
 from .nft import RunCommand
 from .programs import find_program
 
@@ -19,6 +19,15 @@ _MODULES = "/lib/modules"
 _LOADS = re.compile(r"^(?:insmod|builtin) ", re.MULTILINE)
 _DENIED = re.compile(r"^install (?:/usr)?/bin/(?:false|true)\b", re.MULTILINE)
 """What modprobe says of a module that modprobe.d(5) keeps from being loaded; of one in a blacklist it says nothing."""
+
+
+SHAPING = {
+    "netem": ("sch_netem",),
+    "police": ("sch_ingress", "cls_matchall", "act_police"),
+    "tbf": ("sch_tbf",),
+}
+"""The modules of what endpoints are shaped by."""
+_LOOPBACK = 1
 
 
 def may_load() -> bool:
@@ -36,12 +45,30 @@ def missing_link_types(types: Iterable[str], run_command: RunCommand) -> list[st
     """
     left = sorted(types)
     if may_load() and os.path.isdir(f"{_MODULES}/{os.uname().release}") and find_program("modprobe") is not None:
-        left = [kind for kind in left if not _can_load(kind, run_command)]
+        left = [kind for kind in left if not _can_load(f"rtnl-link-{kind}", run_command)]
     return namespaces.run_in_new(_refused, left) if left else []
 
 
-def _can_load(kind: str, run_command: RunCommand) -> bool:
-    arguments = [str(find_program("modprobe")), "--show-depends", "--quiet", "--", f"rtnl-link-{kind}"]
+def missing_shaping(run_command: RunCommand) -> list[str]:
+    """What of `SHAPING` the kernel neither has nor can load, sorted; found out as for types of links."""
+    left = sorted(SHAPING)
+    if may_load() and os.path.isdir(f"{_MODULES}/{os.uname().release}") and find_program("modprobe") is not None:
+        left = [name for name in left if not all(_can_load(module, run_command) for module in SHAPING[name])]
+    return namespaces.run_in_new(_refused_shaping, left) if left else []
+
+
+def _refused_shaping(names: Iterable[str]) -> list[str]:
+    messages = {
+        "netem": [traffic.new_netem(_LOOPBACK, delay_us=1), traffic.del_root(_LOOPBACK)],
+        "police": [traffic.new_clsact(_LOOPBACK), traffic.new_policer(_LOOPBACK, 10**6)],
+        "tbf": [traffic.new_tbf(_LOOPBACK, 10**6), traffic.del_root(_LOOPBACK)],
+    }
+    with Netlink() as netlink:
+        return [name for name in names if any(netlink.try_send(messages[name]))]
+
+
+def _can_load(name: str, run_command: RunCommand) -> bool:
+    arguments = [str(find_program("modprobe")), "--show-depends", "--quiet", "--", name]
     code, output, _errors = run_command(arguments)
     return code == 0 and _LOADS.search(output) is not None and _DENIED.search(output) is None
 

@@ -28,6 +28,7 @@ PROBE: dict[str, dict[str, Any]] = {
         "options": {"owner": {"type": "str", "required": True}, "reference": {"type": "str", "required": True}},
     },
     "staying": {"type": "list", "elements": "str"},
+    "shaping": {"type": "bool", "default": False},
 }
 
 CONVERGE: dict[str, dict[str, Any]] = {

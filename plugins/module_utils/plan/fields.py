@@ -188,6 +188,15 @@ PLANNED: dict[str, dict[str, Check]] = {
         "sandbox": _namespace,
         "routed": _flag,
     },
+    "shaping": {
+        "namespace": _namespace,
+        "link": _link,
+        "sandbox": _namespace,
+        "end": _link,
+        **dict.fromkeys(("ingress", "egress", "rate"), _count(0, 2**40)),
+        **dict.fromkeys(("delay_us", "jitter_us"), _count(0, 3600 * 10**6)),
+        "loss_ppm": _count(0, 10**6),
+    },
     "neighbour": {
         "namespace": _namespace,
         "link": _some_link,
@@ -330,6 +339,11 @@ _EASED: dict[str, dict[str, Check]] = {
     "rule": {"incoming": _or_empty(_any_link), "priority": _any_number},
     "fdb": {"link": _any_link},
     "neighbour": {"link": _any_link},
+    "shaping": {
+        "link": _any_link,
+        "end": _or_empty(_any_link),
+        **dict.fromkeys(("ingress", "egress", "rate", "delay_us", "jitter_us", "loss_ppm"), _count(0, 2**64)),
+    },
     "sysctl": {"value": forms.one_line, "former": _or_nothing(forms.one_line)},
     "nftables": {"flags": _any_word, "users": _or_empty(forms.nft_block)},
     "NftSet": {"declaration": _once(forms.nft_any_declaration), "elements": _each(forms.nft_any_element)},

@@ -16,6 +16,7 @@ from .frr import Frr
 from .links import BridgePort, Geneve, Link, LinkManager, Namespace, Parent, VethPeer, Vxlan
 from .nftables import Chain, DockerUser, Nftables, NftSet
 from .settings import Boot, File, LoadedNames, Resolver, Sysctl, Target
+from .shaping import Shaping
 
 
 def shared_by(resource: Resource) -> list[str]:
@@ -34,7 +35,21 @@ def shared_by(resource: Resource) -> list[str]:
 KINDS: dict[str, type[Resource]] = {
     cls.kind: cls
     for cls in (
-        *(Nftables, DockerUser, Xfrm, Sysctl, Rule, LinkManager, Namespace, Link, Address, Fdb, Neighbours, Route),
+        *(
+            Nftables,
+            DockerUser,
+            Xfrm,
+            Sysctl,
+            Rule,
+            LinkManager,
+            Namespace,
+            Link,
+            Address,
+            Fdb,
+            Neighbours,
+            Shaping,
+            Route,
+        ),
         *(Ipvs, IpvsTimeouts, File, Resolver, LoadedNames, Frr, Boot, Target),
     )
 }

@@ -25,11 +25,14 @@ class Obstacles:
     """Owners of namespaces that the plan may need: ``owner`` and ``reference`` of each."""
     staying: Optional[Sequence[str]] = None
     """Sandboxes that are still declared: processes are looked for in the others; None: in none."""
+    shaping: bool = False
+    """Whether endpoints are to be shaped."""
 
     def found(self, host: Host) -> dict[str, Any]:
         """The sections of the probe's result."""
         return {
             "missing_links": missing_links(host),
+            "missing_shaping": modules.missing_shaping(host.run_command) if self.shaping else [],
             "foreign": foreign_objects(host),
             "absent_owners": absent_owners(host, self.owners),
             "occupied": {} if self.staying is None else occupied(host, self.staying),

@@ -419,6 +419,7 @@ def probe(
         "rejects_bridged": _filters_bridges(host, "reject;"),
         "ipvs": ipvs.is_available(),
         "missing_links": in_the_way.get("missing_links", []),
+        "missing_shaping": in_the_way.get("missing_shaping", []),
         "foreign": in_the_way.get("foreign", {}),
         "absent_owners": in_the_way.get("absent_owners", []),
         "occupied": in_the_way.get("occupied", {}),

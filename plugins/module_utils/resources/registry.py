@@ -23,6 +23,7 @@ from .nftables import NftablesKind
 from .resolver import ResolverKind
 from .route import RouteKind
 from .rule import RuleKind
+from .shaping import ShapingKind
 from .sysctl import SysctlKind
 from .target import TargetKind
 from .xfrm import XfrmKind
@@ -37,6 +38,7 @@ def kinds() -> list[Kind[Any]]:
         AddressKind(),
         FdbKind(),
         NeighbourKind(),
+        ShapingKind(),
         RouteKind(),
         RuleKind(),
         SysctlKind(),

@@ -87,3 +87,10 @@ def namespace_owners(sandboxes: Mapping[str, Any]) -> list[dict[str, str]]:
         for owner, reference in namespace.items()
         if owner in OWNERS and isinstance(reference, (str, int))
     ]
+
+
+def is_shaped(sandbox: Any) -> bool:
+    """Whether a sandbox, right or wrong, has an endpoint with limits or an emulated link."""
+    networks = sandbox.get("networks") if isinstance(sandbox, Mapping) else None
+    ends = networks.values() if isinstance(networks, Mapping) else ()
+    return any(isinstance(end, Mapping) and not {"limits", "netem"}.isdisjoint(end) for end in ends)

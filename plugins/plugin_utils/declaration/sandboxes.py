@@ -18,6 +18,7 @@ from .namespaces import read_namespace
 from .policies import read_names
 from .ports import read_exposed, read_ports
 from .routes import read_routes
+from .shaping import read_shape
 from .sysctls import OPTION as SYSCTLS
 from .sysctls import read_link_sysctls, read_sysctls
 from .topology import HOST_GATEWAY, Endpoint, Pairs, Sandbox
@@ -149,6 +150,7 @@ def _endpoint(network: str, options: Mapping[str, Any], path: VarPath) -> Endpoi
         driver_opts=tuple(sorted(driver_opts.items())),
         routes=read_routes(options.get("routes"), path / "routes"),
         sysctls=read_link_sysctls(sysctls, path / "driver_opts" / SYSCTLS) if sysctls else (),
+        shape=read_shape(options, path),
         path=path.path,
     )
 

@@ -173,6 +173,19 @@ ENDPOINT = _keys(
         "gw_priority": _integer("a whole number", -(2**31), 2**31 - 1),
         "driver_opts": _OPTIONS,
         "routes": _ROUTES,
+        "limits": _keys(
+            "a mapping with ingress and egress",
+            {"ingress": _text("a rate", "100mbit"), "egress": _text("a rate", "100mbit")},
+        ),
+        "netem": _keys(
+            "a mapping with delay, jitter, loss and rate",
+            {
+                "delay": _text("a time", "20ms"),
+                "jitter": _text("a time", "5ms"),
+                "loss": _text("a share", "1%"),
+                "rate": _text("a rate", "10mbit"),
+            },
+        ),
     },
 )
 

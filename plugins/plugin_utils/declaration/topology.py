@@ -117,6 +117,21 @@ class Network:
 
 
 @dataclass(frozen=True)
+class Shape:
+    """How an endpoint is limited, and what link to it is emulated; 0 for what is not.
+
+    Rates are in octets a second, ``ingress`` and ``egress`` as the sandbox sees them; times in microseconds.
+    """
+
+    ingress: int = 0
+    egress: int = 0
+    delay_us: int = 0
+    jitter_us: int = 0
+    loss_ppm: int = 0
+    rate: int = 0
+
+
+@dataclass(frozen=True)
 class Endpoint:
     """A sandbox's place on a network, in the order of its links (eth0 first)."""
 
@@ -134,6 +149,7 @@ class Endpoint:
     routes: tuple[StaticRoute, ...] = ()
     sysctls: Pairs = ()
     """``…endpoint.sysctls``: names with ``IFNAME`` for the link, as ``net.ipv4.conf.IFNAME.log_martians``."""
+    shape: Optional[Shape] = None
     path: str = field(default="", compare=False)
 
 

@@ -11,6 +11,7 @@ from ...module_utils.plan.base import Resource
 from ...module_utils.plan.families import family_of
 from ...module_utils.plan.links import Link, VethPeer
 from ...module_utils.plan.settings import Sysctl
+from ...module_utils.plan.shaping import Shaping
 from ..declaration.driver import Option
 from ..declaration.options import number
 from .base import PlannedEndpoint
@@ -30,8 +31,14 @@ ON_LINK = {4: "0.0.0.0", 6: "::"}
 
 
 def veth_resources(endpoint: PlannedEndpoint, mtu: int, peer: VethPeer) -> list[Resource]:
-    """The pair whose far end is ``peer``, and in the sandbox its addresses, routes and parameters."""
-    return endpoint_resources(endpoint, "veth", mtu, peer=peer)
+    """The pair whose far end is ``peer`` and how it is shaped there; the sandbox's addresses, routes and parameters."""
+    shape = endpoint.endpoint.shape
+    shaping = (
+        []
+        if shape is None
+        else [Shaping(peer.namespace, peer.name, endpoint.sandbox.name, endpoint.link, **vars(shape))]
+    )
+    return [*endpoint_resources(endpoint, "veth", mtu, peer=peer), *shaping]
 
 
 def endpoint_resources(endpoint: PlannedEndpoint, kind: str, mtu: int, **how: Any) -> list[Resource]:

@@ -41,7 +41,7 @@ from .checks import (
     policy_warnings,
     scheduler_errors,
 )
-from .obstacles import absent_owner_errors, missing_link_errors, stopped_owner_warnings
+from .obstacles import absent_owner_errors, missing_link_errors, missing_shaping_errors, stopped_owner_warnings
 from .topology import TopologyPlan
 
 
@@ -94,6 +94,7 @@ def allocate_host(host: Host, facts: Facts, topology_plan: TopologyPlan, leases:
         *unattached,
         *absent_owner_errors(host, facts),
         *missing_link_errors(facts, networks, allocated.every),
+        *missing_shaping_errors(facts, allocated.every),
         *off_link_errors(allocated.every),
         *bridge_port_limit_errors(networks, allocated.every),
         *confined_resolver_errors(facts, endpoints),

@@ -8,7 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ...module_utils.plan.base import Resource
+from ...module_utils.plan.shaping import Shaping
 from ..declaration.driver import DriverError
+from ..drivers.base import PlannedEndpoint
 from ..drivers.registry import driver_of
 from ..firewall.published_ports import PublishedPort, published_ports
 from .allocation import HostAllocation
@@ -44,5 +46,15 @@ def connect(allocated: HostAllocation) -> Connected:
         if (bridge is None) != (network.network.traits.forwarding is None) and network.tunnel is None:
             problem = f"The driver {driver.name} names a bridge of the host, or has the trait forwarding, and not both"
             raise DriverError(f"{problem} (network {network.name}).")
-    endpoints = [item for each in allocated.every for item in driver_of(each.network).endpoint_resources(each)]
+    endpoints = [item for each in allocated.every for item in _endpoint_resources(each)]
     return Connected((*resources.values(), *endpoints), bridges, ports)
+
+
+def _endpoint_resources(endpoint: PlannedEndpoint) -> list[Resource]:
+    found = driver_of(endpoint.network).endpoint_resources(endpoint)
+    if endpoint.endpoint.shape is not None and not any(isinstance(item, Shaping) for item in found):
+        raise DriverError(
+            f"{endpoint.endpoint.path}: limits and netem work at the end of an endpoint outside the sandbox, and "
+            f"the driver {endpoint.network.network.driver} has none. Leave them out, or use a bridge or an overlay."
+        )
+    return found

@@ -67,6 +67,32 @@ def _missing(network: PlannedNetwork, kind: str) -> str:
     )
 
 
+_SHAPING = {
+    "netem": ("delay_us", "jitter_us", "loss_ppm", "rate"),
+    "police": ("egress",),
+    "tbf": ("ingress",),
+}
+"""The parts of a shape that take each."""
+_SHAPED_BY = {
+    "netem": ("netem", "sch_netem"),
+    "police": ("limits.egress", "act_police"),
+    "tbf": ("limits.ingress", "sch_tbf"),
+}
+"""Where that is declared, and the module."""
+
+
+def missing_shaping_errors(facts: Facts, endpoints: Iterable[PlannedEndpoint]) -> list[str]:
+    """Errors of endpoints that the host's kernel cannot shape."""
+    shaped = [(item.endpoint.path, item.endpoint.shape) for item in endpoints if item.endpoint.shape is not None]
+    return [
+        f"{path}.{_SHAPED_BY[name][0]}: this host's kernel cannot do that: load its module {_SHAPED_BY[name][1]} "
+        f"(modprobe {_SHAPED_BY[name][1]}; {MODULES_PACKAGE}), or leave it out."
+        for name in facts.missing_shaping
+        for path, shape in shaped
+        if any(getattr(shape, part) for part in _SHAPING[name])
+    ]
+
+
 def absent_owner_errors(host: Host, facts: Facts) -> list[str]:
     """Errors of sandboxes in namespaces of owners that are not there or do not run."""
     return [f"{problem}." for problem in _absent_owners(host, facts, kept=False)]

@@ -115,6 +115,7 @@ _PROBE: dict[str, tuple[Form, Any]] = {
     "ipvs": (flag, False),
     "no_esp": (mapping(_VERSION_KEY, words(500)), {}),
     "missing_links": (listing(_LINK_TYPE, 32), ()),
+    "missing_shaping": (listing(choice("netem", "police", "tbf"), 3), ()),
     "foreign": (record(_FOREIGN), {}),
     "absent_owners": (listing(record(_OWNER, tuple(_OWNER)), 4096), ()),
     "occupied": (mapping(NAME, words(300), 4096), {}),

@@ -48,6 +48,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import (
     Sysctl,
     Target,
 )
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.shaping import Shaping
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,14}", fullmatch=True)
 SPACES = st.one_of(st.just(""), NAMES)
@@ -105,6 +106,7 @@ RESOURCES: dict[str, st.SearchStrategy[Any]] = {
     ),
     "fdb": st.builds(Fdb, SPACES, NAMES, st.dictionaries(MACS, ADDRESSES, max_size=3), VTEPS, OPTIONAL_DIGESTS, FLAGS),
     "neighbour": st.builds(Neighbours, SPACES, NAMES, st.dictionaries(ADDRESSES, MACS, max_size=3), OPTIONAL_DIGESTS),
+    "shaping": st.builds(Shaping, SPACES, NAMES, SPACES, SPACES, *[st.integers(0, 10**6)] * 6),
     "address": st.builds(Address, SPACES, NAMES, st.builds("{}/{}".format, ADDRESSES, LENGTHS), st.booleans()),
     "route": st.builds(
         Route, SPACES, st.just("default"), st.sampled_from([4, 6]), st.one_of(st.none(), ADDRESSES), SPACES
@@ -169,6 +171,7 @@ LEAST: dict[str, Resource] = {
     "address": Address("c1", "eth0", "10.0.0.2/24"),
     "fdb": Fdb("c1", "vx0"),
     "neighbour": Neighbours("c1", "br0"),
+    "shaping": Shaping("c1", "vh0"),
     "route": Route("c1", "default"),
     "rule": Rule("c1", 4, 1000),
     "sysctl": Sysctl("c1", "net.ipv4.ip_forward", "1"),
@@ -298,6 +301,7 @@ def test_attributes_do_not_change_the_key(kind: str) -> None:
         "address": Address("c1", "eth0", "10.0.0.2/24", False),
         "fdb": Fdb("c1", "vx0", {"02:42:0a:00:00:02": "192.0.2.2"}, ("192.0.2.2",)),
         "neighbour": Neighbours("c1", "br0", {"10.0.0.2": "02:42:0a:00:00:02"}),
+        "shaping": Shaping("c1", "vh0", "c1", "eth0", 1, 2, 3, 4, 5, 6),
         "route": Route("c1", "default", via="10.0.0.1", link="eth0"),
         "rule": Rule("c1", 4, 1000, table=254),
         "sysctl": Sysctl("c1", "net.ipv4.ip_forward", "0", False, "1"),
@@ -344,6 +348,7 @@ def test_parents_of_each_kind() -> None:
         "address": (namespace, link),
         "fdb": (namespace, ("link", "c1", "vx0")),
         "neighbour": (namespace, ("link", "c1", "br0")),
+        "shaping": (),
         "route": (namespace, ("link", "c1", ""), ("addresses", "c1", "")),
         "rule": (namespace,),
         "sysctl": (namespace,),

@@ -71,6 +71,32 @@ def test_each_obstacle_is_told_with_path_and_remedy(
     assert said.startswith(parts[0])
 
 
+@pytest.mark.parametrize(
+    ("lacks", "path", "module"),
+    [
+        ("netem", "netem", "modprobe sch_netem"),
+        ("police", "limits.egress", "modprobe act_police"),
+        ("tbf", "limits.ingress", "modprobe sch_tbf"),
+    ],
+)
+def test_what_the_kernel_lacks_to_shape_endpoints_refuses_those_that_need_it(
+    lacks: str, path: str, module: str
+) -> None:
+    options = {"limits": {"ingress": "1mbit", "egress": "1mbit"}, "netem": {"loss": "1%"}}
+    (said,) = refused(BRIDGE, Facts(missing_shaping=(lacks,)), box(networks={"n": options}))
+    assert said.startswith(f"cnm_sandboxes.c1.networks.n.{path}: ")
+    assert module in said
+    others = {"netem": {"ingress": "1mbit"}, "police": {"ingress": "1mbit"}, "tbf": {"egress": "1mbit"}}[lacks]
+    assert refused(BRIDGE, Facts(missing_shaping=(lacks,)), box(networks={"n": {"limits": others}})) == []
+
+
+def test_a_link_without_an_end_outside_the_sandbox_cannot_be_shaped() -> None:
+    boxes = box(networks={"n": {"limits": {"ingress": "1mbit"}}})
+    (said,) = refused(lan("macvlan"), Facts(links=ETH0), boxes)
+    assert said.startswith("cnm_sandboxes.c1.networks.n: limits and netem work")
+    assert "the driver macvlan has none" in said
+
+
 def test_what_is_not_used_is_no_obstacle() -> None:
     facts = Facts(
         links=ETH0,
