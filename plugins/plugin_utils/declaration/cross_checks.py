@@ -207,7 +207,10 @@ def _shares_what_is_there(draft: Draft, sandbox: Sandbox, errors: list[Validatio
     elif other.shared_with:
         remedy = f"Write `{SHARES}{other.shared_with}`."
         path.wrong(f"{other.name} is itself in the namespace of another one.", remedy, sandbox.network_mode)
-    elif other.network_mode == "host":
+    elif other.network_mode == "host" or any(
+        (network := draft.networks.get(endpoint.network)) and network.traits.mode == "host"
+        for endpoint in other.endpoints
+    ):
         path.wrong(f"{other.name} has the host's own network.", "Write `host`.", sandbox.network_mode)
 
 
