@@ -76,7 +76,7 @@ _PLAIN = "for each in iptables ip6tables arptables; do sysctl -qw net.bridge.bri
 
 
 def _ways(lab: Lab) -> dict[str, dict[str, Way]]:
-    """By row, ours and the peer's."""
+    """By row, ours and the peer's.  Who calls a published port is a host without rules of ours, for both."""
     published = {host: lab.address(host, 4) for host in ("node1", "node3")}
     return {
         "packet.overlay": {
@@ -88,7 +88,7 @@ def _ways(lab: Lab) -> dict[str, dict[str, Way]]:
             "peer": Way("bridge by hand", ("node3", "hand11"), ("node3", "hand12"), "10.61.0.12"),
         },
         "packet.published": {
-            "ours": Way("published port", ("node2", ""), ("node1", "d"), published["node1"]),
+            "ours": Way("published port", ("node4", ""), ("node1", "d"), published["node1"]),
             "peer": Way("DNAT by hand", ("node4", ""), ("node3", "hand12"), published["node3"]),
         },
     }
