@@ -8,9 +8,9 @@ name: sandboxes
 short_description: Sandboxes and tasks of services as hosts of the inventory
 version_added: 0.1.0
 description:
-  - Reads C(cnm_networks), C(cnm_sandboxes) and C(cnm_services) of the hosts that other sources of the inventory have,
-    and adds each sandbox, and each task of a service, as a host with the connection P(cnm.fabric.netns#connection).
-    No host is asked.
+  - Reads C(cnm_networks), C(cnm_sandboxes), C(cnm_services) and C(cnm_compose) of the hosts that other sources of the
+    inventory have, and adds each sandbox, and each task of a service, as a host with the connection
+    P(cnm.fabric.netns#connection). No host is asked.
   - Its file has to be the last source, for instance C(inventory/sandboxes.cnm.yml) beside C(inventory/hosts.yml), as
     sources of a folder are read in the order of their names.
   - A sandbox's name is its name in the inventory, or C(NAME@HOST) where several hosts have a sandbox of that name, or
@@ -54,7 +54,7 @@ plugin: cnm.fabric.sandboxes
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,8 +65,14 @@ from ansible.plugins.inventory import BaseInventoryPlugin, Constructable
 from ansible.utils.vars import combine_vars
 from ansible.vars.plugins import get_vars_from_inventory_sources
 
+from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import directories_of_files
+from ansible_collections.cnm.fabric.plugins.plugin_utils.compose.importing import Importer
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.egress import EGRESS
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import DeclarationError, NothingDeclared
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import (
+    DeclarationError,
+    NothingDeclared,
+    gather,
+)
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars import (
     UnknownHosts,
     decrypted,
@@ -124,7 +130,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
             self.inventory.add_group(_HOSTS)
             for name in hosts:
                 self.inventory.add_child(_HOSTS, name)
-        own = {name: {key: variables[name][key] for key in own_variables(variables[name])} for name in hosts}
+        own = _with_compose_files({name: variables[name] for name in hosts})
         with contextlib.suppress(NothingDeclared):
             topology = read_topology(own, groups)
             # As for `site`: the directory of the source that has the first host.
@@ -178,6 +184,18 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
         self._add_host_to_keyed_groups(
             self.get_option("keyed_groups"), variables, name, strict=strict, fetch_hostvars=False
         )
+
+
+def _with_compose_files(variables: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """The hosts' own variables, with what their Compose files declare.  Raises DeclarationError."""
+    result, errors, importer = {}, [], Importer()
+    for name, about in variables.items():
+        own = {key: about[key] for key in own_variables(about)}
+        result[name], _imported, wrong = importer.expanded(own, directories_of_files(about))
+        errors += [(name, error) for error in wrong]
+    if errors:
+        raise DeclarationError(gather(errors))
+    return result
 
 
 def _declared(topology: Topology) -> Iterator[_Sandbox]:

@@ -105,6 +105,18 @@ def test_the_group_of_the_topology_is_kept_and_sandboxes_listed_by_hand_are_not_
     assert found["cnm_sandboxes"]["hosts"] == ["c@h"]
 
 
+def test_what_a_compose_file_declares_is_listed_too(tmp_path: Path) -> None:
+    folder = tmp_path / "inventory"
+    folder.mkdir()
+    (tmp_path / "shop.yml").write_text("name: shop\nservices: {web: {image: nginx}}\n", encoding="utf-8")
+    found = _listed(folder, "all: {hosts: {h: {cnm_compose: ../shop.yml}}}", "")
+    (name,) = found["cnm_network_shop_default"]["hosts"]
+    assert found["cnm_host_h"]["hosts"] == [name]
+    run = _ansible_inventory(folder, "all: {hosts: {h: {cnm_compose: ../none.yml}}}")
+    assert run.returncode != 0
+    assert "none.yml" in run.stderr
+
+
 @pytest.mark.parametrize(
     ("hosts", "said"),
     [
