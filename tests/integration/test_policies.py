@@ -39,13 +39,17 @@ def address(name: str, family: int = 4) -> str:
 
 
 def planned(
-    policies: Mapping[str, Any], held: Mapping[str, Sequence[str]], rejects: bool = False, **more: Any
+    policies: Mapping[str, Any],
+    held: Mapping[str, Sequence[str]],
+    rejects: bool = False,
+    ports: Sequence[Any] = ("8080:80", "8081:80/udp"),
+    **more: Any,
 ) -> tuple[Resource, ...]:
     boxes = {
         name: {
             "networks": {network: {f"ipv{family}_address": address(name, family) for family in (4, 6)}},
             "policies": list(held.get(name, ())),
-            "ports": ["8080:80", "8081:80/udp"] if name == "web" else [],
+            "ports": list(ports) if name == "web" else [],
         }
         for name, (network, _number) in PLACES.items()
     }
@@ -247,6 +251,41 @@ class TestOpenConnections:
                 assert [reaches("one", web, what) for what in ALL] == ["yes"] * 4
                 assert [reaches("web", address("one", family), what) for what in ALL] == ["no"] * 4
                 assert reaches("one", web, "80/tcp", source=700 + family) == "yes"
+
+
+class TestCallersOfAPort:
+    @on_a_host
+    def test_only_they_reach_it_and_the_host_itself(self) -> None:
+        a_neighbour()
+        published = [
+            {"target": 80, "published": 8080, "allow_from": ["198.51.100.0/24", "@office"]},
+            {"target": 80, "published": 8081, "protocol": "udp", "host_ip": UPLINK[4], "allow_from": ["192.0.2.0/24"]},
+            "8082:80",
+        ]
+        for prefixes, callers in (
+            (["192.0.2.0/28", "192.0.2.9", "2001:db8::/64"], {4: "yes", 6: "yes"}),
+            (["192.0.2.9"], {4: "yes", 6: "no"}),
+            (["203.0.113.1", "2001:db8::9"], {4: "no", 6: "yes"}),
+        ):
+            settle(planned({}, {}, ports=published, cnm_address_sets={"office": prefixes}))
+            with serving("web", "outside"):
+                for family in (4, 6):
+                    assert reaches("outside", UPLINK[family], "8080/tcp") == callers[family], (prefixes, family)
+                    assert reaches("", UPLINK[family], "8080/tcp") == "yes"
+                    assert reaches("two", UPLINK[family], "8080/tcp") == "no"
+                    assert reaches("two", UPLINK[family], "8082/tcp") == "yes"
+                assert reaches("outside", UPLINK[4], "8081/udp") == "yes"
+                assert reaches("two", UPLINK[4], "8081/udp") == "no"
+
+    @on_a_host
+    def test_connections_of_who_may_not_call_any_more_end(self) -> None:
+        a_neighbour()
+        port = {"target": 80, "published": 8080}
+        settle(planned({}, {}, ports=[port]))
+        with serving("web"), connected("outside", UPLINK[4], 8080) as opened:
+            assert said(opened) == "yes"
+            settle(planned({}, {}, ports=[{**port, "allow_from": ["198.51.100.7"]}]))
+            assert said(opened) == "no"
 
 
 class TestFragments:

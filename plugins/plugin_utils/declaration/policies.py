@@ -65,7 +65,7 @@ def read_names(value: Any, path: VarPath) -> tuple[str, ...]:
 def read_address_set(key: str, value: Any, path: VarPath) -> AddressSet:
     """Read an address set; every error is noted at its place."""
     name(key, OBJECT, path)
-    prefixes = [_prefix(text, at(path, index)) for index, text in texts(value or [])]
+    prefixes = [prefix_of(text, at(path, index)) for index, text in texts(value or [])]
     return AddressSet(key, tuple(dict.fromkeys(item for item in prefixes if item is not None)), path=path.path)
 
 
@@ -113,12 +113,12 @@ def _peer(entry: Mapping[str, Any], path: VarPath) -> Iterator[Peer]:
     if key != "cidr":
         yield Peer(key, text)
         return
-    prefix = _prefix(text, path / key)
+    prefix = prefix_of(text, path / key)
     if prefix is not None:
         yield Peer(key, prefix)
 
 
-def _prefix(text: str, path: VarPath) -> Optional[str]:
+def prefix_of(text: str, path: VarPath) -> Optional[str]:
     """A prefix in canonical form; an address is one of full length."""
     try:
         address = ip_address(text if "%" not in text else "")

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Union
 
 from .egress import EGRESS
@@ -32,11 +32,12 @@ def check_policies(hosts: Sequence[Host]) -> Found:
         "service": frozenset(item.name for host in hosts for item in host.services),
         "host": frozenset(host.name for host in hosts),
     }
+    sharing = {box.name: box.shared_with for host in hosts for box in host.sandboxes if box.shared_with}
     for host in hosts:
         errors: list[ValidationError] = []
         own = {**names, "addresses": frozenset(item.name for item in host.address_sets)}
         for policy in host.policies:
-            _check_peers(policy, own, errors)
+            _check_peers(policy, own, sharing, errors)
         declared = frozenset(policy.name for policy in host.policies)
         owners: list[Union[Network, Sandbox, Service]] = [*host.networks, *host.sandboxes, *host.services]
         for owner in owners:
@@ -50,15 +51,24 @@ def check_policies(hosts: Sequence[Host]) -> Found:
     yield from _same("cnm_address_sets", [(host.name, host.address_sets) for host in hosts])
 
 
-def _check_peers(policy: Policy, names: dict[str, frozenset[str]], errors: list[ValidationError]) -> None:
+def _check_peers(
+    policy: Policy, names: dict[str, frozenset[str]], sharing: Mapping[str, str], errors: list[ValidationError]
+) -> None:
     for direction in DIRECTIONS:
         for rule in policy.rules(direction):
             for index, peer in enumerate(rule.peers):
+                key = "from" if direction == INGRESS_RULES else "to"
+                path = VarPath(rule.path, errors) / key / index / peer.kind
+                if peer.kind == "sandbox" and peer.name in sharing:
+                    path.wrong(
+                        f"It has the network of the sandbox {sharing[peer.name]}, and no addresses of its own.",
+                        f"Write `{sharing[peer.name]}`.",
+                        peer.name,
+                    )
                 if peer.kind == "cidr" or peer.name in names[peer.kind]:
                     continue
                 noun, variable = _NOUNS[peer.kind]
-                key = "from" if direction == INGRESS_RULES else "to"
-                (VarPath(rule.path, errors) / key / index / peer.kind).wrong(
+                path.wrong(
                     f"There is no {noun} `{peer.name[:63]}`.",
                     did_you_mean(peer.name, names[peer.kind], f"Declare it in {variable}, or name one that is there."),
                 )

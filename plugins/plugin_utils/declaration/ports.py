@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import IPv6Address
 from typing import Any, Optional
@@ -13,7 +13,10 @@ from typing import Any, Optional
 from ...module_utils.plan.constants import LARGEST_PORT
 from .addresses import Address, read_address, why_unusable
 from .errors import VarPath
+from .keys import did_you_mean
+from .policies import prefix_of
 from .topology import Port
+from .values import at, texts
 
 Range = tuple[int, int]
 
@@ -41,6 +44,8 @@ def read_ports(value: Any, path: VarPath, service: bool = False) -> Iterator[Por
                 "Only a service is published on all hosts; a sandbox is on this one.", "Leave it out.", "ingress"
             )
         port = _short(item, spot) if isinstance(item, str) else _long(item, spot)
+        if port is not None and not isinstance(item, str) and item.get("allow_from") is not None:
+            port = replace(port, allow_from=tuple(_callers(item["allow_from"], spot / "allow_from")))
         if port is not None and service and is_choice(port):
             spot.wrong(
                 "A service has its port on every host, so it cannot be any of a range.",
@@ -63,6 +68,35 @@ def read_exposed(value: Any, path: VarPath) -> Iterator[str]:
         if found is not None:
             first, last = found
             yield f"{first if first == last else f'{first}-{last}'}/{protocol.lower() or 'tcp'}"
+
+
+def _callers(value: Any, path: VarPath) -> Iterator[str]:
+    """Prefixes in canonical form, and references to address sets as they are."""
+    if not value:
+        path.wrong("The list is empty.", "Leave it out for everybody, or the port.")
+    for index, text in texts(value):
+        prefix = text if text.startswith("@") else prefix_of(text, at(path, index))
+        if prefix is not None:
+            yield prefix
+
+
+def with_address_sets(ports: Iterable[Port], sets: Mapping[str, Sequence[str]], errors: list[Any]) -> tuple[Port, ...]:
+    """The ports with prefixes in place of the address sets that they name; note those that there are not."""
+    found = []
+    for port in ports:
+        prefixes: list[str] = []
+        for text in port.allow_from or ():
+            name = text.removeprefix("@")
+            if text == name or name in sets:
+                prefixes += [text] if text == name else sets[name]
+            else:
+                (VarPath(port.path, errors) / "allow_from").wrong(
+                    f"There is no address set `{name[:63]}`.",
+                    did_you_mean(name, sets, "Declare it in cnm_address_sets."),
+                    text,
+                )
+        found.append(port if port.allow_from is None else replace(port, allow_from=tuple(dict.fromkeys(prefixes))))
+    return tuple(found)
 
 
 def _unquoted(number: int, path: VarPath) -> None:

@@ -25,6 +25,7 @@ from .networks import predefined_bridge, read_network, with_traits
 from .options import read_options
 from .policies import read_address_set, read_policy
 from .policy_checks import check_policies
+from .ports import with_address_sets
 from .published import chosen_ports
 from .sandboxes import read_sandbox
 from .schema import ENTRIES, HOSTS, OF_CONNECTIONS, OF_PLAYBOOKS, SETTINGS
@@ -182,6 +183,15 @@ class _Reader:
             for key, reading in sorted(readings["cnm_services"].items())
             if isinstance(reading.result, Service)
         )
+        sets = {
+            key: reading.result.prefixes
+            for key, reading in readings["cnm_address_sets"].items()
+            if isinstance(reading.result, AddressSet)
+        }
+        unknown: list[ValidationError] = []
+        sandboxes = tuple(replace(box, ports=with_address_sets(box.ports, sets, unknown)) for box in sandboxes)
+        services = tuple(replace(item, ports=with_address_sets(item.ports, sets, unknown)) for item in services)
+        self.found.extend((name, error) for error in unknown)
         host = Host(
             name,
             settings,

@@ -95,6 +95,11 @@ _PORTS = _list(
             "mode": _choice("ingress", "host"),
             "name": _text("a name", "web"),
             "app_protocol": _text("a protocol", "http"),
+            "allow_from": _list(
+                "a list of prefixes, or of address sets like @office",
+                _text("a prefix, or @ and the name of an address set", "192.0.2.0/24"),
+                ["192.0.2.0/24", "@office"],
+            ),
         },
         additionalProperties=False,
     ),

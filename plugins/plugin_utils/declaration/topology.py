@@ -184,6 +184,8 @@ class Port:
     host_ip: Optional[str] = None
     mode: str = "host"
     """``ingress``: of every host; ``host``: of a sandbox; ``local``: of a host, for all tasks that it has."""
+    allow_from: Optional[tuple[str, ...]] = None
+    """Prefixes that it may be called from, and (until they are read) address sets as ``@NAME``; None: everybody."""
     path: str = field(default="", compare=False)
 
 

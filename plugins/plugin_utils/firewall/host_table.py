@@ -23,6 +23,7 @@ from ..services.balancing import VirtualService
 from ..services.ingress import translations
 from ..services.nftables import by_nftables, host_services
 from .overlays import overlay_chains, overlay_sets, untracked_tunnels
+from .port_callers import caller_chains, caller_sets, guarded_ports
 from .published_ports import PublishedPort, shared_ports
 from .sources import source_chains, source_sets
 
@@ -101,6 +102,8 @@ def host_table(rules: HostRules) -> Nftables:
     )
     sets += overlay_sets(rules.overlays)
     sources, *of_sources = source_chains()
+    guarded = guarded_ports(rules.ports)
+    sets += caller_sets(guarded)
     balancing = by_nftables("", host_services(rules.virtual))
     sets += balancing.sets
     return Nftables(
@@ -120,6 +123,7 @@ def host_table(rules: HostRules) -> Nftables:
             *overlay_chains(rules.project, rules.overlays, rules.underlay, sources),
             *of_sources,
             _direct_access(rules),
+            *caller_chains(guarded),
             Chain("prerouting", "type nat hook prerouting priority -100; policy accept", (_TO_HOST,)),
             Chain("output", "type nat hook output priority -100; policy accept", (_TO_HOST, *balancing.output)),
             Chain("publish", rules=tuple(_publish(rules.ports))),

@@ -39,6 +39,8 @@ class PublishedPort:
     weight: Optional[int] = None
     """Its share of the connections if several sandboxes share the host's port; None if it is the only one."""
     path: str = ""
+    allow_from: Optional[tuple[str, ...]] = None
+    """Prefixes that it may be called from; None: everybody."""
 
     @property
     def at_loopback(self) -> bool:
@@ -77,7 +79,20 @@ def _of_endpoint(endpoint: PlannedEndpoint) -> Iterator[PublishedPort]:
             bound, host_ip = binding(port, network, family)
             if routed or bound:
                 translation = (host_ip, port.published, address, port.target)
-                yield PublishedPort(family, port.protocol, *translation, not routed, network.name, weight, port.path)
+                more = (network.name, weight, port.path, port.allow_from)
+                yield PublishedPort(family, port.protocol, *translation, not routed, *more)
+
+
+def open_port_errors(ports: Iterable[PublishedPort]) -> list[str]:
+    """Errors about ports whose callers are to be told apart, and which are open at the sandbox's own address."""
+    return sorted(
+        {
+            f"{port.path}: its network has gateway mode routed, where the port is not the host's, which could tell "
+            "callers apart. Leave allow_from out, and give the sandbox a policy."
+            for port in ports
+            if port.allow_from is not None and not port.translated
+        }
+    )
 
 
 def used_port_errors(ports: Sequence[PublishedPort], facts: Facts) -> list[str]:

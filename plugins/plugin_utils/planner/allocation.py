@@ -18,6 +18,7 @@ from ..facts import Facts
 from ..firewall.host_table import unnameable_link_warnings
 from ..firewall.policies import policies_of
 from ..firewall.published_ports import (
+    open_port_errors,
     published_ports,
     published_twice_errors,
     unroutable_port_errors,
@@ -102,6 +103,7 @@ def allocate_host(host: Host, facts: Facts, topology_plan: TopologyPlan, leases:
         *scheduler_errors(host, facts, networks, topology_plan.placement.found),
         *policy_errors(facts, judged),
         *published_twice_errors(ports),
+        *open_port_errors(ports),
         # A port may be of a network that is not attached.
         *(unroutable_port_errors(host.sandboxes, ports) if not unattached else ()),
         *used_port_errors(ports, facts),
