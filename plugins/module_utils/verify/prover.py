@@ -49,6 +49,11 @@ def _misses(check: Check) -> list[Miss]:
         elif target not in echoes.large:
             misses.append(_miss("mtu", target, "an answer to a packet as large as the MTU", "none"))
     misses += [_miss("refuse", target, "no answer", "one") for target in check["refuse"] if target in echoes.small]
+    allowed = unconnected([(str(target[0]), int(target[1])) for target in check.get("allowed", ())])
+    misses += [
+        _miss("policy", f"{address} tcp {port}", "an answer, as policies allow it", why)
+        for (address, port), why in allowed.items()
+    ]
     found = ways_out()
     for version in sorted(set(found) ^ set(check["way_out"])):
         wanted, there = (
@@ -129,7 +134,7 @@ def _again(checks: Sequence[Check], misses: Iterable[Miss], targets: int) -> Ite
         reach = [target for target in check["reach"] if target in again]
         names = {name: found for name, found in check["names"].items() if name in again}
         if reach or names:
-            group.append({**check, "reach": reach, "refuse": [], "names": names})
+            group.append({**check, "reach": reach, "refuse": [], "names": names, "allowed": []})
             size += len(reach) + 1
         if size >= targets:
             yield group

@@ -5,12 +5,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from ...module_utils.plan.marks import identifier
 from ..declaration.topology import PREDEFINED, Host, Network, Sandbox
 from ..drivers.base import PlannedEndpoint, PlannedNetwork, by_network
 from ..drivers.registry import driver_of
+from ..firewall.policy_samples import Sample
 from ..firewall.published_ports import PublishedPort, published_ports
 from ..services.placement import PlacedService
 from .docker_json import network_document
@@ -25,13 +27,14 @@ def model_of_host(
     endpoints: Mapping[str, Sequence[PlannedEndpoint]],
     services: Iterable[PlacedService] = (),
     engine: str = "",
+    judged: Mapping[str, Sample] = MappingProxyType({}),
 ) -> Model:
     """The networks and sandboxes of a host in Docker's terms, as JSON data.
 
     ``networks`` are documents of ``docker network inspect``, including the predefined ones; ``sandboxes`` say where
     each endpoint's link is.  ``traits`` are what `verify` has to know of each network (see `TraitsModel`).
     ``services``, if there are any, are those with tasks or ports on the host, or with a network that a sandbox of the
-    host is on; then ``load_balancer`` has the ``engine``.
+    host is on; then ``load_balancer`` has the ``engine``.  ``judged`` is what policies mean for sandboxes.
     """
     project = host.settings.project
     ids = {sandbox.name: identifier("sandbox", project, host.name, sandbox.name) for sandbox in host.sandboxes}
@@ -72,6 +75,14 @@ def model_of_host(
         }
         for sandbox in host.sandboxes
     }
+    for name, sample in judged.items():
+        sandboxes[name]["policy"] = {
+            "policies": sample.policies,
+            "networks": sample.networks,
+            "open": sample.open,
+            "closed": sample.closed,
+            "connects": [list(pair) for pair in sample.connects],
+        }
     seen = {
         placed.service.name: _service(host.name, placed, networks)
         for placed in services
@@ -106,7 +117,8 @@ def _service(host: str, placed: PlacedService, networks: Mapping[str, PlannedNet
             if networks[attachment.network].spanning is None:
                 own = (weights[task] for task, where in zip(placed.names, placed.tasks.values()) if where == host)
                 result[attachment.network]["answers"] = any(own)
-    return {
+    on = (networks[attachment.network] for attachment in service.networks if attachment.network in networks)
+    shown: ServiceModel = {
         "mode": service.mode,
         "wanted": len(weights),
         "answers": any(weights.values()),
@@ -120,6 +132,9 @@ def _service(host: str, placed: PlacedService, networks: Mapping[str, PlannedNet
             task: {"weight": weights[task]} for task, where in zip(placed.names, placed.tasks.values()) if where == host
         },
     }
+    if service.policies or any(network.network.policies for network in on):
+        shown["judged"] = True
+    return shown
 
 
 def _exposed(sandbox: Sandbox) -> list[str]:

@@ -92,6 +92,7 @@ class Asked:
             name = check["sandbox"]
             if name:
                 own = {"reach": set(check["reach"]), "refuse": set(check["refuse"]), "resolve": check["names"]}
+                own["policy"] = {f"{address} tcp {port}" for address, port in check.get("allowed", ())}
                 own.update(mtu=own["reach"], sandbox=(name,), egress=_WAYS_OUT)
                 result.setdefault(name, {}).update(own)
             else:

@@ -29,12 +29,26 @@ class TraitsModel(TypedDict):
     ways_out: list[int]
 
 
-class SandboxModel(TypedDict):
-    """A sandbox; ``ports`` as ``docker ps`` has them."""
+class PolicyModel(TypedDict):
+    """What policies mean for a sandbox; see `firewall.policy_samples.Sample`."""
 
+    policies: list[str]
+    networks: list[str]
+    open: list[str]
+    closed: list[str]
+    connects: list[list[Any]]
+
+
+class _PlainSandboxModel(TypedDict):
     network_mode: Optional[str]
     ports: list[str]
     endpoints: list[EndpointModel]
+
+
+class SandboxModel(_PlainSandboxModel, total=False):
+    """A sandbox; ``ports`` as ``docker ps`` has them, ``policy`` only if somebody on its networks has policies."""
+
+    policy: PolicyModel
 
 
 class VipModel(TypedDict, total=False):
@@ -60,7 +74,12 @@ class TaskModel(TypedDict):
     weight: int
 
 
-class ServiceModel(TypedDict):
+class _JudgedModel(TypedDict, total=False):
+    judged: bool
+    """Whether its tasks have policies; said only if so."""
+
+
+class ServiceModel(_JudgedModel):
     """A service as a host knows it; ``answers`` says whether any of its tasks does, ``tasks`` are the host's own."""
 
     mode: str

@@ -17,7 +17,8 @@ from .model import EndpointModel, Model, SandboxModel
 
 Check = dict[str, Any]
 """``{"sandbox": "c1", "reach": [address …], "refuse": [address …], "names": {name: [address …]},
-"way_out": [4, 6]}``, the last being the families with a default route; or, with sandbox "", a check of the host itself:
+"way_out": [4, 6]}``, the last being the families with a default route, and ``"allowed"``, where policies are, targets
+as of ``connect``; or, with sandbox "", a check of the host itself:
 ``"connect": [[address, port] …]``, which TCP connections must reach, and ``"hosts": [address …]``, the VTEPs of other
 hosts, which need not answer."""
 
@@ -50,17 +51,21 @@ def checks_of(model: Model, limit: int, peer_tables: Sequence[PeerTable] = (), h
         reach: set[str] = set()
         refuse: set[str] = set()
         names: set[str] = set()
+        policy = entry.get("policy")
+        # What policies leave of these networks is known for a sample only.
+        judged = set(policy["networks"]) if policy else set[str]()
+        unknown = unsure | judged
         for endpoint in entry["endpoints"]:
-            reach.update(endpoint["gateways"])
+            reach.update(endpoint["gateways"] if endpoint["network"] not in judged else ())
             for peer in remote.get(endpoint["network"], {}).get(sandbox, ()):
-                reach.update(peer.addresses if endpoint["network"] not in unsure else ())
+                reach.update(peer.addresses if endpoint["network"] not in unknown else ())
                 names.update(peer.names)
         for vip in virtual.get(sandbox, ()):
-            reach.update(vip["vips"] if vip["answers"] else ())
+            reach.update(vip["vips"] if vip["answers"] and vip["network"] not in judged else ())
             names.update(vip["names"])
         for _one, other in sorted(pair for pair in chosen if pair[0] == sandbox):
             shared = _shared(addresses, sandbox, other)
-            connected = [network for network in shared if network not in unconnected and network not in unsure]
+            connected = [network for network in shared if network not in unconnected and network not in unknown]
             reach.update(item for network in connected for item in addresses[other][network])
             # The ingress sandbox must reach all tasks, even on a network that isolates sandboxes.
             apart = [network for network in shared if network in unconnected and INGRESS not in (sandbox, other)]
@@ -71,13 +76,16 @@ def checks_of(model: Model, limit: int, peer_tables: Sequence[PeerTable] = (), h
                 refuse.update(item for network in non_public for item in addresses[other][network])
             else:
                 names.update(_names(model, other))
+        if policy:
+            reach.update(policy["open"])
+            refuse.update(policy["closed"])
         networks = [endpoint["network"] for endpoint in entry["endpoints"]]
         found = {(end["network"], family_of(address)) for end in entry["endpoints"] for address in _bare(end)}
         way_out = sorted({family for network, family in found if family in ways_out.get(network, ())})
         resolve = {name: sorted({a for net in networks for a in called.get((net, name), ())}) for name in sorted(names)}
         resolve = {name: found for name, found in resolve.items() if found}
         check = {"reach": sorted(reach), "refuse": sorted(refuse), "names": resolve, "way_out": way_out}
-        result.append({"sandbox": sandbox, **check})
+        result.append({"sandbox": sandbox, **check, **({"allowed": policy["connects"]} if policy else {})})
     connect = [
         target for peers in peer_tables if peers.network == NETWORK for target in _published(model, peers, host, limit)
     ]
@@ -94,6 +102,7 @@ def _own_ports(model: Model, limit: int) -> list[list[Any]]:
     found = {
         port["published"][0]
         for entry in model.get("services", {}).values()
+        if not entry.get("judged")
         for port in entry["ports"]
         if port["protocol"] == "tcp" and not port["host_ip"]
         for task, shown in entry["tasks"].items()
@@ -130,6 +139,8 @@ def _published(model: Model, peers: PeerTable, host: str, limit: int) -> list[li
     ports = [
         port["published"][0]
         for entry in model.get("services", {}).values()
+        # What policies leave of callers through the mesh is theirs to say.
+        if not entry.get("judged")
         for port in entry["ports"]
         if port["protocol"] == "tcp" and not port["host_ip"] and entry["answers"]
     ]

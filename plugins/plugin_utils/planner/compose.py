@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from ...module_utils.plan import forms
 from ...module_utils.plan.addresses import Rule
@@ -21,6 +22,7 @@ from ...module_utils.plan.settings import Boot, Resolver, Target
 from ..declaration.driver import DriverError
 from ..declaration.topology import Host
 from ..facts import Facts
+from ..firewall.policy_samples import samples
 from ..inspect.docker_model import model_of_host
 from ..leases.base import Leases
 from ..services.balancing import balancing_engine
@@ -35,6 +37,7 @@ def compose(
     placement: Placement,
     resources: Iterable[Resource],
     leases: Leases,
+    of_hosts: Mapping[str, Iterable[str]] = MappingProxyType({}),
 ) -> Plan:
     """The plan of a host; its resources are sorted, so that the same inventory gives the same text."""
     resources = list(resources)
@@ -52,11 +55,14 @@ def compose(
             raise DriverError(f"Two parts of the plan make {one.kind} {one.label}: a driver's names must be its own.")
     _check_link_names(resources)
     engine = balancing_engine(host, facts)
+    judged = samples(host, allocated.networks, allocated.endpoints, of_hosts)
     return Plan(
         host=host.name,
         project=host.settings.project,
         resources=tuple(resources),
-        model=dict(model_of_host(host, allocated.networks, allocated.endpoints, placement.found.values(), engine)),
+        model=dict(
+            model_of_host(host, allocated.networks, allocated.endpoints, placement.found.values(), engine, judged)
+        ),
         leases=dict(leases),
     )
 

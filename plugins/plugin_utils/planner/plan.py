@@ -146,7 +146,7 @@ def _plan_host(
             *name_sandboxes(host, facts, allocated),
         ]
         kept = kept_by(host.name, allocated.leases, spanning)
-        made = compose(host, facts, allocated, topology_plan.placement, resources, kept)
+        made = compose(host, facts, allocated, topology_plan.placement, resources, kept, topology_plan.host_addresses)
     except DriverError as error:
         return _OfHost([str(error)])
     if problems := [*foreign_errors(host, facts, made.resources), *occupied_errors(facts, made.resources)]:

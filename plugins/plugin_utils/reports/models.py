@@ -79,6 +79,22 @@ _SANDBOX: dict[str, Form] = {
     "ports": listing(_LINE),
     "endpoints": listing(record(_ENDPOINT, tuple(_ENDPOINT)), 4096),
 }
+
+
+def _target(value: Any, errors: ReportErrors) -> list[Any]:
+    """An address and a port."""
+    if not isinstance(value, list) or len(value) != 2:
+        raise Unfit("it is not an address and a port")
+    return [address(value[0], errors), number(1, 65535)(value[1], errors)]
+
+
+_POLICY: dict[str, Form] = {
+    "policies": listing(_WORD, 4096),
+    "networks": listing(_WORD, 4096),
+    "open": listing(address, 4096),
+    "closed": listing(address, 4096),
+    "connects": listing(_target, 4096),
+}
 _NUMBERS = listing(number(0, 65535), 2)
 
 
@@ -112,8 +128,8 @@ _MODEL = record(
     {
         "networks": listing(record({**_DOCUMENT, "Peers": listing(_PEER)}, tuple(_DOCUMENT)), 4096),
         "traits": mapping(_WORD, record(_TRAITS, tuple(_TRAITS))),
-        "sandboxes": mapping(_WORD, record(_SANDBOX, tuple(_SANDBOX))),
-        "services": mapping(_WORD, record(_SERVICE, tuple(_SERVICE))),
+        "sandboxes": mapping(_WORD, record({**_SANDBOX, "policy": record(_POLICY, tuple(_POLICY))}, tuple(_SANDBOX))),
+        "services": mapping(_WORD, record({**_SERVICE, "judged": flag}, tuple(_SERVICE))),
         "load_balancer": choice("ipvs", "nftables", ""),
     },
 )
