@@ -17,7 +17,7 @@ from lab import Lab
 SECONDS = 0.7
 PORT = 5001
 
-_SERVER = r"""
+SERVER = r"""
 import socket, sys
 listening = socket.create_server(("", int(sys.argv[1])))
 print("ready", flush=True)
@@ -31,7 +31,7 @@ while True:
                 caller.send(buffer[:size])
 """
 
-_CALLER = r"""
+CALLER = r"""
 import json, socket, sys, time
 host, port, seconds = sys.argv[1], int(sys.argv[2]), float(sys.argv[3])
 found, data = {}, memoryview(bytearray(1 << 20))
@@ -69,20 +69,20 @@ class Way:
     address: str
 
 
-def _in(place: tuple[str, str], script: str, *words: str) -> tuple[str, list[str]]:
-    """The host and the command, in one of its namespaces or, "", on itself."""
-    host, namespace = place
+def command(namespace: str, script: str, *words: str) -> list[str]:
+    """The command in a namespace of the host it is run on or, "", on that itself."""
     inside = ["ip", "netns", "exec", namespace] if namespace else []
-    return host, [*inside, sys.executable, "-c", script, *words]
+    return [*inside, sys.executable, "-c", script, *words]
 
 
 def serve(lab: Lab, way: Way) -> None:
     """Start the server, which ends with the lab."""
-    server = lab.popen(*_in(way.server, _SERVER, str(PORT)), stdout=subprocess.PIPE)
+    server = lab.popen(way.server[0], command(way.server[1], SERVER, str(PORT)), stdout=subprocess.PIPE)
     assert server.stdout is not None and server.stdout.readline() == "ready\n"
 
 
 def measure(lab: Lab, way: Way, to: str) -> dict[str, float]:
-    said = lab.run(*_in(way.caller, _CALLER, to, str(PORT), str(SECONDS)), check=True).stdout
+    asking = command(way.caller[1], CALLER, to, str(PORT), str(SECONDS))
+    said = lab.run(way.caller[0], asking, check=True).stdout
     result: dict[str, float] = json.loads(said)
     return result

@@ -117,6 +117,7 @@ ROWS: tuple[Row, ...] = (
     Row("packet.overlay.latency", _PACKET, "… latency", "µs", RATIO, "<= 1.05", "by hand"),
     Row("packet.bridge", _PACKET, "TCP on one bridge / plain bridge by hand", "Gbit/s", RATIO, ">= 0.97", "by hand"),
     Row("packet.bridge.latency", _PACKET, "… latency", "µs", RATIO, "", "by hand"),
+    Row("packet.among", _PACKET, "latency on one bridge among 480 sandboxes", "µs", VALUE, "", "", 0, 480),
     Row("packet.published", _PACKET, "TCP to a published port / DNAT by hand", "Gbit/s", RATIO, ">= 0.97", "by hand"),
     Row("packet.published.latency", _PACKET, "… latency", "µs", RATIO, "", "by hand"),
     Row("packet.vip.nftables", _PACKET, "requests by a VIP, nftables / straight", "/s", RATIO, ">= 0.95", "straight"),
