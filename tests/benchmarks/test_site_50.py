@@ -84,9 +84,9 @@ def test_a_fleet_beside_asking_it(many: Lab, tmp_path: Path, table: Table, hosts
         for _round in rounds(1, 1, 0):
             found["first"].append(beside_no_op(fleet, idle, lambda run: None))
         _entries(fleet, sandboxes)
-        for _round in rounds(3, 7, 60):
+        for _round in rounds(3, 5, 30):
             found["unchanged"].append(beside_no_op(fleet, idle, _unchanged))
-        for number in rounds(2, 3, 60):
+        for number in rounds(2, 3, 30):
             declare(fleet, number + 1)
             found["more"].append(beside_no_op(fleet, idle, lambda run: None))
             _entries(fleet, sandboxes + number + 1)
