@@ -554,7 +554,7 @@ WRONG = Path(__file__).parents[1] / "unit" / "inventories" / "wrong"
 KINDS_OF_MISTAKES = (
     *("declarations-of-the-wrong-type", "declared-twice", "driver-options", "ipam-config", "links", "mac-addresses"),
     *("keys-at-the-wrong-level", "keys-of-containers"),
-    *("names", "networks-of-a-sandbox", "not-yet-networks", "overlapping-networks", "static-addresses", "subnets"),
+    *("names", "ipam-drivers", "networks-of-a-sandbox", "overlapping-networks", "static-addresses", "subnets"),
     *("text-instead-of-a-list", "types", "undeclared-networks", "unknown-keys"),
 )
 

@@ -70,12 +70,17 @@ def read_network(key: str, value: Mapping[str, Any], drivers: Drivers, path: Var
     else:
         name(key, OBJECT, path)
     driver = _driver(value.get("driver") or _DEFAULT, drivers, path / "driver")
-    if (value.get("ipam") or {}).get("driver") == "dhcp":
+    ipam_driver = (value.get("ipam") or {}).get("driver") or "default"
+    if ipam_driver == "dhcp":
         (path / "ipam" / "driver").wrong(
             "Addresses do not come from a DHCP server: which a sandbox has would be known only once it runs, and its "
             "names, routes and services are planned before.",
             "Leave it out, and set ip_range to a part of the subnet that the DHCP server does not lease.",
             "dhcp",
+        )
+    elif ipam_driver != "default":
+        (path / "ipam" / "driver").wrong(
+            "There is no IPAM driver but `default`.", "Leave it out: addresses come from the subnet.", ipam_driver
         )
     options = _options(value.get("driver_opts") or {}, driver, drivers, path)
     ipam, sizes = _ipam(value, driver, path)
@@ -83,7 +88,7 @@ def read_network(key: str, value: Mapping[str, Any], drivers: Drivers, path: Var
     network = Network(
         name=key,
         driver=driver.name if driver else UNKNOWN,
-        ipam_driver=(value.get("ipam") or {}).get("driver") or "default",
+        ipam_driver=ipam_driver,
         ipam=ipam,
         ipam_options=pairs((value.get("ipam") or {}).get("options"), path / "ipam" / "options"),
         sizes=sizes,

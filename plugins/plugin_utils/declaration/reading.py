@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Optional, Union
 
-from . import unsupported
 from .cross_checks import Draft, check, same_store
 from .driver import DriverError, Drivers
 from .egress import with_egress
@@ -295,7 +294,6 @@ class _Reader:
             result = self._placed(read_service(key, value, path))
             self._check_placement(value, path)
         is_valid = not any((path / key).is_wrong for key in _ADDRESSING)
-        unsupported.refuse(kind, value, path)
         return _Reading(result, is_valid, tuple(path.errors))
 
     def _placed(self, service: Service) -> Service:
@@ -373,7 +371,6 @@ def _settings(variables: Mapping[str, Any], errors: list[ValidationError]) -> Se
                 did_you_mean(variable, (*known, *ENTRIES), "Names that begin with cnm_ are the collection's own."),
             )
     value = fit({variable: plain(item, path / variable) for variable, item in raw.items()}, SETTINGS, path)
-    unsupported.refuse("settings", value, path)
     return read_settings(value, path)
 
 
