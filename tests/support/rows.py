@@ -120,6 +120,8 @@ ROWS: tuple[Row, ...] = (
     Row("packet.among", _PACKET, "latency on one bridge among 480 sandboxes", "µs", VALUE, "", "", 0, 480),
     Row("packet.published", _PACKET, "TCP to a published port / DNAT by hand", "Gbit/s", RATIO, ">= 0.97", "by hand"),
     Row("packet.published.latency", _PACKET, "… latency", "µs", RATIO, "", "by hand"),
+    Row("packet.policies", _PACKET, "TCP under 100 policies / without any", "Gbit/s", RATIO, ">= 0.97", "no policy"),
+    Row("packet.policies.latency", _PACKET, "… latency", "µs", RATIO, "", "no policy"),
     Row("packet.vip.nftables", _PACKET, "requests by a VIP, nftables / straight", "/s", RATIO, ">= 0.95", "straight"),
     Row("packet.vip.nftables.late", _PACKET, "… 99th percentile", "µs", RATIO, "<= 1.3", "straight"),
     Row("packet.vip.ipvs", _PACKET, "requests by a VIP, IPVS / straight", "/s", RATIO, ">= 0.95", "straight"),
