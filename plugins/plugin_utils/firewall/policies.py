@@ -68,7 +68,9 @@ _NOT_OPENING = "tcp flags & (syn | ack) != syn"
 
 _ANSWERS = {(ICMP4, 8): 0, (ICMP4, 13): 14, (ICMP6, 128): 129}
 """The ICMP type that answers another."""
-_ERRORS = ("icmp type { 3, 11, 12 }", "icmpv6 type { 1-4 }")
+_ERRORS = {4: "icmp type { 3, 11, 12 }", 6: "icmpv6 type { 1-4 }"}
+_ECHOES = {4: "icmp type { 0, 14 }", 6: "icmpv6 type 129"}
+"""ICMP types that answer."""
 
 _LARGEST_STATE = 65536
 _UDP_TIME, _OPENING_TIME, _TCP_TIME, _FRAGMENT_TIME = "3m", "2m", "1h", "30s"
@@ -502,7 +504,7 @@ _SIDES = (_FROM, _TO)
 _SHORT = {INGRESS_RULES: "in", EGRESS_RULES: "out"}
 
 _FRAGMENT = {4: "ip saddr . ip daddr . ip id", 6: "ip6 saddr . ip6 daddr . frag id"}
-_LATER_FRAGMENT = ("ip frag-off & 0x1fff != 0", "frag frag-off != 0")
+_LATER_FRAGMENT = {4: "ip frag-off & 0x1fff != 0", 6: "frag frag-off != 0"}
 _FIRST_FRAGMENT = {4: "ip frag-off & 0x3fff == 0x2000", 6: "frag frag-off 0 frag more-fragments 1"}
 
 
@@ -568,26 +570,21 @@ def _common_sets(
 
 
 def _common_chains(policies: HostPolicies) -> Iterator[Chain]:
-    classes = policies.classes
     for side in _SIDES:
-        head = ["meta protocol arp accept", _NEIGHBOURS, "meta protocol != { ip, ip6 } drop", "meta mark set 0"]
-        for family, word in NFT_PROTOCOL.items():
-            head.append(f"meta mark set {word} {side.far} map @policy_members{family}")
-            if classes.prefixes[family]:
-                head.append(f"meta mark 0 meta mark set {word} {side.far} map @policy_prefixes{family}")
-        yield Chain(f"policy_head_{side.name}", rules=tuple(head))
-        later = [f"{_FRAGMENT[f]} @policy_fragments_{side.name}{f} meta mark set 0 accept" for f in _FAMILIES]
-        drop = f"policy_drop_{side.name}"
-        yield Chain(drop, rules=(f"{side.port} @policy_dropped_{side.name} drop", "drop"))
-        yield Chain(f"policy_fragment_{side.name}", rules=(*later, f"goto {drop}"))
-        first = [
-            f"{_FIRST_FRAGMENT[f]} update @policy_fragments_{side.name}{f} {{ {_FRAGMENT[f]} }}" for f in _FAMILIES
+        # A fragment but the first has no ports, so that it comes here unless a rule is about all of a protocol.
+        later = [
+            f"{text} {_FRAGMENT[f]} @policy_fragments_{side.name}{f} meta mark set 0 accept"
+            for f, text in _LATER_FRAGMENT.items()
         ]
-        yield Chain(f"policy_pass_{side.name}", rules=(*first, "meta mark set 0", "accept"))
+        yield Chain(f"policy_drop_{side.name}", rules=(*later, f"{side.port} @policy_dropped_{side.name} drop", "drop"))
+        for family in _FAMILIES:
+            first = f"{_FIRST_FRAGMENT[family]} update @policy_fragments_{side.name}{family} {{ {_FRAGMENT[family]} }}"
+            yield Chain(f"policy_pass_{side.name}{family}", rules=(first, "meta mark set 0 accept"))
     # The kernel answers nothing at a bridge's postrouting hook: what comes to a sandbox is dropped.
+    later = [f"{text} goto policy_drop_from" for text in _LATER_FRAGMENT.values()]
     answer = ["meta mark set 0", "meta l4proto tcp reject with tcp reset", "reject"]
     rejected = f"{_FROM.port} @policy_dropped_from"
-    yield Chain("policy_reject", rules=(rejected, *answer) if policies.rejects else ("goto policy_drop_from",))
+    yield Chain("policy_reject", rules=(*later, rejected, *answer) if policies.rejects else ("goto policy_drop_from",))
 
 
 def _chain(item: Combination, name: str) -> str:
@@ -659,10 +656,22 @@ class _Compiled:
         for side in _SIDES:
             if self._combined.of(side.opens).restricted:
                 yield Chain(self._name(side.opens), rules=tuple(self._opening(side)))
-                yield Chain(self._name(side.answers, "re"), rules=tuple(self._answering(side)))
-                yield Chain(_chain(self._combined, f"errors_{side.name}"), rules=tuple(self._errors(side)))
+                for family in _FAMILIES:
+                    answering = tuple(self._answering(side, family))
+                    yield Chain(self._name(side.answers, f"re{family}"), rules=answering)
+                    yield Chain(self._at(side, family, "errors"), rules=tuple(self._errors(side, family)))
         for side in _SIDES:
-            yield Chain(_chain(self._combined, side.name), rules=tuple(self._judging(side)))
+            for family in _FAMILIES:
+                yield Chain(self._at(side, family, "tcp"), rules=tuple(self._judging_tcp(side, family)))
+                yield Chain(self._at(side, family), rules=tuple(self._judging(side, family)))
+            of_families = ", ".join(f"{NFT_PROTOCOL[f]} : goto {self._at(side, f)}" for f in _FAMILIES)
+            yield Chain(
+                _chain(self._combined, side.name),
+                rules=(f"meta protocol vmap {{ arp : accept, {of_families} }}", "drop"),
+            )
+
+    def _at(self, side: _Side, family: int, what: str = "") -> str:
+        return _chain(self._combined, f"{side.name}{family}{'_' if what else ''}{what}")
 
     def _name(self, direction: str, suffix: str = "") -> str:
         return _chain(self._combined, f"{_SHORT[direction]}{'_' if suffix else ''}{suffix}")
@@ -678,74 +687,83 @@ class _Compiled:
                 yield f"{lookup.condition()}{verdicts[action]}"
         yield verdicts[self._combined.of(side.opens).default]
 
-    def _answering(self, side: _Side) -> Iterator[str]:
+    def _answering(self, side: _Side, family: int) -> Iterator[str]:
         """Returns for a packet that may not answer."""
+        passing = f"goto policy_pass_{side.name}{family}"
         for action in STRENGTH:
-            verdict = f"goto policy_pass_{side.name}" if action == "allow" else "return"
+            verdict = passing if action == "allow" else "return"
             for lookup in self._actions[side.answers, action]:
                 condition = lookup.condition(answers=True)
                 if condition is not None:
                     yield f"{condition}{verdict}"
         if self._combined.of(side.answers).open:
-            yield f"goto policy_pass_{side.name}"
+            yield passing
 
-    def _errors(self, side: _Side) -> Iterator[str]:
+    def _errors(self, side: _Side, family: int) -> Iterator[str]:
         """ICMP errors: between those who may speak to each other, and from routers."""
+        passing = f"goto policy_pass_{side.name}{family}"
         if self._partners is None:
-            yield f"goto policy_pass_{side.name}"
+            yield passing
             return
         if side is _TO:
-            for family, word in NFT_PROTOCOL.items():
-                yield f"{word} saddr @policy_gateways{family} goto policy_pass_to"
-                yield f"{word} saddr != @policy_subnets{family} goto policy_pass_to"
-        yield f"meta mark @{_chain(self._combined, 'partners')} goto policy_pass_{side.name}"
+            word = NFT_PROTOCOL[family]
+            yield f"{word} saddr @policy_gateways{family} {passing}"
+            yield f"{word} saddr != @policy_subnets{family} {passing}"
+        yield f"meta mark @{_chain(self._combined, 'partners')} {passing}"
         yield f"goto policy_drop_{side.name}"
 
-    def _judging(self, side: _Side) -> Iterator[str]:
+    def _judging(self, side: _Side, family: int) -> Iterator[str]:
+        """What comes first for a packet of a family: whose it is, and TCP, which has its own rules."""
         opened, answered = self._combined.of(side.opens), self._combined.of(side.answers)
-        yield f"jump policy_head_{side.name}"
+        word, judge = NFT_PROTOCOL[family], f"jump {self._name(side.answers, f're{family}')}"
+        passing = f"goto policy_pass_{side.name}{family}"
         if opened.restricted:
-            yield from (f"{text} goto policy_fragment_{side.name}" for text in _LATER_FRAGMENT)
-            yield from (f"{text} goto {_chain(self._combined, f'errors_{side.name}')}" for text in _ERRORS)
-            yield from self._answers(side, answered)
+            yield "meta mark set 0"
+            yield f"meta mark set {word} {side.far} map @policy_members{family}"
+            if self._classes.prefixes[family]:
+                yield f"meta mark 0 meta mark set {word} {side.far} map @policy_prefixes{family}"
+        yield f"meta l4proto 6 goto {self._at(side, family, 'tcp')}"
+        if family == 6:
+            yield _NEIGHBOURS
+        if opened.restricted:
+            yield f"{_ERRORS[family]} goto {self._at(side, family, 'errors')}"
+            yield f"{_seen_udp(side, family)} {judge}"
+            if not answered.open:
+                yield f"meta l4proto != {_STATED} {judge}"
+            yield f"{_ECHOES[family]} {judge}"
             yield f"jump {self._name(side.opens)}"
         else:
             # An answer opens nothing: else what it answers would be an answer to it, whatever the rules become.
-            yield from (f"{_seen_udp(side, family)} goto policy_pass_{side.name}" for family in _FAMILIES)
-        yield from _remember(side, opened, answered)
-        yield f"goto policy_pass_{side.name}"
+            yield f"{_seen_udp(side, family)} {passing}"
+        flow, known = side.flow(family), f"@policy_flows{family}"
+        yield f"meta l4proto {_WITH_PORTS} update {known} {{ {flow} timeout {_UDP_TIME} }}"
+        yield passing
 
-    def _answers(self, side: _Side, answered: Judged) -> Iterator[str]:
-        judge = f"jump {self._name(side.answers, 're')}"
-        for family in _FAMILIES:
-            flow, known = side.flow(family, answer=True), f"@policy_flows{family}"
-            if answered.open:
+    def _judging_tcp(self, side: _Side, family: int) -> Iterator[str]:
+        opened, answered = self._combined.of(side.opens), self._combined.of(side.answers)
+        known = f"@policy_flows{family}"
+        if opened.restricted:
+            judge = f"jump {self._name(side.answers, f're{family}')}"
+            if not answered.open:
+                yield f"{_NOT_OPENING} {judge}"
+            else:
+                flow = side.flow(family, answer=True)
                 yield f"{_NOT_OPENING} {flow} {known} update {known} {{ {flow} timeout {_TCP_TIME} }} {judge}"
-            yield f"{_seen_udp(side, family)} {judge}"
-        if not answered.open:
-            yield f"{_NOT_OPENING} {judge}"
-            yield f"meta l4proto != {_STATED} {judge}"
-        elif side is _TO:
-            # Connections that the sandbox opened before it had policies go on, as their ports tell who opened them.
-            yield f"{_NOT_OPENING} th sport < {_FIRST_CLIENT_PORT} th dport >= {_FIRST_CLIENT_PORT} {judge}"
-        yield f"icmp type {{ 0, 14 }} {judge}"
-        yield f"icmpv6 type 129 {judge}"
+                if side is _TO:
+                    # Connections that the sandbox opened before it had policies: their ports tell who opened them.
+                    yield f"{_NOT_OPENING} th sport < {_FIRST_CLIENT_PORT} th dport >= {_FIRST_CLIENT_PORT} {judge}"
+            yield f"jump {self._name(side.opens)}"
+        if opened.open and answered.restricted:
+            flow = side.flow(family)
+            yield f"{_OPENING} update {known} {{ {flow} timeout {_OPENING_TIME} }}"
+            if side is _TO:
+                # Connections that others opened before go on, too.
+                others = f"th sport >= {_FIRST_CLIENT_PORT} th dport < {_FIRST_CLIENT_PORT}"
+                yield f"{_NOT_OPENING} {others} update {known} {{ {flow} timeout {_TCP_TIME} }}"
+        yield f"goto policy_pass_{side.name}{family}"
 
 
 def _seen_udp(side: _Side, family: int) -> str:
     """Whether a packet answers one that was seen, of UDP and the like; what is remembered of that is renewed."""
     flow, known = side.flow(family, answer=True), f"@policy_flows{family}"
     return f"meta l4proto {_WITH_PORTS} {flow} {known} update {known} {{ {flow} timeout {_UDP_TIME} }}"
-
-
-def _remember(side: _Side, opened: Judged, answered: Judged) -> Iterator[str]:
-    """What is kept of an allowed packet, so that its answers are recognised."""
-    for family in _FAMILIES:
-        flow, known = side.flow(family), f"@policy_flows{family}"
-        yield f"meta l4proto {_WITH_PORTS} update {known} {{ {flow} timeout {_UDP_TIME} }}"
-        if opened.open and answered.restricted:
-            yield f"{_OPENING} update {known} {{ {flow} timeout {_OPENING_TIME} }}"
-            if side is _TO:
-                # Connections that others opened before go on, too.
-                others = f"th sport >= {_FIRST_CLIENT_PORT} th dport < {_FIRST_CLIENT_PORT}"
-                yield f"{_NOT_OPENING} {others} update {known} {{ {flow} timeout {_TCP_TIME} }}"
