@@ -96,12 +96,14 @@ _UNDECLARED = (EGRESS, INGRESS)
 
 
 class _Sandbox(NamedTuple):
-    """What a play may know of a sandbox, as ``cnm_sandbox``."""
+    """A sandbox of the declaration."""
 
     name: str
     host: str
     networks: list[str]
     service: str = ""
+    namespace: str = ""
+    """The sandbox whose namespace it shares."""
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
@@ -171,8 +173,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
         variables = {
             "ansible_connection": _CONNECTION,
             "cnm_netns_host": sandbox.host,
-            "cnm_netns_sandbox": sandbox.name,
-            "cnm_sandbox": sandbox._asdict(),
+            "cnm_netns_sandbox": sandbox.namespace or sandbox.name,
+            "cnm_sandbox": {key: getattr(sandbox, key) for key in ("name", "host", "networks", "service")},
         }
         for key, value in variables.items():
             self.inventory.set_variable(name, key, value)
@@ -203,7 +205,7 @@ def _declared(topology: Topology) -> Iterator[_Sandbox]:
         for item in host.sandboxes:
             if item.network_mode != "host" and item.name != INGRESS_SANDBOX:
                 networks = [endpoint.network for endpoint in item.endpoints if endpoint.network not in _UNDECLARED]
-                yield _Sandbox(item.name, host.name, networks)
+                yield _Sandbox(item.name, host.name, networks, namespace=item.shared_with)
 
 
 def _tasks(topology: Topology, directory: str) -> Iterator[_Sandbox]:

@@ -31,6 +31,7 @@ all:
         db: {networks: [front]}
         node2: {network_mode: none}
         bare: {network_mode: host}
+        side: {network_mode: "sandbox:db"}
     node2:
       kind: web
       cnm_sandboxes: "{{ {kind: {'networks': ['front']}} }}"
@@ -63,8 +64,8 @@ def test_sandboxes_and_tasks_are_hosts_in_groups_by_host_network_and_service(tmp
     groups = {name: entry["hosts"] for name, entry in found.items() if "hosts" in entry}
     assert groups == {
         "cnm_hosts": ["node1", "node2"],
-        "cnm_sandboxes": ["db", "node2@node1", "web@node1", "web@node2", "redis.1", "redis.2", "redis.3"],
-        "cnm_host_node1": ["db", "node2@node1", "web@node1", "redis.1", "redis.3"],
+        "cnm_sandboxes": ["db", "node2@node1", "side", "web@node1", "web@node2", "redis.1", "redis.2", "redis.3"],
+        "cnm_host_node1": ["db", "node2@node1", "side", "web@node1", "redis.1", "redis.3"],
         "cnm_host_node2": ["web@node2", "redis.2"],
         "cnm_network_front": ["db", "web@node1", "web@node2"],
         "cnm_network_back_end": ["web@node1", "redis.1", "redis.2", "redis.3"],
@@ -77,6 +78,7 @@ def test_sandboxes_and_tasks_are_hosts_in_groups_by_host_network_and_service(tmp
         "cnm_netns_sandbox": "web",
         "cnm_sandbox": {"name": "web", "host": "node1", "networks": ["front", "back-end"], "service": ""},
     }
+    assert found["_meta"]["hostvars"]["side"]["cnm_netns_sandbox"] == "db"
     assert sorted(item.name for item in tmp_path.iterdir()) == ["hosts.yml", "sandboxes.cnm.yml"]
 
 
