@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..module_utils.plan import calls
-from ..module_utils.plan.kept_half import PACKAGE, PLACE, PYTHON, digest, files_in
+from ..module_utils.plan.kept_half import DIRECTORY, PACKAGE, PYTHON, digest, files_in
 from .forms import printable
 
 DIGEST = digest(files_in(Path(calls.__file__).parents[1]))
@@ -35,7 +35,7 @@ def command(name: str, environment: str, python: Optional[str]) -> str:
 
     Without the latter it is the one that kept the host half.  The arguments are in its standard input (`request`).
     """
-    folder = f"{PLACE}/{DIGEST}"
+    folder = f"{DIRECTORY}/{DIGEST}"
     there = f"read -r python <{folder}/{PYTHON} || exit {calls.NOT_KEPT}"
     start = f"-I -S -c {shlex.quote(_START)} {folder} {shlex.quote(name)}"
     # The user's is not quoted: as for modules, it may be a command with arguments.

@@ -79,7 +79,9 @@ def _scope(known: Mapping[str, Any], wanted: Mapping[str, Any], raws: Sequence[M
     if any(raw["kind"] == "namespace" and raw.get("owner") and raw["name"] in entered for raw in raws):
         return None  # an owner's namespace must not be another sandbox's too, so all of them are looked at
     inside = {
-        text: raw for text, raw in wanted.items() if text in new or not (where := _place(raw)) or where in entered
+        text: raw
+        for text, raw in wanted.items()
+        if text in new or not (where := _namespace_of(raw)) or where in entered
     }
     keys = {item.key for item in changed} | {decode(raw).key for text, raw in inside.items() if text not in new}
     return Scope(frozenset(inside), frozenset(keys), frozenset(entered), _digests(wanted))
@@ -117,7 +119,7 @@ def _ends(raw: Mapping[str, Any]) -> tuple[str, str]:
     return where, str((raw.get("peer") or {}).get("namespace", ""))
 
 
-def _place(raw: Mapping[str, Any]) -> str:
+def _namespace_of(raw: Mapping[str, Any]) -> str:
     """The namespace that a resource is in or serves; "" for the host's."""
     if raw["kind"] == "namespace":
         return str(raw["name"])

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..plan.constants import VERSION
-from ..plan.kept_half import PACKAGE, PLACE, PYTHON, digest, files_in, kept_of
+from ..plan.kept_half import DIRECTORY, PACKAGE, PYTHON, digest, files_in, kept_of
 from ..plan.plan import SCHEMA
 from ..state.files import HALF_WRITTEN, LIB, load, make_directory, remove_empty
 
-HALVES = Path(PLACE)
+HALVES = Path(DIRECTORY)
 """No project's name begins with a dot."""
 
 _HERE = Path(__file__).parents[1]

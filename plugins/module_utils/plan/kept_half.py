@@ -12,7 +12,7 @@ import stat
 from collections.abc import Mapping
 from pathlib import Path
 
-PLACE = "/var/lib/cnm/.half"
+DIRECTORY = "/var/lib/cnm/.half"
 """The directory with a folder of each kept host half, named by its digest, for Python's search path.  Root's alone."""
 
 PACKAGE = __name__.rpartition(".plan.")[0].replace(".", "/")

@@ -24,7 +24,8 @@ from ..declaration.topology import (
     Sandbox,
 )
 from ..drivers.base import PlannedEndpoint, PlannedNetwork, by_network
-from .policies import STRENGTH, Classes, Combination, Judged, addresses_of, classes_of, combination, policies_of
+from .address_classes import Classes, addresses_of, classes_of
+from .policies import STRENGTH, Combination, Judged, combination, policies_of
 
 _LOOKED_AT = 24
 """Members of a network that are looked at for a sandbox,"""

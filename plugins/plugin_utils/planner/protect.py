@@ -21,7 +21,8 @@ from ..drivers.registry import driver_of
 from ..facts import Facts
 from ..firewall.host_table import HostRules, host_table
 from ..firewall.kernel_settings import closing_rules, host_sysctls, neighbours_of
-from ..firewall.policies import HostPolicies, host_policies, with_policies
+from ..firewall.policies import HostPolicies, host_policies
+from ..firewall.policy_tables import with_policies
 from ..firewall.sandbox_tables import ingress_table, sandbox_table
 from ..firewall.sources import bridge_table, forwarded_sources, segment_table, sources_behind
 from ..networks.encryption import fingerprint

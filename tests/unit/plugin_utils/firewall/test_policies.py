@@ -17,7 +17,7 @@ from sampling import sampled
 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
-from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.policies import merged
+from ansible_collections.cnm.fabric.plugins.plugin_utils.firewall.policy_tables import merged
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import Planned, plan
