@@ -28,7 +28,7 @@ from typing import Optional
 from ...module_utils.plan import forms
 from ...module_utils.plan.families import NFT_PROTOCOL, NFT_TYPE
 from ...module_utils.plan.nftables import Chain, Nftables, NftSet
-from ..declaration.policies import ICMP4, ICMP6
+from ..declaration.policies import ICMP4, ICMP6, TCP
 from ..declaration.topology import (
     DIRECTIONS,
     EGRESS_RULES,
@@ -104,6 +104,13 @@ class _Lookup:
         declaration = f"typeof {self.key.format(port='dport')};{flags}"
         found = [NftSet(self.name, declaration, self.elements)] if self.elements else []
         return [*found, *([NftSet(f"{self.name}_re", declaration, self.answers)] if self.answers else [])]
+
+    def is_about_tcp(self) -> bool:
+        """Whether any of it can be about a packet of TCP."""
+        if self.kind == EVERYTHING:
+            return True
+        at = _KEYS[self.kind].split(" . ").index("meta l4proto") - self.anybody
+        return any(element.split(" . ")[at] == str(TCP) for element in self.elements)
 
     def condition(self, answers: bool = False) -> Optional[str]:
         """The beginning of a rule, with a space behind it; None if nothing is looked up."""
@@ -347,10 +354,12 @@ class _Compiled:
         """All of its chains, those that others lead to first."""
         for side in _SIDES:
             if self._combined.of(side.opens).restricted:
-                yield Chain(self._name(side.opens), rules=tuple(self._opening(side)))
+                for tcp in ("", "tcp"):
+                    yield Chain(self._name(side.opens, tcp), rules=tuple(self._opening(side, tcp)))
+                    for family in FAMILIES:
+                        answering = tuple(self._answering(side, family, tcp))
+                        yield Chain(self._name(side.answers, f"{tcp}re{family}"), rules=answering)
                 for family in FAMILIES:
-                    answering = tuple(self._answering(side, family))
-                    yield Chain(self._name(side.answers, f"re{family}"), rules=answering)
                     yield Chain(self._at(side, family, "errors"), rules=tuple(self._errors(side, family)))
         for side in _SIDES:
             for family in FAMILIES:
@@ -368,23 +377,29 @@ class _Compiled:
     def _name(self, direction: str, suffix: str = "") -> str:
         return _chain(self._combined, f"{_SHORT[direction]}{'_' if suffix else ''}{suffix}")
 
-    def _opening(self, side: _Side) -> Iterator[str]:
+    def _lookups(self, direction: str, action: str, tcp: str) -> list[_Lookup]:
+        """Those of an action; for TCP only what can be about it."""
+        return [item for item in self._actions[direction, action] if not tcp or item.is_about_tcp()]
+
+    def _opening(self, side: _Side, tcp: str) -> Iterator[str]:
         """Returns for a packet that may open a connection."""
         verdicts = {"drop": f"goto policy_drop_{side.name}", "allow": "return"}
         verdicts["reject"] = "goto policy_reject" if side is _FROM else verdicts["drop"]
         for prefix, lookup in self._logs[side.opens]:
+            if tcp and not lookup.is_about_tcp():
+                continue
             yield f'{lookup.condition() or ""}limit rate 10/second burst 20 packets log prefix "{prefix}"'
         for action in STRENGTH:
-            for lookup in self._actions[side.opens, action]:
+            for lookup in self._lookups(side.opens, action, tcp):
                 yield f"{lookup.condition()}{verdicts[action]}"
         yield verdicts[self._combined.of(side.opens).default]
 
-    def _answering(self, side: _Side, family: int) -> Iterator[str]:
+    def _answering(self, side: _Side, family: int, tcp: str) -> Iterator[str]:
         """Returns for a packet that may not answer."""
         passing = f"goto policy_pass_{side.name}{family}"
         for action in STRENGTH:
             verdict = passing if action == "allow" else "return"
-            for lookup in self._actions[side.answers, action]:
+            for lookup in self._lookups(side.answers, action, tcp):
                 condition = lookup.condition(answers=True)
                 if condition is not None:
                     yield f"{condition}{verdict}"
@@ -435,7 +450,7 @@ class _Compiled:
         opened, answered = self._combined.of(side.opens), self._combined.of(side.answers)
         known = f"@policy_flows{family}"
         if opened.restricted:
-            judge = f"jump {self._name(side.answers, f're{family}')}"
+            judge = f"jump {self._name(side.answers, f'tcpre{family}')}"
             if not answered.open:
                 yield f"{_NOT_OPENING} {judge}"
             else:
@@ -444,7 +459,7 @@ class _Compiled:
                 if side is _TO:
                     # Connections that the sandbox opened before it had policies: their ports tell who opened them.
                     yield f"{_NOT_OPENING} th sport < {_FIRST_CLIENT_PORT} th dport >= {_FIRST_CLIENT_PORT} {judge}"
-            yield f"jump {self._name(side.opens)}"
+            yield f"jump {self._name(side.opens, 'tcp')}"
         if opened.open and answered.restricted:
             flow = side.flow(family)
             yield f"{_OPENING} update {known} {{ {flow} timeout {_OPENING_TIME} }}"

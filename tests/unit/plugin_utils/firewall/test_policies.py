@@ -94,7 +94,8 @@ class Rules:
         return 0
 
     def verdict(self, direction: str, packet: Packet) -> str:
-        judging = [name for name in self.chains if re.fullmatch(rf"p[0-9a-f]{{10}}_{direction}", name)]
+        tcp = "_tcp" if packet.protocol == 6 else ""
+        judging = [name for name in self.chains if re.fullmatch(rf"p[0-9a-f]{{10}}_{direction}{tcp}", name)]
         if not judging:
             return "allow"
         for rule in self.chains[judging[0]]:
