@@ -33,7 +33,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.compose.importing impor
     in_words_of_compose,
 )
 from ansible_collections.cnm.fabric.plugins.plugin_utils.compose.located import origin_of as compose_origin
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import DeclarationError, gather
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import DeclarationError
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars import (
     UnknownHosts,
     decrypted,
@@ -316,17 +316,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         return probe if usable and "kept" in probe else None  # type: ignore[operator]
 
     def _declared(self, hosts: list[str], about: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-        """The hosts' own variables, with what their Compose files declare.  Raises DeclarationError for such a file.
-
-        Errors of Compose files are told alone: without their networks much else would look wrong.
-        """
-        result, errors = {}, []
-        for name in hosts:
-            own = self._variables(name, about[name])
-            result[name], self._imported[name], wrong = self._importer.expanded(own, directories_of_files(about[name]))
-            errors += [(name, error) for error in wrong]
-        if errors:
-            raise DeclarationError(gather(errors))
+        """The hosts' own variables, with what their Compose files declare.  Raises DeclarationError for such a file."""
+        own = {name: self._variables(name, about[name]) for name in hosts}
+        directories = {name: directories_of_files(about[name]) for name in hosts}
+        result, self._imported = self._importer.all_expanded(own, directories)
         return result
 
     @property

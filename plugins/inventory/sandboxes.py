@@ -54,7 +54,7 @@ plugin: cnm.fabric.sandboxes
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,7 +71,6 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.egress impo
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import (
     DeclarationError,
     NothingDeclared,
-    gather,
 )
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars import (
     UnknownHosts,
@@ -132,7 +131,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
             self.inventory.add_group(_HOSTS)
             for name in hosts:
                 self.inventory.add_child(_HOSTS, name)
-        own = _with_compose_files({name: variables[name] for name in hosts})
+        own, _imported = Importer().all_expanded(
+            {name: {key: variables[name][key] for key in own_variables(variables[name])} for name in hosts},
+            {name: directories_of_files(variables[name]) for name in hosts},
+        )
         with contextlib.suppress(NothingDeclared):
             topology = read_topology(own, groups)
             # As for `site`: the directory of the source that has the first host.
@@ -186,18 +188,6 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
         self._add_host_to_keyed_groups(
             self.get_option("keyed_groups"), variables, name, strict=strict, fetch_hostvars=False
         )
-
-
-def _with_compose_files(variables: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The hosts' own variables, with what their Compose files declare.  Raises DeclarationError."""
-    result, errors, importer = {}, [], Importer()
-    for name, about in variables.items():
-        own = {key: about[key] for key in own_variables(about)}
-        result[name], _imported, wrong = importer.expanded(own, directories_of_files(about))
-        errors += [(name, error) for error in wrong]
-    if errors:
-        raise DeclarationError(gather(errors))
-    return result
 
 
 def _declared(topology: Topology) -> Iterator[_Sandbox]:

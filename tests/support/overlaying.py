@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import re
-import shutil
 import subprocess
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -370,8 +369,3 @@ def on_the_wire(fleet: Fleet, host: str, what: str) -> Iterator[list[str]]:
     fleet.sh(host, f"kill -INT {pid}")
     lines = process.communicate()[0].splitlines()
     shown.append("\n".join(line for line in lines if re.match(r"\d\d:\d\d:", line)))
-
-
-def has_program(name: str) -> bool:
-    """Whether this machine, and with it a lab host, has a program."""
-    return shutil.which(name) is not None

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
-from ..declaration.errors import ValidationError, VarPath
+from ..declaration.errors import DeclarationError, ValidationError, VarPath, gather
 from ..declaration.origins import written
 from ..declaration.schema import COMPOSE
 from ..declaration.validation import fit, plain
@@ -51,6 +51,21 @@ class Importer:
 
     def __init__(self) -> None:
         self._read: dict[str, tuple[Optional[Imported], tuple[ValidationError, ...]]] = {}
+
+    def all_expanded(
+        self, variables: Mapping[str, Mapping[str, Any]], directories: Mapping[str, Sequence[str]]
+    ) -> tuple[dict[str, dict[str, Any]], dict[str, dict[str, Imported]]]:
+        """As `expanded`, of all hosts by name.
+
+        Raises DeclarationError for what is wrong in a file, alone: without its networks much else would look wrong.
+        """
+        result, imported, errors = {}, {}, []
+        for host, own in variables.items():
+            result[host], imported[host], wrong = self.expanded(own, directories[host])
+            errors += [(host, error) for error in wrong]
+        if errors:
+            raise DeclarationError(gather(errors))
+        return result, imported
 
     def expanded(
         self, variables: Mapping[str, Any], directories: Sequence[str]

@@ -146,10 +146,10 @@ class _Loader:
         interpolation = Interpolation(environment)
         for path in paths:
             document = self._document(path, origin)
-            for key, wanted in (("services", "services"), ("networks", "networks")):
+            for key in ("services", "networks"):
                 if document.get(key) is not None and not isinstance(document[key], Map):
                     where = origin_of(document[key]) or document.origin
-                    self._project.wrong(f"{self._root}.{key}", where, f"This must be a mapping of {wanted}.")
+                    self._project.wrong(f"{self._root}.{key}", where, f"This must be a mapping of {key}.")
             self._include(document, result, directory, environment, depth)
             found = self._interpolated(document, "name", f"{self._root}.name", interpolation)
             result.name = found or result.name
