@@ -45,6 +45,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.origins imp
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.validation import MISSING_LIBRARY
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import LeaseError
+from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.outcome import Outcome
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.planning import make_plans
 from ansible_collections.cnm.fabric.plugins.plugin_utils.refusals import UNANSWERED, of_all
 from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.answers import forged, forgery
@@ -235,10 +236,21 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             self._display.display(f"Declared, but used by no sandbox or service, so not created: {', '.join(unused)}")
         for host, reasons in outcome.refusals.items():
             refused[host] = [in_words_of_compose(reason, paths) for reason in reasons]
-        held = outcome.all_or_nothing and arguments["all_or_nothing"]
-        problem = self._tell(refused, unanswered, len(hosts), held)
+        all_or_nothing = outcome.all_or_nothing and arguments["all_or_nothing"]
+        problem = self._tell(refused, unanswered, len(hosts), all_or_nothing)
         if problem:
             return {"failed": True, "msg": problem}
+        directory, summary = self._written(outcome, facts)
+        summary.update({name: {"refused": reasons} for name, reasons in refused.items()})
+        # If a host has failed, the run has to go on: Ansible forgets that when it ends a play early.
+        settled = len(variables.get("ansible_play_hosts", ())) == len(asked) and all(
+            summary.get(name, {}).get("settled", False) for name in hosts if name in asked
+        )
+        return {"changed": False, "directory": str(directory), "hosts": summary, "settled": settled}
+
+    @staticmethod
+    def _written(outcome: Outcome, facts: Mapping[str, Facts]) -> tuple[Path, dict[str, Any]]:
+        """Write the plans into a directory of this user alone; what later actions have to know of each host's."""
         directory = Path(tempfile.mkdtemp(prefix="cnm-plans-", dir=constants.DEFAULT_LOCAL_TMP))
         for digest, text in outcome.shared.items():
             _write(directory / digest, text)
@@ -264,13 +276,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "shared": sorted(plan.shared - set(facts[name].shared)),
                 "missing": [item for item in facts[name].missing if not plan.empty and (item != FRR or plan.bgp)],
             }
-        for name, reasons in refused.items():
-            summary[name] = {"refused": reasons}
-        # If a host has failed, the run has to go on: Ansible forgets that when it ends a play early.
-        settled = len(variables.get("ansible_play_hosts", ())) == len(asked) and all(
-            summary.get(name, {}).get("settled", False) for name in hosts if name in asked
-        )
-        return {"changed": False, "directory": str(directory), "hosts": summary, "settled": settled}
+        return directory, summary
 
     def _tell(
         self, refused: Mapping[str, list[str]], unanswered: list[str], hosts: int, all_or_nothing: bool

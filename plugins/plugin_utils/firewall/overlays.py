@@ -71,23 +71,7 @@ def overlay_chains(
     chains = [
         # Before conntrack, so that forged packets create no entry.
         replace(before, rules=(*received, *before.rules)),
-        Chain(
-            "overlay_received",
-            rules=(
-                f"iifgroup {{ {LINK_GROUP}, {OPEN_GROUP} }} drop",
-                # Packets not for this host, routed or (with br_netfilter) bridged, may belong to another fabric.
-                *(
-                    f"{_VNI} . {word} saddr != @vteps{family} fib daddr type local drop"
-                    for family, word in NFT_PROTOCOL.items()
-                ),
-                # Drop a host's address on another link, where it is forged.  On the underlay's own link a forged
-                # address cannot be recognised.
-                *([f'iifname "{underlay}" return'] if underlay else []),
-                # For a route with several next hops, each of their links is accepted.  IPv6 checks a random one of them
-                # (seen on 6.18), so it is not checked if the VTEP's link is unknown, as on fabrics with such routes.
-                f"{'' if underlay else 'meta nfproto ipv4 '}fib saddr . iif oif missing fib daddr type local drop",
-            ),
-        ),
+        _received(underlay),
         _base("overlay_output", "output", -300, [f"{vxlan} @vnis goto overlay_sent"]),
         Chain(
             "overlay_sent",
@@ -112,6 +96,27 @@ def overlay_chains(
         ]
     # After all chains that may change a packet's destination or source.
     return [*chains, _base("overlay_postrouting", "postrouting", 300, sent)]
+
+
+def _received(underlay: str) -> Chain:
+    """What becomes of packets to our tunnels that no single lookup has accepted."""
+    return Chain(
+        "overlay_received",
+        rules=(
+            f"iifgroup {{ {LINK_GROUP}, {OPEN_GROUP} }} drop",
+            # Packets not for this host, routed or (with br_netfilter) bridged, may belong to another fabric.
+            *(
+                f"{_VNI} . {word} saddr != @vteps{family} fib daddr type local drop"
+                for family, word in NFT_PROTOCOL.items()
+            ),
+            # Drop a host's address on another link, where it is forged.  On the underlay's own link a forged
+            # address cannot be recognised.
+            *([f'iifname "{underlay}" return'] if underlay else []),
+            # For a route with several next hops, each of their links is accepted.  IPv6 checks a random one of them
+            # (seen on 6.18), so it is not checked if the VTEP's link is unknown, as on fabrics with such routes.
+            f"{'' if underlay else 'meta nfproto ipv4 '}fib saddr . iif oif missing fib daddr type local drop",
+        ),
+    )
 
 
 def untracked_tunnels(networks: Sequence[PlannedNetwork]) -> list[str]:
