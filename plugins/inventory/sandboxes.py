@@ -37,6 +37,7 @@ options:
     choices: [cnm.fabric.sandboxes]
   use_vars_plugins:
     description: Whether C(group_vars) and C(host_vars) beside the inventory are read.
+    type: bool
     default: true
 """
 
