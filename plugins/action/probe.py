@@ -24,7 +24,12 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars im
     namespace_owners,
     own_variables,
 )
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.module_objects import SANDBOXES, kind_of
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.module_objects import (
+    SANDBOXES,
+    SERVICES,
+    declared_entries,
+    kind_of,
+)
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.validation import MISSING_LIBRARY
 
 _FORWARDING = ("cnm_compose", "cnm_sandboxes", "cnm_services")
@@ -48,19 +53,21 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if not any(name.startswith(_FORWARDING) for name in variables):
             arguments.pop("ask_resolvers", None)
         if arguments.get("obstacles", True):
-            sandboxes = declared_sandboxes(self._declared(variables))
+            declared = self._declared(variables)
+            sandboxes = declared_sandboxes(declared)
+            entries = [*sandboxes.values(), *declared_entries(declared, SERVICES).values()]
             arguments.setdefault("owners", namespace_owners(sandboxes))
-            arguments.setdefault("shaping", any(map(is_shaped, sandboxes.values())))
+            arguments.setdefault("shaping", any(map(is_shaped, entries)))
             if not forced(variables, self._templar.template):
                 arguments.setdefault("staying", sorted(sandboxes))
         answer = ask(self, "cnm.fabric.probe", arguments, variables)
         return {**result, **answer}
 
     def _declared(self, variables: dict[str, Any]) -> dict[str, Any]:
-        """The host's declared sandboxes by variable; the plan tells of what cannot be rendered."""
+        """The host's declared sandboxes and services by variable; the plan tells of what cannot be rendered."""
         result = {}
         for name in own_variables(variables):
-            if kind_of(name) == SANDBOXES or is_compose(name):
+            if kind_of(name) in (SANDBOXES, SERVICES) or is_compose(name):
                 with contextlib.suppress(AnsibleError):
                     result[name] = self._templar.template(variables[name])
         if MISSING_LIBRARY is not None:

@@ -32,8 +32,9 @@ options:
     required: true
   networks:
     description:
-      - A list of networks of the driver bridge, or a mapping from networks to C(aliases) of the service and
-        C(ipv4_addresses) of tasks 1, 2 and so on.
+      - A list of networks of the driver bridge, or a mapping from networks to C(aliases) of the service,
+        C(ipv4_addresses) and C(ipv6_addresses) of tasks 1, 2 and so on, and for every task C(interface_name),
+        C(gw_priority), C(driver_opts), C(routes), C(limits) and C(netem) as in M(cnm.fabric.endpoint).
       - On a command line, names with commas between them, or JSON.
     type: raw
   deploy:
@@ -87,6 +88,30 @@ options:
       path:
         description: A namespace's path.
         type: str
+  hostname:
+    description: The host name of every task; C({task}) stands for the task's number. If omitted, the name of the task.
+    type: str
+  domainname:
+    description: The domain of every task; its C(/etc/hosts) has the host name with it first.
+    type: str
+  dns:
+    description: Resolvers that every task forwards to. If omitted, the host's.
+    type: list
+    elements: str
+  dns_search:
+    description: Domains that every task searches.
+    type: list
+    elements: str
+  dns_opt:
+    description: Options of every task's resolver, such as V(ndots:1).
+    type: list
+    elements: str
+  extra_hosts:
+    description: A mapping from names to addresses, or a list of C(name=address), for every task.
+    type: raw
+  sysctls:
+    description: A mapping of sysctls of every task's namespace, or a list of C(name=value).
+    type: raw
 seealso:
   - module: cnm.fabric.network
   - module: cnm.fabric.sandbox

@@ -85,7 +85,17 @@ VOTING: dict[str, Any] = {
     "loyal": {"networks": ["vote"], "deploy": {"replicas": 3, "scheduler": "sh"}},
     "each": {"networks": ["back-tier"], "deploy": {"mode": "global"}},
     "fixed": {
-        "networks": {"vote": {"ipv4_addresses": ["10.10.2.77", "10.10.2.78"]}},
+        "networks": {
+            "vote": {
+                "ipv4_addresses": ["10.10.2.77", "10.10.2.78"],
+                "ipv6_addresses": ["fd00:10:2::77"],
+                "interface_name": "votes",
+            }
+        },
+        "hostname": "fixed-{task}",
+        "dns_search": ["example.com"],
+        "extra_hosts": {"db": "192.0.2.7"},
+        "sysctls": {"net.core.somaxconn": 200},
         "deploy": {"replicas": 2},
         "ports": [{"target": PORT, "published": 3006, "mode": "host"}],
     },
@@ -253,8 +263,22 @@ class TestTheVotingExample:
     def test_tasks_have_the_addresses_they_are_given(self, worker: Caller) -> None:
         found = [address for address in worker.lookup("tasks.fixed") if ":" not in address]
         assert found == ["10.10.2.77", "10.10.2.78"]
-        assert worker.lookup("fixed.1")[0] == "10.10.2.77"
+        assert worker.lookup("fixed.1") == ["10.10.2.77", "fd00:10:2::77"]
+        assert worker.lookup("fixed-1") == ["10.10.2.77", "fd00:10:2::77"]
         assert worker.tasks(worker.lookup("fixed")[0], 2) == {"fixed.1": 1, "fixed.2": 1}
+
+    def test_tasks_have_what_the_service_says_of_them(self, voting: Fleet) -> None:
+        for task, host in where(voting, "fixed").items():
+            seen = voting.sh(
+                host,
+                f"ip netns exec {task} sh -c 'cat /etc/hostname /etc/resolv.conf /etc/hosts; sysctl -n "
+                "net.core.somaxconn; ip -br -4 addr show votes'",
+            )
+            assert f"fixed-{task[-1]}" in seen.splitlines()
+            assert "search example.com" in seen
+            assert re.search(r"192\.0\.2\.7\s+db", seen)
+            assert "200" in seen.splitlines()
+            assert f"10.10.2.7{6 + int(task[-1])}/24" in seen
 
     def test_a_service_of_which_everything_is_drained_refuses_at_once(self, worker: Caller) -> None:
         begun = time.monotonic()

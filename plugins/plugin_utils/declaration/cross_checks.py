@@ -81,17 +81,14 @@ def _check_host(
     for sandbox in draft.host.sandboxes:
         _modes_stand_alone(draft, sandbox, errors)
         _shares_what_is_there(draft, sandbox, errors)
-        _distinct_links(sandbox, errors)
-        _distinct_routes(draft, sandbox, errors)
+        check_links_together(draft, sandbox, errors)
         for endpoint in sandbox.endpoints:
             path = VarPath(endpoint.path, errors)
             if endpoint.network in draft.declared:
                 members.setdefault(endpoint.network, []).append((draft.host.name, sandbox, endpoint))
                 network = draft.valid_network(endpoint.network)
                 if network is not None:
-                    fits(endpoint, network, path)
-                    _options(endpoint, network, path / "driver_opts")
-                    check_endpoint(endpoint, network, path / "routes")
+                    check_on_network(endpoint, network, path)
             elif endpoint.network not in PREDEFINED:
                 _undeclared(endpoint.network, draft, owners.get(endpoint.network, []), path)
     check_ports(draft.host.sandboxes, draft.valid_network, errors)
@@ -232,6 +229,19 @@ def _modes_stand_alone(draft: Draft, sandbox: Sandbox, errors: list[ValidationEr
             path.wrong(f"An endpoint on the network {kind} has no options.", "Leave them out.")
 
 
+def check_links_together(draft: Draft, sandbox: Sandbox, errors: list[ValidationError]) -> None:
+    """Note what endpoints of a sandbox, or of a service's task, take from each other: names of links, and routes."""
+    _distinct_links(sandbox, errors)
+    _distinct_routes(draft, sandbox, errors)
+
+
+def check_on_network(endpoint: Endpoint, network: Network, path: VarPath) -> None:
+    """Note what an endpoint, of a sandbox or of a service's task, cannot have on its network."""
+    _fits(endpoint, network, path)
+    _options(endpoint, network, path / "driver_opts")
+    check_endpoint(endpoint, network, path / "routes")
+
+
 def _distinct_links(sandbox: Sandbox, errors: list[ValidationError]) -> None:
     seen: dict[str, str] = {}
     for endpoint in sandbox.endpoints:
@@ -263,7 +273,7 @@ def _options(endpoint: Endpoint, network: Network, path: VarPath) -> None:
         (path / key).wrong("An endpoint has no such option.", remedy)
 
 
-def fits(endpoint: Endpoint, network: Network, path: VarPath) -> None:
+def _fits(endpoint: Endpoint, network: Network, path: VarPath) -> None:
     """A fixed address has to be one the network can give."""
     for index, extra in enumerate(endpoint.link_local_ips):
         family = ip_address(extra).version

@@ -89,8 +89,8 @@ def namespace_owners(sandboxes: Mapping[str, Any]) -> list[dict[str, str]]:
     ]
 
 
-def is_shaped(sandbox: Any) -> bool:
-    """Whether a sandbox, right or wrong, has an endpoint with limits or an emulated link."""
-    networks = sandbox.get("networks") if isinstance(sandbox, Mapping) else None
+def is_shaped(entry: Any) -> bool:
+    """Whether a sandbox or service, right or wrong, has an endpoint with limits or an emulated link."""
+    networks = entry.get("networks") if isinstance(entry, Mapping) else None
     ends = networks.values() if isinstance(networks, Mapping) else ()
     return any(isinstance(end, Mapping) and not {"limits", "netem"}.isdisjoint(end) for end in ends)

@@ -60,25 +60,33 @@ def read_sandbox(key: str, value: Mapping[str, Any], path: VarPath) -> Sandbox:
         )
     if mode is not None and mode.startswith(SHARES):
         _check_sharer(key, mode, value, path)
-    hostname, domainname = value.get("hostname"), value.get("domainname")
-    dns = path / "dns"
-    return Sandbox(
+    hostname = value.get("hostname")
+    return replace(
+        read_namespace_settings(value, path),
         name=key,
-        host="",
         endpoints=endpoints,
         network_mode=mode,
         namespace=namespace,
         hostname=name(hostname, HOSTNAME, path / "hostname") if hostname is not None else None,
-        domainname=name(domainname, DNS_NAME, path / "domainname") if domainname is not None else None,
         exposed=tuple(dict.fromkeys(read_exposed(value.get("expose"), path / "expose"))),
-        dns=tuple(_resolvers(value.get("dns"), dns)),
+        ports=tuple(read_ports(value.get("ports"), path / "ports")),
+        policies=read_names(value.get("policies"), path / "policies"),
+        path=path.path,
+    )
+
+
+def read_namespace_settings(value: Mapping[str, Any], path: VarPath) -> Sandbox:
+    """What a sandbox, or a service for each of its tasks, says of names, resolvers and sysctls in the namespace."""
+    domainname = value.get("domainname")
+    return Sandbox(
+        name="",
+        host="",
+        domainname=name(domainname, DNS_NAME, path / "domainname") if domainname is not None else None,
+        dns=tuple(_resolvers(value.get("dns"), path / "dns")),
         dns_search=_names(value.get("dns_search"), SEARCH_DOMAIN, path / "dns_search"),
         dns_opt=_names(value.get("dns_opt"), RESOLVER_OPTION, path / "dns_opt"),
         extra_hosts=_extra_hosts(value.get("extra_hosts"), path / "extra_hosts"),
         sysctls=read_sysctls(value.get("sysctls"), path / "sysctls"),
-        ports=tuple(read_ports(value.get("ports"), path / "ports")),
-        policies=read_names(value.get("policies"), path / "policies"),
-        path=path.path,
     )
 
 
@@ -118,7 +126,7 @@ def _check_sharer(key: str, mode: str, value: Mapping[str, Any], path: VarPath) 
 
 def _endpoints(networks: Any, path: VarPath) -> tuple[Endpoint, ...]:
     if isinstance(networks, Mapping):
-        return tuple(_endpoint(key, options or {}, path / key) for key, options in networks.items())
+        return tuple(read_endpoint(key, options or {}, path / key) for key, options in networks.items())
     found: dict[str, Endpoint] = {}
     for index, key in texts(networks):
         if key in found:
@@ -130,7 +138,8 @@ def _endpoints(networks: Any, path: VarPath) -> tuple[Endpoint, ...]:
     return tuple(found.values())
 
 
-def _endpoint(network: str, options: Mapping[str, Any], path: VarPath) -> Endpoint:
+def read_endpoint(network: str, options: Mapping[str, Any], path: VarPath) -> Endpoint:
+    """What a sandbox, or a service for each of its tasks, says of its place on a network."""
     mac, link = options.get("mac_address"), options.get("interface_name")
     if network == "bridge":
         options = _of_the_predefined(options, path)

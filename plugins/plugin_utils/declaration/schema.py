@@ -231,6 +231,12 @@ SANDBOX = _keys(
     },
 )
 
+_OF_ONE = ("ipv4_address", "ipv6_address", "mac_address", "link_local_ips")
+"""Options of an endpoint that no two tasks can have in common."""
+
+OF_TASKS = ("hostname", "domainname", "dns", "dns_search", "dns_opt", "extra_hosts", "sysctls", "policies")
+"""What a service says of its tasks as a sandbox says it of itself."""
+
 SERVICE = _keys(
     "a mapping of service settings",
     {
@@ -241,7 +247,11 @@ SERVICE = _keys(
             items=_item(_text("the name of a network", "ps-overlay")),
             additionalProperties=_keys(
                 "a mapping of endpoint options, or nothing",
-                {"aliases": _ALIASES, "ipv4_addresses": _list("a list of addresses", _ADDRESS)},
+                {
+                    **{key: schema for key, schema in ENDPOINT["properties"].items() if key not in _OF_ONE},
+                    "ipv4_addresses": _list("a list of addresses", _ADDRESS),
+                    "ipv6_addresses": _list("a list of addresses", _text("an address", "fd00::2")),
+                },
             ),
         ),
         "namespace": {
@@ -264,7 +274,7 @@ SERVICE = _keys(
             },
         ),
         "ports": _PORTS,
-        "policies": _POLICIES,
+        **{key: SANDBOX["properties"][key] for key in OF_TASKS},
     },
 )
 

@@ -5,17 +5,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from .cross_checks import Draft, Found, Member, distinct_claims, endpoints_on, fits
+from .cross_checks import (
+    Draft,
+    Found,
+    Member,
+    check_links_together,
+    check_on_network,
+    distinct_claims,
+    endpoints_on,
+)
 from .errors import ValidationError, VarPath, name_hosts
 from .ingress import INGRESS, SANDBOX, ingress_ports
 from .keys import did_you_mean
 from .services import task_name, task_number
-from .topology import Endpoint, Port, Sandbox, Service
+from .topology import Network, Port, Sandbox, Service, ServiceNetwork
 
 _PLAIN = ("host", "none")
+_FIXED = ("ipv4_address", "ipv6_address")
 
 
 @dataclass(frozen=True)
@@ -126,10 +135,11 @@ def _distinct_ports(services: Sequence[Service]) -> Iterator[tuple[Service, Vali
 
 
 def _same_everywhere(name: str, pairs: Sequence[tuple[Draft, Service]]) -> Found:
-    for key in (item.name for item in fields(Service) if item.compare and item.name != "name"):
+    said = [(draft.host.name, _said(service)) for draft, service in pairs]
+    for key in said[0][1]:
         hosts: dict[Any, list[str]] = {}
-        for draft, service in pairs:
-            hosts.setdefault(getattr(service, key), []).append(draft.host.name)
+        for host, values in said:
+            hosts.setdefault(values[key], []).append(host)
         if len(hosts) > 1:
             differing = " and ".join(sorted(f"one thing on {name_hosts(names)}" for names in hosts.values()))
             error = ValidationError(
@@ -138,6 +148,14 @@ def _same_everywhere(name: str, pairs: Sequence[tuple[Draft, Service]]) -> Found
                 "Declare it once, in the group_vars of a group that has all these hosts.",
             )
             yield from ((draft.host.name, error) for draft, _service in pairs)
+
+
+def _said(service: Service) -> dict[str, Any]:
+    """By key what a service says, and what it says of its tasks."""
+    found = {
+        item.name: getattr(part, item.name) for part in (service.task, service) for item in fields(part) if item.compare
+    }
+    return {key: value for key, value in found.items() if key not in ("name", "host", "endpoints", "task")}
 
 
 def _check_hosts(everywhere: _Everywhere, every: Sequence[str], errors: list[ValidationError]) -> None:
@@ -195,15 +213,26 @@ def _networks(draft: Draft, service: Service) -> Iterator[ValidationError]:
                 "Use another network.",
             )
         elif network is not None:
-            for number, address in enumerate(item.addresses):
-                endpoint = Endpoint(item.network, ipv4_address=address, path=item.path)
-                endpoint_errors: list[ValidationError] = []
-                fits(endpoint, network, VarPath(item.path, endpoint_errors))
-                spot = f"{item.path}.ipv4_addresses[{number}]"
-                errors += [
-                    ValidationError(spot, each.problem, each.remedy, each.hosts, each.value) for each in endpoint_errors
-                ]
+            errors += _endpoints(item, network)
+    task = replace(service.task, endpoints=tuple(item.endpoint for item in service.networks), path=service.path)
+    check_links_together(draft, task, errors)
     yield from errors
+
+
+def _endpoints(attachment: ServiceNetwork, network: Network) -> list[ValidationError]:
+    """What is wrong with the tasks' endpoints on a network: what all have, and what some have beside that."""
+    found: list[ValidationError] = []
+    check_on_network(attachment.endpoint, network, VarPath(attachment.path, found))
+    of_all = len(found)
+    for number in attachment.numbers:
+        own: list[ValidationError] = []
+        check_on_network(attachment.of_task(number), network, VarPath(attachment.path, own))
+        for error in own:
+            is_fixed = error.path.rpartition(".")[2] in _FIXED
+            spot = f"{error.path}es[{number - 1}]" if is_fixed else error.path
+            if error not in found[:of_all]:
+                found.append(replace(error, path=spot))
+    return found
 
 
 def _distinct_names(drafts: Sequence[Draft], services: dict[str, Service]) -> Found:
@@ -229,9 +258,9 @@ def _distinct_addresses(drafts: Sequence[Draft], services: Sequence[Service]) ->
     by_network: dict[str, list[Member]] = {}
     for service in services:
         for item in service.networks:
-            for number, address in enumerate(item.addresses, 1):
+            for number in item.numbers:
                 task = Sandbox(task_name(service.name, number), "", path=service.path)
-                endpoint = Endpoint(item.network, ipv4_address=address, path=item.path)
+                endpoint = item.of_task(number)
                 by_network.setdefault(item.network, []).append((_declaring(drafts, service), task, endpoint))
     for network, tasks in sorted(by_network.items()):
         paths = {endpoint.path for _host, _sandbox, endpoint in tasks}

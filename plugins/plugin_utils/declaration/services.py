@@ -4,17 +4,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Optional
 
 from .addresses import read_address
 from .errors import VarPath
-from .names import DNS_NAME, HOSTNAME, OBJECT, Rule, name
+from .names import HOSTNAME, OBJECT, Rule, name
 from .namespaces import read_task_namespace
 from .policies import read_names
 from .ports import read_ports
-from .topology import Service, ServiceNetwork
+from .sandboxes import read_endpoint, read_namespace_settings
+from .topology import TASK, Endpoint, Sandbox, Service, ServiceNetwork
 from .values import at, texts
 
 SERVICE = Rule(
@@ -23,6 +24,9 @@ SERVICE = Rule(
     "A service's name is that of a sandbox, and short enough for its tasks' numbers: at most 57 characters.",
     OBJECT.remedy,
 )
+
+_LARGEST_NUMBER = "100000"
+"""The most tasks that a service can have."""
 
 
 def read_service(key: str, value: Mapping[str, Any], path: VarPath) -> Service:
@@ -53,8 +57,23 @@ def read_service(key: str, value: Mapping[str, Any], path: VarPath) -> Service:
         ports=tuple(read_ports(value.get("ports"), path / "ports", service=True)),
         namespace=read_task_namespace(value.get("namespace"), mode, replicas, path / "namespace"),
         policies=read_names(value.get("policies"), path / "policies"),
+        task=_task(key, networks, value, path),
         path=path.path,
     )
+
+
+def _task(service: str, networks: Sequence[ServiceNetwork], value: Mapping[str, Any], path: VarPath) -> Sandbox:
+    """What every task has of a sandbox, still without name and networks."""
+    hostname, spot = value.get("hostname"), path / "hostname"
+    if hostname is not None:
+        name(hostname.replace(TASK, _LARGEST_NUMBER), HOSTNAME, spot)
+    if hostname in (service, *(alias for network in networks for alias in network.aliases)):
+        spot.wrong(
+            "This is a name of the service, and would lead to the tasks beside its virtual address.",
+            f"Write {TASK} for the task's number, as in `{hostname[:50]}-{TASK}`, or leave it out.",
+            hostname,
+        )
+    return replace(read_namespace_settings(value, path), hostname=hostname)
 
 
 def of_host(service: Service, host: str) -> Service:
@@ -83,18 +102,21 @@ def _networks(value: Any, path: VarPath) -> tuple[ServiceNetwork, ...]:
             at(path, index).wrong(
                 "The network is in the list twice; a task is on a network once.", "Leave one of them out.", key
             )
-        found.setdefault(key, ServiceNetwork(key, path=at(path, index).path))
+        found.setdefault(key, ServiceNetwork(Endpoint(key, path=at(path, index).path)))
     return tuple(found.values())
 
 
 def _network(network: str, options: Mapping[str, Any], path: VarPath) -> ServiceNetwork:
-    aliases = [name(text, DNS_NAME, at(path / "aliases", index)) for index, text in texts(options.get("aliases"))]
-    fixed = []
-    for index, text in texts(options.get("ipv4_addresses")):
-        address = read_address(text, at(path / "ipv4_addresses", index), 4)
+    ipv4, ipv6 = (tuple(_addresses(options, family, path)) for family in (4, 6))
+    return ServiceNetwork(read_endpoint(network, options, path), ipv4, ipv6)
+
+
+def _addresses(options: Mapping[str, Any], family: int, path: VarPath) -> Iterator[str]:
+    key = f"ipv{family}_addresses"
+    for index, text in texts(options.get(key)):
+        address = read_address(text, at(path / key, index), family)
         if address is not None:
-            fixed.append(str(address))
-    return ServiceNetwork(network, tuple(dict.fromkeys(text for text in aliases if text)), tuple(fixed), path=path.path)
+            yield str(address)
 
 
 def _weights(value: Mapping[str, Any], service: str, path: VarPath) -> tuple[tuple[str, int], ...]:

@@ -9,7 +9,7 @@ as canonical text (``10.0.0.1``, ``10.0.0.0/24``, ``fd00::1``), MAC addresses in
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Optional
 
@@ -250,12 +250,41 @@ class Sandbox:
 
 @dataclass(frozen=True)
 class ServiceNetwork:
-    """A service's place on a network: ``addresses`` are those of tasks 1, 2, … where they are fixed."""
+    """A service's place on a network: what the endpoints of its tasks have in common, and what each has for itself."""
 
-    network: str
-    aliases: tuple[str, ...] = ()
-    addresses: tuple[str, ...] = ()
-    path: str = field(default="", compare=False)
+    endpoint: Endpoint
+    """Its aliases are the service's."""
+    ipv4_addresses: tuple[str, ...] = ()
+    """Those of tasks 1, 2, … where they are fixed."""
+    ipv6_addresses: tuple[str, ...] = ()
+
+    @property
+    def network(self) -> str:
+        """Its name."""
+        return self.endpoint.network
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """More names of the service there."""
+        return self.endpoint.aliases
+
+    @property
+    def path(self) -> str:
+        """Where it stands."""
+        return self.endpoint.path
+
+    @property
+    def numbers(self) -> range:
+        """The tasks that have fixed addresses."""
+        return range(1, max(len(self.ipv4_addresses), len(self.ipv6_addresses)) + 1)
+
+    def of_task(self, number: int, aliases: tuple[str, ...] = ()) -> Endpoint:
+        """The endpoint of one of the tasks."""
+        ipv4, ipv6 = (
+            addresses[number - 1] if number <= len(addresses) else None
+            for addresses in (self.ipv4_addresses, self.ipv6_addresses)
+        )
+        return replace(self.endpoint, ipv4_address=ipv4, ipv6_address=ipv6, aliases=aliases)
 
 
 @dataclass(frozen=True)
@@ -277,7 +306,13 @@ class Service:
     ports: tuple[Port, ...] = ()
     namespace: Namespace = Namespace()
     policies: tuple[str, ...] = ()
+    task: Sandbox = Sandbox("", "")
+    """What every task has of a sandbox; `TASK` in its hostname stands for the number."""
     path: str = field(default="", compare=False)
+
+    def hostname(self, number: int) -> Optional[str]:
+        """That of one of the tasks, if it is not the task's name."""
+        return self.task.hostname and self.task.hostname.replace(TASK, str(number))
 
 
 INGRESS_RULES, EGRESS_RULES = "ingress", "egress"

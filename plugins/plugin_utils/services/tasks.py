@@ -47,8 +47,7 @@ def _task(placed: PlacedService, number: int, host: str, ingress_mode: str) -> S
         names = [service.name, *network.aliases]
         aliases = [TASKS + name for name in names] if placed.weight(task, host) else []
         aliases += names if service.endpoint_mode == "dnsrr" and aliases else []
-        address = network.addresses[number - 1] if number <= len(network.addresses) else None
-        endpoints.append(Endpoint(network.network, ipv4_address=address, aliases=tuple(aliases), path=network.path))
+        endpoints.append(network.of_task(number, tuple(aliases)))
     ports = [port for port in service.ports if port.mode == "host"]
     everywhere = ingress_ports([service])
     if everywhere and ingress_mode == "snat":
@@ -57,11 +56,13 @@ def _task(placed: PlacedService, number: int, host: str, ingress_mode: str) -> S
     shared = [*everywhere, *(port for port in service.ports if port.mode == "local")]
     ports += [TaskPort(**vars(port), weight=placed.weight(task, host)) for port in shared]
     namespace = service.namespace.of_task(number)
-    return Sandbox(
-        task,
-        host,
-        tuple(endpoints),
+    return replace(
+        service.task,
+        name=task,
+        host=host,
+        endpoints=tuple(endpoints),
         namespace=namespace,
+        hostname=service.hostname(number),
         ports=tuple(ports),
         policies=service.policies,
         path=service.path,

@@ -23,7 +23,8 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import (
     task_set,
 )
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerTable
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File, Sysctl
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.shaping import Shaping
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.topology import Host, Service, Topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.verification import checks_of
@@ -210,6 +211,20 @@ class TestAddresses:
         found = {peer.sandbox: peer.addresses[0] for peer in table.endpoints}
         assert found == {"redis.1": "10.10.2.50", "redis.2": "10.10.2.51", "redis.3": found["redis.3"]}
         assert vips(made)["redis"]["ipv4"] not in found.values()
+
+    def test_tasks_are_what_the_service_says_of_them(self) -> None:
+        vote = {"interface_name": "votes", "limits": {"egress": "8mbit"}, "ipv6_addresses": ["fd00:2::77"]}
+        said = {"networks": {"vote": vote}, "hostname": "r-{task}", "sysctls": {"net.core.somaxconn": 9}}
+        made = planned({"redis": {**said, "deploy": {"replicas": 2}}})
+        for task, host in tasks(made).items():
+            own = made.plans[host].resources
+            assert Sysctl(task, "net.core.somaxconn", "9") in own
+            assert [(item.end, item.egress) for item in own if isinstance(item, Shaping)] == [("votes", 10**6)]
+        (table,) = [each for each in tables_of(made) if each.network == "vote"]
+        found = {peer.sandbox: peer for peer in table.endpoints}
+        assert found["redis.1"].addresses[1] == "fd00:2::77" != found["redis.2"].addresses[1]
+        names = [text for text in made.shared.values() if " r-1 " in text and " r-2 " in text]
+        assert any(f"{found['redis.1'].addresses[0]} redis.1.vote" in text for text in names)
 
     def test_a_lack_of_vips_is_reported_for_all_hosts_of_the_network(self) -> None:
         small = {"vote": {"driver": "overlay", "subnet": "10.10.2.0/29"}}
