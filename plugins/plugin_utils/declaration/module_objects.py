@@ -30,6 +30,7 @@ KEPT_SETTINGS = (
     "cnm_ingress_mode",
     "cnm_keep_keys",
     "cnm_load_balancer",
+    "cnm_node_labels",
     "cnm_project",
     "cnm_underlay_address",
 )

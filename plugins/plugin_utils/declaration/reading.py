@@ -22,6 +22,7 @@ from .module_objects import ModuleState, connected, kind_of, path_of
 from .names import OBJECT
 from .networks import predefined_bridge, read_network, with_traits
 from .options import read_options
+from .placement import check_hostnames
 from .policies import read_address_set, read_policy
 from .policy_checks import check_policies
 from .ports import with_address_sets
@@ -298,17 +299,21 @@ class _Reader:
 
     def _placed(self, service: Service) -> Service:
         """The service with hosts in place of the groups it names."""
-        if service.placement is None:
+        placement = service.placement
+        if placement.hosts is None:
             return service
-        named = [host for name in service.placement for host in self._groups.get(name, (name,))]
-        return replace(service, placement=tuple(sorted(set(named))))
+        named = [host for name in placement.hosts for host in self._groups.get(name, (name,))]
+        return replace(service, placement=replace(placement, hosts=tuple(sorted(set(named)))))
 
     def _check_placement(self, service: Mapping[str, Any], path: VarPath) -> None:
-        hosts = ((service.get("deploy") or {}).get("placement") or {}).get("hosts") or ()
-        for index, name in enumerate(hosts):
+        placement = (service.get("deploy") or {}).get("placement") or {}
+        spot = path / "deploy" / "placement"
+        every = None if self._known_hosts is None else self._known_hosts - self._groups.keys()
+        check_hostnames(placement.get("constraints"), every, spot / "constraints")
+        for index, name in enumerate(placement.get("hosts") or ()):
             if self._known_hosts is not None and name is not None and name not in self._known_hosts:
                 there = name in self._groups.get("all", ())
-                (path / "deploy" / "placement" / "hosts" / index).wrong(
+                (spot / "hosts" / index).wrong(
                     f"This host is in the inventory, but not in the topology ({HOSTS})."
                     if there
                     else f"There is no such host or group in the topology ({HOSTS}).",

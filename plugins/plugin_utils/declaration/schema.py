@@ -267,8 +267,16 @@ SERVICE = _keys(
                 "scheduler": _choice("rr", "wrr", "lc", "wlc", "sh", "mh"),
                 "weights": _named("a mapping from tasks to weights", _integer("a whole number", 0, 65535)),
                 "placement": _keys(
-                    "a mapping with the key hosts",
-                    {"hosts": _list("a list of hosts or groups", _text("a host or group"), ["node1"])},
+                    "a mapping with hosts, constraints and max_replicas_per_node",
+                    {
+                        "hosts": _list("a list of hosts or groups", _text("a host or group"), ["node1"]),
+                        "constraints": _list(
+                            "a list of constraints",
+                            _text("text like node.labels.disk == ssd", "node.labels.disk == ssd"),
+                            ["node.labels.disk == ssd"],
+                        ),
+                        "max_replicas_per_node": _integer("a whole number", 0, 100_000),
+                    },
                 ),
                 "draining": _list("a list of tasks or hosts", _text("a task or host"), ["redis.2"]),
             },
@@ -388,6 +396,7 @@ SETTINGS = _keys(
         "cnm_overlay_secret": _text("text from the vault"),
         "cnm_overlay_key_epoch": _integer("a whole number", 1, 2**31 - 1),
         "cnm_ingress_mode": _choice("snat", "local"),
+        "cnm_node_labels": _LABELS,
         "cnm_all_or_nothing": _flag(),
         "cnm_docker_user": _flag(),
         "cnm_boot": _flag(),

@@ -20,6 +20,7 @@ from .cross_checks import (
 from .errors import ValidationError, VarPath, name_hosts
 from .ingress import INGRESS, SANDBOX, ingress_ports
 from .keys import did_you_mean
+from .placement import admits, is_named
 from .services import task_name, task_number
 from .topology import Network, Port, Sandbox, Service, ServiceNetwork
 
@@ -37,9 +38,7 @@ class _Everywhere:
     @property
     def hosts(self) -> list[str]:
         """Those that may have a task."""
-        placement = self.service.placement
-        names = [draft.host.name for draft in self.drafts]
-        return [name for name in names if placement is None or name in placement]
+        return [draft.host.name for draft in self.drafts if admits(self.service, draft.host)]
 
     @property
     def first(self) -> str:
@@ -161,11 +160,7 @@ def _said(service: Service) -> dict[str, Any]:
 def _check_hosts(everywhere: _Everywhere, every: Sequence[str], errors: list[ValidationError]) -> None:
     service, path = everywhere.service, VarPath(everywhere.service.path, errors)
     tasks = len(everywhere.hosts) if service.mode == "global" else service.replicas
-    if not everywhere.hosts and service.replicas:
-        (path / "deploy" / "placement" / "hosts").wrong(
-            "None of these hosts declares the service.",
-            f"Name some of {name_hosts([d.host.name for d in everywhere.drafts])}.",
-        )
+    _check_placement(everywhere, tasks, path / "deploy" / "placement")
     if any(port.mode == "host" for port in service.ports) and everywhere.hosts and tasks > len(everywhere.hosts):
         (path / "ports").wrong(
             f"A port published with mode host leads to one task of a host, and {tasks} tasks are to be on "
@@ -184,6 +179,29 @@ def _check_hosts(everywhere: _Everywhere, every: Sequence[str], errors: list[Val
                 ),
                 name,
             )
+
+
+def _check_placement(everywhere: _Everywhere, tasks: int, path: VarPath) -> None:
+    """Note if the hosts of a service cannot have all of its tasks."""
+    service, hosts = everywhere.service, everywhere.hosts
+    named = [draft.host.name for draft in everywhere.drafts if is_named(service, draft.host)]
+    most = service.placement.max_per_host
+    if not named and service.replicas:
+        (path / "hosts").wrong(
+            "None of these hosts declares the service.",
+            f"Name some of {name_hosts([draft.host.name for draft in everywhere.drafts])}.",
+        )
+    elif not hosts and service.replicas:
+        (path / "constraints").wrong(
+            f"None of {name_hosts(named)} is like that.",
+            "Set cnm_node_labels in the host_vars of some of them, or ask for less.",
+        )
+    elif most and tasks > most * len(hosts):
+        (path / "max_replicas_per_node").wrong(
+            f"The service has {tasks} tasks, and {name_hosts(hosts)} may have {most * len(hosts)} of them.",
+            "Take fewer replicas, more of them on a host, or more hosts.",
+            most,
+        )
 
 
 def _networks(draft: Draft, service: Service) -> Iterator[ValidationError]:

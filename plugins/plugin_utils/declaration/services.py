@@ -12,10 +12,11 @@ from .addresses import read_address
 from .errors import VarPath
 from .names import HOSTNAME, OBJECT, Rule, name
 from .namespaces import read_task_namespace
+from .placement import read_placement
 from .policies import read_names
 from .ports import read_ports
 from .sandboxes import read_endpoint, read_namespace_settings
-from .topology import TASK, Endpoint, Sandbox, Service, ServiceNetwork
+from .topology import TASK, Endpoint, Placement, Sandbox, Service, ServiceNetwork
 from .values import at, texts
 
 SERVICE = Rule(
@@ -43,7 +44,6 @@ def read_service(key: str, value: Mapping[str, Any], path: VarPath) -> Service:
     if not networks and not (path / "networks").is_wrong:
         path.wrong("A service is on no network.", "Name at least one in `networks`.")
     replicas = 1 if deploy.get("replicas") is None else int(deploy["replicas"])
-    placement = (deploy.get("placement") or {}).get("hosts")
     return Service(
         name=key,
         networks=networks,
@@ -52,7 +52,7 @@ def read_service(key: str, value: Mapping[str, Any], path: VarPath) -> Service:
         endpoint_mode=deploy.get("endpoint_mode") or "vip",
         scheduler=deploy.get("scheduler") or "rr",
         weights=_weights(deploy.get("weights") or {}, key, spot / "weights"),
-        placement=tuple(text for _index, text in texts(placement)) if placement is not None else None,
+        placement=read_placement(deploy.get("placement") or {}, mode, spot / "placement"),
         draining=tuple(text for _index, text in texts(deploy.get("draining"))),
         ports=tuple(read_ports(value.get("ports"), path / "ports", service=True)),
         namespace=read_task_namespace(value.get("namespace"), mode, replicas, path / "namespace"),
@@ -79,7 +79,7 @@ def _task(service: str, networks: Sequence[ServiceNetwork], value: Mapping[str, 
 def of_host(service: Service, host: str) -> Service:
     """The service of one host, as the module `service` makes it: its tasks are there, and its ports lead to them."""
     ports = tuple(replace(port, mode="local") if port.mode == "ingress" else port for port in service.ports)
-    return replace(service, placement=(host,), ports=ports)
+    return replace(service, placement=Placement((host,)), ports=ports)
 
 
 def task_name(service: str, number: int) -> str:

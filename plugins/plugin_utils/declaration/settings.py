@@ -16,7 +16,7 @@ from .errors import VarPath
 from .lease_store import read_lease_store
 from .names import PROJECT, name
 from .topology import Settings
-from .values import SHORTEST_SECRET, flag
+from .values import SHORTEST_SECRET, flag, pairs
 
 OVERLAY_SIZE = {4: 24, 6: 64}
 """Prefix length of the subnets overlays get."""
@@ -48,6 +48,7 @@ def read_settings(value: Mapping[str, Any], path: VarPath) -> Settings:
             path / "cnm_leases",
             path / "cnm_leases_options",
         ),
+        node_labels=pairs(value.get("cnm_node_labels"), path / "cnm_node_labels"),
         all_or_nothing=flag(value.get("cnm_all_or_nothing"), False),
         docker_user=flag(value.get("cnm_docker_user"), True),
         boot=flag(value.get("cnm_boot"), True),

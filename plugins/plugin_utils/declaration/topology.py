@@ -288,6 +288,28 @@ class ServiceNetwork:
 
 
 @dataclass(frozen=True)
+class Constraint:
+    """What a host has to be like to have tasks of a service."""
+
+    label: str
+    """The label that counts; "" for the host's name."""
+    equal: bool
+    """Whether it has to have that value, or another one."""
+    value: str
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a service's tasks may be."""
+
+    hosts: Optional[tuple[str, ...]] = None
+    """Hosts and groups; None: every host that declares the service."""
+    constraints: tuple[Constraint, ...] = ()
+    max_per_host: int = 0
+    """How many tasks one host may have; 0 for any number."""
+
+
+@dataclass(frozen=True)
 class Service:
     """A name in front of several sandboxes, its tasks."""
 
@@ -299,8 +321,7 @@ class Service:
     scheduler: str = "rr"
     weights: tuple[tuple[str, int], ...] = ()
     """By task; one that is not named weighs 1."""
-    placement: Optional[tuple[str, ...]] = None
-    """Hosts and groups; None: every host that declares the service."""
+    placement: Placement = Placement()
     draining: tuple[str, ...] = ()
     """Tasks and hosts that get no new connections."""
     ports: tuple[Port, ...] = ()
@@ -446,6 +467,8 @@ class Settings:
     leases: LeaseStore = LeaseStore()
     evpn: Optional[Evpn] = None
     """Set if BGP EVPN tells the hosts where endpoints of overlays are; else the plan does."""
+    node_labels: Pairs = ()
+    """What tells the host apart for constraints of services."""
     all_or_nothing: bool = False
     """Whether no host is changed unless all can be."""
     docker_user: bool = True

@@ -16,6 +16,7 @@ from ...module_utils.plan.forms import FormError, printable
 from ...module_utils.plan.plan import Plan
 from ..declaration.errors import DeclarationError
 from ..declaration.module_objects import ModuleState, module_removal_hint, pack_declared, settle
+from ..declaration.placement import admits
 from ..declaration.reading import read_all_settings
 from ..declaration.topology import Host, Topology
 from ..facts import Facts
@@ -304,7 +305,7 @@ class Parts:
             for network, pairs in networks_in_use(host).items()
             if (known := host.network(network)) is not None and known.traits.spans_hosts
         }
-        services = [service for service in host.services if service.placement is None or host.name in service.placement]
+        services = [service for service in host.services if admits(service, host)]
         for service in services:
             for attachment in service.networks:
                 network = host.network(attachment.network)

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Optional
 
 from ..declaration.ingress import ingress_ports
+from ..declaration.placement import admits
 from ..declaration.services import task_name
 from ..declaration.topology import Host, Service, Topology
 from ..leases.base import ServiceLease
@@ -48,29 +50,26 @@ class Placement:
 def place_services(topology: Topology, leased: dict[str, ServiceLease]) -> Placement:
     """Place the tasks of all services; ``leased`` has their present hosts and is updated in place."""
     result = Placement()
-    candidates: dict[str, list[str]] = {}
+    candidates: dict[str, list[Host]] = {}
     services: dict[str, Service] = {}
     for host in sorted(topology.hosts, key=lambda item: item.name):
         for service in host.services:
             services.setdefault(service.name, service)
-            candidates.setdefault(service.name, []).append(host.name)
+            candidates.setdefault(service.name, []).append(host)
     load: Counter[str] = Counter()
     before = dict(leased)
     leased.clear()
     for name, service in sorted(services.items()):
-        hosts = [host for host in candidates[name] if service.placement is None or host in service.placement]
-        if not hosts and (service.replicas or service.mode == "global"):
-            where = ", ".join(service.placement or ())
-            sentence = f"{service.path}.deploy.placement.hosts: the service is declared on none of {where}"
-            result.problems.setdefault(candidates[name][0], []).append(f"{sentence}. Name hosts that declare it.")
-            leased.update({name: before[name]} if name in before else {})
-            continue
+        hosts = [host.name for host in candidates[name] if admits(service, host)]
         placed_before = before[name]["tasks"] if name in before else {}
         old = {int(number): host for number, host in placed_before.items() if host in hosts}
         open_hosts = [host for host in hosts if host not in service.draining] or hosts
-        tasks = (
-            _everywhere(hosts, old) if service.mode == "global" else _spread(service.replicas, open_hosts, old, load)
-        )
+        is_global = service.mode == "global"
+        tasks = (_everywhere(hosts, old) or None) if is_global else _spread(service, open_hosts, old, load)
+        if tasks is None:
+            result.problems.setdefault(candidates[name][0].name, []).append(_no_room(service, hosts, open_hosts))
+            leased.update({name: before[name]} if name in before else {})
+            continue
         load.update(tasks.values())
         leased[name] = {"tasks": {str(number): host for number, host in sorted(tasks.items())}}
         result.found[name] = PlacedService(service, dict(sorted(tasks.items())))
@@ -79,7 +78,7 @@ def place_services(topology: Topology, leased: dict[str, ServiceLease]) -> Place
 
 def is_of_one_host(service: Service, host: Host) -> bool:
     """Whether a service can be planned for one host alone: no other host declares it or can have its tasks."""
-    if service.placement != (host.name,) or (ingress_ports([service]) and host.settings.ingress_mode == "snat"):
+    if service.placement.hosts != (host.name,) or (ingress_ports([service]) and host.settings.ingress_mode == "snat"):
         return False
     networks = [host.network(attachment.network) for attachment in service.networks]
     return all(network is not None and network.traits.scope == "local" for network in networks)
@@ -116,13 +115,37 @@ def _everywhere(hosts: Sequence[str], old: Mapping[int, str]) -> dict[int, str]:
     return {**tasks, **dict(zip(free, (host for host in hosts if host not in tasks.values())))}
 
 
-def _spread(replicas: int, hosts: Sequence[str], old: Mapping[int, str], load: Mapping[str, int]) -> dict[int, str]:
-    """Tasks 1 to ``replicas``: placed ones stay, the others go to the host with the fewest tasks."""
-    tasks = {number: host for number, host in old.items() if number <= replicas}
-    counted = Counter(tasks.values())
-    for number in range(1, replicas + 1):
-        if number not in tasks:
-            host = min(hosts, key=lambda item: (counted[item], load.get(item, 0), item))
+def _spread(
+    service: Service, hosts: Sequence[str], old: Mapping[int, str], load: Mapping[str, int]
+) -> Optional[dict[int, str]]:
+    """All tasks: placed ones stay, the others go to the host with the fewest; None if the hosts are too few.
+
+    Of a host that has more tasks than it may, those with the highest numbers move.
+    """
+    most = service.placement.max_per_host or service.replicas
+    tasks: dict[int, str] = {}
+    counted: Counter[str] = Counter()
+    for number, host in sorted(old.items()):
+        if number <= service.replicas and counted[host] < most:
             tasks[number] = host
             counted[host] += 1
+    for number in range(1, service.replicas + 1):
+        if number not in tasks:
+            free = [host for host in hosts if counted[host] < most]
+            if not free:
+                return None
+            tasks[number] = min(free, key=lambda item: (counted[item], load.get(item, 0), item))
+            counted[tasks[number]] += 1
     return tasks
+
+
+def _no_room(service: Service, hosts: Sequence[str], open_hosts: Sequence[str]) -> str:
+    path = f"{service.path}.deploy.placement"
+    if not hosts:
+        return f"{path}: no host that declares the service may have tasks. Name other hosts, or change the constraints."
+    drained = [host for host in hosts if host not in open_hosts]
+    beside = f"; {', '.join(drained)} is drained and gets no new ones" if drained else ""
+    return (
+        f"{path}.max_replicas_per_node: {', '.join(open_hosts)} may have {service.placement.max_per_host} tasks each, "
+        f"too few for {service.replicas}{beside}. Take fewer replicas, more of them on a host, or more hosts."
+    )

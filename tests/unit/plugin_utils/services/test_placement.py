@@ -53,6 +53,7 @@ def planned(
     sandboxes: Optional[dict[str, Any]] = None,
     without: tuple[str, ...] = (),
     networks: Optional[dict[str, Any]] = None,
+    labels: Optional[dict[str, Any]] = None,
 ) -> Planned:
     """Hosts h1, h2, …; the sandboxes are on the first."""
     variables = {
@@ -61,6 +62,7 @@ def planned(
             "cnm_services": services,
             "cnm_sandboxes": (sandboxes or {}) if number == 1 else {},
             "cnm_load_balancer": "nftables",
+            "cnm_node_labels": (labels or {}).get(f"h{number}"),
         }
         for number in range(1, hosts + 1)
         if f"h{number}" not in without
@@ -174,6 +176,43 @@ class TestPlacement:
 
 
 # --- addresses -------------------------------------------------------------------------------------------------------
+
+
+class TestConstraints:
+    """Each step is hosts with their disks, what the service says, and where its tasks are after that."""
+
+    SSD, NOT_HDD = (
+        {"constraints": ["node.labels.disk == ssd"]},
+        {"constraints": ["node.labels.disk != HDD", "node.hostname != h3"]},
+    )
+
+    @pytest.mark.parametrize(
+        "steps",
+        [
+            [("ssd hdd ssd", SSD, "h1 h3 h1"), ("ssd ssd ssd", SSD, "h1 h3 h1"), ("hdd ssd ssd", SSD, "h2 h3 h2")],
+            [("ssd hdd -", NOT_HDD, "h1 h1 h1"), ("ssd - hdd", NOT_HDD, "h1 h1 h1"), ("hdd - -", NOT_HDD, "h2 h2 h2")],
+            [("- - ssd", {}, "h1 h2 h3"), ("- - ssd", SSD, "h3 h3 h3"), ("- - ssd", {}, "h3 h3 h3")],
+            [
+                ("ssd hdd hdd", SSD, "h1 h1 h1"),
+                ("ssd ssd hdd", {**SSD, "max_replicas_per_node": 2}, "h1 h1 h2"),
+                ("ssd ssd ssd", {**SSD, "max_replicas_per_node": 1}, "h1 h3 h2"),
+                ("ssd ssd ssd", {"max_replicas_per_node": 0}, "h1 h3 h2"),
+            ],
+        ],
+    )
+    def test_only_tasks_whose_host_no_longer_fits_move(self, steps: list[tuple[str, dict[str, Any], str]]) -> None:
+        leases: Optional[Leases] = None
+        for disks, placement, expected in steps:
+            labels = {f"h{number}": {"disk": disk} for number, disk in enumerate(disks.split(), 1) if disk != "-"}
+            made = planned(redis(3, placement=placement), leases=leases, labels=labels)
+            assert [tasks(made)[f"redis.{number}"] for number in (1, 2, 3)] == expected.split()
+            leases = made.leases
+
+    def test_a_lack_of_hosts_that_are_not_drained_is_reported(self) -> None:
+        made = planned(redis(4, placement={"max_replicas_per_node": 2}, draining=["h1"]), hosts=2)
+        (problem,) = made.refusals["h1"]
+        assert "cnm_services.redis.deploy.placement.max_replicas_per_node: h2 may have 2 tasks each" in problem
+        assert "h1 is drained" in problem
 
 
 class TestAddresses:
