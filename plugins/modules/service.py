@@ -53,7 +53,7 @@ options:
         type: str
         choices: [vip, dnsrr]
       scheduler:
-        description: How a task is chosen for a connection. If omitted, V(rr). All but V(rr) and V(sh) require IPVS.
+        description: How a task is chosen for a connection. If omitted, V(rr). V(lc), V(wlc) and V(mh) require IPVS.
         type: str
         choices: [rr, wrr, lc, wlc, sh, mh]
       weights:

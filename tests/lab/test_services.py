@@ -82,6 +82,10 @@ VOTING: dict[str, Any] = {
         "ports": [{"target": PORT, "published": 3005, "host_ip": "127.0.0.1"}],
     },
     "heavy": {"networks": ["vote"], "deploy": {"replicas": 2, "weights": {"heavy.1": 3}}},
+    "weighted": {
+        "networks": ["vote"],
+        "deploy": {"replicas": 2, "scheduler": "wrr", "weights": {"weighted.1": 300, "weighted.2": 100}},
+    },
     "loyal": {"networks": ["vote"], "deploy": {"replicas": 3, "scheduler": "sh"}},
     "each": {"networks": ["back-tier"], "deploy": {"mode": "global"}},
     "fixed": {
@@ -244,6 +248,8 @@ class TestTheVotingExample:
 
     def test_weights_are_kept_to(self, worker: Caller) -> None:
         assert worker.tasks(worker.lookup("heavy")[0], 12) == {"heavy.1": 9, "heavy.2": 3}
+        for vip in worker.lookup("weighted"):
+            assert worker.tasks(vip, 8) == {"weighted.1": 6, "weighted.2": 2}
 
     def test_scheduler_sh_is_loyal(self, voting: Fleet, worker: Caller) -> None:
         assert len(worker.tasks(worker.lookup("loyal")[0], 6)) == 1

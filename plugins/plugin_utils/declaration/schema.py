@@ -270,8 +270,8 @@ SERVICE = _keys(
                     "a mapping with hosts, constraints and max_replicas_per_node",
                     {
                         "hosts": _list("a list of hosts or groups", _text("a host or group"), ["node1"]),
-                        "constraints": _list(
-                            "a list of constraints",
+                        "constraints": _one_or_list(
+                            "a constraint, or a list of them",
                             _text("text like node.labels.disk == ssd", "node.labels.disk == ssd"),
                             ["node.labels.disk == ssd"],
                         ),

@@ -195,7 +195,7 @@ def scheduler_errors(
         return [] if facts.ipvs else [f"cnm_load_balancer: {problem}, or write nftables, or auto."]
     return [
         f"{placed.service.path}.deploy.scheduler: {placed.service.scheduler} takes IPVS, and this host balances with "
-        "nftables, which has rr and sh. Write one of these, or run a kernel with IPVS there."
+        f"nftables, which has {', '.join(BY_NFTABLES)}. Write one of these, or run a kernel with IPVS there."
         for name, placed in services.items()
         if name in called and placed.service.scheduler not in BY_NFTABLES
     ]

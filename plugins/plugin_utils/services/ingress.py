@@ -19,7 +19,7 @@ from ...module_utils.plan.settings import Sysctl
 from ..declaration.ingress import SANDBOX
 from ..declaration.topology import Port
 from ..networks.spanning import Spanning
-from .nftables import chosen
+from .nftables import in_turn
 from .placement import PlacedService
 
 Range = tuple[int, int]
@@ -92,10 +92,9 @@ def translations(
     ``weights`` are addresses with their shares of the connections, at least one address.
     """
     weights = [(forms.address(address), weight) for address, weight in weights]
-    choice = f"numgen inc mod {sum(weight for _address, weight in weights)}"
     of_family = f"meta nfproto ipv{family} {protocol} dport"
     if published == target:
-        to = chosen(choice, weights)
+        to = in_turn(weights)
         return [f"{of_family} {_range(published)} dnat {NFT_PROTOCOL[family]} to {to}"]
     numbers = zip(range(published[0], published[1] + 1), range(target[0], target[1] + 1))
     if len(weights) == 1:
@@ -103,6 +102,6 @@ def translations(
         return [f"{of_family} {number} dnat {NFT_PROTOCOL[family]} to {address}:{to}" for number, to in numbers]
     return [
         f"{of_family} {number} dnat {NFT_PROTOCOL[family]} addr . port to "
-        + chosen(choice, [(f"{address} . {target_port}", weight) for address, weight in weights])
+        + in_turn([(f"{address} . {target_port}", weight) for address, weight in weights])
         for number, target_port in numbers
     ]

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections import Counter
 from dataclasses import replace
 from typing import Any, ClassVar, Optional
@@ -33,7 +34,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.belief import Cl
 from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import Planned, plan
 from ansible_collections.cnm.fabric.plugins.plugin_utils.services.balancing import VirtualService
-from ansible_collections.cnm.fabric.plugins.plugin_utils.services.nftables import by_nftables
+from ansible_collections.cnm.fabric.plugins.plugin_utils.services.nftables import by_nftables, in_turn
 from ansible_collections.cnm.fabric.plugins.plugin_utils.services.placement import place_services
 
 NOW = "2026-11-21T05:00:00Z"
@@ -448,10 +449,36 @@ class TestRules:
     def test_rules_number_the_tasks_that_get_connections_and_sets_list_all(self) -> None:
         service = VirtualService("10.0.0.9", "rr", (("10.0.0.2", 2), ("10.0.0.3", 0), ("10.0.0.4", 1)))
         made = by_nftables("c1", [service])
-        assert made.output == ("ip daddr 10.0.0.9 dnat ip to numgen inc mod 3 map { 0-1 : 10.0.0.2, 2 : 10.0.0.4 }",)
+        assert made.output == (
+            "ip daddr 10.0.0.9 dnat ip to numgen inc mod 3 map { 0 : 10.0.0.2, 1 : 10.0.0.4, 2 : 10.0.0.2 }",
+        )
         (behind,) = made.sets
         assert behind.elements == tuple(f"10.0.0.9 . 10.0.0.{last}" for last in (2, 3, 4))
         assert (behind.tracks, behind.family) == (VIP_TASKS, 4)
+
+    @given(st.lists(st.integers(1, 40), min_size=2, max_size=6))
+    def test_shares_of_a_turn_are_the_weights_and_never_far_from_them(self, weights: list[int]) -> None:
+        expression = in_turn([(f"t{number}", weight) for number, weight in enumerate(weights)])
+        match = re.fullmatch(r"numgen inc mod (\d+) map { (.*) }", expression)
+        assert match
+        modulus, pairs = match.groups()
+        taken = [pair.partition(" : ")[2] for pair in pairs.split(", ")]
+        assert [pair.partition(" : ")[0] for pair in pairs.split(", ")] == [
+            str(number) for number in range(int(modulus))
+        ]
+        for number, weight in enumerate(weights):
+            share = weight / sum(weights)
+            assert taken.count(f"t{number}") * sum(weights) == weight * len(taken)
+            for first in range(1, len(taken)):
+                assert abs(taken[:first].count(f"t{number}") - share * first) < len(weights)
+
+    def test_weights_of_which_no_rule_can_hold_a_turn_are_left_to_chance(self) -> None:
+        assert in_turn([("a", 65535), ("b", 1)]) == "numgen random mod 65536 map { 0-65534 : a, 65535 : b }"
+        assert in_turn([("a", 500), ("b", 500)]) == "numgen inc mod 2 map { 0 : a, 1 : b }"
+
+    def test_a_caller_s_shares_are_the_weights(self) -> None:
+        (rule,) = by_nftables("c1", [VirtualService("10.0.0.9", "sh", (("10.0.0.2", 3), ("10.0.0.3", 1)))]).output
+        assert "jhash ip saddr mod 4 seed 0x636e6d map { 0-2 : 10.0.0.2, 3 : 10.0.0.3 }" in rule
 
     def test_rules_for_one_task_choose_nothing_and_for_none_refuse(self) -> None:
         one = by_nftables("c1", [VirtualService("fd00::9", "rr", (("fd00::2", 5),))])
