@@ -521,7 +521,29 @@ DEAD = (
 )
 
 
+def labelled(**disks: str) -> dict[str, Any]:
+    """Hosts and what disks their labels say they have, with the worker."""
+    return {host: {**WORKER.get(host, {}), "cnm_node_labels": {"disk": disk}} for host, disk in disks.items()}
+
+
 class TestHosts:
+    def test_only_tasks_of_a_host_that_no_longer_fits_move(self, fleet: Fleet, at_work: Servers) -> None:
+        said = redis(3, placement={"constraints": ["node.labels.disk == ssd"], "max_replicas_per_node": 2})
+        fleet.declare(said, **labelled(node1="ssd", node2="ssd", node3="hdd"))
+        fleet.site()
+        first = where(fleet)
+        assert first == {"redis.1": "node1", "redis.2": "node2", "redis.3": "node1"}
+        fleet.declare(said, **labelled(node1="ssd", node2="hdd", node3="ssd"))
+        fleet.site()
+        assert where(fleet) == {**first, "redis.2": "node3"}
+        at_work.serve(where(fleet))
+        assert Caller(fleet, "node1", "worker").tasks(vip_of(fleet), 6) == dict.fromkeys(first, 2)
+        assert fleet.site().changed == []
+        fleet.declare(said, **labelled(node1="ssd", node2="hdd", node3="hdd"))
+        run = fleet.play("site")
+        assert run.code != 0
+        assert "3 tasks, and node1 may have 2 of them" in run.output
+
     def test_a_host_that_joins_moves_nothing_and_one_that_leaves_only_its_own(
         self, joining: Fleet, at_work: Servers
     ) -> None:
