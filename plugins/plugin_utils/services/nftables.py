@@ -59,6 +59,8 @@ def _rules(service: VirtualService, ip: str) -> list[str]:
     at = f"{ip} daddr {address(service.vip)}"
     weights = [(address(task), weight) for task, weight in service.tasks if weight]
     if not weights:
+        # Chains of the type nat see packets only while something in the namespace tracks connections: this does.
+        at += " ct state new"
         return [f"{at} meta l4proto 6 reject with tcp reset", f"{at} reject"]
     to = _of_caller(weights, ip) if service.scheduler == _BY_CALLER else in_turn(weights)
     return [f"{at} dnat {ip} to {to}"]
