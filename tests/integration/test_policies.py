@@ -351,6 +351,32 @@ class TestWhoIsRootInASandbox:
             listening.close()
             watching.close()
 
+    @on_a_host
+    def test_messages_to_neighbours_reach_nobody_behind_a_router(self) -> None:
+        """Neighbour discovery and MLD need no rule, and a router would forward them as anything else."""
+        a_neighbour()
+        settle(planned({"shut": {"default": {"egress": "drop", "ingress": "drop"}}}, {"web": ["shut"]}))
+        front = sh("ip -n web -6 route show default").split()[2]
+        gateway = next(item for item in sh("ip -o -6 address show").splitlines() if f" {front}/" in item).split()[1]
+        macs = {"web": sh(f"cat /sys/class/net/{gateway}/address"), "outside": sh("cat /sys/class/net/up0/address")}
+        for sender, target, watcher in (("web", "outside", "outside"), ("outside", "web", "web")):
+            watching = namespaces.run(watcher, _watching)
+            ends = (address(sender, 6), address(target, 6))
+            subprocess.run(python(sender, _TO_NEIGHBOURS, macs[sender].strip(), *ends), check=True)
+            heard = {frame[54] for frame in received(watching) if b"carried away" in frame}
+            assert heard == set(), (sender, heard)
+            watching.close()
+
+
+_TO_NEIGHBOURS = (
+    FORGE
+    + r"""
+mac, source, target = sys.argv[1:]
+for kind in (*range(130, 138), 143):
+    message = struct.pack("!BBHI", kind, 0, 0, 0) + socket.inet_pton(socket.AF_INET6, source) + b"carried away"
+    frame(mac, source, target, message, protocol=58, place=2)
+"""
+)
 
 _HIDDEN = (
     FORGE

@@ -9,9 +9,10 @@ of a network is one element of one map.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Union
 
 from ...module_utils.plan.families import family_of
@@ -64,9 +65,12 @@ def addresses_of(
             peer = Peer("service", service)
             if peer in members:
                 members[peer].update(vip.addresses)
+    # A host says itself by what addresses it is reached; those of the networks are sandboxes' and gateways' alone.
+    subnets = [ip_network(subnet.subnet) for network in networks.values() for subnet in network.subnets]
     for name, addresses in of_hosts.items():
         if Peer("host", name) in members:
-            members[Peer("host", name)].update(addresses)
+            outside = (item for item in addresses if not any(ip_address(item) in subnet for subnet in subnets))
+            members[Peer("host", name)].update(outside)
     own = Peer("host", host.name)
     if own in members:
         for network in networks.values():
@@ -99,13 +103,14 @@ def _endpoints_of(networks: Mapping[str, PlannedNetwork], endpoints: Sequence[Pl
         if network.spanning is not None:
             ends += [(item.sandbox.name, name, item) for item in network.spanning.sandboxes.values()]
     # Addresses of scope link are unique on a link; on several links of the host one may be of several sandboxes.
-    count: dict[str, int] = {}
-    scoped = [link_local(end.mac) if end.mac and end.ipv6 else "" for _sandbox, _network, end in ends]
-    for address in scoped:
-        count[address] = count.get(address, 0) + 1
+    scoped = [
+        {*end.endpoint.link_local_ips, *([link_local(end.mac)] if end.mac and end.ipv6 else ())}
+        for _sandbox, _network, end in ends
+    ]
+    count = Counter(address for found in scoped for address in found)
     return [
-        _Endpoint(sandbox, network, (*end.addresses, *([address] if address and count[address] == 1 else ())))
-        for (sandbox, network, end), address in zip(ends, scoped)
+        _Endpoint(sandbox, network, (*end.addresses, *sorted(item for item in found if count[item] == 1)))
+        for (sandbox, network, end), found in zip(ends, scoped)
     ]
 
 

@@ -63,8 +63,11 @@ _UDP_TIME, _OPENING_TIME, _TCP_TIME, _FRAGMENT_TIME = "3m", "2m", "1h", "30s"
 _FIRST_CLIENT_PORT = 32768
 """Linux chooses the ports of clients from here on (net.ipv4.ip_local_port_range)."""
 
-_NEIGHBOURS = "icmpv6 type { 130-137, 143 } accept"
-"""Neighbour discovery and MLD.  Routers' messages from sandboxes were dropped before."""
+_NEIGHBOURS = "icmpv6 type {{ 130-137, 143 }} ip6 {far} @policy_subnets6 accept"
+"""Neighbour discovery and MLD, on a link alone: a router would forward them like anything else, and with them whatever
+somebody hides in them.  Routers' messages from sandboxes were dropped before."""
+_OF_LINKS = frozenset({"::", "fe80::/10", "ff00::/8"})
+"""Addresses that are on every link, as sources or as targets."""
 
 _RANGES = "ranges"
 """Ranges of ports.  Single ones have a set of their own: a hash lookup is faster, and nft 1.0.6 cannot delete an
@@ -256,7 +259,7 @@ def _common_sets(
         ranges = (f"{item} : {number:#010x}" for item, number in classes.prefixes[family].items())
         yield NftSet(f"policy_members{family}", f"type {address} : mark;", tuple(sorted(members)))
         yield NftSet(f"policy_prefixes{family}", f"type {address} : mark; flags interval;", tuple(sorted(ranges)))
-        local = {item.subnet for item in subnets if item.family == family} | ({"fe80::/10"} if family == 6 else set())
+        local = {item.subnet for item in subnets if item.family == family} | (_OF_LINKS if family == 6 else set())
         gateways = {item.gateway for item in subnets if item.family == family}
         yield NftSet(f"policy_subnets{family}", f"type {address}; flags interval;", tuple(sorted(local)))
         yield NftSet(f"policy_gateways{family}", f"type {address};", tuple(sorted(gateways)))
@@ -431,7 +434,7 @@ class _Compiled:
                 yield f"meta mark 0 meta mark set {word} {side.far} map @policy_prefixes{family}"
         yield f"meta l4proto 6 goto {self._at(side, family, 'tcp')}"
         if family == 6:
-            yield _NEIGHBOURS
+            yield _NEIGHBOURS.format(far=side.far)
         if opened.restricted:
             yield f"{_ERRORS[family]} goto {self._at(side, family, 'errors')}"
             yield f"{_seen_udp(side, family)} {judge}"

@@ -276,6 +276,38 @@ def test_a_new_member_of_a_network_is_one_element_for_each_of_its_addresses() ->
     assert {name: len(elements) for name, elements in changed.items()} == {"policy_members4": 1, "policy_members6": 2}
 
 
+def _classes(table: Nftables) -> dict[str, str]:
+    """The class of each single address."""
+    elements = (item for found in table.sets if found.name in MEMBERS for item in found.elements)
+    return dict(item.split(" : ") for item in elements)
+
+
+MEMBERS = ("policy_members4", "policy_members6")
+
+
+def test_a_sandbox_is_meant_by_its_link_local_addresses_too() -> None:
+    """It may send from them, and so would speak past a rule that drops what it sends."""
+    policies = {"web": {"ingress": [{"action": "drop", "from": [{"sandbox": "three"}]}, {"action": "allow"}]}}
+    own = {"ipv4_address": "10.0.1.13", "link_local_ips": ["169.254.8.8", "fe80::8"]}
+    found = _classes(table_of(made(policies, ["web"], cnm_sandboxes_more={"three": {"networks": {"front": own}}})))
+    assert found["169.254.8.8"] == found["10.0.1.13"]
+    assert "fe80::8" in found
+
+
+def test_a_host_is_not_meant_by_addresses_of_the_networks_whatever_it_reports() -> None:
+    """Else a host could make others' rules about it be about sandboxes that it does not have."""
+    forged = Facts(addresses=tuple((item, "up0", 1500) for item in ("203.0.113.2", "10.0.1.11", "fd00:1::11")))
+    variables = {
+        "cnm_networks": {"front": {"subnet": ["10.0.1.0/24", "fd00:1::/64"]}},
+        "cnm_sandboxes": {"web": {"networks": ["front"], "policies": ["web"]}},
+        "cnm_policies": {"web": {"ingress": [{"action": "allow", "from": [{"host": "node2"}]}]}},
+    }
+    topology = read_topology({"node1": variables, "node2": {}})
+    assert sorted(_classes(table_of(plan(topology, {"node1": Facts(), "node2": forged}, empty(), "now")))) == [
+        "203.0.113.2"
+    ]
+
+
 def test_sandboxes_with_the_same_policies_have_their_chains_in_common() -> None:
     boxes = {f"x{number}": {"networks": ["front"], "policies": ["web"]} for number in range(20)}
     one, many = (table_of(made(SIMPLE, ["web"], cnm_sandboxes_more=more)) for more in ({}, boxes))
