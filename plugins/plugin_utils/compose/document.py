@@ -78,7 +78,7 @@ class _Builder:
 
     def build(self, node: Any, depth: int) -> Any:
         origin = self._origin(node)
-        self._count += 1
+        self._count += 1 + (len(node.value) // 64 if isinstance(node, yaml.ScalarNode) else 0)
         if self._count > _MOST or depth > _DEEPEST:
             raise Unreadable(
                 "With its aliases this file says more than can be read.",
@@ -127,6 +127,7 @@ class _Builder:
                     if not isinstance(mapping, yaml.MappingNode):
                         raise Unreadable("Only mappings can be merged.", "Write `<<: *anchor`.", origin)
                     merged = {**self.build(mapping, depth + 1), **merged}
+                    self._count += len(merged)
                 continue
             if key.value in own:
                 raise Unreadable(f"The key `{key.value[:60]}` is here twice.", "Keep one of them.", origin)

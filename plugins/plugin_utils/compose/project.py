@@ -19,7 +19,7 @@ from ..declaration.keys import OF_CONTAINERS, did_you_mean
 from ..declaration.origins import written
 from . import files
 from .document import Unreadable, read_document
-from .interpolation import Interpolation, read_env
+from .interpolation import Budget, Interpolation, read_env
 from .located import Map, Origin, Seq, Text, origin_of, tag_of
 from .merging import NETWORK_FORMS, SERVICE_FORMS, in_one_form, merge, text_of, without_resets
 
@@ -32,6 +32,8 @@ _OTHERS = ("deploy", "extends", "profiles", "provider", "x-cnm")
 _TOP = ("configs", "include", "models", "name", "networks", "secrets", "services", "version", "volumes")
 _OF_DEPLOY = ("replicas",)
 _DEEPEST = 20
+_MOST_FILES = 500
+"""Times that a file is read into a project; two includes of two each, and so on, are soon millions."""
 _NOT_OF_NAMES = re.compile(r"[^-_a-z0-9]")
 _PROJECT = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
@@ -72,8 +74,9 @@ def load(paths: Sequence[Path], choice: Choice, root: str, origin: Origin) -> Pr
     """
     project = Project()
     directory = paths[0].parent
+    loader = _Loader(project, root, directory.resolve())
+    loader.check_values(directory / ".env", (), origin)
     environment = _environment(directory, None, choice.environment, origin)
-    loader = _Loader(project, root)
     model = loader.model(paths, directory, environment, origin, 0)
     project.name = _project_name(model, choice, environment, directory, project, root)
     profiles = {*choice.profiles, *environment.get("COMPOSE_PROFILES", "").split(",")} - {""}
@@ -89,7 +92,7 @@ def load(paths: Sequence[Path], choice: Choice, root: str, origin: Origin) -> Pr
 
 def _environment(directory: Path, named: Optional[Path], given: Mapping[str, str], origin: Origin) -> dict[str, str]:
     path = named or directory / ".env"
-    found = read_env(files.read(path, origin), given) if named or path.is_file() else {}
+    found = read_env(files.read(path, origin), given, str(path)) if named or path.is_file() else {}
     return {**found, **given}
 
 
@@ -131,10 +134,14 @@ class _Model:
 
 
 class _Loader:
-    def __init__(self, project: Project, root: str) -> None:
+    def __init__(self, project: Project, root: str, home: Path) -> None:
+        """``home`` is the directory of the file that the inventory names."""
         self._project = project
         self._root = root
         self._documents: dict[Path, Map] = {}
+        self._budget = Budget()
+        self._files = 0
+        self._home = home
 
     def model(
         self, paths: Sequence[Path], directory: Path, environment: Mapping[str, str], origin: Origin, depth: int
@@ -143,8 +150,15 @@ class _Loader:
         if depth > _DEEPEST:
             raise Unreadable("Files include each other.", "Take one of the includes out.", origin)
         result = _Model()
-        interpolation = Interpolation(environment)
+        interpolation = Interpolation(environment, self._budget)
         for path in paths:
+            self._files += 1
+            if self._files > _MOST_FILES:
+                raise Unreadable(
+                    f"With what it includes this has more than {_MOST_FILES} files.",
+                    "Include each file once.",
+                    origin,
+                )
             document = self._document(path, origin)
             for key in ("services", "networks"):
                 if document.get(key) is not None and not isinstance(document[key], Map):
@@ -194,7 +208,7 @@ class _Loader:
         for item in includes if isinstance(includes, Seq) else () if includes is None else [includes]:
             entry = item if isinstance(item, Map) else {"path": item}
             origin = origin_of(item) or document.origin
-            interpolation = Interpolation(environment)
+            interpolation = Interpolation(environment, self._budget)
             entry = {
                 key: self._interpolate(value, f"{self._root}.include", interpolation) for key, value in entry.items()
             }
@@ -220,6 +234,7 @@ class _Loader:
             ]
             env_paths: list[Optional[Path]] = [directory / name for name in names]
             for env_file in env_paths or [None]:
+                self.check_values(env_file or home / ".env", paths, origin)
                 known = {**_environment(home, env_file, environment, origin), **known}
             part = self.model(paths, home, known, origin, depth + 1)
             for kind in ("services", "networks"):
@@ -230,6 +245,22 @@ class _Loader:
                         problem = f"An included file declares {name[:60]} of {kind} differently."
                         self._project.wrong(f"{self._root}.{kind}.{name}", where, problem, "Rename one of them.")
                     getattr(into, kind).setdefault(name, thing)
+
+    def check_values(self, file: Path, included: Sequence[Path], origin: Origin) -> None:
+        """Refuse values from beside the project: a file says where they are, and so could publish any secret that the
+        user can read.  An included project's own are right for its own files.
+        """
+        place = file.resolve()
+        others = [path.resolve() for path in included]
+        own = others and all(
+            path.is_relative_to(place.parent) and not path.is_relative_to(self._home) for path in others
+        )
+        if file.is_file() and not (own or place.is_relative_to(self._home)):
+            raise Unreadable(
+                f"The values of {place} are not for these files: it is outside of {self._home}.",
+                "Give the values in the inventory, as `environment` beside `files`.",
+                origin,
+            )
 
     def _network(self, name: str, raw: Any, interpolation: Interpolation) -> Map:
         path, origin = f"{self._root}.networks.{name}", origin_of(name) or ("", 0)

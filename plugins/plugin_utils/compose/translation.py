@@ -95,7 +95,7 @@ class _Translation:
         text = text_of(found)
         if found is None:
             return 1
-        if text is None or not text.isascii() or not text.isdigit() or int(text[:9]) > _MOST_REPLICAS:
+        if text is None or not text.isascii() or not text.isdigit() or len(text) > 9 or int(text) > _MOST_REPLICAS:
             problem = f"The number of containers must be a whole number from 0 to {_MOST_REPLICAS}."
             self._wrong(name, key, service, problem, "Write for example 3.")
             return 1

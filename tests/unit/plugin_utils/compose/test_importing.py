@@ -92,6 +92,27 @@ BOMB = "x0: &x0 [a,a,a,a,a,a,a,a,a]\n" + "".join(
     ("text", "problem"),
     [
         pytest.param(BOMB, "With its aliases this file says more than can be read.", id="aliases of aliases"),
+        pytest.param(
+            f"a: &a {'x' * 200_000}\nb: [{'*a,' * 200_000}]",
+            "With its aliases this file says more than can be read.",
+            id="aliases of a large text",
+        ),
+        pytest.param(
+            "x: &x {" + "".join(f"k{n}: ," for n in range(50_000)) + "}\ny: &y {}\n"
+            "z: {<<: [*x" + ",*y" * 100_000 + "]}",
+            "With its aliases this file says more than can be read.",
+            id="many merges into a large mapping",
+        ),
+        pytest.param(
+            "services:\n  b: {dns: ["
+            + "a," * 20_000
+            + "]}\n"
+            + "".join(f"  s{n}: {{extends: b}}\n" for n in range(10_000)),
+            "say more than can be read",
+            id="many services that extend a large one",
+        ),
+        pytest.param("services: {w: {hostname: '" + "$a" * 400_000 + "'}}", "too long", id="many variables"),
+        pytest.param("services: {w: {scale: '" + "0" * 8 + "1" * 10 + "'}}", "must be a whole number", id="scale"),
         pytest.param("a: &a [*a]", "With its aliases this file says more than can be read.", id="anchor inside itself"),
         pytest.param("a: " + "[" * 60 + "]" * 60, "This is nested too deeply.", id="deep"),
         pytest.param("a: " + "[" * 100_000, "This is no", id="deeper"),
@@ -121,6 +142,74 @@ def test_a_value_that_grows_with_each_variable_is_refused(tmp_path: Path) -> Non
     before = time.process_time()
     imported(tmp_path, {"compose.yml": "services: {w: {hostname: '${A29}'}}", ".env": env})
     assert time.process_time() - before < 5
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        "A=" + "x" * 60_000 + "\n" + "".join(f"B{n}=$A\n" for n in range(10_000)),
+        'A="' + "\n" * 800_000,
+        "A=b" + " " * 900_000 + "c",
+    ],
+    ids=["many large values", "a quote that is not closed", "spaces"],
+)
+def test_values_in_a_file_take_no_time(env: str, tmp_path: Path) -> None:
+    before = time.process_time()
+    imported(tmp_path, {"compose.yml": "services: {w: {hostname: '${A}'}}", ".env": env})
+    assert time.process_time() - before < 5
+
+
+def test_files_that_include_each_other_many_times_are_refused(tmp_path: Path) -> None:
+    files = {f"{n}.yml": f"include: [{n + 1}.yml, {n + 1}.yml]" for n in range(18)}
+    _variables, errors, _ = imported(tmp_path, {**files, "18.yml": "{}", "compose.yml": "include: [0.yml]"})
+    assert "more than 500 files" in errors[0]
+
+
+SECRET = "aws_key = hunter2"
+TELLS = "services: {w: {hostname: '${aws_key}'}}"
+
+
+@pytest.mark.parametrize(
+    "include",
+    [
+        "{path: told.yml, env_file: ../home/credentials}",
+        "{path: told.yml, env_file: linked}",
+        "{path: told.yml, project_directory: ../home}",
+        "{path: told.yml, project_directory: ..}",
+        "{path: [../home/compose.yml, told.yml]}",
+        "{path: [../compose.yml, told.yml]}",
+    ],
+)
+def test_a_file_cannot_publish_what_another_directory_s_files_say(include: str, tmp_path: Path) -> None:
+    for place in ("home/.env", "home/credentials", ".env"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        (tmp_path / place).write_text(SECRET, encoding="utf-8")
+    for place in ("home/compose.yml", "compose.yml"):
+        (tmp_path / place).write_text("services: {mine: {hostname: mine}}", encoding="utf-8")
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/linked").symlink_to(tmp_path / "home/credentials")
+    files = {"compose.yml": f"include: [{include}]", "told.yml": TELLS}
+    variables, errors, _ = imported(tmp_path / "shop", files)
+    assert "hunter2" not in repr((variables, errors))
+    assert "are not for these files" in errors[0]
+
+
+def test_a_file_of_values_that_is_a_link_to_elsewhere_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "credentials").write_text(SECRET, encoding="utf-8")
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop/.env").symlink_to("../credentials")
+    variables, errors, _ = imported(tmp_path / "shop", {"compose.yml": TELLS})
+    assert "hunter2" not in repr((variables, errors))
+    assert "are not for these files" in errors[0]
+
+
+def test_an_included_project_beside_this_one_has_its_own_values(tmp_path: Path) -> None:
+    (tmp_path / "common").mkdir()
+    (tmp_path / "common/.env").write_text("NAME=theirs", encoding="utf-8")
+    (tmp_path / "common/compose.yml").write_text("services: {w: {hostname: '${NAME}'}}", encoding="utf-8")
+    variables, errors, _ = imported(tmp_path / "shop", {"compose.yml": "include: [../common/compose.yml]"})
+    assert not errors
+    assert variables["cnm_sandboxes_compose"]["shop-w-1"]["hostname"] == "theirs"
 
 
 def test_only_files_are_read(tmp_path: Path) -> None:
