@@ -21,10 +21,27 @@ _OVERRIDE = (
 _TAKEN = ("networks", "ports", "links", "external_links", "mac_address")
 
 
+_TEMPLATE = ("{{", "{%", "{#")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts so that Ansible takes them as they are: a template in one would be run on the controller."""
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    if any(mark in text for mark in _TEMPLATE):
+        return dumper.represent_scalar("!unsafe", text, style='"')
+    return dumper.represent_str(text)
+
+
+_Dumper.add_representer(str, _text)
+
+
 def declarations(variables: Mapping[str, Mapping[str, Any]], names: Sequence[str], files: Sequence[str]) -> str:
     """The variables with entries as a file of YAML; ``names`` are those of the variables they came from."""
     data: dict[str, Any] = plain(dict(variables), VarPath("", []))
-    text = yaml.safe_dump({name: value for name, value in data.items() if value}, sort_keys=False, allow_unicode=True)
+    said = {name: value for name, value in data.items() if value}
+    text = yaml.dump(said, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     return _HEAD.format(files=", ".join(files), variables=" and ".join(names)) + text
 
 

@@ -9,6 +9,8 @@ and ``sandboxes`` that are named, ``notes``, ``warnings``; or ``errors`` as ``pa
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -269,6 +271,20 @@ def test_what_is_written_out_declares_the_same(tmp_path: Path) -> None:
         "namespace": {"docker": "s-web-1"},
         "network_mode": "none",
     }
+
+
+def test_a_template_in_a_compose_file_is_not_run_by_whoever_uses_what_is_written_out(tmp_path: Path) -> None:
+    template = "{{ lookup('pipe', 'touch " + str(tmp_path / "run") + "') }}"
+    text = f'services: {{w: {{}}}}\nnetworks: {{default: {{labels: {{a: "{template}", "{template}": b}}}}}}\n'
+    variables, errors, _ = imported(tmp_path, {"compose.yml": text}, {"files": "compose.yml", "project_name": "shop"})
+    assert not errors
+    (tmp_path / "written.yml").write_text(declarations(variables, ["cnm_compose"], ["compose.yml"]), encoding="utf-8")
+    ansible = Path(sys.executable).parent / "ansible"
+    shown = "{{ cnm_networks_compose.shop_default.labels | to_json }}"
+    words = ["-i", "node1,", "-c", "local", "-m", "debug", "-a", f"msg={shown}", "-e", "@written.yml", "node1"]
+    run = subprocess.run([ansible, *words], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "lookup" in run.stdout
+    assert not (tmp_path / "run").exists()
 
 
 def test_texts_about_entries_name_the_compose_file_s_own_paths() -> None:
