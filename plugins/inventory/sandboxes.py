@@ -14,7 +14,7 @@ description:
   - Its file has to be the last source, for instance C(inventory/sandboxes.cnm.yml) beside C(inventory/hosts.yml), as
     sources of a folder are read in the order of their names.
   - A sandbox's name is its name in the inventory, or C(NAME@HOST) where several hosts have a sandbox of that name, or
-    where the inventory has another host of that name.
+    where the inventory has another host or a group of that name; so have C(localhost) and what begins with C(cnm_).
   - Tasks are on the hosts that the lease store remembers; those that no run has placed yet are where the next run of
     C(cnm.fabric.site) places them.
   - Sandboxes with the network mode V(host) are left out, as they have no namespace of their own.
@@ -59,6 +59,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ansible import constants as C
 from ansible.errors import AnsibleError, AnsibleParserError
 from ansible.inventory.group import to_safe_group_name
 from ansible.inventory.helpers import get_group_vars
@@ -92,6 +93,8 @@ _CONNECTION = "cnm.fabric.netns"
 _SUFFIXES = (".cnm.yml", ".cnm.yaml")
 _ALL = "cnm_sandboxes"
 _HOSTS = "cnm_hosts"
+_OURS = "cnm_"
+"""What names of the groups made here begin with."""
 _UNDECLARED = (EGRESS, INGRESS)
 
 
@@ -144,7 +147,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable):  # type: ignore[misc]
             self.inventory.add_group(_ALL)
             times = Counter(item.name for item in found)
             for item in found:
-                taken = times[item.name] > 1 or item.name in variables
+                others = (*variables, *self.inventory.groups, *C.LOCALHOST)
+                taken = times[item.name] > 1 or item.name in others or item.name.startswith(_OURS)
                 self._add_sandbox(f"{item.name}@{item.host}" if taken else item.name, item)
 
     def _variables(self, name: str) -> dict[str, Any]:

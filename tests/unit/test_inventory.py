@@ -82,6 +82,17 @@ def test_sandboxes_and_tasks_are_hosts_in_groups_by_host_network_and_service(tmp
     assert sorted(item.name for item in tmp_path.iterdir()) == ["hosts.yml", "sandboxes.cnm.yml"]
 
 
+def test_a_sandbox_takes_the_name_of_nobody_that_a_play_may_mean(tmp_path: Path) -> None:
+    """Of a group, or of the controller itself: its tasks, and what they know, would run in the sandbox."""
+    hosts = """
+all:
+  children: {web: {hosts: {node1: {}}}}
+  vars: {cnm_sandboxes: {web: {network_mode: none}, localhost: {network_mode: none}, cnm_hosts: {network_mode: none}}}
+"""
+    found = _listed(tmp_path, hosts)
+    assert found["cnm_sandboxes"]["hosts"] == ["cnm_hosts@node1", "localhost@node1", "web@node1"]
+
+
 def test_tasks_are_where_the_lease_store_remembers_them(tmp_path: Path) -> None:
     store = PartStore(SqliteBackend(tmp_path / DEFAULT_FILE))
     placed = {"redis": {"tasks": {"1": "node2", "2": "node2"}}}
