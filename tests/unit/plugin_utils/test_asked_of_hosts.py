@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import forced
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars import (
     declared_sandboxes,
+    is_shaped,
     namespace_owners,
 )
 
@@ -29,6 +30,22 @@ def test_sandboxes_of_all_variables_are_gathered_and_what_is_wrong_is_passed_ove
         {"owner": "docker", "reference": "web"},
         {"owner": "pid", "reference": "7"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "shaped"),
+    [
+        ({"networks": {"n": {"limits": {"egress": "1mbit"}}}, "deploy": {"replicas": 3}}, True),
+        ({"networks": {"m": None, "n": {"netem": 7}}}, True),
+        ({"networks": {"n": {"gw_priority": 1}}}, False),
+        ({"networks": ["limits"]}, False),
+        ({"networks": "limits"}, False),
+        ("limits", False),
+        (None, False),
+    ],
+)
+def test_what_limits_a_sandbox_or_a_service_is_seen_and_what_is_wrong_passed_over(entry: Any, shaped: bool) -> None:
+    assert is_shaped(entry) is shaped
 
 
 @pytest.mark.parametrize(
