@@ -11,6 +11,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Optional
 
 import pytest
@@ -260,6 +261,13 @@ def _from_nobody(mac: str, claimed: str, kind: int) -> tuple[bytes, Callable[[],
     return needle, lambda: run("f1", FORGE + _FROM_NOBODY, mac, claimed, kind)
 
 
+_TAGGED = r"""
+mac, source, target, tags = sys.argv[1:]
+plain = made(mac, mac_of("eth0"), source, target, struct.pack("!HHHH", 9, 7, 14, 0) + b"tagged")
+send(plain[:12] + bytes.fromhex(tags) + plain[12:], "eth0")
+"""
+
+
 class TestOnABridge:
     @on_a_host
     def test_a_sandbox_cannot_fill_the_bridge_s_table(self) -> None:
@@ -293,6 +301,14 @@ class TestOnABridge:
                     assert heard("f2", target, forge) == "nobody", (source, tags)
             other = forging("f1", mate, at(10, family), target, own=mac_of("eth0", "f3"))
             assert heard("f2", target, other) == "nobody"
+
+    @on_a_host
+    def test_no_tagged_frame_passes_though_its_source_is_allowed(self) -> None:
+        with a_world():
+            for tags in ("", "81000000", "81000005", "88a80000", "88a8000581000000"):
+                sending = python("f1", FORGE + _TAGGED, mac_of("eth0", "f2"), at(10, 4), at(11, 4), tags)
+                came = seen("f2", 3, b"tagged", partial(subprocess.run, sending, check=True)) > 0
+                assert came == (not tags), tags
 
     @on_a_host
     def test_neighbour_discovery_only_for_own_addresses(self) -> None:
