@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
+from ...module_utils.plan.forms import printable
 from ..declaration.errors import DeclarationError, ValidationError, VarPath, gather
 from ..declaration.origins import written
 from ..declaration.schema import COMPOSE
@@ -123,10 +124,10 @@ def _import(
         project = load(paths, choice, name, (name, 0))
     except Unreadable as error:
         at = () if error.origin == (name, 0) else (written(error.origin),)
-        return None, (ValidationError(name, error.problem, error.remedy, places=at),)
+        return None, (_shown(ValidationError(name, error.problem, error.remedy, places=at)),)
     entries = translate(project, name, entry.get("namespaces") or NAMESPACES[0])
     if project.errors:
-        return None, tuple(project.errors)
+        return None, tuple(map(_shown, project.errors))
     suffix = name.removeprefix("cnm_")
     variables = {f"{kind}_{suffix}": found for kind, found in zip(_KINDS, (entries.networks, entries.sandboxes))}
     places = {
@@ -136,13 +137,18 @@ def _import(
         Imported(
             variables,
             places,
-            _notes(project, entries.without_effect, written((str(paths[0]), 0))),
-            _warnings(project),
+            tuple(map(printable, _notes(project, entries.without_effect, written((str(paths[0]), 0))))),
+            tuple(map(printable, _warnings(project))),
             entries.taken_over,
             tuple(written((str(path), 0)) for path in paths),
         ),
         (),
     )
+
+
+def _shown(error: ValidationError) -> ValidationError:
+    """An error as a terminal may show it: keys are in it, which a file can make of any characters."""
+    return replace(error, path=printable(error.path), problem=printable(error.problem), remedy=printable(error.remedy))
 
 
 def _text(value: Any) -> str:

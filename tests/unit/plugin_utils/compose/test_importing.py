@@ -214,6 +214,24 @@ def test_an_included_project_beside_this_one_has_its_own_values(tmp_path: Path) 
     assert variables["cnm_sandboxes_compose"]["shop-w-1"]["hostname"] == "theirs"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        'services: {w: {image: a, deploy: {"\\e]0;title\\a": 1}}}',
+        'services: {"w\\e[2J": {image: a, "k\\e[2J": 1}}',
+        'services: {w: {extends: "b\\e[2J"}}',
+        '"top\\e[2J": 1',
+        'services: {w: {image: a}, w2: {image: a, hostname: "${\\e[2J}"}}',
+        '{"twice\\e[2J": 1, "twice\\e[2J": 1}',
+    ],
+)
+def test_nothing_that_a_terminal_obeys_is_told(text: str, tmp_path: Path) -> None:
+    _variables, errors, what = imported(tmp_path, {"compose.yml": text})
+    told = [*errors, *what.notes, *what.warnings]
+    assert told
+    assert all(sentence.isprintable() for sentence in told)
+
+
 def test_only_files_are_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "compose.yml")
     _variables, errors, _ = imported(tmp_path, {})
