@@ -55,7 +55,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.kinds import KINDS
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Geneve, Link, LinkManager, Namespace, Parent
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import MAIN_TABLE, request_id, rule_priority
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import DockerUser
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Boot, Sysctl, Target
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Boot, Resolver, Sysctl, Target
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Operation
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.registry import kinds
 from ansible_collections.cnm.fabric.plugins.module_utils.state.files import RUN
@@ -638,6 +638,8 @@ def every_kind() -> tuple[Sequence[Resource], Sequence[Resource]]:
     first = (*resources_of(HERE), *OVERLAY, *an_overlay(host=2, boxes={"w": 2, "v": 0}, vni=VNI + 1), DockerUser(4))
     second = (*resources_of(OTHERWISE), *MOVED, *an_overlay(host=1, boxes={"x": 1, "y": 0}, vni=VNI + 2), DockerUser(6))
     second = _changed(second, "route", via="10.0.2.9")
+    config = next(item.config for item in second if isinstance(item, Resolver) and item.namespace == "c1")
+    second = _changed(second, "resolver", config=(*config, "cache-size=100"))
     second = tuple(replace(item, role="sandbox/o") if item.key == ("namespace", "a") else item for item in second)
     told = tuple(LinkManager("udev", (name,)) for name in ("one0", "two0"))
     ttl, pmtu, ecn = "net.ipv4.ip_default_ttl", "net.ipv4.ip_no_pmtu_disc", "net.ipv4.tcp_ecn"

@@ -129,7 +129,13 @@ SANDBOXES: list[dict[str, Any]] = [
     {},
     {"ports": ["{port}:80"]},
     {"ports": [{"target": 53, "published": "{port}", "protocol": "udp", "host_ip": "192.0.2.1", "mode": "host"}]},
-    {"hostname": "other{number}"},
+    {"hostname": "other{number}", "domainname": "example.com"},
+    {"expose": ["8000-8010"]},
+    {
+        "ports": [
+            {"target": 80, "published": "{port}", "name": "web", "app_protocol": "http", "allow_from": ["10.0.0.0/8"]}
+        ]
+    },
     {"dns": ["192.0.2.53"], "dns_search": ["example.com"], "dns_opt": ["ndots:2"]},
     {"extra_hosts": {"db": "192.0.2.7", "me": "host-gateway"}},
     {"sysctls": {"net.ipv4.ip_local_port_range": "20000 30000", "net.ipv4.ip_unprivileged_port_start": 0}},
@@ -147,10 +153,34 @@ SERVICES: list[dict[str, Any]] = [
     {"ports": [{"target": 80, "published": "{port}"}], "deploy": {"replicas": 2}},
     {"ports": [{**_HOST_PORT, "protocol": "udp"}], "deploy": {"mode": "global"}},
     {"ports": [{**_HOST_PORT, "host_ip": "192.0.2.1"}], "deploy": {"mode": "global"}},
+    {
+        "ports": [{**_HOST_PORT, "name": "web", "app_protocol": "http", "allow_from": ["10.0.0.0/8"]}],
+        "deploy": {"placement": {"constraints": ["node.hostname != node9"], "max_replicas_per_node": 3}},
+    },
+    {"hostname": "{{task}}-box", "domainname": "example.com", "dns": ["192.0.2.53"], "dns_search": ["example.com"]},
+    {"dns_opt": ["ndots:2"], "extra_hosts": {"db": "192.0.2.7"}, "sysctls": {"net.ipv4.ip_unprivileged_port_start": 0}},
 ]
-SERVICE_NETWORKS: list[dict[str, Any]] = [{}, {"aliases": ["store"]}, {"ipv4_addresses": ["{prefix}.{host}"]}]
+SERVICE_NETWORKS: list[dict[str, Any]] = [
+    {},
+    {"aliases": ["store"]},
+    {"ipv4_addresses": ["{prefix}.{host}"]},
+    {"gw_priority": 5, "driver_opts": {_N + "endpoint.sysctls": "net.ipv4.conf.IFNAME.log_martians=1"}},
+    {"interface_name": "own{number}"},
+]
 
 NOT_DRAWN: dict[str, str] = {
+    "cnm_policies": "tests/unit/plugin_utils/firewall draws them, tests/integration/test_policies.py has the packets",
+    "cnm_networks.policies": "likewise",
+    "cnm_sandboxes.policies": "likewise",
+    "cnm_services.policies": "likewise",
+    **dict.fromkeys(
+        [f"{who}.networks.{key}" for who in ("cnm_sandboxes", "cnm_services") for key in ("limits", "netem")],
+        "drivers of LANs have no end to limit: tests/lab/test_options.py, tests/vm/test_shaping.py",
+    ),
+    "cnm_sandboxes.mac_address": "it is that of the first endpoint, which is drawn: tests/lab/test_options.py",
+    "cnm_sandboxes.networks.link_local_ips": "tests/unit/plugin_utils",
+    "cnm_services.networks.ipv6_addresses": "tests/lab/test_services.py",
+    "cnm_services.networks.routes": "those of sandboxes are drawn, by the same reader",
     "cnm_networks.encrypted": "the kernel of this machine may have no ESP: tests/vm",
     "cnm_networks.ipam.driver": "there is none but the default",
     "cnm_networks.ipam.options": "there is none",
