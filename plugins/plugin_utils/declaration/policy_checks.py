@@ -131,7 +131,7 @@ def _same(variable: str, declared: Iterable[tuple[str, Sequence[Union[Policy, Ad
     for versions in found.values():
         if len(versions) < 2:
             continue
-        first = next(iter(versions))
+        first, *_others = versions
         differing = "; ".join(f"one on {name_hosts(hosts)}" for hosts in versions.values())
         error = ValidationError(
             first.path,

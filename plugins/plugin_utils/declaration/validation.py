@@ -53,7 +53,7 @@ def plain(value: Any, path: VarPath, depth: int = 0) -> Any:
         return {
             # A path is made where something may be wrong: most of a large fleet's variables are such texts.
             plain_key(key, path): item
-            if type(item) is str and item.isascii()
+            if item.__class__ is str and item.isascii()
             else plain(item, _below(path, key), depth + 1)
             for key, item in value.items()
         }

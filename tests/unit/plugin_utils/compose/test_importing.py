@@ -80,7 +80,9 @@ def test_a_compose_file_is_what_compose_makes_of_it(
 
 def test_the_order_of_networks_is_that_of_the_links(tmp_path: Path) -> None:
     text = "services: {web: {networks: {b: , a: {priority: 10}, c: }}}\nnetworks: {a: , b: , c: }\n"
-    variables, errors, _ = imported(tmp_path, {"compose.yml": text}, {"files": "compose.yml", "project_name": "p"})
+    variables, errors, _imported = imported(
+        tmp_path, {"compose.yml": text}, {"files": "compose.yml", "project_name": "p"}
+    )
     assert not errors
     assert list(variables["cnm_sandboxes_compose"]["p-web-1"]["networks"]) == ["p_a", "p_b", "p_c"]
 
@@ -132,7 +134,7 @@ BOMB = "x0: &x0 [a,a,a,a,a,a,a,a,a]\n" + "".join(
 )
 def test_what_is_no_compose_file_is_refused_at_once(text: str, problem: str, tmp_path: Path) -> None:
     before = time.process_time()
-    _variables, errors, _ = imported(tmp_path, {"compose.yml": text})
+    _variables, errors, _imported = imported(tmp_path, {"compose.yml": text})
     assert time.process_time() - before < 10
     assert len(errors) == 1
     assert problem in errors[0]
@@ -163,7 +165,7 @@ def test_values_in_a_file_take_no_time(env: str, tmp_path: Path) -> None:
 
 def test_files_that_include_each_other_many_times_are_refused(tmp_path: Path) -> None:
     files = {f"{n}.yml": f"include: [{n + 1}.yml, {n + 1}.yml]" for n in range(18)}
-    _variables, errors, _ = imported(tmp_path, {**files, "18.yml": "{}", "compose.yml": "include: [0.yml]"})
+    _variables, errors, _imported = imported(tmp_path, {**files, "18.yml": "{}", "compose.yml": "include: [0.yml]"})
     assert "more than 500 files" in errors[0]
 
 
@@ -191,7 +193,7 @@ def test_a_file_cannot_publish_what_another_directory_s_files_say(include: str, 
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop/linked").symlink_to(tmp_path / "home/credentials")
     files = {"compose.yml": f"include: [{include}]", "told.yml": TELLS}
-    variables, errors, _ = imported(tmp_path / "shop", files)
+    variables, errors, _imported = imported(tmp_path / "shop", files)
     assert "hunter2" not in repr((variables, errors))
     assert "are not for these files" in errors[0]
 
@@ -200,7 +202,7 @@ def test_a_file_of_values_that_is_a_link_to_elsewhere_is_refused(tmp_path: Path)
     (tmp_path / "credentials").write_text(SECRET, encoding="utf-8")
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop/.env").symlink_to("../credentials")
-    variables, errors, _ = imported(tmp_path / "shop", {"compose.yml": TELLS})
+    variables, errors, _imported = imported(tmp_path / "shop", {"compose.yml": TELLS})
     assert "hunter2" not in repr((variables, errors))
     assert "are not for these files" in errors[0]
 
@@ -209,7 +211,7 @@ def test_an_included_project_beside_this_one_has_its_own_values(tmp_path: Path) 
     (tmp_path / "common").mkdir()
     (tmp_path / "common/.env").write_text("NAME=theirs", encoding="utf-8")
     (tmp_path / "common/compose.yml").write_text("services: {w: {hostname: '${NAME}'}}", encoding="utf-8")
-    variables, errors, _ = imported(tmp_path / "shop", {"compose.yml": "include: [../common/compose.yml]"})
+    variables, errors, _imported = imported(tmp_path / "shop", {"compose.yml": "include: [../common/compose.yml]"})
     assert not errors
     assert variables["cnm_sandboxes_compose"]["shop-w-1"]["hostname"] == "theirs"
 
@@ -234,12 +236,12 @@ def test_nothing_that_a_terminal_obeys_is_told(text: str, tmp_path: Path) -> Non
 
 def test_only_files_are_read(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "compose.yml")
-    _variables, errors, _ = imported(tmp_path, {})
+    _variables, errors, _imported = imported(tmp_path, {})
     assert "is not a file" in errors[0]
 
 
 def test_a_file_that_is_not_there_is_looked_for_in_every_directory(tmp_path: Path) -> None:
-    _variables, errors, _ = imported(tmp_path, {}, "absent.yml")
+    _variables, errors, _imported = imported(tmp_path, {}, "absent.yml")
     assert errors == ["cnm_compose @ : There is no file 'absent.yml'."]
 
 
@@ -248,7 +250,7 @@ def test_a_directory_stands_for_its_compose_file_and_the_override(tmp_path: Path
         "shop/compose.yaml": "services: {web: {image: a}}",
         "shop/compose.override.yaml": "services: {web: {ports: ['80:80']}}",
     }
-    variables, errors, _ = imported(tmp_path, files, "shop")
+    variables, errors, _imported = imported(tmp_path, files, "shop")
     assert not errors
     assert data(variables["cnm_sandboxes_compose"]["shop-web-1"]["ports"]) == ["80:80"]
 
@@ -283,7 +285,7 @@ def test_what_is_written_out_declares_the_same(tmp_path: Path) -> None:
     again = override(what.taken_over, what.files, "o.yml")
     assert "networks: !reset null" in again
     assert "  web:\n    network_mode: none\n" in again
-    both, errors, _ = imported(tmp_path, {"o.yml": again}, ["compose.yml", "o.yml"])
+    both, errors, _imported = imported(tmp_path, {"o.yml": again}, ["compose.yml", "o.yml"])
     assert not errors
     assert data(both["cnm_sandboxes_compose"]["s-web-1"]) == {
         "namespace": {"docker": "s-web-1"},
@@ -294,7 +296,9 @@ def test_what_is_written_out_declares_the_same(tmp_path: Path) -> None:
 def test_a_template_in_a_compose_file_is_not_run_by_whoever_uses_what_is_written_out(tmp_path: Path) -> None:
     template = "{{ lookup('pipe', 'touch " + str(tmp_path / "run") + "') }}"
     text = f'services: {{w: {{}}}}\nnetworks: {{default: {{labels: {{a: "{template}", "{template}": b}}}}}}\n'
-    variables, errors, _ = imported(tmp_path, {"compose.yml": text}, {"files": "compose.yml", "project_name": "shop"})
+    variables, errors, _imported = imported(
+        tmp_path, {"compose.yml": text}, {"files": "compose.yml", "project_name": "shop"}
+    )
     assert not errors
     (tmp_path / "written.yml").write_text(declarations(variables, ["cnm_compose"], ["compose.yml"]), encoding="utf-8")
     ansible = Path(sys.executable).parent / "ansible"
