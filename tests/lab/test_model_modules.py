@@ -485,7 +485,10 @@ class TestRefusals:
                 ["driver (bridgge): There is no such driver. Did you mean `bridge`?", "enable_ipv4: "],
             ),
             "a name": (a("network", name="../x"), ["name (../x): "]),
-            "a predefined name": (a("network", name="bridge"), ["name: The network `bridge` is always there"]),
+            "a predefined name": (
+                a("network", name="bridge"),
+                ["name: the network bridge is predefined: set it in the inventory (cnm_networks.bridge)"],
+            ),
             "an option": (a("network", name="x", subnets="10.0.0.0/24"), ["no option subnets. Did you mean `subnet`?"]),
             "not yet": (
                 a("network", name="x", driver="acme.net.fast"),

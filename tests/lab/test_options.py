@@ -619,6 +619,21 @@ OPTIONS_OF_ENDPOINTS = [
         ),
     ),
     endpoint(
+        "link_local_ips",
+        {"link_local_ips": ["169.254.8.8"]},
+        {"link_local_ips": ["169.254.8.8"], "aliases": []},
+        {"link_local_ips": ["169.254.8.9"]},
+        (
+            says("a", "ip -o -4 address show dev eth0 | grep -o '169[^ ]*' || :"),
+            *("", "169.254.8.8/16", "169.254.8.9/16"),
+        ),
+        announced=(
+            "address a/eth0/169.254.8.8/16",
+            "address a/eth0/169.254.8.8/16, address a/eth0/169.254.8.9/16",
+            "address a/eth0/169.254.8.9/16",
+        ),
+    ),
+    endpoint(
         "aliases",
         {"aliases": ["web", "shop"]},
         {"aliases": ["web", "shop", "web"]},
@@ -848,6 +863,20 @@ OPTIONS_OF_SANDBOXES = [
         serves="tcp/80",
     ),
     sandbox(
+        "mac_address of a sandbox",
+        {"mac_address": "02:00:00:00:00:0a"},
+        {"mac_address": "02-00-00-00-00-0A"},
+        {"mac_address": "02:00:00:00:00:0b"},
+        (LAST_OF_MAC, "02", "0a", "0b"),
+    ),
+    sandbox(
+        "domainname",
+        {"domainname": "example.com"},
+        {"domainname": "example.com", "dns": []},
+        {"domainname": "example.org"},
+        (says("a", "grep 10.0.0.2 /etc/hosts"), "10.0.0.2 a", "10.0.0.2 a.example.com a", "10.0.0.2 a.example.org a"),
+    ),
+    sandbox(
         "hostname",
         {"hostname": "web1"},
         {"hostname": "web1", "dns": []},
@@ -1047,13 +1076,18 @@ class TestAllOptions:
         assert history.last == history.first
 
 
+_OF_POLICIES = {"policies", "allow_from"}
+"""tests/lab/test_policies.py and tests/integration/test_policies.py have these."""
+_FOR_PEOPLE = {"expose", "name", "app_protocol"}
+"""They are shown, and change nothing on a host."""
+
 _KEYS = {
-    "network": (set(NETWORK["properties"]) - {"encrypted", "driver_opts", "ipam"})
+    "network": (set(NETWORK["properties"]) - {"encrypted", "driver_opts", "ipam", *_OF_POLICIES})
     | set(NETWORK["properties"]["ipam"]["properties"]["config"]["items"]["properties"]),
     # For netem this kernel may lack what it takes: tests/vm.
     "endpoint": set(ENDPOINT["properties"]) - {"driver_opts", "netem"},
-    "sandbox": set(SANDBOX["properties"]) - {"namespace"},
-    "port": set(SANDBOX["properties"]["ports"]["items"]["properties"]) - {"mode"},
+    "sandbox": set(SANDBOX["properties"]) - {"namespace", *_OF_POLICIES, *_FOR_PEOPLE},
+    "port": set(SANDBOX["properties"]["ports"]["items"]["properties"]) - {"mode", *_OF_POLICIES, *_FOR_PEOPLE},
     "driver option": set(DRIVERS.find("bridge").options),
     "endpoint's driver option": set(OPTIONS_OF_ENDPOINT_DRIVERS),
 }
