@@ -42,7 +42,7 @@ def test_none_is_missing_and_none_is_loaded() -> None:
 def test_one_that_modprobe_denies_cannot_be_loaded(rule: str) -> None:
     """By this root's modprobe; the kernel asks that of the machine's, whose rules are not these."""
     RULES.write_text(f"{rule}\n", encoding="ascii")
-    assert [kind for kind in LINK_TYPES if not modules._can_load(kind, run_command)] == ["ipvlan"]
+    assert [kind for kind in LINK_TYPES if not modules._can_load(f"rtnl-link-{kind}", run_command)] == ["ipvlan"]
     RULES.unlink()
-    assert modules._can_load("ipvlan", run_command)
+    assert modules._can_load("rtnl-link-ipvlan", run_command)
     assert "ipvlan" not in loaded()
