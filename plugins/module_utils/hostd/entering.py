@@ -17,10 +17,11 @@ from collections.abc import Sequence
 from ..kernel import namespaces
 from ..kernel.journald import IDENTIFIER, SOCKET
 from ..kernel.programs import find_program
+from ..plan.constants import shared_with
 from ..plan.forms import printable
 from ..plan.marks import RESOLVER_USER
 from .output import Usage, unknown
-from .showing import sandboxes, shared_with
+from .showing import sandboxes
 from .units import escape
 
 _ago = re.compile(r"\d+ ?(s|sec|m|min|h|d)").fullmatch

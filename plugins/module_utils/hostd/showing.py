@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 from ..kernel import namespaces
-from ..plan.constants import SHARES
+from ..plan.constants import shared_with
 from .output import Row, Usage, keep_matching, line, plans, print_rows, show, unknown
 from .verbs import NETWORK_FIELDS, NETWORK_FILTERS, NETWORKS, SANDBOX_FIELDS, SANDBOX_FILTERS, SANDBOXES
 
@@ -27,11 +27,6 @@ def networks(project: str) -> list[dict[str, Any]]:
         for name, plan in plans(project).items()
         for document in plan["model"].get("networks", ())
     ]
-
-
-def shared_with(mode: Optional[str]) -> str:
-    """The sandbox whose namespace one of that network_mode is in; "" for one with its own."""
-    return (mode or "").partition(SHARES)[2]
 
 
 def sandboxes(project: str) -> list[dict[str, Any]]:

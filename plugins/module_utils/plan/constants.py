@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Numbers and patterns that both halves know; those of address families are in `families`."""
+"""Numbers, patterns and words that both halves know; those of address families are in `families`."""
 
 from __future__ import annotations
+
+from typing import Optional
 
 VERSION = "0.1.0"
 """The collection's, as in ``galaxy.yml``."""
@@ -45,3 +47,8 @@ SEARCH_PATH = "/usr/sbin:/sbin:/usr/bin:/bin:/usr/local/sbin:/usr/local/bin"
 
 SHARES = "sandbox:"
 """What a sandbox's network_mode begins with if it is in the namespace of the one whose name follows."""
+
+
+def shared_with(mode: Optional[str]) -> str:
+    """The sandbox whose namespace one of that network_mode is in; "" for one with its own."""
+    return (mode or "").partition(SHARES)[2]

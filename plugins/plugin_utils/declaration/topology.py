@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Optional
 
-from ...module_utils.plan.constants import LINK_PREFIX, SHARES
+from ...module_utils.plan.constants import LINK_PREFIX, shared_with
 from ...module_utils.plan.families import family_of
 from ...module_utils.plan.marks import DATA_PATH_PORT
 from .driver import Traits
@@ -240,7 +240,7 @@ class Sandbox:
     @property
     def shared_with(self) -> str:
         """The sandbox whose namespace it shares; "" for one with a namespace of its own."""
-        return (self.network_mode or "").partition(SHARES)[2]
+        return shared_with(self.network_mode)
 
     @property
     def key(self) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Optional
 
-from ...module_utils.plan.constants import SHARES
+from ...module_utils.plan.constants import shared_with
 from ..declaration.ingress import SANDBOX as INGRESS_SANDBOX
 from .model import Model
 
@@ -84,7 +84,7 @@ class HostView:
     def state_of(self, sandbox: str) -> str:
         """``up``, ``missing``, ``waits`` for another program's namespace, or ``differs``."""
         entry = self.planned["sandboxes"].get(sandbox)
-        shared = ((entry["network_mode"] if entry else None) or "").partition(SHARES)[2]
+        shared = shared_with(entry["network_mode"]) if entry else ""
         return self._states.get(shared or sandbox, UP)
 
     def is_there(self, sandbox: str) -> bool:
