@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Optional
 
 from ...module_utils.plan.forms import OWNERS
-from .module_objects import SANDBOXES, kind_of
+from .module_objects import SANDBOXES, declared_entries
 
 
 class UnknownHosts(ValueError):
@@ -69,12 +69,7 @@ def own_variables(variables: Mapping[str, Any], registered: Sequence[str] = ()) 
 
 def declared_sandboxes(variables: Mapping[str, Any]) -> dict[str, Any]:
     """The sandboxes in a host's templated variables as they are written, right or wrong; not those of services."""
-    return {
-        str(name): entry
-        for variable, entries in variables.items()
-        if kind_of(variable) == SANDBOXES and isinstance(entries, Mapping)
-        for name, entry in entries.items()
-    }
+    return declared_entries(variables, SANDBOXES)
 
 
 def namespace_owners(sandboxes: Mapping[str, Any]) -> list[dict[str, str]]:
