@@ -16,6 +16,7 @@ from .engine import engine, gratuitous_arp, narrowing, reporting
 from .engine.expand_plan import expand_plan
 from .engine.journal import Journal
 from .hostd import telling
+from .hostd.half import CLI
 from .hostd.restore import kept_resources
 from .hostd.rules import keep_rules
 from .kernel import mounts
@@ -35,9 +36,6 @@ from .state.lock import Locked, locked
 
 if TYPE_CHECKING:
     from .hostd import cli  # noqa: F401  # so that Ansible sends it, which calls need not import
-
-CLI = f"{__package__}.hostd.cli"
-"""`Host.command`."""
 
 
 class Refused(Exception):

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .engine import engine
-from .entrypoints import CLI, in_words
+from .entrypoints import in_words
 from .hostd import telling
+from .hostd.half import CLI
 from .hostd.restore import kept_resources
 from .kernel.host import Host
 from .kernel.neighbour_tables import neighbour_tables

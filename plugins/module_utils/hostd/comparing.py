@@ -19,15 +19,12 @@ from ..resources.base import Operation
 from ..resources.boot import projects
 from ..state.kept import State, keeping_projects
 from . import output, telling
+from .half import CLI
 from .owners import reconnect
 from .resolvers import restart_resolver
 from .restore import ERRORS, Restoration, Restored, kept_resources, last_failures
 from .rules import keep_user_rules
 from .units import PARTLY
-
-MODULE = __name__.rpartition(".")[0] + ".cli"
-"""`Host.command`."""
-
 
 _HEADS = ("namespace", "link")
 """Kinds without which the part of the plan is not there at all."""
@@ -42,7 +39,7 @@ class _Drift:
         if not kept:
             raise output.no_plan(project)
         with Host(project, run_command) as host:
-            host.command = MODULE
+            host.command = CLI
             host.pair_keys, host.bgp_password = state.pair_keys, state.bgp_password
             host.verified_tables = state.verified_tables
             wanted = kept_resources(project, kept)
@@ -103,9 +100,9 @@ def restore(arguments: argparse.Namespace) -> int:
             if arguments.resolver:
                 results[project] = restart_resolver(project, arguments.resolver, run_command)
             elif arguments.owners:
-                results[project] = reconnect(project, run_command, MODULE)
+                results[project] = reconnect(project, run_command, CLI)
             else:
-                results[project] = Restoration(project, run_command, MODULE).run(arguments.rules, arguments.own)
+                results[project] = Restoration(project, run_command, CLI).run(arguments.rules, arguments.own)
         except ERRORS as error:
             problems[project] = engine.sentence(error)
     if arguments.json:

@@ -23,6 +23,9 @@ from ..state.files import HALF_WRITTEN, LIB, load, make_directory, remove_empty
 HALVES = Path(DIRECTORY)
 """No project's name begins with a dot."""
 
+CLI = f"{__package__}.cli"
+"""The module of the command ``cnm``; see `Host.command`."""
+
 _HERE = Path(__file__).parents[1]
 """Where this host half runs."""
 
