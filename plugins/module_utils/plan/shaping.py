@@ -56,8 +56,10 @@ class Shaping(Resource):
         return bool(self.delay_us or self.jitter_us or self.loss_ppm or self.rate)
 
 
-_TIMES = [(10**6, "s"), (10**3, "ms"), (1, "us")]
-_RATES = [(10**9, "gbit"), (10**6, "mbit"), (10**3, "kbit"), (1, "bit")]
+TIMES = {"us": 1, "ms": 10**3, "s": 10**6}
+"""Microseconds,"""
+RATES = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
+"""and bits a second, of the units of tc(8), the smallest first."""
 
 
 def quantity(attribute: str, value: int) -> str:
@@ -66,7 +68,7 @@ def quantity(attribute: str, value: int) -> str:
         return "none"
     if attribute == "loss_ppm":
         return f"{value / 10**4:g}%"
-    units = _TIMES if attribute.endswith("_us") else _RATES
-    value = value if units is _TIMES else value * 8
-    scale, unit = next(item for item in units if value >= item[0])
+    units = TIMES if attribute.endswith("_us") else RATES
+    value = value if units is TIMES else value * 8
+    unit, scale = next(item for item in reversed(units.items()) if value >= item[1])
     return f"{value / scale:.6g}{unit}"

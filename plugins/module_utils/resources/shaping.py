@@ -50,7 +50,7 @@ class ShapingKind(Kind[Shaping]):
 
     def create(self, host: Host, resources: Sequence[Shaping]) -> None:
         for namespace, group in by_namespace(resources).items():
-            links = host.links(namespace)
+            links = host.links(namespace, {item.link for item in group})
             host.send(namespace, [message for item in group for message in _making(_index(item, links), item)])
 
     def change(self, host: Host, operations: Sequence[Operation[Shaping]]) -> None:
@@ -60,7 +60,7 @@ class ShapingKind(Kind[Shaping]):
 
     def delete(self, host: Host, resources: Sequence[Shaping]) -> None:
         for namespace, group in by_namespace(resources).items():
-            links = host.links(namespace)
+            links = host.links(namespace, {item.link for item in group})
             indexes = [links[item.link]["index"] for item in group if item.link in links]
             host.run_in(namespace, _remove, indexes)
 

@@ -9,11 +9,10 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Optional
 
+from ...module_utils.plan.shaping import RATES, TIMES
 from .errors import VarPath
 from .topology import Shape
 
-_RATES = {"bit": 1, "kbit": 10**3, "mbit": 10**6, "gbit": 10**9}
-_TIMES = {"us": 1, "ms": 10**3, "s": 10**6}
 _LEAST_RATE, _LARGEST_RATE = 8 * 10**3, 8 * 10**12
 _LARGEST_TIME = 3600 * 10**6
 _NUMBER = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)([a-z%]+)", re.ASCII)
@@ -39,13 +38,13 @@ def read_shape(options: Mapping[str, Any], path: VarPath) -> Optional[Shape]:
 
 def _rate(value: Any, path: VarPath) -> int:
     """Octets a second; 0 for none."""
-    found = _quantity(value, _RATES, _LEAST_RATE, _LARGEST_RATE, "a rate", "100mbit", path)
+    found = _quantity(value, RATES, _LEAST_RATE, _LARGEST_RATE, "a rate", "100mbit", path)
     return found // 8
 
 
 def _time(value: Any, path: VarPath) -> int:
     """Microseconds; 0 for none."""
-    return _quantity(value, _TIMES, 0, _LARGEST_TIME, "a time", "20ms", path)
+    return _quantity(value, TIMES, 0, _LARGEST_TIME, "a time", "20ms", path)
 
 
 def _share(value: Any, path: VarPath) -> int:
