@@ -7,7 +7,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from . import namespaces
@@ -43,17 +43,13 @@ def missing_link_types(types: Iterable[str], run_command: RunCommand) -> list[st
 
     modprobe says what can be loaded, as it does when the kernel asks it; the rest is tried in a temporary namespace.
     """
-    left = sorted(types)
-    if may_load() and os.path.isdir(f"{_MODULES}/{os.uname().release}") and find_program("modprobe") is not None:
-        left = [kind for kind in left if not _can_load(f"rtnl-link-{kind}", run_command)]
+    left = _not_to_be_loaded({kind: (f"rtnl-link-{kind}",) for kind in types}, run_command)
     return namespaces.run_in_new(_refused, left) if left else []
 
 
 def missing_shaping(run_command: RunCommand) -> list[str]:
     """What of `SHAPING` the kernel neither has nor can load, sorted; found out as for types of links."""
-    left = sorted(SHAPING)
-    if may_load() and os.path.isdir(f"{_MODULES}/{os.uname().release}") and find_program("modprobe") is not None:
-        left = [name for name in left if not all(_can_load(module, run_command) for module in SHAPING[name])]
+    left = _not_to_be_loaded(SHAPING, run_command)
     return namespaces.run_in_new(_refused_shaping, left) if left else []
 
 
@@ -65,6 +61,14 @@ def _refused_shaping(names: Iterable[str]) -> list[str]:
     }
     with Netlink() as netlink:
         return [name for name in names if any(netlink.try_send(messages[name]))]
+
+
+def _not_to_be_loaded(modules: Mapping[str, Sequence[str]], run_command: RunCommand) -> list[str]:
+    """What modprobe cannot load all modules for, sorted; all of it if there is nothing to ask."""
+    left = sorted(modules)
+    if may_load() and os.path.isdir(f"{_MODULES}/{os.uname().release}") and find_program("modprobe") is not None:
+        left = [name for name in left if not all(_can_load(module, run_command) for module in modules[name])]
+    return left
 
 
 def _can_load(name: str, run_command: RunCommand) -> bool:

@@ -284,8 +284,8 @@ def _neighbour_tables() -> dict[str, int]:
 _BRIDGED = "icmpv6 type nd-neighbor-advert iifgroup . @th,64,128 { 1 . 1 } drop; arp saddr ip 0.0.0.0 drop;"
 
 
-def _filters_bridges(host: Host, rules: str = _BRIDGED) -> bool:
-    """Whether nft and the kernel support rules on bridged frames."""
+def _filters_bridges(host: Host, rules: str) -> bool:
+    """Whether nft and the kernel support these rules on bridged frames."""
     chain = f"chain c {{ type filter hook prerouting priority -300; {rules} }}"
     try:
         return host.nft is not None and namespaces.run_in_new(host.nft.run, f"table bridge t {{ {chain}\n}}") == ""
@@ -387,6 +387,7 @@ def probe(
     answer: dict[str, Any] = {"revision": kept.get("revision", 0), "digest": kept.get("digest", "")}
     answer["shared"], answer["signature"] = kept.get("shared", []), kept.get("signature", "")
     answer.update({section: plan.get(section, {}) for section in ("leases", "module_state", *more)})
+    rejects_bridged = _filters_bridges(host, f"{_BRIDGED} reject;")
     table = cache(lambda: _table(host))  # read if the record is lost: a large one takes long to list
     dropping = _unless_odd({"forward": [], "input": []}, _dropping, host)
     front_ends = _unless_odd([], active, host)
@@ -415,8 +416,8 @@ def probe(
         "front_ends": front_ends,
         "let_by": _unless_odd([], let_by, front_ends),
         "flushing": _unless_odd(None, flushing),
-        "filters_bridges": _filters_bridges(host),
-        "rejects_bridged": _filters_bridges(host, "reject;"),
+        "filters_bridges": rejects_bridged or _filters_bridges(host, _BRIDGED),
+        "rejects_bridged": rejects_bridged,
         "ipvs": ipvs.is_available(),
         "missing_links": in_the_way.get("missing_links", []),
         "missing_shaping": in_the_way.get("missing_shaping", []),
