@@ -161,11 +161,12 @@ def read_env(text: str, given: Mapping[str, str], file: str) -> dict[str, str]:
         match = _ENV_LINE.fullmatch(line)
         if match is not None:
             raw = match[2]
-            found[match[1]] = _env_value(_whole(raw, lines) if raw[:1] in ("'", '"') else raw, known, file)
+            found[match[1]] = _env_value(_whole(raw, lines) if raw[:1] in _CLOSED else raw, known, file)
     return found
 
 
-_CLOSED = {"'": re.compile(r"[^']*'"), '"': re.compile(r'(?:[^"\\]|\\.)*"')}
+_CLOSED = {"'": re.compile(r"[^']*'"), '"': re.compile(r'(?:[^"\\]|\\.)*"', re.DOTALL)}
+"""The rest of a quoted value, with the quote that closes it."""
 
 
 def _whole(raw: str, lines: Iterator[str]) -> str:
@@ -177,22 +178,11 @@ def _whole(raw: str, lines: Iterator[str]) -> str:
     return "\n".join(parts)
 
 
-def _end(raw: str) -> int:
-    """Where the closing quote of a quoted value stands; -1 if it is not closed."""
-    index = 1
-    while index < len(raw):
-        if raw[index] == "\\" and raw[0] == '"':
-            index += 1
-        elif raw[index] == raw[0]:
-            return index
-        index += 1
-    return -1
-
-
 def _env_value(raw: str, known: Interpolation, file: str) -> str:
     quote = raw[:1]
-    if quote in ("'", '"') and (end := _end(raw)) > 0:
-        text = raw[1:end]
+    closed = _CLOSED[quote].match(raw, 1) if quote in _CLOSED else None
+    if closed is not None:
+        text = raw[1 : closed.end() - 1]
         if quote == "'":
             return text
         text = re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[0]), text)

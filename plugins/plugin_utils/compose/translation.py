@@ -8,7 +8,7 @@ means otherwise than the declaration does.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
@@ -23,6 +23,10 @@ NAMESPACES = ("docker", "podman", "own")
 _MODES = ("bridge", "host", "none")
 _MOST_REPLICAS = 1000
 _INTEGERS = ("gw_priority",)
+_WITHOUT_A_NETWORK = (
+    *("ports", "networks", "dns", "dns_opt", "dns_search", "extra_hosts", "hostname", "sysctls", "links"),
+)
+"""Keys without effect in the host's own network."""
 
 
 @dataclass
@@ -64,10 +68,10 @@ class _Translation:
             entry = self._sandbox(name, service, aliases.get(name, {}))
             if self._namespaces != "own" and not _is_elsewhere(entry):
                 self._entries.taken_over[str(name)] = tuple(map(str, service))
-            for number, sandbox in enumerate(self._names[name], 1):
+            for sandbox in self._names[name]:
                 if sandbox in self._entries.sandboxes:
                     self._wrong(name, "container_name", service, f"There is a container `{sandbox[:60]}` already.")
-                self._entries.sandboxes[sandbox] = self._numbered(entry, sandbox, number)
+                self._entries.sandboxes[sandbox] = self._owned(entry, sandbox)
                 self._entries.paths["cnm_sandboxes"][sandbox] = f"services.{name}"
         for key in self._used():
             self._network(key)
@@ -150,7 +154,7 @@ class _Translation:
         mode = self._mode(name, service)
         if mode == "host":
             # As with Docker, nothing else has an effect.
-            self._no_effect(name, service, lambda key: key not in ("network_mode",))
+            self._no_effect(name, service, _WITHOUT_A_NETWORK)
             return {**_keyed(service, "network_mode", mode), **_own(service)}
         found: dict[str, Any] = {}
         if mode is None:
@@ -159,7 +163,7 @@ class _Translation:
             found.update(_keyed(service, "network_mode", mode))
         ports = self._ports(name, service)
         if ports and mode == "none":
-            self._no_effect(name, service, lambda key: key == "ports")
+            self._no_effect(name, service, ("ports",))
         elif ports:
             found[_key(service, "ports")] = ports
         for key in ("expose", "mac_address", "hostname", "domainname", "dns", "dns_search", "dns_opt", "extra_hosts"):
@@ -170,7 +174,8 @@ class _Translation:
             found[_key(service, "sysctls")] = sysctls
         return {**found, **_own(service)}
 
-    def _numbered(self, entry: dict[str, Any], sandbox: str, _number: int) -> Map:
+    def _owned(self, entry: dict[str, Any], sandbox: str) -> Map:
+        """The entry of one container, in its namespace."""
         origin = origin_of(sandbox) or ("", 0)
         owned = self._namespaces != "own" and not _is_elsewhere(entry)
         namespace = {"namespace": {self._namespaces: str(sandbox)}} if owned else {}
@@ -183,7 +188,7 @@ class _Translation:
         if _networks(service):
             self._wrong(name, "network_mode", service, "Both network_mode and networks are given.", "Keep one of them.")
         if mode in _MODES:
-            return str.__str__(mode) if not isinstance(mode, Text) else mode
+            return str(mode) if not isinstance(mode, Text) else mode
         if mode == "default":
             return Text("bridge", mode.origin)
         kind, _colon, other = str(mode).partition(":")
@@ -328,20 +333,9 @@ class _Translation:
 
     # Notes
 
-    def _no_effect(self, name: str, service: Map, which: Callable[[str], bool]) -> None:
-        of_networks = (
-            "ports",
-            "networks",
-            "dns",
-            "dns_opt",
-            "dns_search",
-            "extra_hosts",
-            "hostname",
-            "sysctls",
-            "links",
-        )
+    def _no_effect(self, name: str, service: Map, keys: Collection[str]) -> None:
         for key in service:
-            if key in of_networks and service[key] and which(key):
+            if key in keys and service[key]:
                 self._entries.without_effect.setdefault(str(key), set()).add(name)
 
     def _wrong(self, name: str, key: str, service: Map, problem: str, remedy: str = "") -> None:
