@@ -241,10 +241,6 @@ def with_policies(
     return replace(table, sets=(*table.sets, *sets), chains=(*table.chains, *chains))
 
 
-def _base(name: str, hook: str, rule: str) -> Chain:
-    return Chain(name, f"type filter hook {hook}; policy accept", (rule,))
-
-
 def _common_sets(
     ports: Mapping[str, Combination], classes: Classes, networks: Iterable[PlannedNetwork]
 ) -> Iterator[NftSet]:
