@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from forging import FORGE, python
-from host import compare, converge, on_a_host, sh
+from host import an_uplink, compare, converge, on_a_host, sh
 from policing import connected, reaches, said, serving
 
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces
@@ -63,21 +63,6 @@ def planned(
     made = plan(read_topology({"node1": variables}), {"node1": facts}, empty(), "now")
     assert not made.refusals
     return made.plans["node1"].resources
-
-
-def a_neighbour() -> None:
-    """Somebody outside, on the host's uplink."""
-    sh(
-        "ip netns add outside; ip link add up0 type veth peer name eth0 netns outside; ip link set up0 up;"
-        "ip -n outside link set eth0 up; ip -n outside link set lo up"
-    )
-    for family, length in ((4, 24), (6, 64)):
-        nodad = "nodad" if family == 6 else ""
-        sh(
-            f"ip address add {UPLINK[family]}/{length} dev up0 {nodad};"
-            f"ip -n outside address add {OUTSIDE[family]}/{length} dev eth0 {nodad};"
-            f"ip route add default via {OUTSIDE[family]}"
-        )
 
 
 def settle(wanted: Sequence[Resource]) -> None:
@@ -185,7 +170,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, list[str]], dict[tuple[str, str
 class TestTheTable:
     @on_a_host
     def test_what_is_allowed_reaches_and_nothing_else(self) -> None:
-        a_neighbour()
+        an_uplink("outside", UPLINK, OUTSIDE)
         wrong = []
         for case, (policies, held, expected) in CASES.items():
             settle(planned(policies, held))
@@ -211,7 +196,7 @@ class TestOpenConnections:
     @on_a_host
     def test_those_that_a_new_policy_forbids_end_and_the_others_go_on(self) -> None:
         """Also those that are older than the sandbox's first policy, of both directions."""
-        a_neighbour()
+        an_uplink("outside", UPLINK, OUTSIDE)
         settle(planned({}, {}))
         with serving("web", "one", "two", "outside"):
             kept, ended = {}, {}
@@ -239,7 +224,7 @@ class TestOpenConnections:
 
     @on_a_host
     def test_a_server_that_may_open_nothing_answers_and_pushes(self) -> None:
-        a_neighbour()
+        an_uplink("outside", UPLINK, OUTSIDE)
         settle(planned({}, {}))
         with serving("web", "one", "outside"):
             held = {f: connected("one", address("web", f), 80) for f in (4, 6)}
@@ -256,7 +241,7 @@ class TestOpenConnections:
 class TestCallersOfAPort:
     @on_a_host
     def test_only_they_reach_it_and_the_host_itself(self) -> None:
-        a_neighbour()
+        an_uplink("outside", UPLINK, OUTSIDE)
         published = [
             {"target": 80, "published": 8080, "allow_from": ["198.51.100.0/24", "@office"]},
             {"target": 80, "published": 8081, "protocol": "udp", "host_ip": UPLINK[4], "allow_from": ["192.0.2.0/24"]},
@@ -279,7 +264,7 @@ class TestCallersOfAPort:
 
     @on_a_host
     def test_connections_of_who_may_not_call_any_more_end(self) -> None:
-        a_neighbour()
+        an_uplink("outside", UPLINK, OUTSIDE)
         port = {"target": 80, "published": 8080}
         settle(planned({}, {}, ports=[port]))
         with serving("web"), connected("outside", UPLINK[4], 8080) as opened:
@@ -354,7 +339,7 @@ class TestWhoIsRootInASandbox:
     @on_a_host
     def test_messages_to_neighbours_reach_nobody_behind_a_router(self) -> None:
         """Neighbour discovery and MLD need no rule, and a router would forward them as anything else."""
-        a_neighbour()
+        an_uplink("outside", UPLINK, OUTSIDE)
         settle(planned({"shut": {"default": {"egress": "drop", "ingress": "drop"}}}, {"web": ["shut"]}))
         front = sh("ip -n web -6 route show default").split()[2]
         gateway = next(item for item in sh("ip -o -6 address show").splitlines() if f" {front}/" in item).split()[1]

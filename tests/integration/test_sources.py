@@ -16,7 +16,7 @@ from typing import Any, Optional
 
 import pytest
 from forging import ADVERTISED, FORGE, FORGED, python
-from host import compare, converge, on_a_host, sh
+from host import an_uplink, compare, converge, on_a_host, sh
 
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resource
@@ -80,17 +80,10 @@ def planned(boxes: dict[str, Any], **more: Any) -> tuple[Resource, ...]:
 @contextmanager
 def a_world(boxes: Optional[dict[str, Any]] = None, **more: Any) -> Iterator[tuple[Resource, ...]]:
     """The host with a neighbour on its uplink, who has routes to its networks."""
-    sh(
-        "ip netns add neighbour; ip link add up0 type veth peer name eth0 netns neighbour; ip link set up0 up;"
-        "ip -n neighbour link set eth0 up; ip -n neighbour link set lo up; sysctl -qw net.ipv4.ip_forward=1"
-    )
-    for family, length in ((4, 24), (6, 64)):
-        nodad = "nodad" if family == 6 else ""
-        sh(
-            f"ip address add {HOST[family]}/{length} dev up0 {nodad};"
-            f"ip -n neighbour address add {NEIGHBOUR[family]}/{length} dev eth0 {nodad};"
-            f"ip -n neighbour route add default via {HOST[family]}; ip route add default via {NEIGHBOUR[family]}"
-        )
+    an_uplink("neighbour", HOST, NEIGHBOUR)
+    sh("sysctl -qw net.ipv4.ip_forward=1")
+    for address in HOST.values():
+        sh(f"ip -n neighbour route add default via {address}")
     wanted = planned(BOXES if boxes is None else boxes, **more)
     converge(wanted)
     assert compare(wanted) == []

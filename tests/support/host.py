@@ -14,7 +14,7 @@ import re
 import subprocess
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, TypeVar
 
@@ -151,6 +151,24 @@ TOPOLOGIES: dict[str, dict[str, Any]] = {
         "c4": {"networks": ["apart"]},
     },
 }
+
+
+def an_uplink(outside: str, here: Mapping[int, str], there: Mapping[int, str]) -> None:
+    """The host's link up0, with somebody in a namespace at its other end, by whom the host's default routes lead.
+
+    ``here`` and ``there`` are the addresses of both by family.
+    """
+    sh(
+        f"ip netns add {outside}; ip link add up0 type veth peer name eth0 netns {outside}; ip link set up0 up;"
+        f"ip -n {outside} link set eth0 up; ip -n {outside} link set lo up"
+    )
+    for family, length in ((4, 24), (6, 64)):
+        nodad = "nodad" if family == 6 else ""
+        sh(
+            f"ip address add {here[family]}/{length} dev up0 {nodad};"
+            f"ip -n {outside} address add {there[family]}/{length} dev eth0 {nodad};"
+            f"ip route add default via {there[family]}"
+        )
 
 
 def a_plan(sandboxes: dict[str, Any], project: str = "default", leases: Optional[Leases] = None) -> Plan:
