@@ -57,7 +57,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         if not arguments["quiet"]:
             self._show(selection, shown, networks)
         drift = {host: view.drift for host, view in views.items() if view.drift}
-        return {**result, "changed": False, "networks": networks, "drift": drift}
+        policies = {host: found for host, view in views.items() if (found := _policies(view))}
+        return {**result, "changed": False, "networks": networks, "drift": drift, "policies": policies}
 
     def _views(self, variables: Mapping[str, Any], probes: str) -> dict[str, HostView]:
         """What is known of each host of the play, without those that are not in the topology or not yet read."""
@@ -74,7 +75,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 views[host] = HostView(NOTHING, answered=False)
                 continue
             planned: Model = cast("Model", model) if model else NOTHING
-            views[host] = HostView(planned, *(data.get(key, ()) for key in ("drift", "repairs")))
+            drift, repairs = (data.get(key, ()) for key in ("drift", "repairs"))
+            views[host] = HostView(planned, drift, repairs, counts=data.get("policy_counts", {}))
         return views
 
     def _show(self, selection: Selection, shown: Shown, networks: Mapping[str, list[dict[str, Any]]]) -> None:
@@ -92,3 +94,12 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         wrong = problems(selection, shown)
         if wrong:
             self._display.display("\n".join(["", *wrong]), color=constants.COLOR_WARN)
+
+
+def _policies(view: HostView) -> dict[str, Any]:
+    """By sandbox with policies their names, and what was counted."""
+    return {
+        name: {"policies": entry["policy"]["policies"], **view.counts.get(name, {})}
+        for name, entry in view.planned["sandboxes"].items()
+        if "policy" in entry and entry["policy"]["policies"]
+    }

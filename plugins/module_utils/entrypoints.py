@@ -27,7 +27,7 @@ from .plan.codec import content_digest
 from .plan.esp import Way
 from .plan.forms import printable_data, printable_lines
 from .plan.plan import Plan, PlanText
-from .probe import reader
+from .probe import policy_counts, reader
 from .probe.obstacles import Obstacles, stopped_owners
 from .resources.base import Operation
 from .state.files import RUN
@@ -161,6 +161,7 @@ def probe(
         if live:
             result["drift"] = reporting.report(drift or (), host.broken)
             result["repairs"] = printable_data(repairs(drift or (), wanted, host.broken))
+            result["policy_counts"] = policy_counts.counted(host, wanted)
         return result
 
 

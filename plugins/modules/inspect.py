@@ -63,4 +63,11 @@ drift:
       RV(cnm.fabric.probe#module:drift) describes them. C(cnm_only) does not narrow it.
   returned: always
   type: dict
+policies:
+  description:
+    - For each host and each of its sandboxes with policies, their names as C(policies), and what was counted of packets
+      to it (C(ingress)) and from it (C(egress)), as RV(cnm.fabric.probe#module:policy_counts) has it. C(cnm_only) does
+      not narrow it.
+  returned: always
+  type: dict
 """

@@ -322,6 +322,12 @@ repairs:
   returned: when O(live=true)
   type: list
   elements: dict
+policy_counts:
+  description:
+    - For each sandbox with policies that hold, what was counted since it has these policies, for packets to it
+      (C(ingress)) and from it (C(egress)), as C(passed), C(passed_bytes), C(dropped) and C(dropped_bytes).
+  returned: when O(live=true)
+  type: dict
 """
 
 import sys

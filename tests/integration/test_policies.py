@@ -5,17 +5,23 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import json
+import re
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from forging import FORGE, python
-from host import an_uplink, compare, converge, on_a_host, sh
+from host import an_uplink, compare, converge, on_a_host, run_command, sh
 from policing import connected, reaches, said, serving
 
+from ansible_collections.cnm.fabric.plugins.module_utils import entrypoints
+from ansible_collections.cnm.fabric.plugins.module_utils.hostd import cli
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel import namespaces
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.base import Resource
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import Plan
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
@@ -38,13 +44,18 @@ def address(name: str, family: int = 4) -> str:
     return f"10.9.{NUMBERS[network]}.{number}" if family == 4 else f"fd09:{NUMBERS[network]}::{number:x}"
 
 
-def planned(
+def planned(*arguments: Any, **named: Any) -> tuple[Resource, ...]:
+    """The resources of `a_plan`."""
+    return a_plan(*arguments, **named).resources
+
+
+def a_plan(
     policies: Mapping[str, Any],
     held: Mapping[str, Sequence[str]],
     rejects: bool = False,
     ports: Sequence[Any] = ("8080:80", "8081:80/udp"),
     **more: Any,
-) -> tuple[Resource, ...]:
+) -> Plan:
     boxes = {
         name: {
             "networks": {network: {f"ipv{family}_address": address(name, family) for family in (4, 6)}},
@@ -62,7 +73,7 @@ def planned(
     )
     made = plan(read_topology({"node1": variables}), {"node1": facts}, empty(), "now")
     assert not made.refusals
-    return made.plans["node1"].resources
+    return made.plans["node1"]
 
 
 def settle(wanted: Sequence[Resource]) -> None:
@@ -271,6 +282,79 @@ class TestCallersOfAPort:
             assert said(opened) == "yes"
             settle(planned({}, {}, ports=[{**port, "allow_from": ["198.51.100.7"]}]))
             assert said(opened) == "no"
+
+
+def site(made: Plan) -> None:
+    """A controller's run, whose plan the host keeps."""
+    entrypoints.converge(entrypoints.Request("default", made.to_json(), digest=made.digest), run_command)
+
+
+def command(*words: str) -> str:
+    """What the command ``cnm`` prints; it must succeed."""
+    told = io.StringIO()
+    with contextlib.redirect_stdout(told):
+        assert cli.main(words) == 0, told.getvalue()
+    return told.getvalue()
+
+
+def counts(name: str) -> dict[str, dict[str, int]]:
+    """What the host has counted of a sandbox, as the probe reports it."""
+    found: dict[str, dict[str, int]] = entrypoints.probe("default", True, False, run_command)["policy_counts"][name]
+    return found
+
+
+class TestWhatWasCounted:
+    @on_a_host
+    def test_what_passed_and_what_was_dropped_and_of_whom_lately(self) -> None:
+        policies = {
+            "web": {"ingress": [allow({"sandbox": "one"}, ports=["80"])]},
+            "shy": {"egress": [{"action": "reject", "to": [{"sandbox": "web"}]}, to({"sandbox": "two"})]},
+        }
+        site(a_plan(policies, {"web": ["web"], "far": ["shy"]}))
+        with serving("web", "one", "two"):
+            before = counts("web")
+            assert reaches("one", address("web"), "80/tcp") == "yes"
+            after = counts("web")
+            assert after["ingress"]["passed"] >= before["ingress"]["passed"] + 4
+            assert after["egress"]["passed_bytes"] > before["egress"]["passed_bytes"]
+            assert after["egress"]["dropped"] == 0
+            assert "dropped" not in command("status")
+            assert reaches("one", address("web"), "81/tcp") == "no"
+            assert reaches("two", address("web", 6), "80/udp") == "no"
+            assert reaches("far", address("web"), "80/udp") != "yes"
+            found = counts("web")
+            assert found["ingress"]["dropped"] >= after["ingress"]["dropped"] + 2
+            assert found["ingress"]["dropped_bytes"] >= found["ingress"]["dropped"] * 28
+            assert found["egress"]["dropped"] == 0
+            assert counts("far")["egress"]["dropped"] >= 1
+        lines = command("status").splitlines()
+        assert lines[0] == "project default: as planned"
+        assert sorted(re.sub(r"\d+", "#", line).replace("packets", "packet") for line in lines[1:]) == [
+            "  policies dropped # packet from sandbox far, the last # s ago",
+            "  policies dropped # packet to sandbox web, the last # s ago",
+        ]
+        lately = json.loads(command("status", "--json"))["default"]["dropped"]
+        assert [(item["sandbox"], item["direction"]) for item in lately] == [("far", "egress"), ("web", "ingress")]
+        assert 2 <= lately[1]["packets"] <= found["ingress"]["dropped"]
+        (shown,) = json.loads(command("inspect", "web"))
+        assert shown["policies"] == ["web"]
+        assert shown["policy_counts"]["ingress"]["dropped"] >= found["ingress"]["dropped"]
+        (shown,) = json.loads(command("inspect", "one"))
+        assert not {"policies", "policy_counts"} & shown.keys()
+
+    @on_a_host
+    def test_what_a_policy_s_change_keeps(self) -> None:
+        """Counters of sandboxes with the same policies as before, whatever becomes of others."""
+        policies = {"web": {"ingress": [allow({"sandbox": "one"}, ports=["80"])]}}
+        site(a_plan(policies, {"web": ["web"]}))
+        assert reaches("two", address("web"), "80/tcp") == "no"
+        before = counts("web")["ingress"]["dropped"]
+        assert before
+        site(a_plan(policies, {"web": ["web"], "one": ["web"]}))
+        assert counts("web")["ingress"]["dropped"] >= before
+        assert counts("one")["egress"]["dropped"] == 0
+        site(a_plan(policies, {}))
+        assert entrypoints.probe("default", True, False, run_command)["policy_counts"] == {}
 
 
 class TestFragments:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -114,6 +116,22 @@ class TestOverHosts:
         held.send(b"still there?")
         assert held.recv(100)
         held.close()
+
+    def test_inspect_and_the_command_show_what_was_dropped(self, fleet: Fleet) -> None:
+        stranger = Caller(fleet, "node1", "stranger")
+        assert not answered(stranger, addresses(fleet, "node2", "store.1", "10.30")[0])
+        run = fleet.play("inspect")
+        rows = {cells[0]: cells for line in run.output.splitlines() if (cells := re.split(" {3,}", line))}
+        at = rows["SANDBOX"].index("DROPPED")
+        assert rows["store.1"][:3] == ["store.1", "node2", "store"]
+        assert int(rows["store.1"][at]) > 0
+        found = run.of("cnm.fabric.inspect", "node1")["policies"]
+        assert found["node2"]["store.1"]["ingress"]["dropped"] == int(rows["store.1"][at])
+        assert set(found["node1"]) == {"client", "web"}
+        assert "packets to sandbox store.1, the last " in fleet.sh("node2", "cnm status").replace("packet ", "packets ")
+        (shown,) = json.loads(fleet.sh("node2", "cnm inspect store.1"))
+        assert shown["policies"] == ["store"]
+        assert shown["policy_counts"]["ingress"]["dropped"] > 0
 
     def test_drift_is_repaired(self, fleet: Fleet) -> None:
         place = fleet.sh("node2", "ls /run/netns | grep ^ov-").split()[0]

@@ -42,7 +42,8 @@ def view_of(model: Mapping[str, Any], answer: Answer) -> HostView:
     """The view of a host with a model and an answer that have the right form."""
     errors: list[tuple[str, str]] = []
     drift, repairs = (list(answer.get(key, ())) for key in ("drift", "repairs"))
-    view = HostView(MODEL(model, errors), OPERATIONS(drift, errors), CHANGES(repairs, errors))
+    counts = answer.get("policy_counts", {})
+    view = HostView(MODEL(model, errors), OPERATIONS(drift, errors), CHANGES(repairs, errors), counts=counts)
     assert errors == []
     return view
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ..engine import engine, reporting
@@ -15,6 +15,7 @@ from ..kernel.host import Host
 from ..kernel.programs import run_command
 from ..object_names import what_differs
 from ..plan.forms import printable
+from ..probe import policy_counts
 from ..resources.base import Operation
 from ..resources.boot import projects
 from ..state.kept import State, keeping_projects
@@ -45,6 +46,7 @@ class _Drift:
             wanted = kept_resources(project, kept)
             operations = engine.Engine(host).compare(wanted)
             self.broken = dict(host.broken)
+            self.dropped = policy_counts.dropped_lately(host, wanted)
         self.parts = telling.parts_of_operations(operations, wanted)
         self.report = reporting.report(operations, self.broken)
         self.failures = last_failures(project) if self.report else {}
@@ -55,6 +57,20 @@ class _Drift:
         for part, operations in self.parts.items():
             lines.append(f"{part} {_state(part, operations)}")
         return lines + [f"{name} could not be restored: {why}" for name, why in self.failures.items()]
+
+
+_WAYS = {"ingress": "to", "egress": "from"}
+_MOST_DROPPED = 10
+
+
+def _of_policies(dropped: Sequence[policy_counts.Lately], most: int) -> Iterator[str]:
+    """A line for each sandbox and direction, those first whose last packet was dropped last."""
+    for item in sorted(dropped, key=lambda item: item.seconds)[:most]:
+        packets = "1 packet" if item.packets == 1 else f"{item.packets} packets"
+        ago = f"{item.seconds} s" if item.seconds < 120 else f"{item.seconds // 60} min"
+        yield f"policies dropped {packets} {_WAYS[item.direction]} sandbox {item.sandbox}, the last {ago} ago"
+    if len(dropped) > most:
+        yield f"and packets to or from {len({item.sandbox for item in dropped})} sandboxes in all: cnm status -v"
 
 
 def _state(part: str, operations: Sequence[Operation[Any]]) -> str:
@@ -74,7 +90,14 @@ def status(arguments: argparse.Namespace) -> int:
     code = 1 if any(found.report for found in drift.values()) else 0
     if arguments.json:
         output.show(
-            {name: {"drift": found.report, "not_restored": found.failures} for name, found in drift.items()},
+            {
+                name: {
+                    "drift": found.report,
+                    "not_restored": found.failures,
+                    "dropped": [item._asdict() for item in found.dropped],
+                }
+                for name, found in drift.items()
+            }
         )
         return code
     for project, found in drift.items():
@@ -87,6 +110,8 @@ def status(arguments: argparse.Namespace) -> int:
             for operations in found.parts.values():
                 for item in operations:
                     output.line(f"  {item.text}")
+        for text in _of_policies(found.dropped, len(found.dropped) if arguments.verbose else _MOST_DROPPED):
+            output.line(f"  {text}")
     return code
 
 

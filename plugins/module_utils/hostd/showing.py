@@ -11,6 +11,7 @@ from typing import Any, Optional
 
 from ..kernel import namespaces
 from ..plan.constants import shared_with
+from ..state.kept import State
 from .output import Row, Usage, keep_matching, line, plans, print_rows, show, unknown
 from .verbs import NETWORK_FIELDS, NETWORK_FILTERS, NETWORKS, SANDBOX_FIELDS, SANDBOX_FILTERS, SANDBOXES
 
@@ -21,11 +22,15 @@ _BEGINNING = 3
 
 
 def networks(project: str) -> list[dict[str, Any]]:
-    """Documents like those of ``docker network inspect``, with the project of each.  Raises Usage."""
+    """Documents like those of ``docker network inspect``, with the project of each, and its policies if it has any.
+
+    Raises Usage.
+    """
     return [
-        {"Project": name, **document}
+        {"Project": name, **document, **({"Policies": policies} if policies else {})}
         for name, plan in plans(project).items()
         for document in plan["model"].get("networks", ())
+        for policies in (plan["model"].get("traits", {}).get(document["Name"], {}).get("policies"),)
     ]
 
 
@@ -44,10 +49,32 @@ def sandboxes(project: str) -> list[dict[str, Any]]:
             "network_mode": entry["network_mode"],
             "endpoints": {item["network"]: item["addresses"] for item in entry["endpoints"]},
             "ports": entry["ports"],
+            **({"policies": policies} if policies else {}),
         }
         for owner, plan in plans(project).items()
         for name, entry in plan["model"].get("sandboxes", {}).items()
+        for policies in (entry.get("policy", {}).get("policies"),)
     ]
+
+
+def _with_counts(boxes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Sandboxes, those with policies with what was counted of them."""
+    counts = {project: _counts(project) for project in {item["project"] for item in boxes if "policies" in item}}
+    return [
+        {**item, "policy_counts": counts[item["project"]].get(item["name"], {})} if "policies" in item else item
+        for item in boxes
+    ]
+
+
+def _counts(project: str) -> Any:
+    # Their imports take longer than all else that this file does.
+    from ..kernel.host import Host  # noqa: PLC0415
+    from ..kernel.programs import run_command  # noqa: PLC0415
+    from ..probe import policy_counts  # noqa: PLC0415
+    from .restore import kept_resources  # noqa: PLC0415
+
+    with Host(project, run_command) as host:
+        return policy_counts.counted(host, kept_resources(project, State(project).kept))
 
 
 def list_networks(arguments: argparse.Namespace) -> int:
@@ -122,7 +149,7 @@ def inspect(arguments: argparse.Namespace) -> int:
             names = {item["Name"] for item in documents} | {item["name"] for item in boxes}
             raise unknown("network or sandbox", name, names, "cnm ls and cnm ps")
         found += here
-    show(found)
+    show(_with_counts(found))
     return 0
 
 

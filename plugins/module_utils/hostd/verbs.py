@@ -154,8 +154,8 @@ VERBS = (
     ),
     Verb(
         "status",
-        "say what is not as planned",
-        options=(Option(("-v", "--verbose"), "also each object that differs"),),
+        "say what is not as planned, and of which sandboxes policies dropped packets lately",
+        options=(Option(("-v", "--verbose"), "also each object that differs, and all of these sandboxes"),),
         example="cnm status",
         more="The exit status is 0 if everything is as planned, and 1 if anything is not.",
     ),

@@ -41,6 +41,9 @@ _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_POLICY, _CHAIN_TYPE = 3, 4, 5, 7
 _SET_NAME, _SET_FLAGS, _SET_ID = 2, 3, 10
 _ELEMENT_SET, _ELEMENTS, _ELEMENT_SET_ID = 2, 3, 4
 _INTERVAL, _KEY_END = 0x4, 10
+_KEY, _EXPIRATION, _EXPRESSION, _EXPRESSIONS = 1, 5, 7, 11
+_VALUE, _EXPRESSION_NAME, _EXPRESSION_DATA = 1, 1, 2
+_COUNTER_BYTES, _COUNTER_PACKETS = 1, 2
 _COMMENT = 0
 _COPIED: dict[int, tuple[int, ...]] = {
     _NEWCHAIN: (3, 4, 5, 7, 12),  # name, hook, policy, type, userdata
@@ -71,6 +74,15 @@ class BaseChain(NamedTuple):
     hook: str
     drops: bool
     """Whether its policy is to drop."""
+
+
+class Count(NamedTuple):
+    """What an element of a set has counted."""
+
+    packets: int
+    bytes: int
+    expires: int
+    """Milliseconds until it goes; 0 if it stays."""
 
 
 class Copy(NamedTuple):
@@ -152,6 +164,13 @@ class Netfilter(Netlink):
         """Names of the table's chains."""
         found = self._raw(_GETCHAIN, _FAMILY_NUMBERS[family], "list of chains")
         return [text_of(item[_CHAIN_NAME]) for _family, item in found if text_of(item[_NAME]) == table]
+
+    def counts(self, family: str, table: str, of_set: str) -> dict[str, Count]:
+        """By link, what the elements of a set or map of names of links have counted; ENOENT if there is none."""
+        body = _body(_FAMILY_NUMBERS[family], (_NAME, _text(table)), (_ELEMENT_SET, _text(of_set)))
+        found = self._dump(_SUBSYSTEM | _GETSETELEM, body, "elements of a set", _decode_attributes)
+        items = (item[4:] for _family, message in found for _number, item in _items(message.get(_ELEMENTS, b"")))
+        return dict(map(_decode_count, items))
 
     def copies(self) -> dict[str, Copy]:
         """Every table by name; the names must be unique."""
@@ -274,6 +293,23 @@ def _decode_chain(data: bytes, at: int, end: int) -> Optional[BaseChain]:
     hook = hooks[hook_number] if hook_number < len(hooks) and family != "netdev" else "ingress"
     table, name, kind = (text_of(found.get(item, b"")) for item in (_NAME, _CHAIN_NAME, _CHAIN_TYPE))
     return BaseChain(family, table, name, kind, hook, found.get(_CHAIN_POLICY) == bytes(4))
+
+
+def _decode_count(element: bytes) -> tuple[str, Count]:
+    """The link and what was counted of it."""
+    found = _nested(element)
+    counter: dict[int, bytes] = {}
+    expressions = [item[4:] for _number, item in _items(found.get(_EXPRESSIONS, b""))]
+    for expression in map(_nested, [found.get(_EXPRESSION, b""), *expressions]):
+        if text_of(expression.get(_EXPRESSION_NAME, b"")) == "counter":
+            counter = _nested(expression.get(_EXPRESSION_DATA, b""))
+    numbers = (counter.get(_COUNTER_PACKETS), counter.get(_COUNTER_BYTES), found.get(_EXPIRATION))
+    link = _nested(found.get(_KEY, b"")).get(_VALUE, b"").rstrip(b"\0")
+    return link.decode(errors="replace"), Count(*(int.from_bytes(item or b"", "big") for item in numbers))
+
+
+def _nested(data: bytes) -> dict[int, bytes]:
+    return {number & 0x3FFF: value for number, value in attributes(data, 0, len(data)).items()}
 
 
 def generation() -> Optional[tuple[int, int]]:

@@ -17,6 +17,13 @@ INGRESS_TASKS, HOST_TASKS = "ingress", "local"
 """Tasks by published port, in the ingress sandbox and for callers on the host: ``protocol . port[-port] . task``."""
 TASKS = (VIP_TASKS, INGRESS_TASKS, HOST_TASKS)
 
+JUDGED, DROPPED, DROPPED_LATELY = "policy_", "policy_dropped_", "policy_lately_"
+"""What the names of sets begin with that count packets of sandboxes with policies, by port."""
+SIDES = {"ingress": "to", "egress": "from"}
+"""What they end with: packets to the sandbox, and from it."""
+LATELY = 3600
+"""Seconds for which a port is in `DROPPED_LATELY` after the last packet that was dropped."""
+
 
 @dataclass(frozen=True)
 class Chain:

@@ -27,7 +27,16 @@ from typing import Optional
 
 from ...module_utils.plan import forms
 from ...module_utils.plan.families import NFT_PROTOCOL, NFT_TYPE
-from ...module_utils.plan.nftables import Chain, Nftables, NftSet
+from ...module_utils.plan.nftables import (
+    DROPPED,
+    DROPPED_LATELY,
+    JUDGED,
+    LATELY,
+    SIDES,
+    Chain,
+    Nftables,
+    NftSet,
+)
 from ..declaration.policies import ICMP4, ICMP6, TCP
 from ..declaration.topology import (
     DIRECTIONS,
@@ -58,7 +67,7 @@ _ERRORS = {4: "icmp type { 3, 11, 12 }", 6: "icmpv6 type { 1-4 }"}
 _ECHOES = {4: "icmp type { 0, 14 }", 6: "icmpv6 type 129"}
 """ICMP types that answer."""
 
-_LARGEST_STATE = 65536
+_LARGEST_STATE, _MOST_DROPPED = 65536, 4096
 _UDP_TIME, _OPENING_TIME, _TCP_TIME, _FRAGMENT_TIME = "3m", "2m", "1h", "30s"
 _FIRST_CLIENT_PORT = 32768
 """Linux chooses the ports of clients from here on (net.ipv4.ip_local_port_range)."""
@@ -192,6 +201,15 @@ class _Side:
     answers: str
     """and of one that it would answer in."""
 
+    @property
+    def dropped(self) -> tuple[str, str]:
+        """Rules that count a packet as dropped, and as dropped lately if it is not one of those to everybody.
+
+        Of the latter every network is full, such as reports of IGMP.
+        """
+        lately = f"ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 update @{DROPPED_LATELY}{self.name}"
+        return f"{self.port} @{DROPPED}{self.name}", f"{lately} {{ {self.port} }}"
+
     def flow(self, family: int, answer: bool = False) -> str:
         """The connection as the packet has it, or as what it answers has it."""
         word = NFT_PROTOCOL[family]
@@ -200,8 +218,8 @@ class _Side:
         return f"{word} {one} . {word} {other} . meta l4proto . th {first} . th {second}"
 
 
-_FROM = _Side("from", "daddr", "iifname", EGRESS_RULES, INGRESS_RULES)
-_TO = _Side("to", "saddr", "oifname", INGRESS_RULES, EGRESS_RULES)
+_FROM = _Side(SIDES[EGRESS_RULES], "daddr", "iifname", EGRESS_RULES, INGRESS_RULES)
+_TO = _Side(SIDES[INGRESS_RULES], "saddr", "oifname", INGRESS_RULES, EGRESS_RULES)
 _SIDES = (_FROM, _TO)
 _SHORT = {INGRESS_RULES: "in", EGRESS_RULES: "out"}
 
@@ -234,9 +252,13 @@ def with_policies(
         *_common_chains(policies),
         *(each for item in compiled for each in item.chains),
         Chain(
-            "policies_from", "type filter hook prerouting priority -290; policy accept", ("iifname vmap @policy_from",)
+            "policies_from",
+            "type filter hook prerouting priority -290; policy accept",
+            (f"iifname vmap @{JUDGED}from",),
         ),
-        Chain("policies_to", "type filter hook postrouting priority 300; policy accept", ("oifname vmap @policy_to",)),
+        Chain(
+            "policies_to", "type filter hook postrouting priority 300; policy accept", (f"oifname vmap @{JUDGED}to",)
+        ),
     ]
     return replace(table, sets=(*table.sets, *sets), chains=(*table.chains, *chains))
 
@@ -247,8 +269,10 @@ def _common_sets(
     subnets = [subnet for network in networks for subnet in network.subnets]
     for side in _SIDES:
         verdicts = (f"{link} : goto {_chain(item, side.name)}" for link, item in ports.items())
-        yield NftSet(f"policy_{side.name}", "type ifname : verdict;", tuple(sorted(verdicts)))
-        yield NftSet(f"policy_dropped_{side.name}", "type ifname; counter;", tuple(sorted(ports)))
+        yield NftSet(f"{JUDGED}{side.name}", "type ifname : verdict; counter;", tuple(sorted(verdicts)))
+        yield NftSet(f"{DROPPED}{side.name}", "type ifname; counter;", tuple(sorted(ports)))
+        lately = f"type ifname; size {_MOST_DROPPED}; flags dynamic,timeout; timeout {LATELY}s; counter;"
+        yield NftSet(f"{DROPPED_LATELY}{side.name}", lately)
     for family in FAMILIES:
         address, word = NFT_TYPE[family], NFT_PROTOCOL[family]
         members = (f"{item} : {number:#010x}" for item, number in classes.members[family].items())
@@ -274,15 +298,15 @@ def _common_chains(policies: HostPolicies) -> Iterator[Chain]:
             f"{text} {_FRAGMENT[f]} @policy_fragments_{side.name}{f} meta mark set 0 accept"
             for f, text in _LATER_FRAGMENT.items()
         ]
-        yield Chain(f"policy_drop_{side.name}", rules=(*later, f"{side.port} @policy_dropped_{side.name} drop", "drop"))
+        yield Chain(f"policy_drop_{side.name}", rules=(*later, *side.dropped, "drop"))
         for family in FAMILIES:
             first = f"{_FIRST_FRAGMENT[family]} update @policy_fragments_{side.name}{family} {{ {_FRAGMENT[family]} }}"
             yield Chain(f"policy_pass_{side.name}{family}", rules=(first, "meta mark set 0 accept"))
     # The kernel answers nothing at a bridge's postrouting hook: what comes to a sandbox is dropped.
     later = [f"{text} goto policy_drop_from" for text in _LATER_FRAGMENT.values()]
     answer = ["meta mark set 0", "meta l4proto tcp reject with tcp reset", "reject"]
-    rejected = f"{_FROM.port} @policy_dropped_from"
-    yield Chain("policy_reject", rules=(*later, rejected, *answer) if policies.rejects else ("goto policy_drop_from",))
+    counted = (*later, *_FROM.dropped, *answer)
+    yield Chain("policy_reject", rules=counted if policies.rejects else ("goto policy_drop_from",))
 
 
 def _chain(item: Combination, name: str) -> str:

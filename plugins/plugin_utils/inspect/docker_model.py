@@ -16,7 +16,8 @@ from ..firewall.policy_samples import Sample
 from ..firewall.published_ports import PublishedPort, published_ports
 from ..services.placement import PlacedService
 from .docker_json import network_document
-from .model import Model, SandboxModel, ServiceModel, Services, VipModel
+from .model import Model, SandboxModel, ServiceModel, Services, TraitsModel, VipModel
+from .policy_model import policies_of
 
 _NO_TIME = "0001-01-01T00:00:00Z"
 
@@ -92,16 +93,25 @@ def model_of_host(
     }
     known = {name: entry for name, entry in sorted(seen.items()) if entry["networks"] or entry["ports"]}
     more: Services = {"services": known, "load_balancer": engine} if known else {}
-    traits = {planned.name: planned.network.traits for planned in networks.values()}
+    held = {name for sample in judged.values() for name in sample.policies}
+    if held:
+        more["policies"] = policies_of(host, held)
     return {
         "networks": documents,
-        "traits": {
-            name: {"isolates": item.isolates, "public": bool(item.parent), "ways_out": list(item.ways_out)}
-            for name, item in sorted(traits.items())
-        },
+        "traits": {name: _traits(planned.network) for name, planned in sorted(networks.items())},
         "sandboxes": dict(sorted(sandboxes.items())),
         **more,
     }
+
+
+def _traits(network: Network) -> TraitsModel:
+    traits = network.traits
+    found: TraitsModel = {
+        "isolates": traits.isolates,
+        "public": bool(traits.parent),
+        "ways_out": list(traits.ways_out),
+    }
+    return {**found, "policies": list(network.policies)} if network.policies else found
 
 
 def _service(host: str, placed: PlacedService, networks: Mapping[str, PlannedNetwork]) -> ServiceModel:
@@ -207,4 +217,6 @@ def live_model(model: Model, drift: Sequence[Mapping[str, Any]]) -> Model:
         for name, entry in model.get("services", {}).items()
     }
     more: Services = {"services": services, "load_balancer": model.get("load_balancer", "")} if services else {}
+    if "policies" in model:
+        more["policies"] = model["policies"]
     return {"networks": documents, "traits": model.get("traits", {}), "sandboxes": sandboxes, **more}

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Optional
 
@@ -55,6 +55,8 @@ class HostView:
     """What differs by sandbox and network, in words."""
     answered: bool = True
     selected: Optional[Model] = None
+    counts: Mapping[str, Mapping[str, Mapping[str, int]]] = field(default_factory=dict)
+    """By sandbox with policies and direction, what was counted."""
 
     @property
     def model(self) -> Model:

@@ -20,7 +20,12 @@ class EndpointModel(TypedDict):
     names: list[str]
 
 
-class TraitsModel(TypedDict):
+class _NetworkPolicies(TypedDict, total=False):
+    policies: list[str]
+    """Names of the policies of every sandbox on it; said only if there are any."""
+
+
+class TraitsModel(_NetworkPolicies):
     """What `verify` has to know of a network; see `Traits` for ``isolates`` and ``ways_out``."""
 
     isolates: Optional[bool]
@@ -37,6 +42,29 @@ class PolicyModel(TypedDict):
     open: list[str]
     closed: list[str]
     connects: list[list[Any]]
+
+
+class RuleModel(TypedDict):
+    """A rule of a policy; ``about`` are ports, protocols and ICMP types as users write them, none for everything."""
+
+    action: str
+    peers: list[list[str]]
+    """Kind and name of each, such as ``network`` and ``front``; none for everybody."""
+    about: list[str]
+
+
+class JudgedModel(TypedDict):
+    """The rules of one direction, and what becomes of other packets; "" if the policy says nothing of them."""
+
+    default: str
+    rules: list[RuleModel]
+
+
+class PolicyRulesModel(TypedDict):
+    """A policy."""
+
+    ingress: JudgedModel
+    egress: JudgedModel
 
 
 class _PlainSandboxModel(TypedDict):
@@ -74,12 +102,12 @@ class TaskModel(TypedDict):
     weight: int
 
 
-class _JudgedModel(TypedDict, total=False):
+class _HasPolicies(TypedDict, total=False):
     judged: bool
     """Whether its tasks have policies; said only if so."""
 
 
-class ServiceModel(_JudgedModel):
+class ServiceModel(_HasPolicies):
     """A service as a host knows it; ``answers`` says whether any of its tasks does, ``tasks`` are the host's own."""
 
     mode: str
@@ -91,10 +119,12 @@ class ServiceModel(_JudgedModel):
 
 
 class Services(TypedDict, total=False):
-    """What a model has only if there are services."""
+    """What a model has only if there are services, or policies."""
 
     services: dict[str, ServiceModel]
     load_balancer: str
+    policies: dict[str, PolicyRulesModel]
+    """Those that hold for sandboxes of the host, by name."""
 
 
 class Model(Services):

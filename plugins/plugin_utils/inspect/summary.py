@@ -13,7 +13,17 @@ from ..forms import printable
 from ..shown import FULL, Shown
 from .health import HostView, counted, few
 from .model import Model
-from .tables import Views, host_table, network_table, sandbox_table, service_table, shown_networks, task_table, tasks_of
+from .tables import (
+    Views,
+    host_table,
+    network_table,
+    policy_table,
+    sandbox_table,
+    service_table,
+    shown_networks,
+    task_table,
+    tasks_of,
+)
 
 _LINES_A_HOST = 4
 _LINES = 12
@@ -115,6 +125,7 @@ def tables(selection: Selection, shown: Shown) -> list[str]:
         service_table(views, selection.all, full),
         task_table(views, full),
         sandbox_table(views, full),
+        policy_table(views, full),
     )
     lines = [line for each in made if each.rows for line in ("", *each.lines(stretch))]
     return [*lines, *(["", _HINT] if any(each.leaves_out(stretch) for each in made) else [])]

@@ -26,6 +26,7 @@ _PLUMBING = (INGRESS, EGRESS)
 """Networks that no user declares: in a summary, sandboxes' addresses on them are left out."""
 _WIDEST, _WIDEST_IN_FULL = 80, 4096
 """Characters of a cell."""
+_UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 _Key = tuple[str, str, str, str]
 
 
@@ -137,14 +138,18 @@ def network_table(views: Views, full: bool, only: Iterable[str] = ()) -> Table:
             sandboxes.setdefault(key, {})[host] = len(item["Containers"])
             subnets.setdefault(key, Counter()).update(config["Subnet"] for config in item["IPAM"]["Config"])
     differing = {item["name"] for view in views.values() for item in view.repairs if item["kind"] == "network"}
+    held = {
+        name: item.get("policies", ()) for view in views.values() for name, item in view.model.get("traits", {}).items()
+    }
     most, most_subnets = (None, None) if full else (3, 2)
     rows = []
     for key in sorted(sandboxes, key=lambda key: [natural(word) for word in key[1:]]):
         found, common = sandboxes[key], [subnet for subnet, _times in subnets[key].most_common()]
-        cells = (*key, few(common, most_subnets), few(list(found), most), str(sum(found.values())))
+        policies = _listed(held.get(key[1], ()), full)
+        cells = (*key, few(common, most_subnets), few(list(found), most), str(sum(found.values())), policies)
         rows.append(Row(cells, key[1] not in differing))
     return Table(
-        ("NETWORK ID", "NAME", "DRIVER", "SCOPE", "SUBNETS", "HOSTS", "SANDBOXES"),
+        ("NETWORK ID", "NAME", "DRIVER", "SCOPE", "SUBNETS", "HOSTS", "SANDBOXES", "POLICIES"),
         rows,
         "network",
         12,
@@ -217,6 +222,35 @@ def sandbox_table(views: Views, full: bool) -> Table:
             state = view.state_of(name)
             rows.append(Row((name, host, state, *_sandbox_cells(view, name, full)), state == UP, view.gone))
     return Table(("SANDBOX", "HOST", "STATE", "ADDRESSES", "ALIASES", "PORTS"), rows, "sandbox", 20, only_bad=True)
+
+
+def policy_table(views: Views, full: bool) -> Table:
+    """Sandboxes with policies, by host, with the packets that passed and those that were dropped.
+
+    Those of which packets were dropped stand first, if not all are shown.
+    """
+    rows = []
+    for host, view in views.items():
+        for name, entry in sorted(view.model["sandboxes"].items(), key=lambda item: natural(item[0])):
+            names = entry["policy"]["policies"] if "policy" in entry else []
+            if not names:
+                continue
+            found = [view.counts.get(name, {}).get(direction) for direction in ("ingress", "egress")]
+            cells = [cell for each in found for cell in (_passed(each), str(each["dropped"]) if each else "?")]
+            fine = not any(each and each["dropped"] for each in found)
+            rows.append(Row((name, host, _listed(names, full), *cells), fine))
+    header = ("SANDBOX", "HOST", "POLICIES", "PASSED TO IT", "DROPPED", "PASSED FROM IT", "DROPPED")
+    return Table(header, rows, "sandbox with policies", 20)
+
+
+def _passed(counts: Optional[Mapping[str, int]]) -> str:
+    """``1203 packets, 98.1 kB``."""
+    if counts is None:
+        return "?"
+    size, place = float(counts["passed_bytes"]), 0
+    while size >= 1000 and place < len(_UNITS) - 1:
+        size, place = size / 1000, place + 1
+    return f"{counted(counts['passed'], 'packet')}, {size:.{min(place, 1)}f} {_UNITS[place]}"
 
 
 def _sandbox_cells(view: HostView, name: str, full: bool) -> tuple[str, str, str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from ...module_utils.plan.constants import MAC
 from ...module_utils.plan.marks import identifier
+from ..declaration.schema import PEERS
 from ..forms import (
     LONGEST,
     Form,
@@ -123,14 +124,34 @@ _SERVICE: dict[str, Form] = {
         matching(r".{1,254}\.[1-9][0-9]{0,6}", 255, "task"), record({"weight": number(0, 65535)}, ("weight",))
     ),
 }
+
+
+def _peer(value: Any, errors: ReportErrors) -> list[Any]:
+    """The kind and the name of a rule's peer."""
+    if not isinstance(value, list) or len(value) != 2:
+        raise Unfit("it is not a kind and a name")
+    return [choice(*PEERS)(value[0], errors), _WORD(value[1], errors)]
+
+
+_RULE: dict[str, Form] = {
+    "action": choice("allow", "drop", "reject"),
+    "peers": listing(_peer, 4096),
+    "about": listing(matching(r"[a-z0-9/-]{1,64}", 64, "port or protocol"), 4096),
+}
+_JUDGED: dict[str, Form] = {
+    "default": choice("allow", "drop", "reject", ""),
+    "rules": listing(record(_RULE, tuple(_RULE)), 4096),
+}
+_RULES = dict.fromkeys(("ingress", "egress"), record(_JUDGED, tuple(_JUDGED)))
 _TRAITS: dict[str, Form] = {"isolates": optional(flag), "public": flag, "ways_out": listing(number(4, 6), 2)}
 _MODEL = record(
     {
         "networks": listing(record({**_DOCUMENT, "Peers": listing(_PEER)}, tuple(_DOCUMENT)), 4096),
-        "traits": mapping(_WORD, record(_TRAITS, tuple(_TRAITS))),
+        "traits": mapping(_WORD, record({**_TRAITS, "policies": listing(_WORD, 4096)}, tuple(_TRAITS))),
         "sandboxes": mapping(_WORD, record({**_SANDBOX, "policy": record(_POLICY, tuple(_POLICY))}, tuple(_SANDBOX))),
         "services": mapping(_WORD, record({**_SERVICE, "judged": flag}, tuple(_SERVICE))),
         "load_balancer": choice("ipvs", "nftables", ""),
+        "policies": mapping(_WORD, record(_RULES, tuple(_RULES))),
     },
 )
 

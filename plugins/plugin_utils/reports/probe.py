@@ -82,6 +82,8 @@ _OWNER: dict[str, Form] = {
     "problem": words(500),
     "kept": flag,
 }
+_COUNTS = dict.fromkeys(("passed", "passed_bytes", "dropped", "dropped_bytes"), number(0, 2**64 - 1))
+_WAYS = dict.fromkeys(("ingress", "egress"), record(_COUNTS, tuple(_COUNTS)))
 _SETTINGS = {
     "servers": listing(address, 64),
     "search": listing(like(forms.search_domain), 64),
@@ -131,8 +133,9 @@ _PROBE: dict[str, tuple[Form, Any]] = {
     "seen": (_DIGEST_OR_NONE, ""),
     "drift": (OPERATIONS, ()),
     "repairs": (CHANGES, ()),
+    "policy_counts": (mapping(NAME, record(_WAYS, tuple(_WAYS))), {}),
 }
-_LIVE = ("drift", "repairs")
+_LIVE = ("drift", "repairs", "policy_counts")
 """Facts that only a probe with ``live`` reads."""
 PROBE_KEYS = (*_PROBE, "kept")
 

@@ -16,6 +16,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.docker_model im
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import empty
 from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.plan import plan
+from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.models import MODEL
 
 NOW = "2026-11-21T05:00:00Z"
 NETWORKS: dict[str, Any] = {
@@ -43,9 +44,9 @@ SANDBOXES: dict[str, Any] = {
 }
 
 
-def model(sandboxes: Any = None, networks: Any = None, host: str = "node1") -> dict[str, Any]:
+def model(sandboxes: Any = None, networks: Any = None, host: str = "node1", **more: Any) -> dict[str, Any]:
     """The model a host's plan carries, as it is after its way through JSON."""
-    variables = {host: {"cnm_networks": networks or NETWORKS, "cnm_sandboxes": sandboxes or SANDBOXES}}
+    variables = {host: {"cnm_networks": networks or NETWORKS, "cnm_sandboxes": sandboxes or SANDBOXES, **more}}
     made = plan(read_topology(variables), {host: Facts()}, empty(), NOW).plans[host]
     return dict(plan_data(made.to_json())["model"])
 
@@ -123,6 +124,49 @@ class TestInspect:
         assert names_on(made, "host") == {"h"}
         assert names_on(made, "none") == {"n"}
         assert names_on(made, "bridge") == set()
+
+
+class TestPolicies:
+    POLICIES: dict[str, Any] = {
+        "web": {
+            "ingress": [
+                {"action": "allow", "from": [{"network": "front"}], "ports": ["80", "9000-9010/udp"]},
+                {"action": "drop", "protocols": ["icmp", "gre", 99], "icmp_types": ["echo-request", "icmpv6/3"]},
+            ]
+        },
+        "unused": {"default": {"egress": "drop"}},
+    }
+
+    def test_the_model_has_those_that_hold_as_they_were_written(self) -> None:
+        sandboxes = {**SANDBOXES, "c2": {"networks": ["back"], "policies": ["web"]}}
+        networks = {**NETWORKS, "front": {**NETWORKS["front"], "policies": ["web"]}}
+        found = model(sandboxes, networks, cnm_policies=self.POLICIES)
+        assert found["policies"] == {
+            "web": {
+                "ingress": {
+                    "default": "drop",
+                    "rules": [
+                        {"action": "allow", "peers": [["network", "front"]], "about": ["80/tcp", "9000-9010/udp"]},
+                        {
+                            "action": "drop",
+                            "peers": [],
+                            "about": ["icmp", "gre", "99", "echo-request", "time-exceeded"],
+                        },
+                    ],
+                },
+                "egress": {"default": "", "rules": []},
+            }
+        }
+        assert found["traits"]["front"]["policies"] == ["web"]
+        assert "policies" not in found["traits"]["back"]
+        assert found["sandboxes"]["c1"]["policy"]["policies"] == ["web"]
+        errors: list[tuple[str, str]] = []
+        assert MODEL(found, errors) == found
+        assert errors == []
+        assert live_model(found, [])["policies"] == found["policies"]
+
+    def test_without_policies_it_says_nothing_of_them(self) -> None:
+        assert "policies" not in model(cnm_policies=self.POLICIES)
 
 
 class TestLive:

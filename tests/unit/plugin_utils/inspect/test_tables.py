@@ -17,6 +17,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.tables import (
     Table,
     host_table,
     network_table,
+    policy_table,
     sandbox_table,
     service_table,
     table,
@@ -173,6 +174,35 @@ class TestSandboxes:
         assert rows["c2"] == ["missing", "back 10.0.1.4"]
         assert rows["c10"] == ["waits", "back 10.0.1.3"]
         assert rows["d"][0] == rows["h"][0] == "up"
+
+
+class TestPolicies:
+    VARIABLES: dict[str, Any] = {
+        "cnm_networks": {**BRIDGES, "front": {**BRIDGES["front"], "policies": ["shut"]}},
+        "cnm_policies": {
+            "shut": {"default": {"ingress": "drop"}},
+            "web": {"egress": [{"action": "allow", "ports": ["80"]}]},
+        },
+        "cnm_sandboxes": {"c1": {"networks": ["front"], "policies": ["web"]}, "c2": {"networks": ["back"]}},
+    }
+
+    def test_of_each_sandbox_with_policies_what_passed_and_what_was_dropped(self) -> None:
+        names = ("passed", "passed_bytes", "dropped", "dropped_bytes")
+        counts = {"ingress": dict(zip(names, (1, 999, 12, 500))), "egress": dict(zip(names, (70, 123_456_789, 0, 0)))}
+        views = views_of({"node1": self.VARIABLES}, {"node1": {"policy_counts": {"c1": counts}}})
+        assert cells(policy_table(views, False)) == [
+            ["SANDBOX", "HOST", "POLICIES", "PASSED TO IT", "DROPPED", "PASSED FROM IT", "DROPPED"],
+            ["c1", "node1", "shut, web", "1 packet, 999 B", "12", "70 packets, 123.5 MB", "0"],
+        ]
+        (front,) = (row for row in cells(network_table(views, False)) if row[0] == "front")
+        assert front[-1] == "shut"
+
+    def test_of_a_host_that_counts_nothing_it_is_not_known(self) -> None:
+        assert cells(policy_table(views_of({"node1": self.VARIABLES}), False))[1][3:] == ["?", "?", "?", "?"]
+
+    def test_without_policies_there_is_no_table_and_no_column(self) -> None:
+        assert policy_table(bridged(), False).rows == []
+        assert "POLICIES" not in network_table(bridged(), False).lines()[0]
 
 
 class TestServices:

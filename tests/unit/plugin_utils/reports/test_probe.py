@@ -456,6 +456,17 @@ class TestAnswers:
         assert json.dumps(report.data)
 
 
+def test_counts_of_another_form_are_dropped() -> None:
+    right = {"passed": 7, "passed_bytes": 2**50, "dropped": 0, "dropped_bytes": 0}
+    wrong = ({**right, "passed": "7"}, {**right, "dropped": -1}, {"passed": 7}, None, [7])
+    counts = {f"c{number}": {"ingress": right, "egress": each} for number, each in enumerate(wrong)}
+    counts |= {"good": {"ingress": right, "egress": right}, "\x1b[2J": {"ingress": right, "egress": right}}
+    report = read_probe("node1", {**RECORDED, "policy_counts": counts})
+    assert report.data["policy_counts"] == {"good": {"ingress": right, "egress": right}}
+    assert report.warnings
+    assert json.dumps(report.data)
+
+
 def test_a_host_without_a_kept_plan_is_read() -> None:
     assert read_probe("node2", answer_of("node2")).warnings == []
 
@@ -467,7 +478,7 @@ def test_every_key_of_a_probe_has_a_form() -> None:
     (answer,) = (node.value for node in ast.walk(function) if isinstance(node, ast.Return))
     assert isinstance(answer, ast.Dict)
     keys = {key.value for key in answer.keys if isinstance(key, ast.Constant)}
-    assert keys | {"settled", "seen", "drift", "repairs"} == set(PROBE_KEYS)
+    assert keys | {"settled", "seen", "drift", "repairs", "policy_counts"} == set(PROBE_KEYS)
 
 
 def test_variables_can_be_read_without_facts(tmp_path: Path) -> None:
