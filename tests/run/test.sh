@@ -90,6 +90,20 @@ lint() {
     step "ansible-lint" inside "$collections/ansible_collections/cnm/fabric" ansible-lint --offline --nocolor
 }
 
+# Room for the neighbours of all labs in the kernel's tables, which all namespaces share: a host of its own has the whole.
+# A full table loses the packet that needed one more entry.
+neighbours() {
+    for family in ipv4 ipv6; do
+        for limit in "gc_thresh3 16384" "gc_thresh2 8192"; do
+            key=net/$family/neigh/default/${limit% *}
+            was=$(cat "/proc/sys/$key") || return 0
+            [ "$was" -lt "${limit#* }" ] || continue
+            echo "${limit#* }" >"/proc/sys/$key"
+            undo="echo $was >/proc/sys/$key; $undo"
+        done
+    done
+}
+
 pytest_alone() {
     run=run_pytest
     for argument; do
@@ -104,6 +118,7 @@ pytest_alone() {
             parity | tests/parity*) engine ;;
             page | tests/page*) browser ;;
             integration | lab | benchmarks | tests/integration* | tests/lab* | tests/benchmarks*)
+                neighbours
                 routing
                 stores
                 tutorial
@@ -160,6 +175,7 @@ all_tests() {
     if wanted systemd || wanted benchmarks; then bootstrap; fi
     if wanted benchmarks; then peers; fi
     if wanted integration || wanted lab || wanted benchmarks; then
+        neighbours
         routing
         stores
         tutorial

@@ -262,7 +262,8 @@ def pinged(fleet: Fleet, host: str, trials: Sequence[Trial], wait: int = 2) -> d
 
 def _tried(fleet: Fleet, host: str, trials: Sequence[Trial], wait: int = 2) -> dict[Trial, str]:
     """What ping says where nobody answers, else nothing."""
-    given = json.dumps([[sandbox, "-W", str(wait), *words] for sandbox, *words in trials])
+    # Until one is answered, as a machine with several labs may be late with the first.
+    given = json.dumps([[sandbox, "-w", str(wait), *words] for sandbox, *words in trials])
     said = fleet.lab.run(host, ["/usr/bin/python3", "-c", _PING], given=given, timeout=120).stdout
     return dict(zip(trials, json.loads(said)))
 
@@ -276,7 +277,7 @@ def answered(fleet: Fleet, host: str, sandbox: str, *words: str) -> bool:
 def unanswered(fleet: Fleet, trials: Mapping[str, Sequence[Trial]]) -> list[str]:
     """Which of the pings, by host, nobody answered."""
     with ThreadPoolExecutor(4) as pool:
-        found = dict(zip(trials, pool.map(lambda host: _tried(fleet, host, trials[host]), trials)))
+        found = dict(zip(trials, pool.map(lambda host: _tried(fleet, host, trials[host], wait=10), trials)))
     said = [(host, trial, words) for host, group in found.items() for trial, words in group.items() if words]
     return [f"{host} {' '.join(trial)}: {words}" for host, trial, words in said]
 
