@@ -97,6 +97,7 @@ _NAMES = {
     "namespace": "namespace {resource.name}",
     "neighbour": "neighbour entries{of}",
     "nftables": "table {resource.family} {resource.name}{of}",
+    "resolved": "names of {resource.domain} in systemd-resolved",
     "resolver": "resolver{of}",
     "rule": "routing rule {resource.label}",
     "shaping": "limits and emulated link{of}",

@@ -55,7 +55,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.kinds import KINDS
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Geneve, Link, LinkManager, Namespace, Parent
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import MAIN_TABLE, request_id, rule_priority
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import DockerUser
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Boot, Resolver, Sysctl, Target
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import Boot, Resolved, Resolver, Sysctl, Target
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Operation
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.registry import kinds
 from ansible_collections.cnm.fabric.plugins.module_utils.state.files import RUN
@@ -108,6 +108,7 @@ EXTRAS: dict[str, tuple[str, Callable[[], Resource]]] = {
     # It takes systemd as the first process, as in the systems of tests/systemd, where these drifts are done.
     "boot": ("test -d /run/systemd/system", Boot),
     "target": ("test -d /run/systemd/system", lambda: Target("c1")),
+    "resolved": ("systemctl is-active systemd-resolved", lambda: Resolved("cnm0", "127.0.0.12", "cnm.internal")),
 }
 """Samples of what the plan above has not: what they need on the host, and the resource."""
 
@@ -394,6 +395,11 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "supervised": Never("tests/systemd moves a resolver out of its scope"),
         "outdated": Never("tests/systemd replaces the program of a resolver"),
     },
+    "resolved": {
+        "link": NAME,
+        "server": Drift("resolvectl dns cnm0 192.0.2.1"),
+        "domain": Drift("resolvectl domain cnm0 example.com"),
+    },
     "names": {"directory": NAME, "loaded": Drift("echo '{}' > /run/cnm/default/loaded.json")},
     "link_manager": {
         "manager": NAME,
@@ -612,8 +618,8 @@ OVERLAY_TRANSITIONS: dict[str, tuple[Sequence[Resource], Sequence[Resource]]] = 
 EVERY_KIND = "every kind at once"
 ONE_A_HOST = ("frr", "names")
 """Kinds of which a host has one, so that no run makes, changes and removes some: transitions of their own do."""
-IN_THE_VM = ("xfrm", "ipvs", "ipvs_timeouts", "boot", "target")
-"""Kinds that this machine may lack: tests/vm breaks their runs."""
+IN_THE_VM = ("xfrm", "ipvs", "ipvs_timeouts", "boot", "target", "resolved")
+"""Kinds that this machine may lack: tests/vm and tests/systemd break their runs."""
 
 UNCHANGING = {
     "docker_user": "it is there or not",

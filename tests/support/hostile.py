@@ -235,6 +235,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "running": True,
         "supervised": True,
     },
+    "resolved": {"link": "cnm-b0", "server": "127.0.0.12", "domain": "cnm.internal"},
     "names": {"directory": "/run/cnm/default/names", "loaded": {"front": _DIGEST}},
     "link_manager": {"manager": "networkd", "links": ["cnm0", "eth0.10"], "rules": True},
     "frr": {

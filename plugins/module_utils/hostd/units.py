@@ -139,6 +139,7 @@ Description=Networks of cnm.fabric, as last planned
 RequiresMountsFor=/var/lib/cnm /usr/local/sbin
 Wants={_RULES}
 After={_RULES} network-pre.target networking.service systemd-networkd.service NetworkManager.service
+After=systemd-resolved.service
 Before=network-online.target
 """
     + _SERVICE.format(more=f"RemainAfterExit=yes\nExecStart={COMMAND} restore --own\n", partly=PARTLY)

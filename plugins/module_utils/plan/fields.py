@@ -276,12 +276,13 @@ PLANNED: dict[str, dict[str, Check]] = {
         "shared": _by(_once(forms.file_name), _digests),
     },
     "resolver": {
-        "namespace": _once(forms.namespace_name),
+        "namespace": _namespace,
         "config": _each(_once(forms.config_line)),
         "running": _flag,
         "supervised": _flag,
         "outdated": _never,
     },
+    "resolved": {"link": _some_link, "server": _address, "domain": _or_empty(forms.dns_name)},
     "names": {"directory": _once(forms.names_directory), "loaded": _by(_once(forms.file_name), _digest)},
     "link_manager": {
         "manager": _one_of(*LINK_MANAGERS),
@@ -352,6 +353,7 @@ _EASED: dict[str, dict[str, Check]] = {
     "RealServer": {"method": _any_word, "weight": _any_number},
     "file": {"role": _any_role, "files": _by(_once(forms.file_name), forms.text), "hidden": _each(forms.file_name)},
     "resolver": {"config": _each(forms.one_line), "outdated": _flag},
+    "resolved": {"server": _once(forms.one_line), "domain": _once(forms.one_line)},
     "link_manager": {"edited": _flag},
     "frr": {"flaws": _by(_any_text, _any_text)},
     "boot": {"awaited": _each(_any_link), "owners": _each(_any_text), "flaws": _by(_any_text, _any_text)},

@@ -15,7 +15,7 @@ from .fields import FOUND, PLANNED, Check, part_of
 from .frr import Frr
 from .links import BridgePort, Geneve, Link, LinkManager, Namespace, Parent, VethPeer, Vxlan
 from .nftables import Chain, DockerUser, Nftables, NftSet
-from .settings import Boot, File, LoadedNames, Resolver, Sysctl, Target
+from .settings import Boot, File, LoadedNames, Resolved, Resolver, Sysctl, Target
 from .shaping import Shaping
 
 
@@ -50,7 +50,7 @@ KINDS: dict[str, type[Resource]] = {
             Shaping,
             Route,
         ),
-        *(Ipvs, IpvsTimeouts, File, Resolver, LoadedNames, Frr, Boot, Target),
+        *(Ipvs, IpvsTimeouts, File, Resolver, LoadedNames, Resolved, Frr, Boot, Target),
     )
 }
 

@@ -64,7 +64,7 @@ class File(Resource):
 
 @dataclass(frozen=True)
 class Resolver(Resource):
-    """The DNS server of a sandbox: a dnsmasq in its namespace."""
+    """The DNS server of a sandbox: a dnsmasq in its namespace; "" is the host's own."""
 
     kind: ClassVar[str] = "resolver"
     namespace: str
@@ -79,6 +79,33 @@ class Resolver(Resource):
     @property
     def key(self) -> Key:
         return (self.kind, self.namespace)
+
+    @property
+    def label(self) -> str:
+        return self.namespace or "host"
+
+
+@dataclass(frozen=True)
+class Resolved(Resource):
+    """What systemd-resolved is told of a link of ours: which server knows the names of which domain.
+
+    It asks that server for these names alone.  A link's setting goes when the link does.  A server in resolved.conf
+    would be asked for all other names too: whatever the domains, the servers there are everyone's.
+    """
+
+    kind: ClassVar[str] = "resolved"
+    link: str
+    """In the host's namespace."""
+    server: str = ""
+    domain: str = ""
+
+    @property
+    def key(self) -> Key:
+        return (self.kind, self.link)
+
+    @property
+    def parents(self) -> tuple[Key, ...]:
+        return (("link", "", self.link),)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from .names import NamesKind
 from .namespace import NamespaceKind
 from .neighbour import NeighbourKind
 from .nftables import NftablesKind
+from .resolved import ResolvedKind
 from .resolver import ResolverKind
 from .route import RouteKind
 from .rule import RuleKind
@@ -50,6 +51,7 @@ def kinds() -> list[Kind[Any]]:
         FileKind(),
         ResolverKind(),
         NamesKind(),
+        ResolvedKind(),
         FrrKind(),
         BootKind(),
         TargetKind(),

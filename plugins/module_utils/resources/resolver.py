@@ -57,9 +57,11 @@ _AT_ONCE = 400
 _HANDED_OVER = 100
 """How many systemd is asked to take over while others are waited for."""
 _CONF, _PID = ".conf", ".pid"
+_OF_HOST = "@host"
+"""What the files of the host's own are called, which is in its namespace; no sandbox can have that name."""
 _READS = ("addn-hosts=", "servers-file=")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}", re.ASCII)
-"""The form of sandbox names; files of other names are not ours."""
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,62}}|{_OF_HOST}", re.ASCII)
+"""The form of sandbox names, and `_OF_HOST`; files of other names are not ours."""
 _RUNNING = ("keep-in-foreground", "pid-file=", f"user={RESOLVER_USER}", f"group={RESOLVER_USER}")
 _NO_IDENT = "no-ident"
 """Hides version.bind and the like; dnsmasq has the option in 2.90 and not in 2.85."""
@@ -87,6 +89,16 @@ def user() -> Optional[int]:
 
 def _text(config: Sequence[str]) -> str:
     return "".join(f"{one_line(line)}\n" for line in config)
+
+
+def _called(item: Resolver) -> str:
+    """What its files are called."""
+    return item.namespace or _OF_HOST
+
+
+def _namespace(name: str) -> str:
+    """The namespace of the one whose files are called so."""
+    return "" if name == _OF_HOST else name
 
 
 def _directory(project: str) -> Path:
@@ -140,7 +152,7 @@ def _scope(name: str, pid: int) -> Scope:
         _unit(name, pid),
         pid,
         (
-            ("Description", "s", f"Resolver of sandbox {name}"),
+            ("Description", "s", "Resolver of the host" if name == _OF_HOST else f"Resolver of sandbox {name}"),
             ("CollectMode", "s", "inactive-or-failed"),
             ("MemoryMax", "t", _MEMORY_AT_MOST),
             ("TasksMax", "t", _TASKS_AT_MOST),
@@ -172,13 +184,18 @@ def _known(directory: Path, names: Optional[set[str]] = None) -> dict[str, Proce
     return {name: process for name, process in found.items() if processes.read(process.pid) == process}
 
 
-def _lost(host: Host, known: Mapping[str, Process]) -> Iterator[tuple[str, Process]]:
-    """Unrecorded resolvers in our namespaces: a run was interrupted before recording one, or the record is lost."""
+def _lost(host: Host, known: Mapping[str, Process], names: Collection[str] = ()) -> Iterator[tuple[str, Process]]:
+    """Unrecorded resolvers in our namespaces: a run was interrupted before recording one, or the record is lost.
+
+    In the host's namespace only if the host's own is among ``names``, those that have files.
+    """
     uid, mounts = user(), os.stat("/proc/self/ns/mnt").st_ino
     by_number = {}
     for name in host.own_namespaces | host.attached:
         with contextlib.suppress(OSError):
             by_number[host.number(name)] = name
+    if _OF_HOST in names:
+        by_number[os.stat("/proc/self/ns/net").st_ino] = _OF_HOST
     families = {process.ids for process in known.values()}  # a resolver forks for TCP queries
     others: Optional[set[Process]] = None
     for process in processes.in_namespaces(by_number, [process.pid for process in known.values()]):
@@ -206,19 +223,20 @@ class ResolverKind(Kind[Resolver]):
         del wanted
         self._give_up()
         directory = _directory(host.project)
-        names = {name for name in _names(directory) if host.looks_at(("resolver", name))}
+        names = {name for name in _names(directory) if host.looks_at(("resolver", _namespace(name)))}
         known = _known(directory, names)
-        lost = {name for name, _process in _lost(host, known) if host.looks_at(("resolver", name))}
+        lost = {name for name, _process in _lost(host, known, names) if host.looks_at(("resolver", _namespace(name)))}
         uid = user()
         result: dict[Key, Found[Resolver]] = {}
-        for namespace in sorted(names | lost):
-            lines = _read(directory, f"{namespace}{_CONF}").splitlines()
+        for name in sorted(names | lost):
+            namespace = _namespace(name)
+            lines = _read(directory, f"{name}{_CONF}").splitlines()
             config = tuple(line for line in lines if line not in (*_RUNNING, _NO_IDENT))
             # Unless it is exactly one process in the present namespace, it is stopped and restarted.
-            process = known.get(namespace)
-            running = process is not None and namespace not in lost and process.uid == uid
+            process = known.get(name)
+            running = process is not None and name not in lost and process.uid == uid
             running = running and process is not None and _serves(host, process, namespace)
-            supervised = process is not None and scopes.unit_of(process.pid) == _unit(namespace, process.pid)
+            supervised = process is not None and scopes.unit_of(process.pid) == _unit(name, process.pid)
             outdated = process is not None and processes.is_outdated(process)
             found = Resolver(namespace, config, running, running and supervised, running and outdated)
             result[found.key] = Found(found)
@@ -243,7 +261,7 @@ class ResolverKind(Kind[Resolver]):
 
     def create(self, host: Host, resources: Sequence[Resolver]) -> None:
         """Start them; `bring_up` waits for them."""
-        host.names_at_start.update(dict.fromkeys((item.namespace for item in resources), versions(host.project)))
+        host.names_at_start.update(dict.fromkeys(map(_called, resources), versions(host.project)))
         if resources:
             processes.keep_descriptors_back()
             self._starting = self._starting or _Starting(host)
@@ -264,28 +282,29 @@ class ResolverKind(Kind[Resolver]):
 
     def change(self, host: Host, operations: Sequence[Operation[Resolver]]) -> None:
         restarted = [operation.resource for operation in operations]
-        _stop(host, {item.namespace for item in restarted})
+        _stop(host, set(map(_called, restarted)))
         self.create(host, restarted)
 
     def delete(self, host: Host, resources: Sequence[Resolver]) -> None:
         directory = _directory(host.project)
-        _stop(host, {item.namespace for item in resources})
+        _stop(host, set(map(_called, resources)))
         for item in resources:
             for suffix in (_PID, _CONF):
-                forget(directory / f"{item.namespace}{suffix}")
+                forget(directory / f"{_called(item)}{suffix}")
         remove_empty(directory, directory.parent)
 
     def remove_partial_files(self, host: Host, resource: Resolver) -> None:
         directory = _directory(host.project)
         for suffix in (_PID, _CONF):
-            (directory / f"{resource.namespace}{suffix}{HALF_WRITTEN}").unlink(missing_ok=True)
+            (directory / f"{_called(resource)}{suffix}{HALF_WRITTEN}").unlink(missing_ok=True)
         remove_empty(directory, directory.parent)
 
 
 def _serves(host: Host, process: Process, namespace: str) -> bool:
     """Whether it runs in the namespace that has the name now; the namespace may have been recreated by hand."""
     try:
-        return process.net == host.number(namespace) and not processes.is_stopped(process)
+        number = host.number(namespace) if namespace else os.stat("/proc/self/ns/net").st_ino
+        return process.net == number and not processes.is_stopped(process)
     except OSError:
         return False
 
@@ -299,7 +318,7 @@ def _stop(host: Host, names: set[str]) -> None:
     if not names:
         return
     directory = _directory(host.project)
-    found = [*_records(directory).items(), *_lost(host, _known(directory))]
+    found = [*_records(directory).items(), *_lost(host, _known(directory), names)]
     # It is not to be started again: the unit that does that looks for the record.
     for name in names:
         forget(directory / f"{name}{_PID}")
@@ -318,10 +337,12 @@ def start_again(host: Host, wanted: Sequence[Resolver], first: str) -> list[str]
     known = _known(directory)
     due = {}
     for item in wanted:
-        process = known.get(item.namespace)
+        name = _called(item)
+        process = known.get(name)
         serves = process is not None and _serves(host, process, item.namespace) and not processes.is_outdated(process)
-        if not serves and (directory / f"{item.namespace}{_PID}").exists() and namespaces.exists(item.namespace):
-            due[item.namespace] = item
+        there = not item.namespace or namespaces.exists(item.namespace)
+        if not serves and there and (directory / f"{name}{_PID}").exists():
+            due[name] = item
     kind = ResolverKind()
     batches = [{first: due.pop(first)}, due] if first in due else []
     for batch in filter(None, batches):
@@ -390,15 +411,15 @@ class _Starting:
             started.close()
         if problem:
             self._host.failed_in = item.namespace
-            self._failed.append(f"the resolver of {item.namespace} did not start: {problem}")
+            self._failed.append(f"the resolver of {item.label} did not start: {problem}")
             return
         # All share one patience, which begins anew whenever one is ready.
         self._deadline = time.monotonic() + _PATIENCE_S
         if item.supervised:
-            self._supervised.append(_scope(item.namespace, started.pid))
+            self._supervised.append(_scope(_called(item), started.pid))
 
     def _start(self, item: Resolver) -> Started:
-        path = self._directory / f"{item.namespace}{_CONF}"
+        path = self._directory / f"{_called(item)}{_CONF}"
         write_atomically(path, _text((*item.config, *self._running)))
         arguments = [self._program, f"--conf-file={path}"]
         return self._host.run_in(item.namespace, processes.start_apart, arguments)
@@ -414,7 +435,7 @@ class _Starting:
             in_use = self._others_on_port(item, process)
             if not in_use:
                 write_atomically(
-                    self._directory / f"{item.namespace}{_PID}", processes.record(process, self._boot), 0o600
+                    self._directory / f"{_called(item)}{_PID}", processes.record(process, self._boot), 0o600
                 )
                 return ""
             problem = in_use

@@ -27,6 +27,8 @@ KEPT_SETTINGS = (
     "cnm_default_address_pools",
     "cnm_default_network_opts",
     "cnm_docker_user",
+    "cnm_domain",
+    "cnm_host_names",
     "cnm_ingress_mode",
     "cnm_keep_keys",
     "cnm_load_balancer",

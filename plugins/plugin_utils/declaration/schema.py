@@ -399,6 +399,8 @@ SETTINGS = _keys(
         "cnm_node_labels": _LABELS,
         "cnm_all_or_nothing": _flag(),
         "cnm_docker_user": _flag(),
+        "cnm_domain": _text("a DNS domain", "cnm.internal"),
+        "cnm_host_names": _flag(),
         "cnm_boot": _flag(),
         "cnm_keep_keys": _flag(),
         "cnm_flood": _flag(),

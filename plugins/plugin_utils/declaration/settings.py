@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Optional
 
+from ...module_utils.plan import forms
 from ...module_utils.plan.constants import LARGEST_VNI
 from ...module_utils.plan.marks import DATA_PATH_PORT, LARGEST_DATA_PATH_PORT
 from .addresses import LONGEST_PREFIX, Subnet, overlap, read_address, read_subnet
@@ -20,6 +21,7 @@ from .values import SHORTEST_SECRET, flag, pairs
 
 OVERLAY_SIZE = {4: 24, 6: 64}
 """Prefix length of the subnets overlays get."""
+_NO_DOMAINS = ("arpa", "local", "localhost")
 _VNIS = re.compile(r"([0-9]{1,8})(?:\s*-\s*([0-9]{1,8}))?")
 
 
@@ -51,6 +53,8 @@ def read_settings(value: Mapping[str, Any], path: VarPath) -> Settings:
         node_labels=pairs(value.get("cnm_node_labels"), path / "cnm_node_labels"),
         all_or_nothing=flag(value.get("cnm_all_or_nothing"), False),
         docker_user=flag(value.get("cnm_docker_user"), True),
+        domain=_domain(value.get("cnm_domain"), path / "cnm_domain") or defaults.domain,
+        host_names=flag(value.get("cnm_host_names"), False),
         boot=flag(value.get("cnm_boot"), True),
         keep_keys=flag(value.get("cnm_keep_keys"), True),
     )
@@ -126,6 +130,22 @@ def _port(value: Any, path: VarPath) -> Optional[int]:
     path.wrong(
         f"This port is a number from 1 to {LARGEST_DATA_PATH_PORT}: encrypted networks take the one 10000 above it.",
         f"Write for example {DATA_PATH_PORT}.",
+        value,
+    )
+    return None
+
+
+def _domain(value: Any, path: VarPath) -> Optional[str]:
+    """A domain that hosts ask our resolvers for, and nobody else: so none that all the world uses."""
+    if value is None:
+        return None
+    text = str(value).rstrip(".").lower()
+    labels = text.split(".")
+    if forms.dns_name.fits(text) and len(labels) > 1 and labels[-1] not in _NO_DOMAINS:
+        return text
+    path.wrong(
+        "This is a DNS domain of at least two labels that is nobody else's, and not below arpa, local or localhost.",
+        "Write for example `cnm.internal`, or a domain of your own such as `lab.example.com`.",
         value,
     )
     return None

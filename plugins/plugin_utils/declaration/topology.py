@@ -473,6 +473,10 @@ class Settings:
     """Whether no host is changed unless all can be."""
     docker_user: bool = True
     """Whether a rule may be put into Docker's chain DOCKER-USER where it is."""
+    domain: str = "cnm.internal"
+    """Where the names of sandboxes are outside of them."""
+    host_names: bool = False
+    """Whether the host itself resolves these."""
     boot: bool = True
     """Whether the host brings its networks back by itself, where systemd runs."""
     keep_keys: bool = True

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
+from types import MappingProxyType
 
 from ...module_utils.plan import forms
 from ...module_utils.plan.codec import content_digest
@@ -175,15 +176,20 @@ class Names:
         return LoadedNames(self.file.directory, digests)
 
 
-def names_of_host(project: str, facts: Facts, endpoints: Iterable[PlannedEndpoint]) -> Names:
-    """The files that the resolvers of a host's sandboxes read."""
+def names_of_host(
+    project: str,
+    facts: Facts,
+    endpoints: Iterable[PlannedEndpoint],
+    own_files: Mapping[str, str] = MappingProxyType({}),
+) -> Names:
+    """The files that the resolvers of a host's sandboxes read, and ``own_files``, which the host's own does."""
     by_network: dict[str, list[PlannedEndpoint]] = {}
     by_sandbox: dict[str, list[PlannedEndpoint]] = {}
     for endpoint in endpoints:
         if endpoint.network.network.discovery:
             by_network.setdefault(endpoint.network.name, []).append(endpoint)
         by_sandbox.setdefault(endpoint.sandbox.name, []).append(endpoint)
-    files: dict[str, str] = {}
+    files: dict[str, str] = dict(own_files)
     shared: dict[str, tuple[str, ...]] = {}
     own: dict[str, str] = {}
     servers: dict[str, str] = {}

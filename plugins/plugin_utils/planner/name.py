@@ -11,6 +11,7 @@ from ...module_utils.plan.base import Resource
 from ...module_utils.plan.settings import Sysctl
 from ..declaration.ingress import SANDBOX as INGRESS_SANDBOX
 from ..declaration.topology import Host, Sandbox
+from ..dns.outside import names_outside
 from ..dns.resolvers import Naming, names_of_host
 from ..facts import Facts
 from ..firewall.kernel_settings import closed_families
@@ -19,8 +20,10 @@ from .allocation import HostAllocation
 
 def name_sandboxes(host: Host, facts: Facts, allocated: HostAllocation) -> list[Resource]:
     """The records of a host's networks, and each sandbox's namespace, files, sysctls and resolver."""
-    names = names_of_host(host.settings.project, facts, allocated.every)
+    outside = names_outside(host.settings, facts, allocated.every)
+    names = names_of_host(host.settings.project, facts, allocated.every, outside.files)
     resources: list[Resource] = [names.file, names.loaded] if names.file.files else []
+    resources += outside.resources
     for sandbox in sorted(host.sandboxes, key=lambda item: item.name):
         if mode_of(host, sandbox) != "host" and not sandbox.shared_with:
             endpoints = allocated.endpoints[sandbox.name]

@@ -44,6 +44,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import (
     Boot,
     File,
     LoadedNames,
+    Resolved,
     Resolver,
     Sysctl,
     Target,
@@ -145,6 +146,7 @@ RESOURCES: dict[str, st.SearchStrategy[Any]] = {
         st.lists(st.sampled_from(["port=20053", "bind-interfaces"]), max_size=3).map(tuple),
         st.booleans(),
     ),
+    "resolved": st.builds(Resolved, NAMES.map(lambda name: name[:15]), ADDRESSES, NAMES),
     "names": st.builds(
         LoadedNames, st.just("/run/cnm/default/names"), st.dictionaries(NAMES, OPTIONAL_DIGESTS, max_size=3)
     ),
@@ -182,6 +184,7 @@ LEAST: dict[str, Resource] = {
     "ipvs_timeouts": IpvsTimeouts("c1"),
     "file": File("/etc/netns/c1"),
     "resolver": Resolver("c1"),
+    "resolved": Resolved("cnm-b0"),
     "names": LoadedNames("/run/cnm/default/names"),
     "link_manager": LinkManager("udev"),
     "frr": Frr(65000, "192.0.2.1"),
@@ -289,6 +292,7 @@ def test_a_key_begins_with_the_kind_and_a_label_names_the_object(kind: str) -> N
                 "frr": "evpn",
             },
             "link_manager": "udev",
+            "resolved": "cnm-b0",
         }.get(kind, "c1")
     )
 
@@ -312,6 +316,7 @@ def test_attributes_do_not_change_the_key(kind: str) -> None:
         "ipvs_timeouts": IpvsTimeouts("c1", 1),
         "file": File("/etc/netns/c1", "role", {"hosts": ""}),
         "resolver": Resolver("c1", ("port=53",), False),
+        "resolved": Resolved("cnm-b0", "127.0.0.12", "cnm.internal"),
         "names": LoadedNames("/run/cnm/default/names", {"front": "d"}),
         "link_manager": LinkManager("udev", ("cnm0",), True),
         "frr": Frr(65001, "192.0.2.2", ("192.0.2.3",), ("192.0.2.0/24",)),
@@ -359,6 +364,7 @@ def test_parents_of_each_kind() -> None:
         "ipvs_timeouts": (namespace,),
         "file": (),
         "resolver": (),
+        "resolved": (("link", "", "cnm-b0"),),
         "names": (),
         "link_manager": (),
         "frr": (),
