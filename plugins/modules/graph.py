@@ -9,8 +9,9 @@ module: graph
 short_description: Draw networks as a page and as diagrams
 version_added: 0.1.0
 description:
-  - Writes one HTML page of the hosts, networks, sandboxes, services and published ports, as they are declared and as
-    they are on the hosts, with what is not as declared. The page needs no network, no script and no file beside it.
+  - Writes one HTML page of the hosts, networks, sandboxes, services, policies and published ports, as they are declared
+    and as they are on the hosts, with what is not as declared. The page needs no network, no script and no file beside
+    it.
   - Writes the same beside it as a Mermaid flowchart (C(.mmd)) and in the DOT language of Graphviz (C(.dot)).
   - The same hosts and variables give the same bytes. A page that is written over an earlier one keeps the places of
     hosts, networks and sandboxes that are still there; new ones come after them.

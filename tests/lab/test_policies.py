@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -132,6 +133,16 @@ class TestOverHosts:
         (shown,) = json.loads(fleet.sh("node2", "cnm inspect store.1"))
         assert shown["policies"] == ["store"]
         assert shown["policy_counts"]["ingress"]["dropped"] > 0
+
+    def test_the_graph_has_them(self, fleet: Fleet) -> None:
+        page = fleet.directory / "graph.html"
+        run = fleet.play("graph", "-e", f"cnm_graph_file={page}")
+        assert "as declared" in run.output
+        text = html.unescape(re.sub("<[^>]*>", " ", page.read_text(encoding="utf-8")))
+        assert f"allow sandbox client: {PORT}/tcp" in text
+        chart = page.with_suffix(".mmd").read_text(encoding="utf-8")
+        (client,), (store,) = (re.findall(rf'(\w+)\[+"{name}', chart) for name in ("client", "policy store"))
+        assert f'{client} -->|"{PORT}/tcp"| {store}' in chart
 
     def test_drift_is_repaired(self, fleet: Fleet) -> None:
         place = fleet.sh("node2", "ls /run/netns | grep ^ov-").split()[0]

@@ -101,7 +101,7 @@ def broken() -> dict[str, HostReport]:
 
 
 def three() -> Variables:
-    """Three hosts with some of everything: overlays, bridges, services, ports, and a sandbox without a network."""
+    """Three hosts with some of everything: overlays, bridges, services, ports, policies, a sandbox without network."""
     networks: dict[str, Any] = {
         "front": {"driver": "overlay", "subnet": "10.10.1.0/24"},
         "back": {"driver": "overlay", "subnet": "10.10.2.0/24", "internal": True, "labels": {"tier": "data"}},
@@ -113,11 +113,31 @@ def three() -> Variables:
             "networks": {"front": {"aliases": ["cache"]}},
             "deploy": {"replicas": 2, "draining": ["redis.2"]},
         },
-        "db": {"networks": ["back"], "deploy": {"replicas": 2, "endpoint_mode": "dnsrr"}},
+        "db": {"networks": ["back"], "deploy": {"replicas": 2, "endpoint_mode": "dnsrr"}, "policies": ["store"]},
+    }
+    policies: dict[str, Any] = {
+        "store": {
+            "ingress": [
+                {"action": "allow", "from": [{"sandbox": "worker"}, {"sandbox": "report"}], "ports": ["5432/tcp"]},
+                {"action": "allow", "icmp_types": ["echo-request"]},
+            ],
+            "default": {"egress": "reject"},
+        },
+        "edge": {
+            "ingress": [
+                {"action": "allow", "from": [{"cidr": "198.51.100.0/24"}, {"host": "node2"}], "ports": ["80", "443"]},
+                {"action": "drop", "from": [{"network": "ps-bridge"}], "ports": ["22"]},
+            ],
+            "egress": [{"action": "allow", "to": [{"service": "redis"}, {"addresses": "office"}]}],
+        },
     }
     sandboxes: dict[str, dict[str, Any]] = {
         "node1": {
-            "proxy": {"networks": ["ps-bridge", "front"], "ports": ["8080:80", "127.0.0.1:9000-9003:9000-9003/udp"]},
+            "proxy": {
+                "networks": ["ps-bridge", "front"],
+                "ports": ["8080:80", "127.0.0.1:9000-9003:9000-9003/udp"],
+                "policies": ["edge"],
+            },
             "worker": {"networks": ["front", "back"]},
         },
         "node2": {"report": {"networks": ["back"]}, "shell": {"networks": ["ps-bridge"]}},
@@ -127,7 +147,13 @@ def three() -> Variables:
         },
     }
     return {
-        host: {"cnm_networks": networks, "cnm_services": services, "cnm_sandboxes": boxes}
+        host: {
+            "cnm_networks": networks,
+            "cnm_services": services,
+            "cnm_sandboxes": boxes,
+            "cnm_policies": policies,
+            "cnm_address_sets": {"office": ["203.0.113.0/28"]},
+        }
         for host, boxes in sandboxes.items()
     }
 
@@ -144,6 +170,7 @@ def hostile() -> Fabric:
         return names.get(value, value) if isinstance(value, str) else value
 
     words = ("front", "back", "ps-bridge", "proxy", "worker", "mail", "report", "vault", "web", "redis", "tier", "data")
+    words += ("store", "edge", "office", "5432/tcp")
     names = {word: HOSTILE[number % len(HOSTILE)] + word for number, word in enumerate(words)}
     names.update({"0.0.0.0:8080->80/tcp": HOSTILE[0], "overlay": HOSTILE[1], "eth0": HOSTILE[6]})
     made = {}

@@ -16,6 +16,7 @@ from .attribution import NETWORK, SANDBOX
 from .fabric import DIFFERS, FINE, LEFT, LOST, NEW, UNKNOWN, Difference, Endpoint, Fabric, Host, Sandbox, State, worst
 from .lanes import network_differences, networks_of, service_differences, services_of
 from .order import Order, arranged
+from .policies import names_of, policies_of, policy_differences
 from .report import HostReport
 
 _ABSENT = {
@@ -33,7 +34,7 @@ def fabric_of(reports: Mapping[str, HostReport], project: str, order: Optional[O
     networks = networks_of({name: reports[name] for name in names}, known.networks)
     hosts = tuple(_host(name, reports[name], known.sandboxes.get(name, ())) for name in names)
     services = services_of({name: reports[name] for name in names}, hosts)
-    return Fabric(project, hosts, networks, services)
+    return Fabric(project, hosts, networks, services, policies_of(reports, hosts))
 
 
 def order_of(fabric: Fabric) -> Order:
@@ -57,6 +58,7 @@ def _host(name: str, report: HostReport, remembered: Iterable[str]) -> Host:
     sandboxes = tuple(_sandbox(each, name, report, live, owned) for each in places)
     differences = [item for sandbox in sandboxes for item in _of_sandbox(sandbox, report, owned)]
     differences += network_differences(name, report) + service_differences(name, report)
+    differences += policy_differences(name, report)
     for (kind, subject), operations in sorted(owned.items()):
         if kind != SANDBOX:
             what = f"network {subject}" if kind == NETWORK else "host"
@@ -125,11 +127,12 @@ def _sandbox(
         state = FINE if same and (SANDBOX, name) not in owned else DIFFERS
     service, weight = report.tasks.get(name, ("", 1))
     mode = entry["network_mode"] or ""
-    return Sandbox(name, host, mode, tuple(entry["ports"]), tuple(endpoints), state, service, not weight)
+    policies = names_of(entry)
+    return Sandbox(name, host, mode, tuple(entry["ports"]), tuple(endpoints), state, service, not weight, policies)
 
 
 def _plain(entry: Optional[SandboxModel]) -> Any:
-    return (entry["network_mode"], entry["ports"]) if entry else None
+    return (entry["network_mode"], entry["ports"], names_of(entry)) if entry else None
 
 
 def _endpoint(
@@ -175,6 +178,9 @@ def _of_sandbox(
     if wanted and kept and wanted["network_mode"] != kept["network_mode"]:
         values = (("network_mode", kept["network_mode"] or "none set", wanted["network_mode"] or "none set"),)
         result.append(Difference(host, what, DIFFERS, "has another network mode than declared", values))
+    if wanted and kept and names_of(wanted) != names_of(kept):
+        values = (("policies", ", ".join(names_of(kept)) or "none", ", ".join(names_of(wanted)) or "none"),)
+        result.append(Difference(host, what, DIFFERS, "has other policies than declared", values))
     told = {f"{sandbox.name}/{end.link}" for end in sandbox.endpoints if end.state is LOST}
     return result + [
         _drift(host, what, item)

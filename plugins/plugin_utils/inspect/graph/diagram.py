@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..health import counted, few
 from .fabric import FINE, Fabric, Host, Sandbox, State, worst
+from .policies import peer_words
 from .words import bare, of_part, short_ports
 
 Networks = dict[tuple[str, str], str]
@@ -27,13 +28,15 @@ class Node:
 
 @dataclass(frozen=True)
 class Edge:
-    """A line between two boxes; one of a service to a task is dashed."""
+    """A line between two boxes; one of a service to a task, or of a policy to whom it holds for, is dashed."""
 
     one: str
     other: str
     text: str = ""
     state: State = FINE
     dashed: bool = False
+    speaks: str = ""
+    """What a rule does with who speaks this way: ``allow``, ``drop`` or ``reject``; "" for other lines."""
 
 
 @dataclass
@@ -43,6 +46,9 @@ class Diagram:
     hosts: list[tuple[Node, list[Node]]] = field(default_factory=list)
     networks: list[Node] = field(default_factory=list)
     services: list[Node] = field(default_factory=list)
+    policies: list[Node] = field(default_factory=list)
+    others: list[Node] = field(default_factory=list)
+    """Who else is named by rules: prefixes, hosts, everybody."""
     edges: list[Edge] = field(default_factory=list)
 
 
@@ -84,7 +90,62 @@ def diagram_of(fabric: Fabric, most: int) -> Diagram:
         result.services.append(Node(f"v{number}", (service.name, *vips, *short_ports(service.ports)), service.state))
         ends = [boxes.get((task.host, task.name)) or boxes[(task.host, "")] for task in service.tasks]
         result.edges += [Edge(f"v{number}", end, dashed=True) for end in dict.fromkeys(ends)]
+    if lines <= most:
+        _add_policies(fabric, result, networks, boxes, most - lines)
     return result
+
+
+def _add_policies(
+    fabric: Fabric, result: Diagram, networks: Networks, boxes: Mapping[tuple[str, str], str], most: int
+) -> None:
+    """A box a policy, arrows between it and those whom its rules name, and lines to those for whom it holds.
+
+    Nothing of it if there would be more than ``most`` lines.
+    """
+    services = {item.name: f"v{number}" for number, item in enumerate(fabric.services, 1)}
+    sandboxes = {(item.host, item.name): item for item in fabric.sandboxes}
+    others: dict[tuple[str, ...], Node] = {}
+    policies, edges = list[Node](), list[Edge]()
+
+    def ends(peer: tuple[str, ...], hosts: Container[str]) -> dict[str, None]:
+        """The boxes of a peer; of networks those that sandboxes on these hosts have."""
+        kind, name = peer[:1], peer[-1:]
+        found: list[str] = []
+        if kind == ("network",):
+            found = [box for (network, host), box in networks.items() if (network,) == name and host in hosts]
+        elif kind == ("sandbox",):
+            found = [box for (_host, sandbox), box in boxes.items() if (sandbox,) == name]
+        elif kind == ("service",):
+            found = [box for service, box in services.items() if (service,) == name]
+        if not found:
+            node = others.setdefault(peer, Node(f"o{len(others) + 1}", (peer_words(peer) or "everybody",), FINE))
+            found = [node.id]
+        return dict.fromkeys(found)
+
+    for number, policy in enumerate(fabric.policies, 1):
+        box, hosts = f"p{number}", {host for host, _name in policy.holders}
+        defaults = (("to", policy.ingress_default), ("from", policy.egress_default))
+        words = [f"all else {way} it: {default}" for way, default in defaults if default]
+        policies.append(Node(box, (f"policy {policy.name}", *words), FINE))
+        holders = {end: None for name in policy.networks for end in ends(("network", name), hosts)}
+        for each in policy.holders:
+            holder = sandboxes[each]
+            if {end.network for end in holder.endpoints}.isdisjoint(policy.networks):
+                holders[services.get(holder.service) or boxes[each]] = None
+        edges += [Edge(box, end, dashed=True) for end in holders]
+        for rules, inward in ((policy.ingress, True), (policy.egress, False)):
+            about: dict[tuple[str, str], dict[str, None]] = {}
+            for rule in rules:
+                for peer in rule.peers or ((),):
+                    for end in ends(peer, hosts):
+                        about.setdefault((end, rule.action), {}).update(dict.fromkeys(rule.about or ("everything",)))
+            for (end, action), found in about.items():
+                text = few(list(found), 4) if action == "allow" else f"{action} {few(list(found), 4)}"
+                one, other = (end, box) if inward else (box, end)
+                edges.append(Edge(one, other, text, speaks=action))
+    if len(edges) <= most:
+        result.policies, result.others = policies, list(others.values())
+        result.edges += edges
 
 
 def _of_sandbox(sandbox: Sandbox) -> tuple[str, ...]:

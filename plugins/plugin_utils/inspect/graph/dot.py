@@ -50,6 +50,8 @@ def dot(fabric: Fabric) -> str:
         lines.append("  }")
     lines += [f"  {_node(node)}" for node in diagram.networks]
     lines += [f"  {_node(node, 'shape=hexagon, ')}" for node in diagram.services]
+    lines += [f"  {_node(node, 'shape=note, ')}" for node in diagram.policies]
+    lines += [f"  {_node(node, 'shape=cds, ')}" for node in diagram.others]
     lines += [f"  {_edge(edge)}" for edge in diagram.edges]
     return "\n".join([*lines, "}"]) + "\n"
 
@@ -62,6 +64,8 @@ def _node(node: Node, shape: str = "") -> str:
 def _edge(edge: Edge) -> str:
     text = edge.text or _word(edge.state)
     looks = [*(["style=dashed"] if edge.dashed else []), *([f"label={quoted([text])}"] if text else [])]
+    if edge.speaks:
+        looks += ["dir=forward", 'color="#1c7a3c"' if edge.speaks == "allow" else 'color="#b3261e",arrowhead=tee']
     return f"{edge.one} -- {edge.other}{f' [{chr(44).join(looks)}]' if looks else ''};"
 
 

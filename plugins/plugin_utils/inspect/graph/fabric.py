@@ -63,6 +63,7 @@ class Sandbox:
     state: State
     service: str = ""
     drained: bool = False
+    policies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,30 @@ class Service:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """A rule of a policy.  ``peers`` are kinds and names, none for everybody; ``about`` is empty for everything."""
+
+    action: str
+    peers: tuple[tuple[str, ...], ...]
+    about: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Who may speak to some sandboxes, and to whom they may; "" is said of a direction that is not judged."""
+
+    name: str
+    holders: tuple[tuple[str, str], ...]
+    """Host and name of each sandbox that it holds for."""
+    networks: tuple[str, ...]
+    """Networks that have it for all sandboxes on them."""
+    ingress: tuple[Rule, ...]
+    ingress_default: str
+    egress: tuple[Rule, ...]
+    egress_default: str
+
+
+@dataclass(frozen=True)
 class Difference:
     """Something that is not as declared, in words; ``values`` are attributes with what is found and what is wanted."""
 
@@ -170,6 +195,7 @@ class Fabric:
     hosts: tuple[Host, ...]
     networks: tuple[Network, ...]
     services: tuple[Service, ...] = ()
+    policies: tuple[Policy, ...] = ()
 
     @property
     def differences(self) -> list[Difference]:

@@ -21,6 +21,7 @@ _COLOURS = {
     "left": "stroke:#7a2f8a,stroke-width:3px,stroke-dasharray:8 2",
     "unknown": "stroke:#525c6d,stroke-width:2px,stroke-dasharray:1 4",
 }
+_ARROWS = {"allow": "-->", "drop": "--x", "reject": "--x"}
 _PLAIN = re.compile(r"[^\w .,/+→·-]")
 
 
@@ -41,6 +42,8 @@ def mermaid(fabric: Fabric) -> str:
         lines.append("  end")
     lines += [f"  {_node(node)}" for node in diagram.networks]
     lines += [f"  {node.id}{{{{{label(node.lines)}}}}}" for node in diagram.services]
+    lines += [f"  {node.id}[[{label(node.lines)}]]" for node in diagram.policies]
+    lines += [f"  {node.id}>{label(node.lines)}]" for node in diagram.others]
     lines += [f"  {_edge(edge)}" for edge in diagram.edges]
     lines += [f"  classDef {key} {style}" for key, style in _COLOURS.items()]
     for state in STATES:
@@ -55,11 +58,11 @@ def _node(node: Node) -> str:
 
 
 def _edge(edge: Edge) -> str:
-    line = "-.-" if edge.dashed or edge.state is not FINE else "---"
+    line = "-.-" if edge.dashed or edge.state is not FINE else _ARROWS.get(edge.speaks, "---")
     text = edge.text or ("" if edge.state is FINE else edge.state.words)
     return f"{edge.one} {line}{f'|{label([text])}|' if text else ''} {edge.other}"
 
 
 def _nodes(diagram: Diagram) -> list[Node]:
     inside = [node for host, nodes in diagram.hosts for node in (host, *nodes)]
-    return [*inside, *diagram.networks, *diagram.services]
+    return [*inside, *diagram.networks, *diagram.services, *diagram.policies, *diagram.others]

@@ -60,6 +60,7 @@ def page(fabric: Fabric) -> str:
             _section("hosts", "Hosts", tables.hosts(fabric), plain=True),
             _section("networks", "Networks", tables.networks(fabric), plain=True),
             _section("services", "Services", tables.services(fabric), plain=True) if fabric.services else "",
+            _section("policies", "Policies", tables.policies(fabric), plain=True) if fabric.policies else "",
             _section("sandboxes", "Sandboxes", _sandboxes(fabric)),
             _section("ports", "Published ports", _ports(fabric), plain=True),
             _section("signs", "Signs", tables.legend(), plain=True),
@@ -87,7 +88,9 @@ def _top(fabric: Fabric, title: str) -> Markup:
         (len(fabric.sandboxes), "sandbox"),
         (fabric.known_differences, "difference"),
     ]
-    links = ["Map", "Not as declared", "Hosts", "Networks", "Services", "Sandboxes", "Published ports", "Signs"]
+    links = ["Map", "Not as declared", "Hosts", "Networks", "Services"]
+    links += ["Policies", "Sandboxes", "Published ports", "Signs"]
+    absent = {"Services": not fabric.services, "Policies": not fabric.policies}
     return element(
         "header",
         element("h1", title),
@@ -104,11 +107,7 @@ def _top(fabric: Fabric, title: str) -> Markup:
             "nav",
             element(
                 "ul",
-                [
-                    element("li", element("a", link, href=f"#{_id(link)}"))
-                    for link in links
-                    if link != "Services" or fabric.services
-                ],
+                [element("li", element("a", link, href=f"#{_id(link)}")) for link in links if not absent.get(link)],
             ),
             aria_label="Sections",
         ),

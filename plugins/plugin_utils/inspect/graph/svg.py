@@ -243,8 +243,9 @@ def _row(sandbox: Sandbox, y: float, deck: Deck, places: dict[str, int]) -> Mark
 def _addresses(sandbox: Sandbox) -> str:
     if sandbox.mode:
         return f"network mode {sandbox.mode}"
-    first = [bare(end.addresses[0]) for end in sandbox.endpoints if end.addresses]
-    return " · ".join(first) or "no address"
+    first = [bare(end.addresses[0]) for end in sandbox.endpoints if end.addresses] or ["no address"]
+    policies = [f"policy {', '.join(sandbox.policies)}"] if sandbox.policies else []
+    return " · ".join([*first, *policies])
 
 
 def _some(words: list[str], columns: int) -> str:

@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ..health import counted, few
-from .fabric import FINE, STATES, Difference, Fabric, Host, Network, Part, Sandbox, Service, State
+from .fabric import FINE, STATES, Difference, Fabric, Host, Network, Part, Policy, Sandbox, Service, State
 from .markup import Content, Markup, element
+from .policies import rule_words
 
 FOLD = 6
 """Of more hosts than these, sandboxes and lists of names are folded."""
@@ -158,7 +159,7 @@ def _addresses(by_host: Sequence[tuple[str, tuple[str, ...]]], noun: str) -> Con
 def sandboxes(host: Host) -> Markup:
     """A row for each sandbox of a host, with a line for each of its endpoints."""
     rows = [_sandbox(sandbox) for sandbox in host.sandboxes]
-    header = ("Sandbox", "Host", "State", "Networks and addresses", "MAC", "Names", "Published ports")
+    header = ("Sandbox", "Host", "State", "Networks and addresses", "MAC", "Names", "Published ports", "Policies")
     return table(f"Sandboxes of {host.name}", header, rows)
 
 
@@ -191,7 +192,33 @@ def _sandbox(sandbox: Sandbox) -> Sequence[Content]:
         _code(macs) if macs else "none",
         _lines(names) if names else "none",
         _code(sandbox.ports) if sandbox.ports else "none",
+        ", ".join(sandbox.policies) or "none",
     )
+
+
+def policies(fabric: Fabric) -> Markup:
+    """A row for each policy: who may speak to the sandboxes that it holds for, and to whom they may."""
+    services = {(sandbox.host, sandbox.name): sandbox.service for sandbox in fabric.sandboxes}
+    rows = [
+        (
+            policy.name,
+            _lines(rule_words(policy.ingress, policy.ingress_default)),
+            _holders(policy, services),
+            _lines(rule_words(policy.egress, policy.egress_default)),
+        )
+        for policy in fabric.policies
+    ]
+    return table("Policies", ("Policy", "Who may speak to them →", "Sandboxes", "→ To whom they may speak"), rows)
+
+
+def _holders(policy: Policy, services: Mapping[tuple[str, str], str]) -> Content:
+    """The sandboxes that a policy holds for, on their hosts; tasks by their services."""
+    names = dict.fromkeys(
+        f"service {services[each]}" if services.get(each) else f"{each[1]} on {each[0]}" for each in policy.holders
+    )
+    every = [f"all on the network {name}" for name in policy.networks]
+    listed = _hosts(list(names)) if names else "none"
+    return [_lines(every), listed]
 
 
 def services(fabric: Fabric) -> Markup:

@@ -80,4 +80,6 @@ def of_sandbox(sandbox: Sandbox) -> str:
         words.append(f"{end.network}: {end.link} {', '.join(end.addresses)}{state}.")
     if sandbox.ports:
         words.append(f"Ports: {', '.join(sandbox.ports)}.")
+    if sandbox.policies:
+        words.append(f"Policies: {', '.join(sandbox.policies)}.")
     return " ".join(words)

@@ -286,7 +286,8 @@ def test_what_a_host_says_often_counts_for_it_alone() -> None:
 def test_what_a_host_has_left_does_not_stand_for_what_is_declared_elsewhere() -> None:
     before = three()
     for variables in before.values():
-        del variables["cnm_services"]
+        del variables["cnm_services"], variables["cnm_policies"]
+        variables["cnm_sandboxes"].get("proxy", {}).pop("policies", None)
     after = copy.deepcopy(before)
     after["node1"]["cnm_sandboxes"] = {}
     reports = reports_of(after, before)
@@ -325,3 +326,23 @@ def test_an_encrypted_network_says_so_as_docker_does() -> None:
     (back,) = fabric_of(reports, "default").networks[0].parts
     assert back.flags == ("internal", "encrypted", "VNI 4096")
     assert back.options == ()
+
+
+def test_a_policy_that_no_run_has_changed_yet_is_said() -> None:
+    def change(variables: Variables) -> None:
+        for entry in variables.values():
+            entry["cnm_policies"] = copy.deepcopy(entry["cnm_policies"])
+            entry["cnm_policies"]["store"]["ingress"][0]["ports"] = ["5433"]
+        variables["node3"]["cnm_sandboxes"]["mail"]["policies"] = ["edge"]
+        del variables["node1"]["cnm_sandboxes"]["proxy"]["policies"]
+
+    fabric = fabric_after(change)
+    assert sorted(said(fabric)) == [
+        "node1: policy edge holds and is no longer declared",
+        "node1: policy store has other rules than declared",
+        "node1: sandbox proxy has other policies than declared",
+        "node2: policy store has other rules than declared",
+        "node3: policy edge is declared and does not hold yet",
+        "node3: sandbox mail has other policies than declared",
+    ]
+    assert sandbox(fabric, "mail").state is DIFFERS

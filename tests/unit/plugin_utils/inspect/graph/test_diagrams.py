@@ -18,8 +18,55 @@ def test_each_sandbox_is_joined_to_its_networks_and_each_service_to_its_tasks() 
     diagram = diagram_of(fabric, MOST)
     ends = sum(len(sandbox.endpoints) for sandbox in fabric.sandboxes)
     tasks = sum(len(service.tasks) for service in fabric.services)
-    assert len([edge for edge in diagram.edges if not edge.dashed]) == ends
-    assert len([edge for edge in diagram.edges if edge.dashed]) == tasks
+    policies = {node.id for node in diagram.policies}
+    assert len([edge for edge in diagram.edges if not edge.dashed and not edge.speaks]) == ends
+    assert len([edge for edge in diagram.edges if edge.dashed and edge.one not in policies]) == tasks
+
+
+def test_a_policy_has_arrows_from_those_who_may_speak_and_to_those_who_may_be_spoken_to() -> None:
+    diagram = diagram_of(fabric_of(reports_of(three()), "default"), MOST)
+    inside = [node for _host, nodes in diagram.hosts for node in nodes]
+    every = [*inside, *diagram.networks, *diagram.services, *diagram.policies, *diagram.others]
+    names = {node.id: node.lines[0] for node in every}
+    policies = [edge for edge in diagram.edges if {edge.one, edge.other} & {node.id for node in diagram.policies}]
+    assert [(names[edge.one], names[edge.other], edge.text, edge.speaks) for edge in policies] == [
+        ("policy edge", "proxy", "", ""),
+        ("198.51.100.0/24", "policy edge", "80/tcp, 443/tcp", "allow"),
+        ("host node2", "policy edge", "80/tcp, 443/tcp", "allow"),
+        ("ps-bridge", "policy edge", "drop 22/tcp", "drop"),
+        ("policy edge", "redis", "everything", "allow"),
+        ("policy edge", "addresses office", "everything", "allow"),
+        ("policy store", "db", "", ""),
+        ("worker", "policy store", "5432/tcp", "allow"),
+        ("report", "policy store", "5432/tcp", "allow"),
+        ("everybody", "policy store", "echo-request", "allow"),
+    ]
+    assert [node.lines[1:] for node in diagram.policies] == [
+        ("all else to it: drop", "all else from it: drop"),
+        ("all else to it: drop", "all else from it: reject"),
+    ]
+
+
+def test_a_policy_of_a_network_is_joined_to_the_network_and_not_to_all_on_it() -> None:
+    variables = three()
+    for host in variables.values():
+        host["cnm_networks"] = {**host["cnm_networks"]}
+        host["cnm_networks"]["back"] = {**host["cnm_networks"]["back"], "policies": ["store"]}
+    fabric = fabric_of(reports_of(variables), "default")
+    (store,) = (policy for policy in fabric.policies if policy.name == "store")
+    assert {name for _host, name in store.holders} == {"db.1", "db.2", "report", "worker"}
+    diagram = diagram_of(fabric, MOST)
+    (back,) = (node.id for node in diagram.networks if node.lines[0] == "back")
+    assert [edge.other for edge in diagram.edges if edge.dashed and edge.one == "p2"] == [back]
+
+
+def test_of_more_policies_than_a_chart_holds_there_are_none() -> None:
+    fabric = fabric_of(reports_of(three()), "default")
+    lines = len(diagram_of(fabric, MOST).edges)
+    assert diagram_of(fabric, lines).policies
+    small = diagram_of(fabric, lines - 1)
+    assert small.policies == small.others == []
+    assert not any(edge.speaks for edge in small.edges)
 
 
 def test_a_network_of_a_single_host_is_in_the_host() -> None:

@@ -25,6 +25,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.graph.fabric im
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.graph.markup import element, text
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.graph.mermaid import mermaid
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.graph.page import page
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.graph.policies import rule_words
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.graph.report import EMPTY, HostReport
 
 
@@ -168,11 +169,30 @@ def test_the_tables_have_every_fact_that_is_drawn(reports: dict[str, HostReport]
         assert f"{len(service.tasks)} of {service.wanted}" in told
         assert all(f"{address} on {network}" in told for network, address in service.vips)
         assert all(fact in told for fact in (service.name, service.mode, *service.ports))
+    for policy in fabric.policies:
+        assert all(f"all on the network {name}" in told for name in policy.networks)
+        for rules, default in ((policy.ingress, policy.ingress_default), (policy.egress, policy.egress_default)):
+            assert all(line in told for line in rule_words(rules, default))
     for difference in fabric.differences:
         assert difference.words in told
         assert all(part in told for value in difference.values for part in value)
     for state in STATES:
         assert state.meaning in told
+
+
+def test_a_policy_is_told_with_who_may_speak_to_whom() -> None:
+    told = re.sub(r"\s+", " ", " ".join(Reader(page(fabric_of(reports_of(three()), "default"))).told))
+    assert (
+        "store allow sandbox worker, sandbox report: 5432/tcp allow everybody: echo-request all else: drop "
+        "service db everything: reject"
+    ) in told
+    assert "drop network ps-bridge: 22/tcp all else: drop proxy on node1 allow service redis, addresses office" in told
+    drawn = " ".join(Reader(page(fabric_of(reports_of(three()), "default"))).drawn)
+    assert "10.10.2.2 · policy store" in drawn
+
+
+def test_without_policies_a_page_has_no_place_for_them() -> None:
+    assert "#policies" not in page(fabric_of(reports_of(fleet(2, 2)), "default"))
 
 
 def test_what_is_drawn_has_signs_and_words_for_every_state() -> None:
