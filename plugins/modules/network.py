@@ -96,6 +96,10 @@ options:
   firewall:
     description: With V(none) its traffic is neither filtered nor translated, and it cannot have published ports.
     type: str
+  policies:
+    description: Names of policies (C(cnm_policies) of the inventory) that hold for every sandbox on it.
+    type: list
+    elements: str
 seealso:
   - module: cnm.fabric.network_info
   - module: cnm.fabric.sandbox

@@ -112,6 +112,10 @@ options:
   sysctls:
     description: A mapping of sysctls of every task's namespace, or a list of C(name=value).
     type: raw
+  policies:
+    description: Names of policies (C(cnm_policies) of the inventory) that hold for every task.
+    type: list
+    elements: str
 seealso:
   - module: cnm.fabric.network
   - module: cnm.fabric.sandbox

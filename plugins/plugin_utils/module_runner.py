@@ -43,7 +43,7 @@ Answer = dict[str, Any]
 Execute = Callable[[str, Mapping[str, Any]], Answer]
 """Runs a module on the host, given its name and arguments."""
 
-_ONE_OR_MORE = ("aliases", "dns", "dns_search", "dns_opt", "expose", "link_local_ips", "subnet")
+_ONE_OR_MORE = ("aliases", "dns", "dns_search", "dns_opt", "expose", "link_local_ips", "policies", "subnet")
 _LISTS = ("networks", "ports", "routes")
 _EITHER = ("labels", "extra_hosts", "sysctls")
 _MAPPINGS = ("ipam", "driver_opts", "namespace", "deploy", "limits", "netem")

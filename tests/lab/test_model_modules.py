@@ -127,6 +127,40 @@ CYCLES: dict[str, dict[str, Any]] = {
 }
 
 
+def test_policies_of_the_inventory_hold_for_what_modules_make(fleet: Fleet) -> None:
+    """A sandbox, a network and a service; site keeps all of it."""
+    only_web = {"ingress": [{"action": "allow", "from": [{"sandbox": "web"}], "icmp_types": ["echo-request"]}]}
+    fleet.declare({**DECLARED, "cnm_policies": {"shut": only_web}}, node1=ON_FRONT)
+    fleet.site()
+
+    def answers(caller: str, address: str) -> bool:
+        return fleet.sh("node1", f"ip netns exec {caller} ping -nc1 -W1 {address} >/dev/null && echo yes", False) != ""
+
+    def mine(result: Result, kind: str) -> str:
+        return str(result[kind]["endpoints"][0]["addresses"][0]).partition("/")[0]
+
+    made = ok(
+        fleet,
+        a("sandbox", name="c2", networks=["front"], policies="shut"),
+        a("network", name="quiet", subnet="10.5.0.0/24", policies=["shut"]),
+        a("sandbox", name="c3", networks=["quiet"]),
+        a("sandbox", name="c4", networks=["quiet"]),
+        a("service", name="api", networks=["front"], policies=["shut"]),
+    )
+    c2, c3 = mine(made[0], "sandbox"), mine(made[2], "sandbox")
+    assert made[0]["sandbox"]["policy"]["policies"] == ["shut"]
+    assert (answers("web", c2), answers("db", c2)) == (True, False)
+    assert not answers("c4", c3)
+    assert fleet.site().operations("node1") == []
+    again = one(fleet, a("sandbox", name="c2", networks=["front"], policies=["shut"]))
+    assert not again["changed"]
+    opened = one(fleet, a("sandbox", name="c2", networks=["front"]))
+    assert opened["changed"]
+    assert answers("db", c2)
+    (said,) = refused(fleet, a("sandbox", name="c2", networks=["front"], policies=["shutt"]))
+    assert said.startswith("policies[0]: There is no policy `shutt` on this host. Did you mean `shut`?")
+
+
 @pytest.mark.parametrize("module", CYCLES)
 def test_set_again_the_same_in_other_words_changed_and_gone(fleet: Fleet, module: str) -> None:
     cycle = CYCLES[module]

@@ -24,8 +24,11 @@ _NOUNS = {
 }
 
 
-def check_policies(hosts: Sequence[Host]) -> Found:
-    """All errors of policies, as (host, error)."""
+def check_policies(hosts: Sequence[Host], complete: bool = True) -> Found:
+    """All errors of policies, as (host, error).
+
+    Unless these are all hosts of the topology (``complete``), a rule may name what is only on others.
+    """
     names = {
         "network": frozenset(item.name for host in hosts for item in host.networks) | {INGRESS},
         "sandbox": frozenset(item.name for host in hosts for item in host.sandboxes),
@@ -37,7 +40,7 @@ def check_policies(hosts: Sequence[Host]) -> Found:
         errors: list[ValidationError] = []
         own = {**names, "addresses": frozenset(item.name for item in host.address_sets)}
         for policy in host.policies:
-            _check_peers(policy, own, sharing, errors)
+            _check_peers(policy, own if complete else {}, sharing, errors)
         declared = frozenset(policy.name for policy in host.policies)
         owners: list[Union[Network, Sandbox, Service]] = [*host.networks, *host.sandboxes, *host.services]
         for owner in owners:
@@ -65,7 +68,7 @@ def _check_peers(
                         f"Write `{sharing[peer.name]}`.",
                         peer.name,
                     )
-                if peer.kind == "cidr" or peer.name in names[peer.kind]:
+                if peer.kind not in names or peer.name in names[peer.kind]:
                     continue
                 noun, variable = _NOUNS[peer.kind]
                 path.wrong(

@@ -76,7 +76,7 @@ def read_topology(
             *reader.found,
             *check(drafts, drivers),
             *check_services(drafts),
-            *check_policies([draft.host for draft in drafts]),
+            *check_policies([draft.host for draft in drafts], complete=groups is not None),
         ]
     )
     if errors:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from ..declaration.egress import EGRESS
 from ..declaration.errors import DeclarationError, ValidationError, word
@@ -35,7 +35,7 @@ from ..declaration.module_objects import (
 )
 from ..declaration.schema import ENDPOINT, NETWORK, SANDBOX, SERVICE
 from ..declaration.services import of_host
-from ..declaration.topology import PREDEFINED, Endpoint, Host, Sandbox, Service
+from ..declaration.topology import PREDEFINED, Endpoint, Host, Network, Sandbox, Service
 from ..facts import Facts
 from ..ipam.addresses import networks_in_use
 from ..services.placement import is_of_one_host
@@ -174,7 +174,27 @@ def edit(call: Call, known: HostModel) -> Optional[HostModel]:
             f"this host uses networks or services that span hosts ({', '.join(sorted(spanning))}), and modules cannot "
             "plan these yet: declare the change in the inventory and run cnm.fabric.site"
         )
+    elsewhere = _hosts_named_by_policies(wanted.host) - {wanted.name}
+    if elsewhere:
+        raise Refusal(
+            f"policies of this host's sandboxes name other hosts ({', '.join(sorted(elsewhere))}), whose addresses "
+            "modules do not know: declare the change in the inventory and run cnm.fabric.site"
+        )
     return wanted
+
+
+def _hosts_named_by_policies(host: Host) -> set[str]:
+    """The hosts that rules of policies which hold on a host name."""
+    owners: list[Union[Network, Sandbox, Service]] = [*host.networks, *host.sandboxes, *host.services]
+    held = {name for owner in owners for name in owner.policies}
+    return {
+        peer.name
+        for policy in host.policies
+        if policy.name in held
+        for rule in (*policy.ingress, *policy.egress)
+        for peer in rule.peers
+        if peer.kind == "host"
+    }
 
 
 def _network(call: Call, known: HostModel) -> Optional[ModuleState]:

@@ -293,6 +293,30 @@ class TestEdits:
             HostModel.of("node1", Facts(model=made.model), {"cnm_project": "default"})
         HostModel.of("node1", Facts(model=made.model, declared=made.declared), {"cnm_project": "default"})
 
+    def test_a_policy_may_name_what_is_on_other_hosts_but_not_these_themselves(self) -> None:
+        """Their addresses are not known to a call, and without them the rules would be others than site's."""
+
+        def variables(peer: dict[str, str]) -> dict[str, Any]:
+            return {**FRONT, "cnm_policies": {"shut": {"ingress": [{"action": "allow", "from": [peer]}]}}}
+
+        request = call("sandbox", name="c1", networks=["front"], policies=["shut"])
+        for peer in ({"sandbox": "elsewhere"}, {"service": "far"}, {"network": "there"}, {"host": "node1"}):
+            wanted = edit(request, known(ModuleState(), variables(peer)))
+            assert wanted is not None
+            sandbox = wanted.sandbox("c1")
+            assert sandbox is not None and sandbox.policies == ("shut",)
+        far = variables({"host": "node2"})
+        assert edited(ModuleState(), call("sandbox", name="c1", networks=["front"]), far).sandboxes
+        with pytest.raises(Refusal, match=r"name other hosts \(node2\), whose addresses modules do not know"):
+            edit(request, known(ModuleState(), far))
+
+    def test_a_policy_that_the_inventory_lacks_is_a_mistake_of_the_option(self) -> None:
+        request = call("sandbox", name="c1", networks=["front"], policies=["shut"])
+        host = known(ModuleState())
+        with pytest.raises(DeclarationError) as caught:
+            edit(request, host)
+        assert format_errors(caught.value, request, host).startswith("policies[0]: There is no policy `shut`")
+
     def test_options_given_as_text_are_parsed(self) -> None:
         given = {
             "subnet": ["10.0.0.0/24"],
@@ -300,12 +324,14 @@ class TestEdits:
             "labels": "x=y",
             "ports": '[{"target": 80}]',
             "ipam": None,
+            "policies": ["web", "shut"],
         }
         assert from_text(given) == {
             "subnet": "10.0.0.0/24",
             "networks": ["a", "b"],
             "labels": ["x=y"],
             "ports": [{"target": 80}],
+            "policies": ["web", "shut"],
         }
 
 
