@@ -78,6 +78,7 @@ LONGEST = (
     "tests/lab/test_options.py",
     "tests/lab/test_overlay_churn.py",
     "tests/lab/test_services.py",
+    "tests/lab/test_rolling.py",
     "tests/lab/test_docs.py",
     "tests/lab/test_overlay.py",
     "tests/lab/test_model_modules.py",

@@ -11,6 +11,7 @@ from typing import Any, Optional
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import decode
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.constants import STEPS
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.encryption import Xfrm
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerTable
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
@@ -92,6 +93,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         arguments.update(
             {name: planned_host[name] for name in ("digest", "revision", "signature", "project", "based_on", "seen")}
         )
+        arguments.update({name: planned_host[name] for name in STEPS if name in planned_host})
         if switched_on(variables, "cnm_full_look", self._templar.template):
             arguments["seen"] = ""
         if planned_host["settled"]:

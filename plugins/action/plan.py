@@ -17,7 +17,7 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import encode
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.constants import FRR
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.constants import FRR, STEPS
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
     directories_of_files,
     inventory_directory,
@@ -44,12 +44,14 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars im
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.origins import Origin, with_origins
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.validation import MISSING_LIBRARY
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
+from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.roll_lines import lines_of_rolls
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import LeaseError
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.outcome import Outcome
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner.planning import make_plans
-from ansible_collections.cnm.fabric.plugins.plugin_utils.refusals import UNANSWERED, of_all
+from ansible_collections.cnm.fabric.plugins.plugin_utils.refusals import UNANSWERED, of_all, stopped
 from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.answers import forged, forgery
 from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.probe import read_probe
+from ansible_collections.cnm.fabric.plugins.plugin_utils.services.rolling import BEGIN, DONE, STEP
 from ansible_collections.cnm.fabric.plugins.plugin_utils.shown import QUIET, Shown, UnknownLevel, read_shown
 
 try:
@@ -145,6 +147,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         "scope": {"type": "str", "choices": ["topology", "host"], "default": "topology"},
         "project": {"type": "str"},
         "all_or_nothing": {"type": "bool", "default": True},
+        "rolling": {"type": "str", "choices": [DONE, BEGIN, STEP], "default": DONE},
     }
     _supports_check_mode = True
     _supports_async = False
@@ -213,6 +216,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         facts, refused = self._read(hosts, about, arguments["probes"])
         asked = variables.get("ansible_play_hosts_all", ())
         unanswered = [name for name in hosts if name in asked and name not in facts and name not in refused]
+        lost = [name for name in asked if name not in variables.get("ansible_play_hosts", asked)]
+        if arguments["rolling"] == STEP and lost:
+            return {"failed": True, "msg": stopped(lost)}
         named = {"cnm_project": arguments["project"]} if arguments["project"] else {}
         outcome = make_plans(
             {name: {**own, **named} for name, own in self._declared(hosts, about).items()},
@@ -224,6 +230,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             complete=arguments["scope"] == "topology",
             connections={name: str(about[name].get("ansible_host") or "") for name in hosts},
             failed=[*refused, *unanswered],
+            rolling=DONE if self._task.check_mode else arguments["rolling"],
         )
         paths = self._compose_paths
         for host, warnings in sorted(outcome.warnings.items()):
@@ -234,6 +241,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         unused = [name for name in outcome.unused if shown.includes(name) and shown.level != QUIET]
         if unused:
             self._display.display(f"Declared, but used by no sandbox or service, so not created: {', '.join(unused)}")
+        if arguments["rolling"] != DONE:
+            for line in lines_of_rolls(
+                outcome.rolls, outcome.held, self._task.check_mode, arguments["rolling"] == STEP
+            ):
+                self._display.display(f"  {line}")
         for host, reasons in outcome.refusals.items():
             refused[host] = [in_words_of_compose(reason, paths) for reason in reasons]
         all_or_nothing = outcome.all_or_nothing and arguments["all_or_nothing"]
@@ -246,7 +258,16 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         settled = len(variables.get("ansible_play_hosts", ())) == len(asked) and all(
             summary.get(name, {}).get("settled", False) for name in hosts if name in asked
         )
-        return {"changed": False, "directory": str(directory), "hosts": summary, "settled": settled}
+        steps = max((roll["steps_left"] for roll in outcome.rolls.values()), default=0)
+        rest = 0 if self._task.check_mode or arguments["rolling"] == DONE else steps
+        return {
+            "changed": False,
+            "directory": str(directory),
+            "hosts": summary,
+            "settled": settled and not rest,
+            "steps_left": rest,
+            "pause": max((roll["pause"] for roll in outcome.rolls.values()), default=0) / 1000,
+        }
 
     @staticmethod
     def _written(outcome: Outcome, facts: Mapping[str, Facts]) -> tuple[Path, dict[str, Any]]:
@@ -257,6 +278,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         summary: dict[str, Any] = {}
         for name, plan in outcome.plans.items():
             _write(directory / plan_file(name), plan.text)
+            waits = {key: found for key in STEPS if (found := getattr(outcome, key).get(name))}
             summary[name] = {
                 "project": plan.project,
                 "digest": plan.digest,
@@ -269,7 +291,9 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "settled": facts[name].digest == plan.digest
                 and facts[name].settled
                 and plan.encryption is None
-                and name not in outcome.unsigned,
+                and name not in outcome.unsigned
+                and not waits,
+                **waits,
                 **({"encryption": encode(plan.encryption)} if plan.encryption is not None else {}),
                 **({"bgp": True} if plan.bgp else {}),
                 "peer_tables": outcome.peer_tables[name],

@@ -88,6 +88,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.base import SERV
 from ansible_collections.cnm.fabric.plugins.plugin_utils.leases.stores import open_store
 from ansible_collections.cnm.fabric.plugins.plugin_utils.module_state.reading import read_topology
 from ansible_collections.cnm.fabric.plugins.plugin_utils.services.placement import place_services
+from ansible_collections.cnm.fabric.plugins.plugin_utils.services.rolling import HOLD
 
 _CONNECTION = "cnm.fabric.netns"
 _SUFFIXES = (".cnm.yml", ".cnm.yaml")
@@ -211,7 +212,7 @@ def _tasks(topology: Topology, directory: str) -> Iterator[_Sandbox]:
             continue
         with contextlib.closing(open_store(part.hosts[0].settings.leases, directory)) as store:
             _hosts, spanning = split(store.read(project).leases)
-        for service, placed in place_services(part, spanning[SERVICES]).found.items():
+        for service, placed in place_services(part, spanning[SERVICES], HOLD).found.items():
             networks = [each.network for each in placed.service.networks]
             for number, host in placed.tasks.items():
                 yield _Sandbox(task_name(service, number), host, networks, service)

@@ -57,6 +57,10 @@ def converge(asked: Arguments, check: bool, run: RunCommand) -> Result:
                 check=check,
                 force=asked["force"],
                 lock_timeout=asked["lock_timeout"],
+                leaving=asked["leaving"],
+                ending=asked["ending"],
+                coming=asked["coming"],
+                tried=asked["tried"],
             ),
             run,
         )

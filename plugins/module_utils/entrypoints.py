@@ -19,7 +19,7 @@ from .hostd import telling
 from .hostd.half import CLI
 from .hostd.restore import kept_resources
 from .hostd.rules import keep_rules
-from .kernel import mounts
+from .kernel import mounts, serving
 from .kernel.host import Host
 from .kernel.nft import RunCommand
 from .plan.base import PlanError, Resource
@@ -30,6 +30,7 @@ from .plan.plan import Plan, PlanText
 from .probe import policy_counts, reader
 from .probe.obstacles import Obstacles, stopped_owners
 from .resources.base import Operation
+from .resources.target import stop_targets
 from .state.files import RUN
 from .state.kept import State
 from .state.lock import Locked, locked
@@ -82,6 +83,14 @@ class Request:
     force: bool = False
     """Whether sandboxes are removed although processes run in them."""
     lock_timeout: float = 60.0
+    leaving: Mapping[str, int] = field(default_factory=dict)
+    """By task, how many milliseconds its connections have to end before the plan is carried out."""
+    ending: Sequence[str] = ()
+    """Tasks that are removed with the units that are bound to them."""
+    coming: Mapping[str, int] = field(default_factory=dict)
+    """By task, how many milliseconds it has until something listens in it, or else the call fails."""
+    tried: Mapping[str, int] = field(default_factory=dict)
+    """The same, but the call does not fail."""
 
 
 @contextlib.contextmanager
@@ -104,12 +113,35 @@ def converge(request: Request, run_command: RunCommand) -> dict[str, Any]:
     """
     what = "teardown" if request.absent else "site"
     try:
+        if request.leaving and not request.check:
+            with in_words("waiting for connections to end"):
+                serving.until_idle(request.leaving)
         with working(request, run_command) as host:
-            return _converge(request, host)
+            result = _converge(request, host)
+        return result if request.check else _awaited(request, result)
     except Refused as refusal:
         if not request.check and os.geteuid() == 0:
             telling.tell_refusal(request.project, what, str(refusal))
         raise
+
+
+def _awaited(request: Request, result: dict[str, Any]) -> dict[str, Any]:
+    """The result, once something listens in the tasks that are to serve next.  Raises Partly if that takes too long."""
+    silent = serving.until_listening({**request.tried, **request.coming})
+    for task in silent:
+        if task not in request.coming:
+            result["warnings"] = [
+                *result["warnings"],
+                f"nothing listens in {task}, which gets connections all the same",
+            ]
+    needed = [task for task in silent if task in request.coming]
+    if needed:
+        raise Partly(
+            f"nothing listens in {', '.join(needed)} after {max(request.coming[task] for task in needed) / 1000:g} s: "
+            "the roll-out stops here, and these tasks get no connections. Start what serves in them and run again",
+            result,
+        )
+    return result
 
 
 @contextlib.contextmanager
@@ -202,6 +234,8 @@ def _converge(request: Request, host: Host) -> dict[str, Any]:
         return result
     kept = state.kept
     text, digest = _plan_text(request, kept)
+    if request.ending and not request.check:
+        stop_targets(host, request.ending)
     kept_texts = state.shared()
     new, before = PlanText.read(text), Before.of(str(kept.get("plan", "")), kept_texts)
     host.verified_tables = state.verified_tables

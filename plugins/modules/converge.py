@@ -96,6 +96,25 @@ options:
     description: Seconds to wait for another run on this host to end.
     type: int
     default: 60
+  leaving:
+    description: By task, how many milliseconds connections to it have to end before anything is changed.
+    type: dict
+    default: {}
+  ending:
+    description: Tasks that the plan removes; units that are bound to them are stopped before.
+    type: list
+    elements: str
+    default: []
+  coming:
+    description:
+      - By task, how many milliseconds it has until something listens in it, after the host is as planned. If nothing
+        does, the call fails. The action fills it in, as it does O(leaving) and O(tried).
+    type: dict
+    default: {}
+  tried:
+    description: As O(coming), but the call only warns.
+    type: dict
+    default: {}
 requirements:
   - nftables, dnsmasq and the system user C(cnm-resolver) on the host, which the role P(cnm.fabric.host#role) installs
     and creates

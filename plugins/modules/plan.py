@@ -38,6 +38,14 @@ options:
     description: Whether C(cnm_all_or_nothing) holds. V(false) is for plays that change no host.
     type: bool
     default: true
+  rolling:
+    description:
+      - How far the changes of services go that have C(deploy.update_config).
+      - V(done) plans as if they were rolled out, V(begin) the first step, or again the one at which a run was cut off,
+        V(step) the next one. After V(begin), RV(steps_left) plans with V(step) follow, each brought to the hosts.
+    type: str
+    choices: [done, begin, step]
+    default: done
 attributes:
   check_mode:
     description: Plans as usual, but does not write to the lease store.
@@ -76,7 +84,17 @@ hosts:
 settled:
   description:
     - Whether no host of the play has failed and each is as planned, so that M(cnm.fabric.converge) would find
-      nothing to do.
+      nothing to do, and no service is rolled out in further steps.
   returned: success
   type: bool
+steps_left:
+  description: How many plans with O(rolling=step) follow until all services are rolled out.
+  returned: success
+  type: int
+  sample: 4
+pause:
+  description: Seconds to wait before the next of them.
+  returned: success
+  type: float
+  sample: 10.0
 """

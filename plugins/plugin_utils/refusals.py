@@ -22,3 +22,11 @@ def of_one(problems: Sequence[str]) -> str:
     """What is said at the host itself, whose problems have been listed."""
     count = f"{len(problems)} problem{'s' * (len(problems) != 1)}"
     return f"this host cannot be as declared and stays as it is: {count}, listed above"
+
+
+def stopped(hosts: Sequence[str]) -> str:
+    """Why a roll-out stops in the middle."""
+    return (
+        f"services are rolled out no further, as {', '.join(sorted(hosts))} failed: see above. What serves goes on "
+        "serving; put it right, and the next run goes on from here"
+    )

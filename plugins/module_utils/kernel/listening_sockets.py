@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Optional
 
 _TCP_LISTEN, _UDP_UNCONNECTED = b"0A", b"07"
+_TCP_OPEN = (b"01", b"03", b"04", b"08", b"09")
+"""Established, half open, or with data that the other end has not confirmed; include/net/tcp_states.h."""
 _INODE = 9
 _LINES_AT_MOST = 1_000_000
 _FILES_AT_MOST = 100_000
@@ -59,6 +61,31 @@ def holders(address: str, port: int, but: Container[int] = (), tables: Sequence[
     }
     known = _processes(inodes)
     return sorted({known.get(inode, "a process") for inode in inodes})
+
+
+def served_ports() -> set[int]:
+    """The ports at which something in the thread's namespace listens for others."""
+    low, high = _ephemeral()
+    return {
+        port
+        for table in _ALL
+        for address, port, _inode in _sockets(f"/proc/thread-self/net/{table}")
+        if not _is_loopback(address) and (table.startswith("tcp") or not low <= port <= high)
+    }
+
+
+def has_callers(ports: Container[int]) -> bool:
+    """Whether connections to these TCP ports of the thread's namespace are open, or have data on the way."""
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError), open(f"/proc/thread-self/net/{table}", "rb") as lines:
+            for words in (line.split() for line in islice(lines, 1, _LINES_AT_MOST)):
+                if len(words) > _INODE and words[3] in _TCP_OPEN and int(words[1].rpartition(b":")[2], 16) in ports:
+                    return True
+    return False
+
+
+def _is_loopback(address: str) -> bool:
+    return address.startswith("127.") or address in ("::1", "::ffff:127.0.0.1")
 
 
 def _sockets(table: str, port: Optional[int] = None) -> Iterator[tuple[str, int, str]]:

@@ -47,6 +47,10 @@ CONVERGE: dict[str, dict[str, Any]] = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "force": {"type": "bool", "default": False},
     "lock_timeout": {"type": "int", "default": 60},
+    "leaving": {"type": "dict", "default": {}},
+    "ending": {"type": "list", "elements": "str", "default": []},
+    "coming": {"type": "dict", "default": {}},
+    "tried": {"type": "dict", "default": {}},
 }
 
 VERIFY: dict[str, dict[str, Any]] = {

@@ -52,3 +52,7 @@ SHARES = "sandbox:"
 def shared_with(mode: Optional[str]) -> str:
     """The sandbox whose namespace one of that network_mode is in; "" for one with its own."""
     return (mode or "").partition(SHARES)[2]
+
+
+STEPS = ("leaving", "ending", "coming", "tried")
+"""What a host is told of a step in which a service is rolled out: arguments of ``converge``."""

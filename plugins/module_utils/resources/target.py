@@ -63,6 +63,11 @@ def _active(host: Host) -> set[str]:
     return {line.split()[0] for line in output.splitlines() if line.strip()}
 
 
+def stop_targets(host: Host, sandboxes: Sequence[str]) -> None:
+    """Stop the targets of these sandboxes, and with them the units that are bound to them."""
+    TargetKind().delete(host, [Target(name) for name in sandboxes if name in _started(host.project)])
+
+
 class TargetKind(Kind[Target]):
     """``cnm-sandbox@NAME.target``."""
 

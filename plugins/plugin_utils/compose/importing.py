@@ -23,7 +23,7 @@ VARIABLE = "cnm_compose"
 _KINDS = ("cnm_networks", "cnm_sandboxes")
 _MOST_NAMED = 4
 _ENTRY = re.compile(r"cnm_(?:networks|sandboxes)_compose\w*\.[\w.\[\]-]+")
-_OF_SWARM = ("deploy.endpoint_mode", "deploy.mode", "deploy.placement")
+_OF_SWARM = ("deploy.endpoint_mode", "deploy.mode", "deploy.placement", "deploy.update_config")
 
 
 @dataclass

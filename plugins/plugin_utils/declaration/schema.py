@@ -41,6 +41,10 @@ def _choice(*words: str) -> Schema:
     return _schema(f"one of {', '.join(words)}", ("string",), words[0], enum=[*words, None])
 
 
+def _time() -> Schema:
+    return _schema("a time like 10s", ("string", "integer"), "10s")
+
+
 def _flag() -> Schema:
     pattern = "^([Tt][Rr][Uu][Ee]|[Ff][Aa][Ll][Ss][Ee]|[Yy][Ee][Ss]|[Nn][Oo])$"
     return _schema("true or false", ("boolean", "string"), "true", pattern=pattern)
@@ -279,8 +283,20 @@ SERVICE = _keys(
                     },
                 ),
                 "draining": _list("a list of tasks or hosts", _text("a task or host"), ["redis.2"]),
+                "update_config": _keys(
+                    "a mapping with parallelism, delay and order",
+                    {
+                        "parallelism": _integer("a whole number", 0, 100_000),
+                        "delay": _time(),
+                        "order": _choice("stop-first", "start-first"),
+                        "failure_action": _choice("pause", "continue", "rollback"),
+                        "monitor": _time(),
+                        "max_failure_ratio": _schema("a number from 0 to 1", ("number", "string"), 0),
+                    },
+                ),
             },
         ),
+        "stop_grace_period": _time(),
         "ports": _PORTS,
         **{key: SANDBOX["properties"][key] for key in OF_TASKS},
     },

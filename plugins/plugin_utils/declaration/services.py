@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Optional
 
+from . import schema
 from .addresses import read_address
-from .errors import VarPath
+from .errors import ValidationError, VarPath
 from .names import HOSTNAME, OBJECT, Rule, name
 from .namespaces import read_task_namespace
 from .placement import read_placement
@@ -17,6 +19,8 @@ from .policies import read_names
 from .ports import read_ports
 from .sandboxes import read_endpoint, read_namespace_settings
 from .topology import TASK, Endpoint, Placement, Sandbox, Service, ServiceNetwork
+from .updates import read_update
+from .validation import fit
 from .values import at, texts
 
 SERVICE = Rule(
@@ -28,6 +32,9 @@ SERVICE = Rule(
 
 _LARGEST_NUMBER = "100000"
 """The most tasks that a service can have."""
+
+_MAKES_TASKS = ("networks", "namespace", "sysctls")
+"""What of a service a task's sandbox is made from; all else of it changes without anybody noticing."""
 
 
 def read_service(key: str, value: Mapping[str, Any], path: VarPath) -> Service:
@@ -44,6 +51,13 @@ def read_service(key: str, value: Mapping[str, Any], path: VarPath) -> Service:
     if not networks and not (path / "networks").is_wrong:
         path.wrong("A service is on no network.", "Name at least one in `networks`.")
     replicas = 1 if deploy.get("replicas") is None else int(deploy["replicas"])
+    update = read_update(
+        deploy.get("update_config"),
+        value.get("stop_grace_period"),
+        value.get("ports"),
+        spot / "update_config",
+        path / "stop_grace_period",
+    )
     return Service(
         name=key,
         networks=networks,
@@ -57,7 +71,9 @@ def read_service(key: str, value: Mapping[str, Any], path: VarPath) -> Service:
         ports=tuple(read_ports(value.get("ports"), path / "ports", service=True)),
         namespace=read_task_namespace(value.get("namespace"), mode, replicas, path / "namespace"),
         policies=read_names(value.get("policies"), path / "policies"),
+        update=update,
         task=_task(key, networks, value, path),
+        tasks_said=json.dumps({part: value.get(part) for part in _MAKES_TASKS}) if update is not None else "",
         path=path.path,
     )
 
@@ -74,6 +90,29 @@ def _task(service: str, networks: Sequence[ServiceNetwork], value: Mapping[str, 
             hostname,
         )
     return replace(read_namespace_settings(value, path), hostname=hostname)
+
+
+def made_from(service: Service, said: str) -> Optional[Service]:
+    """The service with tasks that are made from what was declared of it then; None if that is no longer valid.
+
+    ``said`` is a `Service.tasks_said`.
+    """
+    errors: list[ValidationError] = []
+    path = VarPath(service.path, errors)
+    try:
+        value = fit(json.loads(said), schema.SERVICE, path)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict):
+        return None
+    before = read_service(service.name, value, path)
+    names = {network.network: network.aliases for network in service.networks}
+    networks = tuple(
+        replace(network, endpoint=replace(network.endpoint, aliases=names.get(network.network, ())))
+        for network in before.networks
+    )
+    task = replace(service.task, sysctls=before.task.sysctls)
+    return None if errors else replace(service, networks=networks, namespace=before.namespace, task=task)
 
 
 def of_host(service: Service, host: str) -> Service:

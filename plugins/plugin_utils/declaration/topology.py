@@ -310,6 +310,24 @@ class Placement:
 
 
 @dataclass(frozen=True)
+class Update:
+    """How a changed service is rolled out; times in milliseconds."""
+
+    parallelism: int = 1
+    """How many tasks change at once; 0 for all."""
+    delay: int = 0
+    """Between two batches."""
+    start_first: bool = False
+    """Whether further tasks serve before a batch gets no new connections any more."""
+    goes_on: bool = False
+    """Whether to go on although nothing listens in a new task."""
+    monitor: int = 5000
+    """How long a new task has until something listens in it."""
+    grace: int = 10000
+    """How long open connections have to end."""
+
+
+@dataclass(frozen=True)
 class Service:
     """A name in front of several sandboxes, its tasks."""
 
@@ -327,8 +345,12 @@ class Service:
     ports: tuple[Port, ...] = ()
     namespace: Namespace = Namespace()
     policies: tuple[str, ...] = ()
+    update: Optional[Update] = None
+    """None: a change is carried out at once."""
     task: Sandbox = Sandbox("", "")
     """What every task has of a sandbox; `TASK` in its hostname stands for the number."""
+    tasks_said: str = field(default="", compare=False)
+    """What tasks are made from, as it is declared, if changes of it are rolled out; see `services.declared_tasks`."""
     path: str = field(default="", compare=False)
 
     def hostname(self, number: int) -> Optional[str]:

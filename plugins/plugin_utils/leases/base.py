@@ -8,7 +8,7 @@ How it is kept, in parts, is told in `parts`.  The document is plain JSON::
      "endpoints": {"node1/ps-bridge/c1": {"ipv4": "10.0.0.2"}},
      "hosts":     {"node1": {"underlay": "192.0.2.11", "mtu": 1500, "vnis": [], "peer_digests": {…}}},
      "overlays":  {"multinet": {"created": "…", "subnets": ["10.10.2.0/24"], "vni": 4096, "vips": {"redis": {…}}}},
-     "services":  {"redis": {"tasks": {"1": "node1"}}}}
+     "services":  {"redis": {"tasks": {"1": "node1"}, "made": {"{\\"networks\\": …}": ["1"]}, "resting": ["1"]}}}
 
 Keys begin with the host, except for networks and services that span hosts.  ``hosts`` has what was last known of each:
 its VTEP and the MTU there, foreign VNIs on it, and by network a digest of the table and names that it last got.
@@ -43,10 +43,18 @@ class HostLease(TypedDict, total=False):
     """By network."""
 
 
-class ServiceLease(TypedDict):
+class _Placed(TypedDict):
+    tasks: dict[str, str]
     """The host of each task, by number."""
 
-    tasks: dict[str, str]
+
+class ServiceLease(_Placed, total=False):
+    """Where tasks are, and of a service whose changes are rolled out, how far it is (see `services.rolling`)."""
+
+    made: dict[str, list[str]]
+    """By what they are made from, the numbers of tasks."""
+    resting: list[str]
+    """The numbers of tasks that get no new connections meanwhile."""
 
 
 class Leases(TypedDict, total=False):

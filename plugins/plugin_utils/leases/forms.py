@@ -42,7 +42,17 @@ _LOCAL = {"created": _TIME, "subnets": listing(prefix, 64), "vips": mapping(NAME
 _NETWORK = record(_LOCAL)
 OVERLAY = record({**_LOCAL, "vni": VNI})
 """A network that spans hosts."""
-SERVICE = record({"tasks": mapping(matching(r"[1-9][0-9]{0,6}", 7, "number of a task"), text(255))}, ("tasks",))
+_TASK = matching(r"[1-9][0-9]{0,6}", 7, "number of a task")
+_LONGEST_ENTRY = 100_000
+"""Characters of what a service says of its tasks."""
+SERVICE = record(
+    {
+        "tasks": mapping(_TASK, text(255)),
+        "made": mapping(text(_LONGEST_ENTRY), listing(_TASK)),
+        "resting": listing(_TASK),
+    },
+    ("tasks",),
+)
 _SEEN = record(
     {
         "underlay": address,

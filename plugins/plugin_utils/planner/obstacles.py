@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from ...module_utils.plan.base import Resource
 from ...module_utils.plan.constants import MODULES_PACKAGE
@@ -145,12 +145,12 @@ def _path(host: Host, role: str) -> str:
     return f"{paths[0]}: " if paths and paths[0] else ""
 
 
-def occupied_errors(facts: Facts, resources: Sequence[Resource]) -> list[str]:
-    """Errors of sandboxes that are to go although processes run in them."""
+def occupied_errors(facts: Facts, resources: Sequence[Resource], ending: Container[str]) -> list[str]:
+    """Errors of sandboxes that are to go although processes run in them; those that are ``ending`` may be stopped."""
     staying = {item.name for item in resources if isinstance(item, Namespace) and not item.owner}
     return [
         f"cnm_sandboxes: {name} is no longer declared, and processes run in it: {words}. End them, declare it again, "
         "or remove it all the same with -e cnm_force=true."
         for name, words in sorted(facts.occupied.items())
-        if name not in staying
+        if name not in staying and name not in ending
     ]

@@ -76,5 +76,17 @@ class Outcome:
     """As `Planned.peer_tables`."""
     unused: list[str] = field(default_factory=list)
     """Networks that are declared, and that nothing on any host uses."""
+    rolls: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By service, how its change is rolled out (`services.rolling.Roll.told`)."""
+    held: list[str] = field(default_factory=list)
+    """Services whose change waits, as a host is left out."""
+    leaving: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By host and task, how many milliseconds connections have to end before the plan is carried out."""
+    ending: dict[str, list[str]] = field(default_factory=dict)
+    """By host, tasks whose units are stopped before."""
+    coming: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By host and task, how many milliseconds it has until something listens in it."""
+    tried: dict[str, dict[str, int]] = field(default_factory=dict)
+    """The same of tasks for which the run goes on if nothing does."""
     all_or_nothing: bool = False
     """Whether no host is to be changed unless all can be."""

@@ -12,9 +12,10 @@ from typing import Generic, Optional, TypeVar
 
 from ...module_utils.plan.plan import Plan
 from ..declaration.driver import DriverError
-from ..declaration.topology import Host, Topology
+from ..declaration.topology import Host, Service, Topology
 from ..facts import Facts
 from ..leases.base import Leases, empty, join, kept_by, no_part, split
+from ..services.rolling import DONE, Roll
 from . import front_ends
 from .allocation import allocate_host
 from .compose import compose
@@ -41,6 +42,8 @@ class Planned(Generic[P]):
     """Texts that plans name by digest, because their hosts have them in common."""
     peer_tables: dict[str, list[str]] = field(default_factory=dict)
     """By host the digests of the tables (`PeerTable`) of its networks that span hosts."""
+    rolls: Mapping[str, tuple[Service, Roll]] = field(default_factory=dict)
+    """As `Placement.rolls`."""
 
 
 @dataclass
@@ -74,23 +77,26 @@ def plan_hosts(
     connections: Mapping[str, str],
     complete: bool,
     finish: Callable[[Plan], P],
+    rolling: str = DONE,
 ) -> Planned[P]:
     """Plan every host that ``facts`` has; the others keep their leases as they are.
 
     ``now`` is the time a new network is said to be created at, in ISO 8601; ``connections`` is where Ansible reaches
     each host.  ``complete`` false says that there are other hosts, of which nothing is known.  ``finish`` is what
-    becomes of each plan; it is called in other processes if there are many hosts.
+    becomes of each plan; it is called in other processes if there are many hosts.  ``rolling`` is how far changes of
+    services go (see `services.rolling`).
     """
     result = Planned[P]()
     found, spanning = split(copy.deepcopy(leases))
     parts = {host.name: found.get(host.name) or no_part() for host in topology.hosts}
     others = {host: part for host, part in found.items() if host not in parts}
     topology_plan = (
-        plan_topology(topology, facts, connections, parts, spanning, now)
+        plan_topology(topology, facts, connections, parts, spanning, now, rolling)
         if complete
         else plan_single_host(topology, facts, parts, spanning, now, others)
     )
     result.shared = topology_plan.texts
+    result.rolls = topology_plan.placement.rolls
     result.warnings = {host: list(found) for host, found in topology_plan.spanning.warnings.items() if found}
     hosts = sorted(topology_plan.topology.hosts, key=lambda item: item.name)
     if any(host.policies for host in hosts):
@@ -149,7 +155,10 @@ def _plan_host(
         made = compose(host, facts, allocated, topology_plan.placement, resources, kept, topology_plan.host_addresses)
     except DriverError as error:
         return _OfHost([str(error)])
-    if problems := [*foreign_errors(host, facts, made.resources), *occupied_errors(facts, made.resources)]:
+    if problems := [
+        *foreign_errors(host, facts, made.resources),
+        *occupied_errors(facts, made.resources, topology_plan.placement.ending(host.name)),
+    ]:
         return _OfHost(problems)
     peer_tables = sorted(item.shared.everyone for item in allocated.networks.values() if item.shared)
     return _OfHost([], finish(made), allocated.leases, allocated.warnings, peer_tables)

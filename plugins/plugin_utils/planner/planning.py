@@ -18,7 +18,7 @@ from ..declaration.errors import DeclarationError
 from ..declaration.module_objects import ModuleState, module_removal_hint, pack_declared, settle
 from ..declaration.placement import admits
 from ..declaration.reading import read_all_settings
-from ..declaration.topology import Host, Topology
+from ..declaration.topology import Host, Service, Topology
 from ..facts import Facts
 from ..ipam.addresses import networks_in_use
 from ..leases.base import OVERLAYS, SECTIONS, SERVICES, Conflict, LeaseError, Leases, Store, join, split
@@ -26,6 +26,7 @@ from ..leases.belief import Belief, Claim, Part, believe
 from ..leases.signing import revision_given, sign
 from ..leases.stores import open_store
 from ..module_state.reading import read_contained
+from ..services.rolling import DONE, HOLD, STEP, Roll
 from .checks import unused_networks
 from .kept_outcome import KeptOutcome, digest_of
 from .outcome import Outcome, SentPlan
@@ -47,18 +48,19 @@ def make_plans(
     complete: bool = True,
     connections: Mapping[str, str] = MappingProxyType({}),
     failed: Collection[str] = (),
+    rolling: str = DONE,
 ) -> Outcome:
     """Plan all probed hosts.  Raises DeclarationError for the variables, LeaseError for the store.
 
     ``remember`` false (check mode) leaves the lease store as it is; ``complete`` false says that these are not all
     hosts of the topology; ``connections`` is where Ansible reaches each; ``failed`` are hosts of this run that
-    cannot be planned, as their probe failed.
+    cannot be planned, as their probe failed; ``rolling`` is how far changes of services go (see `services.rolling`).
     """
-    given = _Planning(facts, inventory_directory, now, remember, complete, connections, failed)
+    given = _Planning(facts, inventory_directory, now, remember, complete, connections, failed, rolling)
     with _uncollected(), _form_errors_as_lease_errors():
         if not complete or len(variables) < FEWEST:
             return _make_plans(variables, groups, given)[0]
-        kept = KeptOutcome(inventory_directory, variables, groups, facts, connections, failed)
+        kept = KeptOutcome(inventory_directory, variables, groups, facts, connections, failed, rolling)
         found = kept.read(lambda: _leases_of(variables, inventory_directory))
         if found is not None:
             return found
@@ -121,7 +123,7 @@ def _make_plans(
         failed=[*given.failed, *refused],
     )
     outcome = Outcome(refusals=dict(refused), unused=unused_networks(topology) if given.complete else [])
-    outcome.all_or_nothing = any(host.settings.all_or_nothing for host in topology.hosts)
+    outcome.all_or_nothing = given.rolling == STEP or any(host.settings.all_or_nothing for host in topology.hosts)
     for project in sorted({host.settings.project for host in topology.hosts}):
         part = Topology(tuple(host for host in topology.hosts if host.settings.project == project))
 
@@ -145,8 +147,24 @@ def _make_plans(
         outcome.warnings.update({name: list(map(printable, found)) for name, found in planned.warnings.items()})
         outcome.shared.update(planned.shared)
         outcome.peer_tables.update(planned.peer_tables)
+        _add_rolls(outcome, planned.rolls, given.rolling_of([host.name for host in part.hosts]))
     own = all("." not in network.driver for host in topology.hosts for network in host.networks)
     return outcome, leases if own and all(leases.values()) else None
+
+
+def _add_rolls(outcome: Outcome, rolls: Mapping[str, tuple[Service, Roll]], rolling: str) -> None:
+    for name, (service, roll) in rolls.items():
+        if rolling == HOLD:
+            outcome.held.append(name)
+            continue
+        outcome.rolls[name] = roll.told(service)
+        for host, tasks in roll.waiting.leaving.items():
+            outcome.leaving.setdefault(host, {}).update(tasks)
+        for host, names in roll.waiting.ending.items():
+            outcome.ending.setdefault(host, []).extend(names)
+        for host, tasks in roll.waiting.coming.items():
+            places = outcome.tried if service.update is not None and service.update.goes_on else outcome.coming
+            places.setdefault(host, {}).update(tasks)
 
 
 def read_with_modules(
@@ -236,6 +254,13 @@ class _Planning:
     complete: bool
     connections: Mapping[str, str] = field(default_factory=dict)
     failed: Collection[str] = ()
+    rolling: str = DONE
+
+    def rolling_of(self, names: Collection[str]) -> str:
+        """How far changes of services of these hosts go: they stay as they are while a host is left out."""
+        if self.rolling == DONE or not self.complete:
+            return DONE
+        return self.rolling if all(name in self.facts for name in names) else HOLD
 
 
 def _plan_project(
@@ -264,12 +289,17 @@ def _plan_from(
             complete=given.complete,
         )
         leases = belief.leases
-        planned = plan_hosts(topology, given.facts, leases, given.now, given.connections, given.complete, finish)
+        rolling = given.rolling_of(names)
+        planned = plan_hosts(
+            topology, given.facts, leases, given.now, given.connections, given.complete, finish, rolling
+        )
         if not given.complete:
             planned.leases = _with_others(planned.leases, leases, names)
         _say(belief, planned)
         revision = belief.revision if _same(planned.leases, leases) else belief.revision + 1
-        held = topology.hosts[0].settings.all_or_nothing and bool(planned.refusals or given.failed)
+        # A step that some hosts do not go is not gone by the others either.
+        together = topology.hosts[0].settings.all_or_nothing or rolling == STEP
+        held = together and bool(planned.refusals or given.failed)
         if given.remember and not held and not (_same(planned.leases, stored) and revision == read_revision):
             try:
                 own = None if given.complete else names

@@ -19,6 +19,7 @@ from ..networks.spanning import SpanningNetworks
 from ..services.balancing import VirtualService, virtual_services
 from ..services.ingress import IngressPort, ingress_backends
 from ..services.placement import PlacedService, Placement, place_on_one_host, place_services
+from ..services.rolling import DONE
 from ..services.tasks import with_tasks
 from .peer_tables import shared_texts
 
@@ -77,8 +78,9 @@ def plan_topology(
     parts: dict[str, Leases],
     spanning: Leases,
     now: str,
+    rolling: str = DONE,
 ) -> TopologyPlan:
-    placement = place_services(topology, spanning[SERVICES])
+    placement = place_services(topology, spanning[SERVICES], rolling)
     for name, problems in unowned_host_ip_errors(topology, facts).items():
         placement.problems.setdefault(name, []).extend(problems)
     topology_plan = TopologyPlan(with_tasks(topology, placement), placement)

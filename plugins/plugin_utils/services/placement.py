@@ -14,9 +14,10 @@ from typing import Optional
 
 from ..declaration.ingress import ingress_ports
 from ..declaration.placement import admits
-from ..declaration.services import task_name
+from ..declaration.services import task_name, task_number
 from ..declaration.topology import Host, Service, Topology
 from ..leases.base import ServiceLease
+from .rolling import DONE, Roll, former, roll
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,10 @@ class PlacedService:
     service: Service
     tasks: Mapping[int, str]
     """Host by number, sorted."""
+    resting: frozenset[int] = frozenset()
+    """Tasks that get no new connections while the service is rolled out."""
+    former: Mapping[int, Service] = field(default_factory=dict)
+    """What tasks are made from that are still as they were before."""
 
     @property
     def names(self) -> list[str]:
@@ -36,6 +41,8 @@ class PlacedService:
         """A task's share of new connections, in proportion to the others; 0 while it is drained."""
         if task in self.service.draining or host in self.service.draining:
             return 0
+        if self.resting and task_number(self.service.name, task) in self.resting:
+            return 0
         return dict(self.service.weights).get(task, 1)
 
 
@@ -45,10 +52,19 @@ class Placement:
 
     found: dict[str, PlacedService] = field(default_factory=dict)
     problems: dict[str, list[str]] = field(default_factory=dict)
+    rolls: dict[str, tuple[Service, Roll]] = field(default_factory=dict)
+    """Services that are rolled out, if that takes steps."""
+
+    def ending(self, host: str) -> set[str]:
+        """The host's tasks that end now, as what they served is served by others."""
+        return {task for _service, found in self.rolls.values() for task in found.waiting.ending.get(host, ())}
 
 
-def place_services(topology: Topology, leased: dict[str, ServiceLease]) -> Placement:
-    """Place the tasks of all services; ``leased`` has their present hosts and is updated in place."""
+def place_services(topology: Topology, leased: dict[str, ServiceLease], rolling: str = DONE) -> Placement:
+    """Place the tasks of all services; ``leased`` has their present hosts and is updated in place.
+
+    ``rolling`` is how far changes go of services that have them rolled out.
+    """
     result = Placement()
     candidates: dict[str, list[Host]] = {}
     services: dict[str, Service] = {}
@@ -71,8 +87,16 @@ def place_services(topology: Topology, leased: dict[str, ServiceLease]) -> Place
             leased.update({name: before[name]} if name in before else {})
             continue
         load.update(tasks.values())
-        leased[name] = {"tasks": {str(number): host for number, host in sorted(tasks.items())}}
-        result.found[name] = PlacedService(service, dict(sorted(tasks.items())))
+        tasks = dict(sorted(tasks.items()))
+        if service.update is None:
+            leased[name] = {"tasks": {str(number): host for number, host in tasks.items()}}
+            result.found[name] = PlacedService(service, tasks)
+            continue
+        found = roll(service, before.get(name), tasks, rolling, candidates[name])
+        leased[name] = found.now.lease
+        result.found[name] = PlacedService(service, found.now.tasks, found.now.resting, former(service, found.now))
+        if found.says or found.batches or found.waiting.ending:
+            result.rolls[name] = (service, found)
     return result
 
 

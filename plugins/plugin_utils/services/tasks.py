@@ -41,7 +41,7 @@ def _with(host: Host, tasks: Sequence[Sandbox]) -> Host:
 
 
 def _task(placed: PlacedService, number: int, host: str, ingress_mode: str) -> Sandbox:
-    service, task = placed.service, task_name(placed.service.name, number)
+    service, task = placed.former.get(number, placed.service), task_name(placed.service.name, number)
     endpoints = []
     for network in service.networks:
         names = [service.name, *network.aliases]
