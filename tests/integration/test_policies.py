@@ -249,6 +249,47 @@ class TestOpenConnections:
                 assert reaches("one", web, "80/tcp", source=700 + family) == "yes"
 
 
+class TestConnectionsThatEnd:
+    """They are forgotten soon, and end as they would without policies."""
+
+    @on_a_host
+    def test_a_table_is_not_full_of_them(self) -> None:
+        policies = {"in": {"default": {"ingress": "drop"}}, "out": {"default": {"egress": "drop"}}}
+        site(a_plan(policies, {"web": ["in"], "one": ["out"]}))
+        with serving("web", "one", "two"):
+            before = {name: counts(name) for name in ("web", "one")}
+            for caller, called in (("web", "two"), ("two", "one"), ("web", "one")):
+                for family in (4, 6):
+                    for _time in range(10):
+                        assert reaches(caller, address(called, family), "80/tcp") == "yes"
+            held = connected("web", address("two"), 80)
+            assert said(held) == "yes"
+            for name, direction in (("web", "ingress"), ("one", "egress")):
+                now, then = counts(name)[direction], before[name][direction]
+                assert now["dropped"] - then["dropped"] <= 2, (name, now, then)  # what goes to everybody
+            for family, left in ((4, 1), (6, 0)):
+                flows = sh(f"nft list set bridge cnm policy_flows{family}").count("tcp")
+                assert flows <= left + 1, flows  # the type of the set has the word, too
+                assert sh(f"nft list set bridge cnm policy_closing{family}").count(" . 80 ") >= 30
+            held.close()
+
+    @on_a_host
+    def test_who_has_said_all_can_still_be_spoken_to(self) -> None:
+        settle(planned({"in": {"default": {"ingress": "drop"}}}, {"web": ["in"]}))
+        listening = namespaces.run("two", _listening, 90)
+        calling = connected("web", address("two"), 90)
+        heard, _address = listening.accept()
+        heard.shutdown(socket.SHUT_WR)
+        assert calling.recv(10) == b""
+        for _time in range(20):
+            calling.sendall(b"x" * 100_000)
+            got = 0
+            while got < 100_000:
+                got += len(heard.recv(65536))
+        for each in (calling, heard, listening):
+            each.close()
+
+
 class TestCallersOfAPort:
     @on_a_host
     def test_only_they_reach_it_and_the_host_itself(self) -> None:
@@ -469,6 +510,12 @@ fragment(78, 8, 0, b"alone")
 """
 )
 """A datagram to port 80 in several shapes; the last is a fragment whose first one never was."""
+
+
+def _listening(port: int) -> socket.socket:
+    opened = socket.create_server(("", port))
+    opened.settimeout(2)
+    return opened
 
 
 def _bound(port: int) -> socket.socket:

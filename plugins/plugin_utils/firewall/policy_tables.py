@@ -60,6 +60,7 @@ _STATED = "{ 1, 6, 17, 33, 58, 132, 136 }"
 
 _OPENING = "tcp flags & (syn | ack) == syn"
 _NOT_OPENING = "tcp flags & (syn | ack) != syn"
+_CLOSING = "tcp flags & (fin | rst) != 0"
 
 _ANSWERS = {(ICMP4, 8): 0, (ICMP4, 13): 14, (ICMP6, 128): 129}
 """The ICMP type that answers another."""
@@ -286,6 +287,7 @@ def _common_sets(
         key = f"typeof {word} saddr . {word} daddr . meta l4proto . th sport . th dport;"
         state = f"size {_LARGEST_STATE}; flags dynamic,timeout; timeout"
         yield NftSet(f"policy_flows{family}", f"{key} {state} {_UDP_TIME};")
+        yield NftSet(f"policy_closing{family}", f"{key} {state} {_OPENING_TIME};")
         for side in _SIDES:
             name = f"policy_fragments_{side.name}{family}"
             yield NftSet(name, f"typeof {_FRAGMENT[family]}; {state} {_FRAGMENT_TIME};")
@@ -471,14 +473,17 @@ class _Compiled:
 
     def _judging_tcp(self, side: _Side, family: int) -> Iterator[str]:
         opened, answered = self._combined.of(side.opens), self._combined.of(side.answers)
-        known = f"@policy_flows{family}"
+        known, closing = f"@policy_flows{family}", f"@policy_closing{family}"
         if opened.restricted:
             judge = f"jump {self._name(side.answers, f'tcpre{family}')}"
             if not answered.open:
                 yield f"{_NOT_OPENING} {judge}"
             else:
                 flow = side.flow(family, answer=True)
+                # Else a connection that ends would be remembered as long as one that goes on.
+                yield f"{_CLOSING} {flow} {known} update {closing} {{ {flow} }} delete {known} {{ {flow} }}"
                 yield f"{_NOT_OPENING} {flow} {known} update {known} {{ {flow} timeout {_TCP_TIME} }} {judge}"
+                yield f"{_NOT_OPENING} {flow} {closing} update {closing} {{ {flow} }} {judge}"
                 if side is _TO:
                     # Connections that the sandbox opened before it had policies: their ports tell who opened them.
                     yield f"{_NOT_OPENING} th sport < {_FIRST_CLIENT_PORT} th dport >= {_FIRST_CLIENT_PORT} {judge}"
@@ -489,7 +494,7 @@ class _Compiled:
             if side is _TO:
                 # Connections that others opened before go on, too.
                 others = f"th sport >= {_FIRST_CLIENT_PORT} th dport < {_FIRST_CLIENT_PORT}"
-                yield f"{_NOT_OPENING} {others} update {known} {{ {flow} timeout {_TCP_TIME} }}"
+                yield f"{_NOT_OPENING} {others} {flow} != {closing} update {known} {{ {flow} timeout {_TCP_TIME} }}"
         yield f"goto policy_pass_{side.name}{family}"
 
 
