@@ -4,8 +4,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -105,3 +107,78 @@ class TestHostNames:
         assert ask("c1.cnm.internal", of=address).code == "REFUSED"
         assert compare(wanted({"c1": BOTH["c1"]})) == []
         assert compare(lab, project="lab") == []
+
+
+LAN = "192.0.2.1"
+NEIGHBOUR = (
+    "ip netns add mate; ip link add eth0 type veth peer name eth0 netns mate; ip -n mate link set eth0 up; "
+    "ip link set eth0 up; ip -n mate address add 192.0.2.9/24 dev eth0; ip -n mate link set lo up"
+)
+"""A neighbour on the host's LAN."""
+PUBLISHED = {**BOTH, "web": {"networks": ["front"], "ports": ["8080:80"]}}
+
+
+class TestLanNames:
+    @on_a_host
+    def test_a_neighbour_gets_the_names_of_what_it_reaches_and_no_others(self) -> None:
+        sh(NEIGHBOUR)
+        sh(f"ip address add {LAN}/24 dev eth0")
+        converge(wanted(PUBLISHED, cnm_lan_names=LAN))
+        assert converge(wanted(PUBLISHED, cnm_lan_names=LAN)) == []
+        for tcp in (False, True):
+            there = partial(in_namespace, "/run/netns/mate", ask, of=LAN, tcp=tcp)
+            assert there("web.cnm.internal").data == (LAN,)
+            assert there("c1.cnm.internal").code == NO_SUCH_NAME.code
+            assert there("web.front.cnm.internal").code == NO_SUCH_NAME.code
+            for other in ("example.com", "web", "web.front", ".", "version.bind", "1.2.0.192.in-addr.arpa"):
+                assert there(other).code in ("REFUSED", NO_SUCH_NAME.code), other
+        assert ask("c1.cnm.internal", of=HERE).data == ("10.0.0.2",)
+        with pytest.raises((dns.exception.Timeout, OSError)):
+            in_namespace("/run/netns/mate", ask, "c1.cnm.internal", of="10.0.0.1", timeout=0.5)
+
+    @on_a_host
+    def test_it_answers_as_soon_as_the_host_has_the_address(self) -> None:
+        sh(NEIGHBOUR)
+        converge(wanted(PUBLISHED, cnm_lan_names=LAN))
+        assert compare(wanted(PUBLISHED, cnm_lan_names=LAN)) == []
+        sh(f"ip address add {LAN}/24 dev eth0")
+        there = partial(in_namespace, "/run/netns/mate", ask, "web.cnm.internal", of=LAN, timeout=0.5)
+        for _try in range(20):
+            with contextlib.suppress(dns.exception.Timeout, OSError):
+                assert there().data == (LAN,)
+                break
+        else:
+            raise AssertionError("it does not answer")
+        assert converge(wanted(PUBLISHED, cnm_lan_names=LAN)) == []
+
+    @on_a_host
+    def test_each_of_the_two_is_started_again_and_ends_by_itself(self) -> None:
+        sh(f"ip address add {LAN}/32 dev lo")
+        both = wanted(PUBLISHED, cnm_lan_names=LAN)
+        converge(both)
+        record = RECORD.with_name("@lan.pid")
+        os.kill(int(record.read_text().splitlines()[0]), signal.SIGKILL)
+        assert converge(both) == ["change resolver LAN (running)"]
+        first = int(record.read_text().splitlines()[0])
+        record.unlink()
+        # Of two processes there without a record, nobody can tell which is whose.
+        assert sorted(converge(both)) == ["change resolver LAN (running)", "change resolver host (running)"]
+        assert not Path(f"/proc/{first}").exists()
+        assert ask("web.cnm.internal", of=LAN).data == (LAN,)
+        converge(wanted(PUBLISHED))
+        assert not record.exists()
+        with pytest.raises((dns.exception.Timeout, OSError)):
+            ask("web.cnm.internal", of=LAN, timeout=0.5)
+        assert ask("c1.cnm.internal", of=HERE).data == ("10.0.0.2",)
+        converge(())
+        assert not Path("/run/cnm/default").exists()
+
+    @on_a_host
+    def test_names_follow_the_ports_without_a_restart(self) -> None:
+        sh(f"ip address add {LAN}/32 dev lo")
+        converge(wanted(PUBLISHED, cnm_lan_names=LAN, cnm_host_names=False))
+        before = RECORD.with_name("@lan.pid").read_text()
+        more = {**PUBLISHED, "www": {"networks": ["front"], "ports": ["8081:80"]}}
+        converge(wanted(more, cnm_lan_names=LAN, cnm_host_names=False))
+        assert ask("www.cnm.internal", of=LAN).data == (LAN,)
+        assert RECORD.with_name("@lan.pid").read_text() == before, "it was restarted"

@@ -394,6 +394,7 @@ DRIFTS: dict[str, dict[str, Any]] = {
         "running": Drift(f"kill $(head -n 1 {RUN_C1}.pid)"),
         "supervised": Never("tests/systemd moves a resolver out of its scope"),
         "outdated": Never("tests/systemd replaces the program of a resolver"),
+        "lan": NAME,
     },
     "resolved": {
         "link": NAME,

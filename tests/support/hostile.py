@@ -234,6 +234,7 @@ SAMPLES: dict[str, dict[str, Any]] = {
         "config": ["port=20053", "no-hosts"],
         "running": True,
         "supervised": True,
+        "lan": False,
     },
     "resolved": {"link": "cnm-b0", "server": "127.0.0.12", "domain": "cnm.internal"},
     "names": {"directory": "/run/cnm/default/names", "loaded": {"front": _DIGEST}},

@@ -281,6 +281,7 @@ PLANNED: dict[str, dict[str, Check]] = {
         "running": _flag,
         "supervised": _flag,
         "outdated": _never,
+        "lan": _flag,
     },
     "resolved": {"link": _some_link, "server": _address, "domain": _or_empty(forms.dns_name)},
     "names": {"directory": _once(forms.names_directory), "loaded": _by(_once(forms.file_name), _digest)},

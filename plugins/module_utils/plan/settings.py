@@ -64,7 +64,7 @@ class File(Resource):
 
 @dataclass(frozen=True)
 class Resolver(Resource):
-    """The DNS server of a sandbox: a dnsmasq in its namespace; "" is the host's own."""
+    """The DNS server of a sandbox: a dnsmasq in its namespace; in the host's, "", for the host or for others."""
 
     kind: ClassVar[str] = "resolver"
     namespace: str
@@ -75,14 +75,16 @@ class Resolver(Resource):
     """Whether systemd has it in a unit of its own, and has it started again when it ends."""
     outdated: bool = False
     """As found: whether the program that it runs has been replaced since, as by an upgrade."""
+    lan: bool = False
+    """Whether it is the host's that others ask."""
 
     @property
     def key(self) -> Key:
-        return (self.kind, self.namespace)
+        return (self.kind, self.namespace, *(["lan"] if self.lan else []))
 
     @property
     def label(self) -> str:
-        return self.namespace or "host"
+        return "LAN" if self.lan else self.namespace or "host"
 
 
 @dataclass(frozen=True)

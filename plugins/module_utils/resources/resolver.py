@@ -57,11 +57,12 @@ _AT_ONCE = 400
 _HANDED_OVER = 100
 """How many systemd is asked to take over while others are waited for."""
 _CONF, _PID = ".conf", ".pid"
-_OF_HOST = "@host"
-"""What the files of the host's own are called, which is in its namespace; no sandbox can have that name."""
+_OF_HOST, _OF_LAN = "@host", "@lan"
+"""What the files of those in the host's namespace are called; no sandbox can have such a name."""
+_HOSTS = {_OF_HOST: "Resolver of the host", _OF_LAN: "Resolver of the host for the LAN"}
 _READS = ("addn-hosts=", "servers-file=")
-_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,62}}|{_OF_HOST}", re.ASCII)
-"""The form of sandbox names, and `_OF_HOST`; files of other names are not ours."""
+_NAME = re.compile(rf"[A-Za-z0-9][A-Za-z0-9_.-]{{0,62}}|{_OF_HOST}|{_OF_LAN}", re.ASCII)
+"""The form of sandbox names, and those of `_HOSTS`; files of other names are not ours."""
 _RUNNING = ("keep-in-foreground", "pid-file=", f"user={RESOLVER_USER}", f"group={RESOLVER_USER}")
 _NO_IDENT = "no-ident"
 """Hides version.bind and the like; dnsmasq has the option in 2.90 and not in 2.85."""
@@ -93,12 +94,17 @@ def _text(config: Sequence[str]) -> str:
 
 def _called(item: Resolver) -> str:
     """What its files are called."""
-    return item.namespace or _OF_HOST
+    return _OF_LAN if item.lan else item.namespace or _OF_HOST
 
 
 def _namespace(name: str) -> str:
     """The namespace of the one whose files are called so."""
-    return "" if name == _OF_HOST else name
+    return "" if name in _HOSTS else name
+
+
+def _key(name: str) -> Key:
+    """The key of the one whose files are called so."""
+    return Resolver(_namespace(name), lan=name == _OF_LAN).key
 
 
 def _directory(project: str) -> Path:
@@ -152,7 +158,7 @@ def _scope(name: str, pid: int) -> Scope:
         _unit(name, pid),
         pid,
         (
-            ("Description", "s", "Resolver of the host" if name == _OF_HOST else f"Resolver of sandbox {name}"),
+            ("Description", "s", _HOSTS.get(name) or f"Resolver of sandbox {name}"),
             ("CollectMode", "s", "inactive-or-failed"),
             ("MemoryMax", "t", _MEMORY_AT_MOST),
             ("TasksMax", "t", _TASKS_AT_MOST),
@@ -187,15 +193,16 @@ def _known(directory: Path, names: Optional[set[str]] = None) -> dict[str, Proce
 def _lost(host: Host, known: Mapping[str, Process], names: Collection[str] = ()) -> Iterator[tuple[str, Process]]:
     """Unrecorded resolvers in our namespaces: a run was interrupted before recording one, or the record is lost.
 
-    In the host's namespace only if the host's own is among ``names``, those that have files.
+    In the host's namespace only if one of those there is among ``names``, those that have files: then it may be any of
+    them.
     """
     uid, mounts = user(), os.stat("/proc/self/ns/mnt").st_ino
     by_number = {}
     for name in host.own_namespaces | host.attached:
         with contextlib.suppress(OSError):
-            by_number[host.number(name)] = name
-    if _OF_HOST in names:
-        by_number[os.stat("/proc/self/ns/net").st_ino] = _OF_HOST
+            by_number[host.number(name)] = [name]
+    if there := [name for name in _HOSTS if name in names]:
+        by_number[os.stat("/proc/self/ns/net").st_ino] = there
     families = {process.ids for process in known.values()}  # a resolver forks for TCP queries
     others: Optional[set[Process]] = None
     for process in processes.in_namespaces(by_number, [process.pid for process in known.values()]):
@@ -205,7 +212,7 @@ def _lost(host: Host, known: Mapping[str, Process], names: Collection[str] = ())
         if others is None:
             others = {item for directory in RUN.glob("*/resolvers") for item in _known(directory).values()}
         if process not in others:
-            yield by_number[process.net], process
+            yield from ((name, process) for name in by_number[process.net])
 
 
 class ResolverKind(Kind[Resolver]):
@@ -223,9 +230,9 @@ class ResolverKind(Kind[Resolver]):
         del wanted
         self._give_up()
         directory = _directory(host.project)
-        names = {name for name in _names(directory) if host.looks_at(("resolver", _namespace(name)))}
+        names = {name for name in _names(directory) if host.looks_at(_key(name))}
         known = _known(directory, names)
-        lost = {name for name, _process in _lost(host, known, names) if host.looks_at(("resolver", _namespace(name)))}
+        lost = {name for name, _process in _lost(host, known, names) if host.looks_at(_key(name))}
         uid = user()
         result: dict[Key, Found[Resolver]] = {}
         for name in sorted(names | lost):
@@ -238,7 +245,7 @@ class ResolverKind(Kind[Resolver]):
             running = running and process is not None and _serves(host, process, namespace)
             supervised = process is not None and scopes.unit_of(process.pid) == _unit(name, process.pid)
             outdated = process is not None and processes.is_outdated(process)
-            found = Resolver(namespace, config, running, running and supervised, running and outdated)
+            found = Resolver(namespace, config, running, running and supervised, running and outdated, name == _OF_LAN)
             result[found.key] = Found(found)
         return result
 

@@ -29,6 +29,7 @@ KEPT_SETTINGS = (
     "cnm_docker_user",
     "cnm_domain",
     "cnm_host_names",
+    "cnm_lan_names",
     "cnm_ingress_mode",
     "cnm_keep_keys",
     "cnm_load_balancer",

@@ -417,6 +417,7 @@ SETTINGS = _keys(
         "cnm_docker_user": _flag(),
         "cnm_domain": _text("a DNS domain", "cnm.internal"),
         "cnm_host_names": _flag(),
+        "cnm_lan_names": _text("an address", "192.0.2.1"),
         "cnm_boot": _flag(),
         "cnm_keep_keys": _flag(),
         "cnm_flood": _flag(),

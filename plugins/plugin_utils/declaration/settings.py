@@ -55,6 +55,7 @@ def read_settings(value: Mapping[str, Any], path: VarPath) -> Settings:
         docker_user=flag(value.get("cnm_docker_user"), True),
         domain=_domain(value.get("cnm_domain"), path / "cnm_domain") or defaults.domain,
         host_names=flag(value.get("cnm_host_names"), False),
+        lan_names=_lan_names(value.get("cnm_lan_names"), path / "cnm_lan_names"),
         boot=flag(value.get("cnm_boot"), True),
         keep_keys=flag(value.get("cnm_keep_keys"), True),
     )
@@ -149,6 +150,21 @@ def _domain(value: Any, path: VarPath) -> Optional[str]:
         value,
     )
     return None
+
+
+def _lan_names(value: Any, path: VarPath) -> Optional[str]:
+    """The address at which a LAN asks for names."""
+    address = read_address(value, path, 0) if value is not None else None
+    if address is None:
+        return None
+    if address.is_loopback or address.is_unspecified or address.is_multicast or address.is_link_local:
+        path.wrong(
+            "This is one address of the host that the LAN reaches.",
+            "Write for example 192.0.2.1; for the host itself there is `cnm_host_names: true`.",
+            value,
+        )
+        return None
+    return str(address)
 
 
 def _secret(value: Any, path: VarPath) -> Optional[str]:

@@ -498,6 +498,9 @@ class Settings:
     domain: str = "cnm.internal"
     """Where the names of sandboxes are outside of them."""
     host_names: bool = False
+    """Whether the host knows them."""
+    lan_names: Optional[str] = None
+    """The host's address at which others ask for them; None if they may not."""
     """Whether the host itself resolves these."""
     boot: bool = True
     """Whether the host brings its networks back by itself, where systemd runs."""

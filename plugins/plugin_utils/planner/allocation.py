@@ -11,6 +11,7 @@ from typing import Optional
 from ...module_utils.plan.marks import identifier
 from ..declaration.published import default_route
 from ..declaration.topology import Endpoint, Host, Sandbox, link_names
+from ..dns.outside import lan_names_errors, lan_names_warnings
 from ..dns.resolvers import confined_resolver_errors, failing_resolver_warnings, unreachable_resolver_warnings
 from ..drivers.base import PlannedEndpoint, PlannedNetwork
 from ..drivers.registry import DRIVERS, driver_of
@@ -103,6 +104,7 @@ def allocate_host(host: Host, facts: Facts, topology_plan: TopologyPlan, leases:
         *scheduler_errors(host, facts, networks, topology_plan.placement.found),
         *policy_errors(facts, judged),
         *published_twice_errors(ports),
+        *lan_names_errors(host.settings, ports),
         *open_port_errors(ports),
         # A port may be of a network that is not attached.
         *(unroutable_port_errors(host.sandboxes, ports) if not unattached else ()),
@@ -126,6 +128,7 @@ def allocate_host(host: Host, facts: Facts, topology_plan: TopologyPlan, leases:
         *keys_not_kept_warnings(host, facts, networks),
         *evpn_warnings(host, topology_plan.spanning.fabric),
         *unreachable_resolver_warnings(facts, endpoints),
+        *lan_names_warnings(host.settings, facts),
         *failing_resolver_warnings(facts, endpoints),
         *unnameable_link_warnings(facts),
         *idle_routers(allocated.every),

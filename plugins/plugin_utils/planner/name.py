@@ -20,7 +20,7 @@ from .allocation import HostAllocation
 
 def name_sandboxes(host: Host, facts: Facts, allocated: HostAllocation) -> list[Resource]:
     """The records of a host's networks, and each sandbox's namespace, files, sysctls and resolver."""
-    outside = names_outside(host.settings, facts, allocated.every)
+    outside = names_outside(host, facts, allocated.every)
     names = names_of_host(host.settings.project, facts, allocated.every, outside.files)
     resources: list[Resource] = [names.file, names.loaded] if names.file.files else []
     resources += outside.resources

@@ -145,6 +145,7 @@ RESOURCES: dict[str, st.SearchStrategy[Any]] = {
         NAMES,
         st.lists(st.sampled_from(["port=20053", "bind-interfaces"]), max_size=3).map(tuple),
         st.booleans(),
+        lan=st.booleans(),
     ),
     "resolved": st.builds(Resolved, NAMES.map(lambda name: name[:15]), ADDRESSES, NAMES),
     "names": st.builds(

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File, Resolved, Resolver
 from ansible_collections.cnm.fabric.plugins.plugin_utils.dns.outside import host_address
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts, LinkFacts
@@ -28,9 +30,9 @@ def resources(variables: dict[str, Any], links: dict[str, LinkFacts] | None = No
     return list(made.plans["node1"].resources)
 
 
-def names(found: list[Any]) -> list[str]:
-    """The host's lines of names."""
-    files = [item.files.get("@host", "") for item in found if isinstance(item, File) and item.role == "names"]
+def names(found: list[Any], file: str = "@host") -> list[str]:
+    """The lines of names for the host, or for a LAN."""
+    files = [item.files.get(file, "") for item in found if isinstance(item, File) and item.role == "names"]
     return "".join(files).splitlines()[1:]
 
 
@@ -108,3 +110,100 @@ def test_projects_have_an_address_and_may_have_a_domain_each() -> None:
     assert one.domain == "lab.example" and one.server == host_address("lab") != host_address("default")
     assert len({host_address(f"p{number}") for number in range(1000)}) == 1000
     assert all(host_address(f"p{number}") not in ("127.0.0.53", "127.0.0.11", "127.0.0.1") for number in range(1000))
+
+
+LAN = "192.0.2.1"
+PARENT = {"driver": "macvlan", "subnet": "192.0.2.0/24", "driver_opts": {"parent": "eth0"}}
+
+
+def of_lan(found: list[Any]) -> list[Resolver]:
+    return [item for item in found if isinstance(item, Resolver) and item.lan]
+
+
+def for_lan(networks: dict[str, Any], sandboxes: dict[str, Any], **settings: Any) -> list[str]:
+    variables = {"cnm_host_names": False, "cnm_lan_names": LAN, **settings}
+    return names(resources({"cnm_networks": networks, "cnm_sandboxes": sandboxes, **variables}), "@lan")
+
+
+def test_a_lan_gets_addresses_that_it_reaches() -> None:
+    networks = {
+        "lan": PARENT,
+        **FRONT,
+        "routed": {
+            "subnet": "10.0.1.0/24",
+            "driver_opts": {"com.docker.network.bridge.gateway_mode_ipv4": "routed"},
+        },
+        "alone": {"driver": "macvlan", "subnet": "10.0.2.0/24", "internal": True},
+    }
+    sandboxes = {
+        "c1": {"networks": {"lan": {"ipv4_address": "192.0.2.77"}, "front": {}}, "ports": ["80:80"]},
+        "c2": {"networks": ["front"]},
+        "c3": {"networks": ["routed"]},
+        "c4": {"networks": ["alone"]},
+        "web": {"networks": {"front": {"aliases": ["www"]}}, "ports": ["8080:80"]},
+    }
+    assert for_lan(networks, sandboxes) == [
+        "10.0.1.2 c3.routed.cnm.internal c3.cnm.internal",
+        "192.0.2.1 web.cnm.internal www.cnm.internal",
+        "192.0.2.77 c1.lan.cnm.internal c1.cnm.internal",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("host_ip", "told"),
+    [("", True), ("0.0.0.0", True), ("192.0.2.1", True), ("127.0.0.1", False), ("192.0.2.2", False)],
+)
+def test_a_lan_gets_names_of_what_is_published_at_that_address(host_ip: str, told: bool) -> None:
+    port: dict[str, Any] = {"target": 80, "published": 8080, **({"host_ip": host_ip} if host_ip else {})}
+    found = for_lan(FRONT, {"web": {"networks": ["front"], "ports": [port]}})
+    assert found == (["192.0.2.1 web.cnm.internal"] if told else [])
+
+
+def test_a_lan_gets_services_that_are_published_on_every_host() -> None:
+    service = {"networks": ["ov"], "deploy": {"replicas": 1}, "ports": ["8000:80"]}
+    found = for_lan({"ov": {"driver": "overlay"}}, {}, cnm_services={"api": service, "own": {"networks": ["ov"]}})
+    assert found == ["192.0.2.1 api.cnm.internal"]
+
+
+def test_the_resolver_of_a_lan_waits_for_its_address_and_is_another_than_the_host_s() -> None:
+    variables = {"cnm_networks": {"lan": PARENT, **FRONT}, "cnm_sandboxes": {"c1": {"networks": ["lan", "front"]}}}
+    found = resources({**variables, "cnm_lan_names": LAN})
+    (resolver,) = of_lan(found)
+    assert resolver.config == (
+        "port=53",
+        "listen-address=192.0.2.1",
+        "bind-dynamic",
+        "no-hosts",
+        "no-resolv",
+        "local=/cnm.internal/",
+        "addn-hosts=/run/cnm/default/names/@lan",
+    )
+    assert len(own(found)) == 2
+    assert [item.server for item in told(found)] == ["127.0.0.12"]
+    assert of_lan(resources(variables)) == []
+
+
+@pytest.mark.parametrize(
+    ("port", "refused"),
+    [
+        ("53:53", True),
+        ("50-60:50-60/udp", True),
+        ("192.0.2.1:53:53", True),
+        ("192.0.2.2:53:53", False),
+        ("54:53", False),
+    ],
+)
+def test_its_port_cannot_be_published_there(port: str, refused: bool) -> None:
+    facts = Facts(addresses=((LAN, "eth0", 1500), ("192.0.2.2", "eth0", 1500)))
+    sandboxes = {"c1": {"networks": ["front"], "ports": [port]}}
+    variables = {"cnm_networks": FRONT, "cnm_sandboxes": sandboxes, "cnm_lan_names": LAN}
+    made = plan(read_topology({"node1": variables}), {"node1": facts}, empty(), "now")
+    assert any("port 53 of 192.0.2.1" in text for text in made.refusals.get("node1", ())) == refused
+
+
+@pytest.mark.parametrize(("address", "warned"), [("192.0.2.1", False), ("192.0.2.9", True)])
+def test_an_address_that_the_host_does_not_have_yet_is_told(address: str, warned: bool) -> None:
+    facts = Facts(addresses=(("192.0.2.1", "eth0", 1500),))
+    variables = {"cnm_networks": FRONT, "cnm_sandboxes": C1, "cnm_lan_names": address}
+    made = plan(read_topology({"node1": variables}), {"node1": facts}, empty(), "now")
+    assert any("cnm_lan_names" in text for text in made.warnings.get("node1", ())) == warned
