@@ -224,6 +224,10 @@ overtaken:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils.hostd import bytecode
+
+bytecode.remember()  # before there is more to import
+
 from ..module_utils import calls
 
 

@@ -147,6 +147,8 @@ def keep(files: Mapping[str, bytes], about: Optional[About] = None) -> bool:
     new = directory.with_name(directory.name + HALF_WRITTEN)
     import shutil  # noqa: PLC0415  # only here, and slow to load
 
+    from . import bytecode  # noqa: PLC0415
+
     for old in (new, directory):
         shutil.rmtree(old, ignore_errors=True)
     new.mkdir(mode=0o700)
@@ -155,6 +157,8 @@ def keep(files: Mapping[str, bytes], about: Optional[About] = None) -> bool:
         (new / path).write_bytes(content)
     (new / _ABOUT).write_text(json.dumps(asdict(about or About())), encoding="utf-8")
     (new / PYTHON).write_text(f"{_own_python()}\n", encoding="utf-8")
+    if files == running():
+        bytecode.write(new, [f"{PACKAGE}/{path}" for path in files])
     _compile(new, directory)
     os.sync()  # else a power cut after the renaming could leave empty files
     new.rename(directory)
@@ -162,7 +166,7 @@ def keep(files: Mapping[str, bytes], about: Optional[About] = None) -> bool:
 
 
 def _compile(new: Path, directory: Path) -> None:
-    """Compile what will be in ``directory``: else each call would until one has written it."""
+    """Compile what will be in ``directory`` and is not compiled yet: else each call would until one has written it."""
     import compileall  # noqa: PLC0415  # only here, and slow to load
 
     compileall.compile_dir(str(new), ddir=str(directory), quiet=2)
