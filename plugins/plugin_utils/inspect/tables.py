@@ -51,6 +51,8 @@ class Table:
     noun: str
     limit: int
     only_bad: bool = False
+    bad: str = "not as planned"
+    """What rows are that are not fine."""
 
     def lines(self, stretch: Optional[int] = 1) -> list[str]:
         """The header and the rows.  Of more than ``stretch`` times the limit a last line says what is left out."""
@@ -60,7 +62,7 @@ class Table:
         bad = [row for row in self.rows if not row.fine and not row.told]
         shown = [*bad, *([] if self.only_bad else [row for row in self.rows if row.fine or row.told])][:most]
         worse = sum(not row.fine for row in self.rows) - sum(not row.fine for row in shown)
-        how = f", {worse} of them not as planned" if worse else ", as planned" if self.only_bad else ""
+        how = f", {worse} of them {self.bad}" if worse else ", as planned" if self.only_bad else ""
         noun, beginning = (f"more {self.noun}", "and ") if shown else (self.noun, "")
         rest = f"{beginning}{counted(len(self.rows) - len(shown), noun)}{how}"
         return [*table(self.header, [row.cells for row in shown]), rest]
@@ -240,7 +242,7 @@ def policy_table(views: Views, full: bool) -> Table:
             fine = not any(each and each["dropped"] for each in found)
             rows.append(Row((name, host, _listed(names, full), *cells), fine))
     header = ("SANDBOX", "HOST", "POLICIES", "PASSED TO IT", "DROPPED", "PASSED FROM IT", "DROPPED")
-    return Table(header, rows, "sandbox with policies", 20)
+    return Table(header, rows, "sandbox", 20, bad="with dropped packets")
 
 
 def _passed(counts: Optional[Mapping[str, int]]) -> str:

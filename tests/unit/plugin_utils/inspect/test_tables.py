@@ -197,6 +197,19 @@ class TestPolicies:
         (front,) = (row for row in cells(network_table(views, False)) if row[0] == "front")
         assert front[-1] == "shut"
 
+    def test_of_many_those_of_which_packets_were_dropped_stand_first(self) -> None:
+        boxes = {f"c{number}": {"networks": ["front"]} for number in range(60)}
+        zero = dict.fromkeys(("passed", "passed_bytes", "dropped", "dropped_bytes"), 0)
+        counts = {name: {"ingress": zero, "egress": zero} for name in boxes}
+        counts["c59"] = {"ingress": {**zero, "dropped": 1}, "egress": zero}
+        views = views_of({"node1": {**self.VARIABLES, "cnm_sandboxes": boxes}}, {"node1": {"policy_counts": counts}})
+        made = policy_table(views, False).lines()
+        assert made[1].startswith("c59 ")
+        assert made[-1] == "and 40 more sandboxes"
+        dropped = dict.fromkeys(boxes, counts["c59"])
+        views = views_of({"node1": {**self.VARIABLES, "cnm_sandboxes": boxes}}, {"node1": {"policy_counts": dropped}})
+        assert policy_table(views, False).lines()[-1] == "and 40 more sandboxes, 40 of them with dropped packets"
+
     def test_of_a_host_that_counts_nothing_it_is_not_known(self) -> None:
         assert cells(policy_table(views_of({"node1": self.VARIABLES}), False))[1][3:] == ["?", "?", "?", "?"]
 
