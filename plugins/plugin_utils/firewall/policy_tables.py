@@ -209,7 +209,7 @@ class _Side:
         Of the latter every network is full, such as reports of IGMP.
         """
         lately = f"ether daddr & 01:00:00:00:00:00 == 00:00:00:00:00:00 update @{DROPPED_LATELY}{self.name}"
-        return f"{self.port} @{DROPPED}{self.name}", f"{lately} {{ {self.port} }}"
+        return f"meta mark set {self.port} map @{DROPPED}{self.name}", f"{lately} {{ {self.port} }}"
 
     def flow(self, family: int, answer: bool = False) -> str:
         """The connection as the packet has it, or as what it answers has it."""
@@ -271,7 +271,9 @@ def _common_sets(
     for side in _SIDES:
         verdicts = (f"{link} : goto {_chain(item, side.name)}" for link, item in ports.items())
         yield NftSet(f"{JUDGED}{side.name}", "type ifname : verdict; counter;", tuple(sorted(verdicts)))
-        yield NftSet(f"{DROPPED}{side.name}", "type ifname; counter;", tuple(sorted(ports)))
+        # The mark means nothing but that a port with other policies is another element, so that both count anew.
+        dropped = (f"{link} : 0x{item.id[:8]}" for link, item in ports.items())
+        yield NftSet(f"{DROPPED}{side.name}", "type ifname : mark; counter;", tuple(sorted(dropped)))
         lately = f"type ifname; size {_MOST_DROPPED}; flags dynamic,timeout; timeout {LATELY}s; counter;"
         yield NftSet(f"{DROPPED_LATELY}{side.name}", lately)
     for family in FAMILIES:
