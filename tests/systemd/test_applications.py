@@ -132,3 +132,61 @@ class TestApplications:
         assert system.status("test -e /run/cnm") == 1
         controller.run("site", VARIABLES)
         runs_in_its_sandbox(system)
+
+
+TASK = """
+[Unit]
+BindsTo=cnm-sandbox@%i.target
+After=cnm-sandbox@%i.target
+
+[Service]
+ExecStart=/usr/bin/python3 -m http.server 80
+NetworkNamespacePath=/run/netns/%i
+
+[Install]
+WantedBy=cnm-sandbox@%i.target
+"""
+CALLS = """
+import time, urllib.request
+while True:
+    try:
+        urllib.request.urlopen("http://web/", timeout=3).read()
+        print("answered", flush=True)
+    except OSError as error:
+        print("failed", error, flush=True)
+    time.sleep(0.02)
+"""
+
+
+def service(link: str) -> dict[str, Any]:
+    """Two tasks, rolled out start-first, so that there is a third one meanwhile."""
+    deploy = {"replicas": 2, "update_config": {"order": "start-first"}}
+    web = {"networks": {"front": {"interface_name": link}}, "deploy": deploy}
+    return {**WITHOUT_C1, "cnm_services": {"web": web}, "cnm_load_balancer": "nftables"}
+
+
+def test_a_rollout_starts_and_stops_the_unit_of_a_further_task(here: tuple[System, Controller]) -> None:
+    system, controller = here
+    system.write("/etc/systemd/system/task@.service", TASK)
+    system.write("/root/calls.py", CALLS)
+    system.sh("systemctl daemon-reload; systemctl enable task@web.1 task@web.2 task@web.3")
+    controller.run("site", service("eth0"), *FORCE)
+    system.until(
+        "ip netns exec c2 python3 -c 'import urllib.request as r; [r.urlopen(\"http://web/\") for n in range(2)]'"
+    )
+    system.sh(
+        "systemd-run --unit=calls -p NetworkNamespacePath=/run/netns/c2 "
+        "-p BindReadOnlyPaths=/etc/netns/c2/resolv.conf:/etc/resolv.conf "
+        "-p StandardOutput=file:/root/calls.log python3 /root/calls.py"
+    )
+    before = system.sh("systemctl show --value -p MainPID task@web.1")
+    done = controller.run("site", service("votes"))
+    system.sh("systemctl stop calls")
+    said = system.sh("sort /root/calls.log | uniq -c")
+    assert re.fullmatch(r" *\d{3,} answered\n", said), said
+    assert "service web: web.3 is removed (the last step)" in done.output
+    assert system.status("systemctl is-active task@web.3") == 3
+    assert "Started task@web.3" in system.sh("journalctl -u task@web.3")
+    assert system.sh("systemctl show --value -p MainPID task@web.1") == before
+    assert "votes" in system.sh("ip -br -n web.1 link; ip -br -n web.2 link")
+    controller.settled("n1", service("votes"))
