@@ -10,10 +10,11 @@ from __future__ import annotations
 import math
 import os
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -208,3 +209,24 @@ def test_tasks_come_when_they_listen_and_go_when_they_rest(fleet: Fleet, at_work
     assert [load.failed for load in loads] == [[], []]
     assert all(load.tasks.keys() == {f"redis.{number}" for number in range(1, 5)} for load in loads)
     assert seen.gone.keys() == {"redis.2", "redis.3", "redis.4"}
+
+
+def test_a_run_that_is_killed_is_continued_by_the_next(fleet: Fleet, at_work: Servers) -> None:
+    config = {"order": "start-first", "parallelism": 3}
+    fleet.declare(redis(update_config=config), **WORKER)
+    fleet.site()
+    seen = Seen(fleet, at_work)
+    fleet.afresh = True
+    with seen.looking(), under_load(fleet) as loads:
+        fleet.declare(redis("votes", update_config=config), **WORKER)
+        for patience in (8, 16):
+            fleet.patience = patience
+            with suppress(subprocess.TimeoutExpired):
+                fleet.play("site")
+        fleet.patience = 300
+        done = fleet.site()
+    assert "the change that a run had begun goes on" in done.output
+    assert [load.failed for load in loads] == [[], []]
+    assert seen.batches(3) == [{"redis.1", "redis.2", "redis.3"}, {"redis.4", "redis.5", "redis.6"}]
+    assert where(fleet, "redis").keys() == {f"redis.{number}" for number in range(1, 7)}
+    assert fleet.site().changed == []
