@@ -181,7 +181,7 @@ class System:
         self.name = name
         self.number = int(re.sub(r"\D", "", name))
         self.address = f"{LAN}.{self.number}"
-        self._lan = lan
+        self.lan = lan
         self._image = image(suite)
         self._trees = [self._image / "root"]
         if packages:
@@ -262,7 +262,7 @@ class System:
         """Plug its link into the LAN's switch, as a hypervisor plugs a card."""
         mac = f"52:54:00:00:77:{self.number:02x}"
         port = f"to-{self.name}"
-        self._lan.switch(
+        self.lan.switch(
             f"ip link del {port} 2>/dev/null || :; "
             f"ip link add {port} master lan up type veth peer name lan0 address {mac} netns {self._pid}"
         )

@@ -4,14 +4,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from systems import SUITES, Controller, System, systems
+from systems import LAN, SUITES, Controller, System, systems
 
 VARIABLES: dict[str, Any] = {
     "cnm_host_names": True,
+    "cnm_lan_names": f"{LAN}.1",
     "cnm_networks": {
         "front": {
             "enable_ipv6": True,
@@ -19,10 +21,13 @@ VARIABLES: dict[str, Any] = {
         },
         "back": {"subnet": "10.0.1.0/24"},
     },
-    "cnm_sandboxes": {"c1": {"networks": {"front": {"aliases": ["web"]}}}, "c2": {"networks": ["back"]}},
+    "cnm_sandboxes": {
+        "c1": {"networks": {"front": {"aliases": ["web"]}}, "ports": ["8080:80"]},
+        "c2": {"networks": ["back"]},
+    },
 }
 MORE = {**VARIABLES, "cnm_sandboxes": {**VARIABLES["cnm_sandboxes"], "c3": {"networks": ["back"]}}}
-WITHOUT = {**VARIABLES, "cnm_host_names": False}
+WITHOUT = {**VARIABLES, "cnm_host_names": False, "cnm_lan_names": None}
 TOLD = "resolvectl dns; resolvectl domain; resolvectl default-route"
 
 
@@ -41,6 +46,16 @@ def here(
 def addresses(system: System, name: str) -> set[str]:
     """What the host's programs get for a name."""
     return {line.split()[0] for line in system.run(f"getent ahosts {name}").stdout.splitlines()}
+
+
+def told_at(system: System, name: str) -> str:
+    """The address that a neighbour of the LAN is told of a name; "" if none."""
+    asked = (
+        "import dns.message as m, dns.query as q; "
+        f"answer = q.udp(m.make_query('{name}.cnm.internal', 'A'), '{LAN}.1', timeout=3).answer; "
+        "print(answer[0][0] if answer else '')"
+    )
+    return system.lan.switch(f'{sys.executable} -c "{asked}"').strip()
 
 
 class TestHostNames:
@@ -91,14 +106,25 @@ class TestHostNames:
         assert system.run(f"{ask} c2.back.cnm.internal").stdout == ""
         assert system.run(f"{ask} c2.cnm.internal").stdout == ""
 
+    def test_a_lan_gets_what_the_host_publishes(self, here: tuple[System, Controller]) -> None:
+        system, controller = here
+        assert controller.run("site", VARIABLES).changed("n1") == 0
+        assert told_at(system, "c1") == f"{LAN}.1"
+        assert told_at(system, "c2") == ""
+        assert addresses(system, "c1.cnm.internal") == {"10.0.0.2", "fd00:f::2"}
+
     def test_restarts_and_a_reboot_change_nothing(self, here: tuple[System, Controller]) -> None:
         system, controller = here
         system.sh("systemctl restart systemd-resolved")
         system.until("getent ahosts c1.cnm.internal")
         system.sh("kill -9 $(head -n 1 /run/cnm/default/resolvers/@host.pid)")
         system.until("getent ahosts c1.cnm.internal")
+        system.sh("kill -9 $(head -n 1 /run/cnm/default/resolvers/@lan.pid)")
+        system.until("test -d /proc/$(head -n 1 /run/cnm/default/resolvers/@lan.pid)")
+        assert told_at(system, "c1") == f"{LAN}.1"
         system.reboot()
         system.until("getent ahosts c1.cnm.internal")
+        assert told_at(system, "c1") == f"{LAN}.1"
         assert controller.run("site", VARIABLES).changed("n1") == 0
 
     def test_what_somebody_has_told_otherwise_is_told_again(self, here: tuple[System, Controller]) -> None:

@@ -303,7 +303,9 @@ one_line = Form("a line", "one without an end of a line in it, at most 4096 char
 
 _NUMBER = "=[0-9]{1,7}"
 _CONFIG: dict[str, str] = {
-    **dict.fromkeys(("bind-interfaces", "no-hosts", "no-resolv", "strict-order", "no-ident", "no-poll"), ""),
+    **dict.fromkeys(
+        ("bind-interfaces", "bind-dynamic", "no-hosts", "no-resolv", "strict-order", "no-ident", "no-poll"), ""
+    ),
     **dict.fromkeys(("port", "dns-forward-max", "cache-size", "edns-packet-max"), _NUMBER),
     **dict.fromkeys(("addn-hosts", "servers-file"), f"={_NAMES}/{_FILE}"),
     **dict.fromkeys(("user", "group"), "=[a-z_][a-z0-9_-]{0,31}"),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.codec import decode, encode
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.settings import File, Resolved, Resolver
 from ansible_collections.cnm.fabric.plugins.plugin_utils.dns.outside import host_address
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts, LinkFacts
@@ -179,6 +180,7 @@ def test_the_resolver_of_a_lan_waits_for_its_address_and_is_another_than_the_hos
         "addn-hosts=/run/cnm/default/names/@lan",
     )
     assert len(own(found)) == 2
+    assert [decode(encode(item)) for item in own(found)] == own(found)
     assert [item.server for item in told(found)] == ["127.0.0.12"]
     assert of_lan(resources(variables)) == []
 
