@@ -241,10 +241,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         unused = [name for name in outcome.unused if shown.includes(name) and shown.level != QUIET]
         if unused:
             self._display.display(f"Declared, but used by no sandbox or service, so not created: {', '.join(unused)}")
-        if arguments["rolling"] != DONE:
-            for line in lines_of_rolls(
-                outcome.rolls, outcome.held, self._task.check_mode, arguments["rolling"] == STEP
-            ):
+        if arguments["rolling"] != DONE and shown.level != QUIET:
+            rolls = {name: roll for name, roll in outcome.rolls.items() if shown.includes(name)}
+            held = [name for name in outcome.held if shown.includes(name)]
+            for line in lines_of_rolls(rolls, held, self._task.check_mode, arguments["rolling"] == STEP):
                 self._display.display(f"  {line}")
         for host, reasons in outcome.refusals.items():
             refused[host] = [in_words_of_compose(reason, paths) for reason in reasons]

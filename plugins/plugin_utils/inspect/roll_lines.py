@@ -13,7 +13,7 @@ def lines_of_rolls(
 ) -> Iterator[str]:
     """The lines of one plan; ``rolls`` has by service what `services.rolling.Roll.told` says."""
     for name in held:
-        yield f"service {name}: its change waits for a run on all hosts, as it is rolled out"
+        yield f"service {name}: its change waits for a run that all hosts take part in, as it is rolled out"
     for name, roll in sorted(rolls.items()):
         batches = roll["batches"]
         for number, batch in enumerate(batches if not in_the_middle else (), 1):

@@ -44,6 +44,8 @@ class Planned(Generic[P]):
     """By host the digests of the tables (`PeerTable`) of its networks that span hosts."""
     rolls: Mapping[str, tuple[Service, Roll]] = field(default_factory=dict)
     """As `Placement.rolls`."""
+    rolling: str = DONE
+    """How far changes of services go in these plans."""
 
 
 @dataclass
@@ -86,7 +88,7 @@ def plan_hosts(
     becomes of each plan; it is called in other processes if there are many hosts.  ``rolling`` is how far changes of
     services go (see `services.rolling`).
     """
-    result = Planned[P]()
+    result = Planned[P](rolling=rolling)
     found, spanning = split(copy.deepcopy(leases))
     parts = {host.name: found.get(host.name) or no_part() for host in topology.hosts}
     others = {host: part for host, part in found.items() if host not in parts}

@@ -26,7 +26,7 @@ from ..leases.belief import Belief, Claim, Part, believe
 from ..leases.signing import revision_given, sign
 from ..leases.stores import open_store
 from ..module_state.reading import read_contained
-from ..services.rolling import DONE, HOLD, STEP, Roll
+from ..services.rolling import BEGIN, DONE, HOLD, STEP, Roll
 from .checks import unused_networks
 from .kept_outcome import KeptOutcome, digest_of
 from .outcome import Outcome, SentPlan
@@ -147,7 +147,7 @@ def _make_plans(
         outcome.warnings.update({name: list(map(printable, found)) for name, found in planned.warnings.items()})
         outcome.shared.update(planned.shared)
         outcome.peer_tables.update(planned.peer_tables)
-        _add_rolls(outcome, planned.rolls, given.rolling_of([host.name for host in part.hosts]))
+        _add_rolls(outcome, planned.rolls, planned.rolling)
     own = all("." not in network.driver for host in topology.hosts for network in host.networks)
     return outcome, leases if own and all(leases.values()) else None
 
@@ -289,16 +289,20 @@ def _plan_from(
             complete=given.complete,
         )
         leases = belief.leases
-        rolling = given.rolling_of(names)
-        planned = plan_hosts(
-            topology, given.facts, leases, given.now, given.connections, given.complete, finish, rolling
-        )
+
+        def planned_to(rolling: str, leases: Leases = leases) -> Planned[P]:
+            how = (given.now, given.connections, given.complete, finish, rolling)
+            return plan_hosts(topology, given.facts, leases, *how)
+
+        planned = planned_to(given.rolling_of(names))
+        if planned.rolling == BEGIN and planned.rolls and planned.refusals:
+            planned = planned_to(HOLD)
         if not given.complete:
             planned.leases = _with_others(planned.leases, leases, names)
         _say(belief, planned)
         revision = belief.revision if _same(planned.leases, leases) else belief.revision + 1
         # A step that some hosts do not go is not gone by the others either.
-        together = topology.hosts[0].settings.all_or_nothing or rolling == STEP
+        together = topology.hosts[0].settings.all_or_nothing or planned.rolling == STEP
         held = together and bool(planned.refusals or given.failed)
         if given.remember and not held and not (_same(planned.leases, stored) and revision == read_revision):
             try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -327,8 +328,27 @@ class TestPlans:
         assert (outcome.held, outcome.rolls) == (["redis"], {})
         assert outcome.plans["h1"].plan.resources == before.plans["h1"].plan.resources
         assert list(lines_of_rolls({}, outcome.held, check=False, in_the_middle=False)) == [
-            "service redis: its change waits for a run on all hosts, as it is rolled out"
+            "service redis: its change waits for a run that all hosts take part in, as it is rolled out"
         ]
+
+    def test_nothing_begins_while_a_host_cannot_be_as_declared(self, tmp_path: Path) -> None:
+        self.planned(tmp_path, redis(), BEGIN)
+        busy = replace(self.facts("h2"), occupied={"gone": "sleep (412)"})
+        facts = {**{host: self.facts(host) for host in HOSTS}, "h2": busy}
+        after = variables(redis(link="votes"))
+        outcome = make_plans(after, {}, facts, str(tmp_path), NOW, remember=True, rolling=BEGIN)
+        assert (outcome.held, outcome.rolls, list(outcome.refusals)) == (["redis"], {}, ["h2"])
+        assert self.planned(tmp_path, redis(link="votes"), BEGIN).rolls["redis"]["steps_left"] == 6
+
+    def test_a_task_that_ends_may_have_processes(self, tmp_path: Path) -> None:
+        self.planned(tmp_path, redis(), BEGIN)
+        busy = replace(self.facts("h3"), occupied={"redis.3": "python3 (412)"})
+        facts = {**{host: self.facts(host) for host in HOSTS}, "h3": busy}
+        for rolling in (DONE, BEGIN, STEP):
+            after = variables(redis(2))
+            outcome = make_plans(after, {}, facts, str(tmp_path), NOW, remember=rolling != DONE, rolling=rolling)
+            assert outcome.refusals == {}
+        assert outcome.ending == {"h3": ["redis.3"]}
 
     def test_a_step_that_a_host_cannot_go_is_not_gone(self, tmp_path: Path) -> None:
         self.planned(tmp_path, redis(), BEGIN)
