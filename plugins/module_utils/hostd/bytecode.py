@@ -27,8 +27,8 @@ _compiled: dict[str, CodeType] = {}
 class _Importer(zipimport.zipimporter):
     """Python 3.9 imports without `get_code`, so nothing is remembered there."""
 
-    def get_code(self, name: str) -> CodeType:
-        code = super().get_code(name)
+    def get_code(self, fullname: str) -> CodeType:
+        code = super().get_code(fullname)
         _compiled[code.co_filename[len(self.archive) + 1 :]] = code
         return code
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Optional
 
 from ..declaration.services import made_from, task_name
-from ..declaration.topology import Host, Service
+from ..declaration.topology import Host, Service, Update
 from ..leases.base import ServiceLease
 
 DONE, HOLD, BEGIN, STEP = "done", "hold", "begin", "step"
@@ -83,13 +83,12 @@ class Roll:
 
     def told(self, service: Service) -> dict[str, Any]:
         """The same as plain data, for who runs the steps."""
-        assert service.update is not None
         return {
             "steps_left": self.steps_left,
             "says": self.says,
             "pause": self.pause,
             "batches": [list(batch) for batch in self.batches],
-            "order": "start-first" if service.update.start_first else "stop-first",
+            "order": "start-first" if service.update and service.update.start_first else "stop-first",
         }
 
 
@@ -158,8 +157,7 @@ def _steps(service: Service, now: Standing, end: Standing) -> Iterator[Step]:
 
 def _next(service: Service, now: Standing, end: Standing) -> Optional[Step]:
     """The step from a standing towards the end; None if that is reached."""
-    update = service.update
-    assert update is not None
+    update = service.update or Update()
     stale = _stale(now, end)
     missing = sorted(end.tasks.keys() - now.tasks.keys())
     surplus = sorted(now.tasks.keys() - end.tasks.keys())
@@ -225,8 +223,7 @@ def _with(now: Standing, hosts: Mapping[int, str], numbers: Sequence[int], servi
 
 def _waiting(service: Service, now: Standing, then: Standing, end: Standing) -> Waiting:
     """What hosts wait for on the way from one standing to another."""
-    update = service.update
-    assert update is not None
+    update = service.update or Update()
     leaving: dict[str, dict[str, int]] = {}
     coming: dict[str, dict[str, int]] = {}
     for number, host in now.tasks.items():
