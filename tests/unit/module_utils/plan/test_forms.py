@@ -226,3 +226,10 @@ def test_a_long_text_that_almost_fits_is_refused_at_once(name: str) -> None:
     for seed in ("a" * 60_000, "/a" * 30_000, '"a"' * 20_000, "10.0.0.1 " + "a.a " * 10_000, "{a" * 30_000):
         with pytest.raises(FormError):
             getattr(forms, name)(seed + "\n")
+
+
+def test_no_pattern_has_a_class_that_takes_long_to_compile() -> None:
+    """Python goes through each character of a range: those beyond ASCII are for `str.isprintable`."""
+    assert [
+        name for name in FITS if isinstance(form := getattr(forms, name), forms.Form) and not form._pattern.isascii()
+    ] == []
