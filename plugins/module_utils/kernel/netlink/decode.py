@@ -88,10 +88,6 @@ def decode_attributes(decoders: _Decoders, data: bytes, at: int = 0, end: Option
     return found
 
 
-def _nest(name: str, decoders: _Decoders) -> tuple[str, Callable[[bytes], Any]]:
-    return name, lambda data: decode_attributes(decoders, data)
-
-
 def _signed(data: bytes) -> int:
     return int.from_bytes(data, sys.byteorder, signed=True)
 
@@ -120,7 +116,7 @@ _PORT_DECODERS = _decoders(PORT_OPTIONS)
 _INFO_DECODERS: _Decoders = {1: ("kind", text_of), 2: ("data", bytes), 4: ("slave", text_of), 5: ("port", bytes)}
 _LINK_DECODERS: _Decoders = {
     **_decoders(LINK_OPTIONS),
-    18: _nest("info", _INFO_DECODERS),
+    18: ("info", bytes),
     26: ("families", bytes),
     37: ("link_netnsid", _signed),
 }
@@ -135,26 +131,27 @@ _NO_SETTINGS, _NO_ROUTE_ATTRIBUTES = (
 
 
 class _Layout:
-    """Where the attributes are in data of one form: one call unpacks all of them, instead of one for each."""
+    """Where the attributes are in data of one form: one call unpacks all that are wanted, instead of one for each."""
 
     def __init__(self, decoders: _Decoders, data: bytes) -> None:
-        form, self._headers, self._wanted = ["="], list[int](), list[tuple[str, int, Callable[[bytes], Any]]]()
-        at = 0
+        form, headers, self._wanted = ["="], list[int](), list[tuple[str, int, Callable[[bytes], Any]]]()
+        self._at, at = list[int](), 0
         while at + 4 <= len(data):
             length, number = RTATTR.unpack_from(data, at)
-            if length < 4:
-                break
             padded = min((length + 3) & ~3, len(data) - at)
-            if length > padded:
+            if length < 4 or length > padded:
                 break
-            form.append(f"I{length - 4}s{padded - length}x")
-            self._headers += struct.unpack_from("=I", data, at)
+            self._at.append(len(headers) + len(self._wanted))
+            headers += struct.unpack_from("=I", data, at)
             decoder = decoders.get(number & 0x3FFF)
-            if decoder is not None:
-                self._wanted.append((decoder[0], len(self._headers) * 2 - 1, decoder[1]))
+            if decoder is None:
+                form.append(f"I{padded - 4}x")
+            else:
+                form.append(f"I{length - 4}s{padded - length}x")
+                self._wanted.append((decoder[0], len(headers) + len(self._wanted), decoder[1]))
             at += padded
         form.append(f"{len(data) - at}x")
-        self._form = struct.Struct("".join(form))
+        self._form, self._headers = struct.Struct("".join(form)), headers
         self._is_complete = at == len(data)
 
     def decode(self, data: bytes) -> Optional[Entry]:
@@ -162,32 +159,38 @@ class _Layout:
         if len(data) != self._form.size or not self._is_complete:
             return None
         values = self._form.unpack(data)
-        if list(values[::2]) != self._headers:
+        if [values[at] for at in self._at] != self._headers:
             return None
         return {name: decode(values[index]) for name, index, decode in self._wanted}
 
 
-class _Alike:
-    """`decode_attributes` for data that nearly always have the form of those decoded first."""
+_FORMS = 256
+"""Of so many lengths an `AlikeDecoder` remembers a form: names differ in theirs, and root in a sandbox chooses them."""
+
+
+class AlikeDecoder:
+    """`decode_attributes` for data of which most have the form of those of their length that were decoded first."""
 
     def __init__(self, decoders: _Decoders) -> None:
         self._decoders = decoders
-        self._layout: Optional[_Layout] = None
+        self._layouts: dict[int, _Layout] = {}
 
     def __call__(self, data: bytes) -> Entry:
-        if not data:
-            return {}
-        if self._layout is None:
-            self._layout = _Layout(self._decoders, data)
-        found = self._layout.decode(data)
-        return decode_attributes(self._decoders, data) if found is None else found
+        layout = self._layouts.get(len(data))
+        if layout is None:
+            if len(self._layouts) < _FORMS:
+                self._layouts[len(data)] = _Layout(self._decoders, data)
+        elif (found := layout.decode(data)) is not None:
+            return found
+        return decode_attributes(self._decoders, data)
 
 
-_port = _Alike(_PORT_DECODERS)
-_by_family = _Alike(
+_link, _info, _port = AlikeDecoder(_LINK_DECODERS), AlikeDecoder(_INFO_DECODERS), AlikeDecoder(_PORT_DECODERS)
+_address, _route = AlikeDecoder(_ADDRESS_DECODERS), AlikeDecoder(_ROUTE_DECODERS)
+_by_family = AlikeDecoder(
     {
-        AF_INET: ("inet4", _Alike({1: ("settings", _settings4)})),
-        AF_INET6: ("inet6", _Alike({2: ("settings", _settings)})),
+        AF_INET: ("inet4", AlikeDecoder({1: ("settings", _settings4)})),
+        AF_INET6: ("inet6", AlikeDecoder({2: ("settings", _settings)})),
     }
 )
 
@@ -201,8 +204,8 @@ def _families(data: bytes) -> Entry:
 
 def decode_link(data: bytes, at: int, end: int) -> Entry:
     _link_family, _type, index, flags, _mask = IFINFOMSG.unpack_from(data, at)
-    found = decode_attributes(_LINK_DECODERS, data, at + 16, end)
-    info, families = found.pop("info", {}), found.pop("families", b"")
+    found = _link(data[at + 16 : end])
+    info, families = _info(found.pop("info", b"")), found.pop("families", b"")
     kind = info.get("kind", "")
     port = info.get("port", b"") if info.get("slave") == "bridge" else b""
     return {
@@ -231,7 +234,7 @@ def decode_address(data: bytes, at: int, end: int) -> Optional[Entry]:
     family, length, flags, scope, index = IFADDRMSG.unpack_from(data, at)
     if family not in VERSIONS:
         return None
-    found = decode_attributes(_ADDRESS_DECODERS, data, at + 8, end)
+    found = _address(data[at + 8 : end])
     flags = found.get("flags", flags)
     return {
         "index": index,
@@ -247,7 +250,7 @@ def decode_route(data: bytes, at: int, end: int) -> Optional[Entry]:
     family, length, _source_length, _tos, table, protocol, scope, kind, flags = RTMSG.unpack_from(data, at)
     if family not in VERSIONS or kind != RTN_UNICAST or flags & RTM_F_CLONED:
         return None
-    found = decode_attributes(_ROUTE_DECODERS, data, at + 12, end)
+    found = _route(data[at + 12 : end])
     if found.setdefault("table", table) == RT_TABLE_LOCAL:
         return None
     destination = f"{found['destination']}/{length}" if length else "default"

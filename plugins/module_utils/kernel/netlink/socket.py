@@ -83,9 +83,10 @@ class Netlink:
         for option in (11, 10, 12):  # NETLINK_EXT_ACK, NETLINK_CAP_ACK, NETLINK_GET_STRICT_CHK
             with contextlib.suppress(OSError):
                 self._socket.setsockopt(270, option, 1)  # SOL_NETLINK
-        for option in (socket.SO_RCVBUF, 33):  # SO_RCVBUFFORCE: beyond net.core.rmem_max, for root
+        for option in (33, socket.SO_RCVBUF):  # SO_RCVBUFFORCE: beyond net.core.rmem_max, for root
             with contextlib.suppress(OSError):
                 self._socket.setsockopt(socket.SOL_SOCKET, option, 4 << 20)
+                break
         self._socket.bind((0, 0))
         self._buffer = bytearray(_CHUNK_BYTES)
         self._view = memoryview(self._buffer)

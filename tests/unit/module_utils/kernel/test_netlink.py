@@ -30,6 +30,7 @@ from ansible_collections.cnm.fabric.plugins.module_utils.kernel import netlink
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.netlink import Message, Netlink, NetlinkError
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.netlink.bulk import GroupingDecoder
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.netlink.decode import (
+    AlikeDecoder,
     decode_attributes,
     decode_neighbour,
 )
@@ -620,6 +621,24 @@ def test_any_prefix_is_packed_as_pyroute2_does(prefix: tuple[Any, int]) -> None:
 @given(some.binary(max_size=200))
 def test_broken_attributes_do_not_stop_the_reader(data: bytes) -> None:
     decode_attributes({1: ("one", bytes), 2: ("two", bytes)}, data)
+
+
+_ATTRIBUTES = some.lists(some.tuples(some.integers(1, 4), some.binary(max_size=9)), max_size=5).map(
+    lambda items: b"".join(netlink.pack_attribute(number, value) for number, value in items)
+)
+
+
+@given(some.lists(_ATTRIBUTES | some.binary(max_size=60), max_size=12))
+def test_attributes_are_read_the_same_whatever_was_read_before(messages: list[bytes]) -> None:
+    decoders: dict[int, tuple[str, Callable[[bytes], Any]]] = {1: ("one", bytes), 3: ("three", bytes)}
+    alike = AlikeDecoder(decoders)
+    assert [alike(data) for data in messages * 2] == [decode_attributes(decoders, data) for data in messages * 2]
+
+
+def test_attributes_of_any_number_of_lengths_are_read() -> None:
+    alike = AlikeDecoder({1: ("one", bytes)})
+    for length in (*range(600), *range(600)):
+        assert alike(netlink.pack_attribute(1, b"x" * length)) == {"one": b"x" * length}
 
 
 # --- Reading, from a socket that answers what pyroute2 encodes ---
