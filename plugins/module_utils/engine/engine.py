@@ -116,14 +116,19 @@ def difference(
     handed_over: set[str] = set()
     outliving: set[str] = set()
     operations: list[Operation[Any]] = []
+    stale_by, wanted_of = dict[str, list[Found[Any]]](), dict[str, list[Any]]()
+    for found in found_by.values():
+        if found.stale:
+            stale_by.setdefault(found.resource.kind, []).append(found)
+    for item in wanted:
+        wanted_of.setdefault(item.kind, []).append(item)
     # The registry lists parents before their dependents.
     for name, kind in registry.items():
-        stale = [item for item in found_by.values() if item.resource.kind == name and item.stale]
-        for found in sorted(stale, key=lambda item: item.resource.key):
+        for found in sorted(stale_by.get(name, ()), key=lambda item: item.resource.key):
             if found.resource.key not in wanted_keys and not gone.intersection(found.resource.parents):
                 operations.append(Operation("delete", found.resource, found.resource))
                 gone.update(_removed_keys(found.resource))
-        for item in sorted((item for item in wanted if item.kind == name), key=lambda item: item.key):
+        for item in sorted(wanted_of.get(name, ()), key=lambda item: item.key):
             found_here = found_by.get(item.key)
             operation: Optional[Operation[Any]]
             where = getattr(item, "namespace", "")
@@ -226,8 +231,11 @@ class Engine:
         """Warnings of a run that succeeded."""
 
     def compare(self, wanted: Sequence[Resource]) -> list[Operation[Any]]:
-        """Observe the host and return the operations it needs.  Changes nothing."""
-        return self._difference(wanted, self._observe(wanted))
+        """Observe the host and return the operations it needs.  Changes nothing.
+
+        What the host has read of its own namespace since it was last changed is not read again.
+        """
+        return self._difference(wanted, self._observe(wanted, changed=False))
 
     def _difference(
         self, wanted: Sequence[Resource], observed: Observed, only: Optional[Container[Key]] = None
@@ -261,9 +269,12 @@ class Engine:
         namespaces = [item.name] if isinstance(item, Namespace) else namespaces_of(item)
         return not self._host.broken.keys().isdisjoint(namespaces)
 
-    def _observe(self, wanted: Sequence[Resource], journal: Optional[Journal] = None) -> Observed:
-        """Objects that exist, among them unmarked ones that an interrupted run had begun to create."""
-        self._host.forget()
+    def _observe(self, wanted: Sequence[Resource], journal: Optional[Journal] = None, changed: bool = True) -> Observed:
+        """Objects that exist, among them unmarked ones that an interrupted run had begun to create.
+
+        ``changed``: whether the host may be another one than was read before.
+        """
+        self._host.forget(but_own=not changed)
         observed: Observed = {}
         begun = journal.begun({item.key for item in wanted}) if journal else []
         for name, kind in self._registry.items():

@@ -212,9 +212,10 @@ class Host:
         """The namespace's links by name, not cached.  Those of these names suffice; others may be among them."""
         return self.run_in(namespace, _read_links, bool(namespace), names)
 
-    def forget(self) -> None:
-        """Drop the cached reads, as the kernel has been changed."""
-        self._snapshots.clear()
+    def forget(self, but_own: bool = False) -> None:
+        """Drop the cached reads, as the kernel has been changed; ``but_own``: keep that of the host's own namespace."""
+        kept = {"": self._snapshots[""]} if but_own and "" in self._snapshots else {}
+        self._snapshots = kept
         self._tables.clear()
         self.unreadable.clear()
         self.spoiled.clear()

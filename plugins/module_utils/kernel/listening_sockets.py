@@ -120,7 +120,9 @@ def _processes(inodes: set[str]) -> dict[str, str]:
     result: dict[str, str] = {}
     deadline = time.monotonic() + _LOOKING_S
     for entry in os.scandir("/proc") if wanted else ():
-        if not entry.name.isdigit() or time.monotonic() > deadline:
+        if len(result) == len(wanted) or time.monotonic() > deadline:
+            break
+        if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError):  # it ended meanwhile
             for descriptor in islice(os.scandir(f"/proc/{entry.name}/fd"), _FILES_AT_MOST):

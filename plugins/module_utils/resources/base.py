@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -135,17 +136,23 @@ class Kind(ABC, Generic[R]):
         del host, resource
 
 
+@functools.cache
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    """Of the fields of a dataclass: to ask for them takes longer than to compare them."""
+    return tuple(spec.name for spec in fields(kind))
+
+
 def compare_fields(wanted: Any, found: Any, prefix: str = "") -> list[Difference]:
     """The differences of two dataclasses by field; nested ones get dotted names."""
     result: list[Difference] = []
-    for spec in fields(wanted):
-        want, have = getattr(wanted, spec.name), getattr(found, spec.name)
+    for name in _names(cast(Any, type(wanted))):
+        want, have = getattr(wanted, name), getattr(found, name)
         if want is None or want == have:
             continue
         if hasattr(want, "__dataclass_fields__") and have is not None:
-            result += compare_fields(want, have, f"{prefix}{spec.name}.")
+            result += compare_fields(want, have, f"{prefix}{name}.")
         else:
-            result.append(Difference(prefix + spec.name, want, have))
+            result.append(Difference(prefix + name, want, have))
     return result
 
 

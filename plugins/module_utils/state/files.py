@@ -108,10 +108,13 @@ def read_limited(path: Union[Path, str], limit: int = READ_AT_MOST) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         content = b""
-        while more := os.read(descriptor, min(status.st_size, limit) + 1):
+        size = min(status.st_size, limit) + 1
+        while more := os.read(descriptor, size):
             content += more
             if len(content) > limit:
                 raise OSError(errno.EFBIG, f"larger than {limit} bytes", str(path))
+            if len(more) < size:
+                break  # a regular file ends there
         return content
     finally:
         os.close(descriptor)
