@@ -237,7 +237,7 @@ def test_the_command_says_what_there_is_and_what_is_not_as_planned() -> None:
     status, said = command("status")
     assert (status, "  network front in sandbox c1 differs: link eth0 of c1 on front (down)" in said) == (1, True)
     assert "restored network front in sandbox c1" in command("restore", "--project", "default")[1]
-    assert json.loads(command("status", "--json")[1]) == {"default": {"drift": [], "not_restored": {}}}
+    assert json.loads(command("status", "--json")[1]) == {"default": {"drift": [], "not_restored": {}, "dropped": []}}
     assert command("ls", "--project", "other")[1].startswith("cnm: this host keeps no plan of project other")
 
 

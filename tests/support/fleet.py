@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -113,16 +115,15 @@ class Fleet:
 
     @staticmethod
     def _start(argv: Sequence[str], environment: Mapping[str, str], folder: Path, patience: float) -> tuple[int, str]:
-        done = subprocess.run(
-            [_beside_python("ansible-playbook"), *argv],
-            env=environment,
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=patience,
-            check=False,
-        )
-        return done.returncode, done.stdout + done.stderr
+        command = [_beside_python("ansible-playbook"), *argv]
+        output = subprocess.PIPE
+        with subprocess.Popen(command, env=environment, cwd=folder, stdout=output, stderr=output, text=True) as process:
+            try:
+                said = process.communicate(timeout=patience)
+            except BaseException:
+                _kill(process.pid)
+                raise
+        return process.returncode, "".join(said)
 
     def site(self, *arguments: str) -> Run:
         """Run site; it must succeed."""
@@ -174,6 +175,15 @@ ps -e -o comm= | grep -c dnsmasq
 def snapshot(fleet: Fleet, host: str) -> str:
     """A host's links, addresses, routes, rules, namespaces, files and resolvers as text, for comparing."""
     return fleet.sh(host, _SNAPSHOT, check=False)
+
+
+def _kill(pid: int) -> None:
+    """Kill a process and what it has started: Ansible's workers are in sessions of their own, and outlive it."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+    os.kill(pid, signal.SIGKILL)
+    for child in children:
+        with contextlib.suppress(ProcessLookupError, FileNotFoundError):
+            _kill(int(child))
 
 
 def _beside_python(program: str) -> str:

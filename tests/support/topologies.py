@@ -186,6 +186,8 @@ NOT_DRAWN: dict[str, str] = {
     "cnm_networks.ipam.options": "there is none",
     "cnm_sandboxes.namespace": "somebody has to make it first: tests/lab",
     "cnm_services.namespace": "likewise",
+    "cnm_services.deploy.update_config": "the properties plan to the end: tests/lab/test_rolling.py has the steps",
+    "cnm_services.stop_grace_period": "likewise",
 }
 """Keys the samples above have not, and why."""
 
