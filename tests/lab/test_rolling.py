@@ -2,7 +2,7 @@
 # Copyright: cnm.fabric contributors
 """Changes of a service that are rolled out (``deploy.update_config``), under a load of which no request fails.
 
-``CNM_LOAD_BALANCER`` says which engine is proven: ``nftables`` (the default) or ``ipvs``, which tests/vm does.
+``CNM_LOAD_BALANCER`` says which engine is proven: ``nftables`` (the default) or ``ipvs``, on a kernel that has it.
 """
 
 from __future__ import annotations
@@ -16,15 +16,17 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import pytest
 from asking import in_namespace
 from fleet import Fleet
-from lab import SWITCH, Lab
-from overlaying import ended, overlay, sandboxes
-from serving import PORT, Caller, Load, Servers, inside, servers, where
+from lab import SWITCH
+from overlaying import overlay, sandboxes
+from serving import PORT, Caller, Load, Servers, inside, where
+from test_services import at_work, fleet
+
+__all__ = ["at_work", "fleet"]
+"""Fixtures."""
 
 ENGINE = os.environ.get("CNM_LOAD_BALANCER", "nftables")
 RATE = 200
@@ -100,20 +102,6 @@ class Seen:
         """Tasks that got another link, so many at a time."""
         found = sorted(self.changed, key=lambda task: self.changed[task])
         return [set(found[at : at + size]) for at in range(0, len(found), size)]
-
-
-@pytest.fixture
-def fleet(trio: Lab, tmp_path: Path) -> Iterator[Fleet]:
-    """An empty inventory over three hosts, which are afterwards as they were before."""
-    with ended(Fleet(trio, tmp_path)) as fleet:
-        yield fleet
-
-
-@pytest.fixture
-def at_work(fleet: Fleet) -> Iterator[Servers]:
-    """Servers in the fleet's sandboxes."""
-    with servers(fleet) as made:
-        yield made
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from ..kernel.host import Host
 from ..kernel.programs import run_command
 from ..object_names import what_differs
 from ..plan.forms import printable
+from ..plan.nftables import SIDES
 from ..probe import policy_counts
 from ..resources.base import Operation
 from ..resources.boot import projects
@@ -59,7 +60,6 @@ class _Drift:
         return lines + [f"{name} could not be restored: {why}" for name, why in self.failures.items()]
 
 
-_WAYS = {"ingress": "to", "egress": "from"}
 _MOST_DROPPED = 10
 
 
@@ -68,7 +68,7 @@ def _of_policies(dropped: Sequence[policy_counts.Lately], most: int) -> Iterator
     for item in sorted(dropped, key=lambda item: item.seconds)[:most]:
         packets = "1 packet" if item.packets == 1 else f"{item.packets} packets"
         ago = f"{item.seconds} s" if item.seconds < 120 else f"{item.seconds // 60} min"
-        yield f"policies dropped {packets} {_WAYS[item.direction]} sandbox {item.sandbox}, the last {ago} ago"
+        yield f"policies dropped {packets} {SIDES[item.direction]} sandbox {item.sandbox}, the last {ago} ago"
     if len(dropped) > most:
         yield f"and packets to or from {len({item.sandbox for item in dropped})} sandboxes in all: cnm status -v"
 

@@ -42,8 +42,7 @@ def check_policies(hosts: Sequence[Host], complete: bool = True) -> Found:
         for policy in host.policies:
             _check_peers(policy, own if complete else {}, sharing, errors)
         declared = frozenset(policy.name for policy in host.policies)
-        owners: list[Union[Network, Sandbox, Service]] = [*host.networks, *host.sandboxes, *host.services]
-        for owner in owners:
+        for owner in host.policed:
             _check_names(owner, declared, errors)
         for sandbox in host.sandboxes:
             _check_guarded(sandbox, host, errors)

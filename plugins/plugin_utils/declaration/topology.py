@@ -350,7 +350,7 @@ class Service:
     task: Sandbox = Sandbox("", "")
     """What every task has of a sandbox; `TASK` in its hostname stands for the number."""
     tasks_said: str = field(default="", compare=False)
-    """What tasks are made from, as it is declared, if changes of it are rolled out; see `services.declared_tasks`."""
+    """What tasks are made from, as it is declared, if changes of it are rolled out; see `services.made_from`."""
     path: str = field(default="", compare=False)
 
     def hostname(self, number: int) -> Optional[str]:
@@ -501,7 +501,6 @@ class Settings:
     """Whether the host knows them."""
     lan_names: Optional[str] = None
     """The host's address at which others ask for them; None if they may not."""
-    """Whether the host itself resolves these."""
     boot: bool = True
     """Whether the host brings its networks back by itself, where systemd runs."""
     keep_keys: bool = True
@@ -519,6 +518,11 @@ class Host:
     services: tuple[Service, ...] = ()
     policies: tuple[Policy, ...] = ()
     address_sets: tuple[AddressSet, ...] = ()
+
+    @property
+    def policed(self) -> tuple[Network | Sandbox | Service, ...]:
+        """All that can have policies."""
+        return (*self.networks, *self.sandboxes, *self.services)
 
     def network(self, name: str) -> Optional[Network]:
         """The network of that name, or None."""

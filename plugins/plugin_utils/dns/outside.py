@@ -56,17 +56,21 @@ def names_outside(host: Host, facts: Facts, endpoints: Iterable[PlannedEndpoint]
 
     Nothing unless they are to, and there are names for them.
     """
-    settings, endpoints = host.settings, list(endpoints)
+    settings, here = host.settings, host_address(host.settings.project)
+    asked = [(HOST_FILE, here)] if settings.host_names else []
+    asked += [(LAN_FILE, settings.lan_names)] if settings.lan_names else []
+    if not asked:
+        return Outside()
+    endpoints = list(endpoints)
     every = {item.network.name: item.network for item in endpoints if item.network.network.discovery}
     networks = list(every.values())
     files: dict[str, str] = {}
     resources: list[Resource] = []
-    for name, address, rows, lan in (
-        (HOST_FILE, host_address(settings.project), _of_host(networks, endpoints), False),
-        (LAN_FILE, settings.lan_names, _of_lan(host, networks, endpoints), True),
-    ):
-        full = list(_in_domain(rows, settings.domain)) if address and (lan or settings.host_names) else []
-        if address and full:
+    for name, address in asked:
+        lan = name == LAN_FILE
+        rows = _of_lan(host, address, networks, endpoints) if lan else _of_host(networks, endpoints)
+        full = list(_in_domain(rows, settings.domain))
+        if full:
             files[name] = names_text(settings.project, full)
             config = [
                 *_answering(settings.domain, address, lan),
@@ -75,7 +79,7 @@ def names_outside(host: Host, facts: Facts, endpoints: Iterable[PlannedEndpoint]
             resources.append(Resolver("", tuple(config), lan=lan))
     if HOST_FILE in files:
         links = sorted({link for network in networks for link in _own_bridges(network, facts)})
-        resources += [Resolved(link, host_address(settings.project), settings.domain) for link in links]
+        resources += [Resolved(link, here, settings.domain) for link in links]
     return Outside(files, resources)
 
 
@@ -127,11 +131,10 @@ def _of_host(networks: Iterable[PlannedNetwork], endpoints: Sequence[PlannedEndp
             yield [address for address in addresses if family_of(address) in families], names
 
 
-def _of_lan(host: Host, networks: Iterable[PlannedNetwork], endpoints: Sequence[PlannedEndpoint]) -> Iterator[Row]:
+def _of_lan(
+    host: Host, here: str, networks: Iterable[PlannedNetwork], endpoints: Sequence[PlannedEndpoint]
+) -> Iterator[Row]:
     """The addresses that others reach, and their names without the domain."""
-    here = host.settings.lan_names
-    if here is None:
-        return
     named = {network.name for network in networks}
     reached = set()
     for item in endpoints:

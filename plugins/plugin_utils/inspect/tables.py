@@ -14,7 +14,7 @@ from typing import Any, Optional
 
 from ..declaration.egress import EGRESS
 from ..declaration.ingress import INGRESS, SANDBOX
-from ..declaration.topology import PREDEFINED
+from ..declaration.topology import DIRECTIONS, PREDEFINED
 from ..forms import printable
 from .health import DIFFERS, DRAINED, MISSING, READY, UP, HostView, counted, few, natural
 from .model import Model, PortModel, ServiceModel
@@ -237,7 +237,7 @@ def policy_table(views: Views, full: bool) -> Table:
             names = entry["policy"]["policies"] if "policy" in entry else []
             if not names:
                 continue
-            found = [view.counts.get(name, {}).get(direction) for direction in ("ingress", "egress")]
+            found = [view.counts.get(name, {}).get(direction) for direction in DIRECTIONS]
             cells = [cell for each in found for cell in (_passed(each), str(each["dropped"]) if each else "?")]
             fine = not any(each and each["dropped"] for each in found)
             rows.append(Row((name, host, _listed(names, full), *cells), fine))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Optional, Union
+from typing import Any, Optional
 
 from ..declaration.egress import EGRESS
 from ..declaration.errors import DeclarationError, ValidationError, word
@@ -35,7 +35,7 @@ from ..declaration.module_objects import (
 )
 from ..declaration.schema import ENDPOINT, NETWORK, SANDBOX, SERVICE
 from ..declaration.services import of_host
-from ..declaration.topology import PREDEFINED, Endpoint, Host, Network, Sandbox, Service
+from ..declaration.topology import PREDEFINED, Endpoint, Host, Sandbox, Service
 from ..facts import Facts
 from ..ipam.addresses import networks_in_use
 from ..services.placement import is_of_one_host
@@ -185,8 +185,7 @@ def edit(call: Call, known: HostModel) -> Optional[HostModel]:
 
 def _hosts_named_by_policies(host: Host) -> set[str]:
     """The hosts that rules of policies which hold on a host name."""
-    owners: list[Union[Network, Sandbox, Service]] = [*host.networks, *host.sandboxes, *host.services]
-    held = {name for owner in owners for name in owner.policies}
+    held = {name for owner in host.policed for name in owner.policies}
     return {
         peer.name
         for policy in host.policies
