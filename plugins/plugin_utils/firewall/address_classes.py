@@ -8,7 +8,9 @@ of a network is one element of one map.
 
 from __future__ import annotations
 
+import functools
 import hashlib
+from bisect import bisect
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -129,6 +131,28 @@ class Classes:
         """(class, family) of every class with one of the peers."""
         wanted = frozenset(peers)
         return [(number, family) for number, (family, own) in sorted(self.peers.items()) if own & wanted]
+
+    def peers_of(self, address: str) -> frozenset[Peer]:
+        """All peers that an address is of."""
+        family = family_of(address)
+        found = self.members[family].get(address)
+        if found is None:
+            number, ends = int(ip_address(address)), self._ends[family]
+            at = bisect(ends, (number, 1 << 129, 0)) - 1
+            found = ends[at][2] if at >= 0 and number <= ends[at][1] else None
+        return self.peers[found][1] if found is not None else frozenset()
+
+    @functools.cached_property
+    def _ends(self) -> Mapping[int, Sequence[tuple[int, int, int]]]:
+        """By family, (first, last, class) of the ranges in order."""
+        result = {}
+        for family, ranges in self.prefixes.items():
+            spans = ((text.partition("-"), number) for text, number in ranges.items())
+            result[family] = sorted(
+                (int(ip_address(first)), int(ip_address(last or first)), number)
+                for (first, _dash, last), number in spans
+            )
+        return result
 
 
 def classes_of(addresses: Addresses) -> Classes:

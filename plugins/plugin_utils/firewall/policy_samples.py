@@ -5,9 +5,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from ipaddress import ip_address
+from itertools import islice
+from typing import Any
 
 from ...module_utils.plan.families import family_of
 from ..declaration.policies import ICMP4, ICMP6, TCP
@@ -48,15 +50,6 @@ class Sample:
     """TCP ports that it reaches."""
 
 
-@dataclass(frozen=True)
-class _Far:
-    """Somebody on a network; nobody's sandbox is the host, at its gateway."""
-
-    addresses: tuple[str, ...]
-    judged: Combination | None
-    """None: everybody may speak to it."""
-
-
 def samples(
     host: Host,
     networks: Mapping[str, PlannedNetwork],
@@ -68,7 +61,7 @@ def samples(
         return {}
     peers = {peer for p in host.policies for rule in (*p.ingress, *p.egress) for peer in rule.peers}
     every = [item for group in sandboxes.values() for item in group]
-    classes = classes_of(addresses_of(peers, host, networks, every, of_hosts))
+    judge = _Judge(classes_of(addresses_of(peers, host, networks, every, of_hosts)))
     known: dict[tuple[str, ...], Combination] = {}
 
     def judged(sandbox: Sandbox) -> Combination | None:
@@ -78,8 +71,9 @@ def samples(
             known[names] = combination(host, names, ())
         return known.get(names)
 
-    members = {name: _members(network, by_network(every).get(name, ())) for name, network in networks.items()}
-    guarded = {name for name, own in members.items() if any(judged(box) for box, _addresses in own)}
+    there = by_network(every)
+    members = {name: _members(network, there.get(name, ())) for name, network in networks.items()}
+    guarded = {name for name, own in members.items() if any(judged(item.sandbox) for item in own)}
     result = {}
     for name, endpoints in sandboxes.items():
         ends = [item for item in endpoints if item.network.name in guarded]
@@ -88,72 +82,107 @@ def samples(
         own = judged(endpoints[0].sandbox)
         sample = result[name] = Sample(list(own.policies) if own else [], [item.network.name for item in ends])
         for end in ends:
-            others = [pair for pair in members[end.network.name] if pair[0].key != end.sandbox.key]
-            chosen = sorted(others, key=lambda pair: _chance(name, pair[0].key))[:_LOOKED_AT]
             if end.network.network.traits.isolates is False:
-                for box, addresses in chosen:
-                    _judge(sample, end, own, _Far(addresses, judged(box)), classes)
+                for other in _chosen(members[end.network.name], end.sandbox.key):
+                    for here, address in _pairs(end.addresses, other.addresses):
+                        _add(sample, address, judge.between(own, here, judged(other.sandbox), address))
         for found in (sample.open, sample.closed, sample.connects):
             found.sort()
     return result
 
 
-def _members(network: PlannedNetwork, endpoints: Iterable[PlannedEndpoint]) -> list[tuple[Sandbox, tuple[str, ...]]]:
-    if network.spanning is not None:
-        return [(item.sandbox, item.addresses) for item in network.spanning.sandboxes.values()]
-    return [(item.sandbox, item.addresses) for item in endpoints]
+@dataclass(frozen=True, order=True)
+class _Member:
+    """A sandbox on a network, by chance somewhere in its order."""
+
+    place: bytes
+    sandbox: Sandbox = field(compare=False)
+    addresses: tuple[str, ...] = field(compare=False)
+
+
+def _members(network: PlannedNetwork, endpoints: Iterable[PlannedEndpoint]) -> list[_Member]:
+    every = endpoints if network.spanning is None else network.spanning.sandboxes.values()
+    return sorted(_Member(_chance(item.sandbox.key), item.sandbox, item.addresses) for item in every)
+
+
+def _chosen(members: Sequence[_Member], key: str) -> Iterator[_Member]:
+    """The members that are looked at for a sandbox: those next to where it is in another order."""
+    first = bisect_left(members, _chance("for", key), key=lambda item: item.place)
+    turned = (members[(first + count) % len(members)] for count in range(min(len(members), _LOOKED_AT + 1)))
+    return islice((item for item in turned if item.sandbox.key != key), _LOOKED_AT)
 
 
 def _chance(*words: str) -> bytes:
     return hashlib.sha256("\n".join(words).encode()).digest()
 
 
-def _judge(sample: Sample, end: PlannedEndpoint, own: Combination | None, far: _Far, classes: Classes) -> None:
-    """Add what becomes of the sandbox's echo requests to somebody, and of connections that are allowed."""
-    for address in far.addresses:
-        family = family_of(address)
-        here = next((item for item in end.addresses if family_of(item) == family), None)
-        if here is None:
-            continue
-        ways = (
-            (own.of(EGRESS_RULES) if own else Judged(), peers_of(address, classes)),
-            (far.judged.of(INGRESS_RULES) if far.judged else Judged(), peers_of(here, classes)),
-        )
-        ping = (ICMP6, 128) if family == 6 else (ICMP4, 8)
-        passes = all(verdict(judged, peers, *ping) == "allow" for judged, peers in ways)
-        room = sample.open if passes else sample.closed
-        if len(room) < _OF_EACH * len(sample.networks):
-            room.append(address)
-        ports = {
-            match.first
-            for judged, _peers in ways
-            for rule in judged.rules
-            if rule.action == "allow"
-            for match in rule.matches
-            if match.kind == PORTS and match.protocol == TCP
-        }
-        if len(sample.connects) < _OF_EACH:
-            may = [port for port in sorted(ports) if all(verdict(j, peers, TCP, port) == "allow" for j, peers in ways)]
-            sample.connects += [(address, port) for port in may[:1]]
+def _pairs(own: Iterable[str], others: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Each of the others' addresses with one's own of that family."""
+    for there in others:
+        here = next((item for item in own if family_of(item) == family_of(there)), None)
+        if here is not None:
+            yield here, there
 
 
-def peers_of(address: str, classes: Classes) -> frozenset[Peer]:
-    """All peers that an address is of."""
-    family, number = family_of(address), int(ip_address(address))
-    found = classes.members[family].get(address)
-    for span, value in classes.prefixes[family].items() if found is None else ():
-        first, _dash, last = span.partition("-")
-        if int(ip_address(first)) <= number <= int(ip_address(last or first)):
-            found = value
-    return classes.peers[found][1] if found is not None else frozenset()
+def _add(sample: Sample, address: str, found: tuple[bool, int | None]) -> None:
+    answers, port = found
+    room = sample.open if answers else sample.closed
+    if len(room) < _OF_EACH * len(sample.networks):
+        room.append(address)
+    if port is not None and len(sample.connects) < _OF_EACH:
+        sample.connects.append((address, port))
 
 
-def verdict(judged: Judged, peers: frozenset[Peer], protocol: int, number: int) -> str:
+class _Judge:
+    """Judges what one sandbox opens to another.  None for the policies of one: everybody may speak to it.
+
+    Who is in the same classes under the same policies is judged alike, and once.
+    """
+
+    def __init__(self, classes: Classes) -> None:
+        self._classes = classes
+        self._known: dict[Any, tuple[bool, int | None]] = {}
+        self._ports: dict[tuple[str, str], frozenset[int]] = {}
+
+    def between(
+        self, own: Combination | None, here: str, their: Combination | None, there: str
+    ) -> tuple[bool, int | None]:
+        """Whether there answers an echo request from here, and the first TCP port there that may be reached."""
+        family = family_of(here)
+        to, of = self._classes.peers_of(there), self._classes.peers_of(here)
+        key = (family, own and own.id, to, their and their.id, of)
+        if key not in self._known:
+            ways = ((own, EGRESS_RULES, to), (their, INGRESS_RULES, of))
+            ports = frozenset[int]().union(*(self._allowed(held, way) for held, way, _peers in ways))
+            may = (port for port in sorted(ports) if _passes(ways, TCP, port))
+            self._known[key] = (_passes(ways, *((ICMP6, 128) if family == 6 else (ICMP4, 8))), next(may, None))
+        return self._known[key]
+
+    def _allowed(self, held: Combination | None, direction: str) -> frozenset[int]:
+        """The first TCP port of each range that some rule allows."""
+        if held is None:
+            return frozenset()
+        key = (held.id, direction)
+        if key not in self._ports:
+            allowing = (rule for rule in held.of(direction).rules if rule.action == "allow")
+            every = (match for rule in allowing for match in rule.matches)
+            self._ports[key] = frozenset(item.first for item in every if item.kind == PORTS and item.protocol == TCP)
+        return self._ports[key]
+
+
+def _passes(ways: Iterable[tuple[Combination | None, str, frozenset[Peer]]], protocol: int, number: int) -> bool:
+    return all(
+        held is None or _verdict(held.of(direction), peers, protocol, number) == "allow"
+        for held, direction, peers in ways
+    )
+
+
+def _verdict(judged: Judged, peers: frozenset[Peer], protocol: int, number: int) -> str:
     """What becomes of a packet that opens something: of a port, or an ICMP type."""
     actions = {
         rule.action
         for rule in judged.rules
-        if (not rule.peers or peers & set(rule.peers))
+        if (not rule.peers or not peers.isdisjoint(rule.peers))
         and any(_is_about(item, protocol, number) for item in rule.matches)
     }
     return next((action for action in STRENGTH if action in actions), judged.default or "allow")
