@@ -9,10 +9,13 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import containers
 import pytest
-from containers import OF_RELEASE, PREPARE, VARIABLES
+from containers import OF_RELEASE, PREPARE
 from systems import SUITES, Controller, System, systems
 
+VARIABLES = copy.deepcopy(containers.VARIABLES)
+VARIABLES["n1"]["cnm_sandboxes"]["side"] = {"network_mode": "sandbox:web"}
 RESTARTS = {
     "web": "docker restart -t 0 web",
     "pod": "cd /; podman restart -t 0 pod",
@@ -87,6 +90,8 @@ class TestOwners:
             finally:
                 holder.kill()
                 holder.wait()
+        assert system.sh("cnm exec side readlink /proc/self/ns/net") == system.sh(f"readlink {NAMESPACE['web']}")
+        assert system.sh("cnm exec side getent hosts c1").split() == ["10.0.0.10", "c1"]
         assert system.sh("cnm status") == "project default: as planned\n"
         # What is left out is left alone, under whichever name it is seen.
         assert system.sh("cnm restore --own") == "everything was as planned\n"
