@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What it costs to plan 1000 hosts with 20 endpoints each on 10 overlays, and one host of 500 sandboxes.
+"""What it costs to plan 1000 hosts with 20 endpoints each on 10 overlays, and one host of 500 sandboxes, under 100
+policies too.
 
 From the rendered variables to the plans' texts, and once more with nothing changed, in a process of its own; Ansible's
 own templating is not in it.
@@ -15,6 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 from measuring import rounds
 from rows import Table
 
@@ -37,6 +39,18 @@ _ONE = """
 boxes = {f"s{one:03d}": {"networks": ["n"]} for one in range(number)}
 variables = {"node1": {"cnm_networks": {"n": {"subnet": "10.0.0.0/16"}}, "cnm_sandboxes": boxes}}
 """
+_GUARDED = """
+def policy(one):
+    peers = [{"cidr": f"10.{one}.{net}.0/24"} for net in range(5)]
+    return {
+        "ingress": [{"action": "allow", "from": peers, "ports": [1000 + one]}],
+        "egress": [{"action": "allow", "to": [{"sandbox": f"s{one % number:03d}"}], "ports": [80]}],
+    }
+policies = {f"p{one}": policy(one) for one in range(100)}
+boxes = {f"s{one:03d}": {"networks": ["n"], "policies": list(policies)} for one in range(number)}
+networks = {"n": {"subnet": "10.0.0.0/16"}}
+variables = {"node1": {"cnm_networks": networks, "cnm_policies": policies, "cnm_sandboxes": boxes}}
+"""
 _SCRIPT = """
 import dataclasses, json, sys, time
 from ansible_collections.cnm.fabric.plugins.plugin_utils.planner import planning
@@ -45,7 +59,11 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 number = int(sys.argv[1])
 {variables}
 facts = {{
-    host: Facts(addresses=((f"192.168.{{one >> 8}}.{{one & 255}}", "eth0", 1500),), routes=(("default", "eth0", ""),))
+    host: Facts(
+        addresses=((f"192.168.{{one >> 8}}.{{one & 255}}", "eth0", 1500),),
+        routes=(("default", "eth0", ""),),
+        filters_bridges=True,
+    )
     for one, host in enumerate(variables, 1)
 }}
 kept = json.load(open(sys.argv[3])) if sys.argv[3:] else {{}}
@@ -112,7 +130,8 @@ def test_a_thousand_hosts(tmp_path: Path, table: Table) -> None:
         table.grew("plan.unchanged", hosts, [found["seconds"] for found in again])
 
 
-def test_one_host_of_500_sandboxes(tmp_path: Path, table: Table) -> None:
+@pytest.mark.parametrize(("row", "variables"), [("plan.one", _ONE), ("plan.guarded", _GUARDED)])
+def test_one_host_of_500_sandboxes(tmp_path: Path, table: Table, row: str, variables: str) -> None:
     for sandboxes in SANDBOXES:
-        found = [planned(_ONE, sandboxes, tmp_path / f"{sandboxes}-{number}") for number in rounds(3, 5, 10)]
-        table.grew("plan.one", sandboxes, [one["seconds"] * 1000 for one in found])
+        found = [planned(variables, sandboxes, tmp_path / f"{sandboxes}-{number}") for number in rounds(3, 5, 10)]
+        table.grew(row, sandboxes, [one["seconds"] * 1000 for one in found])

@@ -97,6 +97,7 @@ ROWS: tuple[Row, ...] = (
     Row("plan.memory", _PLAN, "… memory", "MB", VALUE, "<= 300", "", 1, 1000),
     Row("plan.text", _PLAN, "… texts", "MB", VALUE, "<= 40", "", 1, 1000),
     Row("plan.one", _PLAN, "plan of one host of 500 sandboxes", "ms", VALUE, "", "", 1, 500),
+    Row("plan.guarded", _PLAN, "… under 100 policies", "ms", VALUE, "", "", 1, 500),
     Row("ipam.networks", _PLAN, "subnets for 2000 networks", "ms", VALUE, "", "", 1, 2000),
     Row("ipam.ranges", _PLAN, "2000 free prefixes / netaddr's IPSet", "ms", RATIO, "<= 1", "netaddr", 1, 2000),
     Row("ipam.prefix", _PLAN, "a prefix from its text / netaddr", "µs", RATIO, "", "netaddr"),

@@ -142,7 +142,7 @@ class _Judge:
     def __init__(self, classes: Classes) -> None:
         self._classes = classes
         self._known: dict[Any, tuple[bool, int | None]] = {}
-        self._ports: dict[tuple[str, str], frozenset[int]] = {}
+        self._of: dict[Any, Judged] = {}
 
     def between(
         self, own: Combination | None, here: str, their: Combination | None, there: str
@@ -152,39 +152,33 @@ class _Judge:
         to, of = self._classes.peers_of(there), self._classes.peers_of(here)
         key = (family, own and own.id, to, their and their.id, of)
         if key not in self._known:
-            ways = ((own, EGRESS_RULES, to), (their, INGRESS_RULES, of))
-            ports = frozenset[int]().union(*(self._allowed(held, way) for held, way, _peers in ways))
+            ways = (self._about(own, EGRESS_RULES, to), self._about(their, INGRESS_RULES, of))
+            allowing = [rule for judged in ways for rule in judged.rules if rule.action == "allow"]
+            matches = (match for rule in allowing for match in rule.matches)
+            ports = {match.first for match in matches if match.kind == PORTS and match.protocol == TCP}
             may = (port for port in sorted(ports) if _passes(ways, TCP, port))
             self._known[key] = (_passes(ways, *((ICMP6, 128) if family == 6 else (ICMP4, 8))), next(may, None))
         return self._known[key]
 
-    def _allowed(self, held: Combination | None, direction: str) -> frozenset[int]:
-        """The first TCP port of each range that some rule allows."""
+    def _about(self, held: Combination | None, direction: str, peers: frozenset[Peer]) -> Judged:
+        """The rules of a direction that are about such peers."""
         if held is None:
-            return frozenset()
-        key = (held.id, direction)
-        if key not in self._ports:
-            allowing = (rule for rule in held.of(direction).rules if rule.action == "allow")
-            every = (match for rule in allowing for match in rule.matches)
-            self._ports[key] = frozenset(item.first for item in every if item.kind == PORTS and item.protocol == TCP)
-        return self._ports[key]
+            return Judged()
+        key = (held.id, direction, peers)
+        if key not in self._of:
+            judged = held.of(direction)
+            rules = (rule for rule in judged.rules if not rule.peers or not peers.isdisjoint(rule.peers))
+            self._of[key] = Judged(tuple(rules), judged.default)
+        return self._of[key]
 
 
-def _passes(ways: Iterable[tuple[Combination | None, str, frozenset[Peer]]], protocol: int, number: int) -> bool:
-    return all(
-        held is None or _verdict(held.of(direction), peers, protocol, number) == "allow"
-        for held, direction, peers in ways
-    )
+def _passes(ways: Iterable[Judged], protocol: int, number: int) -> bool:
+    """Whether what opens something passes: a packet to a port, or of an ICMP type."""
+    return all(_verdict(judged, protocol, number) == "allow" for judged in ways)
 
 
-def _verdict(judged: Judged, peers: frozenset[Peer], protocol: int, number: int) -> str:
-    """What becomes of a packet that opens something: of a port, or an ICMP type."""
-    actions = {
-        rule.action
-        for rule in judged.rules
-        if (not rule.peers or not peers.isdisjoint(rule.peers))
-        and any(_is_about(item, protocol, number) for item in rule.matches)
-    }
+def _verdict(judged: Judged, protocol: int, number: int) -> str:
+    actions = {rule.action for rule in judged.rules if any(_is_about(item, protocol, number) for item in rule.matches)}
     return next((action for action in STRENGTH if action in actions), judged.default or "allow")
 
 
