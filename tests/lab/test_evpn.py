@@ -151,6 +151,34 @@ class TestOneHostAlone:
             fabric.site()
 
 
+class TestPolicies:
+    def test_they_hold_between_hosts_and_know_a_new_sandbox_after_their_host_s_next_run(self, fabric: Fleet) -> None:
+        def policies(*allowed: str) -> dict[str, Any]:
+            peers = [{"sandbox": name} for name in allowed]
+            return {**NETWORKS, "cnm_policies": {"shut": {"ingress": [{"action": "allow", "from": peers}]}}}
+
+        guarded = {"node3": sandboxes(c3={"networks": ["multinet"], "policies": ["shut"]})}
+        more = {**guarded, "node2": sandboxes(c2=["multinet", "second"], c9=["multinet"])}
+        try:
+            fabric.declare(policies("c1"), **{**HOSTS, **guarded})
+            fabric.site()
+            until_answered(fabric, "node1", "c1", "c3")
+            assert not answered(fabric, "node2", "c2", "c3")
+            assert not answered(fabric, "node1", "c1b", "-6", "c3")
+            fabric.declare(policies("c1", "c9"), **{**HOSTS, **more})
+            fabric.site("--limit", "node2")
+            until_answered(fabric, "node2", "c9", "c2")
+            assert not answered(fabric, "node2", "c9", "c3")
+            fabric.site("--limit", "node3")
+            until_answered(fabric, "node2", "c9", "c3")
+            fabric.site()
+            verified = fabric.play("verify")
+            assert verified.code == 0, verified.output
+        finally:
+            fabric.declare(NETWORKS, **HOSTS)
+            fabric.site()
+
+
 class TestFailures:
     def test_one_reflector_dies_and_nothing_is_lost(self, fabric: Fleet) -> None:
         with pinging(fabric, "node2", "c2", "10.10.2.2", interval=0.02) as counted:
