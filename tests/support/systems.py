@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+import starting
 from apart import FOLLOW, apart
 from sampling import WHOLE
 
@@ -356,6 +357,13 @@ class System:
             subprocess.run(into, stdin=packing.stdout, env=ENVIRONMENT, check=True)
         assert packing.returncode == 0
 
+    @property
+    def reached(self) -> str:
+        """A script that succeeds when it can be reached by ssh."""
+        return (
+            f"grep -qwF {self.address} /proc/net/fib_trie && grep -qE ':0016 0+:0000 0A ' /proc/net/tcp /proc/net/tcp6"
+        )
+
     def variables(self) -> dict[str, Any]:
         """How Ansible reaches it: by ssh, which starts within its network."""
         ssh = self._folder / "ssh"
@@ -392,9 +400,11 @@ class Run:
 class Controller:
     """Ansible on this machine, with systems as its hosts."""
 
-    def __init__(self, folder: Path, *systems: System) -> None:
+    def __init__(self, folder: Path, *systems: System, afresh: bool = False) -> None:
         self._inventory = folder / "hosts.json"
         self._systems = systems
+        self._afresh = afresh
+        """Whether each playbook is a new start of the program, without settings, as a new user starts it."""
         folder.mkdir(parents=True, exist_ok=True)
 
     def run(self, playbook: str, variables: Mapping[str, Any], *options: str, fails: Optional[bool] = False) -> Run:
@@ -408,13 +418,20 @@ class Controller:
             system.name: {**system.variables(), **common, **variables.get(system.name, {})} for system in self._systems
         }
         self._inventory.write_text(json.dumps({"all": {"hosts": hosts}}), encoding="utf-8")
-        program = str(Path(sys.executable).with_name("ansible-playbook"))
         what = playbook if "/" in playbook else f"cnm.fabric.{playbook}"
-        command = [program, what, "-i", str(self._inventory), *options]
+        arguments = [what, "-i", str(self._inventory), *options]
         environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_TIMEOUT": "30"}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-        result = Run(done.stdout + done.stderr, done.returncode)
-        assert fails is None or (done.returncode != 0) == fails, result.output
+        if self._afresh:
+            command = [str(Path(sys.executable).with_name("ansible-playbook")), *arguments]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+            result = Run(done.stdout + done.stderr, done.returncode)
+        else:
+            for system in self._systems:
+                system.until(system.reached, BOOT_S)
+            environment["ANSIBLE_CONFIG"] = str(HERE.parent / "ansible.cfg")
+            code, output = starting.run(arguments, environment, self._inventory.parent, 1200)
+            result = Run(output, code)
+        assert fails is None or (result.status != 0) == fails, result.output
         return result
 
     def settled(self, host: str, variables: Mapping[str, Any]) -> None:

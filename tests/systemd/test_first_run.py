@@ -49,7 +49,7 @@ def minimal(
         system.sh(f"dpkg --purge --force-depends {LACKING}; rm /etc/apt/sources.list; apt-get clean")
         system.sh("systemctl enable -q --now systemd-networkd")
         system.until("grep -q ^lan0.00000000 /proc/net/route")
-        yield system, Controller(folder, system)
+        yield system, Controller(folder, system, afresh=True)
 
 
 class TestTheFirstRun:
