@@ -15,13 +15,13 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.constants import S
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.encryption import Xfrm
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.peers import PeerTable
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
-    ask,
     forced,
     plan_file,
     project_of,
     switched_on,
     without_work,
 )
+from ansible_collections.cnm.fabric.plugins.plugin_utils.calling import ask
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars import decrypted
 from ansible_collections.cnm.fabric.plugins.plugin_utils.networks.encryption import pair_keys
 from ansible_collections.cnm.fabric.plugins.plugin_utils.refusals import of_one

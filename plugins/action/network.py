@@ -11,12 +11,12 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
-    ask,
     forced,
     forged_facts,
     inventory_directory,
     project_of,
 )
+from ansible_collections.cnm.fabric.plugins.plugin_utils.calling import ask
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars import (
     UnknownHosts,
     decrypted,

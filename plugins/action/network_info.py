@@ -8,7 +8,8 @@ from typing import Any, Optional
 
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import ask, forged_facts, project_of
+from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import forged_facts, project_of
+from ansible_collections.cnm.fabric.plugins.plugin_utils.calling import ask
 from ansible_collections.cnm.fabric.plugins.plugin_utils.module_runner import network_documents
 
 

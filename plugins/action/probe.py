@@ -11,12 +11,12 @@ from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
-    ask,
     directories_of_files,
     forced,
     project_of,
     without_work,
 )
+from ansible_collections.cnm.fabric.plugins.plugin_utils.calling import ask
 from ansible_collections.cnm.fabric.plugins.plugin_utils.compose.importing import Importer, is_compose
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars import (
     declared_sandboxes,

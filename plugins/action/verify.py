@@ -11,10 +11,10 @@ from ansible.plugins.action import ActionBase
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.action_common import (
     PlannedHosts,
-    ask,
     show_verdict,
     without_work,
 )
+from ansible_collections.cnm.fabric.plugins.plugin_utils.calling import ask
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.findings import findings_of
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.verification import checks_of
 from ansible_collections.cnm.fabric.plugins.plugin_utils.shown import UnknownLevel, read_shown

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""What a call does between its arguments and its result, sent by Ansible as a module or made of the kept host half.
+"""The calls that the controller makes of a host: what each does between its arguments and its result.
 
-A result is what the module returns, and ``failed`` if it did.
+A result is what the module of that name returns, and ``failed`` if the call has.
 """
 
 from __future__ import annotations
@@ -18,10 +18,8 @@ from . import entrypoints
 from .hostd import half
 from .kernel.nft import RunCommand
 from .kernel.programs import run_command
-from .plan.calls import BEGIN, CONVERGE, END, NOT_KEPT, SPECS, VERIFY, secrets_of
+from .plan.calls import BEGIN, END, NOT_KEPT, SPECS, secrets_of
 from .probe.obstacles import Obstacles
-
-__all__ = ["CONVERGE", "VERIFY", "converge", "finish", "main", "probe", "verify"]
 
 Arguments = Mapping[str, Any]
 Result = dict[str, Any]
@@ -85,14 +83,6 @@ def _failed(refusal: entrypoints.Refused) -> Result:
     return {"failed": True, "msg": str(refusal)}
 
 
-def finish(module: Any, result: Result) -> None:
-    """End a module with the result, its warnings as Ansible has them."""
-    for warning in result.pop("warnings", ()):
-        module.warn(warning)
-    end = module.fail_json if result.pop("failed", False) else module.exit_json
-    end(**result)
-
-
 _CALLS: Mapping[str, Callable[[Arguments, bool, RunCommand], Result]] = {
     "probe": probe,
     "converge": converge,
@@ -101,7 +91,7 @@ _CALLS: Mapping[str, Callable[[Arguments, bool, RunCommand], Result]] = {
 
 
 def main(name: str) -> None:
-    """Carry out a call of the kept host half: ``{"arguments": …, "check": …}`` by standard input → the answer.
+    """Carry out a call: ``{"arguments": …, "check": …}`` by standard input → the answer.
 
     The first line says that this host half is there and whole, so that nothing is called twice.
     """

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from . import calls, entrypoints
+from . import entrypoints
 from .arguments import Options
 from .engine import engine
 from .entrypoints import Refused
@@ -100,8 +100,10 @@ def answer(module: Any, read: Callable[[Options], DesiredObject]) -> None:
         )
         result = converge(desired, request, module.run_command)
     except Refused as refusal:
-        result = {"failed": True, "msg": str(refusal)}
-    calls.finish(module, result)
+        module.fail_json(msg=str(refusal))
+    for warning in result.pop("warnings"):
+        module.warn(warning)
+    module.exit_json(**result)
 
 
 def converge(desired: DesiredObject, request: entrypoints.Request, run_command: RunCommand) -> dict[str, Any]:

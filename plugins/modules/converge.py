@@ -221,21 +221,3 @@ overtaken:
   returned: failure
   type: bool
 """
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils.hostd import bytecode
-
-bytecode.remember()  # before there is more to import
-
-from ..module_utils import calls
-
-
-def main() -> None:
-    # A plan is too large for the host's log. It is not secret: as no_log argument it would censor the diff.
-    module = AnsibleModule(argument_spec=calls.CONVERGE, supports_check_mode=True, no_log=True)
-    calls.finish(module, calls.converge(module.params, module.check_mode, module.run_command))
-
-
-if __name__ == "__main__":
-    main()

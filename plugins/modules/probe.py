@@ -329,30 +329,3 @@ policy_counts:
   returned: when O(live=true)
   type: dict
 """
-
-import sys
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils.plan.calls import PROBE
-
-try:
-    from ..module_utils import calls
-except (SyntaxError, TypeError):  # raised by a Python that is too old for the code
-    OLD_PYTHON = True
-else:
-    OLD_PYTHON = False
-
-
-def main() -> None:
-    module = AnsibleModule(argument_spec=PROBE, supports_check_mode=True)
-    if OLD_PYTHON:
-        module.fail_json(
-            msg=f"cnm.fabric needs Python 3.9 or newer on the host, and {sys.executable} is {sys.version.split()[0]}. "
-            "Set ansible_python_interpreter to a newer one."
-        )
-    calls.finish(module, calls.probe(module.params, module.check_mode, module.run_command))
-
-
-if __name__ == "__main__":
-    main()

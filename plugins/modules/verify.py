@@ -112,16 +112,3 @@ pairs:
   returned: always
   type: int
 """
-
-from ansible.module_utils.basic import AnsibleModule
-
-from ..module_utils import calls
-
-
-def main() -> None:
-    module = AnsibleModule(argument_spec=calls.VERIFY, supports_check_mode=True)
-    calls.finish(module, calls.verify(module.params, module.check_mode, module.run_command))
-
-
-if __name__ == "__main__":
-    main()

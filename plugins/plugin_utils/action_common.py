@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Shared by the actions: the topology's hosts, the project's name, calling a module."""
+"""Shared by the actions: the topology's hosts, the project's name, plans and reports."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from typing import Any, Optional, cast
 from ..module_utils.plan.codec import content_digest
 from ..module_utils.plan.peers import PeerTable
 from ..module_utils.plan.plan import plan_data
-from . import kept_half_call
 from .declaration.hostvars import UnknownHosts, topology_hosts
 from .declaration.schema import BOOLEAN_WORDS
 from .inspect.ends import PeerIndex
 from .inspect.findings import Findings
 from .inspect.model import Model
 from .inspect.verdict import judge
-from .interpreters import chosen_python
 from .refusals import of_one
-from .reports.answers import admitted, forged, forgery
+from .reports.answers import forged, forgery
 from .reports.models import own_model
 from .reports.probe import read_probe
 from .shown import Shown
@@ -128,46 +126,6 @@ def directories_of_files(variables: Mapping[str, Any]) -> list[str]:
     """Where relative paths in a host's variables lead from: the inventory, the playbook, the current directory."""
     found = [variables.get(name) for name in ("inventory_dir", "playbook_dir")]
     return list(dict.fromkeys([*(str(name) for name in found if name and str(name) != "None"), str(Path.cwd())]))
-
-
-def _call(action: Any, module: str, arguments: Mapping[str, Any], variables: Mapping[str, Any]) -> Any:
-    """The answer of the host half that the host keeps; None if it keeps none of this version, or none can be called.
-
-    Without pipelining it cannot, as the arguments would have to be in a file.
-    """
-    name = module.rpartition(".")[2]
-    request = kept_half_call.request(name, arguments, action._task.check_mode)
-    shell = action._connection._shell
-    if request is None or shell.SHELL_FAMILY != "sh" or not action._is_pipelining_enabled("new"):
-        return None
-    if BOOLEAN_WORDS.get(str(action._templar.template(variables.get("cnm_boot"))).lower()) is False:
-        return None  # nothing is kept there
-    command = kept_half_call.command(name, action._compute_environment_string(), chosen_python(action, variables))
-    done = action._low_level_execute_command(command, in_data=request)
-    return kept_half_call.answer(name, done["rc"], done["stdout"], done["stderr"])
-
-
-def ask(action: Any, module: str, arguments: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
-    """Run a module of ours on an action's host; returns the part of its answer that may reach the play (`answers`).
-
-    If the host keeps this version's host half, that is called, as it is there already; else the module is sent.
-    The only fact in it is the Python interpreter that Ansible discovered on the host.
-    """
-    answer = _call(action, module, arguments, variables)
-    if answer is None:
-        answer = action._execute_module(module_name=module, module_args=dict(arguments), task_vars=variables)
-    if isinstance(answer, Mapping):
-        answer = {
-            key: value for key, value in answer.items() if key != "ansible_facts" or not _is_python(action, value)
-        }
-    result = admitted(module, str(variables["inventory_hostname"]), answer)
-    name = getattr(action, "_discovered_interpreter_key", None)
-    return {**result, "ansible_facts": {name: str(action._discovered_interpreter)}} if name else result
-
-
-def _is_python(action: Any, facts: Any) -> bool:
-    """Whether the discovered Python interpreter is the only fact."""
-    return isinstance(facts, Mapping) and set(facts) == {getattr(action, "_discovered_interpreter_key", None)}
 
 
 class _NoFacts(dict[str, Any]):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""A host that keeps this version's host half is called by it, and answers as if Ansible had sent the module."""
+"""A host that keeps this version's host half is called by it, and answers as by one that is sent."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ import yaml
 from fleet import Fleet, Run
 from lab import Lab
 
-from ansible_collections.cnm.fabric.plugins.plugin_utils.kept_half_call import DIGEST
+from ansible_collections.cnm.fabric.plugins.plugin_utils.host_call import DIGEST
 
 NETWORKS = {"cnm_networks": {"n": {"subnet": "10.0.0.0/24"}}}
 ONE = {"cnm_sandboxes": {"c1": {"networks": ["n"]}}}
 TWO = {"cnm_sandboxes": {"c1": {"networks": ["n"]}, "c2": {"networks": ["n"]}}}
 HALF = f"/var/lib/cnm/.half/{DIGEST}"
-SENT = ("-e", "ansible_ssh_pipelining=false", "-e", "ansible_pipelining=false")
-"""Without pipelining the module is sent."""
+BY_FILES = ("-e", "ansible_ssh_pipelining=false", "-e", "ansible_pipelining=false")
+"""What a call reads is in a file then."""
 
 
 @pytest.fixture(scope="module")
@@ -36,8 +36,9 @@ def fleet(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]
 
 
 def sent(run: Run) -> int:
-    """How many modules Ansible sent."""
-    return len(re.findall(r"Using module file \S*/fabric/plugins/modules/", run.output))
+    """How many calls sent the host half (a run with -vvv)."""
+    assert "/fabric/plugins/modules/" not in run.output
+    return len(re.findall(r"SentHalf.*?main\(\*sys\.argv", run.output, re.DOTALL))
 
 
 def answers(run: Run) -> list[dict[str, Any]]:
@@ -72,19 +73,18 @@ def test_the_host_keeps_the_files_that_the_controller_expects_compiled_and_roots
         ("site", ("--check", "-e", '{"cnm_networks": {"n": {"driver": "macvlan", "parent": "none0"}}}'), 2),
     ],
 )
-def test_a_call_answers_what_the_module_answers(
+def test_a_call_answers_the_same_whichever_way_it_is_made(
     fleet: Fleet, playbook: str, arguments: tuple[str, ...], code: int
 ) -> None:
-    called = fleet.play(playbook, "-vvv", *arguments)
-    by_module = fleet.play(playbook, "-vvv", *SENT, *arguments)
-    assert (called.code, by_module.code) == (code, code), called.output
-    assert (sent(called), sent(by_module) > 0) == (0, True)
-    assert answers(called) == answers(by_module)
+    runs = [fleet.play(playbook, "-vvv", *way, *arguments) for way in ((), BY_FILES)]
+    assert [run.code for run in runs] == [code, code], runs[1].output
+    assert [sent(run) for run in runs] == [0, 0]
+    assert answers(runs[0]) == answers(runs[1])
 
 
-def test_a_change_and_a_refusal_are_told_as_by_the_module(fleet: Fleet) -> None:
+def test_a_change_and_a_refusal_are_told_the_same_way(fleet: Fleet) -> None:
     told = {}
-    for way in ((), SENT):
+    for way in ((), BY_FILES):
         fleet.declare(NETWORKS, node1=TWO)
         done = fleet.site("-vvv", "--diff", *way).of("cnm.fabric.converge", "node1")
         fleet.sh("node1", "ip link set dev $(ip -o link | sed -n 's/^[0-9]*: \\(cnm-b[^:@]*\\).*/\\1/p') mtu 1400")
@@ -99,7 +99,7 @@ def test_a_change_and_a_refusal_are_told_as_by_the_module(fleet: Fleet) -> None:
         told[way] = [done, drifted, refused]
         assert (done["changed"], drifted["changed"], refused["status"]) == (True, True, "failed")
         assert "digest does not match" in refused["msg"]
-    assert told[()] == told[SENT]
+    assert told[()] == told[BY_FILES]
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ def test_a_change_and_a_refusal_are_told_as_by_the_module(fleet: Fleet) -> None:
         f"find {HALF} -name entrypoints.py | while read f; do echo 'import nothing' >$f; done",
     ],
 )
-def test_without_a_whole_host_half_the_module_is_sent_and_it_is_kept_again(fleet: Fleet, damage: str) -> None:
+def test_without_a_whole_host_half_it_is_sent_and_kept_again(fleet: Fleet, damage: str) -> None:
     fleet.sh("node1", damage)
     run = fleet.site("-vvv", "-e", "ansible_python_interpreter=auto_silent")
     assert sent(run) == 2
@@ -133,12 +133,20 @@ def test_the_users_interpreter_is_the_one_that_runs(fleet: Fleet) -> None:
         fleet.sh("node1", "rm -f /run/own /run/calls")
 
 
-def test_with_cnm_boot_false_nothing_is_kept_and_the_module_is_sent(fleet: Fleet) -> None:
+def test_with_cnm_boot_false_nothing_is_kept_and_it_is_sent_each_time(fleet: Fleet) -> None:
     run = fleet.site("-vvv", "-e", "cnm_boot=false")
     assert sent(run) == 2
     assert fleet.sh("node1", "ls -d /var/lib/cnm/.half || true") == ""
-    assert sent(fleet.site("-vvv", "-e", "cnm_boot=false")) == 1
+    runs = [fleet.site("-vvv", "-e", "cnm_boot=false", *way) for way in ((), BY_FILES)]
+    assert [sent(run) for run in runs] == [1, 1]
+    assert answers(runs[0]) == answers(runs[1])
     fleet.site()
+
+
+def test_what_a_call_read_from_a_file_is_gone_afterwards(fleet: Fleet) -> None:
+    for boot in ("false", "true"):
+        fleet.site("-e", f"cnm_boot={boot}", *BY_FILES)
+        assert fleet.sh("node1", "find /root/.ansible /tmp /var/tmp -name request 2>/dev/null || true") == ""
 
 
 SECRET = "hush-2f9c41aa"

@@ -7,18 +7,24 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import marshal
 import os
 import re
+import struct
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Optional
+from types import CodeType
+from typing import TYPE_CHECKING, Any, Optional, cast
 
 from ..plan.constants import VERSION
 from ..plan.kept_half import DIRECTORY, PACKAGE, PYTHON, digest, files_in, kept_of
 from ..plan.plan import SCHEMA
 from ..state.files import HALF_WRITTEN, LIB, load, make_directory, remove_empty
+
+if TYPE_CHECKING:
+    from .sent import SentHalf
 
 HALVES = Path(DIRECTORY)
 """No project's name begins with a dot."""
@@ -27,9 +33,11 @@ CLI = f"{__package__}.cli"
 """The module of the command ``cnm``; see `Host.command`."""
 
 _HERE = Path(__file__).parents[1]
-"""Where this host half runs."""
+"""Where this host half runs, if it does from files."""
 
 _USUAL = "/usr/bin/python3"
+
+_32_BITS = 0xFFFFFFFF
 
 _ABOUT = "version.json"
 """Beside the package: what it is, for runs of other versions."""
@@ -61,16 +69,18 @@ class BootError(Exception):
     """What brings the networks back after a boot cannot be put in place; the message says why."""
 
 
+def sent() -> Optional[SentHalf]:
+    """The host half that runs now if the controller has sent it; None if it runs from files."""
+    loader: Any = globals().get("__loader__")
+    return cast("SentHalf", loader) if hasattr(loader, "bundle") else None
+
+
 @functools.cache
 def running() -> dict[str, bytes]:
     """The files of the host half that runs now, by path below the package.  Raises BootError."""
-    archive = getattr(globals().get("__loader__"), "archive", None)
-    if archive is not None:  # a module that Ansible has sent
-        import zipfile  # noqa: PLC0415  # only here, and slow to load
-
-        with zipfile.ZipFile(archive) as stream:
-            names = [name for name in stream.namelist() if name.startswith(f"{PACKAGE}/") and name.endswith(".py")]
-            return kept_of({name[len(PACKAGE) + 1 :]: stream.read(name) for name in names})
+    half = sent()
+    if half is not None:
+        return kept_of(half.files)
     try:
         found = files_in(_HERE)
     except OSError as error:
@@ -99,8 +109,8 @@ def kept(name: str) -> bool:
 
 
 def is_whole() -> bool:
-    """Whether this process runs a kept host half that is unharmed."""
-    return folder(digest(running())) / PACKAGE == _HERE
+    """Whether the host half that runs is one that the controller has sent, or a kept one that is unharmed."""
+    return sent() is not None or folder(digest(running())) / PACKAGE == _HERE
 
 
 def usual_python() -> str:
@@ -147,8 +157,6 @@ def keep(files: Mapping[str, bytes], about: Optional[About] = None) -> bool:
     new = directory.with_name(directory.name + HALF_WRITTEN)
     import shutil  # noqa: PLC0415  # only here, and slow to load
 
-    from . import bytecode  # noqa: PLC0415
-
     for old in (new, directory):
         shutil.rmtree(old, ignore_errors=True)
     new.mkdir(mode=0o700)
@@ -157,12 +165,30 @@ def keep(files: Mapping[str, bytes], about: Optional[About] = None) -> bool:
         (new / path).write_bytes(content)
     (new / _ABOUT).write_text(json.dumps(asdict(about or About())), encoding="utf-8")
     (new / PYTHON).write_text(f"{_own_python()}\n", encoding="utf-8")
-    if files == running():
-        bytecode.write(new, [f"{PACKAGE}/{path}" for path in files])
+    half = sent()
+    if half is not None and files == running():
+        _write_compiled(new / PACKAGE, half.compiled)
     _compile(new, directory)
     os.sync()  # else a power cut after the renaming could leave empty files
     new.rename(directory)
     return True
+
+
+def _write_compiled(package: Path, compiled: Mapping[str, CodeType]) -> None:
+    """Put what Python has compiled to import it where it looks for that: to compile it again takes as long.
+
+    Its format is that of PEP 552: the magic number, no flags, then time and size of the file that it was made from.
+    """
+    import importlib.util  # noqa: PLC0415  # only here
+
+    for path, code in compiled.items():
+        source = package / path
+        about = source.stat()
+        target = Path(importlib.util.cache_from_source(str(source)))
+        target.parent.mkdir(exist_ok=True)
+        made_from = (int(about.st_mtime) & _32_BITS, about.st_size & _32_BITS)
+        header = struct.pack("<4sIII", importlib.util.MAGIC_NUMBER, 0, *made_from)
+        target.write_bytes(header + marshal.dumps(code))
 
 
 def _compile(new: Path, directory: Path) -> None:

@@ -1,15 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""Calls of the host half: their arguments, and how an answer is marked in what a host prints.
-
-The modules have these arguments; the controller checks them itself before it calls the host half that a host keeps.
-Pure, and read by Pythons too old for the rest.
-"""
+"""Calls of the host half: their arguments, and how an answer is marked in what a host prints.  Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Optional
+from typing import Any
 
 Spec = Mapping[str, Mapping[str, Any]]
 """Arguments by name, as AnsibleModule takes them."""
@@ -70,43 +66,6 @@ NOT_KEPT = 83
 
 BEGIN, END = "<cnm-answer>", "</cnm-answer>"
 """Lines before and after the answer; the first is printed before anything is done."""
-
-_TYPES = {"str": str, "bool": bool, "int": int, "dict": dict, "list": list}
-
-
-def filled(spec: Spec, arguments: Mapping[str, Any]) -> Optional[dict[str, Any]]:
-    """The arguments with their defaults, as JSON data; None if one is unknown, missing or of another type.
-
-    It converts nothing: what Ansible would convert, or refuse in its words, is for the module.
-    """
-    if arguments.keys() - spec.keys():
-        return None
-    given = {name: _plain(arguments.get(name, about.get("default"))) for name, about in spec.items()}
-    return given if all(_fits(about, given[name]) for name, about in spec.items()) else None
-
-
-def _fits(about: Mapping[str, Any], value: Any) -> bool:
-    if value is None:
-        return not about.get("required") and "default" not in about
-    kind = about["type"]
-    if not isinstance(value, _TYPES[kind]) or (kind == "int" and isinstance(value, bool)):
-        return False
-    if isinstance(value, list):
-        return all(_fits_element(about, item) for item in value)
-    return "choices" not in about or value in about["choices"]
-
-
-def _fits_element(about: Mapping[str, Any], value: Any) -> bool:
-    if "options" not in about:
-        return isinstance(value, _TYPES[about["elements"]])
-    return isinstance(value, dict) and filled(about["options"], value) is not None
-
-
-def _plain(value: Any) -> Any:
-    """Containers copied item by item: Ansible's own have templates inside that are rendered as they are read."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def secrets_of(spec: Spec, arguments: Mapping[str, Any]) -> set[str]:

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""How the host half is started on a host that has no file of it: it reads itself by standard input.  Pure."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping
+
+from .kept_half import PACKAGE
+
+_FIRST = "hostd/sent.py"
+"""The file that imports the others."""
+
+# No bytes are read but those of the bundle: what follows is for the program.
+START = f"""
+import os, sys
+if sys.version_info < (3, 9):
+    sys.exit("cnm.fabric needs Python 3.9 or newer on the host, and %s is %s. "
+             "Set ansible_python_interpreter to a newer one." % (sys.executable, sys.version.split()[0]))
+bundle = b""
+def read(size):
+    global bundle
+    had = len(bundle)
+    while len(bundle) < had + size:
+        more = os.read(0, had + size - len(bundle))
+        if not more:
+            sys.exit("the host half did not arrive as a whole")
+        bundle += more
+    return bundle[had:]
+first, packed = [read(int(size)) for size in read(20).split()]
+names = dict(__name__="sent")
+exec(first, names)
+sys.meta_path.insert(0, names["SentHalf"]("{PACKAGE}", bundle, packed))
+from importlib import import_module
+import_module("{PACKAGE.replace("/", ".")}." + sys.argv[1]).main(*sys.argv[2:])
+"""
+"""The program, for ``python -c``: its arguments are a module of the host half, and those of its function ``main``."""
+
+
+def bundle(files: Mapping[str, bytes]) -> bytes:
+    """What the program reads first: a host half, its files by path below the package."""
+    packed = zlib.compress(json.dumps({path: content.decode() for path, content in files.items()}).encode(), 1)
+    first = files[_FIRST]
+    return b"%9d %9d\n" % (len(first), len(packed)) + first + packed

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""A call of the host half: the shell command, what it reads, and the answer in what the host printed.  Pure.
+
+The host half that the host keeps is called first; if it keeps none of this version, all of it is sent.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Optional
+
+from ..module_utils.plan import calls, sending
+from ..module_utils.plan.kept_half import DIRECTORY, PACKAGE, PYTHON, digest, files_in
+from .forms import printable
+
+_FILES = files_in(Path(calls.__file__).parents[1])
+
+DIGEST = digest(_FILES)
+"""Of this collection's host half.  Read once, in the process that Ansible forks for each host."""
+
+_LARGEST = 2**26
+"""Characters of an answer; that of a host with 1000 sandboxes has a fiftieth of it."""
+
+_NO_PYTHON = "it has no Python: install the package python3, or set ansible_python_interpreter"
+
+# A process this short has no garbage to look for.
+_QUICK = "import gc; gc.disable()\n"
+_START_KEPT = (
+    f"{_QUICK}import sys; sys.path.insert(0, sys.argv[1]); "
+    f"from {PACKAGE.replace('/', '.')}.calls import main; main(sys.argv[2])"
+)
+
+
+def kept_command(name: str, environment: str, python: Optional[str]) -> str:
+    """The command that calls the host half that the host keeps, for a POSIX shell.
+
+    ``environment`` are its assignments, ``python`` is the user's interpreter; without one it is that which kept the
+    host half.  It reads the arguments (`request`).
+    """
+    folder = f"{DIRECTORY}/{DIGEST}"
+    there = f"read -r python <{folder}/{PYTHON} || exit {calls.NOT_KEPT}"
+    return _command(there, environment, python, f"{shlex.quote(_START_KEPT)} {folder} {shlex.quote(name)}")
+
+
+def sent_command(name: str, environment: str, python: Optional[str], pythons: Sequence[str]) -> str:
+    """The command that calls the host half that it reads first (`sent`).
+
+    Without an interpreter of the user's it is the first of these that the host has.
+    """
+    several = " ".join(map(shlex.quote, pythons))
+    found = f'for python in {several}; do command -v "$python" >/dev/null && break; python=; done'
+    missing = f'[ -n "$python" ] || {{ echo {shlex.quote(_NO_PYTHON)} >&2; exit 1; }}'
+    start = f"{shlex.quote(_QUICK + sending.START)} calls {shlex.quote(name)}"
+    return _command("" if python else f"{found}; {missing}", environment, python, start)
+
+
+def _command(before: str, environment: str, python: Optional[str], start: str) -> str:
+    # The user's is not quoted: as for modules, it may be a command with arguments.
+    words = [environment.strip(), python or '"$python"', "-I -S -c", start]
+    return "; ".join(filter(None, [before, " ".join(filter(None, words))]))
+
+
+def request(arguments: Mapping[str, Any], check: bool) -> bytes:
+    """What a call reads."""
+    return json.dumps({"arguments": arguments, "check": check}).encode()
+
+
+@functools.cache
+def sent() -> bytes:
+    """The host half, which precedes the request if the host does not keep it."""
+    return sending.bundle(_FILES)
+
+
+def answer(name: str, code: int, output: str, errors: str) -> Optional[Any]:
+    """What the host answered, not yet checked; None if the host half did not start.
+
+    Around the answer a login shell may print what it likes.  If there is no answer, the result is a failure.
+    """
+    if len(output) > _LARGEST:
+        return {"failed": True, "msg": f"the host answered cnm.fabric.{name} with more than {_LARGEST >> 20} MB"}
+    # Without pipelining ssh has a terminal, which ends lines in its own way.
+    _before, begun, rest = output.replace("\r\n", "\n").partition(f"{calls.BEGIN}\n")
+    if not begun:
+        return None
+    text, ended, _after = rest.partition(f"\n{calls.END}")
+    if ended:
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            return {"failed": True, "msg": f"what the host answered cnm.fabric.{name} is not JSON"}
+    return failure(f"cnm.fabric.{name} ended on the host without an answer", code, rest, errors)
+
+
+def failure(what: str, code: int, output: str, errors: str) -> dict[str, Any]:
+    """The result of a call that gave no answer, with the last that the host said."""
+    # On a terminal errors are among the output.
+    lines = [*output.splitlines(), *errors.splitlines()]
+    last = next((line for line in reversed(lines) if line.strip()), "it printed nothing")
+    message = f"{what}: {printable(last, 1000)}"
+    return {"failed": True, "msg": message, "rc": code, "module_stdout": output, "module_stderr": errors}

@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Copyright: cnm.fabric contributors
+"""A host half that runs from what the controller has sent, and what it keeps of itself."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from ansible_collections.cnm.fabric.plugins.module_utils.hostd import half
+from ansible_collections.cnm.fabric.plugins.module_utils.plan import sending
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.kept_half import PACKAGE
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from .hostd import half
+from .plan import forms
+
+def main(folder):
+    half.LIB, half.HALVES = Path(folder), Path(folder, ".half")
+    half._compile = lambda *_folders: None
+    print(half.is_whole(), half.keep(half.running()), half.keep(half.running()), forms.__file__)
+    print(sys.stdin.read())
+"""
+KEPT = f"""
+import sys
+sys.path.insert(0, sys.argv[1])
+from {PACKAGE.replace("/", ".")}.plan import forms
+print(forms.__cached__, forms.Form.fits.__code__.co_filename)
+"""
+
+
+def python(*arguments: str, data: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([sys.executable, "-I", "-S", "-B", *arguments], input=data, check=True, capture_output=True)
+
+
+def test_it_keeps_its_files_and_what_python_has_compiled_of_them(tmp_path: Path) -> None:
+    files = {**half.running(), "program.py": PROGRAM.encode()}
+    told = python("-c", sending.START, "program", str(tmp_path), data=sending.bundle(files) + b"what follows")
+    whole, *kept, path, what, follows = told.stdout.decode().split()
+    assert (whole, kept, path) == ("True", ["True", "False"], f"{PACKAGE}/plan/forms.py")
+    assert (what, follows) == ("what", "follows")
+    folder = tmp_path / ".half" / half.digest(files)
+    assert {path.name.partition(".")[0] for path in folder.rglob("*.pyc")} > {"program", "half", "forms"}
+    assert not list(folder.rglob("cli.*.pyc"))
+    ran = python("-v", "-c", KEPT, str(folder))
+    cached, source = ran.stdout.decode().split()
+    assert f"# {cached} matches " in ran.stderr.decode()
+    assert Path(source) == folder / PACKAGE / "plan/forms.py"
+
+
+def test_modules_of_others_are_not_its_own(tmp_path: Path) -> None:
+    files = {**half.running(), "program.py": b"import ansible_collections.cnm.other\n"}
+    bundle = sending.bundle(files)
+    command = [sys.executable, "-I", "-S", "-c", sending.START, "program"]
+    ended = subprocess.run(command, input=bundle, capture_output=True, check=False, cwd=tmp_path)
+    assert b"No module named 'ansible_collections.cnm.other'" in ended.stderr
