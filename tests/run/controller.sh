@@ -34,5 +34,5 @@ controller() {
     mkdir -p "$collections/ansible_collections/cnm"
     ln -sfn "$here" "$collections/ansible_collections/cnm/fabric"
     export ANSIBLE_COLLECTIONS_PATH="$collections" ANSIBLE_CONFIG="$here/tests/ansible.cfg"
-    export ANSIBLE_HOME="$cache/ansible" PYTHONDONTWRITEBYTECODE=1
+    export ANSIBLE_HOME="$cache/ansible" PYTHONPYCACHEPREFIX="$cache/pycache"
 }
