@@ -244,9 +244,9 @@ class TestUnusualContent:
         "harm",
         [
             "for n in $(seq 400); do echo link add d$n type bridge; echo link set d$n alias cnm:default:network/d;done",
-            "for a in $(seq 100); do for b in $(seq 210); do echo route add 198.18.$a.$b/32 dev lo; done; done",
+            "for a in $(seq 100); do for b in $(seq 201); do echo route add 198.18.$a.$b/32 dev lo; done; done",
             # The kernel takes time by the square of their number.
-            "for a in $(seq 100); do for b in $(seq 210); do echo address add 198.18.$a.$b/32 dev lo; done; done",
+            "for a in $(seq 100); do for b in $(seq 201); do echo address add 198.18.$a.$b/32 dev lo; done; done",
         ],
         ids=["links", "routes", "addresses"],
     )

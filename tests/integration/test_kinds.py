@@ -694,6 +694,13 @@ def test_one_run_makes_changes_and_removes_an_object_of_every_kind() -> None:
 CUTS, FAILURES = 3, 8
 """How many places a run is killed at, and made to fail at; with ``./run test --all`` every one."""
 
+LOOKS = [
+    pytest.param(name, narrow, id=f"{name}-{'narrow' if narrow else 'full'} look", marks=[pytest.mark.whole][:rare])
+    for name in (*TRANSITIONS, *OVERLAY_TRANSITIONS, EVERY_KIND)
+    for narrow, rare in ((False, name != EVERY_KIND), (True, False))
+]
+"""What is changed, and whether the run looks only at that."""
+
 
 class _Broken(engine.EngineError):
     """What a test breaks a run with."""
@@ -721,8 +728,7 @@ def _broken(number: int, after: bool) -> Iterator[None]:
 
 
 class TestFailing:
-    @pytest.mark.parametrize("narrow", [False, True], ids=["full look", "narrow look"])
-    @pytest.mark.parametrize("name", [*TRANSITIONS, *OVERLAY_TRANSITIONS, EVERY_KIND])
+    @pytest.mark.parametrize(("name", "narrow"), LOOKS)
     @on_a_host
     def test_a_failure_in_any_step_restores_the_host(self, name: str, narrow: bool) -> None:
         first, second = transition(name)
@@ -836,8 +842,7 @@ JOURNAL = str(RUN / "default" / "journal.json")
 class TestInterrupted:
     """Runs killed in earnest: SIGKILL, in the middle of what they do."""
 
-    @pytest.mark.parametrize("narrow", [False, True], ids=["full look", "narrow look"])
-    @pytest.mark.parametrize("name", [*TRANSITIONS, *OVERLAY_TRANSITIONS, EVERY_KIND])
+    @pytest.mark.parametrize(("name", "narrow"), LOOKS)
     @on_a_host
     def test_a_killed_run_is_finished_by_the_next_or_undone_with_it(self, name: str, narrow: bool) -> None:
         first, second = transition(name)

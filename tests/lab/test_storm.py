@@ -20,7 +20,7 @@ from forging import FORGE, python
 from lab import Lab
 from sampling import WHOLE
 
-SECONDS = 120 if WHOLE else 20
+SECONDS = 120 if WHOLE else 12
 PORT = 7777
 _BRIDGE = "com.docker.network.bridge.name"
 NETWORKS: dict[str, Any] = {

@@ -40,7 +40,7 @@ AFTER: dict[str, Any] = {
     "n2": BEFORE["n2"],
 }
 
-CUTS = 20 if WHOLE else 4
+CUTS = 20 if WHOLE else 3
 
 
 @pytest.fixture(scope="module")

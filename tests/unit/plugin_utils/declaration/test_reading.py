@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as some
+from sampling import sampled
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.addresses import gateway_of
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import (
@@ -388,7 +389,7 @@ VARIABLES = some.dictionaries(
 )
 
 
-@settings(max_examples=400, suppress_health_check=list(HealthCheck))
+@sampled(quick=160, whole=4000)
 @given(some.dictionaries(some.sampled_from(["node1", "node2", "node3"]), VARIABLES, max_size=3))
 def test_whatever_is_written_is_read_or_refused(hosts: dict[str, Any]) -> None:
     read_or_refused(hosts)
@@ -447,7 +448,7 @@ SINGLE_HOST = some.fixed_dictionaries(
 )
 
 
-@settings(max_examples=400, suppress_health_check=list(HealthCheck))
+@sampled(quick=160, whole=4000)
 @given(SINGLE_HOST)
 def test_whatever_is_written_in_its_place_is_read_or_refused(variables: dict[str, Any]) -> None:
     read_or_refused({"node1": variables})

@@ -40,7 +40,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.reports.probe import re
 from ansible_collections.cnm.fabric.plugins.plugin_utils.shown import LEVELS, Shown
 
 MARKER = "pwned"
-EXAMPLES = 8000 if WHOLE else 600
+EXAMPLES = 8000 if WHOLE else 240
 FUZZED = hypothesis.settings(
     max_examples=EXAMPLES,
     derandomize=not WHOLE,
