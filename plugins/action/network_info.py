@@ -36,5 +36,5 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         documents = network_documents(probe, str(variables["inventory_hostname"]), project)
         name = arguments["name"]
         networks = [document for document in documents if name in (None, document["Name"])]
-        passed_on: dict[str, Any] = {key: probe[key] for key in ("warnings", "ansible_facts") if key in probe}
+        passed_on: dict[str, Any] = {"warnings": probe["warnings"]} if "warnings" in probe else {}
         return {**result, **passed_on, "changed": False, "exists": bool(networks), "networks": networks}

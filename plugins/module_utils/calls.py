@@ -18,7 +18,7 @@ from . import entrypoints
 from .hostd import half
 from .kernel.nft import RunCommand
 from .kernel.programs import run_command
-from .plan.calls import BEGIN, END, NOT_KEPT, SPECS, secrets_of
+from .plan.calls import BEGIN, END, NOT_KEPT, SPECS, secrets_of, without
 from .probe.obstacles import Obstacles
 
 Arguments = Mapping[str, Any]
@@ -104,6 +104,7 @@ def main(name: str) -> None:
     except locale.Error:
         os.environ.update(dict.fromkeys(("LANG", "LC_ALL", "LC_MESSAGES"), "C"))
     asked = json.load(sys.stdin)
+    secrets = secrets_of(SPECS[name], asked["arguments"])
     try:
         result = _CALLS[name](asked["arguments"], asked["check"], run_command)
     except Exception as error:
@@ -114,23 +115,10 @@ def main(name: str) -> None:
             "msg": f"{type(error).__name__}: {error}",
             "exception": traceback.format_exc(),
         }
-    secrets = secrets_of(SPECS[name], asked["arguments"])
-    _write(f"{json.dumps(_without(secrets, result) if secrets else result)}\n{END}")
+    _write(f"{json.dumps(without(secrets, result))}\n{END}")
     os._exit(0)  # Python would take a tenth of the time that it ran to take itself apart
 
 
 def _write(text: str) -> None:
     sys.stdout.write(f"\n{text}\n")
     sys.stdout.flush()
-
-
-def _without(secrets: set[str], value: Any) -> Any:
-    """The same with these texts censored, as AnsibleModule does it."""
-    if isinstance(value, Mapping):
-        return {_without(secrets, key): _without(secrets, item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_without(secrets, item) for item in value]
-    if isinstance(value, str):
-        for secret in secrets:
-            value = value.replace(secret, "********")
-    return value

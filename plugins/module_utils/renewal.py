@@ -32,8 +32,8 @@ from .hostd import half
 from .kernel import processes
 from .kernel.netlink import Message
 from .kernel.xfrm import OUT, Policy, State, XfrmSocket, delete_state, ends, expiries, new_policy, new_state, template
-from .plan import sending
 from .plan.marks import request_id
+from .plan.sending import START
 from .state.files import RUN, Unsafe, forget, load, remove_empty, write_atomically
 from .state.lock import Locked, locked
 
@@ -137,20 +137,20 @@ def start(project: str) -> None:
     if is_running(project):
         return
     stop(project)
-    sent = half.sent()
-    if sent is None:
+    own_half = half.sent()
+    if own_half is None:
         root = __file__[: __file__.rindex(__name__.replace(".", "/"))]  # it may be a compiled file
         program = [_PROGRAM.format(__name__), root]
     else:
-        program = [sending.START, "renewal"]
+        program = [START, "renewal"]
     command = [sys.executable, "-ISB", "-c", *program, project]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/", env={}
     ) as child:
         if child.stdin is None or child.stdout is None:
             raise OSError("no pipe to the process that renews keys")
-        if sent is not None:
-            child.stdin.write(sent.bundle)
+        if own_half is not None:
+            child.stdin.write(own_half.bundle)
             child.stdin.flush()
         line = child.stdout.readline().strip()
         process = processes.read(int(line)) if line.isdigit() else None

@@ -3,6 +3,7 @@
 """The controller half, imported as Python imports any package: compiled once, and then read from ``__pycache__``.
 
 Ansible's loader of collections compiles every file at every start, which takes as long as all else of these imports.
+The folders below have an empty ``__init__.py``, as import-linter looks for packages below a package.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _PLUGINS = __name__.rpartition(".")[0] + "."
 
 
 class _Finder:
-    """Finds the modules of this collection's plugins; their packages are found as before."""
+    """Finds this collection's plugins.  Folders without an ``__init__.py`` are left to Ansible's loader."""
 
     @staticmethod
     def find_spec(name: str, path: Optional[Sequence[str]] = None, _target: Any = None) -> Optional[ModuleSpec]:
@@ -34,4 +35,5 @@ def _folder(path: str) -> FileFinder:
     return FileFinder(path, (SourceFileLoader, SOURCE_SUFFIXES))
 
 
-sys.meta_path.insert(0, _Finder())
+if type(sys.meta_path[0]).__name__ == "_AnsibleCollectionFinder":  # elsewhere, Python's own finder is asked
+    sys.meta_path.insert(0, _Finder())

@@ -11,7 +11,7 @@ from typing import Any, Optional
 from ansible import constants
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ..module_utils.plan.calls import SPECS
+from ..module_utils.plan.calls import SPECS, secrets_of, without
 from . import host_call
 from .declaration.schema import BOOLEAN_WORDS
 from .reports.answers import admitted
@@ -26,10 +26,16 @@ def ask(action: Any, module: str, arguments: Mapping[str, Any], variables: Mappi
     If the host keeps this version's host half, that is called, as it is there already; else it is sent.
     """
     name = module.rpartition(".")[2]
+    unknown = ", ".join(sorted(arguments.keys() - SPECS[name].keys()))
+    if unknown:
+        return {"failed": True, "msg": f"{module} has no option {unknown}. It has {', '.join(sorted(SPECS[name]))}."}
     read = ArgumentSpecValidator(SPECS[name]).validate(_plain(arguments))
     if read.error_messages:
         return {"failed": True, "msg": f"{module}: {'; '.join(read.error_messages)}"}
-    answer = _call(action, name, host_call.request(read.validated_parameters, action._task.check_mode), variables)
+    given = read.validated_parameters
+    answer = _call(action, name, host_call.request(given, action._task.check_mode), variables)
+    if isinstance(answer, Mapping) and answer.get("failed"):  # there may be what a terminal showed of the request
+        answer = without(secrets_of(SPECS[name], given), answer)
     return admitted(module, str(variables["inventory_hostname"]), answer)
 
 
@@ -42,6 +48,8 @@ def _plain(value: Any) -> Any:
 
 def _call(action: Any, name: str, request: bytes, variables: Mapping[str, Any]) -> Any:
     """The answer of the host half that the host keeps, or if it keeps none of this version, of the one that is sent."""
+    if action._connection._shell.SHELL_FAMILY != "sh":
+        return {"failed": True, "msg": "cnm.fabric needs a POSIX shell on the host: leave ansible_shell_type at sh"}
     python, pythons = _pythons(action, variables)
     environment = action._compute_environment_string()
     if BOOLEAN_WORDS.get(str(action._templar.template(variables.get("cnm_boot"))).lower()) is not False:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,10 +27,12 @@ DIGEST = digest(_FILES)
 _LARGEST = 2**26
 """Characters of an answer; that of a host with 1000 sandboxes has a fiftieth of it."""
 
+_CLOSED = re.compile(r"(Shared connection|Connection) to .* closed\.").fullmatch
+_PYTHON_2 = re.compile("Unknown option: -I").fullmatch
 _NO_PYTHON = "it has no Python: install the package python3, or set ansible_python_interpreter"
 
 # A process this short has no garbage to look for.
-_QUICK = "import gc; gc.disable()\n"
+_QUICK = "import gc; gc.disable(); "
 _START_KEPT = (
     f"{_QUICK}import sys; sys.path.insert(0, sys.argv[1]); "
     f"from {PACKAGE.replace('/', '.')}.calls import main; main(sys.argv[2])"
@@ -53,9 +56,11 @@ def sent_command(name: str, environment: str, python: Optional[str], pythons: Se
     Without an interpreter of the user's it is the first of these that the host has.
     """
     several = " ".join(map(shlex.quote, pythons))
-    found = f'for python in {several}; do command -v "$python" >/dev/null && break; python=; done'
+    # With its path, as the assignments may set another PATH.
+    found = f'python=; for name in {several}; do python=$(command -v "$name") && break; done'
     missing = f'[ -n "$python" ] || {{ echo {shlex.quote(_NO_PYTHON)} >&2; exit 1; }}'
-    start = f"{shlex.quote(_QUICK + sending.START)} calls {shlex.quote(name)}"
+    # In one line, as a login shell may be one that has no others between quotes.
+    start = f"{shlex.quote(f'{_QUICK}exec({sending.START!r})')} calls {shlex.quote(name)}"
     return _command("" if python else f"{found}; {missing}", environment, python, start)
 
 
@@ -66,8 +71,8 @@ def _command(before: str, environment: str, python: Optional[str], start: str) -
 
 
 def request(arguments: Mapping[str, Any], check: bool) -> bytes:
-    """What a call reads."""
-    return json.dumps({"arguments": arguments, "check": check}).encode()
+    """What a call reads.  What JSON has no form for goes as text, as it would to a module."""
+    return json.dumps({"arguments": arguments, "check": check}, default=str).encode()
 
 
 @functools.cache
@@ -98,8 +103,10 @@ def answer(name: str, code: int, output: str, errors: str) -> Optional[Any]:
 
 def failure(what: str, code: int, output: str, errors: str) -> dict[str, Any]:
     """The result of a call that gave no answer, with the last that the host said."""
-    # On a terminal errors are among the output.
-    lines = [*output.splitlines(), *errors.splitlines()]
-    last = next((line for line in reversed(lines) if line.strip()), "it printed nothing")
+    # On a terminal errors are among the output, and ssh adds a line of its own.
+    lines = [line for line in (*output.splitlines(), *errors.splitlines()) if line.strip() and not _CLOSED(line)]
+    last = lines[-1] if lines else "it printed nothing"
+    if any(map(_PYTHON_2, lines)):
+        last = sending.OLD_PYTHON
     message = f"{what}: {printable(last, 1000)}"
     return {"failed": True, "msg": message, "rc": code, "module_stdout": output, "module_stderr": errors}

@@ -166,7 +166,7 @@ def _read_plugins() -> None:
 
 
 class _Compiled(zipfile.ZipFile):
-    """An archive that has each Python file compiled beside it; a host with another Python compiles it as usual.
+    """A module's archive with each Python file compiled beside it; a host with another Python compiles it as usual.
 
     Hosts cannot keep what they compile, for a module is sent as an archive: that costs more than all else that they do.
     """

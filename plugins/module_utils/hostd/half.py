@@ -175,7 +175,7 @@ def keep(files: Mapping[str, bytes], about: Optional[About] = None) -> bool:
 
 
 def _write_compiled(package: Path, compiled: Mapping[str, CodeType]) -> None:
-    """Put what Python has compiled to import it where it looks for that: to compile it again takes as long.
+    """Write the bytecode that this process has already into ``__pycache__``, so that nothing is compiled a second time.
 
     Its format is that of PEP 552: the magic number, no flags, then time and size of the file that it was made from.
     """

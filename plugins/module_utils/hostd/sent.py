@@ -17,7 +17,7 @@ from typing import Any, Optional
 class SentHalf:
     """Finds and loads its modules, as Python's import system asks for them (``importlib.abc``)."""
 
-    def __init__(self, package: str, bundle: bytes, packed: bytes) -> None:
+    def __init__(self, folder: str, package: str, bundle: bytes, packed: bytes) -> None:
         self.bundle = bundle
         """What starts this host half once more: see `plan.sending`."""
         self.files: dict[str, bytes] = {
@@ -26,30 +26,40 @@ class SentHalf:
         """By path below the package."""
         self.compiled: dict[str, CodeType] = {}
         """Of what was imported so far."""
+        self._folder = folder
+        """Where its files seem to be: in a folder that nobody but root can make, or Python could be shown others."""
         self._package = package
         parts = [f"{package}/{path}".split("/") for path in self.files]
         self._packages = {"/".join(names[:count]) for names in parts for count in range(1, len(names))}
 
     def find_spec(self, name: str, _path: Any = None, _target: Any = None) -> Optional[ModuleSpec]:
         """Where the module is; None if it is none of the host half."""
+        is_package, path = self._place(name)
+        if not is_package and path not in self.files:
+            return None
+        origin = f"{self._folder}/{self._package}/{path}"
+        spec = ModuleSpec(name, self, origin=origin, is_package=is_package)  # type: ignore[arg-type]
+        spec.has_location = path in self.files
+        return spec
+
+    def _place(self, name: str) -> tuple[bool, str]:
+        """Whether a module is a package, and the path of its file below the package of all."""
         place = name.replace(".", "/")
         is_package = place in self._packages
-        path = f"{place}/__init__.py" if is_package else f"{place}.py"
-        known = path[len(self._package) + 1 :] in self.files
-        if not is_package and not known:
-            return None
-        spec = ModuleSpec(name, self, origin=path, is_package=is_package)  # type: ignore[arg-type]
-        spec.has_location = known
-        return spec
+        return is_package, (f"{place}/__init__" if is_package else place)[len(self._package) + 1 :] + ".py"
 
     def create_module(self, _spec: ModuleSpec) -> None:
         """As Python does."""
 
     def exec_module(self, module: ModuleType) -> None:
         """Run the module; a package that only has others in it has nothing to run."""
-        spec = module.__spec__
-        if spec is None or not spec.has_location or spec.origin is None:
-            return
-        path = spec.origin[len(self._package) + 1 :]
-        code = self.compiled[path] = compile(self.files[path], spec.origin, "exec", dont_inherit=True)
-        exec(code, module.__dict__)
+        _is_package, path = self._place(module.__name__)
+        if path in self.files:
+            code = compile(self.files[path], f"{self._folder}/{self._package}/{path}", "exec", dont_inherit=True)
+            self.compiled[path] = code
+            exec(code, module.__dict__)
+
+    def get_source(self, name: str) -> Optional[str]:
+        """The text of a module, for what Python shows of errors."""
+        _is_package, path = self._place(name)
+        return self.files[path].decode() if path in self.files else None

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 Spec = Mapping[str, Mapping[str, Any]]
@@ -70,9 +70,28 @@ BEGIN, END = "<cnm-answer>", "</cnm-answer>"
 
 def secrets_of(spec: Spec, arguments: Mapping[str, Any]) -> set[str]:
     """The texts of arguments that no answer may contain."""
-    found: set[str] = set()
-    for name, about in spec.items():
-        if about.get("no_log"):
-            value = arguments[name]
-            found.update(value.values() if isinstance(value, dict) else [value])
-    return found - {"", None}
+    secret = (arguments[name] for name, about in spec.items() if about.get("no_log"))
+    return {text for value in secret for text in _texts(value)} - {"", "None"}
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts of whatever is in a value; of mappings, the values alone."""
+    if isinstance(value, (Mapping, list, tuple)):
+        for item in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(item)
+    else:
+        yield str(value)
+
+
+def without(secrets: set[str], value: Any) -> Any:
+    """The same with these texts censored, as AnsibleModule does it."""
+    if not secrets:
+        return value
+    if isinstance(value, Mapping):
+        return {without(secrets, key): without(secrets, item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without(secrets, item) for item in value]
+    if isinstance(value, str):
+        for secret in secrets:
+            value = value.replace(secret, "********")
+    return value

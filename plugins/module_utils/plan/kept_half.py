@@ -21,8 +21,8 @@ PACKAGE = __name__.rpartition(".plan.")[0].replace(".", "/")
 PYTHON = "python"
 """In that folder: a file with the path of the interpreter that kept it."""
 
-_NOT_KEPT = ("arguments.py", "single_object.py", "vxlan_peers.py")
-"""Of modules for single objects alone: not all modules that run on hosts have them."""
+_OF_SINGLE_OBJECTS = ("arguments.py", "single_object.py", "vxlan_peers.py")
+"""Files that only modules for single objects need."""
 
 
 def files_in(folder: Path) -> dict[str, bytes]:
@@ -37,11 +37,11 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 
 def kept_of(found: Mapping[str, bytes]) -> dict[str, bytes]:
-    """Without packages' empty files, which are not everywhere, and what does not belong to it."""
+    """Without packages' empty files, and without what only modules for single objects need."""
     return {
         name: content
         for name, content in sorted(found.items())
-        if name not in _NOT_KEPT and (content.strip() or not name.endswith("__init__.py"))
+        if name not in _OF_SINGLE_OBJECTS and (content.strip() or not name.endswith("__init__.py"))
     }
 
 

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""How the host half is started on a host that has no file of it: it reads itself by standard input.  Pure."""
+"""How the host half is started on a host that has no file of it: the program reads it from standard input.  Pure."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ import json
 import zlib
 from collections.abc import Mapping
 
-from .kept_half import PACKAGE
+from .kept_half import DIRECTORY, PACKAGE
 
 _FIRST = "hostd/sent.py"
-"""The file that imports the others."""
+"""The file that imports the others, by its class `SentHalf`."""
+
+OLD_PYTHON = "cnm.fabric needs Python 3.9 or newer on the host: set ansible_python_interpreter to a newer one"
 
 # No bytes are read but those of the bundle: what follows is for the program.
 START = f"""
 import os, sys
 if sys.version_info < (3, 9):
-    sys.exit("cnm.fabric needs Python 3.9 or newer on the host, and %s is %s. "
-             "Set ansible_python_interpreter to a newer one." % (sys.executable, sys.version.split()[0]))
+    sys.exit("{OLD_PYTHON} (%s is %s)" % (sys.executable, sys.version.split()[0]))
 bundle = b""
 def read(size):
     global bundle
@@ -32,7 +33,7 @@ def read(size):
 first, packed = [read(int(size)) for size in read(20).split()]
 names = dict(__name__="sent")
 exec(first, names)
-sys.meta_path.insert(0, names["SentHalf"]("{PACKAGE}", bundle, packed))
+sys.meta_path.insert(0, names["SentHalf"]("{DIRECTORY}/sent", "{PACKAGE}", bundle, packed))
 from importlib import import_module
 import_module("{PACKAGE.replace("/", ".")}." + sys.argv[1]).main(*sys.argv[2:])
 """

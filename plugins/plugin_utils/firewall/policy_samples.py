@@ -93,7 +93,7 @@ def samples(
 
 @dataclass(frozen=True, order=True)
 class _Member:
-    """A sandbox on a network, by chance somewhere in its order."""
+    """A sandbox on a network, at its place on a circle of all: a hash of its key."""
 
     place: bytes
     sandbox: Sandbox = field(compare=False)
@@ -106,7 +106,7 @@ def _members(network: PlannedNetwork, endpoints: Iterable[PlannedEndpoint]) -> l
 
 
 def _chosen(members: Sequence[_Member], key: str) -> Iterator[_Member]:
-    """The members that are looked at for a sandbox: those next to where it is in another order."""
+    """The members that are looked at for a sandbox: those that follow a place of its own on the circle."""
     first = bisect_left(members, _chance("for", key), key=lambda item: item.place)
     turned = (members[(first + count) % len(members)] for count in range(min(len(members), _LOOKED_AT + 1)))
     return islice((item for item in turned if item.sandbox.key != key), _LOOKED_AT)
@@ -147,7 +147,7 @@ class _Judge:
     def between(
         self, own: Combination | None, here: str, their: Combination | None, there: str
     ) -> tuple[bool, int | None]:
-        """Whether there answers an echo request from here, and the first TCP port there that may be reached."""
+        """Whether there answers an echo request from here, and the first TCP port that a rule about both allows."""
         family = family_of(here)
         to, of = self._classes.peers_of(there), self._classes.peers_of(here)
         key = (family, own and own.id, to, their and their.id, of)

@@ -79,7 +79,14 @@ def test_a_host_without_python_or_with_an_old_one_is_told_what_to_do(tmp_path: P
     old.chmod(0o755)
     done = shell(sent_command("probe", "", None, ["python3.13", "python3"]), sent(), str(tmp_path))
     assert "cnm.fabric needs Python 3.9 or newer on the host" in done.stderr
-    assert "is 3.8.2. Set ansible_python_interpreter to a newer one." in done.stderr
+    assert "set ansible_python_interpreter to a newer one" in done.stderr
+    assert "is 3.8.2)" in done.stderr
+
+
+def test_an_interpreter_is_found_whatever_the_task_s_environment_says() -> None:
+    command = sent_command("probe", "PATH=/nowhere", None, ["python3.0", "python3"])
+    assert "did not arrive as a whole" in shell(command, b"").stderr
+    assert "\n" not in command
 
 
 @pytest.mark.parametrize("before", ["", "Welcome {to} [this] host\n", "no end of line"])
@@ -91,8 +98,11 @@ def test_an_answer_is_found_in_what_else_a_shell_prints(before: str, after: str)
 
 def test_an_answer_that_a_terminal_has_printed_is_the_same() -> None:
     assert answer("probe", 0, f"bye\r\n{BEGIN}\r\n\r\n[1]\r\n{END}\r\n", "") == [1]
-    told = failure("it could not be started", 1, "Welcome\r\npython3: not found\r\n", "")
-    assert told["msg"] == "it could not be started: python3: not found"
+    for errors in ("", "Shared connection to 192.0.2.1 closed.\r\n", "Connection to 192.0.2.1 closed.\n"):
+        told = failure("it could not be started", 1, "Welcome\r\npython3: not found\r\n", errors)
+        assert told["msg"] == "it could not be started: python3: not found"
+    told = failure("it could not be started", 2, "", "Unknown option: -I\nusage: python [option]\nTry `python -h'\n")
+    assert "needs Python 3.9 or newer" in told["msg"]
 
 
 @pytest.mark.parametrize("output", ["", "Traceback", '{"changed": false}', "python: not found"])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ansible_collections.cnm.fabric.plugins.module_utils.hostd import half
 from ansible_collections.cnm.fabric.plugins.module_utils.plan import sending
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.kept_half import PACKAGE
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.kept_half import DIRECTORY, PACKAGE
 
 PROGRAM = """
 import sys
@@ -40,7 +40,7 @@ def test_it_keeps_its_files_and_what_python_has_compiled_of_them(tmp_path: Path)
     files = {**half.running(), "program.py": PROGRAM.encode()}
     told = python("-c", sending.START, "program", str(tmp_path), data=sending.bundle(files) + b"what follows")
     whole, *kept, path, what, follows = told.stdout.decode().split()
-    assert (whole, kept, path) == ("True", ["True", "False"], f"{PACKAGE}/plan/forms.py")
+    assert (whole, kept, path) == ("True", ["True", "False"], f"{DIRECTORY}/sent/{PACKAGE}/plan/forms.py")
     assert (what, follows) == ("what", "follows")
     folder = tmp_path / ".half" / half.digest(files)
     assert {path.name.partition(".")[0] for path in folder.rglob("*.pyc")} > {"program", "half", "forms"}
@@ -49,6 +49,24 @@ def test_it_keeps_its_files_and_what_python_has_compiled_of_them(tmp_path: Path)
     cached, source = ran.stdout.decode().split()
     assert f"# {cached} matches " in ran.stderr.decode()
     assert Path(source) == folder / PACKAGE / "plan/forms.py"
+
+
+def test_an_error_shows_its_own_lines_and_no_file_of_whoever_made_the_folder(tmp_path: Path) -> None:
+    files = {**half.running(), "program.py": b"def main():\n    raise ValueError('broken')  # here\n"}
+    for place in (tmp_path / PACKAGE, tmp_path / "sent" / PACKAGE):
+        place.mkdir(parents=True)
+        (place / "program.py").write_text("secret\nsecret\n", encoding="utf-8")
+    command = [
+        sys.executable,
+        "-I",
+        "-S",
+        "-c",
+        f"import traceback\ntry:\n exec({sending.START!r})\nexcept ValueError:\n traceback.print_exc()",
+        "program",
+    ]
+    ended = subprocess.run(command, input=sending.bundle(files), capture_output=True, check=False, cwd=tmp_path)
+    assert b"raise ValueError('broken')  # here" in ended.stderr
+    assert b"secret" not in ended.stderr
 
 
 def test_modules_of_others_are_not_its_own(tmp_path: Path) -> None:

@@ -14,3 +14,5 @@ def test_secrets_are_what_ansible_would_censor() -> None:
     read = ArgumentSpecValidator(SPECS["converge"]).validate(given)
     assert secrets_of(SPECS["converge"], read.validated_parameters) == {"00ff", "hush"}
     assert secrets_of(SPECS["probe"], {}) == set()
+    odd = {"pair_keys": {"a": {"b": ["c", 7]}, "d": None}, "bgp_password": ""}
+    assert secrets_of(SPECS["converge"], odd) == {"c", "7"}
