@@ -23,7 +23,9 @@ class _Finder:
     @staticmethod
     def find_spec(name: str, path: Optional[Sequence[str]] = None, _target: Any = None) -> Optional[ModuleSpec]:
         """The module's file, if it is one of ours (``importlib.abc.MetaPathFinder``)."""
-        for folder in path or () if name.startswith(_PLUGINS) else ():
+        if not name.startswith(_PLUGINS):
+            return None
+        for folder in path or ():
             spec = _folder(folder).find_spec(name)
             if spec is not None and spec.loader is not None:
                 return spec

@@ -30,9 +30,6 @@ __all__ = ["at_work", "fleet"]
 
 ENGINE = os.environ.get("CNM_LOAD_BALANCER", "nftables")
 RATE = 200
-"""Requests a second, of each load."""
-TIMEOUT = 4.0
-"""Seconds that a request may take."""
 WORKER = {"node1": sandboxes(worker=["vote"])}
 
 
@@ -112,8 +109,8 @@ def under_load(fleet: Fleet) -> Iterator[tuple[Load, Load]]:
     """Requests by the VIP from a sandbox, and by the mesh from outside."""
     worker = Caller(fleet, "node1", "worker")
     loads = (
-        Load(worker, worker.lookup("redis")[0], RATE, 10, timeout=TIMEOUT),
-        Load(Caller(fleet, SWITCH), fleet.lab.address("node2"), RATE, 10, 3000, TIMEOUT),
+        Load(worker, worker.lookup("redis")[0], RATE, 10),
+        Load(Caller(fleet, SWITCH), fleet.lab.address("node2"), RATE, 10, 3000),
     )
     with ExitStack() as stack:
         for load in loads:

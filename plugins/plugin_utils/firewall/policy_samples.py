@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -72,8 +72,8 @@ def samples(
         return known.get(names)
 
     there = by_network(every)
-    members = {name: _members(network, there.get(name, ())) for name, network in networks.items()}
-    guarded = {name for name, own in members.items() if any(judged(item.sandbox) for item in own)}
+    members = {name: _members(network, there.get(name, ()), judged) for name, network in networks.items()}
+    guarded = {name for name, own in members.items() if any(item.judged for item in own)}
     result = {}
     for name, endpoints in sandboxes.items():
         ends = [item for item in endpoints if item.network.name in guarded]
@@ -85,7 +85,7 @@ def samples(
             if end.network.network.traits.isolates is False:
                 for other in _chosen(members[end.network.name], end.sandbox.key):
                     for here, address in _pairs(end.addresses, other.addresses):
-                        _add(sample, address, judge.between(own, here, judged(other.sandbox), address))
+                        _add(sample, address, judge.between(own, here, other.judged, address))
         for found in (sample.open, sample.closed, sample.connects):
             found.sort()
     return result
@@ -96,20 +96,25 @@ class _Member:
     """A sandbox on a network, at its place on a circle of all: a hash of its key."""
 
     place: bytes
-    sandbox: Sandbox = field(compare=False)
+    key: str = field(compare=False)
     addresses: tuple[str, ...] = field(compare=False)
+    judged: Combination | None = field(compare=False)
+    """The policies that hold for it."""
 
 
-def _members(network: PlannedNetwork, endpoints: Iterable[PlannedEndpoint]) -> list[_Member]:
+def _members(
+    network: PlannedNetwork, endpoints: Iterable[PlannedEndpoint], judged: Callable[[Sandbox], Combination | None]
+) -> list[_Member]:
     every = endpoints if network.spanning is None else network.spanning.sandboxes.values()
-    return sorted(_Member(_chance(item.sandbox.key), item.sandbox, item.addresses) for item in every)
+    keyed = ((item, item.sandbox.key) for item in every)
+    return sorted(_Member(_chance(key), key, item.addresses, judged(item.sandbox)) for item, key in keyed)
 
 
 def _chosen(members: Sequence[_Member], key: str) -> Iterator[_Member]:
     """The members that are looked at for a sandbox: those that follow a place of its own on the circle."""
     first = bisect_left(members, _chance("for", key), key=lambda item: item.place)
     turned = (members[(first + count) % len(members)] for count in range(min(len(members), _LOOKED_AT + 1)))
-    return islice((item for item in turned if item.sandbox.key != key), _LOOKED_AT)
+    return islice((item for item in turned if item.key != key), _LOOKED_AT)
 
 
 def _chance(*words: str) -> bytes:
