@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Optional
 
 from ansible import constants
@@ -57,7 +58,8 @@ def _call(action: Any, name: str, request: bytes, variables: Mapping[str, Any]) 
         answer = host_call.answer(name, *done)
         if answer is not None:
             return answer
-    done = _run(action, host_call.sent_command(name, environment, python, pythons), host_call.sent() + request)
+    sent = host_call.sent(Path(constants.DEFAULT_LOCAL_TMP))
+    done = _run(action, host_call.sent_command(name, environment, python, pythons), sent + request)
     answer = host_call.answer(name, *done)
     if answer is not None:
         return answer

@@ -1,25 +1,30 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 # Copyright: cnm.fabric contributors
-"""A call of the host half: the shell command, what it reads, and the answer in what the host printed.  Pure.
+"""A call of the host half: the shell command, what it reads, and the answer in what the host printed.
 
 The host half that the host keeps is called first; if it keeps none of this version, all of it is sent.
 """
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import json
+import os
 import re
 import shlex
+import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from typing import Any, Optional
+from types import CodeType
+from typing import Any, Optional, cast
 
 from ..module_utils.plan import calls, sending
 from ..module_utils.plan.kept_half import DIRECTORY, PACKAGE, PYTHON, digest, files_in
 from .forms import printable
 
-_FILES = files_in(Path(calls.__file__).parents[1])
+_ROOT = Path(calls.__file__).parents[1]
+_FILES = files_in(_ROOT)
 
 DIGEST = digest(_FILES)
 """Of this collection's host half.  Read once, in the process that Ansible forks for each host."""
@@ -75,10 +80,32 @@ def request(arguments: Mapping[str, Any], check: bool) -> bytes:
     return json.dumps({"arguments": arguments, "check": check}, default=str).encode()
 
 
-@functools.cache
-def sent() -> bytes:
-    """The host half, which precedes the request if the host does not keep it."""
-    return sending.bundle(_FILES)
+def sent(folder: Path) -> bytes:
+    """The host half, which precedes the request if the host does not keep it.
+
+    Made once in a run, whose processes share the folder.
+    """
+    path = folder / f"cnm-{DIGEST}"
+    with contextlib.suppress(FileNotFoundError):
+        return path.read_bytes()
+    made = sending.bundle(_FILES, {name: _compiled(name) for name in _FILES})
+    descriptor, new = tempfile.mkstemp(dir=folder)
+    with open(descriptor, "wb") as stream:
+        stream.write(made)
+    os.replace(new, path)
+    return made
+
+
+def _compiled(name: str) -> CodeType:
+    """A file as this controller's Python compiles it, which it does once: it keeps that in ``__pycache__``."""
+    code = SourceFileLoader(name, str(_ROOT / name)).get_code(name)
+    return _placed(cast("CodeType", code), f"{sending.FOLDER}/{PACKAGE}/{name}")
+
+
+def _placed(code: CodeType, path: str) -> CodeType:
+    """The code as if it had been compiled from a file of that path."""
+    constants = tuple(_placed(item, path) if isinstance(item, CodeType) else item for item in code.co_consts)
+    return code.replace(co_filename=path, co_consts=constants)
 
 
 def answer(name: str, code: int, output: str, errors: str) -> Optional[Any]:

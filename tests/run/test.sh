@@ -148,7 +148,7 @@ all_tests() {
     logs=$(mktemp -d)
     undo="rm -rf '$logs'; $undo"
 
-    every="lint docs sanity unit page demo integration lab systemd parity molecule vm"
+    every="lint docs sanity unit demo page parity molecule integration lab systemd vm"
     default=$every
     for argument; do
         shift
@@ -195,16 +195,16 @@ all_tests() {
     fi
     if [ -z "$several" ] && wanted sanity; then step "sanity" sanity; fi
     if wanted unit; then step "unit" run_pytest $every_core tests/unit; fi
-    if wanted page; then step "page" run_pytest tests/page; fi
     if wanted demo; then step "demo" "$here/run" demo; fi
     if [ -n "$several" ] && wanted sanity; then joined sanity; fi
+    if [ -n "$several" ] && wanted molecule; then beside molecule; fi
+    if wanted page; then step "page" run_pytest tests/page; fi
+    if wanted parity; then step "parity" run_pytest tests/parity; fi
+    if [ -n "$several" ] && wanted molecule; then joined molecule; fi
     if wanted integration; then step "integration" run_pytest $every_core tests/integration; fi
     if wanted lab; then step "lab" run_pytest $every_core tests/lab; fi
     if wanted systemd; then step "systemd" run_pytest $every_core tests/systemd; fi
     if wanted vm; then step "vm" pytest_in_vm $every_core tests/vm; fi
-    if [ -n "$several" ] && wanted molecule; then beside molecule; fi
-    if wanted parity; then step "parity" run_pytest tests/parity; fi
-    if [ -n "$several" ] && wanted molecule; then joined molecule; fi
     if [ -z "$several" ] && wanted molecule; then step "molecule" scenarios; fi
     if wanted benchmarks; then step "benchmarks" run_pytest tests/benchmarks; fi
 

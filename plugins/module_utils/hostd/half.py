@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
-import marshal
 import os
 import re
 import struct
@@ -15,7 +14,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import CodeType
 from typing import TYPE_CHECKING, Any, Optional, cast
 
 from ..plan.constants import VERSION
@@ -174,7 +172,7 @@ def keep(files: Mapping[str, bytes], about: Optional[About] = None) -> bool:
     return True
 
 
-def _write_compiled(package: Path, compiled: Mapping[str, CodeType]) -> None:
+def _write_compiled(package: Path, compiled: Mapping[str, bytes]) -> None:
     """Write the bytecode that this process has already into ``__pycache__``, so that nothing is compiled a second time.
 
     Its format is that of PEP 552: the magic number, no flags, then time and size of the file that it was made from.
@@ -188,7 +186,7 @@ def _write_compiled(package: Path, compiled: Mapping[str, CodeType]) -> None:
         target.parent.mkdir(exist_ok=True)
         made_from = (int(about.st_mtime) & _32_BITS, about.st_size & _32_BITS)
         header = struct.pack("<4sIII", importlib.util.MAGIC_NUMBER, 0, *made_from)
-        target.write_bytes(header + marshal.dumps(code))
+        target.write_bytes(header + code)
 
 
 def _compile(new: Path, directory: Path) -> None:

@@ -8,8 +8,10 @@
 from __future__ import annotations
 
 import json
+import marshal
 import zlib
 from importlib.machinery import ModuleSpec
+from importlib.util import MAGIC_NUMBER
 from types import CodeType, ModuleType
 from typing import Any, Optional
 
@@ -17,17 +19,19 @@ from typing import Any, Optional
 class SentHalf:
     """Finds and loads its modules, as Python's import system asks for them (``importlib.abc``)."""
 
-    def __init__(self, folder: str, package: str, bundle: bytes, packed: bytes) -> None:
+    def __init__(self, folder: str, package: str, bundle: bytes, packed: bytes, bytecode: bytes) -> None:
+        """``bytecode`` begins with the magic number of the Python that made it; another one compiles the files."""
         self.bundle = bundle
         """What starts this host half once more: see `plan.sending`."""
         self.files: dict[str, bytes] = {
             path: text.encode() for path, text in json.loads(zlib.decompress(packed)).items()
         }
         """By path below the package."""
-        self.compiled: dict[str, CodeType] = {}
-        """Of what was imported so far."""
+        self.compiled: dict[str, bytes] = {}
+        """Code objects as `marshal` writes them: what was sent, or what was imported so far."""
+        if bytecode.startswith(MAGIC_NUMBER):
+            self.compiled = marshal.loads(zlib.decompress(bytecode[len(MAGIC_NUMBER) :]))
         self._folder = folder
-        """Where its files seem to be: in a folder that nobody but root can make, or Python could be shown others."""
         self._package = package
         parts = [f"{package}/{path}".split("/") for path in self.files]
         self._packages = {"/".join(names[:count]) for names in parts for count in range(1, len(names))}
@@ -55,9 +59,15 @@ class SentHalf:
         """Run the module; a package that only has others in it has nothing to run."""
         _is_package, path = self._place(module.__name__)
         if path in self.files:
-            code = compile(self.files[path], f"{self._folder}/{self._package}/{path}", "exec", dont_inherit=True)
-            self.compiled[path] = code
-            exec(code, module.__dict__)
+            exec(self._code(path), module.__dict__)
+
+    def _code(self, path: str) -> CodeType:
+        if path in self.compiled:
+            code: CodeType = marshal.loads(self.compiled[path])
+            return code
+        code = compile(self.files[path], f"{self._folder}/{self._package}/{path}", "exec", dont_inherit=True)
+        self.compiled[path] = marshal.dumps(code)
+        return code
 
     def get_source(self, name: str) -> Optional[str]:
         """The text of a module, for what Python shows of errors."""

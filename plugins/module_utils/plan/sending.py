@@ -4,14 +4,21 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import marshal
 import zlib
 from collections.abc import Mapping
+from types import CodeType
+from typing import Optional
 
 from .kept_half import DIRECTORY, PACKAGE
 
 _FIRST = "hostd/sent.py"
 """The file that imports the others, by its class `SentHalf`."""
+
+FOLDER = f"{DIRECTORY}/sent"
+"""Where its files seem to be: in a folder that nobody but root can make, or Python could be shown others."""
 
 OLD_PYTHON = "cnm.fabric needs Python 3.9 or newer on the host: set ansible_python_interpreter to a newer one"
 
@@ -30,18 +37,23 @@ def read(size):
             sys.exit("the host half did not arrive as a whole")
         bundle += more
     return bundle[had:]
-first, packed = [read(int(size)) for size in read(20).split()]
+first, packed, bytecode = [read(int(size)) for size in read(30).split()]
 names = dict(__name__="sent")
 exec(first, names)
-sys.meta_path.insert(0, names["SentHalf"]("{DIRECTORY}/sent", "{PACKAGE}", bundle, packed))
+sys.meta_path.insert(0, names["SentHalf"]("{FOLDER}", "{PACKAGE}", bundle, packed, bytecode))
 from importlib import import_module
 import_module("{PACKAGE.replace("/", ".")}." + sys.argv[1]).main(*sys.argv[2:])
 """
 """The program, for ``python -c``: its arguments are a module of the host half, and those of its function ``main``."""
 
 
-def bundle(files: Mapping[str, bytes]) -> bytes:
-    """What the program reads first: a host half, its files by path below the package."""
+def bundle(files: Mapping[str, bytes], compiled: Optional[Mapping[str, CodeType]] = None) -> bytes:
+    """What the program reads first: a host half, its files by path below the package.
+
+    ``compiled`` are files that this Python has compiled: a host that has the same version need not.
+    """
     packed = zlib.compress(json.dumps({path: content.decode() for path, content in files.items()}).encode(), 1)
+    codes = {path: marshal.dumps(code) for path, code in (compiled or {}).items()}
+    bytecode = importlib.util.MAGIC_NUMBER + zlib.compress(marshal.dumps(codes), 1)
     first = files[_FIRST]
-    return b"%9d %9d\n" % (len(first), len(packed)) + first + packed
+    return b"%9d %9d %9d\n" % (len(first), len(packed), len(bytecode)) + first + packed + bytecode

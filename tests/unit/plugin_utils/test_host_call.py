@@ -5,9 +5,12 @@
 from __future__ import annotations
 
 import json
+import marshal
 import shlex
 import subprocess
 import sys
+import zlib
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from typing import Any, Optional
 
@@ -15,7 +18,7 @@ import pytest
 
 from ansible_collections.cnm.fabric.plugins.module_utils.hostd import half
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.calls import BEGIN, END
-from ansible_collections.cnm.fabric.plugins.module_utils.plan.kept_half import PACKAGE
+from ansible_collections.cnm.fabric.plugins.module_utils.plan.kept_half import DIRECTORY, PACKAGE
 from ansible_collections.cnm.fabric.plugins.plugin_utils import host_call
 from ansible_collections.cnm.fabric.plugins.plugin_utils.host_call import (
     answer,
@@ -51,18 +54,34 @@ def shell(command: str, data: bytes, path: str = "/usr/bin:/bin") -> subprocess.
 
 
 @pytest.mark.parametrize("python", [None, f"/usr/bin/env {sys.executable}"])
-def test_a_sent_host_half_answers_where_no_file_of_it_is(python: Optional[str]) -> None:
+def test_a_sent_host_half_answers_where_no_file_of_it_is(python: Optional[str], tmp_path: Path) -> None:
     command = sent_command("verify", "LANG=C", python, ["python3.0", "/usr/bin/python3"])
-    done = shell(command, sent() + request({"checks": "{", "project": "none", "digest": "", "explain": True}, False))
+    done = shell(
+        command, sent(tmp_path) + request({"checks": "{", "project": "none", "digest": "", "explain": True}, False)
+    )
     said: Any = answer("verify", done.returncode, done.stdout, done.stderr)
     assert said["failed"] is True, done
     assert said["msg"].startswith("JSONDecodeError")
     assert f"{PACKAGE}/calls.py" in said["exception"]
 
 
-def test_a_host_half_that_does_not_arrive_as_a_whole_does_nothing() -> None:
-    whole = sent()
-    for size in (0, 7, 25, len(whole) - 1):
+def test_it_is_made_once_for_all_processes_of_a_run_and_names_no_folder_of_the_controller(tmp_path: Path) -> None:
+    made = sent(tmp_path)
+    (path,) = tmp_path.iterdir()
+    assert path.stat().st_mode & 0o777 == 0o600
+    path.write_bytes(b"what another process has made")
+    assert sent(tmp_path) == b"what another process has made"
+    packed = [int(size) for size in made[:30].split()]
+    codes = marshal.loads(zlib.decompress(made[-packed[-1] + len(MAGIC_NUMBER) :]))
+    assert codes.keys() == half.running().keys()
+    here = str(Path(host_call.__file__).parents[1]).encode()
+    assert not any(here in code for code in codes.values())
+    assert marshal.loads(codes["calls.py"]).co_filename == f"{DIRECTORY}/sent/{PACKAGE}/calls.py"
+
+
+def test_a_host_half_that_does_not_arrive_as_a_whole_does_nothing(tmp_path: Path) -> None:
+    whole = sent(tmp_path)
+    for size in (0, 7, 35, len(whole) - 1):
         done = shell(sent_command("probe", "", None, ["/usr/bin/python3"]), whole[:size])
         assert answer("probe", done.returncode, done.stdout, done.stderr) is None
         told = failure("it could not be started", done.returncode, done.stdout, done.stderr)
@@ -70,14 +89,15 @@ def test_a_host_half_that_does_not_arrive_as_a_whole_does_nothing() -> None:
 
 
 def test_a_host_without_python_or_with_an_old_one_is_told_what_to_do(tmp_path: Path) -> None:
-    done = shell(sent_command("probe", "", None, ["python3.13", "python3"]), sent(), str(tmp_path))
+    half_sent = sent(tmp_path)
+    done = shell(sent_command("probe", "", None, ["python3.13", "python3"]), half_sent, str(tmp_path))
     assert done.stderr == ("it has no Python: install the package python3, or set ansible_python_interpreter\n")
     old = tmp_path / "python3"
     begin = "import sys; sys.version_info = (3, 8, 2); sys.version = '3.8.2 (default)'"
     script = f"#!{sys.executable}\nimport sys\n{begin}\nexec(sys.argv[sys.argv.index('-c') + 1])\n"
     old.write_text(script, encoding="utf-8")
     old.chmod(0o755)
-    done = shell(sent_command("probe", "", None, ["python3.13", "python3"]), sent(), str(tmp_path))
+    done = shell(sent_command("probe", "", None, ["python3.13", "python3"]), half_sent, str(tmp_path))
     assert "cnm.fabric needs Python 3.9 or newer on the host" in done.stderr
     assert "set ansible_python_interpreter to a newer one" in done.stderr
     assert "is 3.8.2)" in done.stderr

@@ -35,18 +35,18 @@ def text(content: Content) -> Markup:
     return Markup("".join(map(text, content)))
 
 
-def element(name: str, /, *content: Content, **attributes: Attribute) -> Markup:
+def element(tag: str, /, *content: Content, **attributes: Attribute) -> Markup:
     """An element.  ``class_`` and ``for_`` are written without the underscore, ``aria_label`` with a hyphen; an
     attribute that is None or False is left out, one that is True is empty.
     """
-    parts = [name]
+    parts = [tag]
     for key, value in attributes.items():
         if value is None or value is False:
             continue
         written = key.rstrip("_").replace("_", "-")
         parts.append(f'{written}="{"" if value is True else text(_number(value))}"')
     opening = " ".join(parts)
-    return Markup(f"<{opening}/>" if name in _VOID and not content else f"<{opening}>{text(content)}</{name}>")
+    return Markup(f"<{opening}/>" if tag in _VOID and not content else f"<{opening}>{text(content)}</{tag}>")
 
 
 def _number(value: Union[str, float]) -> str:

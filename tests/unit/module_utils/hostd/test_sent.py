@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import MAGIC_NUMBER
 from pathlib import Path
+
+import pytest
 
 from ansible_collections.cnm.fabric.plugins.module_utils.hostd import half
 from ansible_collections.cnm.fabric.plugins.module_utils.plan import sending
@@ -49,6 +52,14 @@ def test_it_keeps_its_files_and_what_python_has_compiled_of_them(tmp_path: Path)
     cached, source = ran.stdout.decode().split()
     assert f"# {cached} matches " in ran.stderr.decode()
     assert Path(source) == folder / PACKAGE / "plan/forms.py"
+
+
+@pytest.mark.parametrize(("magic", "says"), [(MAGIC_NUMBER, "bytecode"), (b"\0" * 4, "source")])
+def test_what_the_same_python_has_compiled_is_not_compiled_again(magic: bytes, says: str) -> None:
+    files = {**half.running(), "program.py": b"def main():\n    print('source')\n"}
+    code = compile("def main():\n    print('bytecode')\n", "program.py", "exec")
+    bundle = sending.bundle(files, {"program.py": code}).replace(MAGIC_NUMBER, magic)
+    assert python("-c", sending.START, "program", data=bundle).stdout.decode() == f"{says}\n"
 
 
 def test_an_error_shows_its_own_lines_and_no_file_of_whoever_made_the_folder(tmp_path: Path) -> None:
