@@ -9,7 +9,7 @@ kernel lost although both plans have it is a repair.  Operations that follow fro
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Optional
 
 from .hostd.restore import PartNames
@@ -20,6 +20,7 @@ from .plan.codec import decode
 from .plan.nftables import Nftables
 from .plan.peers import PeerTable
 from .plan.plan import Plan, PlanText
+from .plan.records import dataclass
 from .resources.base import Operation
 from .resources.boot import OTHER_VERSION
 

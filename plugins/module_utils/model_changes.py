@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from .plan.records import dataclass
 
 _DEFAULT, _WITHOUT_LINKS = "bridge", ("host", "none")
 """Predefined networks: every host's documents have them."""

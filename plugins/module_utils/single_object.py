@@ -8,7 +8,7 @@ Its mark says that a module made it: no plan prunes it, and no module takes over
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from . import entrypoints
@@ -24,6 +24,7 @@ from .plan.base import Key, Resource
 from .plan.families import family_of
 from .plan.links import Link, Parent
 from .plan.marks import PORT, SINGLE_OBJECT, is_pruned, project_of, role_of
+from .plan.records import dataclass
 from .resources.base import Operation
 
 COMMON: dict[str, dict[str, Any]] = {

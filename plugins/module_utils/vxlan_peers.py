@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import ip_address
 from typing import Any, Optional
 
 from .arguments import Options
 from .plan.families import family_of
+from .plan.records import dataclass
 
 _KEYS = ("vtep", "mac_address", "addresses")
 

@@ -205,7 +205,7 @@ operations:
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Optional
 
 from ansible.module_utils.basic import AnsibleModule
@@ -220,6 +220,7 @@ from ..module_utils.plan.constants import LARGEST_PORT, LARGEST_VNI, VXLAN_OVERH
 from ..module_utils.plan.families import family_of
 from ..module_utils.plan.links import BridgePort, Link, Vxlan
 from ..module_utils.plan.marks import SINGLE_OBJECT
+from ..module_utils.plan.records import dataclass
 from ..module_utils.resources.link.vxlan import vni_holder
 from ..module_utils.vxlan_peers import Peers, read_peers, read_vtep
 

@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any, Optional
 
 from ..module_utils.plan.constants import DEFAULT_MTU
+from ..module_utils.plan.records import dataclass
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Optional, cast
 
 from ..module_utils.plan.plan import Plan
+from ..module_utils.plan.records import dataclass
 from .declaration.errors import DeclarationError
 from .declaration.module_objects import pack_declared, unpack_declared
 from .declaration.topology import Host, Settings

@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from ..module_utils.plan.records import dataclass
 from .forms import shown as in_words
 
 QUIET, SUMMARY, FULL = LEVELS = ("quiet", "summary", "full")

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Optional
 
 from ..hostd.half import BootError
@@ -21,6 +21,7 @@ from ..plan.base import Key, Resource
 from ..plan.forms import FormError, printable_lines
 from ..plan.links import Link, Namespace
 from ..plan.marks import PORT
+from ..plan.records import dataclass
 from ..resources.base import Found, Kind, Operation
 from ..resources.frr import FrrError
 from ..resources.registry import kinds

@@ -14,7 +14,6 @@ import socket
 import struct
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address, ip_interface
 from itertools import groupby
 from typing import Any
@@ -23,6 +22,7 @@ from ..kernel import namespaces
 from ..plan.addresses import Address
 from ..plan.base import Resource
 from ..plan.links import Link
+from ..plan.records import dataclass
 from ..resources.base import Operation
 
 _ARP, _IPV6, _ANY_MAC = 0x0806, 0x86DD, b"\xff" * 6

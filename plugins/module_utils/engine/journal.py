@@ -11,13 +11,13 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Container, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
 from ..plan.base import Key, PlanError, Resource
 from ..plan.codec import can_be_put_back, decode, encode
 from ..plan.plan import SCHEMA
+from ..plan.records import dataclass
 from ..state.files import RUN, forget, load, remove_empty, write_atomically
 
 

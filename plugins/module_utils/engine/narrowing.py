@@ -10,7 +10,6 @@ those of which the two plans say different things, at the host itself, and at wh
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Optional
 
 from ..kernel import namespaces
@@ -20,6 +19,7 @@ from ..plan.codec import content_digest, decode, to_text
 from ..plan.kinds import shared_by
 from ..plan.links import Link, Namespace
 from ..plan.plan import PlanText
+from ..plan.records import dataclass
 from ..state.files import ETC_NETNS, boot_id
 from .reporting import namespaces_of
 

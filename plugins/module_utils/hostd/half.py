@@ -12,13 +12,14 @@ import re
 import struct
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, cast
 
 from ..plan.constants import VERSION
 from ..plan.kept_half import DIRECTORY, PACKAGE, PYTHON, digest, files_in, kept_of
 from ..plan.plan import SCHEMA
+from ..plan.records import dataclass
 from ..state.files import HALF_WRITTEN, LIB, load, make_directory, remove_empty
 
 if TYPE_CHECKING:

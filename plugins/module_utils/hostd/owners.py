@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Optional
 
 from ..kernel import namespaces, netns_owners
@@ -20,6 +20,7 @@ from ..kernel.nft import RunCommand
 from ..plan.forms import FormError, printable
 from ..plan.nftables import DockerUser
 from ..plan.plan import plan_data
+from ..plan.records import dataclass
 from ..resources.docker_user import DockerUserKind
 from ..resources.foreign_netns_records import Record, mounted, records
 from ..state.kept import State

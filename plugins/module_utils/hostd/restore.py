@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Optional
 
 from ..engine import engine, gratuitous_arp
@@ -30,6 +30,7 @@ from ..plan.links import Link, Namespace
 from ..plan.marks import OTHERS, PORT
 from ..plan.nftables import DockerUser, Nftables
 from ..plan.plan import Plan
+from ..plan.records import dataclass
 from ..plan.settings import Sysctl, Target
 from ..resources.base import Operation
 from ..resources.foreign_netns_records import mounted, records

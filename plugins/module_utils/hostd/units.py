@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 
 from ..plan.constants import VERSION
 from ..plan.forms import path, watched_owner
+from ..plan.records import dataclass
 from .verbs import completion, manual, overview
 
 COMMAND = "/usr/local/sbin/cnm"

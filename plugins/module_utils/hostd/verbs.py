@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from ..plan.records import dataclass
 
 SANDBOXES, NETWORKS, BOTH = "sandboxes", "networks", "both"
 """What an argument names, for the completion."""

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Optional
 
 from ..plan.constants import LARGEST_PORT
 from ..plan.families import family_of
 from ..plan.nftables import HOST_TASKS, VIP_TASKS, NftSet
+from ..plan.records import dataclass
 from .nft import RunCommand
 from .programs import find_program
 

@@ -9,7 +9,7 @@ import os
 import re
 import struct
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import TracebackType
 from typing import Any, Optional, TypeVar
 
@@ -18,6 +18,7 @@ from ..plan.base import Key
 from ..plan.esp import Way
 from ..plan.marks import is_pruned, role_of
 from ..plan.nftables import Nftables
+from ..plan.records import dataclass
 from . import namespaces, netfilter, nft
 from .netlink import Message, Netlink, NetlinkError
 

@@ -12,11 +12,12 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 from urllib.parse import quote
 
 from ..plan.forms import OWNERS
+from ..plan.records import dataclass
 from . import contained, namespaces
 from .files import open_guarded
 from .nft import RunCommand

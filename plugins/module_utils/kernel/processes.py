@@ -16,10 +16,10 @@ import signal
 import socket
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Optional
 
 from ..plan.constants import SEARCH_PATH
+from ..plan.records import dataclass
 
 _CLONE_NEWPID = 0x20000000
 _SYS_PIDFD_GETFD = 438

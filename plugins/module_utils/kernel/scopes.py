@@ -17,8 +17,10 @@ import re
 import socket
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Optional, Union
+
+from ..plan.records import dataclass
 
 _SOCKET = "/run/systemd/private"
 _MANAGER = "org.freedesktop.systemd1.Manager"

@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
+
+from .records import dataclass
 
 Key = tuple[str, ...]
 """Identity of an object on one host: its kind, then what identifies it in the kernel."""

@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
 from .base import Key, Resource
 from .marks import DATA_PATH_PORT, encrypted_data_path_port
+from .records import dataclass
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar
 
 from .base import Key, Resource
+from .records import dataclass
 
 UNKNOWN = "record"
 """The flaw of one of which the host has lost what it was told."""

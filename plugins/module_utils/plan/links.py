@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar, Optional
 
 from .base import Key, Resource
 from .marks import ADOPTED, PORT
+from .records import dataclass
 
 
 @dataclass(frozen=True)

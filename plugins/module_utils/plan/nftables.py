@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from .base import Key, Resource
+from .records import dataclass
 
 UDP_PORTS = "udp"
 """Published ports: ``[address . ]protocol . port[-port] : target``."""

@@ -4,13 +4,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from .base import PlanError
 from .codec import parsed, to_text
 from .fields import PEER_TABLE, checked
 from .forms import FormError
+from .records import dataclass
 
 
 class PeerEndpoint(NamedTuple):

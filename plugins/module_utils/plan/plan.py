@@ -30,7 +30,7 @@ import only the standard library.
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import Any, Optional
 
@@ -42,6 +42,7 @@ from .forms import FormError, printable
 from .frr import Frr
 from .kinds import shared_by
 from .packing import pack, pack_model, unpack, unpack_model
+from .records import dataclass
 
 SCHEMA = 1
 

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import ClassVar, Optional
 
 from .base import Key, Resource
+from .records import dataclass
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Optional
 
 from ..kernel import modules, namespaces, netns_owners
@@ -13,6 +12,7 @@ from ..kernel.host import Host
 from ..kernel.netns_owners import OwnerError, Silent
 from ..plan.forms import FormError
 from ..plan.marks import role_of, table_name
+from ..plan.records import dataclass
 from ..resources import foreign_netns_records, own_namespaces
 from ..resources.occupants import SANDBOX, occupants
 

@@ -10,11 +10,12 @@ import socket
 import struct
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import ip_address
 
 from ..kernel.dns_question import question
 from ..plan.constants import RESOLVER_FAILURES
+from ..plan.records import dataclass
 
 _REFUSED, _SERVFAIL, _UNREACHABLE, _SILENT = RESOLVER_FAILURES
 PATIENCE_S = 1.0

@@ -7,11 +7,12 @@ from __future__ import annotations
 import functools
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, Generic, Optional, TypeVar, cast
 
 from ..kernel.host import Host
 from ..plan.base import Key, Resource
+from ..plan.records import dataclass
 
 R = TypeVar("R", bound=Resource)
 

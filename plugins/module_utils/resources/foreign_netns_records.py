@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Optional
 
@@ -20,6 +20,7 @@ from ..kernel import namespaces
 from ..kernel.files import AT_MOST, open_guarded, read_open
 from ..kernel.netns_owners import Owned
 from ..plan.links import Namespace
+from ..plan.records import dataclass
 from ..state.files import HALF_WRITTEN, LIB, forget, load, remove_empty, write_atomically
 
 _APPENDED = ("hosts",)

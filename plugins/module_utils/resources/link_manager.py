@@ -12,7 +12,7 @@ import contextlib
 import os
 import stat
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Optional
 
@@ -23,6 +23,7 @@ from ..plan.base import Key
 from ..plan.constants import OWN_LINKS
 from ..plan.links import LinkManager
 from ..plan.marks import mark
+from ..plan.records import dataclass
 from ..state.files import HALF_WRITTEN, forget, read_limited, remove_empty, write_atomically
 from .base import Difference, Found, Kind, Operation, compare_fields
 

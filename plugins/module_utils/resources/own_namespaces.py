@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional
 
 from ..plan.plan import plan_data
+from ..plan.records import dataclass
 from ..state.files import HALF_WRITTEN, RUN, boot_id, forget, load, remove_empty, write_atomically
 from ..state.kept import State
 

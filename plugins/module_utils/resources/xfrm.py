@@ -19,7 +19,7 @@ import errno
 import socket
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Optional, TypeVar
 
@@ -50,6 +50,7 @@ from ..plan.encryption import Xfrm
 from ..plan.esp import epoch_of, security_index, ways
 from ..plan.families import family_of
 from ..plan.marks import ENCRYPTED_PORT, request_id
+from ..plan.records import dataclass
 from .base import Difference, Found, Kind, Operation
 from .entry_table import shortened
 

@@ -10,9 +10,10 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ..plan.families import family_of
+from ..plan.records import dataclass
 
 _IDENTIFIER = 0x636E
 

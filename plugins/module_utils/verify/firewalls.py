@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import NamedTuple, Optional
 
 from ..kernel.files import read_text
 from ..kernel.host import Host
 from ..kernel.programs import find_program
 from ..plan.marks import is_pruned, project_of, role_of
+from ..plan.records import dataclass
 from .iptables_legacy import as_nft
 
 PROTOCOLS = {"icmp": 1, "tcp": 6, "udp": 17, "esp": 50, "ipv6-icmp": 58}

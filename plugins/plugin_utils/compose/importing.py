@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Optional
 
 from ...module_utils.plan.forms import printable
+from ...module_utils.plan.records import dataclass
 from ..declaration.errors import DeclarationError, ValidationError, VarPath, gather
 from ..declaration.origins import written
 from ..declaration.schema import COMPOSE

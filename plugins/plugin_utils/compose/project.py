@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any, Optional
 
+from ...module_utils.plan.records import dataclass
 from ..declaration.errors import ValidationError
 from ..declaration.keys import OF_CONTAINERS, did_you_mean
 from ..declaration.origins import written

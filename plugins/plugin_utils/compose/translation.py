@@ -9,10 +9,11 @@ means otherwise than the declaration does.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Optional
 
 from ...module_utils.plan.constants import SHARES
+from ...module_utils.plan.records import dataclass
 from ..declaration.keys import did_you_mean
 from .located import Map, Number, Seq, Text, origin_of
 from .merging import text_of

@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cached_property
 from ipaddress import ip_address
 from typing import Any, Optional
 
 from ...module_utils.plan.constants import SHARES
+from ...module_utils.plan.records import dataclass
 from .addresses import Subnet, gateway_in, network_of, overlap, some_host, why_not
 from .control_plane import check_reflectors
 from .driver import DriverError, Drivers

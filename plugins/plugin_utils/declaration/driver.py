@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Optional, Protocol
 
 from ...module_utils.plan.constants import VXLAN_OVERHEAD
+from ...module_utils.plan.records import dataclass
 from .errors import ValidationError, VarPath
 
 if TYPE_CHECKING:

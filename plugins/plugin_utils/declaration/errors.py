@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Optional, Union
+
+from ...module_utils.plan.records import dataclass
 
 _LONGEST = 60
 _SECRET = re.compile(r"secret|passw|passphrase|token|credential|private", re.IGNORECASE)

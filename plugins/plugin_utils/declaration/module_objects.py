@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Optional
 
 from ...module_utils.plan.constants import LINK_PREFIX, SHARES
+from ...module_utils.plan.records import dataclass
 from .errors import DeclarationError, ValidationError, VarPath
 from .schema import ENTRIES
 from .topology import Host, Sandbox, Topology, link_names

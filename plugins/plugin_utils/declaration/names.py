@@ -9,10 +9,10 @@ end a line or leave a folder gets through.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Optional
 
 from ...module_utils.plan.constants import LINK_NAME, LONGEST_LINK_NAME, RESERVED_LINK_NAMES
+from ...module_utils.plan.records import dataclass
 from .errors import VarPath
 
 

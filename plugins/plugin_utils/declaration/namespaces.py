@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Optional
 
+from ...module_utils.plan.records import dataclass
 from .errors import VarPath
 from .topology import TASK, Namespace
 

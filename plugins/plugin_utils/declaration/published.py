@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Optional
 
 from ...module_utils.plan.families import family_of
+from ...module_utils.plan.records import dataclass
 from .errors import ValidationError, VarPath
 from .ports import is_choice
 from .topology import Endpoint, Network, Port, Sandbox

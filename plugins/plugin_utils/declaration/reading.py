@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Optional, Union
 
+from ...module_utils.plan.records import dataclass
 from .cross_checks import Draft, check, same_store
 from .driver import DriverError, Drivers
 from .egress import with_egress

@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Any
 
+from ...module_utils.plan.records import dataclass
 from .cross_checks import (
     Draft,
     Found,

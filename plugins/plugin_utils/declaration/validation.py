@@ -9,7 +9,6 @@ errors and replace wrong values by None, so that the readers get the types they 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from typing import Any, Optional, cast
@@ -24,6 +23,7 @@ except ImportError:
     MISSING_LIBRARY = "jsonschema"
     """The library that the controller's Python lacks and `fit` needs."""
 
+from ...module_utils.plan.records import dataclass
 from . import schema as schemas
 from .errors import VarPath, secret, show, word
 from .keys import did_you_mean, flow, instead_of, of_containers

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from ipaddress import ip_address
 from typing import Optional
 
 from ...module_utils.plan import forms
 from ...module_utils.plan.base import Resource
 from ...module_utils.plan.families import family_of
+from ...module_utils.plan.records import dataclass
 from ...module_utils.plan.settings import Resolved, Resolver
 from ..declaration.topology import Host, Settings
 from ..drivers.base import PlannedEndpoint, PlannedNetwork

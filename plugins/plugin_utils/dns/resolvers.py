@@ -16,7 +16,6 @@ files but the configuration.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address
 from types import MappingProxyType
 
@@ -26,6 +25,7 @@ from ...module_utils.plan.constants import RESOLVER_FAILURES
 from ...module_utils.plan.families import family_of
 from ...module_utils.plan.links import Namespace
 from ...module_utils.plan.marks import mark
+from ...module_utils.plan.records import dataclass
 from ...module_utils.plan.settings import File, LoadedNames, Resolver
 from ..declaration.topology import HOST_GATEWAY, Sandbox
 from ..drivers.base import PlannedEndpoint, PlannedNetwork

@@ -9,11 +9,12 @@ its name (see docs/development/add-a-driver.md).
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import ClassVar, Optional, Union
 
 from ...module_utils.plan.base import Resource
+from ...module_utils.plan.records import dataclass
 from ..declaration.driver import Option, Traits
 from ..declaration.errors import ValidationError, VarPath
 from ..declaration.topology import Endpoint, Network, Sandbox

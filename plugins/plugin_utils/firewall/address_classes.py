@@ -13,11 +13,11 @@ import hashlib
 from bisect import bisect
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Union
 
 from ...module_utils.plan.families import family_of
+from ...module_utils.plan.records import dataclass
 from ..declaration.services import task_number
 from ..declaration.topology import Host, Peer
 from ..drivers.base import PlannedEndpoint, PlannedNetwork

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ...module_utils.plan.families import NFT_PROTOCOL, NFT_TYPE
 from ...module_utils.plan.forms import link_name, nft_link, quoted
 from ...module_utils.plan.marks import FORWARDED, LINK_GROUP, OPEN_GROUP, OTHERS, table_name
 from ...module_utils.plan.nftables import HOST_TASKS, UDP_PORTS, Chain, Nftables, NftSet, task_set
+from ...module_utils.plan.records import dataclass
 from ..declaration.driver import Forwarding
 from ..drivers.base import PlannedNetwork
 from ..facts import Facts

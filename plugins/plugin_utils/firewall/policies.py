@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ...module_utils.plan.families import family_of
+from ...module_utils.plan.records import dataclass
 from ..declaration.policies import TCP, UDP
 from ..declaration.topology import (
     DIRECTIONS,

@@ -21,7 +21,7 @@ No connection tracking is used: `nf_conntrack_bridge` is not in every kernel, an
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Optional
 
@@ -37,6 +37,7 @@ from ...module_utils.plan.nftables import (
     Nftables,
     NftSet,
 )
+from ...module_utils.plan.records import dataclass
 from ..declaration.policies import ICMP4, ICMP6, TCP
 from ..declaration.topology import (
     DIRECTIONS,

@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Optional
 
 from ...module_utils.plan.families import family_of
 from ...module_utils.plan.forms import printable
+from ...module_utils.plan.records import dataclass
 from ..declaration.ingress import ingress_ports
 from ..declaration.published import binding
 from ..declaration.topology import Sandbox, TaskPort, Topology

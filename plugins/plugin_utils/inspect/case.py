@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Optional
 
+from ...module_utils.plan.records import dataclass
 from .findings import Drop, Findings, Miss, Tried
 from .health import natural
 

@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+from ...module_utils.plan.records import dataclass
 from ..shown import FULL, QUIET, Shown
 from .health import counted, natural
 

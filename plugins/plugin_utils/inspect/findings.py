@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import Any, NamedTuple, Optional
 
+from ...module_utils.plan.records import dataclass
 from .ends import SANDBOX, End, Ends, PeerIndex
 from .model import Model
 from .verification import Check, checks_of

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import Any, Optional
 
 from ...module_utils.plan.constants import shared_with
+from ...module_utils.plan.records import dataclass
 from ..declaration.ingress import SANDBOX as INGRESS_SANDBOX
 from .model import Model
 

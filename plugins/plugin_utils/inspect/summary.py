@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ...module_utils.plan.records import dataclass
 from ..declaration.ingress import SANDBOX
 from ..declaration.keys import did_you_mean
 from ..forms import printable

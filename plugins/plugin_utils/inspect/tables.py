@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Optional
 
+from ...module_utils.plan.records import dataclass
 from ..declaration.egress import EGRESS
 from ..declaration.ingress import INGRESS, SANDBOX
 from ..declaration.topology import DIRECTIONS, PREDEFINED

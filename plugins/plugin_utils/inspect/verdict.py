@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
+from ...module_utils.plan.records import dataclass
 from ..forms import printable
 from ..shown import FULL, QUIET, Shown
 from .case import Cause, few

@@ -9,13 +9,14 @@ lowest free.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import lru_cache
 from ipaddress import IPv6Network, ip_address, ip_network
 from types import MappingProxyType
 from typing import Optional
 
 from ...module_utils.plan.marks import identifier
+from ...module_utils.plan.records import dataclass
 from ..declaration.addresses import Address, gateway_in
 from ..declaration.topology import Endpoint, Host, IpamConfig, Network, Sandbox, Service
 from ..facts import Facts

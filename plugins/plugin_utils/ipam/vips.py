@@ -5,9 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from ...module_utils.plan.families import family_of
+from ...module_utils.plan.records import dataclass
 from ..declaration.topology import Endpoint, Sandbox, Service
 from ..leases.base import AddressLease
 

@@ -17,8 +17,10 @@ its VTEP and the MTU there, foreign VNIs on it, and by network a digest of the t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, Optional, Protocol, TypedDict
+
+from ...module_utils.plan.records import dataclass
 
 AddressLease = dict[str, str]
 """The bare addresses of an endpoint or a service, by ``ipv4`` and ``ipv6``."""

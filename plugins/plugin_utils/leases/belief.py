@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Optional
 
+from ...module_utils.plan.records import dataclass
 from .base import (
     OF_HOSTS,
     OVERLAYS,

@@ -8,9 +8,10 @@ Each function in `EDITS` takes a call and the host's model and returns the modul
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Optional
 
+from ...module_utils.plan.records import dataclass
 from ..declaration.egress import EGRESS
 from ..declaration.errors import DeclarationError, ValidationError, word
 from ..declaration.ingress import INGRESS

@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import Optional
 
+from ...module_utils.plan.records import dataclass
 from ..declaration.topology import Endpoint, Host, Network, Sandbox, Topology
 from ..facts import Facts
 from ..ipam.addresses import (

@@ -5,11 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Optional, Union
 
 from ...module_utils.plan.families import family_of
+from ...module_utils.plan.records import dataclass
 from ..declaration.errors import name_hosts
 from ..declaration.topology import Host, Topology
 from ..facts import Facts

@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Optional
 
 from ...module_utils.plan.marks import identifier
+from ...module_utils.plan.records import dataclass
 from ..declaration.published import default_route
 from ..declaration.topology import Endpoint, Host, Sandbox, link_names
 from ..dns.outside import lan_names_errors, lan_names_warnings

@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ...module_utils.plan.base import Resource
+from ...module_utils.plan.records import dataclass
 from ...module_utils.plan.shaping import Shaping
 from ..declaration.driver import DriverError
 from ..drivers.base import PlannedEndpoint

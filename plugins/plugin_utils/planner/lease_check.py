@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from ...module_utils.plan.records import dataclass
 from ..declaration.topology import Topology
 from ..facts import Facts
 from ..leases.base import OVERLAYS, SECTIONS, Leases, kept_by, no_part, split

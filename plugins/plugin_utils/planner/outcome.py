@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import Any, Optional
 
 from ...module_utils.plan.encryption import Xfrm
 from ...module_utils.plan.plan import Plan
+from ...module_utils.plan.records import dataclass
 
 
 @dataclass(frozen=True)

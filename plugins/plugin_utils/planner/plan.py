@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from types import MappingProxyType
 from typing import Generic, Optional, TypeVar
 
 from ...module_utils.plan.plan import Plan
+from ...module_utils.plan.records import dataclass
 from ..declaration.driver import DriverError
 from ..declaration.topology import Host, Service, Topology
 from ..facts import Facts

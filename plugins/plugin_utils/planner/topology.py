@@ -5,9 +5,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from ...module_utils.plan.marks import identifier
+from ...module_utils.plan.records import dataclass
 from ..declaration.ingress import INGRESS
 from ..declaration.topology import Host, Topology
 from ..drivers.base import Digests, PlannedEndpoint, PlannedNetwork

@@ -10,12 +10,13 @@ without them, it is refused, and only that host is excluded from the run.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Optional
 
 from ...module_utils.plan import forms
 from ...module_utils.plan.constants import FRR, LINK_MANAGERS, RESOLVER_FAILURES
 from ...module_utils.plan.marks import RESOLVER_USER
+from ...module_utils.plan.records import dataclass
 from ..declaration.module_objects import ADDRESS_SETS, NETWORKS, kind_of
 from ..facts import Facts
 from ..forms import (

@@ -9,11 +9,11 @@ engine is a function from a sandbox's name and its virtual services to a `Balanc
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from ...module_utils.plan.base import Resource
 from ...module_utils.plan.families import family_of
 from ...module_utils.plan.nftables import Chain, NftSet
+from ...module_utils.plan.records import dataclass
 from ..declaration.topology import Host
 from ..facts import Facts
 from ..ipam.vips import Vip

@@ -9,12 +9,12 @@ sandbox, and from there, with the sandbox's address as source, to a task.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from ...module_utils.plan import forms
 from ...module_utils.plan.base import Resource
 from ...module_utils.plan.families import NFT_PROTOCOL, NFT_TYPE, family_of
 from ...module_utils.plan.nftables import INGRESS_TASKS, Chain, NftSet, task_set
+from ...module_utils.plan.records import dataclass
 from ...module_utils.plan.settings import Sysctl
 from ..declaration.ingress import SANDBOX
 from ..declaration.topology import Port

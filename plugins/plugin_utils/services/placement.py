@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Optional
 
+from ...module_utils.plan.records import dataclass
 from ..declaration.ingress import ingress_ports
 from ..declaration.placement import admits
 from ..declaration.services import task_name, task_number

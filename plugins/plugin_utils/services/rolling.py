@@ -10,9 +10,10 @@ declared ones, serve meanwhile.  Where a service stands is in its lease, so a ru
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any, Optional
 
+from ...module_utils.plan.records import dataclass
 from ..declaration.services import made_from, task_name
 from ..declaration.topology import Host, Service, Update
 from ..leases.base import ServiceLease

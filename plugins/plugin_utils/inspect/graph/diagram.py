@@ -5,8 +5,9 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ....module_utils.plan.records import dataclass
 from ..health import counted, few
 from .fabric import FINE, Fabric, Host, Sandbox, State, worst
 from .policies import peer_words

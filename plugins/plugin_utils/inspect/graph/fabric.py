@@ -8,7 +8,9 @@ which it is shown.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+
+from ....module_utils.plan.records import dataclass
 
 
 @dataclass(frozen=True)

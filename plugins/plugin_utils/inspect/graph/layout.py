@@ -10,8 +10,9 @@ sandboxes have a row each; as rows only grow downwards, one more moves nothing e
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from ....module_utils.plan.records import dataclass
 from .fabric import Fabric, Host, Network, Sandbox, Service
 
 LABELS = 276

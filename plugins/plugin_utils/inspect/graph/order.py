@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from ....module_utils.plan.records import dataclass
 from ...forms import Unfit, listing, mapping, record, text
 from ..health import natural
 

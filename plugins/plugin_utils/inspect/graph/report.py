@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from typing import Any, Optional
 
+from ....module_utils.plan.records import dataclass
 from ...declaration.topology import PREDEFINED
 from ..model import Document, Model
 from .attribution import Roles
