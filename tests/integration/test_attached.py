@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from host import becomes, compare, converge, on_a_host, resources_of, sh, snapshot, the_same, works
+from host import a_plan, becomes, compare, converge, on_a_host, resources_of, run_command, sh, snapshot, the_same, works
 
+from ansible_collections.cnm.fabric.plugins.module_utils import entrypoints
 from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine
+from ansible_collections.cnm.fabric.plugins.module_utils.hostd.restore import Restoration, Restored
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.netns_owners import Owned
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.links import Link, Namespace
 from ansible_collections.cnm.fabric.plugins.module_utils.resources import foreign_netns_records
@@ -178,6 +180,25 @@ class TestReplacedNamespace:
             sh(self.AGAIN)
             converge(wanted)
             assert "eth0" not in sh(f"nsenter --net=/proc/{os.getpid()}/fd/{held.fileno()} ip link")
+
+    @on_a_host
+    @pytest.mark.parametrize("ended", [False, True])
+    def test_what_is_left_of_a_link_into_an_old_one_that_has_no_name_any_more_is_removed(self, ended: bool) -> None:
+        sh(MAKE)
+        made = a_plan(BY_PATH)
+        entrypoints.converge(entrypoints.Request("default", made.to_json(), digest=made.digest), run_command)
+        with open(THEIRS, "rb") as held:
+            sh(f"umount -l /run/netns/c1; {self.AGAIN}")
+            assert "eth0" in sh(f"nsenter --net=/proc/{os.getpid()}/fd/{held.fileno()} ip -br link")
+            restoration, restored = Restoration("default", run_command, ""), Restored()
+            if ended:
+                restoration.disconnect(["c1"], lambda _name: "it has ended", restored)
+                assert sh("ip -br link show type veth").count("\n") == 1
+            else:
+                restoration.connect({"c1": None}, restored)
+                assert restored.failed == {}
+                works([("own", "c1", "10.0.0.2"), ("c1", "own", "10.0.0.3")])
+                assert sh("ip -br link show type veth").count("\n") == 2 + 1
 
     @on_a_host
     def test_a_failed_run_leaves_the_new_namespace_unchanged(self) -> None:

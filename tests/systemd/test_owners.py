@@ -97,8 +97,6 @@ class TestOwners:
         assert system.sh("cnm restore --own") == "everything was as planned\n"
         assert controller.run("site", VARIABLES).changed("n1") == 0
 
-    # Open: on a slow machine the last of them may be, as the host's end of a former link is still there (EEXIST).
-    @pytest.mark.whole
     def test_no_restart_of_many_is_missed(self, host: Controlled) -> None:
         system, _controller = host
         for restart in RESTARTS.values():

@@ -156,6 +156,16 @@ def _needed(item: Resource) -> Iterable[Key]:
             yield ("link", where, item.port.master)
 
 
+def _keys(resources: Iterable[Resource]) -> set[Key]:
+    """Their keys, and those of far ends that are left of pairs whose other ends are in a namespace without a name."""
+    found: set[Key] = set()
+    for item in resources:
+        found.add(item.key)
+        if isinstance(item, Link) and item.peer is not None:
+            found.add(Link(item.peer.namespace, item.peer.name, item.type).key)
+    return found
+
+
 class PartNames:
     """Which part of a plan a resource belongs to."""
 
@@ -304,7 +314,7 @@ class Restoration:
             there = records(self._project).keys() & sandboxes.keys()
             result.removed.update(f"sandbox {name}" for name in there if mounted(name) is not None)
             if there:
-                self._converge((), {item.key for part in parts for item in part.resources}, result, within)
+                self._converge((), _keys(item for part in parts for item in part.resources), result, within)
             result.failed.update({f"sandbox {name}": why for name, why in sandboxes.items()})
             self._note(result, {part.name for part in parts})
 
@@ -363,7 +373,7 @@ class Restoration:
             return
         resources = [item for part in ready for item in part.resources]
         try:
-            operations = self._converge(resources, {item.key for item in resources}, result, within)
+            operations = self._converge(resources, _keys(resources), result, within)
         except engine.EXPECTED as error:
             if len(ready) == 1:
                 result.failed[ready[0].name] = engine.sentence(error)
