@@ -22,6 +22,7 @@ from asking import in_namespace
 from fleet import Fleet
 from lab import SWITCH
 from overlaying import overlay, sandboxes
+from sampling import WHOLE
 from serving import PORT, Caller, Load, Servers, inside, where
 from test_services import at_work, fleet
 
@@ -29,7 +30,8 @@ __all__ = ["at_work", "fleet"]
 """Fixtures."""
 
 ENGINE = os.environ.get("CNM_LOAD_BALANCER", "nftables")
-RATE = 200
+RATE = 200 if WHOLE else 50
+"""Requests a second of each load."""
 WORKER = {"node1": sandboxes(worker=["vote"])}
 
 

@@ -8,13 +8,15 @@ import contextlib
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
 from forgery import SECRET_PORT, rules_about_vxlan
 from host import SECRET, keys_for, run_command
 from machines import Machine, two_machines, unanswered
 from overlay_resources import BOXES, VNI, VTEPS, an_overlay
+from sampling import each
 
 from ansible_collections.cnm.fabric.plugins.module_utils.engine import engine
 from ansible_collections.cnm.fabric.plugins.module_utils.kernel.host import Host
@@ -23,6 +25,12 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import ENCRY
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.nftables import Nftables
 from ansible_collections.cnm.fabric.plugins.module_utils.resources.base import Operation
 from ansible_collections.cnm.fabric.plugins.plugin_utils.networks.encryption import epoch_key, pair_key
+
+
+def of_an_underlay(test: Callable[..., Any]) -> Callable[..., Any]:
+    """The test over IPv4 and over IPv6, one of which is in the sample, not the same for all tests."""
+    return pytest.mark.parametrize("underlay", each((4, 6), 1, test.__name__))(test)
+
 
 PROJECT = "esp"
 REQID = request_id(PROJECT)

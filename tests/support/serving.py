@@ -101,7 +101,7 @@ class Servers:
                 for key, _events in self._chosen.select(0):
                     with contextlib.suppress(OSError):
                         self._answer(key.fileobj, *key.data)
-            time.sleep(0.001)
+            time.sleep(0.003)
 
     def _answer(self, opened: Any, sandbox: str, kind: Optional[int]) -> None:
         if kind == socket.SOCK_DGRAM:

@@ -55,6 +55,7 @@ def test_the_wire_shows_esp_alone_for_a_sandbox_that_one_host_was_run_for(fleet:
     assert "14789" not in wire[0]
 
 
+@pytest.mark.whole
 def test_a_host_without_keys_sends_nothing_in_the_clear(fleet: Fleet) -> None:
     fleet.sh("node1", "ip xfrm state flush")
     with on_the_wire(fleet, "node1", "port 4789 or port 14789") as wire:

@@ -28,6 +28,7 @@ from encrypting import (
     an_encrypted_overlay,
     encrypt,
     everything,
+    of_an_underlay,
     pinging,
     pings,
     the_encryption,
@@ -73,7 +74,6 @@ pytestmark = pytest.mark.vm
 HEADER = {4: 20, 6: 40}
 PROTOCOL = {4: 23, 6: 20}
 """Where a frame says what is in its IP packet."""
-UNDERLAYS = pytest.mark.parametrize("underlay", [4, 6])
 
 
 def a_clear_network(machine: Machine, underlay: int) -> None:
@@ -131,7 +131,7 @@ def indices_of(frames: Sequence[bytes], underlay: int, source: str) -> set[int]:
     }
 
 
-@UNDERLAYS
+@of_an_underlay
 @on_a_host
 def test_the_wire_shows_esp_alone_and_another_network_as_before(underlay: int) -> None:
     with an_encrypted_overlay(underlay) as machines:
@@ -152,7 +152,7 @@ def test_the_wire_shows_esp_alone_and_another_network_as_before(underlay: int) -
             assert encrypt(machine, *wanted, check=True) == []
 
 
-@UNDERLAYS
+@of_an_underlay
 @on_a_host
 def test_a_packet_as_large_as_the_network_takes_fills_one_of_the_underlay_s(underlay: int) -> None:
     mtu = (DEFAULT_MTU - VXLAN_OVERHEAD[underlay] - ESP_OVERHEAD) // 4 * 4
@@ -168,7 +168,7 @@ def test_a_packet_as_large_as_the_network_takes_fills_one_of_the_underlay_s(unde
         assert max(map(len, frames)) == 14 + 1500
 
 
-@UNDERLAYS
+@of_an_underlay
 @on_a_host
 def test_without_nftables_it_is_encrypted_all_the_same(underlay: int) -> None:
     with an_encrypted_overlay(underlay) as machines:
@@ -179,7 +179,7 @@ def test_without_nftables_it_is_encrypted_all_the_same(underlay: int) -> None:
         assert set(kinds_of(wire.frames(), underlay)) == {"ESP"}
 
 
-@UNDERLAYS
+@of_an_underlay
 @on_a_host
 def test_to_whom_there_is_no_key_nothing_goes(underlay: int) -> None:
     with an_encrypted_overlay(underlay) as machines:
@@ -195,7 +195,7 @@ def test_to_whom_there_is_no_key_nothing_goes(underlay: int) -> None:
         assert kinds_of(wire.frames(), underlay) == {}
 
 
-@UNDERLAYS
+@of_an_underlay
 @on_a_host
 def test_what_anybody_sends_in_clear_text_is_not_heard_with_nftables_or_without(underlay: int) -> None:
     with an_encrypted_overlay(underlay) as machines:
@@ -278,7 +278,7 @@ def test_two_projects_on_a_host_have_ports_of_their_own() -> None:
         assert machine.sh("ip xfrm state; ip xfrm policy") == ""
 
 
-@UNDERLAYS
+@of_an_underlay
 @on_a_host
 def test_what_somebody_else_s_keys_have_encrypted_is_not_heard(underlay: int) -> None:
     """As clients of a VPN on the same host have some."""
@@ -307,7 +307,7 @@ def test_what_somebody_else_s_keys_have_encrypted_is_not_heard(underlay: int) ->
             assert str(REQID) not in machine.sh("ip xfrm state; ip xfrm policy")
 
 
-@UNDERLAYS
+@of_an_underlay
 @pytest.mark.parametrize("order", [(0, 1), (1, 0)])
 @on_a_host
 def test_a_rotation_loses_no_packet_whoever_goes_first(underlay: int, order: tuple[int, int]) -> None:
@@ -325,7 +325,7 @@ def test_a_rotation_loses_no_packet_whoever_goes_first(underlay: int, order: tup
     assert missing == []
 
 
-@UNDERLAYS
+@of_an_underlay
 @on_a_host
 def test_after_a_rotation_nothing_goes_on_with_the_old_key(underlay: int) -> None:
     """Packets that are under way while policies are replaced (several, each makes the next packets look again)."""

@@ -16,6 +16,7 @@ from encrypting import (
     REQID,
     an_encrypted_overlay,
     encrypt,
+    of_an_underlay,
     pinging,
     pings,
     the_encryption,
@@ -35,7 +36,6 @@ from ansible_collections.cnm.fabric.plugins.module_utils.plan.marks import ENCRY
 
 pytestmark = pytest.mark.vm
 
-UNDERLAYS = pytest.mark.parametrize("underlay", [4, 6])
 LEFT = 600
 """Sequence numbers that a worn state has left."""
 
@@ -78,7 +78,7 @@ def renewer(machine: Machine) -> int:
     return found.pid
 
 
-@UNDERLAYS
+@of_an_underlay
 @on_a_host
 def test_a_tenant_who_uses_up_a_key_stops_nobody_and_no_packet_is_lost(underlay: int) -> None:
     missing: list[int] = []

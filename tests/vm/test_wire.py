@@ -18,6 +18,7 @@ from test_kinds import TestDrift as _Drifts
 pytestmark = pytest.mark.vm
 
 
+@pytest.mark.whole
 def test_a_geneve_tunnel_comes_is_repaired_and_goes(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = tmp_path / "collections" / "ansible_collections"
     for name, place in (("cnm/fabric", CHECKOUT), ("acme/net", CHECKOUT / "examples/collections/acme/net")):
