@@ -199,7 +199,9 @@ def forbidden(heard: dict[str, set[str]], closed: tuple[str, ...]) -> dict[str, 
     return {name: who for name, who in found.items() if who}
 
 
-@pytest.mark.parametrize("torn_down", [False, True], ids=["site", "site and teardown"])
+@pytest.mark.parametrize(
+    "torn_down", [pytest.param(False, id="site", marks=pytest.mark.whole), pytest.param(True, id="site and teardown")]
+)
 def test_runs_that_come_and_go_open_nothing(world: Fleet, torn_down: bool) -> None:
     with storm(world) as wind:
         turn = 0
