@@ -8,11 +8,10 @@ The host half that the host keeps is called first; if it keeps none of this vers
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
-import os
 import re
 import shlex
-import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -83,23 +82,33 @@ def request(arguments: Mapping[str, Any], check: bool) -> bytes:
 def sent(folder: Path) -> bytes:
     """The host half, which precedes the request if the host does not keep it.
 
-    Made once in a run, whose processes share the folder.
+    One process of a run makes it; the others find it in the folder that they share.
     """
     path = folder / f"cnm-{DIGEST}"
-    with contextlib.suppress(FileNotFoundError):
-        return path.read_bytes()
-    made = sending.bundle(_FILES, {name: _compiled(name) for name in _FILES})
-    descriptor, new = tempfile.mkstemp(dir=folder)
-    with open(descriptor, "wb") as stream:
-        stream.write(made)
-    os.replace(new, path)
-    return made
+    with contextlib.suppress(OSError), open(f"{path}.lock", "wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            return path.read_bytes()
+        made = _bundle()
+        with contextlib.suppress(OSError):
+            new = Path(f"{path}.new")
+            new.write_bytes(made)
+            new.replace(path)
+        return made
+    return _bundle()
+
+
+def _bundle() -> bytes:
+    return sending.bundle(_FILES, {name: _compiled(name) for name in _FILES})
 
 
 def _compiled(name: str) -> CodeType:
     """A file as this controller's Python compiles it, which it does once: it keeps that in ``__pycache__``."""
-    code = SourceFileLoader(name, str(_ROOT / name)).get_code(name)
-    return _placed(cast("CodeType", code), f"{sending.FOLDER}/{PACKAGE}/{name}")
+    path, placed = _ROOT / name, f"{sending.FOLDER}/{PACKAGE}/{name}"
+    with contextlib.suppress(OSError):
+        if path.read_bytes() == _FILES[name]:  # else another version was installed since this run began
+            return _placed(cast("CodeType", SourceFileLoader(name, str(path)).get_code(name)), placed)
+    return compile(_FILES[name], placed, "exec", dont_inherit=True)
 
 
 def _placed(code: CodeType, path: str) -> CodeType:

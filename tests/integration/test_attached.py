@@ -183,7 +183,7 @@ class TestReplacedNamespace:
 
     @on_a_host
     @pytest.mark.parametrize("ended", [False, True])
-    def test_what_is_left_of_a_link_into_an_old_one_that_has_no_name_any_more_is_removed(self, ended: bool) -> None:
+    def test_the_far_end_of_a_link_into_one_that_has_no_name_any_more_is_removed(self, ended: bool) -> None:
         sh(MAKE)
         made = a_plan(BY_PATH)
         entrypoints.converge(entrypoints.Request("default", made.to_json(), digest=made.digest), run_command)
@@ -197,6 +197,10 @@ class TestReplacedNamespace:
             else:
                 restoration.connect({"c1": None}, restored)
                 assert restored.failed == {}
+                assert restored.changed.keys() == {
+                    "sandbox c1",
+                    *(f"network {it} in sandbox c1" for it in ("front", "back")),
+                }
                 works([("own", "c1", "10.0.0.2"), ("c1", "own", "10.0.0.3")])
                 assert sh("ip -br link show type veth").count("\n") == 2 + 1
 

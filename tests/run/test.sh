@@ -68,7 +68,7 @@ joined() {
 # The same with a process for each core, up to four; the tests of a class, or of a file without any, stay together.
 every_core="--numprocesses auto --maxprocesses 4 --dist loadscope --durations 12"
 
-# One more for tests that wait for the kernel to take namespaces away a quarter of their time.
+# One process more than cores: these tests spend a quarter of their time waiting for the kernel to remove namespaces.
 one_more="--numprocesses $(($(nproc) > 3 ? 4 : $(nproc) + 1)) --dist loadscope --durations 12"
 
 summary() {

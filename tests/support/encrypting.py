@@ -28,7 +28,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.networks.encryption imp
 
 
 def of_an_underlay(test: Callable[..., Any]) -> Callable[..., Any]:
-    """The test over IPv4 and over IPv6, one of which is in the sample, not the same for all tests."""
+    """The test over IPv4 and over IPv6; by default over one of them, chosen by the test's name."""
     return pytest.mark.parametrize("underlay", each((4, 6), 1, test.__name__))(test)
 
 

@@ -25,7 +25,6 @@ import pytest
 import yaml
 from ansible.module_utils.testing import patch_module_args
 from host import becomes, compare, converge, on_a_host, run_command, sh, snapshot
-from sampling import each
 from test_kinds import BY_MARK, DRIFTS, EXTRAS, Never, operations_for
 from test_kinds import _broken as broken
 
@@ -223,7 +222,9 @@ class TestVirtualAddresses:
             for family in (4, 6):
                 assert len({world.call("caller", VIPS[family])[0] for _turn in range(6)}) == 1
 
-    @pytest.mark.parametrize("scheduler", each(("rr", "wlc", "sh", "mh"), 2, "draining"))
+    @pytest.mark.parametrize(
+        "scheduler", ["wlc", "mh", *(pytest.param(name, marks=pytest.mark.whole) for name in ("rr", "sh"))]
+    )
     @on_a_host
     def test_a_drained_task_keeps_what_it_has_and_gets_nothing_new(self, scheduler: str) -> None:
         with a_world(wanted=services(scheduler=scheduler)) as world:

@@ -56,7 +56,7 @@ def test_a_sandbox_sends_no_more_than_its_limit_whatever_its_root_does() -> None
     converge(wanted)
     assert compare(wanted) == []
     sh("ip netns exec c1 sh -c 'tc qdisc delete dev eth0 root; tc qdisc add dev eth0 clsact' || :")
-    assert 0 < octets_through("c1", "c2", "10.0.0.2") < 1.3e6
+    assert 0.1e6 < octets_through("c1", "c2", "10.0.0.2") < 1.3e6  # half of the limit when others use this machine
     converge(shaped(limits={"ingress": "8mbit"}))
     assert octets_through("c1", "c2", "10.0.0.2") > 1.3e6
     converge(())

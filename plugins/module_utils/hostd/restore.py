@@ -157,12 +157,15 @@ def _needed(item: Resource) -> Iterable[Key]:
 
 
 def _keys(resources: Iterable[Resource]) -> set[Key]:
-    """Their keys, and those of far ends that are left of pairs whose other ends are in a namespace without a name."""
+    """Their keys and those of the far ends of their pairs.
+
+    A far end is found under a key of its own when the sandbox's end is in a namespace that has no name any more.
+    """
     found: set[Key] = set()
     for item in resources:
         found.add(item.key)
         if isinstance(item, Link) and item.peer is not None:
-            found.add(Link(item.peer.namespace, item.peer.name, item.type).key)
+            found.add((item.kind, item.peer.namespace, item.peer.name))
     return found
 
 
@@ -382,9 +385,9 @@ class Restoration:
             self._restore_parts(ready[: len(ready) // 2], result, within)
             self._restore_parts(ready[len(ready) // 2 :], result, within)
             return
-        home = {item.key: part.name for part in ready for item in part.resources}
+        names = PartNames(resources)
         for operation in operations:
-            self._count(result, home.get(operation.resource.key, operation.resource.label))
+            self._count(result, names.part_of(operation.resource))
 
     @staticmethod
     def _count(result: Restored, name: str) -> None:

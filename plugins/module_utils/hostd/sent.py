@@ -28,7 +28,7 @@ class SentHalf:
         }
         """By path below the package."""
         self.compiled: dict[str, bytes] = {}
-        """Code objects as `marshal` writes them: what was sent, or what was imported so far."""
+        """Code objects as `marshal` writes them: what was sent, and what was compiled here since."""
         if bytecode.startswith(MAGIC_NUMBER):
             self.compiled = marshal.loads(zlib.decompress(bytecode[len(MAGIC_NUMBER) :]))
         self._folder = folder

@@ -18,7 +18,7 @@ _FIRST = "hostd/sent.py"
 """The file that imports the others, by its class `SentHalf`."""
 
 FOLDER = f"{DIRECTORY}/sent"
-"""Where its files seem to be: in a folder that nobody but root can make, or Python could be shown others."""
+"""Where its files seem to be: only root can make this folder, so nobody else's lines are shown in tracebacks."""
 
 OLD_PYTHON = "cnm.fabric needs Python 3.9 or newer on the host: set ansible_python_interpreter to a newer one"
 

@@ -67,8 +67,8 @@ def test_a_sent_host_half_answers_where_no_file_of_it_is(python: Optional[str], 
 
 def test_it_is_made_once_for_all_processes_of_a_run_and_names_no_folder_of_the_controller(tmp_path: Path) -> None:
     made = sent(tmp_path)
-    (path,) = tmp_path.iterdir()
-    assert path.stat().st_mode & 0o777 == 0o600
+    path = tmp_path / f"cnm-{host_call.DIGEST}"
+    assert path.read_bytes() == made
     path.write_bytes(b"what another process has made")
     assert sent(tmp_path) == b"what another process has made"
     packed = [int(size) for size in made[:30].split()]
@@ -77,6 +77,15 @@ def test_it_is_made_once_for_all_processes_of_a_run_and_names_no_folder_of_the_c
     here = str(Path(host_call.__file__).parents[1]).encode()
     assert not any(here in code for code in codes.values())
     assert marshal.loads(codes["calls.py"]).co_filename == f"{DIRECTORY}/sent/{PACKAGE}/calls.py"
+
+
+def test_without_a_folder_it_is_made_all_the_same(tmp_path: Path) -> None:
+    assert len(sent(tmp_path / "gone")) == len(sent(tmp_path))
+
+
+def test_a_file_that_has_changed_since_is_sent_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(host_call._FILES, "renewal.py", b"before = 1")
+    assert host_call._compiled("renewal.py").co_names == ("before",)
 
 
 def test_a_host_half_that_does_not_arrive_as_a_whole_does_nothing(tmp_path: Path) -> None:

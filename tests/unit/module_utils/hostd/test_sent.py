@@ -39,15 +39,18 @@ def python(*arguments: str, data: bytes = b"") -> subprocess.CompletedProcess[by
     return subprocess.run([sys.executable, "-I", "-S", "-B", *arguments], input=data, check=True, capture_output=True)
 
 
-def test_it_keeps_its_files_and_what_python_has_compiled_of_them(tmp_path: Path) -> None:
+@pytest.mark.parametrize("with_bytecode", [False, True])
+def test_it_keeps_its_files_and_what_python_has_compiled_of_them(tmp_path: Path, with_bytecode: bool) -> None:
     files = {**half.running(), "program.py": PROGRAM.encode()}
-    told = python("-c", sending.START, "program", str(tmp_path), data=sending.bundle(files) + b"what follows")
+    codes = {path: compile(text, f"{sending.FOLDER}/{PACKAGE}/{path}", "exec") for path, text in files.items()}
+    bundle = sending.bundle(files, codes if with_bytecode else None)
+    told = python("-c", sending.START, "program", str(tmp_path), data=bundle + b"what follows")
     whole, *kept, path, what, follows = told.stdout.decode().split()
     assert (whole, kept, path) == ("True", ["True", "False"], f"{DIRECTORY}/sent/{PACKAGE}/plan/forms.py")
     assert (what, follows) == ("what", "follows")
     folder = tmp_path / ".half" / half.digest(files)
     assert {path.name.partition(".")[0] for path in folder.rglob("*.pyc")} > {"program", "half", "forms"}
-    assert not list(folder.rglob("cli.*.pyc"))
+    assert bool(list(folder.rglob("cli.*.pyc"))) == with_bytecode
     ran = python("-v", "-c", KEPT, str(folder))
     cached, source = ran.stdout.decode().split()
     assert f"# {cached} matches " in ran.stderr.decode()

@@ -13,6 +13,8 @@ import pytest
 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan import records
 
+NAN = float("nan")
+
 
 def classes(dataclass: Callable[..., Any]) -> list[type]:
     """The same classes, made by one or the other."""
@@ -57,12 +59,28 @@ def classes(dataclass: Callable[..., Any]) -> list[type]:
         def __repr__(self) -> str:
             return "own"
 
-    return [Empty, Point, Deep, Ranked, Loose, Own]
+    @dataclass(frozen=True, order=True)
+    class One:
+        """A single field."""
+
+        x: Any
+
+    @dataclass(frozen=True)
+    class Equal:  # noqa: PLW1641  # dataclasses give it one
+        """Says for itself what is equal, and is hashed by its fields."""
+
+        x: Any
+
+        def __eq__(self, other: object) -> bool:
+            return type(other) is type(self)
+
+    return [Empty, Point, Deep, Ranked, Loose, Own, One, Equal]
 
 
 def objects(dataclass: Callable[..., Any]) -> list[Any]:
-    empty, point, deep, ranked, loose, own = classes(dataclass)
-    found = [empty(), loose(1), loose(1, [2]), own(1), own(2), deep(1, 2, (3,)), deep(1, 2)]
+    empty, point, deep, ranked, loose, own, one, equal = classes(dataclass)
+    found = [empty(), loose(1), loose(1, [2]), own(1), own(2), deep(1, 2, (3,)), deep(1, 2), one(1), one(2), equal(1)]
+    found += [one(None), one(NAN), one(NAN)]
     return found + [made(*given) for made in (point, ranked) for given in ((1,), (1, 0), (1, 2), (2,), ("a",), (1.0,))]
 
 
