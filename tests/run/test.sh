@@ -68,7 +68,7 @@ joined() {
 # The same with a process for each core, up to four; the tests of a class, or of a file without any, stay together.
 every_core="--numprocesses auto --maxprocesses 4 --dist loadscope --durations 12"
 
-# One process more than cores: these tests spend a quarter of their time waiting for the kernel to remove namespaces.
+# One process more than cores: a quarter of the time these tests wait for the kernel or for systemd.
 one_more="--numprocesses $(($(nproc) > 3 ? 4 : $(nproc) + 1)) --dist loadscope --durations 12"
 
 summary() {
@@ -206,7 +206,7 @@ all_tests() {
     if [ -n "$several" ] && wanted molecule; then joined molecule; fi
     if wanted integration; then step "integration" run_pytest $one_more tests/integration; fi
     if wanted lab; then step "lab" run_pytest $every_core tests/lab; fi
-    if wanted systemd; then step "systemd" run_pytest $every_core tests/systemd; fi
+    if wanted systemd; then step "systemd" run_pytest $one_more tests/systemd; fi
     if wanted vm; then step "vm" pytest_in_vm $every_core tests/vm; fi
     if [ -z "$several" ] && wanted molecule; then step "molecule" scenarios; fi
     if wanted benchmarks; then step "benchmarks" run_pytest tests/benchmarks; fi
