@@ -93,6 +93,9 @@ LONGEST = (
     "tests/systemd/test_nftables.py",
     "tests/systemd/test_command.py",
     "tests/systemd/test_power.py",
+    "tests/vm/test_encrypted_evpn.py",
+    "tests/vm/test_site.py",
+    "tests/vm/test_shaping.py",
 )
 """Files whose tests several processes begin with, so that none is left alone with them in the end."""
 
