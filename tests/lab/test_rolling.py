@@ -74,7 +74,7 @@ class Seen:
                 if task not in self._links:
                     self.at_work.serve({task: host})
                     self.made[task] = time.time()
-                elif links - self._links[task] and self._links[task] - links and task not in self.changed:
+                elif not links >= self._links[task] and task not in self.changed:
                     if task in self.silent:
                         self.at_work.stop(task)
                     self.changed[task] = time.time()
@@ -83,6 +83,7 @@ class Seen:
             self._links.setdefault(task, links)
         for task in self._links.keys() - there.keys():
             self.gone.setdefault(task, time.time())
+            self.changed.pop(task, None)  # its link went before its namespace did
 
     def _work(self) -> None:
         while not self._ended.wait(0.05):
