@@ -359,9 +359,7 @@ class Restoration:
         except engine.EXPECTED:
             self._restore_parts(parts, result)
         else:
-            names = PartNames(resources)
-            for operation in operations:
-                self._count(result, names.part_of(operation.resource))
+            self._count(operations, resources, result)
 
     def _restore_parts(self, parts: list[Part], result: Restored, within: Optional[frozenset[str]] = None) -> None:
         """Restore parts, each after those it needs.  Halves what fails until what is at fault stands alone."""
@@ -385,13 +383,13 @@ class Restoration:
             self._restore_parts(ready[: len(ready) // 2], result, within)
             self._restore_parts(ready[len(ready) // 2 :], result, within)
             return
-        names = PartNames(resources)
-        for operation in operations:
-            self._count(result, names.part_of(operation.resource))
+        self._count(operations, resources, result)
 
     @staticmethod
-    def _count(result: Restored, name: str) -> None:
-        result.changed[name] = result.changed.get(name, 0) + 1
+    def _count(operations: Iterable[Operation[Any]], resources: Iterable[Resource], result: Restored) -> None:
+        """Add operations to what has changed of the parts of these resources."""
+        for name, group in PartNames(resources).grouped(operations).items():
+            result.changed[name] = result.changed.get(name, 0) + len(group)
 
     def _converge(
         self, resources: Sequence[Resource], only: Any, result: Restored, within: Optional[frozenset[str]] = None

@@ -24,20 +24,18 @@ else:
             return lambda each: dataclass(each, frozen=frozen, order=order)
         own = {name for name, value in cls.__dict__.items() if value is not None}
         made = dataclasses.dataclass(cls, repr=False, eq=False)
-        names = [item.name for item in dataclasses.fields(made)]
-        if not all(item.compare and item.repr and item.hash is None for item in dataclasses.fields(made)):
+        fields = dataclasses.fields(made)
+        if not all(item.compare and item.repr and item.hash is None for item in fields):
             raise TypeError(f"{cls.__name__} has fields that are left out of methods: use Python's own dataclass")
-        for name, method in _methods(names, frozen, order).items():
+        for name, method in _methods([item.name for item in fields], frozen, order).items():
             if name not in own:
                 setattr(made, name, method)
         return made
 
 
 def _methods(names: list[str], frozen: bool, order: bool) -> dict[str, Optional[Callable[..., Any]]]:
-    several: Callable[[Any], Any] = operator.attrgetter(*names) if len(names) > 1 else lambda _self: ()
-
-    def values(self: Any) -> Any:
-        return several(self) if len(names) != 1 else (getattr(self, names[0]),)
+    # With the class it is a tuple even of one field.
+    values: Callable[[Any], Any] = operator.attrgetter("__class__", *names)
 
     def compared(by: Callable[[Any, Any], bool]) -> Callable[[Any, Any], Any]:
         def method(self: Any, other: Any) -> Any:
