@@ -56,7 +56,7 @@ def test_a_sandbox_sends_no_more_than_its_limit_whatever_its_root_does() -> None
     converge(wanted)
     assert compare(wanted) == []
     sh("ip netns exec c1 sh -c 'tc qdisc delete dev eth0 root; tc qdisc add dev eth0 clsact' || :")
-    assert 0.1e6 < octets_through("c1", "c2", "10.0.0.2") < 1.3e6  # half of the limit when others use this machine
+    assert 0.7e6 < octets_through("c1", "c2", "10.0.0.2") < 1.3e6
     converge(shaped(limits={"ingress": "8mbit"}))
     assert octets_through("c1", "c2", "10.0.0.2") > 1.3e6
     converge(())
@@ -84,4 +84,4 @@ def test_drift_that_takes_this_kernel_is_seen_and_repaired() -> None:
         found = [item.attribute for operation in operations_for(wanted) for item in operation.differences]
         assert attribute in found
         assert converge(wanted)
-    assert compare(wanted) == []
+        assert compare(wanted) == []
