@@ -187,13 +187,19 @@ def _of_endpoints(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterable[st
         yield f"names {' '.join(signs)}"
 
 
-def _ports(sandbox: Mapping[str, Any]) -> set[str]:
-    """Published ports, each once for both families where it is on all addresses: ``8080->80/tcp``."""
-    return {_NO_ADDRESS.sub("", port) for port in sandbox["ports"]}
+def _ports(sandbox: Mapping[str, Any]) -> dict[str, str]:
+    """Published ports, each once for both families where it is on all addresses, and what they are for:
+    ``{"8080->80/tcp": "(web, http)"}``.
+    """
+    found = (_NO_ADDRESS.sub("", port).partition(" ") for port in sandbox["ports"])
+    return {port: note for port, _space, note in found}
 
 
-def _of_ports(owner: str, old: set[str], new: set[str]) -> Iterable[Change]:
-    gone, come = sorted(old - new), sorted(new - old)
+def _of_ports(owner: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iterable[Change]:
+    for port in sorted(old.keys() & new.keys()):
+        if old[port] != new[port]:
+            yield Change("change", "sandbox", owner, f"port {port} of {owner}: {new[port] or 'without a name'}")
+    gone, come = sorted(old.keys() - new.keys()), sorted(new.keys() - old.keys())
     if len(gone) == len(come) == 1:
         former, present = _PORT.match(gone[0]), _PORT.match(come[0])
         if former and present and former["target"] == present["target"]:
@@ -230,10 +236,10 @@ def _vips(service: Mapping[str, Any]) -> dict[str, str]:
     return {network: _plain(item["vips"]) for network, item in service["networks"].items() if item["vips"]}
 
 
-def _service_ports(service: Mapping[str, Any]) -> set[str]:
+def _service_ports(service: Mapping[str, Any]) -> dict[str, str]:
     return {
         f"{item['host_ip'] + ':' if item['host_ip'] else ''}{_range(item['published'])}->{_range(item['target'])}"
-        f"/{item['protocol']}"
+        f"/{item['protocol']}": item.get("note", "")
         for item in service["ports"]
     }
 
@@ -260,7 +266,11 @@ def _of_services(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterable[str
     for network in sorted(former.keys() & present.keys()):
         if former[network] != present[network]:
             yield f"VIP on {network} {former[network]} → {present[network]}"
-    gone, come = sorted(_service_ports(old) - _service_ports(new)), sorted(_service_ports(new) - _service_ports(old))
+    was, now = _service_ports(old), _service_ports(new)
+    for port in sorted(was.keys() & now.keys()):
+        if was[port] != now[port]:
+            yield f"port {port} is {f'({now[port]})' if now[port] else 'without a name'}"
+    gone, come = sorted(was.keys() - now.keys()), sorted(now.keys() - was.keys())
     if len(gone) == len(come) == 1:
         yield f"port {gone[0]} → {come[0]}"
     else:

@@ -23,6 +23,7 @@ Range = tuple[int, int]
 _RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _BRACKETS = re.compile(r"\[([^\[\]]*)\]:(.*)", re.DOTALL)
 _PROTOCOLS = ("tcp", "udp", "sctp")
+_LONGEST_NOTE = 60
 _EPHEMERAL = "There is no published port, and one chosen at run time could not be in an inventory."
 
 
@@ -46,6 +47,8 @@ def read_ports(value: Any, path: VarPath, service: bool = False) -> Iterator[Por
         port = _short(item, spot) if isinstance(item, str) else _long(item, spot)
         if port is not None and not isinstance(item, str) and item.get("allow_from") is not None:
             port = replace(port, allow_from=tuple(_callers(item["allow_from"], spot / "allow_from")))
+        if port is not None and not isinstance(item, str):
+            port = replace(port, note=", ".join(_notes(item, spot)))
         if port is not None and service and is_choice(port):
             spot.wrong(
                 "A service has its port on every host, so it cannot be any of a range.",
@@ -68,6 +71,17 @@ def read_exposed(value: Any, path: VarPath) -> Iterator[str]:
         if found is not None:
             first, last = found
             yield f"{first if first == last else f'{first}-{last}'}/{protocol.lower() or 'tcp'}"
+
+
+def _notes(item: Mapping[str, Any], path: VarPath) -> Iterator[str]:
+    for key in ("name", "app_protocol"):
+        text = str(item.get(key) or "").strip()
+        if len(text) > _LONGEST_NOTE or not text.isprintable():
+            (path / key).wrong(
+                f"This is not one line of at most {_LONGEST_NOTE} characters.", "Write a short word, like `web`.", text
+            )
+        elif text:
+            yield text
 
 
 def _callers(value: Any, path: VarPath) -> Iterator[str]:

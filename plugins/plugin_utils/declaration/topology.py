@@ -186,6 +186,8 @@ class Port:
     """``ingress``: of every host; ``host``: of a sandbox; ``local``: of a host, for all tasks that it has."""
     allow_from: Optional[tuple[str, ...]] = None
     """Prefixes that it may be called from, and (until they are read) address sets as ``@NAME``; None: everybody."""
+    note: str = ""
+    """What it is for, as people read it: its ``name`` and its ``app_protocol``."""
     path: str = field(default="", compare=False)
 
 

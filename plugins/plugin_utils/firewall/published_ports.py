@@ -41,6 +41,8 @@ class PublishedPort:
     path: str = ""
     allow_from: Optional[tuple[str, ...]] = None
     """Prefixes that it may be called from; None: everybody."""
+    note: str = ""
+    """What it is for, as people read it."""
 
     @property
     def at_loopback(self) -> bool:
@@ -80,7 +82,7 @@ def _of_endpoint(endpoint: PlannedEndpoint) -> Iterator[PublishedPort]:
             if routed or bound:
                 translation = (host_ip, port.published, address, port.target)
                 more = (network.name, weight, port.path, port.allow_from)
-                yield PublishedPort(family, port.protocol, *translation, not routed, *more)
+                yield PublishedPort(family, port.protocol, *translation, not routed, *more, note=port.note)
 
 
 def open_port_errors(ports: Iterable[PublishedPort]) -> list[str]:

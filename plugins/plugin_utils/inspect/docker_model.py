@@ -9,14 +9,14 @@ from types import MappingProxyType
 from typing import Any
 
 from ...module_utils.plan.marks import identifier
-from ..declaration.topology import PREDEFINED, Host, Network, Sandbox
+from ..declaration.topology import PREDEFINED, Host, Network, Port, Sandbox
 from ..drivers.base import PlannedEndpoint, PlannedNetwork, by_network
 from ..drivers.registry import driver_of
 from ..firewall.policy_samples import Sample
 from ..firewall.published_ports import PublishedPort, published_ports
 from ..services.placement import PlacedService
 from .docker_json import network_document
-from .model import Model, SandboxModel, ServiceModel, Services, TraitsModel, VipModel
+from .model import Model, PortModel, SandboxModel, ServiceModel, Services, TraitsModel, VipModel, noted
 from .policy_model import policies_of
 
 _NO_TIME = "0001-01-01T00:00:00Z"
@@ -133,17 +133,25 @@ def _service(host: str, placed: PlacedService, networks: Mapping[str, PlannedNet
         "wanted": len(weights),
         "answers": any(weights.values()),
         "networks": result,
-        "ports": [
-            {"published": list(p.published), "target": list(p.target), "protocol": p.protocol, "host_ip": p.host_ip}
-            for p in service.ports
-            if p.mode != "host"
-        ],
+        "ports": [_port_of_service(port) for port in service.ports if port.mode != "host"],
         "tasks": {
             task: {"weight": weights[task]} for task, where in zip(placed.names, placed.tasks.values()) if where == host
         },
     }
     if service.policies or any(network.network.policies for network in on):
         shown["judged"] = True
+    return shown
+
+
+def _port_of_service(port: Port) -> PortModel:
+    shown: PortModel = {
+        "published": list(port.published),
+        "target": list(port.target),
+        "protocol": port.protocol,
+        "host_ip": port.host_ip,
+    }
+    if port.note:
+        shown["note"] = port.note
     return shown
 
 
@@ -158,13 +166,16 @@ def _exposed(sandbox: Sandbox) -> list[str]:
 
 
 def _port(port: PublishedPort) -> str:
-    """A port as in ``docker ps``: ``0.0.0.0:8080->80/tcp``, ``[::]:9000-9010->9000-9010/udp``, ``80/tcp`` if routed."""
+    """A port as in ``docker ps``: ``0.0.0.0:8080->80/tcp``, ``[::]:9000-9010->9000-9010/udp``, ``80/tcp`` if routed.
+
+    What it is for follows: ``80/tcp (web, http)``.
+    """
     published, target = (str(low) if low == high else f"{low}-{high}" for low, high in (port.published, port.target))
     if not port.translated:
-        return f"{target}/{port.protocol}"
+        return noted(f"{target}/{port.protocol}", port.note)
     address = port.host_ip or ("0.0.0.0" if port.family == 4 else "::")
     shown = f"[{address}]" if port.family == 6 else address
-    return f"{shown}:{published}->{target}/{port.protocol}"
+    return noted(f"{shown}:{published}->{target}/{port.protocol}", port.note)
 
 
 def _reachable_gateways(network: PlannedNetwork) -> list[str]:

@@ -87,7 +87,12 @@ class VipModel(TypedDict, total=False):
     answers: bool
 
 
-class PortModel(TypedDict):
+class _NotedPort(TypedDict, total=False):
+    note: str
+    """What it is for, as people read it; only if said."""
+
+
+class PortModel(_NotedPort):
     """A port of the ingress mesh: first and last numbers."""
 
     published: list[int]
@@ -138,3 +143,8 @@ class Model(Services):
 
 NOTHING: Model = {"networks": [], "traits": {}, "sandboxes": {}}
 """The model of a host that has no plan."""
+
+
+def noted(port: str, note: str) -> str:
+    """A port's text with what it is for: ``80/tcp (web, http)``."""
+    return f"{port} ({note})" if note else port

@@ -17,7 +17,7 @@ from ..declaration.ingress import INGRESS, SANDBOX
 from ..declaration.topology import DIRECTIONS, PREDEFINED
 from ..forms import printable
 from .health import DIFFERS, DRAINED, MISSING, READY, UP, HostView, counted, few, natural
-from .model import Model, PortModel, ServiceModel
+from .model import Model, PortModel, ServiceModel, noted
 
 Views = Mapping[str, HostView]
 """By host, in the inventory's order."""
@@ -192,11 +192,12 @@ def _listed(words: Iterable[str], full: bool) -> str:
 
 
 def port_text(port: PortModel) -> str:
-    """A port as in ``docker service ls``: ``*:3000->6379/tcp``."""
+    """A port as in ``docker service ls``: ``*:3000->6379/tcp``, and what it is for."""
     published, target = (
         str(low) if low == high else f"{low}-{high}" for low, high in (port["published"], port["target"])
     )
-    return f"{port['host_ip'] or '*'}:{published}->{target}/{port['protocol']}"
+    shown = f"{port['host_ip'] or '*'}:{published}->{target}/{port['protocol']}"
+    return noted(shown, port.get("note", ""))
 
 
 def task_table(views: Views, full: bool) -> Table:

@@ -112,6 +112,7 @@ _PORT: dict[str, Form] = {
     "target": _range,
     "protocol": choice("tcp", "udp", "sctp"),
     "host_ip": optional(_ADDRESS),
+    "note": _LINE,
 }
 _ON_NETWORK = record({"vips": listing(address, 64), "names": listing(_WORD, 4096), "answers": flag}, ("vips", "names"))
 _SERVICE: dict[str, Form] = {
@@ -119,7 +120,7 @@ _SERVICE: dict[str, Form] = {
     "wanted": number(0, 2**31),
     "answers": flag,
     "networks": mapping(_WORD, _ON_NETWORK),
-    "ports": listing(record(_PORT, tuple(_PORT))),
+    "ports": listing(record(_PORT, ("published", "target", "protocol", "host_ip"))),
     "tasks": mapping(
         matching(r".{1,254}\.[1-9][0-9]{0,6}", 255, "task"), record({"weight": number(0, 65535)}, ("weight",))
     ),

@@ -78,6 +78,16 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
         model(FRONT, web={**WEB, "ports": ["8090:81"]}),
         ["- port 127.0.0.1:53->53/udp of web", "- port 8080->80/tcp of web", "+ port 8090->81/tcp of web"],
     ),
+    "a port is named": (
+        model(FRONT, web={**WEB, "ports": [{"target": 80, "published": 8080}, "81:81"]}),
+        model(FRONT, web={**WEB, "ports": [{"target": 80, "published": 8080, "name": "web", "app_protocol": "http"}]}),
+        ["~ port 8080->80/tcp of web: (web, http)", "- port 81->81/tcp of web"],
+    ),
+    "a service's port is named no more": (
+        model(FRONT, {"db": {"networks": ["front"], "ports": [{"target": 80, "published": 8080, "name": "web"}]}}),
+        model(FRONT, {"db": {"networks": ["front"], "ports": [{"target": 80, "published": 8080}]}}),
+        ["~ service db: port 8080->80/tcp is without a name"],
+    ),
     "network mode": (
         model(FRONT, web={"network_mode": "none"}),
         model(FRONT, web={"network_mode": "host"}),

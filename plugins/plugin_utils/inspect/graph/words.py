@@ -33,9 +33,12 @@ def bare(address: str) -> str:
 
 
 def short_ports(ports: Iterable[str]) -> list[str]:
-    """Ports without what is the same for most: ``8080→80``, ``127.0.0.1:5300→53/udp``; all addresses count once."""
+    """Ports without what is the same for most, and what they are for: ``8080→80``, ``127.0.0.1:5300→53/udp``; all
+    addresses count once.
+    """
     result = []
-    for port in ports:
+    for noted in ports:
+        port = noted.partition(" ")[0]
         published, arrow, target = port.partition("->")
         host_ip, _colon, number = published.rpartition(":")
         target = target.removesuffix("/tcp")

@@ -30,7 +30,11 @@ SERVICES: dict[str, Any] = {
         "networks": {"vote": {"aliases": ["cache"]}},
         "deploy": {"replicas": 3, "draining": ["redis.2"]},
     },
-    "web": {"networks": ["vote"], "ports": ["80:8080", "53:53/udp"], "deploy": {"endpoint_mode": "dnsrr"}},
+    "web": {
+        "networks": ["vote"],
+        "ports": [{"target": 8080, "published": 80, "name": "www"}, "53:53/udp"],
+        "deploy": {"endpoint_mode": "dnsrr"},
+    },
 }
 BRIDGES: dict[str, Any] = {"front": {"subnet": "10.0.0.0/24"}, "back": {"subnet": "10.0.1.0/24"}}
 BOXES: dict[str, Any] = {
@@ -224,7 +228,7 @@ class TestServices:
         header, redis, web = cells(service_table(views, views, False))
         assert header == ["NAME", "MODE", "REPLICAS", "VIPS", "ALIASES", "PORTS"]
         assert redis == ["redis", "replicated", "3/3", "vote 10.10.2.2 fd00:2::2", "cache"]
-        assert web == ["web", "replicated", "1/1", "vote dnsrr", "*:80->8080/tcp, *:53->53/udp"]
+        assert web == ["web", "replicated", "1/1", "vote dnsrr", "*:80->8080/tcp (www), *:53->53/udp"]
 
     def test_tasks_are_docker_service_ps_in_order(self) -> None:
         rows = cells(task_table(voting(), False))
