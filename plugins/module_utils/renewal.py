@@ -29,8 +29,10 @@ from pathlib import Path
 from typing import Optional
 
 from .hostd import half
-from .kernel import processes
+from .hostd.units import RESTORE
+from .kernel import processes, systemd
 from .kernel.netlink import Message
+from .kernel.scopes import ScopeError, hand_over
 from .kernel.xfrm import OUT, Policy, State, XfrmSocket, delete_state, ends, expiries, new_policy, new_state, template
 from .plan.marks import request_id
 from .plan.sending import START
@@ -45,6 +47,9 @@ Far below `WORN`: a large packet that is segmented later (GSO) counts as one and
 
 WORN = 1 << 31
 """Sequence numbers after which a state is recreated: half of all, so that enough are left meanwhile."""
+
+_MEMORY_AT_MOST = 256 << 20
+"""Octets that the process may use."""
 
 _LOCK_PATIENCE, _AGAIN, _STOP_PATIENCE = 60.0, 10.0, 5.0
 _GONE = "ZX"
@@ -133,7 +138,10 @@ def is_running(project: str) -> bool:
 
 
 def start(project: str) -> None:
-    """Start the process in the calling thread's network namespace, unless it runs.  Raises OSError."""
+    """Start the process in the calling thread's network namespace, unless it runs.  Raises OSError.
+
+    Where systemd runs, it looks after the process, and brings it back when it has ended.
+    """
     if is_running(project):
         return
     stop(project)
@@ -157,6 +165,11 @@ def start(project: str) -> None:
         if process is None:
             raise OSError("the process that renews worn keys did not start")
         write_atomically(_record(project), json.dumps({"pid": process.pid, "started": process.started}), 0o600)
+        if systemd.is_running():
+            try:
+                hand_over("renewal", process.pid, f"renewal of keys of project {project}", _MEMORY_AT_MOST, RESTORE)
+            except ScopeError as error:
+                raise OSError(str(error)) from error
         # It starts only once recorded, as an unrecorded process would never be stopped.
         child.stdin.write(b"\n")
 

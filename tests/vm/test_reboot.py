@@ -153,8 +153,25 @@ def test_each_thing_is_back_after_a_reboot_and_nothing_goes_unencrypted(
     assert (again.changed("n1"), again.changed("n2")) == (0, 0), again.output
 
 
+RENEWER = "pgrep -f '[r]enewal.*default'"
+
+
+def test_the_renewal_of_keys_is_systemd_s_and_back_when_it_is_killed(
+    pair: tuple[System, System, Systems, Controller], record_property: Any
+) -> None:
+    one, _other, _lan, controller = pair
+    pid = one.sh(RENEWER).strip()
+    assert one.sh(f"basename $(cut -d: -f3- /proc/{pid}/cgroup)").strip() == f"cnm-renewal-{pid}.scope"
+    one.sh(f"kill -9 {pid}")
+    took = one.until(f"{RENEWER} | grep -qvx {pid}", 60)
+    record_property("seconds until the renewal of keys was back", took)
+    one.until("! systemctl is-active -q cnm-restore.service", 60)
+    assert controller.run("site", VARIABLES).changed("n1") == 0
+
+
 def test_a_teardown_leaves_neither_keys_nor_states(pair: tuple[System, System, Systems, Controller]) -> None:
     one, _other, _lan, controller = pair
     controller.run("teardown", VARIABLES)
+    assert one.status(RENEWER) == 1
     assert one.sh("ip xfrm state; ip xfrm policy; ip -br link | grep -e cnm -e lan0.20 || :") == ""
     assert one.status("ls -d /var/lib/cnm /run/cnm") == 2

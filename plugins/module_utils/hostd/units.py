@@ -154,7 +154,8 @@ After={_NETWORKS}
     RESTORE: f"""{MARK}
 [Unit]
 Description=Networks of cnm.fabric again, as a daemon of theirs has ended
-ConditionPathExistsGlob=/run/cnm/*/frr/*.pid
+ConditionPathExistsGlob=|/run/cnm/*/frr/*.pid
+ConditionPathExistsGlob=|/run/cnm/*/renewal-*.json
 After={_NETWORKS}
 StartLimitIntervalSec=0
 """

@@ -121,6 +121,28 @@ class Handover:
                     return
 
 
+def hand_over(name: str, pid: int, description: str, memory: int, then: str) -> None:
+    """Have systemd look after one process, whatever ends the session or unit that started it.
+
+    ``name`` is the beginning of the scope's, ``memory`` the limit in octets, ``then`` the unit that is started when the
+    process has ended.  Raises ScopeError.
+    """
+    scope = Scope(
+        f"cnm-{name}-{pid}.scope",
+        pid,
+        (
+            ("Description", "s", description),
+            ("CollectMode", "s", "inactive-or-failed"),
+            ("MemoryMax", "t", memory),
+            ("OnSuccess", "as", [then]),
+            ("OnFailure", "as", [then]),
+        ),
+    )
+    with Handover() as handover:
+        handover.ask([scope])
+        handover.finish()
+
+
 def _as_before_249(scope: Scope) -> Scope:
     return replace(scope, properties=[item for item in scope.properties if item[0] not in _SINCE_249])
 

@@ -30,7 +30,7 @@ from ..kernel.host import Host
 from ..kernel.listening_sockets import holders
 from ..kernel.processes import Process
 from ..kernel.programs import find_program
-from ..kernel.scopes import Handover, Scope, ScopeError
+from ..kernel.scopes import ScopeError, hand_over
 from ..plan.base import Key, PlanError
 from ..plan.codec import decode, encode
 from ..plan.constants import FRR
@@ -405,20 +405,7 @@ def _hand_over(project: str, name: str, pid: int) -> None:
     """Have systemd look after it: so it outlives the session that started it, and is started again when it ends."""
     if not systemd.is_running():
         return
-    scope = Scope(
-        f"cnm-{name}-{pid}.scope",
-        pid,
-        (
-            ("Description", "s", f"{name} of cnm.fabric, project {project}"),
-            ("CollectMode", "s", "inactive-or-failed"),
-            ("MemoryMax", "t", _MEMORY_AT_MOST),
-            ("OnSuccess", "as", [RESTORE]),
-            ("OnFailure", "as", [RESTORE]),
-        ),
-    )
     try:
-        with Handover() as handover:
-            handover.ask([scope])
-            handover.finish()
+        hand_over(name, pid, f"{name} of cnm.fabric, project {project}", _MEMORY_AT_MOST, RESTORE)
     except ScopeError as error:
         raise FrrError(str(error)) from error
