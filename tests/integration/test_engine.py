@@ -180,6 +180,7 @@ HALF_MADE = {
         "nsenter --net=/run/netns/c1 dnsmasq --conf-file=/run/cnm/default/resolvers/c1.conf"
     ),
     "files half written": "rm /etc/netns/c1/hosts; echo x > /etc/netns/c1/resolv.conf.new",
+    "files left empty by a power cut": "for file in hosts resolv.conf hostname; do : >/etc/netns/c1/$file; done",
     "no files of names": "rm -r /run/cnm/default/names",
     "the host's table without its chains": "nft flush table inet cnm; nft delete chain inet cnm forward",
     "no table in the sandbox": "ip netns exec c1 nft delete table inet cnm",
@@ -187,7 +188,11 @@ HALF_MADE = {
     "forwarding turned on and not noted": "rm -r /var/lib/cnm",
 }
 
-NOT_KNOWN_AS_OURS = {"a bridge unmarked and down", "forwarding turned on and not noted"}
+NOT_KNOWN_AS_OURS = {
+    "a bridge unmarked and down",
+    "forwarding turned on and not noted",
+    "files left empty by a power cut",
+}
 """With nothing that wants them, these cannot be told from what is somebody else's."""
 
 

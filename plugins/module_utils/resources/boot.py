@@ -190,9 +190,8 @@ class BootKind(Kind[Boot]):
     def create(self, host: Host, resources: Sequence[Boot]) -> None:
         self._sound = ""
         for item in resources:
-            write_atomically(
-                _record(host.project), json.dumps({name: getattr(item, name) for name in ("awaited", "owners")}), 0o600
-            )
+            record = {name: getattr(item, name) for name in ("awaited", "owners")}
+            write_atomically(_record(host.project), json.dumps(record), 0o600, lasting=True)
             state = State(host.project)
             if item.keep_keys:
                 state.keep_keys(host.pair_keys, host.bgp_password)
@@ -259,7 +258,7 @@ def _ask(host: Host, *arguments: str) -> None:
 def _put(path: Path, text: str) -> None:
     """Replace the file or link in one step.  Raises OSError and Unsafe."""
     if not units.is_link(text):
-        write_atomically(path, text, _mode(str(path)))
+        write_atomically(path, text, _mode(str(path)), lasting=True)
         return
     path.parent.mkdir(mode=0o755, exist_ok=True)
     temporary = path.with_name(path.name + HALF_WRITTEN)

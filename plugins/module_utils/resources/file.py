@@ -28,7 +28,7 @@ from .base import Difference, Found, Kind, Operation
 _NO_COMMENTS = ("hostname",)
 _HIDDEN = "the same, readable only by root"
 _KNOWN = ("hosts", "nsswitch.conf", "resolv.conf")
-"""Files beside a marked one that are ours even if a power failure has left them empty."""
+"""Our files that carry a mark, unless a power failure has left them empty."""
 _READ_AT_MOST = 64 << 20
 """In bytes: enough for the records of a million endpoints."""
 _UNREAD = "(it cannot be read, or is too large to be ours)"
@@ -53,8 +53,17 @@ def _is_half_written(directory: str, name: str) -> bool:
     return name[: -len(HALF_WRITTEN)] in (*_NO_COMMENTS, *_KNOWN) or directory.startswith(f"{RUN}/")
 
 
-def _is_all_half_written(found: File) -> bool:
-    return all(_is_half_written(found.directory, name) for name in found.files)
+def _is_left_empty(name: str, text: str) -> bool:
+    """Whether it is a file of ours that was not on the disk yet when the power failed."""
+    return not text and name in (*_NO_COMMENTS, *_KNOWN)
+
+
+def _is_all_cut_off(found: File, want: File) -> bool:
+    """Whether nothing is there but what an interrupted run or a power failure leaves of ours."""
+    return all(
+        _is_half_written(found.directory, name) or _is_left_empty(name, text) or text == want.files.get(name)
+        for name, text in found.files.items()
+    )
 
 
 def _in_the_way(directory: str, found: File, want: File) -> Iterator[str]:
@@ -65,7 +74,7 @@ def _in_the_way(directory: str, found: File, want: File) -> Iterator[str]:
     for name, text in want.files.items():
         target = f"{directory}/{name}"
         if name in found.files:  # then it is a file
-            if not found.role and found.files[name] != text:
+            if not found.role and found.files[name] != text and not _is_left_empty(name, found.files[name]):
                 yield target
         elif os.path.islink(target) or os.path.isdir(target):
             yield target
@@ -101,7 +110,7 @@ class FileKind(Kind[File]):
                 result[want.key] = Found(File(foreign[0]), ours=False, stale=False)
             elif found.role:
                 result[found.key] = Found(found)
-            elif want is not None and os.path.isdir(directory) and _is_all_half_written(found):
+            elif want is not None and os.path.isdir(directory) and _is_all_cut_off(found, want):
                 result[want.key] = Found(found, stale=False)
         return result
 

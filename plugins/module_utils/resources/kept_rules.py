@@ -26,4 +26,4 @@ def write(project: str, tables: Sequence[Nftables]) -> None:
     )
     place = path(project)
     if not place.is_file() or place.read_text(encoding="utf-8") != text:
-        write_atomically(place, text, 0o600)
+        write_atomically(place, text, 0o600, lasting=True)

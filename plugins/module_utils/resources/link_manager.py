@@ -155,7 +155,7 @@ class LinkManagerKind(Kind[LinkManager]):
             rules = manager.paths(host.project)[1]
             anew = rules in files and _text(rules) != files[rules]
             for path, text in files.items():
-                write_atomically(Path(path), text, _MODE)
+                write_atomically(Path(path), text, _MODE, lasting=True)
             self._remove(host, manager, files)
             self._tell(host, manager, anew)
 

@@ -73,17 +73,31 @@ def make_directory(path: Path) -> None:
         check_directory(path)
 
 
-def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
+def write_atomically(path: Path, text: str, mode: int = 0o644, lasting: bool = False) -> None:
     """Replace a file's content in one step, so that no reader sees half of it.
 
-    Makes its directory.  Raises Unsafe if users other than root can write there.
+    A ``lasting`` file is what a boot reads: after a power cut it has the content before or this one, and never none
+    (rename(2) alone promises nothing of what is not on the disk yet; see `sync_directory`).  Makes its directory.
+    Raises Unsafe if users other than root can write there.
     """
     make_directory(path.parent)
     temporary = path.with_name(path.name + HALF_WRITTEN)
     with os.fdopen(_open_new(temporary, mode), "w", encoding="utf-8") as stream:
         os.fchmod(stream.fileno(), mode)
         stream.write(text)
+        if lasting:
+            stream.flush()
+            os.fsync(stream.fileno())
     os.replace(temporary, path)
+
+
+def sync_directory(path: Path) -> None:
+    """Wait until files that were renamed in the directory have their new names on the disk, too."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _open_new(path: Path, mode: int) -> int:

@@ -16,7 +16,7 @@ from typing import Any, Optional
 
 from ..plan.codec import content_digest
 from ..plan.esp import Way
-from .files import LIB, RUN, boot_id, forget, load, make_directory, remove_empty, write_atomically
+from .files import LIB, RUN, boot_id, forget, load, make_directory, remove_empty, sync_directory, write_atomically
 
 
 class State:
@@ -56,8 +56,9 @@ class State:
             return
         folder = self.lib / "shared"
         for name in shared.keys() - self.shared().keys():
-            write_atomically(folder / name, shared[name], 0o600)
-        write_atomically(self.lib / "plan.json", json.dumps(envelope), 0o600)
+            write_atomically(folder / name, shared[name], 0o600, lasting=True)
+        write_atomically(self.lib / "plan.json", json.dumps(envelope), 0o600, lasting=True)
+        sync_directory(self.lib)
         for path in folder.glob("*"):
             if path.name not in shared:
                 path.unlink(missing_ok=True)
@@ -70,7 +71,8 @@ class State:
             forget(self._underway)
             yield
             return
-        write_atomically(self._underway, json.dumps({"digest": digest, "revision": revision}), 0o600)
+        write_atomically(self._underway, json.dumps({"digest": digest, "revision": revision}), 0o600, lasting=True)
+        sync_directory(self.lib)
         try:
             yield
         finally:
@@ -134,7 +136,9 @@ class State:
             self._keys.parent.mkdir(mode=0o700)
         os.chmod(self._keys.parent, 0o700)
         texts = {way.text: key.hex() for way, key in sorted(pair_keys.items())}
-        write_atomically(self._keys, json.dumps({"pair_keys": texts, "bgp_password": bgp_password}), 0o600)
+        write_atomically(
+            self._keys, json.dumps({"pair_keys": texts, "bgp_password": bgp_password}), 0o600, lasting=True
+        )
 
     def forget_keys(self) -> None:
         """Remove the kept keys."""
@@ -163,7 +167,7 @@ class State:
         if text == self.user_rules:
             return
         if text:
-            write_atomically(self._user_rules, text, 0o600)
+            write_atomically(self._user_rules, text, 0o600, lasting=True)
         else:
             forget(self._user_rules)
 
