@@ -152,6 +152,9 @@ ROWS: tuple[Row, ...] = (
             ("systemd", "… systemd's own, for each", "KiB", VALUE, ""),
         )
     ),
+    Row("boot.500", _ONE, "a boot until all answer / the run that made them", "s", RATIO, "<= 1", "site"),
+    Row("boot.500.status", _ONE, "`cnm status`", "s", VALUE, "<= 0.5"),
+    Row("boot.500.memory", _ONE, "memory of all that runs of it (PSS)", "MiB"),
     *(
         Row(f"leases.{store}.{what}", _STORES, f"{store}: 1000 hosts, {said}", unit)
         for store in ("sqlite", "etcd-3.4", "etcd-3.5", "zookeeper", "consul")

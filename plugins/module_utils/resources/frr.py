@@ -4,6 +4,9 @@
 
 Between them is a socket in the file system, so zebra never sees a link or a route of the host.
 
+Since FRR 9 zebra speaks to mgmtd, and without one it fills the log from 10.3 on (FRRouting/frr issue 17931), so that is
+started first where there is one.  It would read what the host's own FRR is configured with, so it does not see that.
+
 In ``/run/cnm/<project>/frr`` are ``bgpd.conf`` and ``zebra.conf``, which root alone can write and FRR's group can read,
 ``applied.json`` (what the daemons were told, without the password) and a record of each daemon, as a resolver has one.
 Below it, in ``sockets``, is what the daemons make.
@@ -50,10 +53,22 @@ from .base import Difference, Found, Kind, Operation, compare_fields
 
 DIRECTORIES = ("/usr/lib/frr", "/usr/libexec/frr")
 """Where distributions have the daemons: Debian, Fedora."""
-ZEBRA, BGPD = "zebra", "bgpd"
-_DAEMONS = (ZEBRA, BGPD)
+MGMTD, ZEBRA, BGPD = "mgmtd", "zebra", "bgpd"
+_NEEDED = (ZEBRA, BGPD)
+_ALL = (MGMTD, *_NEEDED)
+_OF_MGMTD = Path("/var/run/frr")
+"""Where mgmtd makes its sockets, below the name of its instance: nothing moves them."""
+_WITHOUT_ITS_FILES = (
+    "[ ! -d /etc/frr ] || mount -t tmpfs -o mode=755 cnm /etc/frr || exit 1; "
+    f'umount -l {namespaces.DIRECTORY}/* 2>/dev/null; exec "$@"'
+)
+"""Starts a program that does not see ``/etc/frr``, and keeps no namespace of the host alive by seeing its mount."""
+_QUIETLY = 'errors=$1; shift; exec "$@" >"$errors" 2>&1 </dev/null'
+"""Starts a program that keeps its standard output open when it has gone into the background."""
 _VTYSH = "vtysh"
-_CONF, _PID, _APPLIED, _TOLD = ".conf", ".pid", "applied.json", "told.conf"
+_CONF, _PID, _ERRORS, _APPLIED, _TOLD = ".conf", ".pid", ".errors", "applied.json", "told.conf"
+_START_S = 60
+"""Seconds within which a daemon has gone into the background."""
 _PATIENCE_S = 20
 _PORT = 179
 _VTYSH_S = "10"
@@ -80,7 +95,12 @@ class FrrError(Exception):
 
 def directory() -> Optional[str]:
     """The directory of the daemons; None if the host has no FRR."""
-    return next((path for path in DIRECTORIES if all(os.access(f"{path}/{name}", os.X_OK) for name in _DAEMONS)), None)
+    return next((path for path in DIRECTORIES if all(os.access(f"{path}/{name}", os.X_OK) for name in _NEEDED)), None)
+
+
+def _daemons() -> tuple[str, ...]:
+    """Those that there are, in the order in which they are started."""
+    return _ALL if os.access(f"{directory()}/{MGMTD}", os.X_OK) else _NEEDED
 
 
 def is_installed() -> bool:
@@ -97,6 +117,11 @@ def is_present(project: str) -> bool:
 
 def _place(project: str) -> Path:
     return RUN / project / "frr"
+
+
+def _instance(project: str) -> str:
+    """The name of this FRR beside others on the host."""
+    return f"cnm-{project}"
 
 
 def _sockets(project: str) -> Path:
@@ -159,7 +184,7 @@ class FrrKind(Kind[Frr]):
             found = replace(wanted[0] if wanted else Frr(1, "0.0.0.0"), flaws={UNKNOWN: "missing"})
             return {found.key: Found(found)}
         self._before = (found.fingerprint, _password_told(host.project))
-        flaws = {name: _ENDS for name in _DAEMONS if not _is_serving(_running(host.project, name))}
+        flaws = {name: _ENDS for name in _daemons() if not _is_serving(_running(host.project, name))}
         if not flaws and wanted:
             flaws = self._forgotten(host, found)
         place = _place_of(host, _running(host.project, ZEBRA), found)
@@ -215,7 +240,7 @@ class FrrKind(Kind[Frr]):
     def create(self, host: Host, resources: Sequence[Frr]) -> None:
         for item in resources:
             self._write(host, item)
-            for name in _DAEMONS:
+            for name in _daemons():
                 if not _is_serving(_running(host.project, name)):
                     _stop(host.project, name)
                     self._start(host, name, item)
@@ -233,10 +258,11 @@ class FrrKind(Kind[Frr]):
 
     def delete(self, host: Host, resources: Sequence[Frr]) -> None:
         if resources:
-            _stop(host.project, *reversed(_DAEMONS))
+            _stop(host.project, *reversed(_ALL))
             import shutil  # noqa: PLC0415  # only here, and slow to load
 
-            shutil.rmtree(_place(host.project), ignore_errors=True)
+            for place in (_place(host.project), _OF_MGMTD / _instance(host.project)):
+                shutil.rmtree(place, ignore_errors=True)
             remove_empty(RUN / host.project)
 
     def remove_partial_files(self, host: Host, resource: Frr) -> None:
@@ -260,26 +286,36 @@ class FrrKind(Kind[Frr]):
         pid_file = sockets / f"{name}.pid"
         pid_file.unlink(missing_ok=True)
         # A reflector is called; others call, and leave the port to whoever wants it.
-        own = () if name == ZEBRA else ("-l", item.local) if item.clients else ("-p", "0")
-        enter = (find_program("nsenter") or "nsenter", f"--net={namespaces.DIRECTORY}/{item.namespace}")
+        own = () if name != BGPD else ("-l", item.local) if item.clients else ("-p", "0")
+        enter = {
+            MGMTD: (
+                *(find_program("unshare") or "unshare", "--mount", "--propagation", "slave"),
+                *("sh", "-c", _WITHOUT_ITS_FILES, "sh"),
+            ),
+            ZEBRA: (find_program("nsenter") or "nsenter", f"--net={namespaces.DIRECTORY}/{item.namespace}"),
+        }
+        read = ("-z", str(sockets / "zserv.api"), "-f", str(place / f"{name}{_CONF}"))
+        errors = place / f"{name}{_ERRORS}"
         arguments = [
-            *(enter if name == ZEBRA else ()),
+            *("sh", "-c", _QUIETLY, "sh", str(errors)),
+            *(find_program("timeout") or "timeout", str(_START_S)),
+            *enter.get(name, ()),
             f"{directory()}/{name}",
             "-d",
-            *("-N", f"cnm-{host.project}"),
+            *("-N", _instance(host.project)),
             *("-i", str(pid_file)),
-            *("-z", str(sockets / "zserv.api")),
             *("--vty_socket", str(sockets)),
-            *("-f", str(place / f"{name}{_CONF}")),
             *("-u", FRR, "-g", FRR),
             *("-A", "127.0.0.1", "-P", "0"),
-            *own,
+            *(("--log", "syslog", "--log-level", "informational") if name == MGMTD else (*read, *own)),
         ]
         processes.keep_descriptors_back()
-        code, _output, errors = host.run_command(arguments)
+        code, _output, _errors = host.run_command(arguments)
         process = _reported(host.project, name)
         if code or process is None:
-            raise FrrError(f"{name} did not start: {errors.strip()[-_SHOWN:] or 'see the system log'}")
+            said = errors.read_text(encoding="utf-8", errors="replace").strip()[-_SHOWN:]
+            raise FrrError(f"{name} did not start: {said or 'see the system log'}")
+        errors.unlink()
         write_atomically(place / f"{name}{_PID}", processes.record(process, boot_id()), 0o600)
         _hand_over(host.project, name, process.pid)
 
