@@ -127,6 +127,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return LongestFirst(config, log)
 
 
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What tests have measured, by ``record_property``."""
+    for report in terminalreporter.stats.get("passed", []):
+        if report.user_properties:
+            terminalreporter.write_line(report.nodeid)
+        for name, value in report.user_properties:
+            terminalreporter.write_line(f"  measured: {name}: {f'{value:.2f}' if isinstance(value, float) else value}")
+
+
 def _remove_leftovers() -> None:
     """Labs of test runs that were killed."""
     for name in labs():

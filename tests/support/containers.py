@@ -83,3 +83,30 @@ systemctl daemon-reload
 systemctl enable -q --now pod m1 other
 until machinectl show m1; do sleep 0.1; done
 """
+
+# In place of the machine a Debian with a systemd of its own, which shares the system's /usr: `machinectl start m1`.
+WITH_SYSTEMD = """
+set -e
+systemctl disable -q --now m1
+rm -r /etc/systemd/system/m1.service /var/lib/machines/m1
+tree=/var/lib/machines/m1
+mkdir -p $tree/usr/lib $tree/root
+for name in bin sbin lib lib64; do ln -s usr/$name $tree/$name; done
+cp /usr/lib/os-release $tree/usr/lib
+cp -a /etc $tree
+echo m1 >$tree/etc/hostname
+: >$tree/etc/machine-id
+rm -rf $tree/etc/systemd/system/*
+mkdir /etc/systemd/nspawn
+cat >/etc/systemd/nspawn/m1.nspawn <<'END'
+[Exec]
+PrivateUsers=no
+[Files]
+BindReadOnly=/usr
+[Network]
+Private=yes
+VirtualEthernet=no
+END
+systemctl daemon-reload
+machinectl -q enable m1
+"""

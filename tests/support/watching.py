@@ -20,21 +20,53 @@ BindsTo=cnm-sandbox@%i.target
 After=cnm-sandbox@%i.target
 
 [Service]
-ExecStart=/usr/bin/python3 -m http.server 80 --directory /srv
+ExecStart=/usr/bin/python3 /root/server.py 80 81
 NetworkNamespacePath=/run/netns/%i
 """
 
-CALLER = """
-import signal, socket, sys, time
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a run in the background ignores
+SERVER_PROGRAM = """
+import contextlib, selectors, socket, sys
+chosen = selectors.DefaultSelector()
+for port in map(int, sys.argv[1:]):
+    chosen.register(socket.create_server(("", port), backlog=500), selectors.EVENT_READ)
 while True:
+    for key, _events in chosen.select():
+        with contextlib.suppress(OSError):
+            connection, _caller = key.fileobj.accept()
+            with connection:
+                connection.sendall(socket.gethostname().encode())
+"""
+"""It says which host's it is."""
+
+CALLER = """
+import asyncio, signal, sys, time
+signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a run in the background ignores
+target, port, who, pause = sys.argv[1:]
+
+async def call():
     try:
-        socket.create_connection((sys.argv[1], int(sys.argv[2])), 0.3).close()
-        print(f"[{time.time()}]", flush=True)
+        async with asyncio.timeout(0.3):
+            reader, writer = await asyncio.open_connection(target, int(port))
+            try:
+                said = await reader.read() if who else b""
+            finally:
+                writer.close()
+        if said.decode() == who:
+            print(f"[{time.time()}]", flush=True)
     except OSError:
         pass
-    time.sleep(0.01)
+
+async def main():
+    tasks = set()
+    while True:
+        task = asyncio.create_task(call())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        await asyncio.sleep(float(pause))
+
+asyncio.run(main())
 """
+"""It does not wait for one call before the next: what answers for a moment only is seen."""
 
 # ping has the time before errors, too.
 _SUCCESS = re.compile(r"^\[([\d.]+)\](?: \d+ bytes from .*)?$", re.MULTILINE)
@@ -73,15 +105,16 @@ def pings(system: System, target: str, within: str = "", pause_s: float = 0.01) 
     return Watch(system, within, ["ping", "-D", "-n", "-i", str(pause_s), target])
 
 
-def calls(system: System, target: str, port: int) -> Watch:
-    """Connections to a port."""
-    return Watch(system, "", ["python3", "-c", CALLER, target, str(port)])
+def calls(system: System, target: str, port: int, within: str = "", who: str = "", pause_s: float = 0.01) -> Watch:
+    """Connections to a port, from the system or a sandbox of its; with ``who`` those that this host answers."""
+    return Watch(system, within, ["python3", "-c", CALLER, target, str(port), who, str(pause_s)])
 
 
 def serve(system: System, sandbox: str) -> None:
-    """A server at port 80 of a sandbox, as an application that its target starts."""
+    """A server at ports 80 and 81 of a sandbox, as an application that its target starts."""
+    system.write("/root/server.py", SERVER_PROGRAM)
     system.write("/etc/systemd/system/server@.service", SERVER)
-    system.sh("mkdir -p /srv; systemctl daemon-reload")
+    system.sh("systemctl daemon-reload")
     system.sh(f"systemctl add-wants cnm-sandbox@{sandbox}.target server@{sandbox}; systemctl start server@{sandbox}")
 
 
@@ -97,12 +130,17 @@ def address(system: System, sandbox: str, within: str) -> str:
     return found[1]
 
 
-def reboot(system: System, watched: Mapping[str, Watch], patience_s: float) -> dict[str, float]:
-    """Reboot it when all of these answer; seconds from the start of the boot until each does again."""
+def wait_for(watched: Mapping[str, Watch], patience_s: float) -> None:
+    """Wait until each has succeeded."""
     deadline = time.monotonic() + patience_s
     while silent := [name for name, watch in watched.items() if not watch.has_succeeded()]:
-        assert time.monotonic() < deadline, f"no answer before the reboot: {silent}"
+        assert time.monotonic() < deadline, f"no answer: {silent}"
         time.sleep(0.1)
+
+
+def reboot(system: System, watched: Mapping[str, Watch], patience_s: float) -> dict[str, float]:
+    """Reboot it when all of these answer; seconds from the start of the boot until each does again."""
+    wait_for(watched, patience_s)
     system.reboot(wait=False)
     booted = time.time()
     system.until("systemctl is-system-running --wait | grep -q running", patience_s)
