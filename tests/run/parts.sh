@@ -100,7 +100,7 @@ run_pytest() { inside "$here" python -m pytest -p no:cacheprovider "$@"; }
 # What whole systems boot in the virtual machine has to be made where there is a network.
 pytest_in_vm() {
     case "${CNM_ALL:+all} $*" in
-        all* | *test_reboot* | *test_apparmor*)
+        all* | *test_reboot* | *test_apparmor* | *test_networkd*)
             PYTHONPATH=$here/tests/support python -c 'import systems; systems.make_for_vm()' || return
             ;;
     esac
