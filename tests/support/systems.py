@@ -35,7 +35,7 @@ from sampling import WHOLE
 CACHE = Path(os.environ.get("CNM_CACHE", "/var/cache/cnm.fabric"))
 HERE = Path(__file__).resolve().parents[1] / "systemd"
 RECIPE, MORE, START = HERE / "image.sh", HERE / "more.sh", HERE / "start.sh"
-REPOSITORY = HERE / "repository.sh"
+REPOSITORY, NEWER = HERE / "repository.sh", HERE / "newer.sh"
 BOOT_S = 300.0 if "CNM_VM" in os.environ else 60.0  # in the virtual machine of tests/vm everything is slow
 SSH_OPTIONS = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
 LAN = "192.168.77"
@@ -404,6 +404,13 @@ class System:
         """Write a file in it."""
         where = shlex.quote(path)
         self.sh(f"mkdir -p $(dirname {where}); cat >{where} <<'END_OF_FILE'\n{text}\nEND_OF_FILE")
+
+    def newer(self, package: str) -> str:
+        """Where it has a later version of a package that it has, for ``dpkg -i``; made anew at each call."""
+        self.write("/root/newer.sh", NEWER.read_text(encoding="utf-8"))
+        made = f"/root/{package}.deb"
+        self.sh(f"sh /root/newer.sh {package} {made}")
+        return made
 
     def give(self, folder: Path, name: str) -> None:
         """Copy a folder of this machine into it, to /root/NAME."""

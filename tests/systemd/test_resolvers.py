@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from flows import questions
 from systems import SUITES, Controller, System, systems
 
 VARIABLES: dict[str, Any] = {
@@ -19,6 +20,8 @@ VARIABLES: dict[str, Any] = {
 }
 FILES = "/run/cnm/default/resolvers"
 NAMES = "for name in c1 c2 with-dash; do ip netns exec $name getent hosts c2 | grep -qF 10.0.0.3 || exit 1; done"
+WITHOUT_ANSWER_S = 2.0
+"""At most, while a resolver is replaced; it is 0.1 s if the machine is not laden."""
 RUNNING = "ps -C dnsmasq -o pid= -o user:20= -o unit:60="
 ENDED_BY = """#!/bin/sh
 # Python for Ansible, in a unit that ends with it.
@@ -181,16 +184,35 @@ def test_who_holds_its_port_meanwhile_is_named_and_it_comes_back_after_that(one:
     assert as_planned(system)
 
 
-def test_a_run_replaces_one_whose_program_was_replaced(one: tuple[System, Controller]) -> None:
-    system, _controller = one
-    before = pid(system, "c1")
-    system.sh("cp /usr/sbin/dnsmasq /usr/sbin/new && mv /usr/sbin/new /usr/sbin/dnsmasq")
-    assert "resolver of c1 (outdated)" in system.run("cnm status").stdout
-    assert pid(system, "c1") == before
-    system.sh("cnm restore")
-    assert pid(system, "c1") != before
-    assert "deleted" not in system.sh("ls -l $(pidof dnsmasq | sed 's,[0-9]*,/proc/&/exe,g')")
+@pytest.mark.parametrize("replaced_by", ["site", "cnm restore"])
+def test_one_answers_through_an_upgrade_by_dpkg_and_is_replaced_by_the_next_run(
+    one: tuple[System, Controller], replaced_by: str, record_property: Any
+) -> None:
+    system, controller = one
+    package = system.newer("dnsmasq-base")
+    before = {name: pid(system, name) for name in ("c1", "c2", "with-dash")}
+    with questions(system, "c1", "c2", "10.0.0.3") as upgrade:
+        said = system.sh(f"dpkg -i {package}")
+    record_property("seconds without an answer in the upgrade", upgrade.longest)
+    assert "Unpacking dnsmasq-base" in said and "Setting up dnsmasq-base" in said
+    assert upgrade.lost == 0
+    system.sh(NAMES)
+    status = system.run("cnm status").stdout
+    assert all(f"resolver of {name} (outdated)" in status for name in before)
+    assert {name: pid(system, name) for name in before} == before
+    with questions(system, "c1", "c2", "10.0.0.3") as run:
+        if replaced_by == "site":
+            assert controller.run("site", VARIABLES).changed("n1")
+        else:
+            system.sh(replaced_by)
+    record_property(f"seconds without an answer in {replaced_by}", run.longest)
+    assert run.longest < WITHOUT_ANSWER_S
+    for name, former in before.items():
+        assert pid(system, name) != former
+        system.sh(f"cmp /proc/{pid(system, name)}/exe /usr/sbin/dnsmasq")
+    system.sh(NAMES)
     assert as_planned(system)
+    assert controller.run("site", VARIABLES).changed("n1") == 0
 
 
 def test_they_outlive_the_unit_that_the_run_was_started_in(one: tuple[System, Controller]) -> None:
