@@ -254,6 +254,7 @@ class TestTheCommandLine:
             (["up", "--hosts", "0", "--name", "pytest-none"], "between 1 and"),
             (["up", "--state", "/tmp/" + "x" * 80], "is too long"),
             (["exec", "--name", "pytest-none", "node1"], "there is no lab pytest-none"),
+            (["down", "--name", "pytest-none"], "there is no lab pytest-none"),
         ],
     )
     def test_says_what_is_wrong(self, argv: list[str], sentence: str) -> None:
@@ -261,6 +262,10 @@ class TestTheCommandLine:
         assert said.returncode == 1
         assert sentence in said.stderr
         assert "Traceback" not in said.stderr
+
+    def test_a_cleanup_is_content_with_no_lab(self) -> None:
+        said = _command("down", "--if-there", "--name", "pytest-none")
+        assert (said.returncode, said.stdout, said.stderr) == (0, "", "")
 
     def test_says_that_it_needs_root(self) -> None:
         argv = ["setpriv", "--reuid=65534", "--clear-groups", "/usr/bin/python3", "-", "up"]

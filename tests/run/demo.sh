@@ -22,13 +22,13 @@ demo() {
     install
     controller
     say "  $(ansible --version | sed -n 1p)"
-    python3 "$lab" down --name demo
+    python3 "$lab" down --name demo --if-there
     before=$(mktemp)
     undo="rm -f '$before'; $undo"
     python3 "$lab" network >"$before"
 
     header "[2/6] three hosts on this machine"
-    [ -n "$keep" ] || undo="python3 '$lab' down --name demo; $undo"
+    [ -n "$keep" ] || undo="python3 '$lab' down --name demo --if-there; $undo"
     python3 "$lab" up --name demo --hosts 3
     # on a copy, for what the collection remembers is kept beside the inventory
     inventory=/run/cnm-lab/demo/example

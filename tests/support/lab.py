@@ -494,15 +494,20 @@ class Lab:
         names = ", ".join(missing if len(missing) < 10 else [*missing[:3], "…", missing[-1]])
         self.progress(f"lab {self.name}: {names} up in {took}" if missing else f"lab {self.name} runs already")
 
-    def down(self) -> None:
-        """End every process of the lab and remove its directory; fine if there is little or nothing of either."""
+    def down(self) -> bool:
+        """End every process of the lab and remove its directory; fine if there is little or nothing of either.
+
+        Returns whether there was anything of it.
+        """
         if os.geteuid():
             raise LabError("a lab needs root")
+        there = self.state.exists() or any(True for _member in _members(self.id))
         if self.state.exists():
             with self._lock():
                 self._remove()
         else:
             self._kill()
+        return there
 
     def pid(self, node: str) -> int:
         """The machine's number of a node's first process, by which its namespaces can be entered."""
@@ -793,7 +798,8 @@ def main(argv: Sequence[str]) -> int:
     up.add_argument("--hosts", type=int, default=3, metavar="N", help="how many (default: %(default)s)")
     text = "a program, or an absolute pattern of files, that the hosts shall not have; may be repeated"
     up.add_argument("--hide", action="append", default=[], metavar="WHAT", help=text)
-    command("down", "end a lab and remove every trace of it")
+    down = command("down", "end a lab and remove every trace of it")
+    down.add_argument("--if-there", action="store_true", help="no error if there is none, for a cleanup")
     command("status", "say what runs")
     for name, text in (("exec", "run a command on a host, or a shell"), ("ssh", "log in to a host over ssh")):
         on = command(name, text)
@@ -811,7 +817,8 @@ def main(argv: Sequence[str]) -> int:
         Lab(given.name, given.hosts, given.state, given.hide, progress=print).up()
         return 0
     if given.command == "down":
-        Lab(given.name, state=given.state).down()
+        if not Lab(given.name, state=given.state).down() and not given.if_there:
+            raise LabError(f"there is no lab {given.name}")
         return 0
     lab = Lab.existing(given.name, given.state)
     if given.command == "status":

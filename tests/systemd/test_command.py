@@ -136,8 +136,8 @@ class TestCommand:
             assert system.status(f"cnm exec {user}c1 nosuch") == 127
             assert system.status(f"cnm exec {user}c1 /etc/passwd") == 126
         assert system.status("cnm exec here nosuch") == 127
-        assert "failed to execute nosuch: No such file" in said(system, "cnm exec c1 nosuch")
-        assert said(system, "cnm exec c9 id") == "cnm: this host has no sandbox c9: did you mean c2?\n"
+        assert said(system, "cnm exec c1 nosuch") == "cnm: this host has no program `nosuch`\n"
+        assert said(system, "cnm exec C2 id") == "cnm: this host has no sandbox C2: did you mean c2?\n"
         assert said(system, "cnm exec -u nobdy c1 id") == "cnm: this host has no user or group nobdy\n"
         assert system.status("cnm exec c1") == 2
 
@@ -156,7 +156,8 @@ class TestCommand:
         (row,) = system.sh("cnm ps c1 --format json").splitlines()
         assert json.loads(row)["Ports"] == "0.0.0.0:8080->80/tcp"
         assert "cnm_sandboxes" in said(system, "cnm rm c1")
-        assert said(system, "cnm logs c9") == "cnm: this host has no sandbox c9: did you mean c2?\nit succeeded\n"
+        assert said(system, "cnm logs C2") == "cnm: this host has no sandbox C2: did you mean c2?\nit succeeded\n"
+        assert system.sh("cnm inspect -f '{{.Name}} {{.IPAM.Driver}}' front") == "front default\n"
 
     def test_every_verb_has_help_with_an_example_and_the_manual_page_says_the_same(
         self, here: tuple[System, Controller]

@@ -19,7 +19,20 @@ from typing import Any, Callable, NoReturn
 from ..plan.constants import VERSION
 from ..plan.forms import printable
 from .output import Usage, closest
-from .verbs import COMMON, DESCRIPTION, HIDDEN, VERBS, Option, Verb, in_our_words, instead_of, synopsis
+from .verbs import (
+    ALONE,
+    COMMON,
+    DESCRIPTION,
+    ELSEWHERE,
+    HIDDEN,
+    VERBS,
+    WORDS,
+    Option,
+    Verb,
+    in_our_words,
+    instead_of,
+    synopsis,
+)
 
 _Carry = Callable[[argparse.Namespace], int]
 
@@ -93,12 +106,13 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     """The arguments of a command line.  Exits with a message if they are wrong, as for --help."""
     words = in_our_words(argv)
     named = [verb for verb in (*VERBS, *HIDDEN) if words[0] == verb.name]
-    if not named and not words[0].startswith("-"):
-        raise Usage(_no_verb(words))
+    if not named and words[0] not in ("-h", "--help", "--version"):
+        raise Usage(_option_before_the_verb(words) if words[0].startswith("-") else _no_verb(words))
     arguments, strange = _parser(named or VERBS).parse_known_args(words)
     if strange:
         verb = arguments.verb
-        known = instead_of([verb, strange[0]])[1] or f"cnm {verb} --help lists what it takes"
+        alone = "" if strange[0].startswith("-") else ALONE.get(verb, "").format(name=strange[0])
+        known = alone or f"cnm {verb} --help lists what it takes"
         raise Usage(f"cnm {verb} does not take {' '.join(strange)}: {known}")
     arguments.project = arguments.project or ""
     if arguments.verb == "restore":
@@ -116,13 +130,46 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
 def _no_verb(words: Sequence[str]) -> str:
     """That there is no such verb, and what to type instead."""
     what, known = instead_of(words)
-    listed = [verb.name for verb in VERBS]
-    return f"there is no cnm {what or words[0]}: {known or closest(words[0], listed, 'cnm --help')}"
+    if not known:
+        near = _meant(words[0])
+        known = f"did you mean {near}?" if near else "cnm --help lists what there is"
+    return f"there is no cnm {what or words[0]}: {known}"
+
+
+def _meant(word: str) -> str:
+    """The verb, or word of docker's, that begins so or is the closest; "" if there is none."""
+    ours = [verb.name for verb in VERBS]
+    begin = [known for known in (*ours, *sorted(WORDS, key=len)) if len(word) > 1 and known.startswith(word)]
+    return begin[0] if begin else closest(word, {*ours, *WORDS})
+
+
+def _option_before_the_verb(words: Sequence[str]) -> str:
+    """That options stand after the verb, with all in order if it is one of that verb's."""
+    option = words[0].partition("=")[0]
+    for place, word in enumerate(words):
+        for verb in VERBS:
+            flags = [flag for each in (*verb.options, *COMMON) for flag in each.flags]
+            if verb.name == in_our_words([word])[0] and option in flags:
+                ordered = " ".join([verb.name, *words[:place], *words[place + 1 :]])
+                return f"options stand after the command: cnm {ordered}"
+    known = ELSEWHERE.get(option, "options stand after the command, and cnm COMMAND --help lists them")
+    return f"cnm has no {option}: {known}"
 
 
 def main(argv: Sequence[str]) -> int:
     """Carry out the command line; returns the exit status."""
     gc.disable()  # a process this short has no garbage to look for
+    try:
+        try:
+            return _carry_out(argv)
+        finally:
+            sys.stdout.flush()  # here, where it can be heard that nobody reads it
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+
+
+def _carry_out(argv: Sequence[str]) -> int:
     try:
         arguments = parsed(argv)
     except Usage as problem:
@@ -133,10 +180,9 @@ def main(argv: Sequence[str]) -> int:
     try:
         return _carrying_out(arguments.verb)(arguments)
     except Usage as problem:
-        return _complain(problem)
+        return _complain(problem, problem.code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
+        raise
     except Exception as error:
         return _complain(_sentence(error))
 

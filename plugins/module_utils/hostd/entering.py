@@ -12,7 +12,8 @@ import pwd
 import re
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Optional
 
 from ..kernel import namespaces
 from ..kernel.journald import IDENTIFIER, SOCKET
@@ -20,11 +21,22 @@ from ..kernel.programs import find_program
 from ..plan.constants import shared_with
 from ..plan.forms import printable
 from ..plan.marks import RESOLVER_USER
-from .output import Usage, unknown
-from .showing import sandboxes
+from .output import Usage
+from .showing import no_sandbox, sandboxes
 from .units import escape
 
+_NOT_RUN, _NOT_FOUND = 126, 127
+"""Exit statuses, as of a shell and of docker."""
+
 _ago = re.compile(r"\d+ ?(s|sec|m|min|h|d)").fullmatch
+
+
+class _User(NamedTuple):
+    """Who a command runs as."""
+
+    name: str
+    number: int
+    group: int
 
 
 def _program(name: str, package: str) -> str:
@@ -39,9 +51,9 @@ def execute(arguments: argparse.Namespace) -> int:
     name = arguments.sandbox
     modes = {item["name"]: item["network_mode"] for item in sandboxes(arguments.project)}
     if name not in modes:
-        raise unknown("sandbox", name, modes, "cnm ps")
-    # setpriv also gives the exit status: 127 for a command that is not found, 126 for one that cannot be run.
-    privileges = _of_user(arguments.user) if arguments.user else []
+        raise no_sandbox(name, modes, arguments.project)
+    user = _user(arguments.user) if arguments.user else None
+    privileges = [f"--reuid={user.number}", f"--regid={user.group}", "--init-groups"] if user else []
     command = [_program("setpriv", "util-linux"), *privileges, "--", *arguments.command]
     if modes[name] != "host":  # such a sandbox is the host itself
         namespace = shared_with(modes[name]) or name
@@ -50,14 +62,71 @@ def execute(arguments: argparse.Namespace) -> int:
         command = [_program("ip", "iproute2"), "netns", "exec", namespace, *command]
     for text in arguments.env or ():
         variable, separator, value = text.partition("=")
-        if not variable or not separator:
+        if not variable:
             raise Usage(f"{text} is not NAME=VALUE")
-        os.environ[variable] = value
+        if separator:  # without a value it is the caller's, which is there already
+            os.environ[variable] = value
     if arguments.workdir:
-        os.chdir(arguments.workdir)
+        try:
+            os.chdir(arguments.workdir)
+        except (FileNotFoundError, NotADirectoryError):
+            raise Usage(f"this host has no directory {arguments.workdir}") from None
+    with _as_user(user):
+        _look_for_program(arguments.command, name)
     if arguments.detach and not _leaves_the_terminal():
         return 0
     os.execvp(command[0], command)
+
+
+def _look_for_program(command: Sequence[str], sandbox: str) -> None:
+    """Raise Usage, with docker's and a shell's exit status, unless there is a program that this user may run.
+
+    With -d nobody would hear of it later.  A sandbox has files of its own in ``/etc`` alone, none of them a program.
+    """
+    name = command[0]
+    if "/" in name:
+        result = _how_it_would_end(name, _NOT_RUN)
+    else:
+        places = [os.path.join(folder, name) for folder in os.get_exec_path()] if name else []
+        result = min((_how_it_would_end(path, _NOT_FOUND) for path in places), default=_NOT_FOUND)
+    if result == _NOT_RUN:
+        raise Usage(f"{name} cannot be run: it is no program, or not for this user", _NOT_RUN)
+    if result == _NOT_FOUND:
+        hint = ""
+        if name.startswith("-"):
+            hint = ": options of cnm exec stand before the sandbox"
+        elif " " in name:
+            hint = f": give the program and its arguments as separate words: cnm exec {sandbox} {' '.join(command)}"
+        raise Usage(f"this host has no program `{name}`{hint}", _NOT_FOUND)
+
+
+def _how_it_would_end(path: str, out_of_sight: int) -> int:
+    """The exit status of what is to be the program at a path; 0 if it can be run."""
+    try:
+        os.stat(path)
+    except PermissionError:
+        return out_of_sight
+    except (OSError, ValueError):
+        return _NOT_FOUND
+    return 0 if os.path.isfile(path) and os.access(path, os.X_OK, effective_ids=True) else _NOT_RUN
+
+
+@contextlib.contextmanager
+def _as_user(user: Optional[_User]) -> Iterator[None]:
+    """Do what is done meanwhile with the rights of that user, if there is one."""
+    if user is None:
+        yield
+        return
+    groups, group = os.getgroups(), os.getegid()
+    os.setgroups(os.getgrouplist(user.name, user.group))
+    os.setegid(user.group)
+    os.seteuid(user.number)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(group)
+        os.setgroups(groups)
 
 
 def _leaves_the_terminal() -> bool:
@@ -71,8 +140,8 @@ def _leaves_the_terminal() -> bool:
     return True
 
 
-def _of_user(text: str) -> list[str]:
-    """Options of setpriv for that user, whose home and name are in the environment from now on."""
+def _user(text: str) -> _User:
+    """That user of the host, whose home and name are in the environment from now on."""
     user, _colon, group = text.partition(":")
     try:
         entry = pwd.getpwuid(int(user)) if user.isdigit() else pwd.getpwnam(user)
@@ -80,13 +149,16 @@ def _of_user(text: str) -> list[str]:
     except (KeyError, OverflowError):
         raise Usage(f"this host has no user or group {text}") from None
     os.environ.update(HOME=entry.pw_dir, USER=entry.pw_name, LOGNAME=entry.pw_name)
-    return [f"--reuid={entry.pw_uid}", f"--regid={number}", "--init-groups"]
+    return _User(entry.pw_name, entry.pw_uid, number)
 
 
 def show_logs(arguments: argparse.Namespace) -> int:
     """``cnm logs``."""
     if not os.path.exists(SOCKET):
-        raise Usage("this host has no journal: cnm logs needs systemd")
+        raise Usage(
+            "this host has no journal, which cnm logs reads: cnm status says what differs and what could not be "
+            "restored, and a run says on the controller what it did"
+        )
     program = _program("journalctl", "systemd")
     options = ["--no-hostname", "--quiet", *_options(arguments)]
     _tell_of_unknown(arguments)
@@ -101,7 +173,7 @@ def _tell_of_unknown(arguments: argparse.Namespace) -> None:
         names = {item["name"] for item in sandboxes(arguments.project)}
         for name in arguments.sandboxes:
             if name not in names:
-                sys.stderr.write(printable(f"cnm: {unknown('sandbox', name, names, 'cnm ps')}") + "\n")
+                sys.stderr.write(printable(f"cnm: {no_sandbox(name, names, arguments.project)}") + "\n")
 
 
 def _units(program: str) -> list[str]:

@@ -6,13 +6,13 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Optional
 
 from ..kernel import namespaces
 from ..plan.constants import shared_with
 from ..state.kept import State
-from .output import Row, Usage, keep_matching, line, plans, print_rows, show, unknown
+from .output import Row, Usage, keep_matching, line, plans, print_filled, print_rows, show, unknown
 from .verbs import NETWORK_FIELDS, NETWORK_FILTERS, NETWORKS, SANDBOX_FIELDS, SANDBOX_FILTERS, SANDBOXES
 
 _is_word = re.compile(r"[A-Za-z0-9_.-]+").fullmatch
@@ -55,6 +55,24 @@ def sandboxes(project: str) -> list[dict[str, Any]]:
         for name, entry in plan["model"].get("sandboxes", {}).items()
         for policies in (entry.get("policy", {}).get("policies"),)
     ]
+
+
+def no_sandbox(name: str, names: Iterable[str], project: str) -> Usage:
+    """That this host has no sandbox of that name, and what it has of that name."""
+    if any(item["Name"] == name for item in networks(project)):
+        return Usage(f"{name} is a network: cnm ps lists the sandboxes")
+    return _if_a_service(name, project) or unknown("sandbox", name, names, "cnm ps lists")
+
+
+def _if_a_service(name: str, project: str) -> Optional[Usage]:
+    """That this is a service, and which of its tasks are here; None if it is none."""
+    for plan in plans(project).values():
+        model = plan["model"]
+        if name in model.get("services", {}):
+            tasks = sorted(task for task in model["services"][name]["tasks"] if task in model.get("sandboxes", {}))
+            here = f"its task{'s' if len(tasks) > 1 else ''} here: {', '.join(tasks) or 'none'}"
+            return Usage(f"{name} is a service: {here}; cnm.fabric.inspect, on the controller, shows it")
+    return None
 
 
 def _with_counts(boxes: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -120,7 +138,7 @@ def list_sandboxes(arguments: argparse.Namespace) -> int:
     names = {item["name"] for item in found}
     for name in arguments.sandboxes:
         if name not in names:
-            raise unknown("sandbox", name, names, "cnm ps")
+            raise no_sandbox(name, names, arguments.project)
     found = [item for item in found if not arguments.sandboxes or item["name"] in arguments.sandboxes]
     rows = [
         {
@@ -147,9 +165,15 @@ def inspect(arguments: argparse.Namespace) -> int:
         here = here or _by_id(documents, name)
         if not here:
             names = {item["Name"] for item in documents} | {item["name"] for item in boxes}
-            raise unknown("network or sandbox", name, names, "cnm ls and cnm ps")
+            raise _if_a_service(name, arguments.project) or unknown(
+                "network or sandbox", name, names, "cnm ls and cnm ps list"
+            )
         found += here
-    show(_with_counts(found))
+    found = _with_counts(found)
+    if arguments.format:
+        print_filled(found, arguments.format)
+    else:
+        show(found)
     return 0
 
 

@@ -116,6 +116,13 @@ VERBS = (
         "inspect",
         "show networks and sandboxes as JSON, networks like docker network inspect",
         (Argument("names", "NAME", "names of networks or sandboxes, or the beginning of a network's ID", "+", BOTH),),
+        (
+            Option(
+                ("-f", "--format"),
+                "what to print of each, of {{.FIELD}} and {{json .FIELD}} with any field; json for an object a line",
+                "TEMPLATE",
+            ),
+        ),
         example="cnm inspect front",
     ),
     Verb(
@@ -128,14 +135,19 @@ VERBS = (
         (
             Option(("-i", "--interactive"), "accepted as in docker: the command always has this terminal"),
             Option(("-t", "--tty"), "accepted as in docker, no effect"),
-            Option(("-d", "--detach"), "leave it running, without this terminal"),
+            Option(("-d", "--detach"), "leave it running, without this terminal; what it prints goes nowhere"),
             Option(
                 ("-u", "--user"),
                 "as this user of the host, by name or number, with a group if it is another",
                 "USER[:GROUP]",
             ),
             Option(("-w", "--workdir"), "in this directory", "DIRECTORY"),
-            Option(("-e", "--env"), "with this in the environment", "NAME=VALUE", several=True),
+            Option(
+                ("-e", "--env"),
+                "with this in the environment; without a value that of the caller",
+                "NAME[=VALUE]",
+                several=True,
+            ),
         ),
         "cnm exec c1 ping -c 1 c2",
         "The exit status is that of the command, 127 if it is not found and 126 if it cannot be run.",
@@ -184,17 +196,16 @@ HIDDEN = (
 )
 """Verbs for programs."""
 
+_NOUNS = ("container", "sandbox")
+
 SAME: Mapping[tuple[str, ...], tuple[str, ...]] = {
     ("network", "ls"): ("ls",),
     ("network", "list"): ("ls",),
     ("network", "inspect"): ("inspect",),
-    ("container", "ls"): ("ps",),
-    ("container", "ps"): ("ps",),
-    ("container", "list"): ("ps",),
-    ("container", "inspect"): ("inspect",),
-    ("container", "exec"): ("exec",),
-    ("container", "logs"): ("logs",),
+    **{(noun, verb): ("ps",) for noun in _NOUNS for verb in ("ls", "ps", "list")},
+    **{(noun, verb): (verb,) for noun in _NOUNS for verb in ("inspect", "exec", "logs")},
     ("networks",): ("ls",),
+    ("sandboxes",): ("ps",),
     ("version",): ("--version",),
     ("-v",): ("--version",),
 }
@@ -205,13 +216,17 @@ _OF_NETWORKS = "networks come and go by the inventory: " + _DECLARED.format(vari
 _OF_SANDBOXES = "sandboxes come and go by the inventory: " + _DECLARED.format(variable="cnm_sandboxes")
 _OF_MEMBERS = "what a sandbox is connected to stands in the inventory: " + _DECLARED.format(variable="cnm_sandboxes")
 _OF_PROCESSES = "a sandbox is a network, and what runs in it has units of its own: systemctl {verb} UNIT"
+_OF_PROGRAMS = "what a program in it says is where that was started: journalctl -u UNIT"
+_OF_SERVICES = "services come and go by the inventory: " + _DECLARED.format(variable="cnm_services")
 _OF_IMAGES = "a sandbox has no image: it uses the host's programs and files"
 
 INSTEAD: Mapping[str, str] = {
     "network": "type cnm ls to list networks, cnm inspect NETWORK for one",
     **dict.fromkeys(("network create", "network rm", "network remove", "network prune"), _OF_NETWORKS),
     **dict.fromkeys(("network connect", "network disconnect", "connect", "disconnect"), _OF_MEMBERS),
-    "container": "type cnm ps to list sandboxes, cnm inspect SANDBOX for one",
+    **dict.fromkeys(_NOUNS, "type cnm ps to list sandboxes, cnm inspect SANDBOX for one"),
+    "list": "type cnm ls to list networks, cnm ps to list sandboxes",
+    "show": "type cnm inspect NAME",
     **dict.fromkeys(("run", "create", "rm", "remove", "rename", "update", "prune"), _OF_SANDBOXES),
     "restart": "cnm restore brings back what is missing or differs; a program in a sandbox: systemctl restart UNIT",
     **{verb: _OF_PROCESSES.format(verb=verb) for verb in ("start", "stop", "kill")},
@@ -219,7 +234,7 @@ INSTEAD: Mapping[str, str] = {
     "port": "type cnm ps SANDBOX, which lists its ports",
     "top": "type ip netns pids SANDBOX for the processes in it",
     "stats": "type cnm exec SANDBOX ip -s link for what has passed its links",
-    "attach": "type cnm exec SANDBOX bash",
+    **dict.fromkeys(("attach", "shell", "enter", "ssh", "bash", "sh"), "type cnm exec SANDBOX bash"),
     **dict.fromkeys(("cp", "diff", "export", "commit"), "a sandbox has the files of the host"),
     **dict.fromkeys(("image", "images", "pull", "push", "build", "login", "volume"), _OF_IMAGES),
     "events": "type cnm logs -f",
@@ -227,19 +242,46 @@ INSTEAD: Mapping[str, str] = {
         ("info", "system"), "type cnm status for what is not as planned, cnm ls and cnm ps for what there is"
     ),
     **dict.fromkeys(
-        ("service", "stack", "node", "swarm"),
+        ("service", "services", "task", "tasks", "stack", "node", "nodes", "swarm"),
         "cnm ps lists this host's tasks; cnm.fabric.inspect, on the controller, services and all hosts",
     ),
+    **dict.fromkeys(("service create", "service rm", "service update"), _OF_SERVICES),
     **dict.fromkeys(
-        ("inspect -f", "inspect --format"),
-        "it prints JSON; jq takes out of it what you want: cnm inspect NAME | jq -r '.[0].endpoints'",
+        ("scale", "service scale"),
+        "change deploy.replicas of the service in cnm_services in the inventory and run cnm.fabric.site",
     ),
+    "service logs": "cnm logs TASK, on the task's host, shows what runs did; " + _OF_PROGRAMS,
+    **dict.fromkeys(
+        ("up", "apply", "deploy", "site", "stack deploy"),
+        "run cnm.fabric.site, on the controller; cnm restore brings this host back to its last plan",
+    ),
+    **dict.fromkeys(("down", "teardown"), "run cnm.fabric.teardown, on the controller"),
+    "plan": "run cnm.fabric.site with --check, on the controller, which says what a run would do",
+    "drift": "type cnm status for what is not as planned",
+    "check": "type cnm status for what is not as planned; cnm.fabric.verify, on the controller, tries who reaches whom",
+    "verify": "run cnm.fabric.verify, on the controller; cnm status says what is not as planned",
+    "graph": "run cnm.fabric.graph, on the controller",
     "compose": (
         "set cnm_compose in the inventory, on the controller, to the Compose file, and run cnm.fabric.site: it makes "
         "the file's networks, and connects the containers of its services"
     ),
 }
 """What people who know docker type, and what they do here instead."""
+
+
+WORDS = frozenset(words[0] for words in SAME) | frozenset(text.split()[0] for text in INSTEAD) - {"-v"}
+"""The first words of all of these, for who misspells one."""
+
+ALONE: Mapping[str, str] = {
+    "ls": "type cnm inspect {name}",
+    **dict.fromkeys(("status", "restore"), "it is always the whole host"),
+}
+"""What to say of a name that stands after a verb which takes none."""
+
+ELSEWHERE: Mapping[str, str] = {
+    **dict.fromkeys(("-H", "--host", "-c", "--context"), "run it on that host, where it needs no controller"),
+}
+"""What people who know docker do by options before the verb, and how it is done here."""
 
 
 def in_our_words(words: Sequence[str]) -> list[str]:
@@ -257,7 +299,7 @@ def in_our_words(words: Sequence[str]) -> list[str]:
 
 def instead_of(words: Sequence[str]) -> tuple[str, str]:
     """Which of the words is no verb, and what to do instead as a sentence; "" for both if nobody knows."""
-    rest = words[1:] if words[0] == "container" and words[1:] else words
+    rest = words[1:] if words[0] in _NOUNS and words[1:] else words
     for what in (" ".join(rest[:2]), rest[0]):
         if what in INSTEAD:
             return what, INSTEAD[what]
@@ -342,7 +384,7 @@ _cnm() {{
     COMPREPLY=()
     for ((i = 1; i < COMP_CWORD; i++)); do
         case ${{COMP_WORDS[i]}} in
-            -* | network | container) ;;
+            -* | network | container | sandbox) ;;
             *) ((place++)) || verb=${{COMP_WORDS[i]}} ;;
         esac
     done

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import subprocess
@@ -37,6 +38,8 @@ def test_options_of_docker_exec_come_before_the_sandbox_and_the_commands_own_aft
         ("network inspect front", "inspect front"),
         ("container ls --format json", "ps --format json"),
         ("container exec -d c1 id", "exec -d c1 id"),
+        ("sandbox ls -q", "ps -q"),
+        ("sandboxes", "ps"),
     ],
 )
 def test_words_of_docker_with_another_name_here_are_understood(typed: str, meant: str) -> None:
@@ -52,7 +55,7 @@ def test_each_word_of_docker_leads_to_a_verb_and_none_hides_one() -> None:
 
 def test_variables_to_change_instead_are_there() -> None:
     named = set(re.findall(r"cnm_\w+", " ".join(verbs.INSTEAD.values())))
-    assert named == {"cnm_networks", "cnm_sandboxes", "cnm_compose"}
+    assert named == {"cnm_networks", "cnm_sandboxes", "cnm_services", "cnm_compose"}
     assert named <= ENTRIES.keys() | SETTINGS["properties"].keys()
 
 
@@ -68,7 +71,40 @@ def test_variables_to_change_instead_are_there() -> None:
         ("stauts", "did you mean status?"),
         ("xyzzy", "cnm --help lists"),
         ("ps --no-tunc", "cnm ps does not take --no-tunc: cnm ps --help"),
-        ("inspect -f {{.Name}} web", "jq -r"),
+        ("net ls", "there is no cnm net: did you mean network?"),
+        ("netwrok ls", "there is no cnm netwrok: did you mean network?"),
+        ("comopse up", "did you mean compose?"),
+        ("insp app", "did you mean inspect?"),
+        ("up", "cnm.fabric.site"),
+        ("apply", "cnm.fabric.site"),
+        ("deploy", "cnm.fabric.site"),
+        ("plan", "cnm.fabric.site with --check"),
+        ("down", "cnm.fabric.teardown"),
+        ("verify", "cnm.fabric.verify"),
+        ("check", "cnm status"),
+        ("drift", "cnm status"),
+        ("task ls", "this host's tasks"),
+        ("tasks", "this host's tasks"),
+        ("services", "this host's tasks"),
+        ("service ls", "this host's tasks"),
+        ("service create web", "cnm_services"),
+        ("scale web=3", "deploy.replicas of the service in cnm_services"),
+        ("service scale web=3", "deploy.replicas of the service in cnm_services"),
+        ("service logs web", "journalctl -u UNIT"),
+        ("sandbox", "cnm ps"),
+        ("sandbox rm c1", "cnm_sandboxes"),
+        *((word, "cnm exec SANDBOX bash") for word in ("shell c1", "enter c1", "ssh c1", "bash", "attach c1")),
+        ("show app", "cnm inspect NAME"),
+        ("list", "cnm ls"),
+        ("ls app", "cnm ls does not take app: type cnm inspect app"),
+        ("status app", "it is always the whole host"),
+        ("restore c1", "it is always the whole host"),
+        ("--project foo ps", "options stand after the command: cnm ps --project foo"),
+        ("--project=foo exec c1 id", "options stand after the command: cnm exec --project=foo c1 id"),
+        ("-q ps c1", "options stand after the command: cnm ps -q c1"),
+        ("--json", "cnm has no --json: options stand after the command"),
+        ("-H node1 ps", "cnm has no -H: run it on that host"),
+        ("--contxt x ps", "cnm has no --contxt: options stand after the command"),
     ],
 )
 def test_other_words_are_answered_with_what_to_type_instead(typed: str, answer: str) -> None:
@@ -91,6 +127,77 @@ def test_help_is_asked_for_in_every_way(typed: str, capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit):
         values("help", "ps")
     assert "usage: cnm ps" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("typed", "names", "meant"),
+    [
+        ("APP", ["app", "none"], "app"),
+        ("nope", ["none", "app"], ""),
+        ("dbb", ["db", "web"], "db"),
+        ("wbe", ["db", "web"], "web"),
+        ("frnt", ["front", "back"], "front"),
+        ("c9", ["c1", "c2"], ""),
+        ("databse", ["database"], "database"),
+    ],
+)
+def test_the_closest_name_is_one_that_may_have_been_meant(typed: str, names: list[str], meant: str) -> None:
+    assert output.closest(typed, names) == meant
+    told = str(output.unknown("network or sandbox", typed, names, "cnm ls and cnm ps list"))
+    assert told.endswith(f": did you mean {meant}?" if meant else ": cnm ls and cnm ps list what there is")
+
+
+def test_a_task_that_is_not_here_may_be_on_another_host() -> None:
+    elsewhere = (
+        "this host has no sandbox {}: a task may be on another host; cnm.fabric.inspect, on the controller, says where"
+    )
+    assert str(output.unknown("sandbox", "web.2", ["web.1", "c1"], "cnm ps lists")) == elsewhere.format("web.2")
+    assert str(output.unknown("sandbox", "web.2", ["c1"], "cnm ps lists")) == elsewhere.format("web.2")
+    assert str(output.unknown("sandbox", "wbe.1", ["web.1"], "cnm ps lists")).endswith("did you mean web.1?")
+
+
+DOCUMENTS = [
+    {"Name": "app", "Internal": False, "IPAM": {"Driver": "default", "Config": [{"Subnet": "10.0.0.0/24"}]}},
+    {"name": "c1", "endpoints": {"app": ["10.0.0.2/24"]}, "network_mode": None},
+]
+
+
+@pytest.mark.parametrize(
+    ("template", "shown"),
+    [
+        ("{{.Name}}", "app\nc1\n"),
+        ("{{ .Name }}:\\t{{json .Name}}", 'app:\t"app"\nc1:\t"c1"\n'),
+    ],
+)
+def test_a_format_takes_fields_out_of_what_is_inspected(
+    template: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output.print_filled(DOCUMENTS, template)
+    assert capsys.readouterr().out == shown
+
+
+def test_a_field_that_is_no_text_is_json_and_all_of_it_is_an_object_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    output.print_filled(DOCUMENTS[:1], "{{.Internal}} {{.IPAM.Driver}} {{.IPAM.Config}}")
+    assert capsys.readouterr().out == 'false default [{"Subnet": "10.0.0.0/24"}]\n'
+    for template in ("json", "{{json .}}"):
+        output.print_filled(DOCUMENTS, template)
+        assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == DOCUMENTS
+    output.print_filled([{"Name": "a\033[2Jb"}], "{{.Name}}")
+    assert "\033" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("template", "answer"),
+    [
+        ("{{.Nme}}", "there is no {{.Nme}}: it has Name, Internal, IPAM"),
+        ("{{.IPAM.Nme}}", "it has Driver, Config"),
+        ("{{.Name.First}}", "it has no fields"),
+        ("{{range .Containers}}", "{{.FIELD}} and {{json .FIELD}} alone"),
+    ],
+)
+def test_a_field_that_is_not_there_is_refused_with_those_that_are(template: str, answer: str) -> None:
+    with pytest.raises(Usage, match=re.escape(answer)):
+        output.print_filled(DOCUMENTS, template)
 
 
 ROWS = [
