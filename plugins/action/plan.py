@@ -42,6 +42,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars im
     topology_hosts,
 )
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.origins import Origin, with_origins
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.stray_files import stray_files
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.validation import MISSING_LIBRARY
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
 from ansible_collections.cnm.fabric.plugins.plugin_utils.inspect.roll_lines import lines_of_rolls
@@ -211,6 +212,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         groups = variables["groups"]
         shown = read_shown(variables, self._templar.template)
         about, hosts = self._topology(variables, arguments["probes"])
+        if arguments["scope"] == "topology" and arguments["all_or_nothing"]:
+            self._tell_of_stray_files(variables)
         if arguments["scope"] == "host":
             hosts = [name for name in hosts if name == variables["inventory_hostname"]]
         facts, refused = self._read(hosts, about, arguments["probes"])
@@ -351,6 +354,20 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         directories = {name: directories_of_files(about[name]) for name in hosts}
         result, self._imported = self._importer.all_expanded(own, directories)
         return result
+
+    def _tell_of_stray_files(self, variables: Mapping[str, Any]) -> None:
+        """Warn of files of variables that nobody gets, for what they declare would be removed.
+
+        Which inventories there are Ansible tells nobody, so this is silent if an Ansible has another name for it.
+        """
+        sources = getattr(getattr(variables["hostvars"], "_inventory", None), "_sources", None) or ()
+        files = [str(source) for source in sources if source and os.path.exists(source)]
+        directories = [path if os.path.isdir(path) else os.path.dirname(path) for path in files]
+        groups = variables["groups"]
+        for text in stray_files(
+            [*directories, str(variables["playbook_dir"])], groups["all"], groups, constants.YAML_FILENAME_EXTENSIONS
+        ):
+            self._display.warning(text)
 
     @property
     def _compose_paths(self) -> dict[str, str]:

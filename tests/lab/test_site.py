@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -401,6 +402,24 @@ class TestRefusals:
         said = "Declared, but used by no sandbox or service, so not created: lab, spare\n"
         assert fleet.site("--check").output.count(said) == 1
         assert said not in fleet.site("--check", "-e", "cnm_show=quiet").output
+
+    def test_a_file_of_variables_that_no_host_has_is_warned_of_before_what_it_declares_is_removed(
+        self, fleet: Fleet
+    ) -> None:
+        fleet.declare({"cnm_networks": {"front": {}}}, node2={"cnm_sandboxes": {"c": {"networks": ["front"]}}})
+        folder = fleet.directory / "host_vars"
+        folder.mkdir()
+        try:
+            (folder / "noed1.yml").write_text("cnm_sandboxes:\n  c1: {networks: [front]}\n", encoding="utf-8")
+            output = " ".join(fleet.site("--check").output.split())
+            why = "cnm_ variables, which nobody gets: the inventory has no host noed1; did you mean node1?"
+            assert output.count(f"host_vars/noed1.yml has {why}") == 1
+            (folder / "noed1.yml").rename(folder / "node1.yml")
+            run = fleet.site("--check")
+            assert "which nobody gets" not in run.output
+            assert "create namespace c1" in run.operations("node1")
+        finally:
+            shutil.rmtree(folder)
 
     def test_a_subnet_the_host_is_in_already(self, fleet: Fleet) -> None:
         underlay = fleet.lab.address("node1")

@@ -16,9 +16,9 @@ from ...module_utils.plan.records import dataclass
 from .cross_checks import Draft, check, same_store
 from .driver import DriverError, Drivers
 from .egress import with_egress
-from .errors import DeclarationError, NothingDeclared, ValidationError, VarPath, gather
+from .errors import DeclarationError, NothingDeclared, ValidationError, VarPath, gather, word
 from .ingress import INGRESS, ingress_network, ingress_ports, ingress_sandbox
-from .keys import did_you_mean
+from .keys import did_you_mean, flow
 from .module_objects import ModuleState, connected, kind_of, path_of
 from .names import OBJECT
 from .networks import predefined_bridge, read_network, with_traits
@@ -45,6 +45,13 @@ _EXAMPLES = {
     "cnm_address_sets": ("office", "[192.0.2.0/24]"),
 }
 """An entry of each kind: its name, and what could stand there."""
+
+_NOUNS = {
+    "cnm_networks": "network",
+    "cnm_sandboxes": "sandbox",
+    "cnm_services": "service",
+    "cnm_policies": "policy",
+}
 
 Declared = Union[Network, Sandbox, Service, Policy, AddressSet]
 
@@ -253,9 +260,16 @@ class _Reader:
                     value,
                 )
                 continue
+            above = ""
             for raw_key, entry in value.items():
                 key = plain_key(raw_key, VarPath(variable, errors))
-                if key in merged[kind]:
+                above = key if entry is None else above
+                if above and _belongs_above(key, entry, kind):
+                    (VarPath(variable, errors) / key).wrong(
+                        f"`{key}` is a key of a {_NOUNS[kind]}, but stands here as the name of one.",
+                        f"Is it a key of `{word(above)}`? Indent it further.",
+                    )
+                elif key in merged[kind]:
                     (VarPath(variable, errors) / key).wrong(
                         f"`{key[:63]}` is declared in {merged[kind][key][0]} and in {variable}.",
                         "Keep one of them, or rename one.",
@@ -280,6 +294,14 @@ class _Reader:
         return self._readings[identity]
 
     def _read(self, kind: str, key: str, raw: Any, path: VarPath, fits: bool = False) -> _Reading:
+        if _is_of_networks(raw) and "networks" in ENTRIES[kind].get("properties", {}):
+            names = [raw] if isinstance(raw, str) else raw
+            path.wrong(
+                f"This must be {ENTRIES[kind]['title']}; it is {'text' if isinstance(raw, str) else 'a list'}.",
+                f"Write `{word(key)}: {{networks: {flow(names, key)}}}`.",
+                raw,
+            )
+            return _Reading(None, False, tuple(path.errors))
         value = raw if fits else fit(raw, ENTRIES[kind], path)
         if value is None:
             return _Reading(None, False, tuple(path.errors))
@@ -323,6 +345,22 @@ class _Reader:
                     else did_you_mean(name, self._known_hosts, "Name hosts or groups of the inventory."),
                     name,
                 )
+
+
+def _belongs_above(key: str, entry: Any, kind: str) -> bool:
+    """Whether what stands as an entry's name and value is a key of an entry, with what is no entry."""
+    known = ENTRIES[kind].get("properties", {})
+    if key not in known or entry is None:
+        return False
+    return not isinstance(entry, Mapping) or not (entry.keys() & known.keys() or not entry)
+
+
+def _is_of_networks(raw: Any) -> bool:
+    """Whether in place of an entry there is the name of a network, or some."""
+    names = raw if isinstance(raw, list) else [raw]
+    return bool(names) and all(
+        isinstance(name, str) and len(name) <= OBJECT.longest and OBJECT.pattern.fullmatch(name) for name in names
+    )
 
 
 def _defaulted(key: str, raw: Any, defaults: Mapping[str, Mapping[str, Any]]) -> Any:
