@@ -161,7 +161,7 @@ class TestOwners:
         quiet(system)
         before = system.sh(LINES)
         system.sh("docker stop -t 0 web")
-        system.until("test ! -e /run/netns/web", 10)
+        system.until("test ! -e /run/netns/web", 30)
         quiet(system)
         system.sh("docker run --rm --network none tree true")
         quiet(system)
