@@ -133,6 +133,20 @@ class TestOwners:
         assert seconds[0] > 0, "the former one has answered"
         assert statistics.median(seconds) < AT_MOST_S
 
+    @pytest.mark.parametrize("by", ["site", "cnm restore"])
+    def test_what_hears_of_starts_is_missed_when_it_has_ended(self, host: Controlled, by: str) -> None:
+        system, controller = host
+        system.sh("systemctl stop cnm-owners.path")
+        assert "boot host" in system.run("cnm status -v").stdout
+        if by == "site":
+            assert controller.run("site", VARIABLES).changed("n1") == 1
+        else:
+            system.sh(by)
+        system.sh("systemctl is-active cnm-owners.path; cnm status")
+        system.sh(RESTARTS["web"])
+        answers(system, "web")
+        quiet(system)
+
     def test_no_restart_of_many_is_missed(self, host: Controlled) -> None:
         system, _controller = host
         for restart in RESTARTS.values():

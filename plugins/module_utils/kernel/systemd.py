@@ -21,6 +21,12 @@ def is_running() -> bool:
     return os.path.isdir("/run/systemd/system")
 
 
+def is_active(run_command: RunCommand, unit: str) -> bool:
+    """Whether a unit is active."""
+    program = find_program("systemctl")
+    return program is not None and run_command([program, "is-active", "--quiet", unit])[0] == 0
+
+
 def systemctl(run_command: RunCommand, *arguments: str) -> str:
     """What ``systemctl`` prints.  Raises SystemdError."""
     program = find_program("systemctl")

@@ -30,7 +30,7 @@ from . import kept_rules
 from .base import Difference, Found, Kind, Operation
 
 _RECORD = "boot.json"
-_MISSING, _SUPERFLUOUS = "missing", "no longer wanted"
+_MISSING, _SUPERFLUOUS, _INACTIVE = "missing", "no longer wanted", "not active"
 OTHER_VERSION = "another version"
 
 
@@ -155,6 +155,9 @@ class BootKind(Kind[Boot]):
                 yield path, _MISSING if found is None else OTHER_VERSION
             elif not _is_complete(Path(path), _mode(path)):
                 yield path, f"not of mode {_mode(path):o}"
+        # Without it no restart of a container is heard of; systemd gives it up if it got no inotify instance once.
+        if f"{units.UNITS}/{units.OWNERS_PATH}" in files and not systemd.is_active(host.run_command, units.OWNERS_PATH):
+            yield units.OWNERS_PATH, _INACTIVE
         if host.own_tables and not kept_rules.path(host.project).is_file():
             yield str(kept_rules.path(host.project)), _MISSING
         for path in sorted(self._superfluous(files)):
@@ -211,7 +214,7 @@ class BootKind(Kind[Boot]):
             _ask(host, "daemon-reload")
             _ask(host, "start", "--no-block", units.STARTED)
             if owners_path in files:
-                _ask(host, "start" if is_current else "restart", "--no-block", units.OWNERS_PATH)
+                _ask(host, "start" if is_current else "restart", units.OWNERS_PATH)
 
     def change(self, host: Host, operations: Sequence[Operation[Boot]]) -> None:
         self.create(host, [operation.resource for operation in operations])
