@@ -61,7 +61,7 @@ def test_the_tutorial_is_what_a_new_user_sees(home: Path) -> None:
     assert "tutorial" not in labs(), "there is a lab of the name tutorial: sudo ./run lab down --name tutorial"
     shell = Shell(home, given)
     try:
-        follow(TUTORIAL.read_text(encoding="utf-8"), shell)
+        follow(TUTORIAL.read_text(encoding="utf-8"), shell, counted=True)
         assert "tutorial" not in labs()
     finally:
         shell.close()

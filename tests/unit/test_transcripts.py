@@ -68,6 +68,18 @@ def test_everything_else_is(line: str) -> None:
     assert missing([line], "node1 : ok=3 changed=1 x\na wide table\n64 bytes from c1\n10.0.0.2\n") == [line]
 
 
+def test_numbers_of_tasks_are_compared_where_that_is_asked_for(shell: Shell) -> None:
+    line = "node1 : ok=3 changed=2 …"
+    assert missing([line], "node1 : ok=4 changed=2 x\n") == []
+    assert missing([line], "node1 : ok=4 changed=2 x\n", counted=True) == [line]
+    assert missing([line], "node1 : ok=3 changed=1 x\n", counted=True) == [line]
+    assert missing([line], "node1 : ok=3 changed=2 x\n", counted=True) == []
+    wrong = page("console\n$ echo ok=4\nok=3")
+    follow(wrong, shell)
+    with pytest.raises(AssertionError, match="does not print"):
+        follow(wrong, shell, counted=True)
+
+
 def test_a_shell_keeps_where_it_is_and_what_is_set(shell: Shell, tmp_path: Path) -> None:
     follow(
         page("console\n$ mkdir d && cd d\n$ x=1", "yaml\n# e/f.yml\na: 1", "console\n$ cat e/f.yml; echo $x\na: 1\n1"),
