@@ -111,8 +111,8 @@ def parsed(argv: Sequence[str]) -> argparse.Namespace:
     arguments, strange = _parser(named or VERBS).parse_known_args(words)
     if strange:
         verb = arguments.verb
-        known = "" if strange[0].startswith("-") else ALONE.get(verb, "").format(name=strange[0])
-        known = known or f"cnm {verb} --help lists what it takes"
+        hint = "" if strange[0].startswith("-") else ALONE.get(verb, "").format(name=strange[0])
+        known = hint or f"cnm {verb} --help lists what it takes"
         raise Usage(f"cnm {verb} does not take {' '.join(strange)}: {known}")
     arguments.project = arguments.project or ""
     if arguments.verb == "restore":
