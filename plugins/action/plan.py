@@ -363,10 +363,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         sources = getattr(getattr(variables["hostvars"], "_inventory", None), "_sources", None) or ()
         files = [str(source) for source in sources if source and os.path.exists(source)]
         directories = [path if os.path.isdir(path) else os.path.dirname(path) for path in files]
+        if variables.get("playbook_dir"):
+            directories.append(str(variables["playbook_dir"]))
         groups = variables["groups"]
-        for text in stray_files(
-            [*directories, str(variables["playbook_dir"])], groups["all"], groups, constants.YAML_FILENAME_EXTENSIONS
-        ):
+        for text in stray_files(directories, groups["all"], groups, constants.YAML_FILENAME_EXTENSIONS):
             self._display.warning(text)
 
     @property
