@@ -177,9 +177,10 @@ def start(project: str) -> None:
 def stop(project: str) -> None:
     """Stop the process and remove its record."""
     process = _process(project)
-    processes.end([process] if process is not None else [], _STOP_PATIENCE)
     record = _record(project)
+    # It is not to be started again: what does that looks for the record.
     forget(record)
+    processes.end([process] if process is not None else [], _STOP_PATIENCE)
     remove_empty(record.parent)
 
 
