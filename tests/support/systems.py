@@ -163,7 +163,7 @@ class Systems:
     ) -> System:
         """A system that has booted; its name ends with its number, its last octet on the LAN.
 
-        With a ``disk`` of its own, a power cut loses what had not reached that.
+        With a ``disk`` of its own, a power cut loses what had not reached that; see `HAS_DISKS`.
         """
         system = System(self, name, suite, interfaces, packages, disk)
         self._open.enter_context(system)
@@ -171,6 +171,9 @@ class Systems:
 
 
 DISK = "1G"
+
+HAS_DISKS = Path("/dev/loop-control").exists()
+"""Whether this machine can give a system a disk of its own: not in a container that hides loop devices."""
 
 _SHUT_DOWN, _WITHOUT_THE_JOURNAL = 0x8004587D, 2
 """EXT4_IOC_SHUTDOWN, and EXT4_GOING_FLAGS_NOLOGFLUSH: from then on nothing reaches the disk (fs/ext4/ext4.h)."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from sampling import WHOLE
-from systems import Controller, System, Systems
+from systems import HAS_DISKS, Controller, System, Systems
 
 BEFORE: dict[str, Any] = {
     "cnm_networks": {
@@ -51,7 +51,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[System, Co
     """A system with networks, beside another; and the controller."""
     folder = tmp_path_factory.mktemp("systems")
     with Systems(folder) as lan:
-        one, other = lan.new("n1", disk=True), lan.new("n2")
+        one, other = lan.new("n1", disk=HAS_DISKS), lan.new("n2")
         controller = Controller(folder, one, other)
         controller.run("site", BEFORE)
         yield one, controller
@@ -97,6 +97,7 @@ def test_after_a_cut_at_any_moment_the_host_is_as_before_or_as_declared_and_says
         assert not told or now == before
         assert system.status("cnm status") == 0, system.run("cnm status").stdout
     record_property("outcomes", outcomes)
+    record_property("what had not reached the disk was lost", HAS_DISKS)
     assert any(outcome.endswith("as before, told") for outcome in outcomes)
     controller.run("site", AFTER)
     assert state(system) == after
