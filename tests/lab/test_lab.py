@@ -221,7 +221,7 @@ class TestALab:
         time.sleep(delay)
         up.kill()
         up.wait()
-        assert _command("down", "--name", name).returncode == 0
+        assert _command("down", "--if-there", "--name", name).returncode == 0
         time.sleep(0.1)
         assert not _living(name)
         assert machine_network() == before
