@@ -73,6 +73,9 @@ ROWS: tuple[Row, ...] = (
     Row("500.verified", _ONE, "verify, all is well", "s", VALUE, "<= 60"),
     Row("500.verified.dead", _ONE, "verify, no resolver runs", "s", VALUE, "<= 60"),
     Row("500.verified.silent", _ONE, "verify, nothing answers", "s", VALUE, "<= 60"),
+    Row("boot.500", _ONE, "a boot until all answer / the run that made them", "s", RATIO, "<= 1", "site"),
+    Row("boot.500.status", _ONE, "`cnm status`", "s", VALUE, "<= 0.5"),
+    Row("boot.500.memory", _ONE, "memory of all that runs of it (PSS)", "MiB"),
     Row("50.unchanged", _FIFTY, "unchanged", "s", OVER, "<= 0.35", NO_OP),
     Row("50.more", _FIFTY, "one more", "s", OVER, "<= 0.5", NO_OP),
     Row("50.first", _FIFTY, "first time, with resolvers", "s", OVER, "<= 1", NO_OP),
@@ -152,9 +155,6 @@ ROWS: tuple[Row, ...] = (
             ("systemd", "… systemd's own, for each", "KiB", VALUE, ""),
         )
     ),
-    Row("boot.500", _ONE, "a boot until all answer / the run that made them", "s", RATIO, "<= 1", "site"),
-    Row("boot.500.status", _ONE, "`cnm status`", "s", VALUE, "<= 0.5"),
-    Row("boot.500.memory", _ONE, "memory of all that runs of it (PSS)", "MiB"),
     *(
         Row(f"leases.{store}.{what}", _STORES, f"{store}: 1000 hosts, {said}", unit)
         for store in ("sqlite", "etcd-3.4", "etcd-3.5", "zookeeper", "consul")
