@@ -189,16 +189,22 @@ def _of_endpoints(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterable[st
 
 def _ports(sandbox: Mapping[str, Any]) -> dict[str, str]:
     """Published ports, each once for both families where it is on all addresses, and what they are for:
-    ``{"8080->80/tcp": "(web, http)"}``.
+    ``{"8080->80/tcp": "web, http"}``.
     """
     found = (_NO_ADDRESS.sub("", port).partition(" ") for port in sandbox["ports"])
-    return {port: note for port, _space, note in found}
+    return {port: note[1:-1] for port, _space, note in found}
+
+
+def _renamed(old: Mapping[str, str], new: Mapping[str, str]) -> Iterable[tuple[str, str]]:
+    """Ports that are for something else than before, and what they are for."""
+    for port in sorted(old.keys() & new.keys()):
+        if old[port] != new[port]:
+            yield port, f"({new[port]})" if new[port] else "without a name"
 
 
 def _of_ports(owner: str, old: Mapping[str, str], new: Mapping[str, str]) -> Iterable[Change]:
-    for port in sorted(old.keys() & new.keys()):
-        if old[port] != new[port]:
-            yield Change("change", "sandbox", owner, f"port {port} of {owner}: {new[port] or 'without a name'}")
+    for port, words in _renamed(old, new):
+        yield Change("change", "sandbox", owner, f"port {port} of {owner}: {words}")
     gone, come = sorted(old.keys() - new.keys()), sorted(new.keys() - old.keys())
     if len(gone) == len(come) == 1:
         former, present = _PORT.match(gone[0]), _PORT.match(come[0])
@@ -267,9 +273,8 @@ def _of_services(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterable[str
         if former[network] != present[network]:
             yield f"VIP on {network} {former[network]} → {present[network]}"
     was, now = _service_ports(old), _service_ports(new)
-    for port in sorted(was.keys() & now.keys()):
-        if was[port] != now[port]:
-            yield f"port {port} is {f'({now[port]})' if now[port] else 'without a name'}"
+    for port, words in _renamed(was, now):
+        yield f"port {port} is {words}"
     gone, come = sorted(was.keys() - now.keys()), sorted(now.keys() - was.keys())
     if len(gone) == len(come) == 1:
         yield f"port {gone[0]} → {come[0]}"

@@ -30,9 +30,9 @@ from typing import Optional
 
 from .hostd import half
 from .hostd.units import RESTORE
-from .kernel import processes, systemd
+from .kernel import processes
 from .kernel.netlink import Message
-from .kernel.scopes import ScopeError, hand_over
+from .kernel.scopes import ScopeError, guarded, hand_over
 from .kernel.xfrm import OUT, Policy, State, XfrmSocket, delete_state, ends, expiries, new_policy, new_state, template
 from .plan.marks import request_id
 from .plan.sending import START
@@ -165,11 +165,11 @@ def start(project: str) -> None:
         if process is None:
             raise OSError("the process that renews worn keys did not start")
         write_atomically(_record(project), json.dumps({"pid": process.pid, "started": process.started}), 0o600)
-        if systemd.is_running():
-            try:
-                hand_over("renewal", process.pid, f"renewal of keys of project {project}", _MEMORY_AT_MOST, RESTORE)
-            except ScopeError as error:
-                raise OSError(str(error)) from error
+        try:
+            words = f"renewal of keys of project {project}"
+            hand_over(guarded("renewal", process.pid, words, _MEMORY_AT_MOST, RESTORE))
+        except ScopeError as error:
+            raise OSError(str(error)) from error
         # It starts only once recorded, as an unrecorded process would never be stopped.
         child.stdin.write(b"\n")
 

@@ -243,7 +243,6 @@ class System:
     def __exit__(self, *_error: Any) -> None:
         self.kill()
         if self._disk is not None:
-            subprocess.run(["umount", self._changes], check=False)
             self._disk.unlink()
             return
         shutil.rmtree(self._folder / "new", ignore_errors=True)
@@ -268,6 +267,13 @@ class System:
     def start(self, wait: bool = True) -> None:
         """Boot it; with ``wait`` until systemd has started everything."""
         assert self._pid == 0, "it runs already"
+        if self._disk is not None and not self._changes.is_mount():
+            # A copy, as namespaces that others have made since may hold the old one.
+            copy = self._disk.with_name(f"disk-{uuid.uuid4()}.img")
+            subprocess.run(["cp", "--sparse=always", self._disk, copy], check=True)
+            self._disk.unlink()
+            self._disk = copy
+            self._mount()
         cgroup, folder = self._cgroup, self._folder
         cgroup.mkdir(exist_ok=True)
         lower = f"lowerdir={':'.join(map(str, self._trees))},upperdir={self._changes}/new,workdir={self._changes}/work"
@@ -320,24 +326,17 @@ class System:
 
     def kill(self) -> None:
         """Cut its power."""
-        running = self._starter is not None
-        if running and self._disk is not None:
-            self._lose()
         if self._starter is not None:
+            if self._disk is not None:
+                self._lose()
             if self._pid:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self._pid, signal.SIGKILL)
             self._starter.kill()
             self._starter.wait()
         self._ended()
-        if running and self._disk is not None:
-            # A copy, as namespaces that others have made since may hold the old one.
-            copy = self._disk.with_name(f"disk-{uuid.uuid4()}.img")
-            subprocess.run(["cp", "--sparse=always", self._disk, copy], check=True)
+        if self._disk is not None and self._changes.is_mount():
             subprocess.run(["umount", "-l", self._changes], check=True)
-            self._disk.unlink()
-            self._disk = copy
-            self._mount()
 
     def _ended(self) -> None:
         self._starter, self._pid = None, 0

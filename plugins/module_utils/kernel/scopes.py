@@ -21,6 +21,7 @@ from dataclasses import replace
 from typing import Any, Optional, Union
 
 from ..plan.records import dataclass
+from .systemd import is_running
 
 _SOCKET = "/run/systemd/private"
 _MANAGER = "org.freedesktop.systemd1.Manager"
@@ -121,23 +122,35 @@ class Handover:
                     return
 
 
-def hand_over(name: str, pid: int, description: str, memory: int, then: str) -> None:
-    """Have systemd look after one process, whatever ends the session or unit that started it.
+def guarded(
+    name: str, pid: int, description: str, memory: int, then: str, more: Sequence[tuple[str, str, Value]] = ()
+) -> Scope:
+    """A scope for a process that is to run all the time.
 
     ``name`` is the beginning of the scope's, ``memory`` the limit in octets, ``then`` the unit that is started when the
-    process has ended.  Raises ScopeError.
+    process has ended.
     """
-    scope = Scope(
+    return Scope(
         f"cnm-{name}-{pid}.scope",
         pid,
         (
             ("Description", "s", description),
             ("CollectMode", "s", "inactive-or-failed"),
             ("MemoryMax", "t", memory),
+            *more,
             ("OnSuccess", "as", [then]),
             ("OnFailure", "as", [then]),
         ),
     )
+
+
+def hand_over(scope: Scope) -> None:
+    """Have systemd, where it runs, look after one process, whatever ends the session or unit that started it.
+
+    Raises ScopeError.
+    """
+    if not is_running():
+        return
     with Handover() as handover:
         handover.ask([scope])
         handover.finish()

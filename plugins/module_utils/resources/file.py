@@ -125,7 +125,7 @@ class FileKind(Kind[File]):
             mark = _mark_in(text, project)
             role = mark or role
             everything[entry.name] = text
-            known = entry.name in _NO_COMMENTS or (not text and entry.name in _KNOWN)
+            known = entry.name in _NO_COMMENTS or _is_left_empty(entry.name, text)
             if mark or known or _is_half_written(directory, entry.name):
                 ours[entry.name] = text
                 if entry.stat().st_mode & 0o444 != 0o444:

@@ -28,12 +28,12 @@ from pathlib import Path
 from typing import Optional
 
 from ..hostd.units import RESTORE
-from ..kernel import namespaces, processes, systemd
+from ..kernel import namespaces, processes
 from ..kernel.host import Host
 from ..kernel.listening_sockets import holders
 from ..kernel.processes import Process
 from ..kernel.programs import find_program
-from ..kernel.scopes import ScopeError, hand_over
+from ..kernel.scopes import ScopeError, guarded, hand_over
 from ..plan.base import Key, PlanError
 from ..plan.codec import decode, encode
 from ..plan.constants import FRR
@@ -439,9 +439,7 @@ def _reported(project: str, name: str) -> Optional[Process]:
 
 def _hand_over(project: str, name: str, pid: int) -> None:
     """Have systemd look after it: so it outlives the session that started it, and is started again when it ends."""
-    if not systemd.is_running():
-        return
     try:
-        hand_over(name, pid, f"{name} of cnm.fabric, project {project}", _MEMORY_AT_MOST, RESTORE)
+        hand_over(guarded(name, pid, f"{name} of cnm.fabric, project {project}", _MEMORY_AT_MOST, RESTORE))
     except ScopeError as error:
         raise FrrError(str(error)) from error

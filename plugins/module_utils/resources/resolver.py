@@ -32,7 +32,7 @@ from ..kernel.host import Host
 from ..kernel.listening_sockets import holders
 from ..kernel.processes import Process, Started
 from ..kernel.programs import find_program
-from ..kernel.scopes import Handover, Scope, ScopeError
+from ..kernel.scopes import Handover, Scope, ScopeError, guarded
 from ..plan.base import Key
 from ..plan.forms import one_line
 from ..plan.marks import RESOLVER_USER
@@ -153,19 +153,10 @@ def _unit(name: str, pid: int) -> str:
 
 
 def _scope(name: str, pid: int) -> Scope:
-    again = [RESOLVER_RESTART.replace("@", f"@{escape(name)}")]
-    return Scope(
-        _unit(name, pid),
-        pid,
-        (
-            ("Description", "s", _HOSTS.get(name) or f"Resolver of sandbox {name}"),
-            ("CollectMode", "s", "inactive-or-failed"),
-            ("MemoryMax", "t", _MEMORY_AT_MOST),
-            ("TasksMax", "t", _TASKS_AT_MOST),
-            ("OnSuccess", "as", again),
-            ("OnFailure", "as", again),
-        ),
-    )
+    words = _HOSTS.get(name) or f"Resolver of sandbox {name}"
+    again = RESOLVER_RESTART.replace("@", f"@{escape(name)}")
+    limits = [("TasksMax", "t", _TASKS_AT_MOST)]
+    return guarded(f"resolver-{escape(name)}", pid, words, _MEMORY_AT_MOST, again, limits)
 
 
 def _names(directory: Path) -> set[str]:
