@@ -17,6 +17,7 @@ from ..object_names import what_differs
 from ..plan.forms import printable
 from ..plan.nftables import SIDES
 from ..probe import policy_counts
+from ..resources import own_namespaces
 from ..resources.base import Operation
 from ..resources.boot import projects
 from ..state.kept import State, keeping_projects
@@ -36,11 +37,12 @@ class _Drift:
     """What differs from a project's kept plan, or would be waited for.  Raises `ERRORS`."""
 
     def __init__(self, project: str) -> None:
-        state = State(project)
-        kept = state.kept
-        if not kept:
-            raise output.no_plan(project)
         with Host(project, run_command) as host:
+            host.read_ahead(list(own_namespaces.recorded(project) or ()))
+            state = State(project)
+            kept = state.kept
+            if not kept:
+                raise output.no_plan(project)
             host.command = CLI
             host.pair_keys, host.bgp_password = state.pair_keys, state.bgp_password
             host.verified_tables = state.verified_tables

@@ -12,6 +12,7 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import functools
 import os
 import socket
 import sys
@@ -59,10 +60,16 @@ def _path(name: str) -> str:
     return f"{DIRECTORY}/{name}"
 
 
+@functools.cache
+def _device() -> int:
+    """The device number of the kernel's nsfs, on which nothing but namespaces are."""
+    return os.stat(_OWN).st_dev
+
+
 def _is_namespace(path: str) -> bool:
-    """Whether a namespace is mounted at the path: only namespaces are on the kernel's nsfs."""
+    """Whether a namespace is mounted at the path."""
     try:
-        return os.stat(path).st_dev == os.stat(_OWN).st_dev
+        return os.stat(path).st_dev == _device()
     except FileNotFoundError:
         return False
 
@@ -78,7 +85,7 @@ def numbers(directory: str = DIRECTORY) -> dict[str, int]:
         entries = sorted(os.listdir(directory))
     except FileNotFoundError:
         return {}
-    device = os.stat(_OWN).st_dev
+    device = _device()
     result = {}
     for name in entries:
         with contextlib.suppress(OSError):
@@ -112,7 +119,7 @@ def inode(name: str) -> int:
     """The inode of the namespace, as in ``/proc/<pid>/ns/net``.  FileNotFoundError if there is none."""
     path = _path(name)
     status = os.stat(path)
-    if status.st_dev != os.stat(_OWN).st_dev:
+    if status.st_dev != _device():
         raise FileNotFoundError(errno.ENOENT, "no network namespace is mounted here", path)
     return status.st_ino
 
@@ -193,7 +200,7 @@ def number(path: str) -> Optional[int]:
     try:
         status = os.fstat(descriptor)
         # Other kinds of namespaces are on the same file system.
-        of_a_kind = status.st_dev == os.stat(_OWN).st_dev and fcntl.ioctl(descriptor, _NS_GET_NSTYPE) == _CLONE_NEWNET
+        of_a_kind = status.st_dev == _device() and fcntl.ioctl(descriptor, _NS_GET_NSTYPE) == _CLONE_NEWNET
         return status.st_ino if of_a_kind else None
     except OSError:
         return None

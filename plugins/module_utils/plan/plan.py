@@ -53,8 +53,8 @@ class PlanText:
 
     data: dict[str, Any]
     """All but the resources, as JSON data; the model as `packing` has it."""
-    resources: list[tuple[str, Any]]
-    """Each resource's JSON data, with a text that equal resources have in common."""
+    raws: list[Any]
+    """Each resource's JSON data."""
 
     @classmethod
     def read(cls, text: str) -> PlanText:
@@ -65,8 +65,12 @@ class PlanText:
                 _refuse_schema(None)
             if "resources" not in data:
                 _refuse_schema(data.get("schema"))
-            # Keys are in order in the text, so they are in each resource.
-            return cls(data, [(repr(item), item) for item in unpack(data.pop("resources", None))])
+            return cls(data, unpack(data.pop("resources", None)))
+
+    @cached_property
+    def resources(self) -> list[tuple[str, Any]]:
+        """Each resource's JSON data, with a text that equal resources have in common."""
+        return [(repr(item), item) for item in self.raws]  # keys are in order in the text, so they are in each resource
 
     @cached_property
     def model(self) -> dict[str, Any]:
@@ -77,7 +81,7 @@ class PlanText:
 def plan_data(text: str) -> dict[str, Any]:
     """A kept plan as plain data, without a check of its fields.  Raises PlanError."""
     read = PlanText.read(text)
-    return {**read.data, "resources": [item for _own, item in read.resources], "model": read.model}
+    return {**read.data, "resources": read.raws, "model": read.model}
 
 
 def _refuse_schema(schema: Any) -> None:
@@ -151,7 +155,8 @@ class Plan:
         if missing:
             raise PlanError(f"the plan has no {' and no '.join(sorted(missing))}")
         with uncollected():
-            resources = [decode(item) for own, item in text.resources if only is None or own in only]
+            raws = text.raws if only is None else [item for own, item in text.resources if own in only]
+            resources = [decode(item) for item in raws]
         resources.sort(key=lambda item: item.key)
         try:
             return cls(resources=tuple(resources), **checked(ENVELOPE, {**data, "model": text.model}))
