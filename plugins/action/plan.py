@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Optional
@@ -41,7 +41,7 @@ from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.hostvars im
     own_variables,
     topology_hosts,
 )
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.origins import Origin, with_origins
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.origins import Origin, with_origin, with_origins
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.stray_files import stray_files
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.validation import MISSING_LIBRARY
 from ansible_collections.cnm.fabric.plugins.plugin_utils.facts import Facts
@@ -178,20 +178,23 @@ class ActionModule(ActionBase):  # type: ignore[misc]
 
         In the result they are below ``invocation``, which callbacks print with -vvv only: nobody reads them twice.
         """
-        about = variables["hostvars"]
-
-        def variable(host: str, name: str) -> Any:
-            imported = {
-                key: item for part in self._imported.get(host, {}).values() for key, item in part.variables.items()
-            }
-            return imported[name] if name in imported else about[host].get(name)
-
-        found = with_origins(error, variable, origin_of)
+        found = with_origins(error, self._written(variables), origin_of)
         found = errors_in_words_of_compose(found, self._compose_paths)
         self._display.display(str(DeclarationError(found)), color=constants.COLOR_ERROR, stderr=True)
         count = f"{len(found)} error{'s' if len(found) > 1 else ''}"
         message = f"{count} in the variables, listed above. Nothing was changed."
         return {"failed": True, "msg": message, "invocation": {"errors": [asdict(item) for item in found]}}
+
+    def _written(self, variables: Mapping[str, Any]) -> Callable[[str, str], Any]:
+        """A host's variable as Ansible has it, or as a Compose file has it."""
+
+        def variable(host: str, name: str) -> Any:
+            imported = {
+                key: item for part in self._imported.get(host, {}).values() for key, item in part.variables.items()
+            }
+            return imported[name] if name in imported else variables["hostvars"][host].get(name)
+
+        return variable
 
     def _misplaced(self, scope: str) -> Optional[str]:
         if MISSING_LIBRARY is not None:
@@ -252,10 +255,15 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         for host, reasons in outcome.refusals.items():
             refused[host] = [in_words_of_compose(reason, paths) for reason in reasons]
         all_or_nothing = outcome.all_or_nothing and arguments["all_or_nothing"]
-        problem = self._tell(refused, unanswered, len(hosts), all_or_nothing)
+        written = self._written(variables)
+        located = {
+            name: [with_origin(reason, name, written, origin_of) for reason in reasons]
+            for name, reasons in refused.items()
+        }
+        problem = self._tell(located, unanswered, len(hosts), all_or_nothing)
         if problem:
             return {"failed": True, "msg": problem}
-        directory, summary = self._written(outcome, facts)
+        directory, summary = self._write_plans(outcome, facts)
         summary.update({name: {"refused": reasons} for name, reasons in refused.items()})
         # If a host has failed, the run has to go on: Ansible forgets that when it ends a play early.
         settled = len(variables.get("ansible_play_hosts", ())) == len(asked) and all(
@@ -273,7 +281,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         }
 
     @staticmethod
-    def _written(outcome: Outcome, facts: Mapping[str, Facts]) -> tuple[Path, dict[str, Any]]:
+    def _write_plans(outcome: Outcome, facts: Mapping[str, Facts]) -> tuple[Path, dict[str, Any]]:
         """Write the plans into a directory of this user alone; what later actions have to know of each host's."""
         directory = Path(tempfile.mkdtemp(prefix="cnm-plans-", dir=constants.DEFAULT_LOCAL_TMP))
         for digest, text in outcome.shared.items():

@@ -51,7 +51,7 @@ EXAMPLES = r"""
     explain: false
   register: fabric_verify
 
-- name: Explain what failed
+- name: Show what verify found
   cnm.fabric.verdict:
   run_once: true
 """

@@ -41,7 +41,7 @@ def fleet(trio: Lab, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet
 
 def said(run: Run) -> list[str]:
     """What the last task printed, without Ansible's own lines."""
-    _before, _task, text = run.output.partition("TASK [Explain what failed]")
+    _before, _task, text = run.output.partition("TASK [Show what verify found]")
     lines = []
     for line in text.splitlines()[1:]:
         if line.startswith(("ok:", "fatal:", "[ERROR]", "PLAY RECAP", "Origin:")):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any, Optional
@@ -30,16 +30,28 @@ def with_origins(
 
     ``variable`` returns a host's variable as Ansible has it, ``origin_of`` the origin of a key or a value.
     """
-    known = cache(variable)
+    variable = cache(variable)
 
-    def places(item: ValidationError) -> tuple[str, ...]:
-        name = _VARIABLE.match(item.path)
-        if name is None:
-            return ()
-        found = (_origin(known(host, name[0]), item.path[name.end() :], origin_of) for host in item.hosts[:_MOST_HOSTS])
-        return tuple(dict.fromkeys(written(origin) for origin in found if origin is not None))
+    def located(item: ValidationError) -> ValidationError:
+        return item if item.places else replace(item, places=_places(item.path, item.hosts, variable, origin_of))
 
-    return tuple(item if item.places else replace(item, places=places(item)) for item in error.errors)
+    return tuple(map(located, error.errors))
+
+
+def with_origin(reason: str, host: str, variable: Callable[[str, str], Any], origin_of: OriginOf) -> str:
+    """A reason ``variable path: problem``, followed by where the host's variable was written: ``(all.yml:7)``."""
+    places = _places(reason.partition(": ")[0], (host,), variable, origin_of)
+    return f"{reason} ({places[0]})" if places else reason
+
+
+def _places(
+    path: str, hosts: Sequence[str], variable: Callable[[str, str], Any], origin_of: OriginOf
+) -> tuple[str, ...]:
+    name = _VARIABLE.match(path)
+    if name is None:
+        return ()
+    found = (_origin(variable(host, name[0]), path[name.end() :], origin_of) for host in hosts[:_MOST_HOSTS])
+    return tuple(dict.fromkeys(written(origin) for origin in found if origin is not None))
 
 
 def _origin(value: Any, rest: str, origin_of: OriginOf) -> Optional[Origin]:

@@ -12,7 +12,7 @@ from ansible.parsing.dataloader import DataLoader
 
 from ansible_collections.cnm.fabric.plugins.action.plan import origin_of
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import DeclarationError, ValidationError
-from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.origins import with_origins
+from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.origins import with_origin, with_origins
 
 VARIABLES = """\
 cnm_flood: maybe
@@ -105,3 +105,18 @@ def test_a_merged_mapping_has_the_places_of_its_values(read: dict[str, Any], tmp
 def test_the_text_of_an_error_has_its_places() -> None:
     error = ValidationError("cnm_flood", "It is wrong.", hosts=("node1",), places=("a.yml:1", "b.yml:2"))
     assert str(error) == "cnm_flood (on node1)\n  in:      a.yml:1 and b.yml:2\n  problem: It is wrong."
+
+
+@pytest.mark.parametrize(
+    ("reason", "place"),
+    [
+        ("cnm_networks.front: subnet 10.0.0.0/24 overlaps a route: eth0.", " (group_vars/all.yml:3)"),
+        ("cnm_networks.front.back.ipam.config[1]: it is wrong", " (group_vars/all.yml:11)"),
+        ("cnm_boot: it is in no file", ""),
+        ("this host has no nft", ""),
+        ("", ""),
+    ],
+)
+def test_what_keeps_a_host_from_it_is_followed_by_the_place(read: dict[str, Any], reason: str, place: str) -> None:
+    found = with_origin(reason, "node1", lambda _host, name: read.get(name), origin_of)
+    assert found == reason + place
