@@ -79,6 +79,7 @@ class TestWire:
         assert not answered(fleet, "node1", "c1", "-I", "10.9.0.77", "10.9.0.2")
         fleet.sh("node1", "ip -n c1 address delete 10.9.0.77/24 dev eth0")
 
+    @pytest.mark.whole
     def test_a_second_run_changes_nothing_and_drift_is_repaired(self, fleet: Fleet) -> None:
         again = fleet.site()
         assert [again.operations(host) for host in fleet.hosts] == [[], [], []]
@@ -99,6 +100,7 @@ class TestErrors:
         (installed / FILE).write_text(text, "utf-8")
         assert {host: snapshot(fleet, host) for host in fleet.hosts} == before
 
+    @pytest.mark.whole
     def test_a_third_host(self, fleet: Fleet) -> None:
         fleet.declare({"cnm_networks": NETWORKS}, **{**HOSTS, "node3": sandboxes(c3=["wire"])})
         run = fleet.play("site")

@@ -152,6 +152,7 @@ class TestOneHostAlone:
 
 
 class TestPolicies:
+    @pytest.mark.whole
     def test_they_hold_between_hosts_and_know_a_new_sandbox_after_their_host_s_next_run(self, fabric: Fleet) -> None:
         def policies(*allowed: str) -> dict[str, Any]:
             peers = [{"sandbox": name} for name in allowed]
@@ -194,6 +195,7 @@ class TestFailures:
             time.sleep(3)
         assert counted[0] == counted[1] > 100
 
+    @pytest.mark.whole
     def test_a_bgpd_or_all_reflectors_die_and_what_is_lost_is_back_with_them(self, fabric: Fleet) -> None:
         for name, hosts in {"its own": ["node2"], "both reflectors": ["node1", "node3"]}.items():
             for host in hosts:
@@ -271,6 +273,7 @@ class TestStrangers:
 
 
 class TestBackAndForth:
+    @pytest.mark.whole
     def test_from_static_to_evpn_and_back(self, fabric: Fleet) -> None:
         static = {key: value for key, value in NETWORKS.items() if key == "cnm_networks"}
         for variables in (static, NETWORKS):

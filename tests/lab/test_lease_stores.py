@@ -92,6 +92,7 @@ class TestStore:
         assert "keeps other leases" not in checked.output
         assert shown.changed == checked.changed == []
 
+    @pytest.mark.whole
     def test_modules_keep_theirs_there_too(self, world: World) -> None:
         box = a("sandbox", name="c9", networks=["ps-bridge"])
         for changed in (True, False):
@@ -112,6 +113,7 @@ class TestStore:
         # Had the key stayed behind, the hosts would get new signatures.
         assert world.site().changed == []
 
+    @pytest.mark.whole
     def test_who_uses_the_old_store_is_told_so_until_the_leases_are_back(self, world: World) -> None:
         world.declare()
         run = world.play("site")

@@ -127,6 +127,7 @@ CYCLES: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.mark.whole
 def test_policies_of_the_inventory_hold_for_what_modules_make(fleet: Fleet) -> None:
     """A sandbox, a network and a service; site keeps all of it."""
     only_web = {"ingress": [{"action": "allow", "from": [{"sandbox": "web"}], "icmp_types": ["echo-request"]}]}
@@ -215,6 +216,7 @@ class TestWhatIsMade:
         for name in ("web", "www"):
             fleet.sh("node1", f"ip netns exec c1 ping -c 1 -W 2 {name}")
 
+    @pytest.mark.whole
     def test_a_namespace_of_somebody_else_s_is_a_sandbox_and_stays(self, fleet: Fleet) -> None:
         fleet.sh("node1", "ip netns add theirs; ip -n theirs link set lo up")
         try:

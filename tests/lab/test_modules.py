@@ -554,6 +554,7 @@ class TestTheDocumentedExamples:
         assert snapshot(fleet, "node1") == before
         self.carried_out(module, call_ok(fleet, *self.four_times(module)))
 
+    @pytest.mark.whole
     @pytest.mark.parametrize("module", each(sorted(HAVE_ACTIONS & {*MODULES_WITH_EXAMPLES}), 1, "examples"))
     def test_each_does_so_by_an_action(self, fleet: Fleet, module: str) -> None:
         fleet.sh("node1", "id cnm-resolver 2>/dev/null || useradd --system --user-group cnm-resolver")
@@ -703,6 +704,7 @@ class TestAMesh:
             assert not any(pinged(mesh, "node1", [("blue", "10.43.0.77"), ("blue", "10.43.0.102")], wait=1).values())
         assert nobody == [0]
 
+    @pytest.mark.whole
     def test_a_host_that_moves_is_found_where_it_is_told_to_be(self, mesh: Fleet) -> None:
         two, three = (mesh.lab.address(host) for host in ("node2", "node3"))
         ok(mesh, self.link(peers=self.known(mesh)))
@@ -711,6 +713,7 @@ class TestAMesh:
         assert self.reached(mesh) == set()
         assert f"dst {three}" in mesh.sh("node1", "bridge -n fabric fdb show dev vx0 | grep 02:42:0a:2b:00:02")
 
+    @pytest.mark.whole
     def test_what_was_changed_by_hand_is_put_right(self, mesh: Fleet) -> None:
         ok(mesh, self.link(peers=self.known(mesh)))
         mesh.sh(
@@ -723,6 +726,7 @@ class TestAMesh:
         assert [done(result) for result in repaired[1:]] == [[], []]
         assert self.reached(mesh) == {"10.43.0.2", "10.43.0.3", "fd00:43::2", "fd00:43::3"}
 
+    @pytest.mark.whole
     def test_a_routing_daemon_keeps_what_it_has_put_there(self, mesh: Fleet) -> None:
         link = self.link(neigh_suppress=True)
         ok(mesh, link)

@@ -581,6 +581,7 @@ class TestSomeHosts:
         assert plain.site().operations("node1") == []
         assert wrong(plain, SUBNETS, after) == []
 
+    @pytest.mark.whole
     def test_a_host_that_left_the_inventory_is_forgotten_by_the_others(self, plain: Fleet) -> None:
         hosts = plain.hosts
         plain.hosts = ["node1", "node2"]
@@ -628,6 +629,7 @@ class TestSomeHosts:
         finally:
             plain.sh("node2", "ip address delete 198.51.100.112/24 dev eth0")
 
+    @pytest.mark.whole
     def test_hosts_with_another_mtu_are_named_and_the_smallest_counts_everywhere(self, fleet: Fleet) -> None:
         # What an open connection sends in packets of 1500 bytes would be dropped for ever: each task opens its own.
         reached_by(fleet, node3={"ansible_ssh_args": "-o ControlPath=none"})
@@ -685,6 +687,7 @@ FOREIGN = {
 
 
 class TestTheVniOfSomebodyElse:
+    @pytest.mark.whole
     def test_is_not_taken(self, fleet: Fleet) -> None:
         for host, (make, _remove) in zip(("node2", "node3"), FOREIGN.values()):
             fleet.sh(host, make.format(fleet.lab.address(host)))
@@ -793,6 +796,7 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as opened:
 """
 
 
+@pytest.mark.whole
 class TestFlooding:
     """Broadcast and multicast, as mDNS sends it."""
 

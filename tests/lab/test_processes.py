@@ -51,6 +51,7 @@ def test_role_makes_the_user_of_the_resolvers_and_check_says_so(fleet: Fleet) ->
     assert fleet.sh("node1", "stat -c %u /proc/$(head -n 1 /run/cnm/default/resolvers/c1.pid)").strip() == uid
 
 
+@pytest.mark.whole
 def test_hosts_that_see_each_other_s_processes_keep_their_names(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     inside = share_processes(fleet.lab)
     on = fleet.lab.command

@@ -163,6 +163,7 @@ def test_start_first_has_others_serve_before_a_batch_rests_and_fails_no_request(
     assert fleet.site().changed == []
 
 
+@pytest.mark.whole
 def test_stop_first_goes_by_batches_with_a_delay_and_stops_where_nothing_listens(
     fleet: Fleet, at_work: Servers
 ) -> None:

@@ -527,6 +527,7 @@ def labelled(**disks: str) -> dict[str, Any]:
 
 
 class TestHosts:
+    @pytest.mark.whole
     def test_only_tasks_of_a_host_that_no_longer_fits_move(self, fleet: Fleet, at_work: Servers) -> None:
         said = redis(3, placement={"constraints": ["node.labels.disk == ssd"], "max_replicas_per_node": 2})
         fleet.declare(said, **labelled(node1="ssd", node2="ssd", node3="hdd"))
@@ -617,6 +618,7 @@ def local(**deploy: Any) -> dict[str, Any]:
 
 
 class TestOnNetworksOfOneHost:
+    @pytest.mark.whole
     def test_each_host_balances_among_its_own_tasks_for_sandboxes_and_for_itself(
         self, fleet: Fleet, at_work: Servers
     ) -> None:

@@ -448,6 +448,7 @@ class TestRefusals:
 
 
 class TestOthersOnTheHost:
+    @pytest.mark.whole
     def test_two_projects_do_not_disturb_each_other_nor_share_names(self, documents: Fleet, tmp_path: Path) -> None:
         documents.site()
         blue = Fleet(documents.lab, tmp_path / "blue")
@@ -553,6 +554,7 @@ class TestUndo:
         documents.site()
         assert documents.play("verify").code == 0
 
+    @pytest.mark.whole
     def test_what_it_removed_comes_back_and_works(self, documents: Fleet) -> None:
         before = {"cnm_sandboxes": {name: {"networks": ["ps-bridge", "second"]} for name in ("c1", "c3")}}
         networks = {**NETWORKS, "second": {"subnet": "10.0.1.0/24"}}

@@ -224,6 +224,7 @@ def test_runs_that_come_and_go_open_nothing(world: Fleet, torn_down: bool) -> No
     }
 
 
+@pytest.mark.whole
 def test_a_flushed_ruleset_does_not_open_internal_networks_nor_the_loopback(world: Fleet) -> None:
     # A port published at 127.0.0.1 needs route_localnet on its bridge, which without rules opens that address to it.
     declare(world, published=f"{world.lab.address('node1', 4)}:")
