@@ -30,7 +30,8 @@ from .verify.source_links import source_links
 def verify(project: str, digest: str, checks: Sequence[Mapping[str, Any]], run_command: RunCommand) -> dict[str, Any]:
     """Prove that the host is as planned and that its data plane works; see `prover.verify`.  Raises Refused.
 
-    ``drops`` are what others' rules drop of the packets that networks need; they are looked for if anything failed.
+    ``drops`` are what others' rules drop of the packets that networks need, as far as anything failed, and of those to
+    published ports: who misses an answer of these is another host.
     """
     with in_words("verifying networks"), Host(project, run_command) as host:
         host.command = CLI
@@ -45,7 +46,7 @@ def verify(project: str, digest: str, checks: Sequence[Mapping[str, Any]], run_c
             operations = engine.Engine(host).compare(resources)
             result["misses"] += _drift_misses(operations, resources, host.broken)
             result["misses"] += _source_link_misses(host, resources)
-        packets = _packets(result["misses"], resources) if result["misses"] else []
+        packets = _packets(checks, result["misses"], resources)
         drops = foreign_drops(host, packets) if packets else []
         result["drops"] = [{**item._asdict(), "packet": str(item.packet)} for item in drops]
         result["neighbours"] = min((table.size for table in neighbour_tables()), default=0)
@@ -83,14 +84,19 @@ def _drift_miss(part: str, found: str, kinds: Sequence[str], entries: Sequence[s
     return {"sandbox": "host", "check": "plan", "target": part, "wanted": "as planned", "found": found, **more}
 
 
-def _packets(misses: Sequence[Mapping[str, Any]], resources: Sequence[Resource]) -> list[Packet]:
-    """What must not be dropped for the checks that failed to succeed."""
+def _packets(
+    checks: Sequence[Mapping[str, Any]], misses: Sequence[Mapping[str, Any]], resources: Sequence[Resource]
+) -> list[Packet]:
+    """What must not be dropped for the checks that failed to succeed, and for those of other hosts at ports here."""
+    called = sorted({int(port) for check in checks for _address, port in check.get("connect", ())})
+    published = [Packet("tcp", port) for port in called]
+    if not misses:
+        return published
     ports = {item.vxlan.port for item in resources if isinstance(item, Link) and item.vxlan is not None}
     found = [Packet("udp", port, tracked=False) for port in sorted(ports)]
     found += [Packet("esp")] if any(item.kind == "xfrm" for item in resources) else []
     found += [Packet("icmp"), Packet("ipv6-icmp")] if any(miss["check"] == "reach" for miss in misses) else []
-    called = {int(miss["target"].rpartition(" ")[2]) for miss in misses if miss["check"] == "connect"}
-    return [*found, *(Packet("tcp", port) for port in sorted(called))]
+    return [*found, *published]
 
 
 def _source_link_misses(host: Host, resources: Sequence[Resource]) -> list[dict[str, str]]:

@@ -161,3 +161,34 @@ def test_a_play_of_ones_own_explains_each_host_by_itself(fleet: Fleet) -> None:
     assert run.code != 0
     assert "node1: the resolver of c1 does not run" in run.output
     assert len(re.findall(r"1 sandbox on 1 host: \d+ checks, no miss", run.output)) == 2
+
+
+def heads(run: Run) -> list[str]:
+    return [line for line in said(run) if not line.startswith(" ")]
+
+
+SERVICE = {"shop": {"networks": ["multinet"], "ports": ["8080:80"], "deploy": {"replicas": 3}}}
+FORWARD = "nft 'add table inet mine; add chain inet mine forward { type filter hook forward priority 0; policy drop; }'"
+
+
+def test_what_keeps_a_service_from_answering_is_told_and_not_the_service(fleet: Fleet) -> None:
+    fleet.declare({**NETWORKS, "cnm_services": SERVICE}, **HOSTS)
+    fleet.site()
+    (task,) = (name for name in fleet.sh("node1", "ls /run/netns").split() if name.startswith("shop."))
+    told = {
+        RULE: "node3 answers nobody by VXLAN: its firewall drops UDP 4789 (chain inet mine input)",
+        POLICY: "node3 answers nobody by VXLAN: its firewall drops UDP 4789 (chain inet mine input)",
+        FORWARD: "port 8080 of node3 does not answer: its firewall drops TCP 8080 (chain inet mine forward)",
+    }
+    for harm, head in told.items():
+        fleet.sh("node3", harm)
+        try:
+            run = fleet.play("verify")
+        finally:
+            fleet.sh("node3", NO_RULE)
+        assert heads(run) == [head], run.output
+    fleet.sh("node1", f"ip -n {task} link set eth0 down")
+    run = fleet.play("verify")
+    (head,) = heads(run)
+    assert head.startswith("node1: ")
+    assert task in head

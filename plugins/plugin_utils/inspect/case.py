@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Optional
 
 from ...module_utils.plan.records import dataclass
-from .findings import Drop, Findings, Miss, Tried
+from .findings import Box, Drop, Findings, Miss, Tried
 from .health import natural
 
 SITE = "ansible-playbook cnm.fabric.site --limit {} repairs it"
@@ -100,11 +100,31 @@ class Case:
         address = self.vtep(host)
         return [name for name, item in self.findings.items() if address and address in item.silent]
 
-    def drop(self, host: str, *packets: str) -> Optional[Drop]:
+    @cached_property
+    def tasks(self) -> Mapping[str, set[Box]]:
+        """The tasks of each service, on all hosts."""
+        result: dict[str, set[Box]] = {}
+        for host, item in self.findings.items():
+            for name, service in item.services.items():
+                result.setdefault(name, set()).update((host, task) for task in service["tasks"])
+        return result
+
+    @cached_property
+    def services_at(self) -> Mapping[str, set[str]]:
+        """The services that publish a port, by the first of its numbers, as text."""
+        result: dict[str, set[str]] = {}
+        for item in self.findings.values():
+            for name, service in item.services.items():
+                for port in service["ports"]:
+                    result.setdefault(str(port["published"][0]), set()).add(name)
+        return result
+
+    def drop(self, host: str, *packets: str, forwarded: bool = False) -> Optional[Drop]:
         """The first rule of a host that drops one of the packets (``esp``, ``udp`` for any port, ``tcp 3000``).
 
-        A sure one if there is any.
+        A sure one if there is any.  ``forwarded``: the packets are not for the host itself.
         """
         drops = self.findings[host].drops
         fit = [drop for drop in drops if {drop.packet, drop.packet.partition(" ")[0]} & set(packets)]
+        fit = [drop for drop in fit if not (forwarded and drop.hook == "input")]
         return next((drop for drop in fit if drop.sure), next(iter(fit), None))

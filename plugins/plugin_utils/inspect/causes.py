@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
@@ -26,7 +27,9 @@ _LOOK_AT_RULES = "look for rules that drop {}: nft list ruleset"
 def causes_of(findings: Mapping[str, Findings], unasked: Mapping[str, str]) -> list[Cause]:
     """The causes of all misses, those that explain most first; ``unasked`` are hosts that gave no answer, and why."""
     case = Case(findings, unasked)
-    found = [cause for explain in _EXPLANATIONS for cause in explain(case)]
+    found = [cause for explain in _OF_PLACES for cause in explain(case)]
+    found = [_with_services(case, cause) for cause in found]
+    found += [cause for explain in _OF_CHECKS for cause in explain(case)]
     return sorted(found, key=lambda cause: -len(cause.misses))
 
 
@@ -89,7 +92,7 @@ def _dropped_at_the_host(case: Case) -> Iterator[Cause]:
             remedy = _let_pass(drop, "its bridges")
             yield Cause(text, case.take(missed), f"rule: {drop.rule}", remedy, frozenset({host}))
         for port in sorted({_port(miss) for miss in case.of("connect") if _is_port_of(miss, host)}):
-            drop = case.drop(host, f"tcp {port}")
+            drop = case.drop(host, f"tcp {port}", forwarded=True)
             if drop is not None:
                 found = case.take(m for m in case.of("connect") if _is_port_of(m, host) and _port(m) == port)
                 text = f"port {port} of {host} does not answer: {_drops(drop)}"
@@ -198,17 +201,40 @@ def _errors(misses: Iterable[Miss]) -> str:
 
 
 def _between_hosts(case: Case) -> Iterator[Cause]:
-    for found in case.grouped("reach", lambda miss: miss.hosts or _whom(miss)):
-        if not found[0].hosts:
-            yield _locally(found)
-            continue
-        one, other = sorted(found[0].hosts, key=natural)
-        what = "do not reach each other" if found[0].hosts in case.dead_pairs else "lose packets"
+    groups: dict[frozenset[str], list[Miss]] = {}
+    for miss in case.of("reach"):
+        if miss.hosts:
+            groups.setdefault(miss.hosts, []).append(miss)
+    for pair, misses in groups.items():
+        found = case.take(misses)
+        one, other = sorted(pair, key=natural)
+        what = "do not reach each other" if pair in case.dead_pairs else "lose packets"
         silent = [name for name in (one, other) if {one, other} & set(case.who_misses_a_ping(name))]
         addresses = ", ".join(f"{name} at {case.vtep(name)}" for name in silent)
         evidence = f"no answer to a ping: {addresses}" if silent else ""
         remedy = _look_between(found, one, other, case.vtep(other))
-        yield Cause(f"{one} and {other} {what} by {_tunnel(found)}", found, evidence, remedy, found[0].hosts)
+        yield Cause(f"{one} and {other} {what} by {_tunnel(found)}", found, evidence, remedy, pair)
+
+
+def _with_services(case: Case, cause: Cause) -> Cause:
+    """The cause, also of the misses at virtual addresses and ports that are balanced among tasks it is about."""
+    lost = [miss for miss in cause.misses if miss.check == "reach" and miss.other is not None]
+    boxes = {box for miss in lost for box in (miss.source, miss.other)}
+    cut = {name for name, tasks in case.tasks.items() if tasks & boxes}
+    found = case.take(miss for miss in case.left if not cut.isdisjoint(_services_at(case, miss))) if cut else ()
+    return replace(cause, misses=(*cause.misses, *found)) if found else cause
+
+
+def _services_at(case: Case, miss: Miss) -> Collection[str]:
+    """The services that answer at the virtual address or the port that was tried."""
+    if miss.check == "connect":
+        return case.services_at.get(_port(miss), ())
+    return (miss.end.name,) if miss.check == "reach" and miss.end is not None and miss.end.kind == SERVICE else ()
+
+
+def _unreached(case: Case) -> Iterator[Cause]:
+    for found in case.grouped("reach", _whom):
+        yield _locally(found)
 
 
 def _whom(miss: Miss) -> tuple[str, str, str]:
@@ -303,7 +329,7 @@ def _others(case: Case) -> Iterator[Cause]:
         yield Cause(text, (miss,), "", "", frozenset({miss.host}))
 
 
-_EXPLANATIONS: Sequence[Callable[[Case], Iterator[Cause]]] = (
+_OF_PLACES: Sequence[Callable[[Case], Iterator[Cause]]] = (
     _unasked,
     without_plan,
     partial(_dropped_between_hosts, sure=True),
@@ -312,6 +338,11 @@ _EXPLANATIONS: Sequence[Callable[[Case], Iterator[Cause]]] = (
     _dropped_at_the_host,
     _answering_nobody,
     _between_hosts,
+)
+"""Hosts, sandboxes and ways between them of which something is known."""
+
+_OF_CHECKS: Sequence[Callable[[Case], Iterator[Cause]]] = (
+    _unreached,
     _too_large,
     _unresolved,
     _open,

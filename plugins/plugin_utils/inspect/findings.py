@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Optional
 
 from ...module_utils.plan.records import dataclass
 from .ends import SANDBOX, End, Ends, PeerIndex
-from .model import Model
+from .model import Model, ServiceModel
 from .verification import Check, checks_of
 
 Box = tuple[str, str]
@@ -78,6 +78,11 @@ class Asked:
         return checks_of(self._model, self._pairs, [index.table for index in self._peers], self._host)
 
     @property
+    def services(self) -> Mapping[str, ServiceModel]:
+        """What it knows of services."""
+        return self._model.get("services", {})
+
+    @property
     def sandboxes(self) -> int:
         """How many sandboxes it was to try."""
         return sum(1 for sandbox in self._model["sandboxes"].values() if sandbox["endpoints"])
@@ -122,6 +127,11 @@ class Findings:
     def checks(self) -> Sequence[Check]:
         """What it tried: not derived once more unless something failed."""
         return self.asked.checks
+
+    @property
+    def services(self) -> Mapping[str, ServiceModel]:
+        """The services that its sandboxes or its ports have to do with."""
+        return self.asked.services
 
     @property
     def sandboxes(self) -> int:

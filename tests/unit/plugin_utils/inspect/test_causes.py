@@ -42,10 +42,16 @@ Miss = dict[str, Any]
 class World:
     """The plan of three hosts, and who can answer whom there."""
 
-    def __init__(self, boxes: dict[str, dict[str, list[str]]], networks: Optional[dict[str, Any]] = None) -> None:
+    def __init__(
+        self,
+        boxes: dict[str, dict[str, list[str]]],
+        networks: Optional[dict[str, Any]] = None,
+        services: Optional[dict[str, Any]] = None,
+    ) -> None:
         variables = {
             host: {
                 "cnm_networks": networks or NETWORKS,
+                **({"cnm_services": services} if services else {}),
                 "cnm_sandboxes": {name: {"networks": on} for name, on in found.items()},
             }
             for host, found in boxes.items()
@@ -67,6 +73,7 @@ class World:
             for host, digests in made.peer_tables.items()
         }
         tables = {host: [index.table for index in found] for host, found in self.peers.items()}
+        self.tasks = {task: host for host, model in self.models.items() for task in model["sandboxes"]}
         self.checks = {host: checks_of(self.models[host], 100, tables[host], host) for host in boxes}
 
     def address(self, name: str, network: str = "multinet") -> str:
@@ -89,7 +96,7 @@ class World:
         for pair in pairs:
             one, other = pair.split()
             for source, target in ((one, other), (other, one)):
-                host = next(host for host, boxes in BOXES.items() if source in boxes)
+                host = self.tasks[source]
                 result.setdefault(host, []).append(miss("reach", source, self.address(target), "an answer", found))
         return result
 
@@ -460,3 +467,86 @@ def test_lies_of_a_host_are_explained_as_its_own(world: World, lie: dict[str, An
     assert sorted(map(repr, set(told))) == sorted(
         {repr(item) for item in world.findings({"node3": admitted_lie})["node3"].misses}
     )
+
+
+WEB = {"web": {"networks": ["multinet"], "ports": ["8080:80"], "deploy": {"replicas": 3}}}
+
+
+@pytest.fixture(scope="module")
+def called() -> World:
+    """With a service of a task on each host, which is called by its virtual address and a port of each host."""
+    networks = {"multinet": {"driver": "overlay", "subnet": "10.10.0.0/24"}}
+    return World({f"node{n}": {f"c{n}": ["multinet"]} for n in (1, 2, 3)}, networks, WEB)
+
+
+def at_the_service(world: World, *callers: str) -> dict[str, list[Miss]]:
+    """Sandboxes that miss an answer of the virtual address."""
+    vip = world.models["node1"]["services"]["web"]["networks"]["multinet"]["vips"][0]
+    result: dict[str, list[Miss]] = {}
+    for caller in callers:
+        result.setdefault(world.tasks[caller], []).append(miss("reach", caller, vip, "an answer", "none"))
+    return result
+
+
+def at_the_port(number: int, *hosts: str) -> dict[str, list[Miss]]:
+    """Hosts that miss an answer of the port at another one."""
+    return {host: [miss("connect", "host", f"192.0.2.{number} tcp 8080", "an answer", "none")] for host in hosts}
+
+
+def cut_off(world: World, host: str) -> dict[str, list[Miss]]:
+    """All that was tried between a host and the others."""
+    result: dict[str, list[Miss]] = {}
+    for name, item in world.findings({}).items():
+        for check in item.checks:
+            for target in check.get("reach", ()):
+                end = item.ends.at(check["sandbox"], target)
+                if end is not None and end.kind == "sandbox" and name != end.host and host in (name, end.host):
+                    found = miss("reach", check["sandbox"], target, "an answer", "none")
+                    result.setdefault(name, []).append(found)
+    return result
+
+
+def test_what_a_host_that_is_cut_off_keeps_from_services_is_of_the_same_cause(called: World) -> None:
+    lost = answers(
+        cut_off(called, "node3"),
+        at_the_service(called, "c3", "c1"),
+        at_the_port(3, "node1"),
+        at_the_port(1, "node3"),
+        node3={"drops": [RULE]},
+    )
+    (cause,) = judge(called.findings(lost), {}, SUMMARY).causes
+    assert cause.text == "node3 answers nobody by VXLAN: its firewall drops UDP 4789 (chain inet mine input)"
+    assert len(called.judged(lost)) == 4
+
+
+def test_what_a_task_that_answers_nobody_keeps_from_its_service_is_of_the_same_cause(called: World) -> None:
+    (task,) = (name for name, host in called.tasks.items() if name.startswith("web.") and host == "node1")
+    down = f"link eth0 in {task} (up no instead of yes)"
+    everybody = [name for name in called.tasks if name not in (task, "ingress_sbox")]
+    lost = answers(
+        called.unreached(*(f"{task} {other}" for other in everybody)),
+        {"node1": [drift(f"network multinet in sandbox {task}", down, "link")]},
+        at_the_service(called, "c3"),
+        at_the_port(2, "node3"),
+    )
+    heads = [line for line in called.judged(lost) if not line.startswith(" ")]
+    assert heads == [f"node1: {down}"]
+
+
+def test_a_virtual_address_that_alone_does_not_answer_is_a_cause_of_its_own(called: World) -> None:
+    lines = called.judged(answers(at_the_service(called, "c3"), called.unreached("c1 c2")))
+    assert "the virtual address of service web does not answer c3" in lines
+
+
+@pytest.mark.parametrize(
+    ("hook", "head"),
+    [
+        ("forward", "port 8080 of node3 does not answer: its firewall drops TCP 8080 (chain inet mine forward)"),
+        ("prerouting", "port 8080 of node3 does not answer: its firewall drops TCP 8080 (chain inet mine prerouting)"),
+        ("input", "port 8080 of node3 does not answer node1 and node2"),
+    ],
+)
+def test_only_what_forwarded_packets_meet_drops_those_to_a_published_port(called: World, hook: str, head: str) -> None:
+    drop = {**RULE, "packet": "tcp 8080", "chain": f"inet mine {hook}", "hook": hook, "rule": "policy drop"}
+    lost = at_the_port(3, "node1", "node2")
+    assert called.judged(answers(lost, node3={"drops": [drop]}))[0] == head
