@@ -700,9 +700,18 @@ CUTS, FAILURES = 3, 8
 """How many places a run is killed at, and made to fail at; with ``./run test --all`` every one."""
 
 _CHANGES = [*TRANSITIONS, *OVERLAY_TRANSITIONS, EVERY_KIND]
-LOOKS = [pytest.param(name, True, id=f"{name}-narrow look") for name in _CHANGES]
-LOOKS += [
-    pytest.param(name, False, id=f"{name}-full look", marks=[] if name == EVERY_KIND else pytest.mark.whole)
+_SAMPLE = {(EVERY_KIND, True), (EVERY_KIND, False)}
+_SAMPLE |= {
+    (name, True) for name in ("handed over", "attached", "overlay changed", "routed overlay changed", "lan made anew")
+}
+LOOKS = [
+    pytest.param(
+        name,
+        narrow,
+        id=f"{name}-{'narrow' if narrow else 'full'} look",
+        marks=[] if (name, narrow) in _SAMPLE else pytest.mark.whole,
+    )
+    for narrow in (True, False)
     for name in _CHANGES
 ]
 """What is changed, and whether the run looks only at that."""
