@@ -253,8 +253,8 @@ class TestTheCommandLine:
             (["up", "--name", "a/b"], "is no name for a lab"),
             (["up", "--hosts", "0", "--name", "pytest-none"], "between 1 and"),
             (["up", "--state", "/tmp/" + "x" * 80], "is too long"),
-            (["exec", "--name", "pytest-none", "node1"], "there is no lab pytest-none"),
-            (["down", "--name", "pytest-none"], "there is no lab pytest-none"),
+            (["exec", "--name", "pytest-none", "node1"], "no lab pytest-none"),
+            (["down", "--name", "pytest-none"], "no lab pytest-none"),
         ],
     )
     def test_says_what_is_wrong(self, argv: list[str], sentence: str) -> None:

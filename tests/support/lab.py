@@ -431,7 +431,7 @@ class Lab:
         lab = cls(name, state=state)
         spec = lab._spec()
         if not spec:
-            raise LabError(f"there is no lab {name}: {lab.state} is not there (make one with: up --name {name})")
+            raise LabError(f"no lab {name} is up: {lab.state} is not there (make it with: up --name {name})")
         lab._count, lab.hide = spec["hosts"], spec["hide"]
         return lab
 
@@ -818,7 +818,7 @@ def main(argv: Sequence[str]) -> int:
         return 0
     if given.command == "down":
         if not Lab(given.name, state=given.state).down() and not given.if_there:
-            raise LabError(f"there is no lab {given.name}")
+            raise LabError(f"no lab {given.name} is up")
         return 0
     lab = Lab.existing(given.name, given.state)
     if given.command == "status":

@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any, NamedTuple, Optional
 
 from ...module_utils.plan.records import dataclass
+from ..declaration.ingress import SANDBOX as INGRESS
 from .ends import SANDBOX, End, Ends, PeerIndex
 from .model import Model, ServiceModel
 from .verification import Check, checks_of
@@ -84,8 +85,8 @@ class Asked:
 
     @property
     def sandboxes(self) -> int:
-        """How many sandboxes it was to try."""
-        return sum(1 for sandbox in self._model["sandboxes"].values() if sandbox["endpoints"])
+        """How many sandboxes it was to try, without that of the ingress mesh."""
+        return sum(1 for name, box in self._model["sandboxes"].items() if box["endpoints"] and name != INGRESS)
 
     def is_about(self, sandbox: str, check: str, target: str) -> bool:
         """Whether a miss can be of one of the checks; those of the host itself are of the sandbox ``host``."""
