@@ -60,7 +60,7 @@ OURS = (
 )
 
 
-@pytest.fixture(scope="module", params=["bookworm", "trixie"])
+@pytest.fixture(scope="module", params=[pytest.param("bookworm", marks=pytest.mark.whole), "trixie"])
 def pair(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[System, Controller]]:
