@@ -77,13 +77,13 @@ def test_a_host_of_500_sandboxes_boots(tmp_path: Path, table: Table) -> None:
             system.until(":", BOOT_S)
             booted.append(answering(system, started))
             system.until("systemctl is-system-running --wait && cnm status", BOOT_S)
+            # Who was restored announces its addresses, all of them for some twenty seconds.
+            system.until("! pgrep -f 'cnm restore'", BOOT_S)
             for _time in range(5):
                 started = time.monotonic()
                 system.sh("cnm status")
                 told.append(time.monotonic() - started)
         controller.settled("n1", VARIABLES)
-        # Who was restored announces its addresses, all of them for some twenty seconds.
-        system.until("! pgrep -f 'cnm restore'", BOOT_S)
         count, resolvers, others = map(float, system.sh(f"exec python3 - <<'END'\n{MEMORY}\nEND").split())
     assert (count, others) == (SANDBOXES, 0)
     table.add("boot.500", booted, made)

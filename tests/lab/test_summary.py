@@ -21,7 +21,7 @@ PAGE = ROOT / "docs" / "runs.md"
 
 def told(run: Run) -> list[str]:
     """The lines that a run ends with."""
-    _before, _title, after = run.output.partition("Say what that ")
+    _before, _title, after = run.output.partition("Show what ")
     lines = [line[2:] for line in after.splitlines() if line.startswith("  ") and not line.startswith("   ")]
     assert lines, run.output
     return lines
