@@ -60,7 +60,7 @@ def routed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Found]:
     folder = tmp_path_factory.mktemp("systems")
     with systems(folder, "n1", "n2") as (one, other):
         assert one.status(FORWARDS)
-        other.sh("ip route add 10.99.0.0/24 via 192.168.77.1")
+        other.until("ip route replace 10.99.0.0/24 via 192.168.77.1", 30)
         controller = Controller(folder, one, other)
         controller.run("site", VARIABLES)
         one.sh(f"{FORWARDS} && {SANDBOX_S}")
@@ -77,7 +77,7 @@ def with_docker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         one.sh("systemctl disable -q --now docker.socket docker.service && rm -r /var/lib/docker")
         one.reboot()
         assert one.status(FORWARDS) and one.status("ip link show docker0")
-        other.sh("ip route add 10.99.0.0/24 via 192.168.77.1")
+        other.until("ip route replace 10.99.0.0/24 via 192.168.77.1", 30)
         yield one, other, Controller(folder, one, other)
 
 

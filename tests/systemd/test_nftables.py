@@ -69,7 +69,7 @@ def found(
         controller = Controller(folder, one, other)
         controller.run("site", VARIABLES)
         # A neighbour that tries to reach sandboxes at their own addresses.
-        other.sh("ip route add 10.0.0.0/16 via 192.168.77.1")
+        other.until("ip route replace 10.0.0.0/16 via 192.168.77.1", 30)
         yield one, other, controller
 
 

@@ -71,7 +71,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         controller.run("site", VARIABLES)
         for system, name in ((one, "app"), (one, "c1"), (one, "b1"), (one, task_on(one)), (other, task_on(other))):
             serve(system, name)
-        other.sh("for net in 0 1; do ip route add 10.0.$net.0/24 via 192.168.77.1; done")
+        other.until("for net in 0 1; do ip route replace 10.0.$net.0/24 via 192.168.77.1 || exit; done", 30)
         yield one, other, controller
 
 
