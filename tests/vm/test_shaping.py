@@ -52,13 +52,13 @@ def test_a_link_of_a_rate_carries_no_more_and_a_limit_stands_below_it() -> None:
 @on_a_host
 def test_a_sandbox_sends_no_more_than_its_limit_whatever_its_root_does() -> None:
     before = snapshot()
-    wanted = shaped(limits={"egress": "8mbit", "ingress": "8mbit"})
+    wanted = shaped(limits={"egress": "4mbit", "ingress": "8mbit"})
     converge(wanted)
     assert compare(wanted) == []
     sh("ip netns exec c1 sh -c 'tc qdisc delete dev eth0 root; tc qdisc add dev eth0 clsact' || :")
-    assert 0.7e6 < octets_through("c1", "c2", "10.0.0.2") < 1.3e6
+    assert 0.3e6 < octets_through("c1", "c2", "10.0.0.2") < 0.8e6
     converge(shaped(limits={"ingress": "8mbit"}))
-    assert octets_through("c1", "c2", "10.0.0.2") > 1.3e6
+    assert octets_through("c1", "c2", "10.0.0.2") > 0.8e6  # emulated on a busy machine it is little more
     converge(())
     becomes(before)
 
