@@ -176,7 +176,7 @@ def probe(
     """
     more = ("model", "declared") if declared else ("model",) if live else ()
     with in_words("reading networks"), Host(project, run_command) as host:
-        host.read_ahead(list(own_namespaces.recorded(project) or ()))
+        host.read_ahead(own_namespaces.recorded(project) or ())
         state = State(project)
         host.command = CLI
         if not live:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from asking import Upstream
 from host import on_a_host, run_command, sh
+from waiting import until
 
 from ansible_collections.cnm.fabric.plugins.module_utils import entrypoints
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.constants import RESOLVER_FAILURES
@@ -91,9 +92,7 @@ def test_one_that_answers_is_enough_and_nothing_else_is_waited_for() -> None:
         assert failing([FIRST, SECOND], ["corp.example"]) == {}
         assert time.monotonic() - started < 0.3
         assert fine.asked == [("", "NS")]
-        # Its thread may not have run yet.
-        while not silent.asked and time.monotonic() - started < 10:
-            time.sleep(0.01)
+        until(lambda: silent.asked)  # its thread may not have run yet
         assert len(silent.asked) == 1
 
 

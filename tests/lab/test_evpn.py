@@ -15,6 +15,7 @@ from fleet import Fleet
 from forging import FORGED, TUNNELLED, heard, python
 from lab import SWITCH, Lab
 from overlaying import answered, ended, matrix, overlay, pinging, sandboxes, unanswered
+from waiting import until
 
 from ansible_collections.cnm.fabric.plugins.module_utils.plan.plan import plan_data
 from ansible_collections.cnm.fabric.plugins.plugin_utils.ipam.identifiers import evpn_namespace
@@ -206,21 +207,17 @@ class TestFailures:
                 assert time.monotonic() - begun < 15
             print(f"{name} again: all answered {time.monotonic() - begun:.1f} s after the run")
 
-    def _until(self, fabric: Fleet, script: str, wanted: str) -> float:
-        """Seconds until a script prints that on node2."""
-        begun = time.monotonic()
-        while fabric.sh("node2", script, check=False).strip() != wanted:
-            assert time.monotonic() - begun < 20
-            time.sleep(0.1)
-        return time.monotonic() - begun
-
     def test_a_host_is_lost_and_its_endpoints_go_within_the_hold_time(self, fabric: Fleet) -> None:
         rows = f"bridge -n {PLACE} fdb show | grep -c 'dst {fabric.lab.address('node3')} .*self extern_learn'"
-        self._until(fabric, rows, "1")  # zebra may have been started just before
+
+        def there_are(number: int) -> bool:
+            return fabric.sh("node2", rows, check=False).strip() == str(number)
+
+        until(lambda: there_are(1))  # zebra may have been started just before
         cut = "table inet cut { chain out { type filter hook output priority -400; oifname eth0 drop; }; }"
         fabric.sh("node3", f"nft '{cut}'")
         try:
-            print(f"a lost host: its endpoint gone after {self._until(fabric, rows, '0'):.1f} s")
+            print(f"a lost host: its endpoint gone after {until(lambda: there_are(0)):.1f} s")
         finally:
             fabric.sh("node3", "nft delete table inet cut")
         until_answered(fabric, "node2", "c2", "c3", seconds=15)

@@ -18,7 +18,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Optional
 
@@ -27,6 +27,7 @@ from apart import FOLLOW
 from lab import CLONE_NEWNET, _setns
 from sampling import WHOLE
 from systems import ENVIRONMENT, cached
+from waiting import until
 
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.errors import VarPath
 from ansible_collections.cnm.fabric.plugins.plugin_utils.declaration.lease_store import read_lease_store
@@ -465,11 +466,3 @@ def settings_of(url: str, options: dict[str, Any]) -> LeaseStore:
     found = read_lease_store(url, given, VarPath("cnm_leases", errors), VarPath("cnm_leases_options", errors))
     assert not errors, errors
     return found
-
-
-def until(holds: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Wait for something."""
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end
-        time.sleep(0.05)

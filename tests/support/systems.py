@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+import pytest
 import starting
 from apart import FOLLOW, apart
 from sampling import WHOLE
@@ -44,6 +45,8 @@ DNS = "192.0.2.1"
 RELEASES = ["bookworm", "trixie"]
 SUITES = RELEASES if WHOLE else ["bookworm"]
 """The releases of tests that hardly differ between them; those where it matters name both."""
+NEWER = [pytest.param("bookworm", marks=pytest.mark.whole), "trixie"]
+"""The releases, as a fixture's parameters, of tests in which it is the newer one that has more to go wrong."""
 APPARMOR = ["apparmor", "apparmor-profiles"]
 """Packages of systems in the virtual machine."""
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C"}

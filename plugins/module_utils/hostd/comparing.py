@@ -38,7 +38,7 @@ class _Drift:
 
     def __init__(self, project: str) -> None:
         with Host(project, run_command) as host:
-            host.read_ahead(list(own_namespaces.recorded(project) or ()))
+            host.read_ahead(own_namespaces.recorded(project) or ())
             state = State(project)
             kept = state.kept
             if not kept:

@@ -208,7 +208,7 @@ class Host:
                 self._snapshots[namespace] = Snapshot()
         return self._snapshots[namespace]
 
-    def read_ahead(self, names: Sequence[str]) -> None:
+    def read_ahead(self, names: Collection[str]) -> None:
         """Begin to read snapshots of namespaces of these names in another process, where that pays.
 
         It reads three quarters of them: in the time that takes, this one decodes a plan and reads the others.

@@ -66,10 +66,11 @@ class Case:
         return [miss for miss in self.left if miss.check in checks]
 
     def grouped(self, check: str, key: Callable[[Miss], Hashable]) -> Iterator[tuple[Miss, ...]]:
-        """Take the misses left of a check, in groups of the same key."""
+        """Take the misses left of a check that have a key, in groups of the same one."""
         groups: dict[Hashable, list[Miss]] = {}
         for miss in self.of(check):
-            groups.setdefault(key(miss), []).append(miss)
+            if found := key(miss):
+                groups.setdefault(found, []).append(miss)
         self.take(miss for group in groups.values() for miss in group)
         yield from map(tuple, groups.values())
 

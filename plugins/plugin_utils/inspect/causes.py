@@ -201,12 +201,8 @@ def _errors(misses: Iterable[Miss]) -> str:
 
 
 def _between_hosts(case: Case) -> Iterator[Cause]:
-    groups: dict[frozenset[str], list[Miss]] = {}
-    for miss in case.of("reach"):
-        if miss.hosts:
-            groups.setdefault(miss.hosts, []).append(miss)
-    for pair, misses in groups.items():
-        found = case.take(misses)
+    for found in case.grouped("reach", lambda miss: miss.hosts):
+        pair = found[0].hosts
         one, other = sorted(pair, key=natural)
         what = "do not reach each other" if pair in case.dead_pairs else "lose packets"
         silent = [name for name in (one, other) if {one, other} & set(case.who_misses_a_ping(name))]
