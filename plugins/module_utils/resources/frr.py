@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Optional
 
 from ..hostd.units import RESTORE
-from ..kernel import namespaces, processes
+from ..kernel import namespaces, netlink, processes
 from ..kernel.host import Host
 from ..kernel.listening_sockets import holders
 from ..kernel.processes import Process
@@ -241,9 +241,14 @@ class FrrKind(Kind[Frr]):
         for item in resources:
             self._write(host, item)
             for name in _daemons():
-                if not _is_serving(_running(host.project, name)):
-                    _stop(host.project, name)
-                    self._start(host, name, item)
+                if _is_serving(_running(host.project, name)):
+                    continue
+                _stop(host.project, name)
+                if name == ZEBRA:
+                    # bgpd tells each route once: a new zebra would not hear of those that the last one has heard.
+                    _stop(host.project, BGPD)
+                    _remove_remote_entries(host, item.namespace)
+                self._start(host, name, item)
             write_atomically(_place(host.project) / _APPLIED, json.dumps(encode(replace(item, flaws={}))), 0o600)
 
     def change(self, host: Host, operations: Sequence[Operation[Frr]]) -> None:
@@ -338,6 +343,26 @@ class FrrKind(Kind[Frr]):
         finally:
             forget(path)
         return True
+
+
+def _remove_remote_entries(host: Host, namespace: str) -> None:
+    """Remove what a zebra that has ended left for endpoints of other hosts: the next one does not touch it."""
+    host.remove(namespace, host.run_in(namespace, _removals))
+
+
+def _removals() -> list[netlink.Message]:
+    with netlink.Netlink() as socket:
+        bridges = {link["index"]: link["master"] for link in socket.links() if link["kind"] == "vxlan"}
+        neighbours = [
+            netlink.del_neighbour(entry["index"], entry["address"])
+            for entry in socket.neighbours()
+            if entry["index"] in bridges.values() and not entry["permanent"]
+        ]
+        return neighbours + [
+            netlink.del_fdb(entry["index"], entry["mac"], dst=entry["dst"], master=not entry["self"])
+            for entry in socket.fdb()
+            if entry["index"] in bridges and (entry["self"] or entry["extern_learn"])
+        ]
 
 
 def _ask(host: Host, *arguments: str) -> str:
