@@ -252,19 +252,19 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             held = [name for name in outcome.held if shown.includes(name)]
             for line in lines_of_rolls(rolls, held, self._task.check_mode, arguments["rolling"] == STEP):
                 self._display.display(f"  {line}")
-        for host, reasons in outcome.refusals.items():
-            refused[host] = [in_words_of_compose(reason, paths) for reason in reasons]
+        refused.update(outcome.refusals)
         all_or_nothing = outcome.all_or_nothing and arguments["all_or_nothing"]
         written = self._written(variables)
         located = {
-            name: [with_origin(reason, name, written, origin_of) for reason in reasons]
+            name: [in_words_of_compose(with_origin(reason, name, written, origin_of), paths) for reason in reasons]
             for name, reasons in refused.items()
         }
         problem = self._tell(located, unanswered, len(hosts), all_or_nothing)
         if problem:
             return {"failed": True, "msg": problem}
         directory, summary = self._write_plans(outcome, facts)
-        summary.update({name: {"refused": reasons} for name, reasons in refused.items()})
+        for name, reasons in refused.items():
+            summary[name] = {"refused": [in_words_of_compose(reason, paths) for reason in reasons]}
         # If a host has failed, the run has to go on: Ansible forgets that when it ends a play early.
         settled = len(variables.get("ansible_play_hosts", ())) == len(asked) and all(
             summary.get(name, {}).get("settled", False) for name in hosts if name in asked
