@@ -62,7 +62,7 @@ _DEVICES = f"{UNITS}/sys-subsystem-net-devices-"
 
 _PLAIN = frozenset(f"{string.ascii_letters}{string.digits}:_.")
 
-_COMMAND = """#!{python} -I
+_COMMAND = """#!{python} -IS
 {mark}
 import os
 import sys
