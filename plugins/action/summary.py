@@ -44,6 +44,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "results": {"type": "str", "default": "fabric_result"},
                 "probes": {"type": "str", "default": "fabric_probe"},
                 "planned": {"type": "str", "default": "fabric_plan"},
+                "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             }
         )
         variables = task_vars or {}
@@ -64,7 +65,8 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 changes[host] = found
             if why:
                 failures[host] = why
-        for line in change_lines(changes, failures, shown, self._task.check_mode):
+        absent = arguments["state"] == "absent"
+        for line in change_lines(changes, failures, shown, self._task.check_mode, absent):
             self._display.display(f"  {line.text}", color=_COLORS.get(line.action))
         return {**result, "changed": False, "changes": changes, "failures": failures}
 

@@ -32,6 +32,11 @@ options:
         M(cnm.fabric.converge) was not run for them.
     type: str
     default: fabric_plan
+  state:
+    description: C(absent) if M(cnm.fabric.converge) was to remove everything of the project.
+    type: str
+    choices: [present, absent]
+    default: present
 attributes:
   check_mode:
     description: Can run in check mode, as it changes nothing.

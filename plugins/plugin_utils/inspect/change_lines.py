@@ -42,11 +42,12 @@ def change_lines(
     failures: Mapping[str, str],
     shown: Shown,
     check: bool = False,
+    absent: bool = False,
 ) -> list[Line]:
     """The lines of a run: one a change, one a host that failed, and the counts.
 
     ``changes`` has the list of each host that came to its plan, empty if it was as declared; ``failures`` the sentence
-    of each other host.  With ``check`` it is told what would be done.
+    of each other host.  With ``check`` it is told what would be done; with ``absent`` everything was to be removed.
     """
     hosts_of: dict[_Told, list[str]] = {}
     for host, told in sorted(_with_moves(changes).items(), key=lambda each: natural(each[0])):
@@ -60,7 +61,7 @@ def change_lines(
         for item, hosts in sorted(hosts_of.items(), key=lambda each: _order(*each))
         if shown.includes(*hosts, item.name, *item.about)
     ]
-    counts = _counts([item.action for item in hosts_of], changes, check)
+    counts = _counts([item.action for item in hosts_of], changes, check, absent)
     failed = [
         Line("failed", f"{host}: failed: {why}")
         for host, why in sorted(failures.items(), key=lambda each: natural(each[0]))
@@ -130,13 +131,15 @@ def _hosts(hosts: Sequence[str], every: int) -> str:
     return f"{', '.join(hosts[:_NAMED])}{more}: "
 
 
-def _counts(actions: Sequence[str], changes: Mapping[str, Sequence[Any]], check: bool) -> Line:
+def _counts(actions: Sequence[str], changes: Mapping[str, Sequence[Any]], check: bool, absent: bool) -> Line:
     changed = sum(1 for items in changes.values() if any(item["action"] != "wait" for item in items))
     same = sum(1 for items in changes.values() if not items)
     parts = ", ".join(f"{actions.count(action)} {word}" for action, word in _COUNTED.items() if action in actions)
-    rest = f"; {counted(same, 'host')} as declared" if same else ""
+    rest = f"; {counted(same, 'host')} {'had nothing of the project' if absent else 'as declared'}" if same else ""
     if changed:
         return Line("", f"{counted(changed, 'host')} {'would be ' if check else ''}changed: {parts}{rest}.")
     if parts or not same:
         return Line("", f"Nothing {'would be' if check else 'was'} changed{f': {parts}{rest}' if parts else ''}.")
+    if absent:
+        return Line("", f"{counted(same, 'host')} {'has' if same == 1 else 'have'} nothing of the project to remove.")
     return Line("", f"{counted(same, 'host')} {'is' if same == 1 else 'are'} as declared: nothing to change.")

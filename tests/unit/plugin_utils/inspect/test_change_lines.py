@@ -49,6 +49,7 @@ def test_what_a_host_says_often_counts_for_it_alone() -> None:
 def test_unchanged_fleet_is_one_line() -> None:
     assert lines({f"n{number}": [] for number in range(50)}) == ["50 hosts are as declared: nothing to change."]
     assert lines({"n1": []}) == ["1 host is as declared: nothing to change."]
+    assert lines({"n1": []}, absent=True) == ["1 host has nothing of the project to remove."]
     assert lines({}) == ["Nothing was changed."]
 
 
