@@ -215,14 +215,18 @@ class TestFailures:
 
     @pytest.mark.whole
     def test_a_bgpd_or_all_reflectors_die_and_what_is_lost_is_back_with_them(self, fabric: Fleet) -> None:
+        until(lambda: len(remote_entries(fabric, "node2")) == 18)
+        before = remote_entries(fabric, "node2")
         for name, hosts in {"its own": ["node2"], "both reflectors": ["node1", "node3"]}.items():
             for host in hosts:
                 ended_by(fabric, host, "bgpd")
+            until(lambda: remote_entries(fabric, "node2") == [])
             assert fabric.site().changed != []
             begun = time.monotonic()
             while unanswered(fabric, matrix(MEMBERS, whole=False)):
                 assert time.monotonic() - begun < 15
             print(f"{name} again: all answered {time.monotonic() - begun:.1f} s after the run")
+            until(lambda: remote_entries(fabric, "node2") == before)
 
     def test_a_host_is_lost_and_its_endpoints_go_within_the_hold_time(self, fabric: Fleet) -> None:
         rows = f"bridge -n {PLACE} fdb show | grep -c 'dst {fabric.lab.address('node3')} .*self extern_learn'"
