@@ -29,8 +29,8 @@ from .plan.forms import printable_data, printable_lines
 from .plan.plan import Plan, PlanText
 from .probe import policy_counts, reader
 from .probe.obstacles import Obstacles, stopped_owners
-from .resources import own_namespaces
 from .resources.base import Operation
+from .resources.registry import read_ahead
 from .resources.target import stop_targets
 from .state.files import RUN
 from .state.kept import State
@@ -176,7 +176,7 @@ def probe(
     """
     more = ("model", "declared") if declared else ("model",) if live else ()
     with in_words("reading networks"), Host(project, run_command) as host:
-        host.read_ahead(own_namespaces.recorded(project) or ())
+        read_ahead(host)
         state = State(project)
         host.command = CLI
         if not live:

@@ -17,9 +17,9 @@ from ..object_names import what_differs
 from ..plan.forms import printable
 from ..plan.nftables import SIDES
 from ..probe import policy_counts
-from ..resources import own_namespaces
 from ..resources.base import Operation
 from ..resources.boot import projects
+from ..resources.registry import read_ahead
 from ..state.kept import State, keeping_projects
 from . import output, telling
 from .half import CLI
@@ -38,7 +38,7 @@ class _Drift:
 
     def __init__(self, project: str) -> None:
         with Host(project, run_command) as host:
-            host.read_ahead(own_namespaces.recorded(project) or ())
+            read_ahead(host)
             state = State(project)
             kept = state.kept
             if not kept:

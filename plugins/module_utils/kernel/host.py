@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import re
 import struct
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import field
 from types import TracebackType
 from typing import Any, Optional, TypeVar
@@ -46,6 +47,9 @@ class Snapshot:
         self._by_index = {link["index"]: link for link in self.links.values()}
 
 
+_SNAPSHOTS = "snapshots"
+_FEWEST_AHEAD = 64
+"""Namespaces from which on it pays to fork."""
 _ENTRIES_AT_MOST = 20_000
 """The largest number of entries of a kind that is read in a namespace, as root in it can create any number."""
 
@@ -57,9 +61,14 @@ def _read_snapshot(bounded: bool) -> Snapshot:
         return Snapshot(links, netlink.addresses(), netlink.routes(), netfilter.generation())
 
 
-def _parts(snapshot: Snapshot) -> tuple[Any, ...]:
-    """A snapshot's fields, which are plain data."""
-    return snapshot.links, snapshot.addresses, snapshot.routes, snapshot.generation
+def _read_snapshots(names: Iterable[str]) -> dict[str, tuple[Any, ...]]:
+    """The fields of snapshots, which are plain data, of those namespaces that can be read."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(Exception):
+            read = namespaces.run(name, _read_snapshot, True)
+            found[name] = read.links, read.addresses, read.routes, read.generation
+    return found
 
 
 _ASKED_FOR = 16
@@ -143,6 +152,7 @@ class Host:
         """The namespace of the last call that failed, for error messages."""
         self._snapshots: dict[str, Snapshot] = {}
         self._ahead: Optional[Ahead] = None
+        self._names_ahead: frozenset[str] = frozenset()
         self._tables: dict[str, dict[tuple[str, str], netfilter.Table]] = {}
         self._nft: Optional[nft.Nft] = None
         self._nft_sought = False
@@ -193,9 +203,10 @@ class Host:
 
     def snapshot(self, namespace: str) -> Snapshot:
         """The namespace's links, addresses, routes and generation, read once; empty if there is no such namespace."""
-        if namespace not in self._snapshots and self._ahead is not None and self._ahead.has(namespace):
-            ahead, self._ahead = self._ahead, None
-            self._snapshots.update((name, Snapshot(*parts)) for name, parts in ahead.results().items())
+        if namespace not in self._snapshots and namespace in self._names_ahead:
+            self._names_ahead = frozenset()
+            found = self.take_ahead(_SNAPSHOTS) or {}
+            self._snapshots.update((name, Snapshot(*parts)) for name, parts in found.items())
         if namespace not in self._snapshots:
             try:
                 self._snapshots[namespace] = self.run_in(namespace, _read_snapshot, bool(namespace))
@@ -208,17 +219,23 @@ class Host:
                 self._snapshots[namespace] = Snapshot()
         return self._snapshots[namespace]
 
-    def read_ahead(self, names: Collection[str]) -> None:
-        """Begin to read snapshots of namespaces of these names in another process, where that pays.
+    def read_ahead(self, names: Collection[str], others: Mapping[str, Callable[[], Any]]) -> None:
+        """Begin to read in another process, where that pays: snapshots of namespaces of these names, then ``others``.
 
-        It reads three quarters of them: in the time that takes, this one decodes a plan and reads the others.
+        It reads three quarters of the namespaces: in the time that takes, this one decodes a plan and reads the rest.
         """
         self._drop_ahead()
-        names = sorted(names)[len(names) // 4 :]
-        self._ahead = Ahead(lambda name: _parts(namespaces.run(name, _read_snapshot, True)), names)
+        if len(names) >= _FEWEST_AHEAD:
+            chosen = sorted(names)[len(names) // 4 :]
+            self._names_ahead = frozenset(chosen)
+            self._ahead = Ahead({_SNAPSHOTS: lambda: _read_snapshots(chosen), **others})
+
+    def take_ahead(self, name: str) -> Any:
+        """What a function that was called ahead returned, once; None if it was not or failed, or after `forget`."""
+        return None if self._ahead is None else self._ahead.take(name)
 
     def _drop_ahead(self) -> None:
-        ahead, self._ahead = self._ahead, None
+        ahead, self._ahead, self._names_ahead = self._ahead, None, frozenset()
         if ahead is not None:
             ahead.end()
 

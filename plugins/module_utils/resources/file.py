@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..kernel.host import Host
 from ..plan import forms
@@ -25,6 +26,8 @@ from ..state.files import (
 )
 from .base import Difference, Found, Kind, Operation
 
+FILES = "files"
+"""What `look` is called among what is read ahead."""
 _NO_COMMENTS = ("hostname",)
 _HIDDEN = "the same, readable only by root"
 _KNOWN = ("hosts", "nsswitch.conf", "resolv.conf")
@@ -89,6 +92,35 @@ def _entries(directory: str) -> list[os.DirEntry[str]]:
         return []
 
 
+def _read(project: str, directory: str) -> File:
+    """The files in a directory: ours if one is marked, else all of them without a role."""
+    everything, ours, hidden, role = {}, {}, [], ""
+    for entry in _entries(directory):
+        if not entry.is_file(follow_symlinks=False):
+            continue
+        text = _text_of(entry.path)
+        mark = _mark_in(text, project)
+        role = mark or role
+        everything[entry.name] = text
+        known = entry.name in _NO_COMMENTS or _is_left_empty(entry.name, text)
+        if mark or known or _is_half_written(directory, entry.name):
+            ours[entry.name] = text
+            if entry.stat().st_mode & 0o444 != 0o444:
+                hidden.append(entry.name)
+    return File(directory, role, ours if role else everything, tuple(hidden))
+
+
+def _directories() -> set[str]:
+    """Those of sandboxes."""
+    return {entry.path for entry in _entries(str(ETC_NETNS)) if entry.is_dir(follow_symlinks=False)}
+
+
+def look(project: str) -> dict[str, tuple[Any, ...]]:
+    """The further fields of the `File` of each sandbox's directory; plain data, so that another process can look."""
+    found = {directory: _read(project, directory) for directory in _directories()}
+    return {directory: (item.role, item.files, item.hidden) for directory, item in found.items()}
+
+
 class FileKind(Kind[File]):
     """``/etc/netns/<sandbox>`` and the files of names under ``/run/cnm``."""
 
@@ -98,12 +130,13 @@ class FileKind(Kind[File]):
 
     def observe(self, host: Host, wanted: Sequence[File]) -> dict[Key, Found[File]]:
         wanted_by = {item.directory: item for item in wanted}
-        directories = {entry.path for entry in _entries(str(ETC_NETNS)) if entry.is_dir(follow_symlinks=False)}
-        directories |= {str(RUN / host.project / name) for name in ("names", "evpn")}
+        directories = _directories() | {str(RUN / host.project / name) for name in ("names", "evpn")}
+        ahead = host.take_ahead(FILES) or {}
         result: dict[Key, Found[File]] = {}
         directories = {directory for directory in directories if host.looks_at(("file", directory))}
         for directory in sorted(directories | set(wanted_by)):
-            found = self._read(host.project, directory)
+            fields = ahead.get(directory)
+            found = _read(host.project, directory) if fields is None else File(directory, *fields)
             want = wanted_by.get(directory)
             foreign = sorted(_in_the_way(directory, found, want)) if want is not None else []
             if want is not None and foreign:
@@ -113,24 +146,6 @@ class FileKind(Kind[File]):
             elif want is not None and os.path.isdir(directory) and _is_all_cut_off(found, want):
                 result[want.key] = Found(found, stale=False)
         return result
-
-    @staticmethod
-    def _read(project: str, directory: str) -> File:
-        """The files in a directory: ours if one is marked, else all of them without a role."""
-        everything, ours, hidden, role = {}, {}, [], ""
-        for entry in _entries(directory):
-            if not entry.is_file(follow_symlinks=False):
-                continue
-            text = _text_of(entry.path)
-            mark = _mark_in(text, project)
-            role = mark or role
-            everything[entry.name] = text
-            known = entry.name in _NO_COMMENTS or _is_left_empty(entry.name, text)
-            if mark or known or _is_half_written(directory, entry.name):
-                ours[entry.name] = text
-                if entry.stat().st_mode & 0o444 != 0o444:
-                    hidden.append(entry.name)
-        return File(directory, role, ours if role else everything, tuple(hidden))
 
     def differences(self, wanted: File, found: File) -> list[Difference]:
         result = [] if wanted.role == found.role else [Difference("role", wanted.role, found.role)]

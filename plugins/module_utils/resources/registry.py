@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..kernel.host import Host
+from . import file, own_namespaces, resolver
 from .address import AddressKind
 from .base import Kind
 from .boot import BootKind
@@ -28,6 +30,12 @@ from .shaping import ShapingKind
 from .sysctl import SysctlKind
 from .target import TargetKind
 from .xfrm import XfrmKind
+
+
+def read_ahead(host: Host) -> None:
+    """Begin to read in another process, where that pays, what takes kinds longest."""
+    looks = {file.FILES: lambda: file.look(host.project), resolver.RESOLVERS: lambda: resolver.look(host.project)}
+    host.read_ahead(own_namespaces.recorded(host.project) or (), looks)
 
 
 def kinds() -> list[Kind[Any]]:

@@ -22,9 +22,9 @@ import re
 import signal
 import time
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Optional
+from typing import Any, NamedTuple, Optional
 
 from ..hostd.units import RESOLVER_RESTART, escape
 from ..kernel import namespaces, processes, scopes
@@ -70,6 +70,9 @@ _MEMORY_AT_MOST = 128 << 20
 """Octets; one with 10,000 names has some 5 MB."""
 _TASKS_AT_MOST = 64
 """It forks for each of at most 20 TCP connections."""
+
+RESOLVERS = "resolvers"
+"""What `look` is called among what is read ahead."""
 
 Version = tuple[int, int]
 """A file's inode and time of change, in nanoseconds: another after each time that it is written."""
@@ -181,6 +184,35 @@ def _known(directory: Path, names: Optional[set[str]] = None) -> dict[str, Proce
     return {name: process for name, process in found.items() if processes.read(process.pid) == process}
 
 
+class _Seen(NamedTuple):
+    """What files and /proc say of a resolver."""
+
+    config: str = ""
+    process: tuple[Any, ...] = ()
+    """The fields of the `Process` that is recorded and runs."""
+    stopped: bool = False
+    unit: str = ""
+    outdated: bool = False
+
+
+def look(project: str, is_due: Callable[[str], bool] = lambda _name: True) -> dict[str, tuple[Any, ...]]:
+    """The fields of `_Seen` of resolvers that have files, by name; plain data, so that another process can look.
+
+    Raises Unsafe if anyone but root can write there.
+    """
+    directory = _directory(project)
+    names = set(filter(is_due, _names(directory)))
+    known = _known(directory, names)
+    found = {}
+    for name in names:
+        item, process = _Seen(_read(directory, f"{name}{_CONF}")), known.get(name)
+        if process is not None:
+            state = processes.is_stopped(process), scopes.unit_of(process.pid), processes.is_outdated(process)
+            item = _Seen(item.config, tuple(vars(process).values()), *state)
+        found[name] = tuple(item)
+    return found
+
+
 def _lost(host: Host, known: Mapping[str, Process], names: Collection[str] = ()) -> Iterator[tuple[str, Process]]:
     """Unrecorded resolvers in our namespaces: a run was interrupted before recording one, or the record is lost.
 
@@ -220,23 +252,29 @@ class ResolverKind(Kind[Resolver]):
     def observe(self, host: Host, wanted: Sequence[Resolver]) -> dict[Key, Found[Resolver]]:
         del wanted
         self._give_up()
-        directory = _directory(host.project)
-        names = {name for name in _names(directory) if host.looks_at(_key(name))}
-        known = _known(directory, names)
-        lost = {name for name, _process in _lost(host, known, names) if host.looks_at(_key(name))}
+
+        def is_due(name: str) -> bool:
+            return host.looks_at(_key(name))
+
+        fields = host.take_ahead(RESOLVERS)
+        if fields is None:
+            fields = look(host.project, is_due)
+        seen = {name: _Seen(*fields[name]) for name in filter(is_due, fields)}
+        known = {name: Process(*item.process) for name, item in seen.items() if item.process}
+        lost = {name for name, _process in _lost(host, known, seen) if is_due(name)}
         uid = user()
         result: dict[Key, Found[Resolver]] = {}
-        for name in sorted(names | lost):
-            namespace = _namespace(name)
-            lines = _read(directory, f"{name}{_CONF}").splitlines()
-            config = tuple(line for line in lines if line not in (*_RUNNING, _NO_IDENT))
+        for name in sorted(seen.keys() | lost):
+            namespace, item = _namespace(name), seen.get(name, _Seen())
+            config = tuple(line for line in item.config.splitlines() if line not in (*_RUNNING, _NO_IDENT))
             # Unless it is exactly one process in the present namespace, it is stopped and restarted.
             process = known.get(name)
-            running = process is not None and name not in lost and process.uid == uid
-            running = running and process is not None and _serves(host, process, namespace)
-            supervised = process is not None and scopes.unit_of(process.pid) == _unit(name, process.pid)
-            outdated = process is not None and processes.is_outdated(process)
-            found = Resolver(namespace, config, running, running and supervised, running and outdated, name == _OF_LAN)
+            running = process is not None and name not in lost and process.uid == uid and not item.stopped
+            running = running and process is not None and _is_in(host, process, namespace)
+            supervised = process is not None and item.unit == _unit(name, process.pid)
+            found = Resolver(
+                namespace, config, running, running and supervised, running and item.outdated, name == _OF_LAN
+            )
             result[found.key] = Found(found)
         return result
 
@@ -298,11 +336,10 @@ class ResolverKind(Kind[Resolver]):
         remove_empty(directory, directory.parent)
 
 
-def _serves(host: Host, process: Process, namespace: str) -> bool:
-    """Whether it runs in the namespace that has the name now; the namespace may have been recreated by hand."""
+def _is_in(host: Host, process: Process, namespace: str) -> bool:
+    """Whether it is in the namespace that has the name now; the namespace may have been recreated by hand."""
     try:
-        number = host.number(namespace) if namespace else os.stat("/proc/self/ns/net").st_ino
-        return process.net == number and not processes.is_stopped(process)
+        return process.net == (host.number(namespace) if namespace else os.stat("/proc/self/ns/net").st_ino)
     except OSError:
         return False
 
@@ -337,7 +374,9 @@ def start_again(host: Host, wanted: Sequence[Resolver], first: str) -> list[str]
     for item in wanted:
         name = _called(item)
         process = known.get(name)
-        serves = process is not None and _serves(host, process, item.namespace) and not processes.is_outdated(process)
+        serves = process is not None and _is_in(host, process, item.namespace)
+        if process is not None and (processes.is_stopped(process) or processes.is_outdated(process)):
+            serves = False
         there = not item.namespace or namespaces.exists(item.namespace)
         if not serves and there and (directory / f"{name}{_PID}").exists():
             due[name] = item

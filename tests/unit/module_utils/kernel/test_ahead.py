@@ -14,9 +14,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.cnm.fabric.plugins.module_utils.kernel.ahead import FEWEST, Ahead
-
-ITEMS = [str(number) for number in range(FEWEST)]
+from ansible_collections.cnm.fabric.plugins.module_utils.kernel.ahead import Ahead
 
 
 @pytest.fixture(autouse=True)
@@ -48,51 +46,80 @@ def alone(work: Callable[[], Any]) -> Any:
 
 def read(item: str) -> Any:
     """Plain data of many kinds, and of which process it comes."""
-    if item == "7":
+    if item == "refused":
         raise LookupError(item)
-    return {"pid": os.getpid(), "item": (item, [int(item)], None, {item: True})}
+    return {"pid": os.getpid(), "item": (item, [len(item)], None, {item: True})}
 
 
-def test_another_process_gives_what_the_function_gives_but_for_what_it_refuses() -> None:
-    own, found, again = alone(lambda: (os.getpid(), (ahead := Ahead(read, ITEMS)).results(), ahead.results()))
-    assert found.keys() == set(ITEMS) - {"7"}
-    assert {data["pid"] for data in found.values()}.isdisjoint({own})
-    assert len({data["pid"] for data in found.values()}) == 1
-    assert all(data["item"] == (item, [int(item)], None, {item: True}) for item, data in found.items())
-    assert again == {}
+def calls(*items: str) -> dict[str, Callable[[], Any]]:
+    return {item: lambda item=item: read(item) for item in items}
+
+
+def test_another_process_gives_what_functions_give_but_for_those_that_fail() -> None:
+    def work() -> Any:
+        ahead = Ahead(calls("first", "refused", "last"))
+        taken = [ahead.take(name) for name in ("refused", "first", "last", "last", "unknown")]
+        return os.getpid(), taken
+
+    own, (refused, first, last, *others) = alone(work)
+    assert refused is None
+    assert others == [None, None]
+    assert first["item"] == ("first", [5], None, {"first": True})
+    assert last["item"] == ("last", [4], None, {"last": True})
+    assert first["pid"] == last["pid"] != own
+
+
+def test_what_is_there_can_be_taken_while_the_rest_is_read() -> None:
+    def work() -> Any:
+        started = time.monotonic()
+        ahead = Ahead({**calls("first"), "never": lambda: time.sleep(60)})
+        taken = ahead.take("first")
+        ahead.end()
+        return taken["item"][0], time.monotonic() - started
+
+    item, seconds = alone(work)
+    assert item == "first"
+    assert seconds < 30
 
 
 def test_more_than_a_pipe_holds_is_read() -> None:
-    found = alone(lambda: Ahead(lambda item: item * 100_000, ITEMS).results())
-    assert found == {item: item * 100_000 for item in ITEMS}
+    def work() -> Any:
+        ahead = Ahead({name: lambda name=name: name * (3 << 20) for name in "abc"})
+        return [ahead.take(name) == name * (3 << 20) for name in "abc"]
+
+    assert alone(work) == [True, True, True]
 
 
 @pytest.mark.parametrize("data", [lambda: os.kill(os.getpid(), signal.SIGKILL), object, lambda: os._exit(1)])
 def test_of_a_process_that_fails_nothing_is_used(data: Callable[[], Any]) -> None:
-    assert alone(lambda: Ahead(lambda _item: data(), ITEMS).results()) == {}
+    def work() -> Any:
+        ahead = Ahead({"first": data, **calls("second")})
+        return ahead.take("first"), ahead.take("second")
+
+    first, _second = alone(work)
+    assert first is None
 
 
 def test_one_that_is_not_wanted_is_ended() -> None:
     def work() -> float:
         started = time.monotonic()
-        ahead = Ahead(lambda _item: time.sleep(60), ITEMS)
+        ahead = Ahead({"never": lambda: time.sleep(60)})
         ahead.end()
         ahead.end()
-        assert ahead.results() == {}
+        assert ahead.take("never") is None
         return time.monotonic() - started
 
     assert alone(work) < 30
 
 
 def test_nothing_is_read_ahead_where_that_does_not_pay_or_is_not_safe(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert alone(lambda: Ahead(read, ITEMS[1:]).results()) == {}
     ended = threading.Event()
     other = threading.Thread(target=ended.wait)
     other.start()
     try:
-        assert Ahead(read, ITEMS).results() == {}
+        assert Ahead(calls("first")).take("first") is None
     finally:
         ended.set()
         other.join()
     monkeypatch.setattr(os, "sched_getaffinity", lambda _process: {0})
-    assert alone(lambda: Ahead(read, ITEMS).results()) == {}
+    assert alone(lambda: Ahead(calls("first")).take("first")) is None
