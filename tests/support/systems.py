@@ -45,7 +45,7 @@ DNS = "192.0.2.1"
 RELEASES = ["bookworm", "trixie"]
 SUITES = RELEASES if WHOLE else ["bookworm"]
 """The releases of tests that hardly differ between them; those where it matters name both."""
-NEWER = [pytest.param("bookworm", marks=pytest.mark.whole), "trixie"]
+NEWEST = [pytest.param("bookworm", marks=pytest.mark.whole), "trixie"]
 """The releases, as a fixture's parameters, of tests in which it is the newer one that has more to go wrong."""
 APPARMOR = ["apparmor", "apparmor-profiles"]
 """Packages of systems in the virtual machine."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from systems import NEWER, Controller, System, systems
+from systems import NEWEST, Controller, System, systems
 
 VARIABLES: dict[str, Any] = {
     "cnm_networks": {
@@ -60,7 +60,7 @@ OURS = (
 )
 
 
-@pytest.fixture(scope="module", params=NEWER)
+@pytest.fixture(scope="module", params=NEWEST)
 def pair(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[System, Controller]]:

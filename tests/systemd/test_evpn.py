@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from systems import NEWER, Controller, System, systems
+from systems import NEWEST, Controller, System, systems
 
 PASSWORD = "0f7c1d9e5b3a4826"
 VARIABLES: dict[str, Any] = {
@@ -45,7 +45,7 @@ def theirs(system: System) -> list[str]:
 Pair = tuple[Sequence[System], Controller]
 
 
-@pytest.fixture(scope="module", params=NEWER)
+@pytest.fixture(scope="module", params=NEWEST)
 def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """Two systems with FRR's package, whose service runs; both are route reflectors."""
     folder = tmp_path_factory.mktemp("systems")
