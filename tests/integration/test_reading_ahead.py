@@ -42,6 +42,14 @@ def test_snapshots_read_ahead_are_those_of_the_kernel() -> None:
 
 
 @on_a_host
+def test_of_few_namespaces_nothing_is_read_ahead() -> None:
+    with Host("default", run_command) as host, mock.patch("os.sched_getaffinity", lambda _process: {0, 1}):
+        for count, more in ((63, None), (64, ["plain", 1])):
+            host.read_ahead(NAMES[:count], {"more": lambda: ["plain", 1]})
+            assert host.take_ahead("more") == more
+
+
+@on_a_host
 def test_what_was_read_ahead_is_not_used_after_a_change() -> None:
     sh(f"for name in {' '.join(NAMES)}; do ip netns add $name; done")
     with Host("default", run_command) as host:

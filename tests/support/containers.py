@@ -9,6 +9,17 @@ from typing import Any
 PACKAGES = ["docker.io", "podman", "crun", "systemd-container", "busybox-static"]
 OF_RELEASE = {"bookworm": PACKAGES, "trixie": [*PACKAGES, "docker-cli"]}
 
+
+def fill(root: str) -> str:
+    """A script that puts into a directory what an image has to have that sleeps, pings and looks up names."""
+    return f"""
+mkdir -p {root}
+for file in /bin/sh /bin/sleep /bin/ping /usr/bin/getent $(ldd /bin/sh /bin/sleep /bin/ping | grep -o '/[^ :]*'); do
+    cp -L --parents $file {root}
+done
+"""
+
+
 VARIABLES: dict[str, Any] = {
     "cnm_networks": {"front": {"subnet": "10.0.0.0/24"}, "wide": {"driver": "overlay", "subnet": "10.10.9.0/24"}},
     "n1": {

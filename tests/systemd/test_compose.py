@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from containers import fill
 from systems import Controller, System, systems
 
 PACKAGES = ["docker.io", "docker-cli", "docker-compose"]
@@ -74,13 +75,7 @@ SERVERS = ("shop-web-1", "shop-plain-1", "shop-plain-2")
 PLACES = ("127.0.0.1 8080", "127.0.0.1 8443", "127.0.0.1 9000", "{host} 8080", "{host} 8443", "{host} 9001")
 VARIABLES = {"n1": {"cnm_compose": "shop/compose.yml"}}
 
-IMAGE = """
-mkdir -p /var/tmp/box
-for file in /bin/sh /bin/sleep /bin/ping /usr/bin/getent $(ldd /bin/sh /bin/sleep /bin/ping | grep -o '/[^ :]*'); do
-    cp -L --parents $file /var/tmp/box
-done
-tar -C /var/tmp/box -c . | docker import - box
-"""
+IMAGE = f"{fill('/var/tmp/box')}tar -C /var/tmp/box -c . | docker import - box"
 LOOK = Path(__file__).with_name("compose_rows.py")
 """Prints the rows: it runs on the system."""
 

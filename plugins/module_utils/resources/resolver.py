@@ -374,9 +374,12 @@ def start_again(host: Host, wanted: Sequence[Resolver], first: str) -> list[str]
     for item in wanted:
         name = _called(item)
         process = known.get(name)
-        serves = process is not None and _is_in(host, process, item.namespace)
-        if process is not None and (processes.is_stopped(process) or processes.is_outdated(process)):
-            serves = False
+        serves = (
+            process is not None
+            and _is_in(host, process, item.namespace)
+            and not processes.is_stopped(process)
+            and not processes.is_outdated(process)
+        )
         there = not item.namespace or namespaces.exists(item.namespace)
         if not serves and there and (directory / f"{name}{_PID}").exists():
             due[name] = item
